@@ -1,0 +1,101 @@
+"""Client settings for the broker, in the words of each client library."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import faust
+
+from streams.errors import Fatal
+from streams.settings import Runtime
+
+
+def confluent_config(runtime: Runtime) -> dict[str, Any]:
+    """Return the connection part of a confluent-kafka configuration."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": runtime.kafka_bootstrap_servers,
+        "security.protocol": runtime.kafka_security_protocol,
+        "log_level": 3,
+    }
+    if runtime.kafka_security_protocol.startswith("SASL"):
+        config["sasl.mechanism"] = runtime.kafka_sasl_mechanism
+        config["sasl.username"] = runtime.kafka_sasl_username
+        config["sasl.password"] = runtime.kafka_sasl_password
+    if runtime.kafka_security_protocol.endswith("SSL"):
+        for name, value in (
+            ("ssl.ca.location", runtime.kafka_tls_ca),
+            ("ssl.certificate.location", runtime.kafka_tls_cert),
+            ("ssl.key.location", runtime.kafka_tls_key),
+        ):
+            if value:
+                config[name] = value
+    return config
+
+
+def producer_config(runtime: Runtime) -> dict[str, Any]:
+    """Return the configuration of an idempotent confluent-kafka producer of facts.
+
+    The partitioner is the one every other client defaults to (murmur2), so that a key lands on the
+    same partition whoever writes it.
+    """
+    return confluent_config(runtime) | {
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "compression.type": "lz4",
+    }
+
+
+def tls_context(setting: str, ca: str, cert: str = "", key: str = "") -> ssl.SSLContext:
+    """Return a TLS context that trusts ``ca`` (the system's authorities when empty).
+
+    Raises
+    ------
+    Fatal
+        A file cannot be read; the message names ``setting``.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if cert:
+            context.load_cert_chain(cert, key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise Fatal(f"{setting}: cannot load the TLS files ({ca or cert}): {error}") from error
+    return context
+
+
+def aiokafka_config(runtime: Runtime) -> dict[str, Any]:
+    """Return the connection part of an aiokafka client's arguments."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": runtime.kafka_bootstrap_servers,
+        "security_protocol": runtime.kafka_security_protocol,
+    }
+    if runtime.kafka_security_protocol.startswith("SASL"):
+        config["sasl_mechanism"] = runtime.kafka_sasl_mechanism
+        config["sasl_plain_username"] = runtime.kafka_sasl_username
+        config["sasl_plain_password"] = runtime.kafka_sasl_password
+    if runtime.kafka_security_protocol.endswith("SSL"):
+        config["ssl_context"] = _kafka_tls(runtime)
+    return config
+
+
+def _kafka_tls(runtime: Runtime) -> ssl.SSLContext:
+    return tls_context(
+        "KAFKA_TLS_CA", runtime.kafka_tls_ca, runtime.kafka_tls_cert, runtime.kafka_tls_key
+    )
+
+
+def faust_broker(runtime: Runtime) -> tuple[list[str], Any]:
+    """Return Faust's ``broker`` (URLs) and ``broker_credentials`` (None when there are none)."""
+    urls = [f"kafka://{address.strip()}" for address in runtime.kafka_bootstrap_servers.split(",")]
+    protocol = runtime.kafka_security_protocol
+    context = _kafka_tls(runtime) if protocol.endswith("SSL") else None
+    if protocol.startswith("SASL"):
+        return urls, faust.SASLCredentials(
+            username=runtime.kafka_sasl_username,
+            password=runtime.kafka_sasl_password,
+            mechanism=runtime.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return urls, faust.SSLCredentials(context=context) if context else None

@@ -1,0 +1,197 @@
+"""What ``ops.control`` says at an offset: the active configuration and the universe over time.
+
+Control takes effect in the stream: every watermark is stamped with the end of ``ops.control`` at
+the moment a feed wrote it, and a stage switches there. So everything that can change a result is a
+function of ``(the log, an offset)``, computed here without I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from streams.errors import Fatal
+from streams.events import Control
+from streams.settings import Config, UnknownSettings
+
+
+class UniverseChange(NamedTuple):
+    """The ``value`` of a ``universe`` record: which instruments count, for which epochs.
+
+    ``replace`` (a live feed): for every epoch after ``from_ms`` the universe is ``instruments``.
+    ``add`` (a load): for ``from_ms < epoch <= until_ms`` they count as well.
+    """
+
+    mode: Literal["replace", "add"]
+    instruments: tuple[str, ...]
+    from_ms: int
+    until_ms: int | None
+
+    def to_json(self) -> str:
+        """Return the record's ``value``."""
+        return json.dumps(self._asdict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> UniverseChange:
+        """Read a record's ``value``.
+
+        Raises
+        ------
+        ValueError
+            The text is not such an object.
+        """
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or raw.get("mode") not in ("replace", "add"):
+            raise ValueError("a universe record needs mode replace or add")
+        names, start, end = raw.get("instruments"), raw.get("from_ms"), raw.get("until_ms")
+        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+            raise ValueError("a universe record needs instruments, a list of names")
+        if type(start) is not int or not (end is None or type(end) is int):
+            raise ValueError("a universe record needs whole numbers from_ms and until_ms")
+        if raw["mode"] == "add" and end is None:
+            raise ValueError("a universe record of mode add needs until_ms")
+        return cls(raw["mode"], tuple(sorted(set(names))), start, end)
+
+
+class Universe:
+    """Which instruments an epoch waits for; constant between the instants named in the changes."""
+
+    def __init__(self, changes: Sequence[UniverseChange]) -> None:
+        self._changes = tuple(changes)
+        ends = {c.until_ms for c in changes if c.until_ms is not None}
+        self._edges = sorted({c.from_ms for c in changes} | ends)
+        self._members: dict[int, tuple[str, ...]] = {}
+
+    def members(self, epoch_ms: int) -> tuple[str, ...]:
+        """Return the instruments of the epoch, sorted.
+
+        Between two edges the answer does not change, so it is kept per interval ``(edge, edge]``.
+        """
+        interval = bisect_left(self._edges, epoch_ms)
+        known = self._members.get(interval)
+        if known is None:
+            known = self._members[interval] = self._fold(epoch_ms)
+        return known
+
+    def _fold(self, epoch_ms: int) -> tuple[str, ...]:
+        names: dict[str, None] = {}
+        for change in self._changes:
+            if epoch_ms <= change.from_ms:
+                continue
+            if change.mode == "replace":
+                names = dict.fromkeys(change.instruments)
+            elif change.until_ms is not None and epoch_ms <= change.until_ms:
+                names.update(dict.fromkeys(change.instruments))
+        return tuple(sorted(names))
+
+
+class ControlState(NamedTuple):
+    """``ops.control`` folded up to (not including) ``offset``; no config before the first."""
+
+    offset: int
+    config: Config | None
+    config_id: str
+    universe: Universe
+
+
+class ControlLog:
+    """``ops.control`` as far as it has been read; grows, never changes."""
+
+    def __init__(self) -> None:
+        self._records: list[tuple[int, Control]] = []
+        self._end = 0
+        self._states: dict[int, ControlState] = {}
+        self.refused: list[tuple[int, str]] = []
+
+    @property
+    def end(self) -> int:
+        """Offset after the last record read."""
+        return self._end
+
+    @property
+    def records(self) -> Sequence[tuple[int, Control]]:
+        """The readable records, with their offsets."""
+        return self._records
+
+    def append(self, offset: int, record: Control) -> None:
+        """Take in the record at ``offset`` (ascending).
+
+        A record whose value is not what its kind demands changes nothing, here and in every
+        re-derivation; it is listed in ``refused`` with the reason.
+        """
+        self.advance(offset)
+        problem = _problem(record)
+        if problem:
+            self.refused.append((offset, problem))
+        else:
+            self._records.append((offset, record))
+        self._end = offset + 1
+
+    def refuse(self, offset: int, reason: str) -> None:
+        """Note that the bytes at ``offset`` are not a control record."""
+        self.advance(offset)
+        self.refused.append((offset, reason))
+        self._end = offset + 1
+
+    def advance(self, end: int) -> None:
+        """Note that the log has been read up to ``end``; nothing readable lies in between."""
+        if end < self._end:
+            raise Fatal(f"ops.control was read backwards: at {self._end}, got {end}")
+        self._end = end
+
+    def state(self, offset: int) -> ControlState:
+        """Return what the records before ``offset`` say.
+
+        Raises
+        ------
+        Fatal
+            The log has not been read that far, or does not reach that far.
+        """
+        if offset > self._end:
+            raise Fatal(
+                f"a watermark is stamped with offset {offset} of ops.control, which ends at "
+                f"{self._end}: the topic was made anew; use a new topic prefix and load again"
+            )
+        known = self._states.get(offset)
+        if known is None:
+            known = self._states[offset] = self._fold(offset)
+        return known
+
+    def _fold(self, offset: int) -> ControlState:
+        config, changes = None, []
+        for at, record in self._records:
+            if at >= offset:
+                break
+            if record.kind == "config":
+                config = record
+            elif record.kind == "universe":
+                changes.append(UniverseChange.from_json(record.value))
+        universe = Universe(changes)
+        if config is None:
+            return ControlState(offset, None, "", universe)
+        made = Config.from_json(config.value)
+        return ControlState(offset, made, made.config_id, universe)
+
+
+def _problem(record: Control) -> str | None:
+    try:
+        if record.kind == "universe":
+            UniverseChange.from_json(record.value)
+        elif record.kind == "config":
+            Config.from_json(record.value)
+    except UnknownSettings:
+        raise  # a newer version's word: skipping it would quietly compute something else
+    except (ValueError, Fatal) as error:
+        return f"{record.kind} record: {error}"
+    return None
+
+
+def control_key(record: Control) -> bytes:
+    """Return the Kafka key of a control record: kind, kind:instrument or config:<config_id>."""
+    if record.kind == "config":
+        return f"config:{Config.from_json(record.value).config_id}".encode()
+    if record.instrument:
+        return f"{record.kind}:{record.instrument}".encode()
+    return record.kind.encode()
