@@ -1,0 +1,107 @@
+"""Walking a record schema: names, kinds of types, and what both generators share."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+JsonSchema = dict[str, Any]
+
+_RESERVED: Final = frozenset({"lambda"})
+
+
+class UnsupportedSchema(Exception):
+    """A writer schema that these functions do not cover (never one of our own)."""
+
+
+def python_name(field: str) -> str:
+    """Return the event field that holds the schema field ``field`` (``lambda`` -> ``lambda_``)."""
+    return field + "_" if field in _RESERVED else field
+
+
+def full_name(schema: JsonSchema, namespace: str) -> str:
+    """Return the name of a record schema with its namespace; ``namespace`` where it states none."""
+    name = str(schema["name"])
+    return name if "." in name else f"{schema.get('namespace', namespace)}.{name}"
+
+
+def named_records(
+    schema: Any, namespace: str = "", known: dict[str, JsonSchema] | None = None
+) -> dict[str, JsonSchema]:
+    """Return every record defined in ``schema`` by its full name."""
+    known = {} if known is None else known
+    if isinstance(schema, list):
+        for branch in schema:
+            named_records(branch, namespace, known)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "record":
+            name = full_name(schema, namespace)
+            known[name] = schema
+            for field in schema["fields"]:
+                named_records(field["type"], name.rpartition(".")[0], known)
+        else:
+            named_records(schema.get("items"), namespace, known)
+    return known
+
+
+def kind_of(schema: Any) -> str:
+    """Return the name of an Avro type; ``optional`` and ``timestamp-millis`` for those two."""
+    if isinstance(schema, list):
+        if len(schema) == 2 and schema[0] == "null":
+            return "optional"
+        raise UnsupportedSchema(f"the union {schema}")
+    if isinstance(schema, dict):
+        if schema.get("logicalType") == "timestamp-millis":
+            return "timestamp-millis"
+        return str(schema["type"])
+    return str(schema)
+
+
+def shape_of(schema: Any) -> Any:
+    """Return a type with records by name only: their own fields are compared one by one."""
+    if isinstance(schema, list):
+        return [shape_of(branch) for branch in schema]
+    if isinstance(schema, dict) and schema.get("type") == "record":
+        return full_name(schema, "manifold")
+    if isinstance(schema, dict) and schema.get("type") == "array":
+        return {"array": shape_of(schema["items"])}
+    return kind_of(schema)
+
+
+def runs_of(fields: list[tuple[str, str, JsonSchema]]) -> list[list[tuple[str, str, JsonSchema]]]:
+    """Group neighbouring doubles, which are packed in one go; everything else stands alone."""
+    runs: list[list[tuple[str, str, JsonSchema]]] = []
+    for field in fields:
+        if field[1] == "double" and runs and runs[-1][0][1] == "double":
+            runs[-1].append(field)
+        else:
+            runs.append([field])
+    return runs
+
+
+class Compiler:
+    """What both generators need: records by name, and the Python types of the events."""
+
+    def __init__(self, schema: JsonSchema, event_types: dict[str, type]) -> None:
+        self.records = named_records(schema)
+        self.types = event_types
+        self.namespace: dict[str, Any] = {}
+
+    def record_of(self, schema: Any) -> tuple[str, JsonSchema]:
+        name = full_name(schema, "manifold") if isinstance(schema, dict) else str(schema)
+        if name not in self.records and "." not in name:
+            name = f"manifold.{name}"
+        if name not in self.records or name.rpartition(".")[2] not in self.types:
+            raise UnsupportedSchema(f"the type {schema}")
+        return name.rpartition(".")[2], self.records[name]
+
+    def packer(self, doubles: int, method: str) -> str:
+        name = f"{method}{doubles}"
+        self.namespace[name] = getattr(struct.Struct(f"<{doubles}d"), method)
+        return name
+
+    def define(self, name: str, lines: list[str], filename: str) -> None:
+        # A schema may come from a registry, so nothing of its text is source here but as a
+        # literal: identifiers are the event types' own fields and numbered variables.
+        exec(compile("\n".join(lines), filename, "exec"), self.namespace)
+        self.namespace[name].__module__ = __name__
