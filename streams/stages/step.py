@@ -18,7 +18,11 @@ RowChanges = dict[bytes, bytes | None]
 
 
 class SourceRecord(NamedTuple):
-    """One record as it lies in the log."""
+    """One record as it lies in the log.
+
+    ``topic`` is its name in ``streams.topics``: the prefix of a deployment is no part of any
+    derived record, so that the same log under another prefix gives the same bytes.
+    """
 
     topic: str
     partition: int
@@ -79,6 +83,11 @@ class Stage(Protocol):
     @property
     def source(self) -> str:
         """The topic it reads, by its name in ``streams.topics``."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The topics it derives, ``dead.letters`` aside, by their names in ``streams.topics``."""
         ...
 
     def open(self, partition: int, rows: Rows) -> Processor:

@@ -1,0 +1,62 @@
+# The two commands of the README are `make demo` and `make test`; each does all its set-up itself.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test faults lint format bench install clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/.run ## Run candles through every topic and show gates, weights and what to try next.
+	@$(BIN)/manifold up --demo --env-file deploy/profiles/demo.env
+
+up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
+	@$(BIN)/manifold up --env-file deploy/profiles/demo.env
+
+test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry.
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills).
+	@MANIFOLD_FAULT_KILLS=100 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style and types.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## Put the code into its canonical form.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## Measure against named peers; prints a table and writes build/bench.json.
+	@$(BIN)/python -m tests.perf.bench
+
+install: $(VENV)/.run ## Install the command into the virtual environment.
+
+clean: ## Remove the virtual environment and everything built.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@deploy/setup.sh run
+	@python=$$(for p in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
+	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done); \
+	echo "setup: virtual environment $(VENV) with $$($$python --version)"; $$python -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip wheel setuptools
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	@deploy/setup.sh run
+	@echo "setup: installing Python packages (cppyy compiles once, about a minute)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@deploy/setup.sh test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded,dev,bench]'
+	@touch $@

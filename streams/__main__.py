@@ -1,0 +1,5 @@
+"""``python -m streams`` is ``manifold``."""
+
+from streams.cli import main
+
+main()

@@ -1,0 +1,136 @@
+"""The ``manifold`` command; each subcommand is the module of its name, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from streams import __version__
+from streams.errors import Fatal, Recoverable
+from streams.settings import read_env_file
+
+COMMANDS: dict[str, str] = {
+    "up": "Start the whole local stack and show it on one screen.",
+    "topics": "Create, list or check the topics; check a cluster.",
+    "load": "Load candle files into the log.",
+    "feed": "Run a candle source (the synthetic market).",
+    "worker": "Run the stages: candles to signals, gates and weights.",
+    "mirror": "Keep Valkey equal to the log, or rebuild it.",
+    "tail": "Print the records of a topic as JSON.",
+    "status": "Show lag, verdicts, reasons and weights.",
+    "why": "Explain the gate decision of one instrument.",
+    "replay": "Run the same steps over candle files, without a broker.",
+    "snapshot": "Print the manifold of a file of candles as JSON.",
+    "verify": "Re-derive every derived topic from the log and compare.",
+    "config": "Show the settings, or apply them to the fleet.",
+}
+"""Command name -> one line; the module ``streams.cli.<name>`` holds a command of that name."""
+
+EXIT_FATAL, EXIT_RECOVERABLE = 2, 75
+
+
+def _set_environment(name: str) -> Any:
+    def callback(_: click.Context, __: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            os.environ[name] = value
+
+    return callback
+
+
+def _read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        for name, text in read_env_file(value).items():
+            os.environ.setdefault(name, text)
+
+
+def connection_options() -> list[click.Option]:
+    """Return the options every command takes; each sets the environment name it stands for."""
+    named = (
+        ("--bootstrap-servers", "KAFKA_BOOTSTRAP_SERVERS", "Broker addresses."),
+        ("--registry-url", "SCHEMA_REGISTRY_URL", "Schema registry."),
+        ("--valkey-url", "VALKEY_URL", "Valkey."),
+        ("--topic-prefix", "TOPIC_PREFIX", "Prefix of every topic, group and transactional id."),
+    )
+    options = [
+        click.Option(
+            [flag],
+            expose_value=False,
+            is_eager=True,
+            callback=_set_environment(env),
+            help=f"{text}  [env: {env}]",
+        )
+        for flag, env, text in named
+    ]
+    options.append(
+        click.Option(
+            ["--env-file"],
+            expose_value=False,
+            is_eager=True,
+            callback=_read_env_file,
+            help="Settings as NAME=value lines; the environment wins.",
+        )
+    )
+    return options
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"streams.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        for leaf in _leaves(command):
+            known = {opt for param in leaf.params for opt in param.opts}
+            leaf.params += [o for o in connection_options() if not known & set(o.opts)]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _leaves(command: click.Command) -> list[click.Command]:
+    if isinstance(command, click.Group):
+        return [leaf for sub in command.commands.values() for leaf in _leaves(sub)]
+    return [command]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="manifold")
+def cli() -> None:
+    """An event-sourced stream processor for FX candles on a Kafka-compatible log.
+
+    Settings come from the environment (`manifold config show` lists them all) or from a file given
+    with --env-file.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; errors of ours become one sentence and an exit code.
+
+    Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
+    3 done but some input was refused, 75 something outside is not there right now.
+    """
+    try:
+        cli.main(args=args, prog_name="manifold", standalone_mode=True)
+    except Fatal as error:
+        _leave(error, EXIT_FATAL)
+    except Recoverable as error:
+        _leave(error, EXIT_RECOVERABLE)
+    except BrokenPipeError:
+        # the reader of our output has gone (head, less): nothing is wrong, and nothing can be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _leave(error: Exception, code: int) -> None:
+    click.echo(f"manifold: {error}", err=True)
+    sys.exit(code)

@@ -1,0 +1,93 @@
+"""``manifold tail``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import click
+
+from streams.errors import Fatal
+from streams.registry import open_codec
+from streams.replay.log_reader import LogReader, LogRecord
+from streams.replay.tail import as_json, records, start_offset
+from streams.settings import Runtime
+from streams.topics import TOPICS
+
+POLL_S = 0.25
+
+
+@click.command()
+@click.argument("topic")
+@click.option("--instrument", help="Only the records of this key.")
+@click.option(
+    "--from",
+    "where",
+    default="start",
+    show_default=True,
+    help="start, end, -N (records per partition), -24h, @<epoch ms>, or a time like 2014-05-01.",
+)
+@click.option("-n", "--num", type=click.IntRange(1), help="Stop after this many records.")
+@click.option("--last", type=click.IntRange(1), help="Only the last N of what is there.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes in.")
+@click.option("--pretty", is_flag=True, help="Several lines a record, as rpk does.")
+@click.option("--json", "_json", is_flag=True, help="JSON lines (the default; for symmetry).")
+def tail(
+    topic: str,
+    instrument: str | None,
+    where: str,
+    num: int | None,
+    last: int | None,
+    follow: bool,
+    pretty: bool,
+    _json: bool,
+) -> None:
+    """Print the records of TOPIC as JSON, in the shape of `rpk topic consume`.
+
+    Committed records only (with rpk: --read-committed).
+
+    \b
+    Examples:
+      manifold tail risk.weights --last 1 --pretty
+      manifold tail sep.signals --instrument EUR_USD --from -2h
+      manifold tail opt.gates --from end --follow
+      manifold tail dead.letters -n 10
+    """
+    runtime = Runtime.from_env()
+    name = topic.removeprefix(runtime.topic_prefix)
+    if name not in TOPICS:
+        raise Fatal(f"there is no topic {topic}; topics: {', '.join(TOPICS)}")
+    codec = asyncio.run(open_codec(runtime))
+    found: Iterable[LogRecord] = _read(runtime, name, instrument, where, follow)
+    if last:
+        found = deque(found, maxlen=last)
+    with contextlib.suppress(KeyboardInterrupt):
+        for record in itertools.islice(found, num):
+            shown = as_json(codec, record, runtime.topic(name))
+            click.echo(json.dumps(shown, indent=2 if pretty else None, ensure_ascii=False))
+
+
+def _read(
+    runtime: Runtime, topic: str, instrument: str | None, where: str, follow: bool
+) -> Iterator[LogRecord]:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(LogReader(runtime))
+        partitions = first.partitions(topic)
+        now = datetime.now(UTC)
+        starts = {p: start_offset(first, topic, p, where, now) for p in partitions}
+        readers = [(stack.enter_context(LogReader(runtime)), p) for p in partitions]
+        while True:
+            ends = {p: first.bounds(topic, p)[1] for p in partitions}
+            busy = [(reader, p) for reader, p in readers if starts[p] < ends[p]]
+            spans = {p: (starts[p], ends[p]) for p in partitions}
+            yield from records(busy, topic, spans, instrument)
+            starts = {p: max(starts[p], ends[p]) for p in partitions}
+            if not follow:
+                return
+            time.sleep(POLL_S)

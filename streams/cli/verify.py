@@ -1,0 +1,71 @@
+"""``manifold verify``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams.chain import open_chain
+from streams.replay.verify import Report, Verifier
+from streams.settings import Runtime
+
+
+@click.command()
+@click.option("--allow-engine", is_flag=True, help="Accept records of another engine version.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(allow_engine: bool, as_json: bool) -> None:
+    """Re-derive every derived topic from the log and compare the bytes.
+
+    Prints the first difference, hole or repeat of each topic. Exit code 0: all the same; 1: not,
+    or a range was written by another engine version and cannot be verified.
+
+    \b
+    Examples:
+      manifold verify
+      manifold verify --json --bootstrap-servers broker-1:9092
+    """
+    report = asyncio.run(_run(Runtime.from_env(), quiet=as_json))
+    passed = report.passed(allow_engine=allow_engine)
+    if as_json:
+        click.echo(json.dumps(asdict(report) | {"passed": passed}, indent=2))
+    else:
+        _print(report, passed, allow_engine)
+    sys.exit(0 if passed else 1)
+
+
+async def _run(runtime: Runtime, *, quiet: bool) -> Report:
+    chain = await open_chain(runtime)
+    stages = [(stage, stage.outputs) for stage in chain.stages]
+    columns = (
+        TextColumn("{task.description:14}"),
+        BarColumn(),
+        TextColumn("{task.completed:,} records"),
+    )
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        tasks = {t: bar.add_task(t, total=None) for _, topics in stages for t in topics}
+        verifier = Verifier(
+            runtime, chain.codec, stages, lambda topic, n: bar.advance(tasks[topic], n)
+        )
+        return await verifier.run()
+
+
+def _print(report: Report, passed: bool, allow_engine: bool) -> None:
+    for topic in report.topics.values():
+        state = "same" if topic.same else "DIFFERENT"
+        click.echo(f"{topic.topic:<16} {topic.compared:>12,} records compared   {state}")
+        if topic.difference:
+            click.echo(f"  {topic.difference}")
+        if topic.other_engine:
+            word = "accepted" if allow_engine else "not verifiable (--allow-engine accepts them)"
+            click.echo(f"  {topic.other_engine:,} records of another engine version: {word}")
+    for stage, left in report.unprocessed.items():
+        if left:
+            click.echo(f"{stage}: {left:,} offsets of its input are not processed yet")
+    click.echo("replay equals live" if passed else "replay does NOT equal live")

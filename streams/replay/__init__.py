@@ -1,0 +1,1 @@
+"""Reading the log (or files) outside Faust: replay, verify, tail and snapshot."""

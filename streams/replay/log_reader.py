@@ -1,0 +1,191 @@
+"""Bulk reading of the log: committed records only, up to an end fixed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from streams.connection import confluent_config
+from streams.errors import Fatal, Recoverable
+from streams.settings import Runtime
+from streams.stages.step import SourceRecord
+
+TIMEOUT_S = 30.0
+READ_BATCH = 5_000
+
+
+class LogRecord(NamedTuple):
+    """A record with its headers, decoded to text."""
+
+    record: SourceRecord
+    headers: dict[str, str]
+
+
+class LogReader:
+    """Reads partitions of one deployment, one after the other, with a single client.
+
+    Topics are named as in ``streams.topics``; the records carry those names too, whatever the
+    deployment's prefix is.
+
+    Parameters
+    ----------
+    runtime
+        Where the brokers are, and the prefix.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._consumer = Consumer(
+            confluent_config(runtime)
+            | {
+                "group.id": f"{runtime.application}-reader",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "queued.min.messages": 50_000,
+                "log_level": 0,
+            }
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partition numbers of ``topic``.
+
+        Raises
+        ------
+        Fatal
+            The topic does not exist.
+        """
+        name = self._runtime.topic(topic)
+        listed = _asking(self._runtime, lambda: self._consumer.list_topics(name, TIMEOUT_S))
+        found = listed.topics[name]
+        if found.error is not None or not found.partitions:
+            raise Fatal(f"topic {name} does not exist; run: manifold topics create")
+        return sorted(found.partitions)
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset and the end (last stable offset) of a partition."""
+        at = TopicPartition(self._runtime.topic(topic), partition)
+        low, high = _asking(
+            self._runtime, lambda: self._consumer.get_watermark_offsets(at, TIMEOUT_S)
+        )
+        return low, high
+
+    def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
+        """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none)."""
+        at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
+        found = _asking(self._runtime, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
+        offset: int = found[0].offset
+        return offset if offset >= 0 else self.bounds(topic, partition)[1]
+
+    def read(
+        self, topic: str, partition: int, start: int | None = None, end: int | None = None
+    ) -> Iterator[list[LogRecord]]:
+        """Yield the committed records of ``[start, end)`` in batches.
+
+        ``start`` defaults to the first offset, ``end`` to the last stable offset at the call.
+        """
+        low, high = self.bounds(topic, partition)
+        position = low if start is None else max(start, low)
+        end = high if end is None else min(end, high)
+        name = self._runtime.topic(topic)
+        if position >= end:
+            return
+        self._consumer.assign([TopicPartition(name, partition, position)])
+        while position < end:
+            batch, position = self._batch(topic, partition, position, end)
+            if batch:
+                yield batch
+
+    def _batch(
+        self, topic: str, partition: int, position: int, end: int
+    ) -> tuple[list[LogRecord], int]:
+        messages: list[Any] = self._consumer.consume(READ_BATCH, 1.0)
+        batch: list[LogRecord] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    # markers and aborted records take offsets: nothing committed is left before it
+                    position = max(position, message.offset())
+                    if position >= end:
+                        break
+                elif not error.retriable():
+                    raise Recoverable(f"reading {topic}-{partition}: {error.str()}")
+                continue
+            if message.offset() >= end:
+                return batch, end
+            batch.append(_log_record(topic, message))
+            position = message.offset() + 1
+        return batch, position
+
+
+def _log_record(topic: str, message: Any) -> LogRecord:
+    record = SourceRecord(
+        topic,
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+    )
+    headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
+    return LogRecord(record, headers)
+
+
+def _asking(runtime: Runtime, call: Any) -> Any:
+    try:
+        return call()
+    except KafkaException as error:
+        raise Recoverable(
+            f"no answer from the brokers at {runtime.kafka_bootstrap_servers}: "
+            f"{error.args[0].str()} (KAFKA_BOOTSTRAP_SERVERS)"
+        ) from error
+
+
+def committed_offsets(runtime: Runtime, topic: str, partitions: list[int]) -> dict[int, int]:
+    """Return how far the stages of this application have come in ``topic``.
+
+    Partitions without a committed offset are left out.
+    """
+    name, group = runtime.topic(topic), runtime.application
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(name, p) for p in partitions])]
+    admin = AdminClient(confluent_config(runtime))
+    answer = _asking(
+        runtime,
+        lambda: admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(
+            TIMEOUT_S
+        ),
+    )
+    return {
+        t.partition: t.offset
+        for t in answer.topic_partitions
+        if t.offset >= 0 and t.offset != OFFSET_INVALID
+    }

@@ -1,0 +1,110 @@
+"""The records of a topic in the JSON shape of ``rpk topic consume``."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from streams.codec import Codec, DecodeError
+from streams.errors import Fatal
+from streams.events import WATERMARK_KEY
+from streams.replay.avro_json import value_text
+from streams.replay.log_reader import LogReader, LogRecord
+
+SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
+    """Return a record as ``rpk topic consume --use-schema-registry=value`` prints it.
+
+    ``value`` is the JSON text of the record; a value that is no framed Avro is shown as it is
+    (bytes that are not UTF-8 replaced), as rpk does.
+    """
+    record = found.record
+    shown: dict[str, Any] = {"topic": topic}
+    if record.key:
+        shown["key"] = record.key.decode("utf-8", "replace")
+    if record.value is not None:
+        try:
+            shown["value"] = value_text(codec, record.value)
+        except DecodeError:
+            shown["value"] = record.value.decode("utf-8", "replace")
+    if found.headers:
+        shown["headers"] = [{"key": k, "value": v} for k, v in found.headers.items()]
+    shown["timestamp"] = record.timestamp_ms
+    shown["partition"] = record.partition
+    shown["offset"] = record.offset
+    return shown
+
+
+def start_offset(reader: LogReader, topic: str, partition: int, where: str, now: datetime) -> int:
+    """Return the offset at which ``--from`` begins in a partition.
+
+    Parameters
+    ----------
+    where
+        ``start``, ``end``, an ISO-8601 time, ``@<epoch ms>``, ``-N`` (N records before the end) or
+        a span before now such as ``-90m``, ``-24h``, ``-7d``.
+    now
+        What spans are counted back from.
+
+    Raises
+    ------
+    Fatal
+        ``where`` is none of these.
+    """
+    low, high = reader.bounds(topic, partition)
+    if where == "start":
+        return low
+    if where == "end":
+        return high
+    if re.fullmatch(r"-\d+", where):
+        return max(low, high + int(where))
+    return reader.offset_at(topic, partition, _instant_ms(where, now))
+
+
+def _instant_ms(where: str, now: datetime) -> int:
+    span = re.fullmatch(r"-(\d+)([smhd])", where)
+    if span:
+        back = timedelta(seconds=int(span[1]) * SPANS[span[2]])
+        return int((now - back).timestamp() * 1000)
+    if re.fullmatch(r"@\d+", where):
+        return int(where[1:])
+    try:
+        at = datetime.fromisoformat(where)
+    except ValueError as error:
+        raise Fatal(
+            f"--from {where!r} is not start, end, -N, -24h, @<epoch ms> or a time like 2014-05-01"
+        ) from error
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def records(
+    readers: list[tuple[LogReader, int]],
+    topic: str,
+    spans: dict[int, tuple[int, int]],
+    instrument: str | None = None,
+) -> Iterator[LogRecord]:
+    """Yield the records of all partitions merged by time, each from its start to its end.
+
+    Within a partition the order is the log's. ``instrument`` keeps the records of that key only;
+    watermarks are left out then.
+    """
+    wanted = instrument.encode() if instrument else None
+    merged = heapq.merge(
+        *(_partition(reader, topic, p, *spans[p]) for reader, p in readers),
+        key=lambda found: found.record.timestamp_ms,
+    )
+    for found in merged:
+        if wanted is None or (found.record.key == wanted and wanted != WATERMARK_KEY):
+            yield found
+
+
+def _partition(
+    reader: LogReader, topic: str, partition: int, start: int, end: int
+) -> Iterator[LogRecord]:
+    for batch in reader.read(topic, partition, start, end):
+        yield from batch

@@ -1,0 +1,274 @@
+"""Re-derive every derived topic from its input topic and compare the payload bytes.
+
+The stages that run here are the ones that run live. A derived record is expected for exactly the
+input the stage has committed; what was written later is left for the next run. Each derived record
+names its input in the header ``source``, which is how a hole, a repeat and a stranger are told
+apart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.codec import Codec, DecodeError, EncodeError, schema_id_of
+from streams.engine import ENGINE_VERSION
+from streams.replay.log_reader import LogReader, LogRecord, committed_offsets
+from streams.settings import Runtime
+from streams.stages.step import Output, Processor, SourceRecord, Stage
+
+
+@dataclass
+class TopicReport:
+    """What the comparison of one derived topic came to."""
+
+    topic: str
+    compared: int = 0
+    other_engine: int = 0
+    difference: str | None = None
+
+    @property
+    def same(self) -> bool:
+        """True when nothing differed, was missing or came twice."""
+        return self.difference is None
+
+
+@dataclass
+class Report:
+    """The outcome of a verification."""
+
+    topics: dict[str, TopicReport] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
+    unprocessed: dict[str, int] = field(default_factory=dict)
+
+    def passed(self, *, allow_engine: bool) -> bool:
+        """True when every topic is the same and (unless allowed) of this engine throughout."""
+        return all(t.same and (allow_engine or not t.other_engine) for t in self.topics.values())
+
+
+Progress = Callable[[str, int], None]
+
+
+class _Expected:
+    """One source partition folded again: expected outputs per derived topic, in order."""
+
+    def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
+        self._stage, self._processor, self._batches = stage, processor, batches
+        self.queues: dict[str, deque[Output]] = {}
+        self.read = 0
+
+    async def more(self) -> bool:
+        records = next(self._batches, None)
+        if records is None:
+            return False
+        await self._stage.prepare(records)
+        self.read += len(records)
+        for output in self._processor.process(records).outputs:
+            self.queues.setdefault(output.topic, deque()).append(output)
+        return True
+
+    async def next(self, topic: str) -> Output | None:
+        queue = self.queues.setdefault(topic, deque())
+        while not queue:
+            if not await self.more():
+                return None
+        return queue.popleft()
+
+
+class Verifier:
+    """Compares the derived topics of one deployment with what its input topics give.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment and its schemas.
+    stages
+        The stages, in the order of the chain; each with the derived topics to compare.
+    progress
+        Called with a topic and the number of records compared since the last call.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        codec: Codec,
+        stages: list[tuple[Stage, tuple[str, ...]]],
+        progress: Progress = lambda topic, count: None,
+    ) -> None:
+        self._runtime, self._codec, self._stages = runtime, codec, stages
+        self._progress = progress
+
+    async def run(self) -> Report:
+        """Verify every stage and return the report; stops a topic at its first difference."""
+        report = Report()
+        for stage, topics in self._stages:
+            for topic in topics:
+                report.topics[topic] = TopicReport(topic)
+            await self._verify_stage(report, stage, topics)
+        return report
+
+    async def _verify_stage(self, report: Report, stage: Stage, topics: tuple[str, ...]) -> None:
+        with LogReader(self._runtime) as reader:
+            partitions = reader.partitions(stage.source)
+            ends = {p: reader.bounds(stage.source, p)[1] for p in partitions}
+            done = committed_offsets(self._runtime, stage.source, partitions)
+            report.unprocessed[stage.name] = sum(ends[p] - done.get(p, 0) for p in partitions)
+            report.inputs[stage.source] = 0
+            funnels = [t for t in topics if reader.partitions(t) != partitions]
+        for topic in funnels:
+            await self._compare(report, stage, [topic], partitions, done, 0)
+        keyed = [t for t in topics if t not in funnels]
+        for partition in partitions if keyed else []:
+            await self._compare(report, stage, keyed, [partition], done, partition)
+
+    async def _compare(
+        self,
+        report: Report,
+        stage: Stage,
+        topics: list[str],
+        sources: list[int],
+        done: dict[int, int],
+        target: int,
+    ) -> None:
+        """Compare partition ``target`` of ``topics`` with what ``sources`` of the source give."""
+        readers = [LogReader(self._runtime) for _ in (*sources, *topics)]
+        expected = {
+            p: _Expected(stage, stage.open(p, {}), _up_to(r, stage.source, p, done.get(p, 0)))
+            for p, r in zip(sources, readers, strict=False)
+        }
+        try:
+            # in turns: every topic's share of what one input gives waits in memory until it is met
+            walks = [
+                self._walk(report.topics[topic], expected, reader.read(topic, target), done)
+                for topic, reader in zip(topics, readers[len(sources) :], strict=True)
+                if report.topics[topic].same
+            ]
+            while walks:
+                walks = [walk for walk in walks if await anext(walk, None) is not None]
+            for topic in topics:
+                await self._holes_at_the_end(report.topics[topic], expected, done)
+            report.inputs[stage.source] += sum(e.read for e in expected.values())
+        finally:
+            for reader in readers:
+                reader.close()
+
+    async def _holes_at_the_end(
+        self, outcome: TopicReport, expected: dict[int, _Expected], done: dict[int, int]
+    ) -> None:
+        for partition, again in expected.items():
+            missing = await again.next(outcome.topic) if outcome.same else None
+            if missing is not None:
+                outcome.difference = (
+                    f"{outcome.topic}: hole: {_name(missing)} from {_source(missing)} is missing, "
+                    f"although the input is processed up to {done.get(partition, 0)}"
+                )
+
+    async def _walk(
+        self,
+        outcome: TopicReport,
+        expected: dict[int, _Expected],
+        batches: Iterator[list[LogRecord]],
+        done: dict[int, int],
+    ) -> AsyncIterator[int]:
+        for batch in batches:
+            for found in batch:
+                partition, offset = _coordinates(found.headers.get("source", ""))
+                if partition not in expected:
+                    outcome.difference = (
+                        f"{_at(found)}: its header source is "
+                        f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
+                    )
+                    return
+                if offset >= done.get(partition, 0):
+                    continue
+                wanted = await expected[partition].next(outcome.topic)
+                outcome.difference = self._difference(outcome, found, wanted)
+                if outcome.difference:
+                    return
+                outcome.compared += 1
+            self._progress(outcome.topic, len(batch))
+            yield len(batch)
+
+    def _difference(
+        self, outcome: TopicReport, found: LogRecord, wanted: Output | None
+    ) -> str | None:
+        if wanted is None:
+            return f"{_at(found)}: repeat: nothing more is derived from {found.headers['source']}"
+        if found.headers["source"] != _source(wanted):
+            kind = "hole" if _later(found.headers["source"], _source(wanted)) else "repeat"
+            return (
+                f"{_at(found)}: {kind}: derived from {found.headers['source']}, "
+                f"expected {_name(wanted)} from {_source(wanted)}"
+            )
+        if found.headers.get("engine") != ENGINE_VERSION:
+            outcome.other_engine += 1
+            return None
+        record = found.record
+        same = (
+            record.value is not None
+            and self._payload(wanted, record.value) == record.value
+            and (record.key or b"") == wanted.key
+            and record.timestamp_ms == wanted.timestamp_ms
+            and found.headers == {k: v.decode() for k, v in wanted.headers}
+        )
+        return None if same else f"{_at(found)}: differs: {self._fields(found, wanted)}"
+
+    def _payload(self, wanted: Output, recorded: bytes) -> bytes:
+        """Encode what was expected under the schema id that was recorded."""
+        if recorded[:5] == wanted.value[:5]:
+            return wanted.value
+        try:
+            return self._codec.encode_with_id(schema_id_of(recorded), wanted.event)
+        except (DecodeError, EncodeError):
+            return wanted.value
+
+    def _fields(self, found: LogRecord, wanted: Output) -> str:
+        said = []
+        record = found.record
+        if (record.key or b"") != wanted.key:
+            said.append(f"key {record.key!r} is not {wanted.key!r}")
+        if record.timestamp_ms != wanted.timestamp_ms:
+            said.append(f"timestamp {record.timestamp_ms} is not {wanted.timestamp_ms}")
+        for name, value in wanted.headers:
+            if found.headers.get(name) != value.decode():
+                said.append(f"header {name} {found.headers.get(name)!r} is not {value.decode()!r}")
+        try:
+            event: Any = self._codec.decode(wanted.topic, record.value or b"")
+        except DecodeError as error:
+            return "; ".join([*said, f"value cannot be read ({error.reason}: {error.detail})"])
+        if type(event) is not type(wanted.event):
+            said.append(f"a {type(event).__name__}, expected a {type(wanted.event).__name__}")
+        else:
+            pairs = zip(event._fields, event, wanted.event, strict=True)
+            said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
+        return "; ".join(said) or "same fields, other bytes"
+
+
+def _up_to(reader: LogReader, topic: str, partition: int, end: int) -> Iterator[list[SourceRecord]]:
+    for batch in reader.read(topic, partition, end=end):
+        yield [found.record for found in batch]
+
+
+def _coordinates(source: str) -> tuple[int, int]:
+    parts = source.rsplit("-", 2)
+    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+        return int(parts[1]), int(parts[2])
+    return -1, -1
+
+
+def _later(one: str, other: str) -> bool:
+    return _coordinates(one)[1] > _coordinates(other)[1]
+
+
+def _source(output: Output) -> str:
+    return dict(output.headers)["source"].decode()
+
+
+def _name(output: Output) -> str:
+    return f"a {type(output.event).__name__} of {output.key.decode('utf-8', 'replace')}"
+
+
+def _at(found: LogRecord) -> str:
+    return f"{found.record.topic}-{found.record.partition}-{found.record.offset}"
