@@ -46,11 +46,12 @@ _ENCODE_FAULTS: Final = (
     OverflowError,
     struct.error,
 )
-_EVENT_TYPES: Final[dict[str, type]] = {
+EVENT_TYPES: Final[dict[str, type]] = {
     name: kind
     for name, kind in vars(events).items()
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 }
+"""Record name -> the type that holds it, nested records included."""
 
 Fetch = Callable[[int], Awaitable[str | None]]
 
@@ -197,10 +198,10 @@ class Codec:
                     f"schema {schema_id} is not known as one of this program's records"
                 )
             try:
-                encode = compile_encoder(schema, _EVENT_TYPES, _FRAME.pack(0, schema_id))
+                encode = compile_encoder(schema, EVENT_TYPES, _FRAME.pack(0, schema_id))
             except UnsupportedSchema as error:
                 raise EncodeError(f"schema {schema_id} cannot be written: {error}") from error
-            self._encoders_by_id[schema_id] = (_EVENT_TYPES[record], encode)
+            self._encoders_by_id[schema_id] = (EVENT_TYPES[record], encode)
         return self._encoders_by_id[schema_id]
 
     # -- reading ---------------------------------------------------------------------------------
@@ -310,14 +311,14 @@ class Codec:
             return
         reader = self._readers[record]
         try:
-            decode = compile_decoder(schema, reader, _EVENT_TYPES, _FRAME.size)
+            decode = compile_decoder(schema, reader, EVENT_TYPES, _FRAME.size)
         except UnsupportedSchema:
-            decode = compile_with_fastavro(schema, reader, _EVENT_TYPES, _FRAME.size)
+            decode = compile_with_fastavro(schema, reader, EVENT_TYPES, _FRAME.size)
         for name, topic in TOPICS.items():
             if record in topic.records:
                 self._by_topic[name][prefix] = decode
         if record == "Candle":
-            read = compile_key_reader(schema, CANDLE_KEY_FIELDS, _EVENT_TYPES, _FRAME.size)
+            read = compile_key_reader(schema, CANDLE_KEY_FIELDS, EVENT_TYPES, _FRAME.size)
             if read is not None:
                 self._candle_keys[prefix] = read
 

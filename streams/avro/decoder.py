@@ -249,6 +249,10 @@ def compile_with_fastavro(
     def decode(frame: bytes) -> Any:
         source, target = io.BytesIO(frame[start:]), io.BytesIO()
         try:
+            # Without a reader schema first: fields that are skipped are not checked for their length.
+            fastavro.schemaless_reader(source, parsed_writer)
+            check_end(start + source.tell(), len(frame))
+            source.seek(0)
             value = fastavro.schemaless_reader(source, parsed_writer, parsed_reader)
             fastavro.schemaless_writer(target, parsed_reader, value, strict=True)
         except EOFError:
@@ -261,7 +265,6 @@ def compile_with_fastavro(
             ValueError,
         ) as error:
             raise Malformed("invalid_value", f"the record cannot be read: {error}") from error
-        check_end(start + source.tell(), len(frame))
         return read_back(target.getvalue())
 
     return decode

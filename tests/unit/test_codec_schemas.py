@@ -1,0 +1,122 @@
+"""The released schemas: lock, compatibility of all pairs, and how records may grow."""
+
+import copy
+import io
+import json
+
+import fastavro
+import pytest
+from sample_events import SAMPLES
+
+from streams import schemas
+from streams.avro.decoder import compile_decoder
+from streams.avro.encoder import compile_encoder
+from streams.avro.schema import UnsupportedSchema
+from streams.codec import EVENT_TYPES
+from streams.errors import Fatal
+from streams.topics import TOPICS, subject
+
+RELEASED = schemas.released()
+
+
+def test_the_lock_matches_the_files_and_covers_every_subject() -> None:
+    lock = schemas.read_lock()
+    assert set(lock) == {subject(t.name, r) for t in TOPICS.values() for r in t.records}
+    assert schemas.build_lock(lock) == lock
+
+
+def test_an_id_belongs_to_one_schema_text() -> None:
+    entries = {e for versions in schemas.read_lock().values() for e in versions.values()}
+    assert len({e.id for e in entries}) == len({e.sha256 for e in entries}) == len(entries)
+
+
+def test_a_changed_released_file_is_named() -> None:
+    lock = copy.deepcopy(schemas.read_lock())
+    lock["risk.weights-value"][1] = lock["risk.weights-value"][1]._replace(sha256="0" * 64)
+    with pytest.raises(Fatal, match=r"risk\.weights/Weights\.v1\.avsc is released"):
+        schemas.build_lock(lock)
+
+
+@pytest.mark.parametrize("record", RELEASED)
+def test_every_version_is_readable_by_every_later_one(record: str) -> None:
+    versions = [json.loads(v.text) for v in RELEASED[record]]
+    for newer, reader in enumerate(versions):
+        for writer in versions[: newer + 1]:
+            assert schemas.incompatibilities(writer, reader) == []
+
+
+@pytest.mark.parametrize("record", RELEASED)
+def test_what_any_version_writes_the_newest_reads(record: str) -> None:
+    newest = schemas.newest(record)
+    for version in RELEASED[record]:
+        writer = json.loads(version.text)
+        frame = compile_encoder(writer, EVENT_TYPES, b"")(SAMPLES[record])
+        event = compile_decoder(writer, newest, EVENT_TYPES, 0)(frame)
+        assert compile_encoder(writer, EVENT_TYPES, b"")(event) == frame
+
+
+@pytest.mark.parametrize("record", RELEASED)
+def test_every_schema_is_avro_and_documented(record: str) -> None:
+    for version in RELEASED[record]:
+        schema = json.loads(version.text)
+        fastavro.parse_schema(copy.deepcopy(schema))
+        assert schema["namespace"] == "manifold"
+        assert all(field["doc"] for field in schema["fields"])
+        assert not any("enum" in json.dumps(field["type"]) for field in schema["fields"])
+
+
+def without(schema: dict, *names: str) -> dict:
+    return {**schema, "fields": [f for f in schema["fields"] if f["name"] not in names]}
+
+
+CANDLE = schemas.newest("Candle")
+WITHOUT_VOLUME = without(CANDLE, "volume")
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "problem"),
+    [
+        pytest.param(without(CANDLE, "complete"), CANDLE, None, id="new field with default"),
+        pytest.param(without(CANDLE, "bid", "ask"), CANDLE, None, id="new optional records"),
+        pytest.param(without(CANDLE, "source"), CANDLE, "source: a new field", id="no default"),
+        pytest.param(CANDLE, WITHOUT_VOLUME, "volume: a field was removed", id="removed"),
+        pytest.param(CANDLE, {**CANDLE, "name": "Bar"}, "Candle became Bar", id="renamed"),
+        pytest.param(
+            CANDLE,
+            {**CANDLE, "fields": [{"name": "instrument", "type": "bytes"}, *CANDLE["fields"][1:]]},
+            "instrument: string became bytes",
+            id="other type",
+        ),
+    ],
+)
+def test_how_a_record_may_grow(writer: dict, reader: dict, problem: str | None) -> None:
+    problems = schemas.incompatibilities(writer, reader)
+    assert (problem is None and problems == []) or (problem or "-") in problems[0]
+
+
+@pytest.mark.parametrize(
+    "gone", [("complete",), ("volume",), ("bid", "ask"), ("volume", "complete")]
+)
+def test_an_older_writers_record_takes_the_newest_defaults(gone: tuple[str, ...]) -> None:
+    old = copy.deepcopy(without(CANDLE, *gone))
+    body = compile_encoder(old, EVENT_TYPES, b"")(SAMPLES["Candle"])
+    resolved = fastavro.schemaless_reader(
+        io.BytesIO(body), fastavro.parse_schema(old), fastavro.parse_schema(copy.deepcopy(CANDLE))
+    )
+    event = compile_decoder(old, CANDLE, EVENT_TYPES, 0)(body)
+    for name in gone:
+        default = next(f["default"] for f in CANDLE["fields"] if f["name"] == name)
+        assert getattr(event, name) == resolved[name] == default
+    assert event._replace(**{n: getattr(SAMPLES["Candle"], n) for n in gone}) == SAMPLES["Candle"]
+
+
+def test_a_field_that_moved_is_read_by_name() -> None:
+    moved = {**CANDLE, "fields": [CANDLE["fields"][-1], *CANDLE["fields"][:-1]]}
+    body = compile_encoder(moved, EVENT_TYPES, b"")(SAMPLES["Candle"])
+    assert compile_decoder(moved, CANDLE, EVENT_TYPES, 0)(body) == SAMPLES["Candle"]
+
+
+def test_a_record_inside_itself_is_refused() -> None:
+    schema = {**CANDLE, "fields": [{"name": "mid", "type": "manifold.Candle"}]}
+    with pytest.raises(UnsupportedSchema):
+        compile_decoder(schema, CANDLE, EVENT_TYPES, 0)
