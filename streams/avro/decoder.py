@@ -249,7 +249,7 @@ def compile_with_fastavro(
     def decode(frame: bytes) -> Any:
         source, target = io.BytesIO(frame[start:]), io.BytesIO()
         try:
-            # Without a reader schema first: fields that are skipped are not checked for their length.
+            # Without the reader first: of fields that it skips, the length is not checked.
             fastavro.schemaless_reader(source, parsed_writer)
             check_end(start + source.tell(), len(frame))
             source.seek(0)

@@ -79,12 +79,12 @@ SAMPLES: dict[str, Event] = {
         *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}'
     ),
     "DeadLetter": DeadLetter(
-        "md.candles", 3, 1234, b"EUR_USD", b"\x01\xff", "bad_magic", "the first byte is 0x01", "signals"
+        "md.candles", 3, 1234, b"EUR_USD", b"\x01\xff", "bad_magic", "first byte 0x01", "signals"
     ),
 }  # fmt: skip
 
 BARE_SAMPLES: dict[str, Event] = {
-    "Candle": Candle("EUR_USD", "M1", BAR_MS, BAR_MS + 60_000, MID, None, None, False, None, "file"),
+    "Candle": Candle(*STAMP[:4], MID, None, None, False, None, "file"),
     "Watermark": Watermark(0, "M1", 0, ()),
     "GateDecision": GateDecision(
         *STAMP, False, ("warming",), None, True, None, 0.0, 0, 0, 0, None, True, False, 0, 0, None,
