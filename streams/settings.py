@@ -41,7 +41,7 @@ def _setting(
     *,
     unit: str = "",
     names: tuple[str, ...] = (),
-    later_name_wins: bool = False,
+    own_name_wins: bool = False,
     bounds: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     secret: bool = False,
@@ -50,7 +50,7 @@ def _setting(
         "doc": doc,
         "unit": unit,
         "names": names,
-        "later_name_wins": later_name_wins,
+        "own_name_wins": own_name_wins,
         "bounds": bounds,
         "choices": choices,
         "secret": secret,
@@ -143,8 +143,8 @@ def _lookup(item: Field[Any], env: Mapping[str, str]) -> tuple[str, str] | None:
         found.append((file_name, _secret_from_file(file_name, env[file_name].strip())))
     if not found:
         return None
-    if item.metadata["later_name_wins"]:
-        return found[-1]
+    if item.metadata["own_name_wins"]:
+        return found[0]
     if len({text for _, text in found}) > 1:
         said = " and ".join(name for name, _ in found)
         raise Fatal(f"{said} name the same setting and differ; set one of them")
@@ -273,28 +273,28 @@ class Config(_FromEnvironment):
         0.60,
         "weight of coherence in the score",
         names=("ALLOC_W_C",),
-        later_name_wins=True,
+        own_name_wins=True,
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_stability: float = _setting(
         0.20,
         "weight of stability",
         names=("ALLOC_W_STAB",),
-        later_name_wins=True,
+        own_name_wins=True,
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_rupture: float = _setting(
         0.15,
         "weight of 1 - rupture",
         names=("ALLOC_W_RUP",),
-        later_name_wins=True,
+        own_name_wins=True,
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_entropy: float = _setting(
         0.05,
         "weight of 1 - entropy",
         names=("ALLOC_W_ENT",),
-        later_name_wins=True,
+        own_name_wins=True,
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_hazard: float | None = _setting(
