@@ -171,12 +171,15 @@ class ConfluentRegistry:
             )
 
     async def incompatible_because(self, name: str, text: str) -> str | None:
-        """Return the registry's reason why ``text`` does not fit the subject, None when it does."""
+        """Return the registry's reason why ``text`` does not fit the subject, None when it does.
+
+        Some registries give no reason here: then it is empty.
+        """
         path = f"/compatibility/subjects/{_quoted(name)}/versions?verbose=true"
         status, answer = await self._call("POST", path, {"schema": text}, accept=(200, 404, 422))
         if status == 404 or (status == 200 and answer.get("is_compatible", True)):
             return None
-        return "; ".join(map(str, answer.get("messages") or ())) or str(answer.get("message", "-"))
+        return "; ".join(map(str, answer.get("messages") or ())) or str(answer.get("message", ""))
 
     async def lookup(self, name: str, text: str) -> int | None:
         """Return the id of ``text`` in the subject, None when it is not registered there."""
@@ -200,6 +203,7 @@ class ConfluentRegistry:
         if status == 200:
             return int(answer["id"])
         reason = await self.incompatible_because(name, text) or answer.get("message", answer)
+        reason = str(reason).removeprefix("io.apicurio.registry.rules.RuleViolationException: ")
         raise Fatal(
             f"the registry refuses the schema of subject {name}: {reason}. Another program or "
             "version owns the subject; use another TOPIC_PREFIX, or the version that wrote it"

@@ -1,0 +1,334 @@
+"""What a cluster must be able to do, tried out: one command answers whether it will serve.
+
+Two topics of their own are created for the trial and deleted after it. In the first, one
+transaction is aborted and one committed, read back as all readers of the product read, and a second
+producer of the same transactional id shuts out the first, as a worker that takes over does. The
+second, stamped by the broker, tells how far the clocks are apart.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError as AioKafkaError
+from aiokafka.protocol.admin import ApiVersionRequest
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.admin import SILENT, TIMEOUT_SEC, Cluster, drifts, explained
+from streams.connection import aiokafka_config, confluent_config
+from streams.errors import Fatal, Recoverable
+from streams.registry import registry_of
+from streams.schemas import released
+from streams.settings import Runtime
+from streams.topics import TOPICS, subject
+
+NEEDED_APIS: Final[dict[int, tuple[str, int]]] = {
+    0: ("Produce", 3),
+    1: ("Fetch", 4),
+    2: ("ListOffsets", 2),
+    9: ("OffsetFetch", 7),
+    11: ("JoinGroup", 5),
+    19: ("CreateTopics", 0),
+    22: ("InitProducerId", 3),
+    24: ("AddPartitionsToTxn", 0),
+    25: ("AddOffsetsToTxn", 0),
+    26: ("EndTxn", 0),
+    28: ("TxnOffsetCommit", 3),
+    32: ("DescribeConfigs", 0),
+}
+"""API key -> (name, least version), for transactions, stable offsets and static members."""
+
+_PRODUCE_OF_KAFKA: Final = ((13, "4.1"), (12, "4.0"), (11, "3.8"), (10, "3.7"), (9, "2.8"))
+_FENCED: Final = (
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+)
+_OLD_STAMP_MS: Final = 1_400_000_000_000
+MAX_SKEW_MS: Final = 60_000
+"""Brokers refuse stamps more than an hour ahead; a live feed needs clocks far closer than that."""
+
+
+class Finding(NamedTuple):
+    """One thing that was checked.
+
+    Attributes
+    ----------
+    name
+        ``broker``, ``apis``, ``sessions``, ``transactions``, ``fencing``, ``read_committed``,
+        ``timestamps``, ``clock``, ``registry`` or ``topics``.
+    ok
+        False when the product will not work, or not safely, on this cluster.
+    detail
+        What was found; for a failure also what to do.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+
+
+async def check_cluster(runtime: Runtime) -> list[Finding]:
+    """Return everything a deployment needs from its cluster, each with its verdict.
+
+    Raises
+    ------
+    Fatal
+        The login is refused or a setting is unusable.
+    Recoverable
+        No broker answers, or the registry does not.
+    """
+    cluster = Cluster(runtime)
+    found = await _check_broker(runtime, cluster)
+    found += _check_sessions(runtime, cluster)
+    found += _check_by_trial(runtime, cluster)
+    if runtime.schema_registry_url:
+        found.append(await _check_registry(runtime))
+    drifting = drifts(runtime, cluster)
+    found += [Finding("topics", False, drift.sentence) for drift in drifting]
+    if not drifting:
+        found.append(Finding("topics", True, "all as in the table"))
+    return found
+
+
+async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
+    versions = await api_versions(runtime)
+    produce = versions.get(0, 0)
+    age = next((f"as Kafka {v} or later" for n, v in _PRODUCE_OF_KAFKA if produce >= n), "old")
+    meta = cluster.metadata
+    plural = "s" if len(meta.brokers) != 1 else ""
+    found = [
+        Finding(
+            "broker",
+            True,
+            f"{len(meta.brokers)} broker{plural}, cluster {meta.cluster_id}, "
+            f"speaks Produce {produce} ({age}), Fetch {versions.get(1, 0)}",
+        )
+    ]
+    lacking = [
+        f"{name} {least}"
+        for key, (name, least) in NEEDED_APIS.items()
+        if versions.get(key, -1) < least
+    ]
+    if lacking:
+        detail = f"the broker lacks {', '.join(lacking)}; use Apache Kafka 2.8 or later"
+        return [*found, Finding("apis", False, detail)]
+    return [*found, Finding("apis", True, "every request the product makes is supported")]
+
+
+async def api_versions(runtime: Runtime) -> dict[int, int]:
+    """Return API key -> highest version, as one broker of the cluster tells it.
+
+    Raises
+    ------
+    Recoverable
+        No broker answers.
+    """
+    client: Any = AIOKafkaClient(**aiokafka_config(runtime))  # type: ignore[no-untyped-call]
+    try:
+        await client.bootstrap()
+        node = min(broker.nodeId for broker in client.cluster.brokers())
+        answer = await client.send(node, ApiVersionRequest())
+    except AioKafkaError as error:
+        raise Recoverable(
+            f"no broker answers at {runtime.kafka_bootstrap_servers}: {error}"
+        ) from error
+    finally:
+        await client.close()
+    return {key: highest for key, _, highest in answer.api_versions}
+
+
+def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:
+    node = min(cluster.metadata.brokers)
+    resource = ConfigResource(ResourceType.BROKER, str(node))
+    try:
+        futures = cluster.client.describe_configs([resource], request_timeout=TIMEOUT_SEC)
+        told = {k: e.value for k, e in cluster.result(futures[resource]).items()}
+    except (Fatal, Recoverable) as error:
+        return [Finding("sessions", True, f"not told by the broker ({error})")]
+    session_ms = int(runtime.session_timeout_sec * 1000)
+    least = int(told.get("group.min.session.timeout.ms") or 0)
+    most = int(told.get("group.max.session.timeout.ms") or session_ms)
+    if least <= session_ms <= most:
+        return [Finding("sessions", True, f"SESSION_TIMEOUT_SEC={runtime.session_timeout_sec:g}")]
+    detail = f"SESSION_TIMEOUT_SEC={runtime.session_timeout_sec:g} is outside {least}..{most} ms"
+    return [Finding("sessions", False, f"{detail} of the broker; set it inside")]
+
+
+def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
+    try:
+        with _trial_topic(runtime, cluster, "CreateTime") as topic:
+            found = _check_transactions(runtime, topic)
+        with _trial_topic(runtime, cluster, "LogAppendTime") as topic:
+            return [*found, _check_clock(runtime, topic)]
+    except KafkaException as error:
+        raise explained(runtime.kafka_bootstrap_servers, error) from error
+
+
+@contextmanager
+def _trial_topic(runtime: Runtime, cluster: Cluster, stamps: str) -> Iterator[str]:
+    name = f"{runtime.application}-check-{secrets.token_hex(6)}"
+    config = {"message.timestamp.type": stamps, "retention.ms": "-1"}
+    new = NewTopic(name, 1, 1, config=config)
+    made = cluster.client.create_topics([new], operation_timeout=TIMEOUT_SEC)
+    cluster.result(made[name])
+    try:
+        yield name
+    finally:
+        gone = cluster.client.delete_topics([name], operation_timeout=TIMEOUT_SEC)
+        cluster.result(gone[name])
+
+
+def _producer(runtime: Runtime, transactional_id: str) -> Producer:
+    return Producer(
+        confluent_config(runtime)
+        | {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
+            "logger": SILENT,  # the fenced producer's complaint is what the trial is for
+            "error_cb": lambda _: None,
+        }
+    )
+
+
+def _check_transactions(runtime: Runtime, topic: str) -> list[Finding]:
+    producer = _producer(runtime, topic)
+    try:
+        producer.init_transactions(TIMEOUT_SEC)
+        for value, finish in (
+            (b"aborted", producer.abort_transaction),
+            (b"committed", producer.commit_transaction),
+        ):
+            producer.begin_transaction()
+            producer.produce(topic, value, partition=0, timestamp=_OLD_STAMP_MS)
+            producer.flush(TIMEOUT_SEC)
+            finish(TIMEOUT_SEC)
+    except KafkaException as error:
+        said = error.args[0].str()
+        detail = f"a transaction fails: {said}; use a broker with transactions"
+        return [Finding("transactions", False, detail)]
+    found = [Finding("transactions", True, "one aborted, one committed")]
+    found.append(_check_fencing(runtime, producer, topic))
+    return found + _check_what_is_read(_read_all(runtime, topic))
+
+
+def _check_fencing(runtime: Runtime, former: Producer, topic: str) -> Finding:
+    former.begin_transaction()
+    former.produce(topic, b"fenced", partition=0, timestamp=_OLD_STAMP_MS)
+    former.flush(TIMEOUT_SEC)
+    _producer(runtime, topic).init_transactions(TIMEOUT_SEC)
+    try:
+        former.commit_transaction(TIMEOUT_SEC)
+    except KafkaException as error:
+        cause = error.args[0]
+        if cause.code() in _FENCED:
+            return Finding("fencing", True, "a worker that was replaced cannot commit")
+        return Finding("fencing", False, f"a replaced worker is told something else: {cause.str()}")
+    detail = "a replaced worker can still commit: duplicates are possible when workers change"
+    return Finding("fencing", False, detail)
+
+
+def _read_all(runtime: Runtime, topic: str) -> list[Message]:
+    consumer = Consumer(
+        confluent_config(runtime)
+        | {
+            "group.id": topic,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    deadline = time.monotonic() + TIMEOUT_SEC
+    read: list[Message] = []
+    try:
+        while time.monotonic() < deadline:
+            message = consumer.poll(1.0)
+            if message is None:
+                continue
+            if message.error():
+                break
+            read.append(message)
+    finally:
+        consumer.close()
+    return read
+
+
+def _check_what_is_read(read: list[Message]) -> list[Finding]:
+    values = [message.value() or b"" for message in read]
+    if values == [b"committed"]:
+        found = [Finding("read_committed", True, "exactly the committed record is read")]
+    else:
+        shown = ", ".join(value.decode(errors="replace") for value in values) or "nothing"
+        detail = f"a read_committed reader gets: {shown}; duplicates are possible after a failure"
+        found = [Finding("read_committed", False, detail)]
+    stamps = {message.timestamp()[1] for message in read}
+    if stamps <= {_OLD_STAMP_MS}:
+        return [*found, Finding("timestamps", True, "a record keeps the timestamp it is given")]
+    detail = f"a record stamped {_OLD_STAMP_MS} comes back as {sorted(stamps)}"
+    return [*found, Finding("timestamps", False, detail)]
+
+
+def _check_clock(runtime: Runtime, topic: str) -> Finding:
+    stamped: list[tuple[int, int]] = []
+    producer = Producer(confluent_config(runtime) | {"linger.ms": 0, "error_cb": lambda _: None})
+    before = after = 0
+    for _ in range(2):  # the first one also opens the connection
+        before = time.time_ns() // 1_000_000
+        producer.produce(
+            topic, b"clock", partition=0, on_delivery=lambda _, m: stamped.append(m.timestamp())
+        )
+        producer.flush(TIMEOUT_SEC)
+        after = time.time_ns() // 1_000_000
+    if not stamped or stamped[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
+        return Finding("clock", True, "the broker does not tell its time")
+    broker_ms = stamped[-1][1]
+    skew_ms = max(before - broker_ms, broker_ms - after, 0)
+    if skew_ms <= MAX_SKEW_MS:
+        return Finding("clock", True, f"at most {skew_ms + after - before} ms apart")
+    detail = f"this clock and the broker's are {skew_ms} ms apart; synchronise them"
+    return Finding("clock", False, detail)
+
+
+async def _check_registry(runtime: Runtime) -> Finding:
+    missing: list[str] = []
+    async with registry_of(runtime) as registry:
+        for topic in TOPICS.values():
+            for record in topic.records:
+                name = subject(topic.name, record, runtime.topic_prefix)
+                for one in released()[record]:
+                    if await registry.lookup(name, one.text) is not None:
+                        continue
+                    reason = await registry.incompatible_because(name, one.text)
+                    if reason is not None:
+                        return Finding(
+                            "registry", False, f"{name} holds other schemas {reason}".strip()
+                        )
+                    missing.append(name)
+    if not missing:
+        return Finding("registry", True, "every schema is registered")
+    detail = f"{len(missing)} schemas will be registered by the first program that starts"
+    return Finding("registry", True, detail)
+
+
+def as_json(found: list[Finding]) -> dict[str, Any]:
+    """Return the findings as ``manifold topics check --json`` prints them."""
+    return {"ok": all(f.ok for f in found), "findings": [f._asdict() for f in found]}
