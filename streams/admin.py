@@ -34,7 +34,7 @@ SILENT: Final = logging.getLogger(f"{__name__}.client")
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
 
-CONNECT_SEC: Final = 6.0
+CONNECT_SEC: Final = 5.0
 TIMEOUT_SEC: Final = 15.0
 _VISIBLE_SEC: Final = 10.0
 # A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"

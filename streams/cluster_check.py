@@ -62,6 +62,7 @@ _FENCED: Final = (
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
 )
+_FENCED_SEC: Final = 5.0
 _OLD_STAMP_MS: Final = 1_400_000_000_000
 MAX_SKEW_MS: Final = 60_000
 """Brokers refuse stamps more than an hour ahead; a live feed needs clocks far closer than that."""
@@ -101,7 +102,7 @@ async def check_cluster(runtime: Runtime) -> list[Finding]:
     found += _check_sessions(runtime, cluster)
     found += _check_by_trial(runtime, cluster)
     if runtime.schema_registry_url:
-        found.append(await _check_registry(runtime))
+        found.append(await check_registry(runtime))
     drifting = drifts(runtime, cluster)
     found += [Finding("topics", False, drift.sentence) for drift in drifting]
     if not drifting:
@@ -164,13 +165,19 @@ def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         told = {k: e.value for k, e in cluster.result(futures[resource]).items()}
     except (Fatal, Recoverable) as error:
         return [Finding("sessions", True, f"not told by the broker ({error})")]
-    session_ms = int(runtime.session_timeout_sec * 1000)
-    least = int(told.get("group.min.session.timeout.ms") or 0)
-    most = int(told.get("group.max.session.timeout.ms") or session_ms)
+    least, most = (told.get(f"group.{bound}.session.timeout.ms") for bound in ("min", "max"))
+    return [session_finding(runtime.session_timeout_sec, least, most)]
+
+
+def session_finding(session_sec: float, least_ms: str | None, most_ms: str | None) -> Finding:
+    """Return whether the broker takes this session timeout; a bound it does not tell is none."""
+    session_ms = int(session_sec * 1000)
+    least, most = int(least_ms or 0), int(most_ms or session_ms)
+    said = f"SESSION_TIMEOUT_SEC={session_sec:g}"
     if least <= session_ms <= most:
-        return [Finding("sessions", True, f"SESSION_TIMEOUT_SEC={runtime.session_timeout_sec:g}")]
-    detail = f"SESSION_TIMEOUT_SEC={runtime.session_timeout_sec:g} is outside {least}..{most} ms"
-    return [Finding("sessions", False, f"{detail} of the broker; set it inside")]
+        return Finding("sessions", True, said)
+    detail = f"{said} is outside the broker's {least}..{most} ms; set it inside"
+    return Finding("sessions", False, detail)
 
 
 def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
@@ -236,7 +243,7 @@ def _check_fencing(runtime: Runtime, former: Producer, topic: str) -> Finding:
     former.flush(TIMEOUT_SEC)
     _producer(runtime, topic).init_transactions(TIMEOUT_SEC)
     try:
-        former.commit_transaction(TIMEOUT_SEC)
+        former.commit_transaction(_FENCED_SEC)
     except KafkaException as error:
         cause = error.args[0]
         if cause.code() in _FENCED:
@@ -308,7 +315,7 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
     return Finding("clock", False, detail)
 
 
-async def _check_registry(runtime: Runtime) -> Finding:
+async def check_registry(runtime: Runtime) -> Finding:
     missing: list[str] = []
     async with registry_of(runtime) as registry:
         for topic in TOPICS.values():

@@ -9,11 +9,12 @@ versions in order and takes the ids from the answers. Without it the ids are tho
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 
@@ -116,15 +117,21 @@ class ConfluentRegistry:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Fatal(f"SCHEMA_REGISTRY_URL={_without_password(url)} is no http or https address")
         if parts.username and auth is None:
-            auth = (parts.username, parts.password or "")
+            auth = (unquote(parts.username), unquote(parts.password or ""))
         self._url = _without_password(url).rstrip("/")
-        self._auth = aiohttp.BasicAuth(*auth) if auth else None
+        self._headers = {
+            "Accept": f"{_CONTENT_TYPE}, application/json",
+            "Content-Type": _CONTENT_TYPE,
+        }
+        if auth:
+            login = base64.b64encode(":".join(auth).encode()).decode()
+            self._headers["Authorization"] = f"Basic {login}"
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            auth=self._auth,
+            headers=self._headers,
             timeout=_TIMEOUT,
             connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True),
         )
@@ -228,11 +235,8 @@ class ConfluentRegistry:
         if self._session is None:
             raise RuntimeError("ConfluentRegistry is used outside of 'async with'")
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": f"{_CONTENT_TYPE}, application/json", "Content-Type": _CONTENT_TYPE}
         try:
-            async with self._session.request(
-                method, self._url + path, data=data, headers=headers
-            ) as response:
+            async with self._session.request(method, self._url + path, data=data) as response:
                 status, text = response.status, await response.text()
         except aiohttp.ClientConnectorCertificateError as error:
             raise Fatal(

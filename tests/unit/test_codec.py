@@ -8,7 +8,6 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from sample_events import BARE_SAMPLES, SAMPLES, TOPIC_OF
 
 from streams import schemas
 from streams.avro.schema import python_name
@@ -21,6 +20,7 @@ from streams.codec import (
     schema_id_of,
 )
 from streams.topics import TOPICS, subject
+from tests.sample_events import BARE_SAMPLES, SAMPLES, TOPIC_OF
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_frames.json").read_text())
 ALL = [*SAMPLES.items(), *BARE_SAMPLES.items()]

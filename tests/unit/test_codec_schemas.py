@@ -6,7 +6,6 @@ import json
 
 import fastavro
 import pytest
-from sample_events import SAMPLES
 
 from streams import schemas
 from streams.avro.decoder import compile_decoder
@@ -15,6 +14,7 @@ from streams.avro.schema import UnsupportedSchema
 from streams.codec import EVENT_TYPES
 from streams.errors import Fatal
 from streams.topics import TOPICS, subject
+from tests.sample_events import SAMPLES
 
 RELEASED = schemas.released()
 
