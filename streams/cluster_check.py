@@ -186,17 +186,27 @@ def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
             found = _check_transactions(runtime, topic)
         with _trial_topic(runtime, cluster, "LogAppendTime") as topic:
             return [*found, _check_clock(runtime, topic)]
+    except _NoTrial as error:
+        detail = f"no topic can be created to try them on ({error})"
+        return [Finding("transactions", False, detail)]
     except KafkaException as error:
         raise explained(runtime.kafka_bootstrap_servers, error) from error
+
+
+class _NoTrial(Exception):
+    pass
 
 
 @contextmanager
 def _trial_topic(runtime: Runtime, cluster: Cluster, stamps: str) -> Iterator[str]:
     name = f"{runtime.application}-check-{secrets.token_hex(6)}"
     config = {"message.timestamp.type": stamps, "retention.ms": "-1"}
-    new = NewTopic(name, 1, 1, config=config)
+    new = NewTopic(name, 1, runtime.topic_replication_factor, config=config)
     made = cluster.client.create_topics([new], operation_timeout=TIMEOUT_SEC)
-    cluster.result(made[name])
+    try:
+        cluster.result(made[name])
+    except Fatal as error:
+        raise _NoTrial(str(error)) from error
     try:
         yield name
     finally:

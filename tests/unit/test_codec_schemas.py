@@ -3,6 +3,9 @@
 import copy
 import io
 import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import fastavro
 import pytest
@@ -11,7 +14,7 @@ from streams import schemas
 from streams.avro.decoder import compile_decoder
 from streams.avro.encoder import compile_encoder
 from streams.avro.schema import UnsupportedSchema
-from streams.codec import EVENT_TYPES
+from streams.codec import EVENT_TYPES, locked_codec
 from streams.errors import Fatal
 from streams.topics import TOPICS, subject
 from tests.sample_events import SAMPLES
@@ -120,3 +123,61 @@ def test_a_record_inside_itself_is_refused() -> None:
     schema = {**CANDLE, "fields": [{"name": "mid", "type": "manifold.Candle"}]}
     with pytest.raises(UnsupportedSchema):
         compile_decoder(schema, CANDLE, EVENT_TYPES, 0)
+
+
+# -- a second version is released ----------------------------------------------------------------
+
+
+@pytest.fixture
+def copied_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of ``schemas/`` in which the present candle is version 2 of one without a flag."""
+    shutil.copytree(schemas.schema_dir(), tmp_path / "schemas")
+    monkeypatch.setattr(schemas, "schema_dir", lambda: tmp_path / "schemas")
+    folder = tmp_path / "schemas" / "md.candles"
+    last = len(RELEASED["Candle"])
+    shutil.copy(folder / f"Candle.v{last}.avsc", folder / f"Candle.v{last + 1}.avsc")
+    (folder / f"Candle.v{last}.avsc").write_text(json.dumps(without(CANDLE, "complete")))
+    (tmp_path / "schemas" / schemas.LOCK_FILE).unlink()
+    schemas.released.cache_clear()
+    yield folder
+    schemas.released.cache_clear()
+
+
+def test_records_of_the_old_version_are_read_and_made_again(copied_schemas: Path) -> None:
+    schemas.write_lock()
+    codec = locked_codec()
+    versions = schemas.read_lock()["md.candles-value"]
+    *_, old, new = (versions[v].id for v in sorted(versions))
+    frame = codec.encode_with_id(old, SAMPLES["Candle"])
+    assert len(frame) == len(codec.encode("md.candles", SAMPLES["Candle"])) - 1
+    assert codec.schema_id("md.candles", "Candle") == new
+    assert codec.decode("md.candles", frame) == SAMPLES["Candle"]
+    assert codec.encode_with_id(old, codec.decode("md.candles", frame)) == frame
+    assert codec.candle_key(frame) == SAMPLES["Candle"][:3]
+
+
+def test_ids_stay_when_a_version_is_added(copied_schemas: Path) -> None:
+    schemas.write_lock()
+    before = schemas.read_lock()
+    last = max(before["risk.weights-value"])
+    folder = copied_schemas.parent / "risk.weights"
+    grown = schemas.newest("Weights")
+    grown["fields"] = [*grown["fields"], {"name": "note", "type": "string", "default": ""}]
+    (folder / f"Weights.v{last + 1}.avsc").write_text(json.dumps(grown))
+    schemas.released.cache_clear()
+    with pytest.raises(Fatal, match=r"risk\.weights-value.*python -m streams\.schemas"):
+        schemas.read_lock()
+    schemas.write_lock()
+    after = schemas.read_lock()
+    added = after["risk.weights-value"].pop(last + 1)
+    assert after == before
+    assert added.id == 1 + max(e.id for versions in before.values() for e in versions.values())
+
+
+def test_a_version_that_cannot_read_the_old_ones_is_not_released(copied_schemas: Path) -> None:
+    last = len(schemas.released()["Candle"])
+    broken = without(CANDLE, "volume")
+    (copied_schemas / f"Candle.v{last + 1}.avsc").write_text(json.dumps(broken))
+    schemas.released.cache_clear()
+    with pytest.raises(Fatal, match="volume: a field was removed"):
+        schemas.write_lock()
