@@ -17,6 +17,7 @@ def confluent_config(runtime: Runtime) -> dict[str, Any]:
         "bootstrap.servers": runtime.kafka_bootstrap_servers,
         "security.protocol": runtime.kafka_security_protocol,
         "log_level": 3,
+        "reconnect.backoff.ms": 200,
     }
     if runtime.kafka_security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = runtime.kafka_sasl_mechanism
