@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -67,10 +68,11 @@ def tail(
     found: Iterable[LogRecord] = _read(runtime, name, instrument, where, follow)
     if last:
         found = deque(found, maxlen=last)
+    style: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
     with contextlib.suppress(KeyboardInterrupt):
         for record in itertools.islice(found, num):
             shown = as_json(codec, record, runtime.topic(name))
-            click.echo(json.dumps(shown, indent=2 if pretty else None, ensure_ascii=False))
+            click.echo(json.dumps(shown, **style, ensure_ascii=False))
 
 
 def _read(

@@ -67,8 +67,15 @@ def _union(branches: list[Any], value: Any, names: dict[str, Any]) -> Any:
         if kind == "null":
             continue
         named = kind in ("record", "enum", "fixed")
-        return {full_name(resolved) if named else kind: avro_json(branch, value, names)}
+        tag = full_name(resolved) if named else _tag(resolved, kind)
+        return {tag: avro_json(branch, value, names)}
     raise Fatal(f"a value {value!r} fits none of the types {branches}")
+
+
+def _tag(branch: Any, kind: str) -> str:
+    # rpk's reader names a logical type in its tag; other readers of this text take either
+    logical = branch.get("logicalType") if isinstance(branch, dict) else None
+    return f"{kind}.{logical}" if logical else kind
 
 
 def value_text(codec: Codec, value: bytes) -> str:
