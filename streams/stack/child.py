@@ -1,0 +1,198 @@
+"""A server started as a child process that cannot outlive its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from streams.errors import Fatal
+
+# outside the range from which the system takes ports for outgoing connections
+FIRST_PORT, LAST_PORT = 20_000, 31_999
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    ports = list(range(FIRST_PORT, LAST_PORT + 1))
+    random.shuffle(ports)
+    for port in ports:
+        if port_is_free(port):
+            return port
+    raise Fatal(f"no free port between {FIRST_PORT} and {LAST_PORT}")
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Return whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_port(port: int, what: str) -> None:
+    """Raise Fatal when the port is taken; names what wanted it."""
+    if not port_is_free(port):
+        raise Fatal(f"port {port} is in use; {what} needs it: stop what uses it or choose another")
+
+
+def require_space(directory: Path, mebibytes: int) -> None:
+    """Raise Fatal when the directory cannot be made or its disk is full."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        found = os.statvfs(directory)
+    except OSError as error:
+        raise Fatal(f"cannot use the directory {directory}: {error.strerror}") from error
+    if found.f_bavail * found.f_frsize < mebibytes * 1024 * 1024:
+        raise Fatal(f"the disk of {directory} has less than {mebibytes} MiB left; free some space")
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies. For ``preexec_fn``."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """A process in its own group, with its output in a file.
+
+    Parameters
+    ----------
+    name
+        What messages call it.
+    command
+        Program and arguments.
+    log
+        File that takes stdout and stderr; appended to.
+    env
+        Whole environment; the parent's when None.
+    cwd
+        Working directory.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name, self.command, self.log = name, list(command), log
+        self._env, self._cwd = env, cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running (or last) process."""
+        if self._process is None:
+            raise Fatal(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process.
+
+        Raises
+        ------
+        Fatal
+            The program is not there or the log cannot be written.
+        """
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("ab") as out:
+                self._process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env=None if self._env is None else dict(self._env),
+                    cwd=self._cwd,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent,
+                )
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Fatal(f"the disk of {self.log.parent} is full") from error
+            raise Fatal(f"cannot start {self.name}: {error}") from error
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until ``ready`` says so.
+
+        Raises
+        ------
+        Fatal
+            The process ended, or the time is over; with the last lines of its output.
+        """
+        end = time.monotonic() + seconds
+        while not ready():
+            if not self.running:
+                raise Fatal(f"{self.name} ended with code {self.returncode}: {self.last_words()}")
+            if time.monotonic() > end:
+                raise Fatal(f"{self.name} was not ready after {seconds:.0f} s: {self.last_words()}")
+            time.sleep(0.05)
+
+    def last_words(self, lines: int = 3) -> str:
+        """Return the end of the output as one line."""
+        try:
+            text = self.log.read_bytes()[-4_000:].decode("utf-8", "replace")
+        except OSError:
+            return "(no output)"
+        kept = [line.strip() for line in text.splitlines() if line.strip()]
+        return " | ".join(kept[-lines:]) or "(no output)"
+
+    def stop(self, seconds: float = 20.0) -> int | None:
+        """End the process: SIGTERM, and SIGKILL to its group when it does not go."""
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._kill_group()
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End the process and its group with SIGKILL."""
+        self._kill_group()
+        if self._process is not None:
+            self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        os.kill(self.pid, number)
+
+    def _kill_group(self) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody accepts connections on the loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,143 @@
+"""Real servers for the tests, started once a run, and what is said when one cannot be had.
+
+A test that needs Kafka, the registry or the embedded broker asks for the fixture. Where the server
+cannot be had the test is skipped, the last lines of the run say what did not run and why, and with
+CI=true that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.errors import Fatal
+from streams.stack.embedded import EmbeddedBroker
+from streams.stack.kafka import KafkaBroker
+from streams.stack.valkey import ValkeyServer
+from tests.apicurio import ApicurioRegistry
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+MISSING: dict[str, str] = {}
+NOTES: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> Iterator[Path]:
+    """A directory for servers' data, removed at the end."""
+    place = Path(tempfile.mkdtemp(prefix="manifold-tests-"))
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _started(server: Any, what: str) -> Iterator[Any]:
+    if what in MISSING:
+        pytest.skip(f"{what} cannot be had: {MISSING[what]}")
+    try:
+        server.start()
+    except Fatal as error:
+        MISSING[what] = str(error)
+        pytest.skip(f"{what} cannot be had: {error}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(run_directory: Path) -> Iterator[KafkaBroker]:
+    """A real Apache Kafka, shared by the run; use ``topic_prefix`` to be alone on it."""
+    yield from _started(KafkaBroker(run_directory / "kafka"), "Apache Kafka")
+
+
+@pytest.fixture
+def new_kafka(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Callable[[], KafkaBroker]]:
+    """Start further brokers, for tests that kill theirs."""
+    made: list[KafkaBroker] = []
+
+    def start() -> KafkaBroker:
+        made.append(KafkaBroker(tmp_path / f"kafka{len(made)}"))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for broker in made:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(run_directory: Path) -> Iterator[ValkeyServer]:
+    """A real Valkey, shared by the run; use ``valkey_url`` to be alone on it."""
+    yield from _started(ValkeyServer(run_directory / "valkey"), "Valkey")
+
+
+@pytest.fixture
+def new_valkey(tmp_path: Path) -> Iterator[Callable[[], ValkeyServer]]:
+    """Start further Valkeys, for tests that kill theirs."""
+    made: list[ValkeyServer] = []
+
+    def start() -> ValkeyServer:
+        made.append(ValkeyServer(tmp_path / f"valkey{len(made)}"))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.stop()
+
+
+_databases = iter(range(1, 64))
+
+
+@pytest.fixture
+def valkey_url(valkey: ValkeyServer) -> str:
+    """An empty database of the shared Valkey."""
+    return valkey.url.removesuffix("/0") + f"/{next(_databases)}"
+
+
+@pytest.fixture(scope="session")
+def registry(run_directory: Path) -> Iterator[ApicurioRegistry]:
+    """A real schema registry with the Confluent API."""
+    yield from _started(ApicurioRegistry(run_directory / "registry"), "the Apicurio registry")
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(run_directory: Path) -> Iterator[EmbeddedBroker]:
+    """The embedded broker, shared by the run."""
+    yield from _started(EmbeddedBroker(run_directory / "embedded"), "the embedded broker")
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix of this test's own, for topics, groups and transactional ids."""
+    return f"t{uuid.uuid4().hex[:8]}."
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path | None:
+    """The directory of recorded OANDA candles, None where it is not there (and that is said)."""
+    if SHARED_DATA.is_dir():
+        return SHARED_DATA
+    note = "recorded candles are not here: the tests used seeded synthetic candles instead"
+    if note not in NOTES:
+        NOTES.append(note)
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end what did not run and why."""
+    for note in NOTES:
+        terminalreporter.write_line(note)
+    for what, why in MISSING.items():
+        terminalreporter.write_line(f"NOT RUN: the tests that need {what}: {why}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true a server that could not be had fails the run."""
+    if MISSING and os.environ.get("CI") == "true" and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
