@@ -1,0 +1,63 @@
+"""Why an instrument is not eligible, and why a record was refused: two closed lists."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Everything that can stand in ``reasons`` of a gate decision; the doc table is made of it."""
+
+    doc: str
+
+    def __new__(cls, code: str, doc: str) -> Reason:
+        made = str.__new__(cls, code)
+        made._value_ = code
+        made.doc = doc
+        return made
+
+    WARMING = "warming", "fewer than 129 candles so far: there is no window yet"
+    SIGNAL_STALE = "signal_stale", "the last signal is older than FRESH_MAX_SIGNAL_AGE_SEC"
+    COHERENCE_BELOW_MIN = "coherence_below_min", "coherence < AUTO_MIN_COHERENCE"
+    STABILITY_BELOW_MIN = "stability_below_min", "stability < GUARD_MIN_STABILITY"
+    ENTROPY_ABOVE_MAX = "entropy_above_max", "entropy > AUTO_MAX_ENTROPY"
+    RUPTURE_ABOVE_MAX = "rupture_above_max", "rupture > AUTO_MAX_RUPTURE"
+    HAZARD_ABOVE_MAX = (
+        "hazard_above_max",
+        "lambda_hazard > AUTO_MAX_HAZARD (static mode) or ECHO_HAZARD_MAX (echo mode)",
+    )
+    REPETITIONS_SHORT = (
+        "repetitions_short",
+        "count_1h < SESSION_PATTERN_MIN_OCCURRENCES (static) or ECHO_MIN_REPETITIONS (echo)",
+    )
+    SESSION_CLOSED = "session_closed", "no session of the pair's two currencies is open"
+    SESSION_NEAR_CLOSE = "session_near_close", "within SESSION_EXIT_MINUTES of the close"
+    MARKET_CLOSED = (
+        "market_closed",
+        "outside the market week (Sunday 17:05 to Friday 16:59 New York)",
+    )
+    SPAN_INTEGRITY = "span_integrity", "a longer slice of the backtest has fewer trades"
+    TRADES_BELOW_FLOOR = "trades_below_floor", "too few trades in the rolling backtest"
+    CALMAR_BELOW_FLOOR = "calmar_below_floor", "calmar of the rolling backtest below its floor"
+    PNL_BELOW_FLOOR = "pnl_below_floor", "P&L of the rolling backtest below its floor"
+    HYSTERESIS_WAIT = "hysteresis_wait", "not enough passes in a row yet"
+    COOLDOWN = "cooldown", "cooling down after misses in a row"
+    KILL_SWITCH = "kill_switch", "the kill switch is engaged (execution only)"
+    SPREAD_TOO_WIDE = "spread_too_wide", "spread > MAX_SPREAD_BPS (execution only)"
+
+
+class Refusal(StrEnum):
+    """Why a record of the log that could be decoded was dead-lettered by a stage."""
+
+    INVALID_CANDLE = "invalid_candle"
+    VOLUME_MISSING = "volume_missing"
+    CONFLICT = "conflict"
+    OUT_OF_ORDER = "out_of_order"
+    NO_CONFIG = "no_config"
+    INVALID_WATERMARK = "invalid_watermark"
+
+
+def reason_table() -> str:
+    """Return the table of gate reasons as Markdown."""
+    rows = [f"| `{reason.value}` | {reason.doc} |" for reason in Reason]
+    return "\n".join(["| reason | when |", "|---|---|", *rows])
