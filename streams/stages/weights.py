@@ -1,0 +1,280 @@
+"""``risk.weights`` from ``opt.gates``: one record per epoch, whatever the order of arrival.
+
+An epoch closes when every member of its universe has a decision for it or later, and each member
+counts with its latest decision not after it (architecture: "Time across instruments").
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right, insort
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from streams.codec import Codec
+from streams.control import ControlLog, ControlState
+from streams.events import (
+    GateDecision,
+    Watermark,
+    WeightEntry,
+    WeightGate,
+    Weights,
+)
+from streams.settings import Config
+from streams.stages.allocation import Candidate, Held, allocate
+from streams.stages.processor import (
+    ControlledStep,
+    Derived,
+    LoadControl,
+    LogStage,
+    read_row,
+    write_row,
+)
+from streams.stages.step import RowChanges, Rows, SourceRecord
+from streams.topics import GATES, WEIGHTS
+
+STAGE = "weights"
+DECISION_ROWS = b"d/"
+LEAST_BARS_FRESH = 3
+
+
+class _Decision(NamedTuple):
+    """What an epoch needs to know of a gate decision."""
+
+    as_of_ms: int
+    eligible: bool
+    cooldown: bool
+    buffer: float
+    score: float | None
+
+
+class Timeline:
+    """Which offset of ``ops.control`` holds for an epoch: the highest of the watermarks before it.
+
+    Watermarks of many partitions arrive interleaved, one of them perhaps days ahead; only their
+    times count, not their order of arrival.
+    """
+
+    def __init__(self, steps: list[tuple[int, int]]) -> None:
+        self._steps = steps
+
+    @property
+    def steps(self) -> list[tuple[int, int]]:
+        """(as_of_ms, control_offset), both ascending."""
+        return self._steps
+
+    def offset(self, epoch_ms: int) -> int:
+        """Return the offset that holds for the epoch; 0 before every watermark."""
+        place = bisect_left(self._steps, (epoch_ms, -1))
+        return self._steps[place - 1][1] if place else 0
+
+    def add(self, as_of_ms: int, offset: int) -> bool:
+        """Take in a watermark; return whether it says anything new."""
+        if self.offset(as_of_ms + 1) >= offset:
+            return False
+        kept = [step for step in self._steps if step[0] < as_of_ms or step[1] > offset]
+        insort(kept, (as_of_ms, offset))
+        self._steps = kept
+        return True
+
+    def forget_before(self, epoch_ms: int) -> None:
+        """Drop what no epoch after ``epoch_ms`` can ask for."""
+        place = bisect_left(self._steps, (epoch_ms + 1, -1))
+        self._steps = self._steps[max(0, place - 1) :]
+
+
+class WeightsStep(ControlledStep):
+    """The fold of ``opt.gates``; a row per decision that an open epoch may still need."""
+
+    def __init__(self, control: ControlLog, rows: Rows) -> None:
+        super().__init__(control, rows)
+        self._timeline = Timeline([(a, o) for a, o in self.own("timeline", [])])
+        self._last_epoch_ms: int = self.own("last_epoch_ms", -1)
+        entries = tuple(WeightEntry(*entry) for entry in self.own("held", []))
+        self._held = Held(entries, self.own("held_since_ms", None))
+        self._decisions: dict[str, list[_Decision]] = {}
+        self._open: list[int] = []
+        self._waiting_for: str | None = None
+        self._changed: RowChanges = {}
+        for key in sorted(rows):
+            if key.startswith(DECISION_ROWS):
+                name, _, _ = key[len(DECISION_ROWS) :].decode().rpartition("/")
+                self._remember(name, _Decision(*read_row(rows[key])["decision"]))
+
+    def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[Derived]:
+        """Take in a decision or a watermark; return the weights of the epochs it closes."""
+        if isinstance(event, Watermark):
+            if not self._timeline.add(event.as_of_ms, event.control_offset):
+                return []
+            self.keep("timeline", self._timeline.steps)
+            self._waiting_for = None
+        else:
+            decision = _Decision(
+                event.as_of_ms,
+                event.eligible,
+                event.cooldown_until_ms is not None and event.cooldown_until_ms > event.as_of_ms,
+                event.buffer,
+                event.score,
+            )
+            if not self._remember(event.instrument, decision):
+                return []
+            row = write_row({"decision": decision})
+            self._changed[_row_name(event.instrument, decision)] = row
+            if self._waiting_for not in (None, event.instrument):
+                return []
+        return [(WEIGHTS, weights) for weights in self._close()]
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call."""
+        changed = self._changed | self.own_changes()
+        self._changed = {}
+        return changed
+
+    def _remember(self, name: str, decision: _Decision) -> bool:
+        kept = self._decisions.setdefault(name, [])
+        if kept and kept[-1].as_of_ms >= decision.as_of_ms:
+            return False
+        kept.append(decision)
+        if decision.as_of_ms > self._last_epoch_ms:
+            heappush(self._open, decision.as_of_ms)
+        return True
+
+    def _close(self) -> list[Weights]:
+        closed: list[Weights] = []
+        while self._open:
+            epoch_ms = self._open[0]
+            if epoch_ms <= self._last_epoch_ms:
+                heappop(self._open)
+                continue
+            state = self._control.state(self._timeline.offset(epoch_ms))
+            members = state.universe.members(epoch_ms)
+            self._waiting_for = self._not_there_yet(members, epoch_ms)
+            if self._waiting_for is not None:
+                break
+            heappop(self._open)
+            if state.config is not None and self._is_epoch(epoch_ms, members, state.config):
+                closed.append(self._weights(epoch_ms, members, state, state.config))
+        return closed
+
+    def _not_there_yet(self, members: tuple[str, ...], epoch_ms: int) -> str | None:
+        for name in members:
+            kept = self._decisions.get(name)
+            if not kept or kept[-1].as_of_ms < epoch_ms:
+                return name
+        return None
+
+    def _is_epoch(self, epoch_ms: int, members: tuple[str, ...], config: Config) -> bool:
+        if epoch_ms % (config.alloc_interval_sec * 1000):
+            return False
+        counted = (self._latest(name, epoch_ms) for name in members)
+        return any(decision and decision.as_of_ms == epoch_ms for decision in counted)
+
+    def _latest(self, name: str, epoch_ms: int) -> _Decision | None:
+        kept = self._decisions.get(name, [])
+        place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms)
+        return kept[place - 1] if place else None
+
+    def _weights(
+        self, epoch_ms: int, members: tuple[str, ...], state: ControlState, config: Config
+    ) -> Weights:
+        oldest_ms = epoch_ms - max(
+            config.gates_blob_max_age_sec * 1000, LEAST_BARS_FRESH * config.granularity_ms
+        )
+        candidates, gates = [], []
+        for name in members:
+            decision = self._latest(name, epoch_ms)
+            if decision is None:
+                continue
+            eligible = decision.eligible and decision.as_of_ms >= oldest_ms
+            candidates.append(Candidate(name, eligible, decision.cooldown, decision.score))
+            gates.append(
+                WeightGate(name, eligible, decision.cooldown, decision.buffer, decision.as_of_ms)
+            )
+        outcome = allocate(epoch_ms, members, candidates, self._held, config)
+        self._closed(epoch_ms, outcome.held, state)
+        return Weights(
+            config.candle_gran,
+            epoch_ms - config.granularity_ms,
+            epoch_ms,
+            state.config_id,
+            state.offset,
+            epoch_ms,
+            members,
+            tuple(gate.instrument for gate in gates),
+            outcome.entries,
+            tuple(gates),
+            outcome.action,
+            outcome.held.since_ms,
+            outcome.reason,
+            config.alloc_top_k,
+        )
+
+    def _closed(self, epoch_ms: int, held: Held, state: ControlState) -> None:
+        """Note that the epoch is closed and drop the decisions no later epoch can ask for."""
+        self._last_epoch_ms, self._held, self.state = epoch_ms, held, state
+        self._timeline.forget_before(epoch_ms)
+        self.keep("last_epoch_ms", epoch_ms)
+        self.keep("held", held.entries)
+        self.keep("held_since_ms", held.since_ms)
+        self.keep("timeline", self._timeline.steps)
+        self.keep("control_offset", state.offset)
+        for name, kept in self._decisions.items():
+            place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms) - 1
+            if place > 0:
+                for decision in kept[:place]:
+                    self._changed[_row_name(name, decision)] = None
+                del kept[:place]
+
+
+def _row_name(name: str, decision: _Decision) -> bytes:
+    # zero-padded, so that the names of an instrument's rows sort by time
+    return DECISION_ROWS + f"{name}/{decision.as_of_ms:015d}".encode()
+
+
+def gates_blob(weights: Weights) -> dict[str, object]:
+    """Return the profile's gates blob of an epoch (core-trading-loop.md 2.1)."""
+    return {
+        "ts": weights.epoch_ms,
+        "gates": {gate.instrument: int(gate.eligible) for gate in weights.gates},
+        "cooldowns": {gate.instrument: int(gate.cooldown) for gate in weights.gates},
+        "bufs": {gate.instrument: gate.buffer for gate in weights.gates},
+    }
+
+
+def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:
+    """Return the allocator's status of an epoch (core-trading-loop.md 4.6).
+
+    Ages are by event time: the blob's is the distance to the oldest decision that counted.
+    """
+    oldest_ms = min((gate.decided_ms for gate in weights.gates), default=weights.epoch_ms)
+    eligible = [gate.instrument for gate in weights.gates if gate.eligible]
+    return {
+        "ts": weights.epoch_ms // 1000,
+        "ts_ms": weights.epoch_ms,
+        "interval": interval_sec,
+        "interval_sec": interval_sec,
+        "top_k": weights.top_k,
+        "blob_ts_ms": weights.epoch_ms,
+        "blob_age_ms": weights.epoch_ms - oldest_ms,
+        "stale": weights.action != "published",
+        "eligible": eligible,
+        "eligible_count": len(eligible),
+        "scores": {entry.instrument: entry.score for entry in weights.entries},
+        "weights": {entry.instrument: entry.weight for entry in weights.entries},
+        "target_exposure_pct": {e.instrument: e.target_exposure_pct for e in weights.entries},
+        "action": weights.action,
+        "reason": weights.reason,
+        "held_since_ms": weights.held_since_ms,
+    }
+
+
+def weights_json(weights: Weights) -> str:
+    """Return the flat ``{instrument: weight}`` of ``risk:allocation_weights``."""
+    return json.dumps({entry.instrument: entry.weight for entry in weights.entries})
+
+
+def weights_stage(
+    codec: Codec, control: ControlLog, load_control: LoadControl | None = None
+) -> LogStage:
+    """Return the stage ``weights``: ``opt.gates`` to ``risk.weights``."""
+    return LogStage(STAGE, GATES, (WEIGHTS,), codec, control, WeightsStep, load_control)
