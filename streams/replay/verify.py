@@ -9,7 +9,7 @@ apart.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,7 @@ class Verifier:
         self,
         runtime: Runtime,
         codec: Codec,
-        stages: list[tuple[Stage, tuple[str, ...]]],
+        stages: Sequence[tuple[Stage, tuple[str, ...]]],
         progress: Progress = lambda topic, count: None,
     ) -> None:
         self._runtime, self._codec, self._stages = runtime, codec, stages

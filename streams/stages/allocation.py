@@ -1,4 +1,4 @@
-"""Top-K selection and weights of one epoch (core-trading-loop.md 4), and what is held without one."""
+"""Top-K selection and weights of one epoch, and what is held (core-trading-loop.md 4)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,138 @@
+"""Reading and writing ``ops.control``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from streams.codec import Codec, DecodeError
+from streams.connection import producer_config
+from streams.control import ControlLog, control_key
+from streams.errors import Fatal, Recoverable
+from streams.events import Control
+from streams.replay.log_reader import LogReader
+from streams.settings import Config, Runtime
+from streams.topics import CONTROL
+
+DELIVERY_SECONDS = 30.0
+
+
+def read_control(runtime: Runtime, codec: Codec, log: ControlLog | None = None) -> ControlLog:
+    """Read ``ops.control`` to its end.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment and its schemas.
+    log
+        What was read before; only what is new is read. A new log by default.
+
+    Returns
+    -------
+    ControlLog
+        The log, read to the end at the time of the call.
+
+    Raises
+    ------
+    Fatal
+        The topic does not exist, or holds settings of a newer version.
+    Recoverable
+        No broker answers.
+    """
+    log = ControlLog() if log is None else log
+    with LogReader(runtime) as reader:
+        reader.partitions(CONTROL)
+        end = reader.bounds(CONTROL, 0)[1]
+        for batch in reader.read(CONTROL, 0, log.end, end):
+            for found in batch:
+                offset, value = found.record.offset, found.record.value
+                try:
+                    record = codec.decode(CONTROL, value)
+                except DecodeError as error:
+                    log.refuse(offset, f"{error.reason}: {error.detail}")
+                    continue
+                if isinstance(record, Control):
+                    log.append(offset, record)
+    log.advance(max(end, log.end))
+    return log
+
+
+def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], Awaitable[None]]:
+    """Return what reads ``log`` on to an offset; a stage calls it before a batch that needs it."""
+
+    async def load(upto: int) -> None:
+        if upto > log.end:
+            await asyncio.to_thread(read_control, runtime, codec, log)
+
+    return load
+
+
+def append_control(runtime: Runtime, codec: Codec, records: Sequence[Control]) -> list[int]:
+    """Append records to ``ops.control``, in order; return their offsets.
+
+    Raises
+    ------
+    Recoverable
+        The brokers did not acknowledge in time; nothing or a first part was written.
+    """
+    offsets: list[int] = []
+    failed: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failed.append(error)
+        else:
+            offsets.append(message.offset() or 0)
+
+    producer = Producer(producer_config(runtime))
+    for record in records:
+        producer.produce(
+            runtime.topic(CONTROL),
+            codec.encode(CONTROL, record),
+            control_key(record),
+            partition=0,
+            timestamp=record.as_of_ms,
+            on_delivery=delivered,
+        )
+    left = producer.flush(DELIVERY_SECONDS)
+    if failed or left:
+        why = failed[0].str() if failed else f"no answer within {DELIVERY_SECONDS:.0f} s"
+        raise Recoverable(f"cannot write to {runtime.topic(CONTROL)}: {why}")
+    return offsets
+
+
+def active_config(log: ControlLog) -> Config | None:
+    """Return the configuration at the end of what was read, None when there is none."""
+    return log.state(log.end).config
+
+
+def seed_config(
+    runtime: Runtime, codec: Codec, config: Config, log: ControlLog, now_ms: int
+) -> ControlLog:
+    """Make sure that ``config`` is the active configuration; the first caller writes it.
+
+    Returns
+    -------
+    ControlLog
+        ``log``, read to the end.
+
+    Raises
+    ------
+    Fatal
+        Another configuration is active; names every setting that differs and what to do.
+    """
+    active = active_config(log)
+    if active is None:
+        said = Control("config", None, config.to_json(), "environment", "first start", now_ms)
+        append_control(runtime, codec, [said])
+        read_control(runtime, codec, log)
+        active = active_config(log)
+    if active != config and active is not None:
+        differs = "; ".join(config.differences(active))
+        raise Fatal(
+            f"the settings here are not the active ones ({differs}; here != active); set them "
+            "alike, or change them for the whole fleet: manifold config apply --reason TEXT"
+        )
+    return log

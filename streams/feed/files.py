@@ -1,0 +1,182 @@
+"""Candle files: CSV, JSON lines, or one JSON document such as OANDA's answer; plain or gzip.
+
+Every row that is refused is named with file, line and reason; the good ones around it go in.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streams.errors import Fatal
+from streams.events import GRANULARITY_MS, Candle
+from streams.feed.candle_text import RowRefused, candle_from_row, known_columns
+
+NAME_IN_FILE = re.compile(r"([A-Z]{3}_[A-Z]{3})(?:[-_.]([SMH]\d+))?")
+
+
+class Refused(NamedTuple):
+    """A line that was not taken in, and why."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+
+
+Row = tuple[int, Candle | Refused]
+
+
+def read_candles(
+    path: str, instrument: str | None = None, granularity: str | None = None
+) -> Iterator[Row]:
+    """Yield (line, candle or refusal) for every row of a file, in its order.
+
+    Parameters
+    ----------
+    path
+        The file; ``.gz`` is unpacked.
+    instrument, granularity
+        What the file holds where neither its rows nor its name say.
+
+    Raises
+    ------
+    Fatal
+        The file cannot be read, or holds nothing that looks like candles.
+    """
+    named_instrument, named_granularity = _named(path)
+    instrument = instrument or named_instrument
+    granularity = granularity or named_granularity
+    text = _text(path)
+    start = text.lstrip()[:1]
+    if not start:
+        raise Fatal(f"{path} is empty")
+    if start not in ("{", "["):
+        rows = _csv_rows(path, text)
+    elif _is_lines(text):
+        rows = _json_lines(path, text)
+    else:
+        rows = _json_document(path, text)
+    for line, row in rows:
+        if isinstance(row, Refused):
+            yield line, row
+            continue
+        try:
+            yield line, candle_from_row(row, instrument, granularity)
+        except RowRefused as refused:
+            yield line, Refused(path, line, refused.reason, str(refused))
+
+
+def _named(path: str) -> tuple[str | None, str | None]:
+    found = NAME_IN_FILE.search(Path(path).name)
+    if not found:
+        return None, None
+    return found[1], found[2] if found[2] in GRANULARITY_MS else None
+
+
+def _text(path: str) -> str:
+    try:
+        raw = Path(path).read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = _unpacked(path, raw)
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Fatal(f"{path} is not text (byte {error.start} is not UTF-8)") from error
+    except OSError as error:
+        raise Fatal(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _unpacked(path: str, raw: bytes) -> bytes:
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Fatal(f"{path} is a damaged or truncated gzip file: {error}") from error
+
+
+def _is_lines(text: str) -> bool:
+    """Tell JSON lines from one document: the first line is a whole value and more follows."""
+    first, _, rest = text.lstrip().partition("\n")
+    try:
+        value = json.loads(first)
+    except ValueError:
+        return False
+    return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
+
+
+def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+    except (StopIteration, csv.Error) as error:
+        raise Fatal(f"{path} has no header line") from error
+    unknown = [name for name in header if name not in known_columns()]
+    if unknown:
+        raise Fatal(
+            f"{path}:1: unknown columns {', '.join(map(repr, unknown[:5]))}; known are time, "
+            "volume, and open, high, low, close with or without bid_, ask_ or mid_ before them"
+        )
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num, Refused(path, reader.line_num, "bad_csv", str(error))
+            continue
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            detail = f"{len(cells)} columns, the header has {len(header)}"
+            yield reader.line_num, Refused(path, reader.line_num, "bad_csv", detail)
+            continue
+        yield reader.line_num, dict(zip(header, cells, strict=True))
+
+
+def _json_lines(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            yield number, Refused(path, number, "bad_json", str(error))
+            continue
+        yield from _rows_of(path, number, value)
+
+
+def _json_document(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Fatal(f"{path} is neither CSV, JSON lines nor a JSON document: {error}") from error
+    if isinstance(value, list):
+        for number, item in enumerate(value, 1):
+            yield from _rows_of(path, number, item)
+    else:
+        yield from _rows_of(path, 1, value)
+
+
+def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    if not isinstance(value, dict):
+        yield number, Refused(path, number, "bad_json", "not an object")
+        return
+    row = {str(name).lower(): item for name, item in value.items()}
+    if "candles" not in row:
+        yield number, row
+        return
+    shared = {name: item for name, item in row.items() if name != "candles"}
+    candles = row["candles"] if isinstance(row["candles"], list) else [row["candles"]]
+    for place, item in enumerate(candles, 1):
+        # within a document of many candles a line is the place of the candle
+        at = place if number == 1 else number
+        if isinstance(item, dict):
+            yield at, shared | {str(name).lower(): x for name, x in item.items()}
+        else:
+            yield at, Refused(path, at, "bad_json", "a candle is not an object")
