@@ -213,7 +213,9 @@ class SignalsStep(ControlledStep):
         before = self.state.config
         if self.follow(watermark) and before is not None:
             self._reconfigure(before)
-        for name in watermark.instruments:
+        config = self.state.config
+        ours = config is not None and watermark.granularity == config.candle_gran
+        for name in watermark.instruments if ours else ():
             if self._vouched.get(name, -1) < watermark.as_of_ms:
                 self._vouched[name] = watermark.as_of_ms
         self.keep("vouched", self._vouched)

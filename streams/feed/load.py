@@ -1,0 +1,228 @@
+"""Loading candle files into the log: only what is newer, merged by time, once."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streams.codec import Codec
+from streams.control import UniverseChange
+from streams.events import GRANULARITY_MS, Candle
+from streams.feed.files import Refused, read_candles
+from streams.feed.partitioner import partition_of
+from streams.feed.plan import FeedPlan
+from streams.feed.series import Series, SeriesKey
+from streams.feed.survey import Survey, survey
+from streams.feed.writer import FactWriter, bars_of, write_feed
+from streams.settings import Config, Runtime
+
+AHEAD_MS = 3_600_000
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def no_progress(what: str, done: int, total: int | None) -> None:
+    """Take no notice."""
+
+
+@dataclass
+class LoadReport:
+    """What a load did.
+
+    Attributes
+    ----------
+    read, written
+        Rows read, candles written.
+    already_there
+        Candles that the log holds already, with the same numbers.
+    duplicates
+        Rows that said the same as an earlier row.
+    watermarks
+        Watermarks written.
+    refused
+        Every row that was not taken in.
+    """
+
+    read: int = 0
+    written: int = 0
+    already_there: int = 0
+    duplicates: int = 0
+    watermarks: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for ``--json``, refusals by reason."""
+        return {
+            "read": self.read,
+            "written": self.written,
+            "already_there": self.already_there,
+            "duplicates": self.duplicates,
+            "watermarks": self.watermarks,
+            "refused": len(self.refused),
+            "refused_by_reason": dict(Counter(r.reason for r in self.refused)),
+        }
+
+
+def read_series(
+    paths: Sequence[str],
+    instrument: str | None,
+    granularity: str | None,
+    report: LoadReport,
+    now_ms: int,
+    progress: Progress = no_progress,
+) -> dict[SeriesKey, Series]:
+    """Read files into series; refusals and duplicates go into ``report``.
+
+    Raises
+    ------
+    Fatal
+        A file cannot be read at all.
+    """
+    found: dict[SeriesKey, Series] = {}
+    for path in paths:
+        for line, row in read_candles(path, instrument, granularity):
+            report.read += 1
+            if isinstance(row, Refused):
+                report.refused.append(row)
+            elif row.as_of_ms > now_ms + AHEAD_MS:
+                detail = f"the candle ends {(row.as_of_ms - now_ms) // 60_000} minutes from now"
+                report.refused.append(Refused(path, line, "in_the_future", detail))
+            else:
+                key = SeriesKey(row.instrument, row.granularity)
+                if key not in found:
+                    found[key] = Series(key, row.source)
+                found[key].add(row, path, line)
+            if report.read % 10_000 == 0:
+                progress("reading", report.read, None)
+    for key in sorted(found):
+        refused, duplicates = found[key].close()
+        report.refused += refused
+        report.duplicates += duplicates
+    progress("reading", report.read, None)
+    return found
+
+
+def load_series(
+    runtime: Runtime,
+    codec: Codec,
+    config: Config,
+    series: dict[SeriesKey, Series],
+    report: LoadReport,
+    now_ms: int,
+    progress: Progress = no_progress,
+) -> None:
+    """Write what is newer than the log; the same series again writes nothing.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        As ``FactWriter`` and ``survey``.
+    """
+    if not series:
+        return
+    writer = FactWriter(runtime, codec, config, now_ms)
+    since_ms = min(int(one.bars()[0]) for one in series.values())
+    partitions = {partition_of(key.instrument.encode(), writer.partitions) for key in series}
+    looked = [0]
+
+    def looking(count: int) -> None:
+        looked[0] += count
+        progress("looking at the log", looked[0], None)
+
+    known = survey(runtime, codec, sorted(partitions), series, since_ms, looking)
+    ends = {key: int(one.bars()[-1]) for key, one in series.items()}
+    for key in sorted(series):
+        _only_newer(series[key], known, report)
+    for granularity in sorted({key.granularity for key in series}):
+        chosen = {key: one for key, one in series.items() if key.granularity == granularity}
+        _load_granularity(writer, config, chosen, ends, known, report, progress)
+
+
+def _only_newer(one: Series, known: Survey, report: LoadReport) -> None:
+    bars, digests = one.bars(), one.digests()
+    last_bar_ms = known.last_bar_ms(one.key)
+    newer = bars > last_bar_ms
+    if newer.all():
+        return
+    logged_bars, logged_digests = known.series[one.key].sorted()
+    place = np.minimum(np.searchsorted(logged_bars, bars), len(logged_bars) - 1)
+    there = ~newer & (logged_bars[place] == bars)
+    same = there & (logged_digests[place] == digests)
+    report.already_there += int(same.sum())
+    report.refused += one.refuse(
+        there & ~same, "conflict", "the log holds this bar with other numbers"
+    )
+    report.refused += one.refuse(
+        ~newer & ~there,
+        "out_of_order",
+        f"the log is past this bar: its last of {one.key.instrument} starts at {last_bar_ms}",
+    )
+    one.keep(newer)
+
+
+def _load_granularity(
+    writer: FactWriter,
+    config: Config,
+    series: dict[SeriesKey, Series],
+    ends: dict[SeriesKey, int],
+    known: Survey,
+    report: LoadReport,
+    progress: Progress,
+) -> None:
+    new = {key: one for key, one in series.items() if len(one)}
+    length = GRANULARITY_MS[next(iter(series)).granularity]
+    granularity = next(iter(series)).granularity
+    before = writer.written
+    total = sum(len(one) for one in new.values())
+    if new:
+        names = sorted(key.instrument for key in new)
+        from_ms = min(int(one.bars()[0]) for one in new.values())
+        until_ms = max(int(one.bars()[-1]) for one in new.values()) + length
+        if granularity == config.candle_gran:
+            change = UniverseChange("add", tuple(names), from_ms, until_ms)
+            writer.declare(change, "manifold load")
+        done = [0]
+
+        def wrote(count: int) -> None:
+            done[0] += count
+            progress(f"writing {granularity}", done[0], total)
+
+        plan = FeedPlan(names, granularity, writer.partitions)
+        write_feed(writer, plan, bars_of(_merged(new)), from_ms, wrote)
+    else:
+        _complete(writer, series, ends, known, granularity, length)
+    report.written += total
+    report.watermarks += writer.written - before - total
+
+
+def _merged(series: dict[SeriesKey, Series]) -> Iterator[Candle]:
+    return heapq.merge(
+        *(one.candles() for one in series.values()), key=lambda c: (c.as_of_ms, c.instrument)
+    )
+
+
+def _complete(
+    writer: FactWriter,
+    series: dict[SeriesKey, Series],
+    ends: dict[SeriesKey, int],
+    known: Survey,
+    granularity: str,
+    length: int,
+) -> None:
+    """Write the closing watermarks that a load which was cut off before them left out."""
+    short = [
+        key.instrument
+        for key in series
+        if known.last_bar_ms(key) == ends[key]
+        and known.vouched_ms.get(key, -1) < ends[key] + length
+    ]
+    if short:
+        plan = FeedPlan(short, granularity, writer.partitions)
+        last_ms = max(ends[key] for key in series if key.instrument in short) + length
+        writer.write(plan.closing(last_ms, writer.control.end))
+        writer.flush()

@@ -1,0 +1,198 @@
+"""Writes facts into the log: candles, watermarks and the universe record, by one feed at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.codec import Codec
+from streams.connection import producer_config
+from streams.control import ControlLog, UniverseChange
+from streams.control_log import append_control, read_control, seed_config
+from streams.errors import Fatal, Recoverable
+from streams.events import Candle, Control
+from streams.feed.plan import Fact, FeedPlan
+from streams.replay.log_reader import LogReader
+from streams.settings import Config, Runtime
+from streams.topics import CANDLES
+
+FLUSH_SECONDS = 30.0
+CONTROL_EVERY_S = 1.0
+
+
+class FactWriter:
+    """One feed's hand on ``md.candles``.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment.
+    config
+        The configuration of this process; seeds ``ops.control`` when that has none.
+    now_ms
+        Wall clock, for the stamps of control records.
+
+    Raises
+    ------
+    Fatal
+        Another configuration is active, or a topic is missing.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec, config: Config, now_ms: int) -> None:
+        self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
+        with LogReader(runtime) as reader:
+            self.partitions = len(reader.partitions(CANDLES))
+        log = read_control(runtime, codec)
+        self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
+        self._failed: list[KafkaError] = []
+        self._producer = Producer(
+            producer_config(runtime)
+            | {
+                "queue.buffering.max.messages": 200_000,
+                "linger.ms": 20,
+                "batch.num.messages": 20_000,
+            }
+        )
+        self._topic = runtime.topic(CANDLES)
+        self.written = 0
+
+    def declare(self, change: UniverseChange, actor: str) -> bool:
+        """Append a universe record unless it changes nothing; return whether it was written."""
+        known = [record.value for _, record in self.control.records if record.kind == "universe"]
+        universe = self.control.state(self.control.end).universe
+        until_ms = change.until_ms if change.until_ms is not None else change.from_ms + 1
+        covered = all(
+            set(change.instruments) <= set(universe.members(at))
+            for at in (change.from_ms + 1, until_ms)
+        )
+        same = universe.members(change.from_ms + 1) == change.instruments
+        if known and (covered if change.mode == "add" else same and covered):
+            return False
+        said = Control("universe", None, change.to_json(), actor, "feed start", self._now_ms)
+        append_control(self._runtime, self._codec, [said])
+        self.refresh_control()
+        return True
+
+    def members(self, epoch_ms: int) -> tuple[str, ...]:
+        """Return the universe of an epoch as declared so far."""
+        return self.control.state(self.control.end).universe.members(epoch_ms)
+
+    def refresh_control(self) -> int:
+        """Read ``ops.control`` on; return its end."""
+        return read_control(self._runtime, self._codec, self.control).end
+
+    def write(self, facts: Iterable[Fact]) -> None:
+        """Hand records to the producer, in order.
+
+        Raises
+        ------
+        Recoverable
+            An earlier record could not be delivered; nothing after it is written.
+        """
+        for fact in facts:
+            value = self._codec.encode(CANDLES, fact.event)
+            while True:
+                try:
+                    self._producer.produce(
+                        self._topic,
+                        value,
+                        fact.key,
+                        partition=fact.partition,
+                        timestamp=fact.timestamp_ms,
+                        on_delivery=self._delivered,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+                    self._check()
+            self.written += 1
+        self._producer.poll(0)
+        self._check()
+
+    def flush(self) -> None:
+        """Wait until everything written so far is acknowledged.
+
+        Raises
+        ------
+        Recoverable
+            The brokers did not acknowledge in time.
+        """
+        left = self._producer.flush(FLUSH_SECONDS)
+        self._check()
+        if left:
+            raise Recoverable(
+                f"{left} records for {self._topic} were not acknowledged within "
+                f"{FLUSH_SECONDS:.0f} s; the same command again completes the rest"
+            )
+
+    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+    def _check(self) -> None:
+        if not self._failed:
+            return
+        error = self._failed[0]
+        if error.code() == KafkaError.INVALID_TIMESTAMP:
+            raise Fatal(
+                f"{self._topic} refuses a time stamp: candles end more than an hour in the future"
+            )
+        raise Recoverable(
+            f"cannot write to {self._topic}: {error.str()}; "
+            "the same command again completes the rest"
+        )
+
+
+def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:
+    """Group candles that are in the order of their ends into bars: (as_of_ms, candles)."""
+    for as_of_ms, group in groupby(candles, key=lambda candle: candle.as_of_ms):
+        yield as_of_ms, list(group)
+
+
+def write_feed(
+    writer: FactWriter,
+    plan: FeedPlan,
+    bars: Iterable[tuple[int, Sequence[Candle]]],
+    from_ms: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Write one feed: the opening watermarks, every bar, the closing watermarks.
+
+    Parameters
+    ----------
+    bars
+        (as_of_ms, what arrives), ascending.
+    from_ms
+        Time of the opening watermarks: the start of the first bar.
+    progress
+        Called with the number of candles written since the last call.
+
+    Returns
+    -------
+    int
+        ``as_of_ms`` of the last bar, ``from_ms`` when there was none.
+    """
+    try:
+        control_offset = writer.control.end
+        writer.write(plan.opening(from_ms, control_offset))
+        last_ms, counted = from_ms, 0
+        looked = time.monotonic()
+        for as_of_ms, candles in bars:
+            if time.monotonic() - looked > CONTROL_EVERY_S:
+                control_offset, looked = writer.refresh_control(), time.monotonic()
+            writer.write(plan.bar(as_of_ms, candles, control_offset))
+            last_ms, counted = as_of_ms, counted + len(candles)
+            if counted >= 1000:
+                progress(counted)
+                counted = 0
+        progress(counted)
+        writer.write(plan.closing(last_ms, control_offset))
+        return last_ms
+    except KafkaException as error:
+        raise Recoverable(f"writing candles: {error.args[0].str()}") from error
+    finally:
+        writer.flush()
