@@ -12,6 +12,7 @@ from streams.events import WATERMARK_KEY, Candle, Watermark
 from streams.feed.partitioner import partition_of
 
 HOUR_MS = 3_600_000
+WARMING_CANDLES = 129
 
 
 class Fact(NamedTuple):
@@ -48,6 +49,7 @@ class FeedPlan:
             partition = partition_of(name.encode(), partitions)
             self._partition_of[name] = partition
             self._by_partition[partition] = (*self._by_partition.get(partition, ()), name)
+        self._arrived = dict.fromkeys(self._partition_of, 0)
         self._hours: dict[int, int] = {}
         self._offset = -1
         self._vouched_ms: dict[int, int] = {}
@@ -73,13 +75,16 @@ class FeedPlan:
     def candle(self, candle: Candle) -> Fact:
         """Return the record of a candle."""
         name = candle.instrument
+        self._arrived[name] += 1
         return Fact(self._partition_of[name], name.encode(), candle)
 
     def bar(self, as_of_ms: int, candles: Sequence[Candle], control_offset: int) -> list[Fact]:
         """Return the records of one bar: what arrives, then the watermarks that are due.
 
         A watermark is due in a partition where an instrument of the feed has no candle for this
-        bar, in every partition when ``ops.control`` has grown, and once per event hour.
+        bar, in every partition when ``ops.control`` has grown, and once per event hour. Also while
+        an instrument may still be warming up: it has no signals yet, so that only watermarks let
+        it be decided (``warming``) and epochs close without waiting for it.
 
         Parameters
         ----------
@@ -96,7 +101,8 @@ class FeedPlan:
         self._offset = max(self._offset, control_offset)
         for partition, names in sorted(self._by_partition.items()):
             new_hour = as_of_ms // HOUR_MS != self._hours.get(partition)
-            if grown or new_hour or not there.issuperset(names):
+            warming = any(self._arrived[name] < WARMING_CANDLES for name in names)
+            if grown or new_hour or warming or not there.issuperset(names):
                 facts.append(self.watermark(partition, as_of_ms, self._offset))
         return facts
 

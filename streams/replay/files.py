@@ -1,0 +1,79 @@
+"""Candle files through the whole chain, without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+from streams.chain import make_chain
+from streams.codec import Codec, locked_codec
+from streams.control import ControlLog, UniverseChange
+from streams.events import Candle, Control
+from streams.feed.plan import Fact, FeedPlan
+from streams.replay.derivation import Derivation, Derived
+from streams.settings import Config
+from streams.stages.step import SourceRecord
+from streams.topics import CANDLES
+
+CHUNK = 2_000
+
+Bars = Iterable[tuple[int, Sequence[Candle]]]
+
+
+def control_of(
+    config: Config, instruments: Sequence[str], from_ms: int, until_ms: int
+) -> ControlLog:
+    """Return the control log that a load of these candles would find: config and universe."""
+    change = UniverseChange("add", tuple(sorted(instruments)), from_ms, until_ms)
+    log = ControlLog()
+    log.append(0, Control("config", None, config.to_json(), "replay", "replay", from_ms))
+    log.append(1, Control("universe", None, change.to_json(), "replay", "replay", from_ms))
+    return log
+
+
+def facts_of(plan: FeedPlan, bars: Bars, from_ms: int, control_offset: int) -> Iterator[Fact]:
+    """Yield the records that a load of these bars writes."""
+    yield from plan.opening(from_ms, control_offset)
+    last_ms = from_ms
+    for as_of_ms, candles in bars:
+        yield from plan.bar(as_of_ms, candles, control_offset)
+        last_ms = as_of_ms
+    yield from plan.closing(last_ms, control_offset)
+
+
+async def derive(
+    config: Config,
+    bars: Bars,
+    instruments: Sequence[str],
+    from_ms: int,
+    until_ms: int,
+    partitions: int,
+    codec: Codec | None = None,
+) -> AsyncIterator[list[Derived]]:
+    """Yield everything the chain derives from candles, in chunks, in the order of the chain.
+
+    Parameters
+    ----------
+    config
+        The settings in force from the first candle on.
+    bars
+        (as_of_ms, candles), ascending, of one granularity.
+    instruments
+        What the bars hold: the universe.
+    from_ms, until_ms
+        Start of the first bar and end of the last.
+    partitions
+        Number of partitions of the keyed topics.
+    """
+    codec = codec or locked_codec()
+    control = control_of(config, instruments, from_ms, until_ms)
+    derivation = Derivation(make_chain(codec, control).stages)
+    plan = FeedPlan(instruments, config.candle_gran, partitions)
+    waiting: list[SourceRecord] = []
+    for fact in facts_of(plan, bars, from_ms, control.end):
+        value = codec.encode(CANDLES, fact.event)
+        at = derivation.place(CANDLES, fact.partition, fact.timestamp_ms, fact.key, value)
+        waiting.append(at)
+        if len(waiting) >= CHUNK:
+            yield await derivation.feed(waiting)
+            waiting = []
+    yield await derivation.feed(waiting)
