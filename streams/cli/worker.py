@@ -1,0 +1,58 @@
+"""``manifold worker``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import click
+
+from streams.settings import Config, Runtime
+
+
+@click.command()
+@click.option("--worker-id", help="Stable name of this worker.  [env: WORKER_ID]")
+@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = off.")
+def worker(worker_id: str | None, metrics_port: int | None) -> None:
+    """Run the stages: candles to signals and manifolds, gates, weights.
+
+    Every failure ends the process (exit code 70, with the reason on stderr) and the next start goes
+    on exactly where it stopped: run it under a supervisor that restarts it. SIGTERM ends the batch
+    in hand and leaves with code 0. Start several with different ids to share the partitions.
+
+    \b
+    Examples:
+      manifold worker
+      manifold worker --worker-id worker-2 --metrics-port 9109
+    """
+    if worker_id:
+        os.environ["WORKER_ID"] = worker_id
+    if metrics_port is not None:
+        os.environ["METRICS_PORT"] = str(metrics_port)
+    run(Runtime.from_env(), Config.from_env())
+
+
+def run(runtime: Runtime, config: Config) -> None:
+    """Check the deployment, then run the Faust worker until it is told to stop."""
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+    import faust
+
+    from streams.admin import require_topics
+    from streams.app import make_app
+    from streams.chain import open_chain
+    from streams.control_log import seed_config
+
+    require_topics(runtime)
+    chain = asyncio.run(open_chain(runtime))
+    now_ms = int(time.time() * 1000)
+    seed_config(runtime, chain.codec, config, chain.control, now_ms)
+    app = make_app(runtime, chain.stages)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    faust.Worker(
+        app, loglevel=runtime.log_level, loop=loop, redirect_stdouts=False
+    ).execute_from_commandline()

@@ -1,0 +1,74 @@
+"""Restoring rows from a changelog: the committed state, up to the last stable offset.
+
+Faust's own replay waits for the record before the high watermark, which after a transaction is a
+marker that no reader ever sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from streams.connection import confluent_config
+from streams.errors import Recoverable
+from streams.settings import Runtime
+
+READ_BATCH = 10_000
+SILENCE_S = 60.0
+
+
+def restore_rows(
+    runtime: Runtime, changelog: str, partitions: Iterable[int]
+) -> dict[int, dict[bytes, bytes]]:
+    """Return the committed rows of each partition of a changelog.
+
+    Parameters
+    ----------
+    changelog
+        Full name of the topic.
+
+    Raises
+    ------
+    Recoverable
+        The changelog cannot be read to its end.
+    """
+    rows: dict[int, dict[bytes, bytes]] = {partition: {} for partition in partitions}
+    left = set(rows)
+    consumer = Consumer(
+        confluent_config(runtime)
+        | {
+            "group.id": f"{runtime.application}-restore",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    silent_s = 0.0
+    try:
+        consumer.assign([TopicPartition(changelog, p, OFFSET_BEGINNING) for p in sorted(rows)])
+        while left:
+            messages = consumer.consume(READ_BATCH, 0.1)
+            silent_s = 0.0 if messages else silent_s + 0.1
+            if silent_s > SILENCE_S:
+                raise Recoverable(f"the changelog {changelog} gives no answer")
+            for message in messages:
+                partition, error = message.partition() or 0, message.error()
+                if error is None:
+                    _apply(rows[partition], message.key() or b"", message.value())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(partition)
+                elif not error.retriable():
+                    raise Recoverable(f"reading the changelog {changelog}: {error.str()}")
+    finally:
+        consumer.close()
+    return rows
+
+
+def _apply(rows: dict[bytes, bytes], key: bytes | str, value: bytes | str | None) -> None:
+    name = key if isinstance(key, bytes) else key.encode()
+    if value is None:
+        rows.pop(name, None)
+    else:
+        rows[name] = value if isinstance(value, bytes) else value.encode()

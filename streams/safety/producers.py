@@ -1,0 +1,167 @@
+"""Transactional producers, one per stage and source partition, and the transaction of a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from streams.connection import confluent_config
+from streams.errors import Recoverable
+from streams.safety.leaving import leave
+from streams.settings import Runtime
+from streams.stages.step import Output, RowChanges
+
+INIT_SECONDS = 30.0
+PAUSE_S = 0.05
+
+
+def transactional_id(runtime: Runtime, stage: str, partition: int) -> str:
+    """Return the id that fences: whoever takes the partition over uses the same."""
+    return f"{runtime.application}-{stage}-{partition}"
+
+
+class GroupState:
+    """The consumer group's committed offsets and metadata, read without joining it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._consumer = Consumer(
+            confluent_config(runtime)
+            | {
+                "group.id": runtime.application,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+
+    def metadata(self) -> Any:
+        """Return what a transaction needs to commit offsets of the group."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the position of each (topic, partition): committed, or the first offset.
+
+        Offsets are read stable: one that a transaction is about to commit is waited for.
+
+        Raises
+        ------
+        Recoverable
+            The group's coordinator does not answer.
+        """
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        found: dict[tuple[str, int], int] = {}
+        try:
+            for at in self._consumer.committed(asked, INIT_SECONDS):
+                if at.error is not None:
+                    raise KafkaException(at.error)
+                offset = at.offset
+                if offset < 0:
+                    offset = self._consumer.get_watermark_offsets(at, INIT_SECONDS)[0]
+                found[at.topic, at.partition] = offset
+        except KafkaException as error:
+            raise Recoverable(
+                f"committed offsets of {self._runtime.application}: {error}"
+            ) from error
+        return found
+
+
+def new_producer(runtime: Runtime, stage: str, partition: int) -> Producer:
+    """Return a producer that has fenced every former owner of the partition.
+
+    Its open transaction, if there was one, is aborted when this returns.
+    """
+    producer = Producer(
+        confluent_config(runtime)
+        | {
+            "transactional.id": transactional_id(runtime, stage, partition),
+            "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
+            "linger.ms": 1,
+            "compression.type": "lz4",
+            # a transaction right behind another waits this long when the first is still closing
+            "retry.backoff.ms": 2,
+            "queue.buffering.max.messages": 500_000,
+        }
+    )
+    try:
+        producer.init_transactions(INIT_SECONDS)
+    except KafkaException as error:
+        leave(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
+    return producer
+
+
+class BatchTransaction:
+    """One batch of one partition, as one Kafka transaction. Runs in a thread.
+
+    Parameters
+    ----------
+    runtime, group
+        The deployment, and whose offsets are committed.
+    producer
+        The partition's own.
+    hook
+        Called with ``produced``, ``offsets`` and ``committed`` as the transaction passes them;
+        for tests that kill the process there.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        group: GroupState,
+        producer: Producer,
+        hook: Callable[[str, Producer], None] | None = None,
+    ) -> None:
+        self._runtime, self._group, self._producer, self._hook = runtime, group, producer, hook
+
+    def write(
+        self,
+        outputs: Sequence[Output],
+        changelog: str,
+        changes: RowChanges,
+        source: TopicPartition,
+    ) -> None:
+        """Write outputs, changed rows and the source offset; return after the commit.
+
+        Raises
+        ------
+        KafkaException
+            Anything that is not settled by the same call again. The process must end then: it
+            neither aborts nor tries the batch a second time.
+        """
+        runtime, producer = self._runtime, self._producer
+        producer.begin_transaction()
+        for output in outputs:
+            producer.produce(
+                runtime.topic(output.topic),
+                output.value,
+                output.key,
+                partition=output.partition,
+                timestamp=output.timestamp_ms,
+                headers=list(output.headers),
+            )
+        for key, row in changes.items():
+            producer.produce(changelog, row, key, partition=source.partition)
+        self._at("produced")
+        timeout_s = runtime.transaction_timeout_sec
+        metadata = self._group.metadata()
+        self._again(producer.send_offsets_to_transaction, [source], metadata, timeout_s)
+        self._at("offsets")
+        self._again(producer.commit_transaction, timeout_s)
+        self._at("committed")
+
+    def _at(self, place: str) -> None:
+        if self._hook is not None:
+            self._hook(place, self._producer)
+
+    def _again(self, call: Callable[..., Any], *args: Any) -> None:
+        end = time.monotonic() + self._runtime.transaction_timeout_sec
+        while True:
+            try:
+                call(*args)
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE_S)

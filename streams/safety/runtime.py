@@ -1,0 +1,279 @@
+"""Runs stages inside Faust: batch, transaction, rows; and what a rebalance does to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from faust.types import TP
+
+from streams.errors import Fatal, Recoverable
+from streams.safety.changelog import restore_rows
+from streams.safety.leaving import leave
+from streams.safety.producers import BatchTransaction, GroupState, new_producer
+from streams.safety.transport import FetchedBatch
+from streams.settings import Runtime
+from streams.stages.step import Output, Processor, SourceRecord, Stage
+
+MAX_BATCH = 1_000
+DEADLINE_TIMEOUTS = 2
+
+
+class Observer(Protocol):
+    """Who is told what a stage did; for metrics."""
+
+    def processed(
+        self,
+        stage: str,
+        partition: int,
+        records: Sequence[SourceRecord],
+        outputs: Sequence[Output],
+        seconds: float,
+    ) -> None:
+        """Take notice of a committed batch."""
+        ...
+
+    def position(self, stage: str, partition: int, offset: int) -> None:
+        """Take notice of how far a stage has come."""
+        ...
+
+
+class StagePartition:
+    """A stage opened on a partition this worker owns."""
+
+    __slots__ = ("position", "processor", "producer")
+
+    def __init__(self, processor: Processor, producer: Producer) -> None:
+        self.processor, self.producer = processor, producer
+        self.position = -1
+
+
+class StageRunner:
+    """One stage in this worker: takes fetched batches, one transaction per partition at a time."""
+
+    def __init__(self, safety: SafetyRuntime, stage: Stage, table: Any) -> None:
+        self.safety, self.stage, self.table = safety, stage, table
+        self.source = safety.runtime.topic(stage.source)
+        self.changelog = safety.runtime.changelog(stage.name)
+        self.partitions: dict[int, StagePartition] = {}
+        self.lock = asyncio.Lock()
+
+    async def run(self, stream: Any) -> None:
+        """Process the stream of fetched batches; the body of a Faust agent."""
+        async for events in _drained(stream):
+            work = asyncio.ensure_future(self._guarded(events))
+            # a stop cancels the agent, never the batch in hand
+            await asyncio.shield(work)
+
+    async def _guarded(self, events: list[Any]) -> None:
+        async with self.lock:
+            try:
+                await self._events(events)
+            except KafkaException as error:
+                leave(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
+            except (Fatal, Recoverable) as error:
+                leave(f"{self.stage.name}: {error}")
+            except Exception as error:
+                leave(f"{self.stage.name}: {error!r}", stacks=True)
+
+    async def _events(self, events: list[Any]) -> None:
+        fetched: dict[int, list[SourceRecord]] = {}
+        for event in events:
+            batch: FetchedBatch = event.message.value
+            if batch.seek == self.safety.seek_number:  # else fetched before a seek: comes again
+                self._take(event.message.partition, batch, fetched)
+        while fetched:
+            await self._transactions({p: records[:MAX_BATCH] for p, records in fetched.items()})
+            fetched = {p: r[MAX_BATCH:] for p, r in fetched.items() if len(r) > MAX_BATCH}
+        for event in events:
+            event.ack()
+
+    def _take(
+        self, partition: int, batch: FetchedBatch, fetched: dict[int, list[SourceRecord]]
+    ) -> None:
+        known = fetched.get(partition)
+        position = known[-1].offset + 1 if known else self.partitions[partition].position
+        if batch.link != position:
+            leave(
+                f"{self.stage.name}: records of {self.source}-{partition} were lost on the way: "
+                f"processed up to {position}, the next batch begins after {batch.link}"
+            )
+        fetched.setdefault(partition, []).extend(
+            SourceRecord(self.stage.source, partition, r.offset, r.timestamp, r.key, r.value)
+            for r in batch.records
+        )
+
+    async def _transactions(self, batches: Mapping[int, list[SourceRecord]]) -> None:
+        started = time.perf_counter()
+        jobs, done = [], []
+        for partition, records in sorted(batches.items()):
+            await self.stage.prepare(records)
+            owned = self.partitions[partition]
+            batch = owned.processor.process(records)
+            position = records[-1].offset + 1
+            transaction = BatchTransaction(
+                self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
+            )
+            source = TopicPartition(self.source, partition, position)
+            jobs.append(
+                self.safety.thread(
+                    transaction.write, batch.outputs, self.changelog, batch.changes, source
+                )
+            )
+            done.append((partition, records, batch, position))
+        await self._before_the_deadline(jobs)
+        seconds = time.perf_counter() - started
+        for partition, records, batch, position in done:
+            self.partitions[partition].position = position
+            rows = self.table.data.data
+            for key, row in batch.changes.items():
+                if row is None:
+                    rows.pop((partition, key), None)
+                else:
+                    rows[partition, key] = row
+            self.safety.tell(self.stage.name, partition, records, batch.outputs, seconds)
+
+    async def _before_the_deadline(self, jobs: Sequence[Any]) -> None:
+        deadline_s = DEADLINE_TIMEOUTS * self.safety.runtime.transaction_timeout_sec
+        try:
+            # after a quick restart of the broker a call of the producer may never come back
+            await asyncio.wait_for(asyncio.gather(*jobs), deadline_s)
+        except TimeoutError:
+            leave(
+                f"{self.stage.name}: a transaction did not end within {deadline_s:.0f} s",
+                stacks=True,
+            )
+
+
+async def _drained(stream: Any) -> AsyncIterator[list[Any]]:
+    """Yield what is queued, without a timer: an idle stage takes a record at once."""
+    stream = stream.noack()
+    events: list[Any] = []
+    async for event in stream.events():
+        events.append(event)
+        if len(events) < MAX_BATCH and not stream.channel.queue.empty():
+            continue
+        taken, events = events, []
+        yield taken
+
+
+class SafetyRuntime:
+    """The stages of one worker, and their part in a rebalance.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+    observer
+        Who is told what happens.
+    hook
+        Called with (place, producer) inside transactions; for tests.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        observer: Observer | None = None,
+        hook: Callable[[str, Producer], None] | None = None,
+    ) -> None:
+        self.runtime, self.observer, self.hook = runtime, observer, hook
+        self.group = GroupState(runtime)
+        self.seek_number: int | None = None
+        self.runners: list[StageRunner] = []
+        threads = 8 + 3 * runtime.topic_partitions
+        self._pool = ThreadPoolExecutor(threads, "transaction")
+
+    def add(self, stage: Stage, table: Any) -> StageRunner:
+        """Register a stage with its table; return its runner."""
+        self.runners.append(StageRunner(self, stage, table))
+        return self.runners[-1]
+
+    def thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call in the pool; return an awaitable."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
+    async def pause(self) -> None:
+        """Return when no batch is in flight; nothing fetched so far will be processed."""
+        self.seek_number = None
+        for runner in self.runners:
+            async with runner.lock:
+                pass
+
+    async def open(self, assignment: Iterable[TP]) -> None:
+        """Take over the assigned partitions and drop all others.
+
+        A partition that stays needs neither a new producer nor a restore: whoever had it in the
+        meantime has fenced the producer, and the next transaction ends this process.
+        """
+        await self.pause()
+        assigned = list(assignment)
+        try:
+            await asyncio.gather(*(self._open_stage(r, assigned) for r in self.runners))
+        except (Fatal, Recoverable) as error:
+            leave(str(error))
+
+    async def _open_stage(self, runner: StageRunner, assignment: list[TP]) -> None:
+        wanted = {tp.partition for tp in assignment if tp.topic == runner.source}
+        for partition in set(runner.partitions) - wanted:
+            del runner.partitions[partition]
+            rows = runner.table.data.data
+            for key in [key for key in rows if key[0] == partition]:
+                del rows[key]
+        new = sorted(wanted - set(runner.partitions))
+        if not new:
+            return
+        name = runner.stage.name
+        producers = await asyncio.gather(
+            *(self.thread(new_producer, self.runtime, name, partition) for partition in new)
+        )
+        # after the fence: nobody else can change these rows any more
+        restored = await self.thread(restore_rows, self.runtime, runner.changelog, new)
+        for partition, producer in zip(new, producers, strict=True):
+            rows = restored[partition]
+            runner.table.data.data.update({(partition, k): row for k, row in rows.items()})
+            runner.partitions[partition] = StagePartition(
+                runner.stage.open(partition, rows), producer
+            )
+
+    async def positions(self, tps: Sequence[TP]) -> dict[TP, int]:
+        """Return where to read on in each partition: what the stages have committed."""
+        asked = [(tp.topic, tp.partition) for tp in tps]
+        try:
+            found = await self.thread(self.group.committed, asked) if asked else {}
+        except Recoverable as error:
+            leave(str(error))
+        return {tp: found[tp.topic, tp.partition] for tp in tps}
+
+    def positioned(self, seek_number: int, offsets: Mapping[TP, int]) -> None:
+        """Take the positions of a seek: batches of this seek are processed from here on."""
+        for runner in self.runners:
+            for tp, offset in offsets.items():
+                owned = runner.partitions.get(tp.partition) if tp.topic == runner.source else None
+                if owned is None:
+                    continue
+                if owned.position not in (-1, offset):
+                    leave(
+                        f"{runner.stage.name}: {tp.topic}-{tp.partition} is committed at {offset}, "
+                        f"this worker had processed up to {owned.position}: another worker had it"
+                    )
+                owned.position = offset
+                if self.observer is not None:
+                    self.observer.position(runner.stage.name, tp.partition, offset)
+        self.seek_number = seek_number
+
+    def tell(
+        self,
+        stage: str,
+        partition: int,
+        records: Sequence[SourceRecord],
+        outputs: Sequence[Output],
+        seconds: float,
+    ) -> None:
+        """Pass a committed batch on to the observer."""
+        if self.observer is not None:
+            self.observer.processed(stage, partition, records, outputs, seconds)
+            self.observer.position(stage, partition, records[-1].offset + 1)
