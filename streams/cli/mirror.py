@@ -1,0 +1,54 @@
+"""``manifold mirror``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+
+import click
+
+from streams.mirror.follow import Follower
+from streams.mirror.rebuild import rebuild as rebuild_mirror
+from streams.registry import open_codec
+from streams.settings import Config, Runtime
+
+
+@click.command()
+@click.option(
+    "--rebuild", is_flag=True, help="Wipe what the mirror wrote and fill it from the log."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --rebuild: print the result as JSON.")
+def mirror(rebuild: bool, as_json: bool) -> None:
+    """Keep Valkey equal to the log.
+
+    Follows the log until it is told to stop. When Valkey is down it waits and catches up. Several
+    may run. Last values never go backwards in event time.
+
+    \b
+    Examples:
+      manifold mirror
+      manifold mirror --rebuild
+      manifold mirror --valkey-url rediss://user:password@valkey.example:6380/0
+    """
+    runtime, config = Runtime.from_env(), Config.from_env()
+    logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    if rebuild:
+        written = asyncio.run(_rebuild(runtime, config))
+        click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
+    else:
+        asyncio.run(_follow(runtime, config))
+
+
+async def _rebuild(runtime: Runtime, config: Config) -> int:
+    return await rebuild_mirror(runtime, config, await open_codec(runtime))
+
+
+async def _follow(runtime: Runtime, config: Config) -> None:
+    follower = Follower(runtime, config, await open_codec(runtime))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, follower.stop)
+    await follower.run()

@@ -1,0 +1,82 @@
+"""The one list of names in Valkey that the mirror writes (core-trading-loop.md 2.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MANIFOLD_TTL_MS = 300_000
+HISTORY_MS = 86_400_000
+MANIFOLD_CHANNEL = "ws:manifold"
+GATES_BLOB = "opt:rolling:gates_blob"
+ALLOCATION_WEIGHTS = "risk:allocation_weights"
+ALLOCATOR_STATUS = "opt:allocator:status"
+GUARD = "manifold:mirror:as_of"
+"""Hash: key -> ``as_of_ms`` of its value. It outlives the values, so that a value that expired is
+never followed by an older one. One field per last-value key."""
+
+
+class KeyKind(NamedTuple):
+    """One family of keys.
+
+    Attributes
+    ----------
+    pattern
+        Name, with ``{INST}`` and the like for what varies.
+    glob
+        What finds all of them.
+    content
+        One line of documentation.
+    """
+
+    pattern: str
+    glob: str
+    content: str
+
+
+KEYS = (
+    KeyKind(
+        "md:candles:{INST}:{GRAN}", "md:candles:*", "ZSET, score bar_ms, one JSON candle a bar"
+    ),
+    KeyKind("sep:signal:{INST}:{ts_ns}", "sep:signal:*", "JSON signal; ts_ns = bar_ms * 1e6"),
+    KeyKind("sep:signal_index:{INST}", "sep:signal_index:*", "ZSET, score bar_ms, signal keys"),
+    KeyKind("ws:last:manifold:{INST}", "ws:last:manifold:*", "JSON; gone 300 s after as_of_ms"),
+    KeyKind(
+        "ws:manifold:hist:{INST}", "ws:manifold:hist:*", "ZSET, score as_of_ms, the last 24 hours"
+    ),
+    KeyKind("opt:rolling:eligible:{INST}", "opt:rolling:eligible:*", '"1" or "0"'),
+    KeyKind(GATES_BLOB, GATES_BLOB, "JSON: ts, gates, cooldowns, bufs; one write per epoch"),
+    KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
+    KeyKind(ALLOCATOR_STATUS, ALLOCATOR_STATUS, "JSON status of the last epoch"),
+    KeyKind(GUARD, GUARD, "HASH: event time of every last value, so that none goes backwards"),
+)
+"""Everything the mirror writes, and nothing else: a rebuild removes exactly these."""
+
+
+def candles_key(instrument: str, granularity: str) -> str:
+    """Return the key of an instrument's candles."""
+    return f"md:candles:{instrument}:{granularity}"
+
+
+def signal_key(instrument: str, bar_ms: int) -> str:
+    """Return the key of a signal; the profile stamps it in nanoseconds."""
+    return f"sep:signal:{instrument}:{bar_ms * 1_000_000}"
+
+
+def signal_index_key(instrument: str) -> str:
+    """Return the key of an instrument's index of signals."""
+    return f"sep:signal_index:{instrument}"
+
+
+def manifold_key(instrument: str) -> str:
+    """Return the key of an instrument's last manifold."""
+    return f"ws:last:manifold:{instrument}"
+
+
+def history_key(instrument: str) -> str:
+    """Return the key of an instrument's recent manifolds."""
+    return f"ws:manifold:hist:{instrument}"
+
+
+def eligible_key(instrument: str) -> str:
+    """Return the key of an instrument's verdict."""
+    return f"opt:rolling:eligible:{instrument}"

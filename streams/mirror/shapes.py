@@ -1,0 +1,205 @@
+"""Events to writes: what each record of the log says in Valkey. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from streams.events import Candle, Event, GateDecision, Manifold, Ohlc, Signal, Weights
+from streams.mirror import keys
+from streams.stages.candle_rules import candle_problem
+from streams.stages.weights import gates_blob, status_object
+
+NS_PER_MS = 1_000_000
+
+
+class Latest(NamedTuple):
+    """A last value: written unless what is there is as new or newer in event time.
+
+    Attributes
+    ----------
+    expires_ms
+        Epoch ms at which it is gone, None for never. Counted from the event's time, so that a value
+        never looks fresher than it is, live or rebuilt.
+    channel
+        Where it is published when it was written; None for nowhere.
+    """
+
+    key: str
+    as_of_ms: int
+    value: str
+    expires_ms: int | None = None
+    channel: str | None = None
+
+
+class Point(NamedTuple):
+    """A member of a series by time; the first of an instant stays.
+
+    Attributes
+    ----------
+    value_key
+        Key that holds the value where the member is its name; None where it is the value.
+    newest
+        How many members stay; 0 for all.
+    span_ms
+        Members older than the newest by more are dropped; 0 for none.
+    """
+
+    key: str
+    at_ms: int
+    member: str
+    value_key: str | None = None
+    value: str = ""
+    newest: int = 0
+    span_ms: int = 0
+
+
+Write = Latest | Point
+
+
+class Retention(NamedTuple):
+    """How many candles and signals are kept per instrument; 0 for all."""
+
+    candles: int
+    signals: int
+
+
+def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> list[Write]:
+    """Return what an event writes; nothing for events that have no place in Valkey.
+
+    Parameters
+    ----------
+    alloc_interval_sec
+        Shown in the allocator's status.
+    retention
+        Bounds of the series.
+    """
+    if isinstance(event, Candle):
+        return _candle(event, retention.candles)
+    if isinstance(event, Signal):
+        return _signal(event, retention.signals)
+    if isinstance(event, Manifold):
+        return _manifold(event)
+    if isinstance(event, GateDecision):
+        value = "1" if event.eligible else "0"
+        return [Latest(keys.eligible_key(event.instrument), event.as_of_ms, value)]
+    if isinstance(event, Weights):
+        return _weights(event, alloc_interval_sec)
+    return []
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+
+
+def _ohlc(prices: Ohlc | None) -> dict[str, float] | None:
+    return None if prices is None else dict(zip("ohlc", prices, strict=True))
+
+
+def _candle(event: Candle, newest: int) -> list[Write]:
+    if candle_problem(event, event.instrument.encode()):
+        return []  # refused by the stages as well
+    o, h, low, c = event.mid
+    content = {
+        "t": event.bar_ms,
+        "o": o,
+        "h": h,
+        "l": low,
+        "c": c,
+        "v": event.volume,
+        "mid": _ohlc(event.mid),
+        "bid": _ohlc(event.bid),
+        "ask": _ohlc(event.ask),
+        "complete": True,
+    }
+    key = keys.candles_key(event.instrument, event.granularity)
+    return [Point(key, event.bar_ms, _text(content), newest=newest)]
+
+
+def _metrics(event: Signal | Manifold) -> dict[str, float]:
+    return {
+        "coherence": event.coherence,
+        "stability": event.stability,
+        "entropy": event.entropy,
+        "rupture": event.rupture,
+    }
+
+
+def _repetition(event: Signal | Manifold) -> dict[str, Any]:
+    return {
+        "signature": event.signature,
+        "count_1h": event.count_1h,
+        "first_seen_ms": event.first_seen_ms,
+    }
+
+
+def _signal(event: Signal, newest: int) -> list[Write]:
+    content = {
+        "instrument": event.instrument,
+        "timestamp_ns": event.bar_ms * NS_PER_MS,
+        "ts_ns": event.bar_ms * NS_PER_MS,
+        "ts_ms": event.bar_ms,
+        "as_of_ms": event.as_of_ms,
+        "window_start_ms": event.window_start_ms,
+        "price": event.price,
+        "state": "collapsed" if event.collapsed else "live",
+        "metrics": _metrics(event),
+        "coeffs": {"lambda_hazard": event.lambda_hazard},
+        "repetition": _repetition(event),
+        **_metrics(event),
+        "lambda_hazard": event.lambda_hazard,
+        "flip_ratio": event.flip_ratio,
+        "volume_missing": event.volume_missing,
+        "gap_bars": event.gap_bars,
+        "config_id": event.config_id,
+    }
+    key = keys.signal_key(event.instrument, event.bar_ms)
+    index = keys.signal_index_key(event.instrument)
+    return [Point(index, event.bar_ms, key, value_key=key, value=_text(content), newest=newest)]
+
+
+def _manifold(event: Manifold) -> list[Write]:
+    content = {
+        "instrument": event.instrument,
+        "ts_ms": event.as_of_ms,
+        "price": event.price,
+        "metrics": _metrics(event),
+        "coeffs": {
+            "sigma_eff": event.sigma_eff,
+            "lambda": event.lambda_,
+            "lambda_hazard": event.lambda_hazard,
+        },
+        "repetition": _repetition(event),
+        "diagnostics": {
+            "source": "native",
+            "candle_ts_ms": event.bar_ms,
+            "window_start_ms": event.window_start_ms,
+            "window_end_ms": event.as_of_ms,
+            "bars": event.count,
+            "gap_bars": event.gap_bars,
+            "volume_missing": event.volume_missing,
+            "late": event.late,
+            "config_id": event.config_id,
+        },
+    }
+    text = _text(content)
+    return [
+        Latest(
+            keys.manifold_key(event.instrument),
+            event.as_of_ms,
+            text,
+            event.as_of_ms + keys.MANIFOLD_TTL_MS,
+            keys.MANIFOLD_CHANNEL,
+        ),
+        Point(keys.history_key(event.instrument), event.as_of_ms, text, span_ms=keys.HISTORY_MS),
+    ]
+
+
+def _weights(event: Weights, alloc_interval_sec: int) -> list[Write]:
+    weights = {entry.instrument: entry.weight for entry in event.entries}
+    status = status_object(event, alloc_interval_sec)
+    return [
+        Latest(keys.GATES_BLOB, event.epoch_ms, _text(gates_blob(event))),
+        Latest(keys.ALLOCATION_WEIGHTS, event.epoch_ms, _text(weights)),
+        Latest(keys.ALLOCATOR_STATUS, event.epoch_ms, _text(status)),
+    ]
