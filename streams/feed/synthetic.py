@@ -174,3 +174,18 @@ def _in_market(bar_ms: int, length: int) -> int:
     if bar_ms < opened:
         return bar_ms + -(-(opened - bar_ms) // length) * length
     return bar_ms
+
+
+def market_start_ms(now_ms: int, bars: int, length_ms: int) -> int:
+    """Return the start of the first of ``bars`` bars in market hours, the last ended by now."""
+    bar_ms = now_ms - now_ms % length_ms - length_ms
+    left = bars
+    while True:
+        opened, closed = week_of(bar_ms)
+        last = min(bar_ms, closed - 1) // length_ms * length_ms
+        first = -(-opened // length_ms) * length_ms
+        there = (last - first) // length_ms + 1 if last >= first else 0
+        if there >= left:
+            return last - (left - 1) * length_ms
+        left -= there
+        bar_ms = opened - 86_400_000

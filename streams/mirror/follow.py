@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -85,7 +86,8 @@ class Follower:
 
     async def _follow(self) -> None:
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
-        consumer = AIOKafkaConsumer(
+        make: Any = AIOKafkaConsumer
+        consumer = make(
             *names,
             **aiokafka_config(self._runtime),
             group_id=f"{self._runtime.application}-mirror",

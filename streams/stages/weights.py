@@ -256,7 +256,7 @@ def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:
         "top_k": weights.top_k,
         "blob_ts_ms": weights.epoch_ms,
         "blob_age_ms": weights.epoch_ms - oldest_ms,
-        "stale": weights.action != "published",
+        "stale": weights.action == "held",
         "eligible": eligible,
         "eligible_count": len(eligible),
         "scores": {entry.instrument: entry.score for entry in weights.entries},
