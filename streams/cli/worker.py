@@ -45,14 +45,31 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.app import make_app
     from streams.chain import open_chain
     from streams.control_log import seed_config
+    from streams.health import serve
+    from streams.metrics import WorkerMetrics
+    from streams.safety.leaving import leave
+    from streams.safety.logs import quiet_logs
+    from streams.stack.child import require_port
 
     require_topics(runtime)
     chain = asyncio.run(open_chain(runtime))
     now_ms = int(time.time() * 1000)
     seed_config(runtime, chain.codec, config, chain.control, now_ms)
-    app = make_app(runtime, chain.stages)
+    metrics = WorkerMetrics()
+    app = make_app(runtime, chain.stages, metrics)
+    if runtime.metrics_port:
+        require_port(runtime.metrics_port, "METRICS_PORT")
+
+        @app.task
+        async def show_metrics() -> None:
+            await serve(runtime, metrics)
+
+    quiet_logs()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    faust.Worker(
-        app, loglevel=runtime.log_level, loop=loop, redirect_stdouts=False
-    ).execute_from_commandline()
+    try:
+        faust.Worker(
+            app, loglevel=runtime.log_level, loop=loop, redirect_stdouts=False
+        ).execute_from_commandline()
+    except Exception as error:  # a broker that is away at the start comes here as anything
+        leave(f"the worker stopped: {error!r}")

@@ -37,8 +37,12 @@ class Observer(Protocol):
         """Take notice of a committed batch."""
         ...
 
-    def position(self, stage: str, partition: int, offset: int) -> None:
+    def position_reached(self, stage: str, partition: int, offset: int) -> None:
         """Take notice of how far a stage has come."""
+        ...
+
+    def dropped(self, stage: str, partition: int) -> None:
+        """Take notice that a partition went to another worker."""
         ...
 
 
@@ -220,6 +224,8 @@ class SafetyRuntime:
         wanted = {tp.partition for tp in assignment if tp.topic == runner.source}
         for partition in set(runner.partitions) - wanted:
             del runner.partitions[partition]
+            if self.observer is not None:
+                self.observer.dropped(runner.stage.name, partition)
             rows = runner.table.data.data
             for key in [key for key in rows if key[0] == partition]:
                 del rows[key]
@@ -262,7 +268,7 @@ class SafetyRuntime:
                     )
                 owned.position = offset
                 if self.observer is not None:
-                    self.observer.position(runner.stage.name, tp.partition, offset)
+                    self.observer.position_reached(runner.stage.name, tp.partition, offset)
         self.seek_number = seek_number
 
     def tell(
@@ -276,4 +282,4 @@ class SafetyRuntime:
         """Pass a committed batch on to the observer."""
         if self.observer is not None:
             self.observer.processed(stage, partition, records, outputs, seconds)
-            self.observer.position(stage, partition, records[-1].offset + 1)
+            self.observer.position_reached(stage, partition, records[-1].offset + 1)
