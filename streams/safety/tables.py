@@ -16,6 +16,8 @@ from faust.tables.recovery import Recovery
 class SafeRecovery(Recovery):
     """Recovery that restores nothing through Faust: the safety runtime has done it."""
 
+    app: Any
+
     async def _build_highwaters(
         self, consumer: Any, tps: Any, destination: Any, title: str
     ) -> None:

@@ -1,0 +1,113 @@
+"""``manifold config``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streams.control_log import active_config, append_control, read_control
+from streams.errors import Fatal, Recoverable
+from streams.events import Control
+from streams.registry import open_codec
+from streams.settings import Config, Runtime
+
+
+@click.group()
+def config() -> None:
+    """Show the settings, or apply them to the fleet."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--offline", is_flag=True, help="Do not ask the log for the active configuration.")
+def show(as_json: bool, offline: bool) -> None:
+    """Show every setting: value, default, unit, and how it differs from the active one.
+
+    \b
+    Examples:
+      manifold config show
+      manifold config show --json --offline
+    """
+    mine, runtime = Config.from_env(), Runtime.from_env()
+    active, trouble = (None, "not asked") if offline else _active(runtime)
+    differs = mine.differences(active) if active else []
+    if as_json:
+        content = {
+            "config_id": mine.config_id,
+            "active_config_id": active.config_id if active else None,
+            "active_unknown_because": trouble,
+            "differs": differs,
+            "config": mine.table(),
+            "runtime": runtime.table(),
+        }
+        click.echo(json.dumps(content, default=str))
+        return
+    console = Console()
+    console.print(_table("settings that can change a result", mine.table()))
+    console.print(_table("connections, names, limits", runtime.table()))
+    console.print(f"config_id here: {mine.config_id}")
+    if active:
+        console.print(f"active in ops.control: {active.config_id}")
+    else:
+        console.print(f"active in ops.control: unknown ({trouble})")
+    for line in differs:
+        console.print(f"  differs: {line}  (here != active)")
+
+
+def _active(runtime: Runtime) -> tuple[Config | None, str | None]:
+    try:
+        codec = asyncio.run(open_codec(runtime))
+        found = active_config(read_control(runtime, codec))
+    except (Fatal, Recoverable) as error:
+        return None, str(error)
+    return found, None if found else "no config record yet"
+
+
+def _table(title: str, rows: list[dict[str, object]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("setting", "value", "default", "unit", "what"):
+        table.add_column(name)
+    for row in rows:
+        value, default = row["value"], row["default"]
+        shown = str(value) if value == default else f"[bold]{value}[/]"
+        table.add_row(str(row["name"]), shown, str(default), str(row["unit"]), str(row["doc"]))
+    return table
+
+
+@config.command()
+@click.option("--reason", required=True, help="Why; it stands in the log.")
+@click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def apply(reason: str, actor: str, as_json: bool) -> None:
+    """Make the settings of this environment the active ones, for the whole fleet.
+
+    They take effect at the next watermark, at the same record on every worker and in every replay.
+
+    \b
+    Examples:
+      AUTO_MAX_ENTROPY=0.85 manifold config apply --reason "calibrated on May"
+    """
+    if not reason.strip():
+        raise Fatal("--reason is empty; say why, it stands in the log")
+    mine, runtime = Config.from_env(), Runtime.from_env()
+    codec = asyncio.run(open_codec(runtime))
+    active = active_config(read_control(runtime, codec))
+    differs = mine.differences(active) if active else ["first configuration"]
+    if differs:
+        now_ms = int(time.time() * 1000)
+        record = Control("config", None, mine.to_json(), actor, reason, now_ms)
+        append_control(runtime, codec, [record])
+    if as_json:
+        click.echo(json.dumps({"config_id": mine.config_id, "changed": differs}))
+    elif differs:
+        click.echo(f"config {mine.config_id} applied; takes effect at the next watermark")
+        for line in differs:
+            click.echo(f"  {line}")
+    else:
+        click.echo(f"config {mine.config_id} is active already; nothing changed")

@@ -1,0 +1,108 @@
+"""``manifold status``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streams.registry import open_codec
+from streams.settings import Runtime
+from streams.status import Status, collect
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(as_json: bool) -> None:
+    """Show lag, verdicts with reasons, guard pass rates, dead letters and weights.
+
+    Everything is read from the log.
+
+    \b
+    Examples:
+      manifold status
+      manifold status --json | jq .weights
+    """
+    runtime = Runtime.from_env()
+    found = collect(runtime, asyncio.run(open_codec(runtime)))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(int(time.time() * 1000))))
+    else:
+        console = Console()
+        for table in tables(found):
+            console.print(table)
+
+
+def clock(at_ms: int | None) -> str:
+    """Return a UTC time for people."""
+    if at_ms is None:
+        return "-"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tables(found: Status) -> list[Table]:
+    """Return the status as tables."""
+    log = Table(title=f"the log (config {found.config_id or 'none yet'})", title_justify="left")
+    log.add_column("topic")
+    log.add_column("offsets", justify="right")
+    for topic, end in found.ends.items():
+        if end:
+            log.add_row(topic, f"{end:,}")
+    for stage, lag in found.lag.items():
+        log.add_row(f"lag of {stage}", f"{lag:,}")
+    made = [log, gates_table(found), weights_table(found)]
+    if found.decided:
+        rates = Table(
+            title=f"guards: share of the last {found.decided:,} decisions that pass",
+            title_justify="left",
+        )
+        rates.add_column("guard")
+        rates.add_column("passes", justify="right")
+        for guard, rate in found.pass_rates.items():
+            rates.add_row(guard, f"{rate:.1%}")
+        made.append(rates)
+    if found.dead_letters:
+        letters = Table(title="dead letters (the last ones)", title_justify="left")
+        letters.add_column("reason")
+        letters.add_column("count", justify="right")
+        for reason, count in found.dead_letters.most_common():
+            letters.add_row(reason, f"{count:,}")
+        made.append(letters)
+    return made
+
+
+def gates_table(found: Status) -> Table:
+    """Return the verdicts as a table."""
+    table = Table(title="gates: the latest decisions", title_justify="left")
+    for name in ("instrument", "as of (UTC)", "eligible", "score", "reasons"):
+        table.add_column(name, justify="right" if name == "score" else "left")
+    for name, decision in sorted(found.decisions.items()):
+        verdict = "[green]yes[/]" if decision.eligible else "[red]no[/]"
+        score = "-" if decision.score is None else f"{decision.score:.3f}"
+        reasons = ", ".join(decision.reasons)
+        table.add_row(name, clock(decision.as_of_ms), verdict, score, reasons)
+    return table
+
+
+def weights_table(found: Status) -> Table:
+    """Return the latest weights as a table."""
+    weights = found.weights
+    title = "weights: none yet"
+    if weights is not None:
+        title = f"weights of {clock(weights.epoch_ms)} UTC: {weights.action} ({weights.reason})"
+    table = Table(title=title, title_justify="left")
+    for name in ("instrument", "score", "weight", "share of the account"):
+        table.add_column(name, justify="left" if name == "instrument" else "right")
+    for entry in weights.entries if weights else ():
+        table.add_row(
+            entry.instrument,
+            f"{entry.score:.3f}",
+            f"{entry.weight:.3f}",
+            f"{entry.target_exposure_pct:.1%}",
+        )
+    return table

@@ -1,0 +1,128 @@
+"""``manifold why``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from streams.cli.status import clock
+from streams.control_log import read_control
+from streams.errors import Fatal
+from streams.registry import open_codec
+from streams.settings import Config, Runtime
+from streams.stages.limits import guard_lines
+from streams.status import Explanation, explain
+
+
+@click.command()
+@click.argument("instrument")
+@click.option("--at", help="As of this time instead of now (UTC), such as 2014-05-02T10:00.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def why(instrument: str, at: str | None, as_json: bool) -> None:
+    """Explain the gate decision of INSTRUMENT: from its last candle to its weight.
+
+    \b
+    Examples:
+      manifold why EUR_USD
+      manifold why EUR_USD --at 2014-05-02T10:00 --json
+    """
+    runtime = Runtime.from_env()
+    at_ms = _at_ms(at)
+    codec = asyncio.run(open_codec(runtime))
+    name = instrument.upper().replace("/", "_")
+    found = explain(runtime, codec, name, at_ms)
+    if found.candle is None and found.decision is None:
+        known = ", ".join(found.known) or "none yet"
+        raise Fatal(f"the log holds nothing of {name}; instruments there: {known}")
+    offset = found.decision.control_offset if found.decision else 0
+    config = read_control(runtime, codec).state(offset).config
+    if as_json:
+        click.echo(json.dumps(_as_dict(found, config)))
+    else:
+        for line in _lines(found, config):
+            click.echo(line)
+
+
+def _at_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Fatal(f"--at {text!r} is not a time like 2014-05-02T10:00") from error
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _place(found: Explanation) -> str:
+    weights = found.weights
+    if weights is None:
+        return "no weights yet"
+    for entry in weights.entries:
+        if entry.instrument == found.instrument:
+            return (
+                f"weight {entry.weight:.3f}, {entry.target_exposure_pct:.1%} of the account "
+                f"({weights.action})"
+            )
+    if found.instrument not in weights.universe:
+        return "not in the universe of the latest epoch"
+    gate = next((g for g in weights.gates if g.instrument == found.instrument), None)
+    if gate is not None and gate.eligible:
+        return f"no weight: eligible, but behind the best {weights.top_k}"
+    return "no weight: not eligible at the latest epoch"
+
+
+def _as_dict(found: Explanation, config: Config | None) -> dict[str, Any]:
+    decision = found.decision
+    lines = guard_lines(decision, config) if decision and config else []
+    return {
+        "instrument": found.instrument,
+        "candle_bar_ms": found.candle.bar_ms if found.candle else None,
+        "signal_bar_ms": found.signal.bar_ms if found.signal else None,
+        "decision": None
+        if decision is None
+        else {
+            "as_of_ms": decision.as_of_ms,
+            "eligible": decision.eligible,
+            "reasons": list(decision.reasons),
+            "next_change_ms": decision.next_change_ms,
+            "session_open": decision.session_open,
+            "near_close": decision.near_close,
+            "no_candle": decision.no_candle,
+            "score": decision.score,
+            "config_id": decision.config_id,
+        },
+        "guards": [line._asdict() for line in lines],
+        "weights": _place(found),
+    }
+
+
+def _lines(found: Explanation, config: Config | None) -> list[str]:
+    decision, candle = found.decision, found.candle
+    lines = [f"{found.instrument}"]
+    lines.append(f"  last candle   bar {clock(candle.bar_ms)}" if candle else "  no candle yet")
+    if decision is None:
+        return [*lines, "  no decision yet: the gates stage decides from the first watermark on"]
+    verdict = "eligible" if decision.eligible else "not eligible"
+    lines.append(f"  decision      {verdict} as of {clock(decision.as_of_ms)} ({decision.mode})")
+    if decision.no_candle:
+        lines.append("                no candle for this bar: the last signal's verdict holds")
+    for guard in guard_lines(decision, config) if config else []:
+        mark = "ok  " if guard.passes else "FAIL"
+        lines.append(
+            f"  {mark} {guard.guard:<22} {guard.value:8.4f} {guard.relation} "
+            f"{guard.limit:.4f}  {guard.setting}"
+        )
+    named = {guard.guard for guard in (guard_lines(decision, config) if config else [])}
+    lines += [f"  FAIL {reason}" for reason in decision.reasons if reason not in named]
+    session = "open" if decision.session_open else "closed"
+    near = ", near its close" if decision.near_close else ""
+    lines.append(f"  session       {session}{near}")
+    if decision.next_change_ms:
+        lines.append(f"  next change   {clock(decision.next_change_ms)} at the earliest, by time")
+    if decision.score is not None:
+        lines.append(f"  score         {decision.score:.4f}")
+    return [*lines, f"  weights       {_place(found)}"]

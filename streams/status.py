@@ -1,0 +1,255 @@
+"""The state of a deployment, read from the log, for `manifold status`, `why` and the screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.codec import Codec, DecodeError
+from streams.control_log import active_config, read_control
+from streams.events import Candle, DeadLetter, Event, GateDecision, Signal, Weights
+from streams.feed.partitioner import partition_of
+from streams.replay.log_reader import LogReader, committed_offsets
+from streams.settings import Runtime
+from streams.stages.reasons import Reason
+from streams.topics import (
+    CANDLES,
+    DEAD_LETTERS,
+    GATES,
+    SIGNALS,
+    STAGE_SOURCES,
+    TOPICS,
+    WEIGHTS,
+)
+
+TAIL = 5_000
+GUARDS = (
+    Reason.COHERENCE_BELOW_MIN,
+    Reason.STABILITY_BELOW_MIN,
+    Reason.ENTROPY_ABOVE_MAX,
+    Reason.RUPTURE_ABOVE_MAX,
+    Reason.HAZARD_ABOVE_MAX,
+    Reason.REPETITIONS_SHORT,
+    Reason.SESSION_CLOSED,
+    Reason.SESSION_NEAR_CLOSE,
+)
+
+
+@dataclass
+class Status:
+    """What the log says now.
+
+    Attributes
+    ----------
+    ends
+        Topic -> number of offsets, over all partitions.
+    lag
+        Stage -> offsets of its source behind the end; a transaction's closing marker counts as one
+        per partition.
+    decisions
+        Instrument -> its latest decision.
+    dead_letters
+        Reason -> how many of the last ones.
+    pass_rates
+        Guard -> share of the last decisions with metrics that pass it.
+    decided
+        How many decisions the rates are over.
+    """
+
+    config_id: str = ""
+    ends: dict[str, int] = field(default_factory=dict)
+    lag: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, GateDecision] = field(default_factory=dict)
+    weights: Weights | None = None
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    pass_rates: dict[str, float] = field(default_factory=dict)
+    decided: int = 0
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """Return the status for ``--json``; ages by the record's own time."""
+        weights = self.weights
+        return {
+            "config_id": self.config_id,
+            "topics": self.ends,
+            "lag": self.lag,
+            "instruments": {
+                name: {
+                    "as_of_ms": d.as_of_ms,
+                    "eligible": d.eligible,
+                    "reasons": list(d.reasons),
+                    "signal_bar_ms": d.signal_bar_ms,
+                    "score": d.score,
+                }
+                for name, d in sorted(self.decisions.items())
+            },
+            "weights": None
+            if weights is None
+            else {
+                "epoch_ms": weights.epoch_ms,
+                "age_ms": now_ms - weights.epoch_ms,
+                "action": weights.action,
+                "reason": weights.reason,
+                "entries": [entry._asdict() for entry in weights.entries],
+            },
+            "dead_letters": dict(self.dead_letters),
+            "pass_rates": self.pass_rates,
+            "pass_rates_over": self.decided,
+        }
+
+
+def tail_events(
+    reader: LogReader, codec: Codec, topic: str, partition: int, count: int = TAIL
+) -> Iterator[Event]:
+    """Yield the events among the last ``count`` offsets of a partition, oldest first."""
+    low, high = reader.bounds(topic, partition)
+    yield from _events(reader, codec, topic, partition, max(low, high - count), high)
+
+
+def collect(runtime: Runtime, codec: Codec) -> Status:
+    """Read the status of a deployment.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        A topic is missing; no broker answers.
+    """
+    status = Status()
+    config = active_config(read_control(runtime, codec))
+    status.config_id = config.config_id if config else ""
+    with LogReader(runtime) as reader:
+        for topic in TOPICS:
+            status.ends[topic] = sum(
+                high - low
+                for low, high in (reader.bounds(topic, p) for p in reader.partitions(topic))
+            )
+        for stage, source in STAGE_SOURCES.items():
+            status.lag[stage] = _lag(runtime, reader, source)
+        for event in tail_events(reader, codec, WEIGHTS, 0, 10):
+            if isinstance(event, Weights):
+                status.weights = event
+        _decisions(status, reader, codec)
+        for event in tail_events(reader, codec, DEAD_LETTERS, 0):
+            if isinstance(event, DeadLetter):
+                status.dead_letters[event.reason] += 1
+    return status
+
+
+def _lag(runtime: Runtime, reader: LogReader, source: str) -> int:
+    partitions = reader.partitions(source)
+    done = committed_offsets(runtime, source, partitions)
+    lag = 0
+    for partition in partitions:
+        low, high = reader.bounds(source, partition)
+        lag += max(0, high - done.get(partition, low))
+    return lag
+
+
+def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
+    wanted = set(status.weights.universe) if status.weights else set()
+    failed: Counter[str] = Counter()
+    for events in backwards(reader, codec, GATES, 0):
+        for event in reversed(events):
+            if not isinstance(event, GateDecision):
+                continue
+            status.decisions.setdefault(event.instrument, event)
+            if event.metrics is not None and status.decided < TAIL:
+                status.decided += 1
+                failed.update(event.reasons)
+        # after a catch-up the last decisions of an instrument may lie far back
+        if wanted <= set(status.decisions):
+            break
+    if status.decided:
+        status.pass_rates = {
+            guard.value: 1 - failed[guard.value] / status.decided for guard in GUARDS
+        }
+
+
+def backwards(
+    reader: LogReader, codec: Codec, topic: str, partition: int, end: int | None = None
+) -> Iterator[list[Event]]:
+    """Yield stretches of a partition's events, the last stretch first, each in log order."""
+    low, high = reader.bounds(topic, partition)
+    high = high if end is None else min(end, high)
+    count = TAIL
+    while high > low:
+        start = max(low, high - count)
+        yield list(_events(reader, codec, topic, partition, start, high))
+        high, count = start, count * 2
+
+
+def _events(
+    reader: LogReader, codec: Codec, topic: str, partition: int, start: int, end: int
+) -> Iterator[Event]:
+    for batch in reader.read(topic, partition, start, end):
+        for found in batch:
+            try:
+                yield codec.decode(topic, found.record.value)
+            except DecodeError:
+                continue  # a dead letter tells of it
+
+
+@dataclass
+class Explanation:
+    """Everything the log says of one instrument, from its last candle to its weight."""
+
+    instrument: str
+    candle: Candle | None = None
+    signal: Signal | None = None
+    decision: GateDecision | None = None
+    weights: Weights | None = None
+    known: tuple[str, ...] = ()
+
+
+def explain(
+    runtime: Runtime, codec: Codec, instrument: str, at_ms: int | None = None
+) -> Explanation:
+    """Return what the log says of an instrument, as of now or of an instant.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        A topic is missing; no broker answers.
+    """
+    control = read_control(runtime, codec)
+    universe = control.state(control.end).universe
+    found = Explanation(instrument)
+    with LogReader(runtime) as reader:
+        keyed = partition_of(instrument.encode(), len(reader.partitions(CANDLES)))
+        for topic, partition in ((CANDLES, keyed), (SIGNALS, keyed), (GATES, 0), (WEIGHTS, 0)):
+            end = None if at_ms is None else reader.offset_at(topic, partition, at_ms + 1)
+            event = _latest(reader, codec, topic, partition, instrument, end)
+            if event is not None:
+                _keep(found, event)
+    if found.weights is not None:
+        found.known = found.weights.universe
+    else:
+        found.known = universe.members(1 << 60)
+    return found
+
+
+def _latest(
+    reader: LogReader,
+    codec: Codec,
+    topic: str,
+    partition: int,
+    instrument: str,
+    end: int | None,
+) -> Event | None:
+    for events in backwards(reader, codec, topic, partition, end):
+        for event in reversed(events):
+            if isinstance(event, Weights) or getattr(event, "instrument", None) == instrument:
+                return event
+    return None
+
+
+def _keep(found: Explanation, event: Event) -> None:
+    if isinstance(event, Candle):
+        found.candle = event
+    elif isinstance(event, Signal):
+        found.signal = event
+    elif isinstance(event, GateDecision):
+        found.decision = event
+    elif isinstance(event, Weights):
+        found.weights = event
