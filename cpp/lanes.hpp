@@ -1,8 +1,8 @@
-// Sixteen doubles at once, and one double, under the same names.
+// As many doubles as the machine's vectors hold, and one double, under the same names.
 //
-// Windows are independent of each other, so `run` computes sixteen of them in the lanes of a
+// Windows are independent of each other, so `run` computes several of them in the lanes of a
 // vector and `step` one in a scalar, from the same source text. IEEE arithmetic without
-// contraction gives each lane the bits of the scalar, whatever the width of the machine's vectors.
+// contraction gives each lane the bits of the scalar, however many there are.
 #pragma once
 #if defined(__clang__)
 // a * b + c stays two operations from here on, in every header that includes this one. g++ has no
@@ -27,7 +27,13 @@
 
 namespace manifold {
 
-constexpr int kLanes = 16;
+#if defined(__AVX512F__)
+constexpr int kLanes = 8;
+#elif defined(__AVX__)
+constexpr int kLanes = 4;
+#else
+constexpr int kLanes = 2;
+#endif
 using Lanes = double __attribute__((vector_size(kLanes * sizeof(double))));
 using LaneMasks = std::int64_t __attribute__((vector_size(kLanes * sizeof(std::int64_t))));
 

@@ -1,6 +1,6 @@
 // The recent past of one instrument as plain columns, oldest first.
 //
-// Columns are linear, not rings: lanes read sixteen neighbours at once. When the end is reached the
+// Columns are linear, not rings: lanes read neighbours at once. When the end is reached the
 // part that is still needed moves to the front, once per several hundred candles.
 #pragma once
 

@@ -2,7 +2,7 @@
 //
 // A window of n bits b[0..n-1] has n-1 adjacent pairs: 0,0 is null, 0,1 and 1,0 a flip, 1,1 a
 // rupture. The three ratios and the entropy depend on the counts alone and come from tables; the
-// trajectory is a weighted prefix sum over the bits, computed for sixteen windows at once.
+// trajectory is a weighted prefix sum over the bits, computed for several windows at once.
 #pragma once
 
 #include <cstdint>
