@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class Recoverable(Exception):
     """Something outside is not there right now; the same call may succeed later.
 
-    The message names the broker, registry or store at fault and what is waited for.
+    The message names the broker, registry or store at fault and what is waited for. The command
+    line prints it as one sentence and exits with ``exit_code``.
     """
+
+    exit_code: ClassVar[int] = 75
 
 
 class Fatal(Exception):
     """Nothing will change until a person changes a setting, a file or a topic.
 
     The message names the setting, topic, instrument or file at fault and what to do. The command
-    line prints it as one sentence and exits with code 2; it never prints a traceback for it.
+    line prints it as one sentence and exits with ``exit_code``; it never prints a traceback for it.
     """
+
+    exit_code: ClassVar[int] = 2

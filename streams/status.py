@@ -11,7 +11,7 @@ from streams.codec import Codec, DecodeError
 from streams.control_log import active_config, read_control
 from streams.events import Candle, DeadLetter, Event, GateDecision, Signal, Weights
 from streams.feed.partitioner import partition_of
-from streams.replay.log_reader import LogReader, committed_offsets
+from streams.replay.log_reader import LogReader, committed_offsets, remaining
 from streams.settings import Runtime
 from streams.stages.reasons import Reason
 from streams.topics import (
@@ -46,8 +46,7 @@ class Status:
     ends
         Topic -> number of offsets, over all partitions.
     lag
-        Stage -> offsets of its source behind the end; a transaction's closing marker counts as one
-        per partition.
+        Stage -> offsets of its source behind the end.
     decisions
         Instrument -> its latest decision.
     dead_letters
@@ -125,7 +124,7 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
                 for low, high in (reader.bounds(topic, p) for p in reader.partitions(topic))
             )
         for stage, source in STAGE_SOURCES.items():
-            status.lag[stage] = _lag(runtime, reader, source)
+            status.lag[stage] = lag_of(runtime, reader, source)
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
             if isinstance(event, Weights):
                 status.weights = event
@@ -136,14 +135,11 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
     return status
 
 
-def _lag(runtime: Runtime, reader: LogReader, source: str) -> int:
+def lag_of(runtime: Runtime, reader: LogReader, source: str, group: str | None = None) -> int:
+    """Return how many offsets of a topic a consumer group (by default the worker's) has to go."""
     partitions = reader.partitions(source)
-    done = committed_offsets(runtime, source, partitions)
-    lag = 0
-    for partition in partitions:
-        low, high = reader.bounds(source, partition)
-        lag += max(0, high - done.get(partition, low))
-    return lag
+    done = committed_offsets(runtime, source, partitions, group)
+    return sum(remaining(reader, source, p, done.get(p, 0)) for p in partitions)
 
 
 def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:

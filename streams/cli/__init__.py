@@ -31,8 +31,6 @@ COMMANDS: dict[str, str] = {
 }
 """Command name -> one line; the module ``streams.cli.<name>`` holds a command of that name."""
 
-EXIT_FATAL, EXIT_RECOVERABLE = 2, 75
-
 
 def _set_environment(name: str) -> Any:
     def callback(_: click.Context, __: click.Parameter, value: str | None) -> None:
@@ -121,16 +119,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
-    except Fatal as error:
-        _leave(error, EXIT_FATAL)
-    except Recoverable as error:
-        _leave(error, EXIT_RECOVERABLE)
+    except (Fatal, Recoverable) as error:
+        click.echo(f"manifold: {error}", err=True)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone (head, less): nothing is wrong, and nothing can be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-
-
-def _leave(error: Exception, code: int) -> None:
-    click.echo(f"manifold: {error}", err=True)
-    sys.exit(code)

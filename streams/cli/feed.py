@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 import time
 from datetime import UTC, datetime
 
 import click
 
 from streams.errors import Fatal
-from streams.feed.live import run_feed
+from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
@@ -25,7 +27,9 @@ def feed() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Everything follows from it.")
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
 @click.option("--start", help="First bar (a time); default: so that the last bar ends now.")
+@click.option("--until", help="End of the last bar (a time), instead of --start; default: now.")
 @click.option("--bars", type=click.IntRange(1), default=1500, show_default=True, help="How many.")
+@click.option("--live", is_flag=True, help="After the bars up to now go on, in time.")
 @click.option(
     "--speed",
     type=click.FloatRange(0),
@@ -41,7 +45,9 @@ def synthetic(
     seed: int,
     pairs: str | None,
     start: str | None,
+    until: str | None,
     bars: int,
+    live: bool,
     speed: float,
     quiet: int,
     late: int,
@@ -57,15 +63,30 @@ def synthetic(
     Examples:
       manifold feed synthetic --seed 1 --bars 3000
       manifold feed synthetic --start 2024-03-04 --bars 10000 --speed 600
+      manifold feed synthetic --live
     """
     runtime, config = Runtime.from_env(), Config.from_env()
     names = tuple(p.strip().upper() for p in pairs.split(",")) if pairs else runtime.hotband_pairs
     now_ms = int(time.time() * 1000)
+    if live and speed:
+        raise Fatal("--live keeps to the clock; leave --speed away")
+    end_ms = _time_ms("--until", until, config) if until else now_ms
     start_ms = (
-        _time_ms(start, config) if start else market_start_ms(now_ms, bars, config.granularity_ms)
+        _time_ms("--start", start, config)
+        if start
+        else market_start_ms(end_ms, bars, config.granularity_ms)
     )
-    rates = MarketRates(quiet, late, duplicate)
-    market = synthetic_market(seed, names, start_ms, bars, config.candle_gran, rates)
+    market = synthetic_market(
+        seed,
+        names,
+        start_ms,
+        None if live else bars,
+        config.candle_gran,
+        MarketRates(quiet, late, duplicate),
+    )
+    # what is in hand is written before the process goes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    pace = wall_clock() if live else accelerated(speed) if speed else unpaced
     codec = asyncio.run(open_codec(runtime))
     written = run_feed(
         runtime,
@@ -76,7 +97,7 @@ def synthetic(
         market,
         "manifold feed synthetic",
         now_ms,
-        speed,
+        pace,
     )
     if as_json:
         click.echo(json.dumps({"written": written, "start_ms": start_ms, "seed": seed}))
@@ -84,11 +105,11 @@ def synthetic(
         click.echo(f"{written:,} records written, from {_shown(start_ms)} on")
 
 
-def _time_ms(text: str, config: Config) -> int:
+def _time_ms(option: str, text: str, config: Config) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Fatal(f"--start {text!r} is not a time like 2024-03-04T00:00") from error
+        raise Fatal(f"{option} {text!r} is not a time like 2024-03-04T00:00") from error
     at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     return at_ms - at_ms % config.granularity_ms
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from streams.codec import Codec
 from streams.control import UniverseChange
@@ -16,7 +17,16 @@ from streams.feed.synthetic import BarArrivals
 from streams.feed.writer import FactWriter, write_feed
 from streams.settings import Config, Runtime
 
+SETTLE_MS = 500
+"""How long after a bar's end it is taken as complete."""
+
 Bar = tuple[int, Sequence[Candle]]
+Pace = Callable[[int], None]
+"""Waits until a bar is due, given its ``as_of_ms``."""
+
+
+def unpaced(_: int) -> None:
+    """Wait for nothing: as fast as possible."""
 
 
 def run_feed(
@@ -28,7 +38,7 @@ def run_feed(
     arrivals: Iterator[BarArrivals],
     actor: str,
     now_ms: int,
-    speed: float = 0.0,
+    pace: Pace = unpaced,
     progress: Callable[[int], None] = lambda count: None,
 ) -> int:
     """Write a feed's bars; return the number of records written.
@@ -45,8 +55,8 @@ def run_feed(
         Who declares the universe.
     now_ms
         Wall clock.
-    speed
-        Event seconds per second; 0 writes as fast as possible.
+    pace
+        Waits until a bar is due, given its ``as_of_ms``.
     progress
         Called with the number of candles written since the last call.
     """
@@ -68,7 +78,7 @@ def run_feed(
         farewell = FeedPlan(dropped, granularity, writer.partitions)
         writer.write(farewell.closing(from_ms, writer.control.end))
     plan = FeedPlan(names, granularity, writer.partitions)
-    paced = _paced(_chained(first, bars), speed, writer.flush_soon)
+    paced = _paced(chain([first], bars), pace, writer.flush_soon)
     write_feed(writer, plan, paced, from_ms, progress)
     return writer.written
 
@@ -81,19 +91,32 @@ def _newer(arrivals: Iterator[BarArrivals], last_bars: dict[str, int]) -> Iterat
             yield bar.as_of_ms, kept
 
 
-def _chained(first: Bar, rest: Iterator[Bar]) -> Iterator[Bar]:
-    yield first
-    yield from rest
-
-
-def _paced(bars: Iterator[Bar], speed: float, before_wait: Callable[[], None]) -> Iterator[Bar]:
-    if not speed:
-        yield from bars
-        return
-    started, origin_ms = time.monotonic(), None
-    for as_of_ms, candles in bars:
-        origin_ms = as_of_ms if origin_ms is None else origin_ms
-        due = started + (as_of_ms - origin_ms) / 1000 / speed
+def _paced(bars: Iterable[Bar], pace: Pace, before_wait: Callable[[], None]) -> Iterator[Bar]:
+    for bar in bars:
         before_wait()
-        time.sleep(max(0.0, due - time.monotonic()))
-        yield as_of_ms, candles
+        pace(bar[0])
+        yield bar
+
+
+def accelerated(speed: float) -> Pace:
+    """Return a pace of ``speed`` event seconds per second, from the first bar on."""
+    started: list[tuple[int, float]] = []
+
+    def wait(as_of_ms: int) -> None:
+        if not started:
+            started.append((as_of_ms, time.monotonic()))
+        origin_ms, at = started[0]
+        time.sleep(max(0.0, at + (as_of_ms - origin_ms) / 1000 / speed - time.monotonic()))
+
+    return wait
+
+
+def wall_clock(settle_ms: int = SETTLE_MS) -> Pace:
+    """Return the pace of the present: history at once, each later bar when it has ended."""
+
+    def wait(as_of_ms: int) -> None:
+        # in steps, because a machine that slept wakes up to another time
+        while (left_s := (as_of_ms + settle_ms) / 1000 - time.time()) > 0:
+            time.sleep(min(left_s, 1.0))
+
+    return wait

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import count
 from typing import NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle, Ohlc
@@ -122,7 +123,7 @@ def synthetic_market(
     seed: int,
     pairs: Sequence[str],
     start_ms: int,
-    bars: int,
+    bars: int | None,
     granularity: str = "M1",
     rates: MarketRates | None = None,
 ) -> Iterator[BarArrivals]:
@@ -137,7 +138,7 @@ def synthetic_market(
     start_ms
         Start of the first bar; a whole bar.
     bars
-        Number of bars in market hours; the closed weekend takes none.
+        Number of bars in market hours; the closed weekend takes none. None: without end.
     granularity
         Bar length.
     rates
@@ -148,7 +149,7 @@ def synthetic_market(
     walks = [_Pair(seed, name) for name in sorted(pairs)]
     held: list[Candle] = []
     bar_ms = start_ms
-    for _ in range(bars):
+    for _ in count() if bars is None else range(bars):
         bar_ms = _in_market(bar_ms, length)
         arriving, held = held, []
         for walk in walks:

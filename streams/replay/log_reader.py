@@ -23,6 +23,7 @@ from streams.stages.step import SourceRecord
 
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
+FEW = 3
 
 
 class LogRecord(NamedTuple):
@@ -170,12 +171,29 @@ def _asking(runtime: Runtime, call: Any) -> Any:
         ) from error
 
 
-def committed_offsets(runtime: Runtime, topic: str, partitions: list[int]) -> dict[int, int]:
-    """Return how far the stages of this application have come in ``topic``.
+def remaining(
+    reader: LogReader, topic: str, partition: int, position: int, end: int | None = None
+) -> int:
+    """Return how many offsets a reader at ``position`` has before it; 0 when no record is left.
+
+    The marker that closes a transaction takes an offset too: the last few are looked at.
+    """
+    low, high = reader.bounds(topic, partition)
+    end = high if end is None else end
+    left = max(0, end - max(low, position))
+    if 0 < left <= FEW and not any(reader.read(topic, partition, position, end)):
+        return 0
+    return left
+
+
+def committed_offsets(
+    runtime: Runtime, topic: str, partitions: list[int], group: str | None = None
+) -> dict[int, int]:
+    """Return how far a consumer group has come in ``topic``; by default the worker's.
 
     Partitions without a committed offset are left out.
     """
-    name, group = runtime.topic(topic), runtime.application
+    name, group = runtime.topic(topic), group or runtime.application
     asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(name, p) for p in partitions])]
     admin = AdminClient(confluent_config(runtime))
     answer = _asking(

@@ -15,7 +15,7 @@ from typing import Any
 
 from streams.codec import Codec, DecodeError, EncodeError, schema_id_of
 from streams.engine import ENGINE_VERSION
-from streams.replay.log_reader import LogReader, LogRecord, committed_offsets
+from streams.replay.log_reader import LogReader, LogRecord, committed_offsets, remaining
 from streams.settings import Runtime
 from streams.stages.step import Output, Processor, SourceRecord, Stage
 
@@ -114,7 +114,9 @@ class Verifier:
             partitions = reader.partitions(stage.source)
             ends = {p: reader.bounds(stage.source, p)[1] for p in partitions}
             done = committed_offsets(self._runtime, stage.source, partitions)
-            report.unprocessed[stage.name] = sum(ends[p] - done.get(p, 0) for p in partitions)
+            report.unprocessed[stage.name] = sum(
+                remaining(reader, stage.source, p, done.get(p, 0), ends[p]) for p in partitions
+            )
             report.inputs[stage.source] = 0
             funnels = [t for t in topics if reader.partitions(t) != partitions]
         for topic in funnels:
