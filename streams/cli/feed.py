@@ -7,13 +7,13 @@ import json
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 
 import click
 
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
+from streams.instants import clock, instant_ms
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 
@@ -70,9 +70,9 @@ def synthetic(
     now_ms = int(time.time() * 1000)
     if live and speed:
         raise Fatal("--live keeps to the clock; leave --speed away")
-    end_ms = _time_ms("--until", until, config) if until else now_ms
+    end_ms = instant_ms("--until", until) if until else now_ms
     start_ms = (
-        _time_ms("--start", start, config)
+        _whole_bar(instant_ms("--start", start), config)
         if start
         else market_start_ms(end_ms, bars, config.granularity_ms)
     )
@@ -102,17 +102,8 @@ def synthetic(
     if as_json:
         click.echo(json.dumps({"written": written, "start_ms": start_ms, "seed": seed}))
     else:
-        click.echo(f"{written:,} records written, from {_shown(start_ms)} on")
+        click.echo(f"{written:,} records written, from {clock(start_ms)} on")
 
 
-def _time_ms(option: str, text: str, config: Config) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Fatal(f"{option} {text!r} is not a time like 2024-03-04T00:00") from error
-    at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+def _whole_bar(at_ms: int, config: Config) -> int:
     return at_ms - at_ms % config.granularity_ms
-
-
-def _shown(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()

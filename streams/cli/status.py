@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from datetime import UTC, datetime
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.instants import clock
 from streams.registry import open_codec
 from streams.settings import Runtime
 from streams.status import Status, collect
@@ -38,13 +38,6 @@ def status(as_json: bool) -> None:
             console.print(table)
 
 
-def clock(at_ms: int | None) -> str:
-    """Return a UTC time for people."""
-    if at_ms is None:
-        return "-"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def tables(found: Status) -> list[Table]:
     """Return the status as tables."""
     log = Table(title=f"the log (config {found.config_id or 'none yet'})", title_justify="left")
@@ -57,15 +50,7 @@ def tables(found: Status) -> list[Table]:
         log.add_row(f"lag of {stage}", f"{lag:,}")
     made = [log, gates_table(found), weights_table(found)]
     if found.decided:
-        rates = Table(
-            title=f"guards: share of the last {found.decided:,} decisions that pass",
-            title_justify="left",
-        )
-        rates.add_column("guard")
-        rates.add_column("passes", justify="right")
-        for guard, rate in found.pass_rates.items():
-            rates.add_row(guard, f"{rate:.1%}")
-        made.append(rates)
+        made.append(rates_table(found))
     if found.dead_letters:
         letters = Table(title="dead letters (the last ones)", title_justify="left")
         letters.add_column("reason")
@@ -74,6 +59,19 @@ def tables(found: Status) -> list[Table]:
             letters.add_row(reason, f"{count:,}")
         made.append(letters)
     return made
+
+
+def rates_table(found: Status) -> Table:
+    """Return the share of decisions that pass each guard as a table."""
+    table = Table(
+        title=f"guards: share of the last {found.decided:,} decisions that pass",
+        title_justify="left",
+    )
+    table.add_column("guard: fails as")
+    table.add_column("passes", justify="right")
+    for guard, rate in found.pass_rates.items():
+        table.add_row(guard, f"{rate:.1%}")
+    return table
 
 
 def gates_table(found: Status) -> Table:

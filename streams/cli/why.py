@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from streams.cli.status import clock
 from streams.control_log import read_control
 from streams.errors import Fatal
+from streams.instants import clock, instant_ms
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 from streams.stages.limits import guard_lines
@@ -31,7 +30,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
       manifold why EUR_USD --at 2014-05-02T10:00 --json
     """
     runtime = Runtime.from_env()
-    at_ms = _at_ms(at)
+    at_ms = None if at is None else instant_ms("--at", at)
     codec = asyncio.run(open_codec(runtime))
     name = instrument.upper().replace("/", "_")
     found = explain(runtime, codec, name, at_ms)
@@ -45,16 +44,6 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     else:
         for line in _lines(found, config):
             click.echo(line)
-
-
-def _at_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Fatal(f"--at {text!r} is not a time like 2014-05-02T10:00") from error
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _place(found: Explanation) -> str:

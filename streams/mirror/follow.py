@@ -45,6 +45,11 @@ def writes_of_values(
     return writes
 
 
+def mirror_group(runtime: Runtime) -> str:
+    """Return the consumer group of the mirror."""
+    return f"{runtime.application}-mirror"
+
+
 def retention_of(runtime: Runtime) -> Retention:
     """Return the bounds of the series from the settings."""
     return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
@@ -90,7 +95,7 @@ class Follower:
         consumer = make(
             *names,
             **aiokafka_config(self._runtime),
-            group_id=f"{self._runtime.application}-mirror",
+            group_id=mirror_group(self._runtime),
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -24,6 +25,9 @@ from streams.stages.step import SourceRecord
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
 FEW = 3
+# consume() waits for a full batch that long, also when the end is reached
+POLL_S = 0.05
+EMBEDDED_CLUSTER = "tansu_cluster"
 
 
 class LogRecord(NamedTuple):
@@ -47,6 +51,7 @@ class LogReader:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._embedded: bool | None = None
         self._consumer = Consumer(
             confluent_config(runtime)
             | {
@@ -97,7 +102,27 @@ class LogReader:
         low, high = _asking(
             self._runtime, lambda: self._consumer.get_watermark_offsets(at, TIMEOUT_S)
         )
+        if high > low and self._is_embedded():
+            high = self._end_by_reading(topic, partition, high)
         return low, high
+
+    def _is_embedded(self) -> bool:
+        if self._embedded is None:
+            told = _asking(self._runtime, lambda: self._consumer.list_topics(timeout=TIMEOUT_S))
+            self._embedded = told.cluster_id == EMBEDDED_CLUSTER
+        return self._embedded
+
+    def _end_by_reading(self, topic: str, partition: int, start: int) -> int:
+        """Return the end of a partition whose last batch the broker counts as one record."""
+        self._consumer.assign([TopicPartition(self._runtime.topic(topic), partition, start)])
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < give_up_at:
+            for message in self._consumer.consume(READ_BATCH, POLL_S):
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    end: int = message.offset()
+                    return end
+        raise Recoverable(f"no end of {topic}-{partition} within {TIMEOUT_S:.0f} s")
 
     def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
         """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none)."""
@@ -128,7 +153,7 @@ class LogReader:
     def _batch(
         self, topic: str, partition: int, position: int, end: int
     ) -> tuple[list[LogRecord], int]:
-        messages: list[Any] = self._consumer.consume(READ_BATCH, 1.0)
+        messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
         batch: list[LogRecord] = []
         for message in messages:
             error = message.error()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from streams.codec import Codec, DecodeError
-from streams.errors import Fatal
 from streams.events import WATERMARK_KEY
+from streams.instants import instant_ms
 from streams.replay.avro_json import value_text
 from streams.replay.log_reader import LogReader, LogRecord
 
@@ -71,15 +71,7 @@ def _instant_ms(where: str, now: datetime) -> int:
     if span:
         back = timedelta(seconds=int(span[1]) * SPANS[span[2]])
         return int((now - back).timestamp() * 1000)
-    if re.fullmatch(r"@\d+", where):
-        return int(where[1:])
-    try:
-        at = datetime.fromisoformat(where)
-    except ValueError as error:
-        raise Fatal(
-            f"--from {where!r} is not start, end, -N, -24h, @<epoch ms> or a time like 2014-05-01"
-        ) from error
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    return instant_ms("--from", where)
 
 
 def records(

@@ -1,0 +1,122 @@
+"""The end of `make demo`: what came out, where the time went, what to try next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from streams.chain import open_chain
+from streams.cli.status import gates_table, rates_table, weights_table
+from streams.instants import clock
+from streams.mirror.glance import glance
+from streams.replay.verify import Report, Verifier
+from streams.settings import Config, Runtime
+from streams.stack.up import Stack
+from streams.stack.watch import StageWork, Watch, stage_work
+from streams.stages.sessions import session_state
+from streams.status import Status
+from streams.topics import CANDLES, SIGNALS
+
+HOUR_MS = 3_600_000
+WEEK_HOURS = 7 * 24
+
+
+def lively_end_ms(now_ms: int, pairs: Sequence[str], config: Config) -> int:
+    """Return the latest instant not after now at which most of the pairs are in session.
+
+    A demonstration that ends at night would show nothing but closed sessions.
+    """
+    best = (-1, now_ms)
+    for back in range(WEEK_HOURS):
+        at_ms = now_ms if back == 0 else now_ms - now_ms % HOUR_MS - back * HOUR_MS
+        states = [session_state(pair, at_ms, config.session_exit_minutes) for pair in pairs]
+        count = sum(state.open and not state.near_close for state in states)
+        if count == len(pairs):
+            return at_ms
+        best = max(best, (count, at_ms))
+    return best[1]
+
+
+def show_outcome(console: Console, stack: Stack, watch: Watch, begun_at: float) -> bool:
+    """Print the outcome of a bounded run; return whether the log verified.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        Something of the stack does not answer.
+    """
+    work = stage_work(stack.plan.ports.metrics)
+    report = asyncio.run(_verify(stack.runtime))
+    valkey = asyncio.run(glance(stack.runtime))
+    status = watch.sight.status
+    assert status is not None
+    console.print()
+    console.print(gates_table(status))
+    console.print(weights_table(status))
+    if status.decided:
+        console.print(rates_table(status))
+    console.print(f"Valkey holds {valkey.keys:,} keys; risk:allocation_weights = {valkey.weights}")
+    console.print()
+    console.print(_verdict(report))
+    console.print()
+    console.print(_times(stack, watch, begun_at, work, status))
+    console.print(_next(stack, status), highlight=False, soft_wrap=True)
+    return report.passed(allow_engine=False)
+
+
+async def _verify(runtime: Runtime) -> Report:
+    chain = await open_chain(runtime)
+    stages = [(stage, stage.outputs) for stage in chain.stages]
+    return await Verifier(runtime, chain.codec, stages, lambda topic, count: None).run()
+
+
+def _verdict(report: Report) -> str:
+    compared = sum(topic.compared for topic in report.topics.values())
+    if report.passed(allow_engine=False):
+        return (
+            f"[green]replay equals live[/]: {compared:,} records of "
+            f"{', '.join(report.topics)} derived again, all bytes equal"
+        )
+    found = [t.difference for t in report.topics.values() if t.difference]
+    return "[red]replay does NOT equal live[/]: " + "; ".join(found)
+
+
+def _times(
+    stack: Stack, watch: Watch, begun_at: float, work: dict[str, StageWork], status: Status
+) -> Table:
+    table = Table(title="where the time went", title_justify="left")
+    table.add_column("part")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for what, seconds in stack.timings.seconds.items():
+        table.add_row(what, f"{seconds:.1f}", "")
+    for stage, done in work.items():
+        rate = f"{done.records:,.0f} records, {done.records / done.seconds:,.0f} a second"
+        table.add_row(f"{stage} stage, transactions included", f"{done.seconds:.1f}", rate)
+    if watch.first_weights_at is not None:
+        passed = watch.first_weights_at - begun_at
+        table.add_row("from start to the first weights", f"{passed:.1f}", "")
+    facts, signals = status.ends[CANDLES], status.ends[SIGNALS]
+    table.caption = f"{facts:,} offsets in {CANDLES}, {signals:,} in {SIGNALS}"
+    return table
+
+
+def _next(stack: Stack, status: Status) -> str:
+    name = next(iter(sorted(status.decisions)), "EUR_USD")
+    at = clock(status.weights.epoch_ms) if status.weights else ""
+    command = f"manifold {{}} --env-file {stack.env_file}"
+    lines = [
+        f"The last epoch was {at} UTC. This stack ends now. Next:",
+        "",
+        "  . .venv/bin/activate",
+        "  manifold up                       keeps it running; then, in another terminal:",
+        f"  {command.format('status'):<58} lag, verdicts, pass rates",
+        f"  {command.format('why ' + name):<58} one decision, explained",
+        f"  {command.format('tail risk.weights -n 3'):<58} records, as rpk prints them",
+        f"  {command.format('verify'):<58} replay equals live?",
+        "  manifold up --broker kafka        the same on Apache Kafka: its log survives",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""``manifold up``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from streams.cli.demo import lively_end_ms, show_outcome
+from streams.cli.screen import PlainLines, plain_line, screen
+from streams.codec import locked_codec
+from streams.feed.synthetic import market_start_ms
+from streams.settings import Config, Runtime
+from streams.stack.up import BROKERS, Plan, Ports, Stack
+from streams.stack.watch import Watch
+
+POLL_S = 0.25
+PLAIN_WIDTH = 120
+
+
+@click.command()
+@click.option(
+    "--broker",
+    type=click.Choice(BROKERS),
+    default="embedded",
+    show_default=True,
+    help="embedded: in memory only. kafka: Apache Kafka, its log survives (Java 17, Maven).",
+)
+@click.option("--demo", is_flag=True, help="A bounded run that ends by printing what came out.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the market.")
+@click.option(
+    "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Bars of history."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".manifold",
+    show_default=True,
+    help="Where data and logs go.",
+)
+@click.option("--broker-port", type=int, default=Ports.broker, show_default=True)
+@click.option("--registry-port", type=int, default=Ports.registry, show_default=True)
+@click.option("--valkey-port", type=int, default=Ports.valkey, show_default=True)
+@click.option("--metrics-port", type=int, default=Ports.metrics, show_default=True)
+@click.option("--plain", is_flag=True, help="Lines instead of a screen, as without a terminal.")
+def up(
+    broker: str,
+    demo: bool,
+    seed: int,
+    bars: int,
+    data_dir: Path,
+    broker_port: int,
+    registry_port: int,
+    valkey_port: int,
+    metrics_port: int,
+    plain: bool,
+) -> None:
+    """Start the whole stack on this machine: broker, Valkey, topics, registry, worker, market.
+
+    One screen shows it; Ctrl-C ends it and leaves no process. A worker that dies is restarted with
+    back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs.
+
+    \b
+    Examples:
+      manifold up
+      manifold up --broker kafka --data-dir ~/manifold
+      manifold up --demo --bars 3000 --env-file deploy/profiles/demo.env
+    """
+    runtime, config = Runtime.from_env(), Config.from_env()
+    now_ms = int(time.time() * 1000)
+    end_ms = lively_end_ms(now_ms, runtime.hotband_pairs, config) if demo else now_ms
+    start_ms = market_start_ms(end_ms, bars, config.granularity_ms)
+    ports = Ports(broker_port, registry_port, valkey_port, metrics_port)
+    plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None)
+    # a supervisor's SIGTERM ends it the way Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    stack = Stack(plan, os.environ)
+    try:
+        if not _run(console, stack, demo=demo, plain=plain or not console.is_terminal):
+            raise click.exceptions.Exit(1)
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        stack.stop()
+
+
+def _run(console: Console, stack: Stack, *, demo: bool, plain: bool) -> bool:
+    begun_at = time.monotonic()
+    stack.start(lambda line: console.print(line, highlight=False))
+    watch = Watch(stack.runtime, locked_codec(stack.runtime.topic_prefix))
+    watch.start()
+    try:
+        if plain:
+            _follow_plain(console, stack, watch, until_done=demo)
+        else:
+            _follow_screen(console, stack, watch, until_done=demo)
+        return show_outcome(console, stack, watch, begun_at)
+    finally:
+        watch.stop()
+
+
+def _finished(stack: Stack, watch: Watch) -> bool:
+    # the look has to be later than the end of the market
+    if not stack.processes["market"].done:
+        return False
+    seen = watch.sight
+    time.sleep(2 * POLL_S)
+    return seen is watch.sight and seen.caught_up
+
+
+def _follow_plain(console: Console, stack: Stack, watch: Watch, *, until_done: bool) -> None:
+    lines = PlainLines()
+    while not (until_done and _finished(stack, watch)):
+        stack.poll()
+        if lines.due():
+            console.print(plain_line(stack, watch.sight), highlight=False, soft_wrap=True)
+        time.sleep(POLL_S)
+
+
+def _follow_screen(console: Console, stack: Stack, watch: Watch, *, until_done: bool) -> None:
+    with Live(console=console, refresh_per_second=4, screen=False, transient=True) as live:
+        while not (until_done and _finished(stack, watch)):
+            stack.poll()
+            live.update(screen(stack, watch.sight))
+            time.sleep(POLL_S)

@@ -1,0 +1,46 @@
+"""A few values of the mirror, as any consumer of Valkey would read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from redis.exceptions import RedisError
+
+from streams.errors import Recoverable
+from streams.mirror.keys import ALLOCATION_WEIGHTS
+from streams.mirror.writer import connect
+from streams.settings import Runtime
+
+
+class Glance(NamedTuple):
+    """What stands in Valkey now.
+
+    Attributes
+    ----------
+    keys
+        Number of keys.
+    weights
+        The JSON text of ``risk:allocation_weights``, None when there is none.
+    """
+
+    keys: int
+    weights: str | None
+
+
+async def glance(runtime: Runtime) -> Glance:
+    """Read them.
+
+    Raises
+    ------
+    Recoverable
+        Valkey cannot be reached.
+    """
+    client = connect(runtime)
+    try:
+        weights = await client.get(ALLOCATION_WEIGHTS)
+        text = weights.decode() if isinstance(weights, bytes) else weights
+        return Glance(int(await client.dbsize()), text)
+    except RedisError as error:
+        raise Recoverable(f"Valkey (VALKEY_URL) does not answer: {error}") from error
+    finally:
+        await client.aclose()

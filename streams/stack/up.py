@@ -1,0 +1,255 @@
+"""The local stack: a broker, Valkey, topics, a registry, the worker, the mirror and a market."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from streams.admin import create_topics
+from streams.errors import Fatal, Recoverable
+from streams.settings import Config, Runtime
+from streams.stack.child import Child, require_port, require_space
+from streams.stack.embedded import EmbeddedBroker
+from streams.stack.kafka import KafkaBroker
+from streams.stack.registry_server import RegistryServer
+from streams.stack.supervise import Supervised
+from streams.stack.valkey import ValkeyServer
+
+BROKERS = ("embedded", "kafka")
+SPACE_MIB = 256
+_CONNECTION = ("KAFKA_", "SCHEMA_REGISTRY_", "VALKEY_URL", "VALKEY_TLS_CA")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of the stack."""
+
+    broker: int = 19092
+    registry: int = 18081
+    valkey: int = 16379
+    metrics: int = 9108
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to start.
+
+    Attributes
+    ----------
+    broker
+        ``embedded`` (memory only) or ``kafka`` (its log survives).
+    directory
+        Where data and logs go; each kind of broker has a folder of its own in it.
+    ports
+        Where the servers listen.
+    seed
+        Seed of the synthetic market.
+    start_ms
+        Start of the market's first bar, unless the directory remembers an earlier one.
+    bars
+        How many bars the market has; None: it goes on, a bar when its time has come.
+    """
+
+    broker: str
+    directory: Path
+    ports: Ports
+    seed: int
+    start_ms: int
+    bars: int | None
+
+
+class StackEnded(Recoverable):
+    """The stack cannot go on; says which process ended and what it said last."""
+
+
+@dataclass
+class Timings:
+    """Seconds that each part of the start took, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, what: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Measure what happens inside and say it."""
+        begun = time.monotonic()
+        yield
+        self.seconds[what] = time.monotonic() - begun
+        say(f"{what:<48} {self.seconds[what]:6.1f} s")
+
+
+class Stack:
+    """Starts everything, watches it, and leaves no process behind.
+
+    Processes are started on the thread that calls ``start`` and ``poll``: it must stay the same,
+    because the kernel ends a child when the thread that made it ends.
+
+    Parameters
+    ----------
+    plan
+        What to start.
+    environment
+        The settings; connections in it are replaced by those of the stack.
+    """
+
+    def __init__(self, plan: Plan, environment: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.directory = (plan.directory / plan.broker).absolute()
+        self.timings = Timings()
+        ports = plan.ports
+        self.broker: EmbeddedBroker | KafkaBroker
+        if plan.broker == "kafka":
+            self.broker = KafkaBroker(self.directory / "broker", ports.broker)
+        else:
+            self.broker = EmbeddedBroker(self.directory / "broker", ports.broker)
+        self.valkey = ValkeyServer(self.directory / "valkey", ports.valkey)
+        self.connection = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap,
+            "SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{ports.registry}",
+            "VALKEY_URL": self.valkey.url,
+        }
+        kept = {k: v for k, v in environment.items() if not k.startswith(_CONNECTION)}
+        self.environment = kept | self.connection | {"METRICS_PORT": str(ports.metrics)}
+        self.runtime = Runtime.from_env(self.environment)
+        self.config = Config.from_env(self.environment)
+        self.registry = RegistryServer(ports.registry, self.runtime.topic_prefix)
+        self.processes: dict[str, Supervised] = {}
+
+    @property
+    def durable(self) -> bool:
+        """Whether the log survives the stack."""
+        return self.plan.broker == "kafka"
+
+    @property
+    def env_file(self) -> Path:
+        """A file for ``--env-file`` with which every other command finds this stack."""
+        return self.plan.directory / "stack.env"
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Start everything; ``say`` gets one line per part.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            A port in use, no Java, no compiler, a full disk, a part that does not come up.
+        """
+        self._check()
+        if not self.durable:
+            # the log is gone with its broker, so what was derived from it goes too
+            shutil.rmtree(self.directory, ignore_errors=True)
+        require_space(self.directory, SPACE_MIB)
+        say(f"logs and data in {self.plan.directory}{os.sep}")
+        with self.timings.of(self.broker_name, say):
+            self.broker.start()
+        with self.timings.of("Valkey", say):
+            self.valkey.start()
+        with self.timings.of("schema registry", say):
+            self.registry.start()
+        with self.timings.of("topics", say):
+            create_topics(self.runtime)
+        with self.timings.of("worker, mirror and synthetic market started", say):
+            self._start_processes()
+        self.env_file.write_text(self._env_text())
+
+    @property
+    def broker_name(self) -> str:
+        """The broker in words."""
+        if self.durable:
+            return "Apache Kafka (its log survives)"
+        return "embedded broker (memory only)"
+
+    def poll(self) -> None:
+        """Restart what ended, with back-off.
+
+        Raises
+        ------
+        StackEnded
+            The broker or Valkey is gone, a process refuses its settings, or, on the embedded
+            broker, the worker died: that broker shows what an unfinished transaction wrote.
+        """
+        for server in (self.broker, self.valkey):
+            if not server.child.running:
+                raise StackEnded(
+                    f"{server.child.name} ended with code {server.child.returncode}: "
+                    f"{server.child.last_words()}"
+                )
+        worker = self.processes["worker"]
+        if not self.durable and not worker.child.running:
+            raise StackEnded(
+                f"the worker ended with code {worker.child.returncode}: "
+                f"{worker.child.last_words(1)}. The embedded broker cannot take back what an "
+                "unfinished transaction wrote, so the stack ends; 'manifold up --broker kafka' "
+                "goes on after a crash"
+            )
+        for name, process in self.processes.items():
+            process.poll()
+            if process.failed:
+                raise StackEnded(f"the {name} refuses to run: {process.child.last_words(1)}")
+
+    def stop(self) -> None:
+        """Stop everything, in the order in which nothing is cut off."""
+        for name in ("market", "worker", "mirror"):
+            if name in self.processes:
+                self.processes[name].stop()
+        self.registry.stop()
+        for server in (self.valkey, self.broker):
+            server.stop()
+        self.env_file.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        ports = asdict(self.plan.ports)
+        if len(set(ports.values())) != len(ports):
+            raise Fatal(f"the ports of the stack must differ: {ports}")
+        for what, port in ports.items():
+            require_port(port, f"the stack (--{what}-port)")
+        if shutil.which("g++") is None and shutil.which("c++") is None:
+            raise Fatal("no C++ compiler: install g++ (the metrics core is compiled at start)")
+
+    def _start_processes(self) -> None:
+        market = ["feed", "synthetic", "--seed", str(self.plan.seed)]
+        market += ["--start", f"@{self._market_start()}"]
+        market += ["--live"] if self.plan.bars is None else ["--bars", str(self.plan.bars)]
+        commands = {"worker": ["worker"], "mirror": ["mirror"], "market": market}
+        for name, arguments in commands.items():
+            child = Child(
+                f"the {name}",
+                [sys.executable, "-m", "streams", *arguments],
+                self.directory / f"{name}.log",
+                env=self.environment,
+            )
+            self.processes[name] = Supervised(child, once=name == "market")
+            self.processes[name].start()
+
+    def _market_start(self) -> int:
+        """Return where the market begins; a stack that is started again goes on with its own."""
+        place = self.directory / "market.json"
+        wanted = {"seed": self.plan.seed, "start_ms": self.plan.start_ms}
+        if place.is_file():
+            found: dict[str, int] = json.loads(place.read_text())
+            if found["seed"] != self.plan.seed:
+                raise Fatal(
+                    f"the log in {self.directory} holds the market of --seed {found['seed']}; "
+                    "keep that seed or choose another --data-dir"
+                )
+            return found["start_ms"]
+        place.write_text(json.dumps(wanted))
+        return self.plan.start_ms
+
+    def _env_text(self) -> str:
+        settings = {
+            name: value
+            for name, value in self.environment.items()
+            if name in self.connection or name in _setting_names()
+        }
+        return "".join(f"{name}={value}\n" for name, value in sorted(settings.items()))
+
+
+def _setting_names() -> set[str]:
+    rows = [*Config().table(), *Runtime().table()]
+    return {name for row in rows for name in (row["name"], *row["other_names"])} - {"METRICS_PORT"}

@@ -1,0 +1,134 @@
+"""Looks at a running stack from time to time, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.request
+from collections import deque
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.codec import Codec
+from streams.errors import Fatal, Recoverable
+from streams.mirror.follow import MIRRORED, mirror_group
+from streams.replay.log_reader import LogReader
+from streams.settings import Runtime
+from streams.status import Status, collect, lag_of
+
+EVERY_S = 1.0
+RATE_OVER_S = 5.0
+STAGE_SECONDS, STAGE_RECORDS = "manifold_stage_seconds_sum", "manifold_records_in_total"
+
+
+class StageWork(NamedTuple):
+    """What a stage has done since its worker started."""
+
+    records: float
+    seconds: float
+
+
+class Sight(NamedTuple):
+    """The stack as it was seen last.
+
+    Attributes
+    ----------
+    status
+        What the log says; None before it could be read once.
+    rates
+        Topic -> offsets per second.
+    mirror_lag
+        Offsets the mirror has to go.
+    trouble
+        Why the last look failed, None when it did not.
+    """
+
+    status: Status | None = None
+    rates: dict[str, float] | None = None
+    mirror_lag: int = 0
+    trouble: str | None = None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was written is derived and mirrored."""
+        status = self.status
+        if status is None or self.trouble or self.mirror_lag:
+            return False
+        return status.weights is not None and not any(status.lag.values())
+
+
+class Watch:
+    """The thread; ``sight`` is what it saw last.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec) -> None:
+        self._runtime, self._codec = runtime, codec
+        self._stopping = threading.Event()
+        self._ends: deque[tuple[float, dict[str, int]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.sight = Sight()
+        self.first_weights_at: float | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stopping.set()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.sight = self._look()
+            except (Fatal, Recoverable) as error:
+                self.sight = self.sight._replace(trouble=str(error))
+            self._stopping.wait(EVERY_S)
+
+    def _look(self) -> Sight:
+        status = collect(self._runtime, self._codec)
+        now = time.monotonic()
+        if status.weights is not None and self.first_weights_at is None:
+            self.first_weights_at = now
+        self._ends.append((now, status.ends))
+        while now - self._ends[0][0] > RATE_OVER_S:
+            self._ends.popleft()
+        before_at, before = self._ends[0]
+        passed = now - before_at
+        rates = {t: (end - before[t]) / passed if passed else 0.0 for t, end in status.ends.items()}
+        with LogReader(self._runtime) as reader:
+            group = mirror_group(self._runtime)
+            mirror_lag = sum(lag_of(self._runtime, reader, topic, group) for topic in MIRRORED)
+        return Sight(status, rates, mirror_lag)
+
+
+def stage_work(metrics_port: int) -> dict[str, StageWork]:
+    """Return what the stages of the worker have done, from its ``/metrics``.
+
+    Raises
+    ------
+    Recoverable
+        The worker does not answer.
+    """
+    try:
+        url = f"http://127.0.0.1:{metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError as error:
+        raise Recoverable(f"the worker's /metrics do not answer: {error}") from error
+    found: dict[str, dict[str, float]] = {STAGE_SECONDS: {}, STAGE_RECORDS: {}}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in found:
+                found[sample.name][sample.labels["stage"]] = sample.value
+    return {
+        stage: StageWork(records, found[STAGE_SECONDS].get(stage, 0.0))
+        for stage, records in found[STAGE_RECORDS].items()
+    }
