@@ -464,6 +464,11 @@ class Runtime(_FromEnvironment):
         """Application id with the prefix: consumer group and first part of transactional ids."""
         return f"{self.topic_prefix}{self.app_id}"
 
+    @property
+    def mirror_group(self) -> str:
+        """Consumer group of the mirror."""
+        return f"{self.application}-mirror"
+
     def changelog(self, stage: str) -> str:
         """Return the full name of the changelog topic of a stage's table."""
         return f"{self.application}-{stage}-changelog"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from streams.topics import (
     CANDLES,
     DEAD_LETTERS,
     GATES,
+    MIRRORED,
     SIGNALS,
     STAGE_SOURCES,
     TOPICS,
@@ -46,7 +47,7 @@ class Status:
     ends
         Topic -> number of offsets, over all partitions.
     lag
-        Stage -> offsets of its source behind the end.
+        Stage, or ``mirror`` -> offsets of its sources behind the end.
     decisions
         Instrument -> its latest decision.
     dead_letters
@@ -118,13 +119,14 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
     config = active_config(read_control(runtime, codec))
     status.config_id = config.config_id if config else ""
     with LogReader(runtime) as reader:
-        for topic in TOPICS:
-            status.ends[topic] = sum(
-                high - low
-                for low, high in (reader.bounds(topic, p) for p in reader.partitions(topic))
-            )
+        bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
+        for topic, spans in bounds.items():
+            status.ends[topic] = sum(high - low for low, high in spans.values())
         for stage, source in STAGE_SOURCES.items():
-            status.lag[stage] = lag_of(runtime, reader, source)
+            status.lag[stage] = _lag(runtime, reader, source, bounds[source], runtime.application)
+        status.lag["mirror"] = sum(
+            _lag(runtime, reader, topic, bounds[topic], runtime.mirror_group) for topic in MIRRORED
+        )
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
             if isinstance(event, Weights):
                 status.weights = event
@@ -135,11 +137,16 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
     return status
 
 
-def lag_of(runtime: Runtime, reader: LogReader, source: str, group: str | None = None) -> int:
-    """Return how many offsets of a topic a consumer group (by default the worker's) has to go."""
-    partitions = reader.partitions(source)
-    done = committed_offsets(runtime, source, partitions, group)
-    return sum(remaining(reader, source, p, done.get(p, 0)) for p in partitions)
+def _lag(
+    runtime: Runtime,
+    reader: LogReader,
+    topic: str,
+    bounds: Mapping[int, tuple[int, int]],
+    group: str,
+) -> int:
+    done = committed_offsets(runtime, topic, list(bounds), group)
+    spans = {p: (max(low, done.get(p, low)), high) for p, (low, high) in bounds.items()}
+    return remaining(reader, topic, spans)
 
 
 def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:

@@ -130,6 +130,9 @@ TOPICS: dict[str, Topic] = {
     )
 }
 
+MIRRORED = (CANDLES, SIGNALS, MANIFOLDS, GATES, WEIGHTS)
+"""The topics whose records the mirror writes to Valkey."""
+
 STAGE_SOURCES: dict[str, str] = {"signals": CANDLES, "gates": MANIFOLDS, "weights": GATES}
 """Stage name -> the topic it reads. Its table and its changelog have that topic's partitions."""
 

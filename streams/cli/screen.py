@@ -95,7 +95,7 @@ def _topics(sight: Sight) -> Table:
             stage = readers.get(topic)
             lag = f"{stage} {status.lag[stage]:,}" if stage else ""
             table.add_row(topic, f"{end:,}", f"{rates.get(topic, 0.0):,.0f}", lag)
-    table.add_row("Valkey", "", "", f"mirror {sight.mirror_lag:,}")
+    table.add_row("Valkey", "", "", f"mirror {status.lag['mirror']:,}")
     if status.weights:
         table.caption = f"event time {clock(status.weights.epoch_ms)} UTC"
     return table

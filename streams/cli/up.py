@@ -110,12 +110,7 @@ def _run(console: Console, stack: Stack, *, demo: bool, plain: bool) -> bool:
 
 
 def _finished(stack: Stack, watch: Watch) -> bool:
-    # the look has to be later than the end of the market
-    if not stack.processes["market"].done:
-        return False
-    seen = watch.sight
-    time.sleep(2 * POLL_S)
-    return seen is watch.sight and seen.caught_up
+    return stack.processes["market"].done and watch.sight.settled
 
 
 def _follow_plain(console: Console, stack: Stack, watch: Watch, *, until_done: bool) -> None:

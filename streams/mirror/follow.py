@@ -16,9 +16,8 @@ from streams.errors import Recoverable
 from streams.mirror.shapes import Retention, Write, writes_of
 from streams.mirror.writer import MirrorWriter, connect
 from streams.settings import Config, Runtime
-from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, WEIGHTS
+from streams.topics import MIRRORED
 
-MIRRORED = (CANDLES, SIGNALS, MANIFOLDS, GATES, WEIGHTS)
 BATCH = 5_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -43,11 +42,6 @@ def writes_of_values(
             continue
         writes += writes_of(event, alloc_interval_sec, retention)
     return writes
-
-
-def mirror_group(runtime: Runtime) -> str:
-    """Return the consumer group of the mirror."""
-    return f"{runtime.application}-mirror"
 
 
 def retention_of(runtime: Runtime) -> Retention:
@@ -95,7 +89,7 @@ class Follower:
         consumer = make(
             *names,
             **aiokafka_config(self._runtime),
-            group_id=mirror_group(self._runtime),
+            group_id=self._runtime.mirror_group,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.codec import Codec
-from streams.mirror.follow import MIRRORED, retention_of, writes_of_values
+from streams.mirror.follow import retention_of, writes_of_values
 from streams.mirror.writer import MirrorWriter, clear, connect
 from streams.replay.log_reader import LogReader
 from streams.settings import Config, Runtime
+from streams.topics import MIRRORED
 
 
 async def rebuild(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -98,13 +99,20 @@ class LogReader:
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset and the end (last stable offset) of a partition."""
-        at = TopicPartition(self._runtime.topic(topic), partition)
-        low, high = _asking(
-            self._runtime, lambda: self._consumer.get_watermark_offsets(at, TIMEOUT_S)
-        )
-        if high > low and self._is_embedded():
-            high = self._end_by_reading(topic, partition, high)
-        return low, high
+        return self.all_bounds(topic, [partition])[partition]
+
+    def all_bounds(self, topic: str, partitions: list[int]) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of several partitions."""
+        found: dict[int, tuple[int, int]] = {}
+        for partition in partitions:
+            at = TopicPartition(self._runtime.topic(topic), partition)
+            ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
+            found[partition] = _asking(self._runtime, ask)
+        filled = {p: high for p, (low, high) in found.items() if high > low}
+        if filled and self._is_embedded():
+            for partition, end in self._ends_by_reading(topic, filled).items():
+                found[partition] = (found[partition][0], end)
+        return found
 
     def _is_embedded(self) -> bool:
         if self._embedded is None:
@@ -112,17 +120,21 @@ class LogReader:
             self._embedded = told.cluster_id == EMBEDDED_CLUSTER
         return self._embedded
 
-    def _end_by_reading(self, topic: str, partition: int, start: int) -> int:
-        """Return the end of a partition whose last batch the broker counts as one record."""
-        self._consumer.assign([TopicPartition(self._runtime.topic(topic), partition, start)])
+    def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
+        """Return the ends of partitions whose last batch the broker counts as one record."""
+        name = self._runtime.topic(topic)
+        self._consumer.assign([TopicPartition(name, p, at) for p, at in starts.items()])
+        ends: dict[int, int] = {}
         give_up_at = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < give_up_at:
-            for message in self._consumer.consume(READ_BATCH, POLL_S):
+        while len(ends) < len(starts):
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    end: int = message.offset()
-                    return end
-        raise Recoverable(f"no end of {topic}-{partition} within {TIMEOUT_S:.0f} s")
+                    ends[message.partition()] = message.offset()
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"no end of {name} within {TIMEOUT_S:.0f} s")
+        return ends
 
     def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
         """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none)."""
@@ -196,19 +208,18 @@ def _asking(runtime: Runtime, call: Any) -> Any:
         ) from error
 
 
-def remaining(
-    reader: LogReader, topic: str, partition: int, position: int, end: int | None = None
-) -> int:
-    """Return how many offsets a reader at ``position`` has before it; 0 when no record is left.
+def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
+    """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
 
-    The marker that closes a transaction takes an offset too: the last few are looked at.
+    The marker that closes a transaction takes an offset too: spans of a few offsets are looked at.
     """
-    low, high = reader.bounds(topic, partition)
-    end = high if end is None else end
-    left = max(0, end - max(low, position))
-    if 0 < left <= FEW and not any(reader.read(topic, partition, position, end)):
-        return 0
-    return left
+    total = 0
+    for partition, (start, end) in spans.items():
+        left = max(0, end - start)
+        if 0 < left <= FEW and not any(reader.read(topic, partition, start, end)):
+            left = 0
+        total += left
+    return total
 
 
 def committed_offsets(

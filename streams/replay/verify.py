@@ -112,11 +112,11 @@ class Verifier:
     async def _verify_stage(self, report: Report, stage: Stage, topics: tuple[str, ...]) -> None:
         with LogReader(self._runtime) as reader:
             partitions = reader.partitions(stage.source)
-            ends = {p: reader.bounds(stage.source, p)[1] for p in partitions}
+            found = reader.all_bounds(stage.source, partitions)
+            ends = {p: end for p, (_, end) in found.items()}
             done = committed_offsets(self._runtime, stage.source, partitions)
-            report.unprocessed[stage.name] = sum(
-                remaining(reader, stage.source, p, done.get(p, 0), ends[p]) for p in partitions
-            )
+            left = {p: (done.get(p, 0), ends[p]) for p in partitions}
+            report.unprocessed[stage.name] = remaining(reader, stage.source, left)
             report.inputs[stage.source] = 0
             funnels = [t for t in topics if reader.partitions(t) != partitions]
         for topic in funnels:

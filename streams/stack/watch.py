@@ -12,10 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.codec import Codec
 from streams.errors import Fatal, Recoverable
-from streams.mirror.follow import MIRRORED, mirror_group
-from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
-from streams.status import Status, collect, lag_of
+from streams.status import Status, collect
 
 EVERY_S = 1.0
 RATE_OVER_S = 5.0
@@ -38,24 +36,16 @@ class Sight(NamedTuple):
         What the log says; None before it could be read once.
     rates
         Topic -> offsets per second.
-    mirror_lag
-        Offsets the mirror has to go.
+    settled
+        Everything that was written is derived and mirrored, and was so one look before.
     trouble
         Why the last look failed, None when it did not.
     """
 
     status: Status | None = None
     rates: dict[str, float] | None = None
-    mirror_lag: int = 0
+    settled: bool = False
     trouble: str | None = None
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether everything that was written is derived and mirrored."""
-        status = self.status
-        if status is None or self.trouble or self.mirror_lag:
-            return False
-        return status.weights is not None and not any(status.lag.values())
 
 
 class Watch:
@@ -89,7 +79,7 @@ class Watch:
             try:
                 self.sight = self._look()
             except (Fatal, Recoverable) as error:
-                self.sight = self.sight._replace(trouble=str(error))
+                self.sight = self.sight._replace(settled=False, trouble=str(error))
             self._stopping.wait(EVERY_S)
 
     def _look(self) -> Sight:
@@ -100,13 +90,14 @@ class Watch:
         self._ends.append((now, status.ends))
         while now - self._ends[0][0] > RATE_OVER_S:
             self._ends.popleft()
-        before_at, before = self._ends[0]
-        passed = now - before_at
-        rates = {t: (end - before[t]) / passed if passed else 0.0 for t, end in status.ends.items()}
-        with LogReader(self._runtime) as reader:
-            group = mirror_group(self._runtime)
-            mirror_lag = sum(lag_of(self._runtime, reader, topic, group) for topic in MIRRORED)
-        return Sight(status, rates, mirror_lag)
+        since, origin = self._ends[0]
+        passed = now - since
+        rates = {t: (end - origin[t]) / passed if passed else 0.0 for t, end in status.ends.items()}
+        before = self.sight.status
+        # a stage may commit between the look at its source and the look at its position
+        still = before is not None and before.ends == status.ends and not any(before.lag.values())
+        settled = still and status.weights is not None and not any(status.lag.values())
+        return Sight(status, rates, settled)
 
 
 def stage_work(metrics_port: int) -> dict[str, StageWork]:
