@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from streams.errors import Fatal, Recoverable
 from streams.metrics import WorkerMetrics
-from streams.replay.log_reader import LogReader
+from streams.replay.log_reader import LogReader, remaining
 from streams.settings import Runtime
 from streams.topics import STAGE_SOURCES
 
@@ -58,15 +58,14 @@ class LagWatch:
         with LogReader(self._runtime) as reader:
             for (stage, partition), position in sorted(self._metrics.positions().items()):
                 end = reader.bounds(STAGE_SOURCES[stage], partition)[1]
-                # the marker that closes a transaction takes an offset that nobody reads
-                lag = max(0, end - position)
+                lag = remaining(reader, STAGE_SOURCES[stage], {partition: (position, end)})
                 self._metrics.lag.labels(stage, str(partition)).set(lag)
                 self._note(stage, partition, position, lag)
         self._asked_at = self._clock()
 
     def _note(self, stage: str, partition: int, position: int, lag: int) -> None:
         now, before = self._clock(), self._seen.get((stage, partition))
-        if before is None or before[0] != position or lag <= 1:
+        if before is None or before[0] != position or not lag:
             self._seen[stage, partition] = (position, now)
         self._lags[stage, partition] = lag
 

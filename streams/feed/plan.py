@@ -50,6 +50,7 @@ class FeedPlan:
             self._partition_of[name] = partition
             self._by_partition[partition] = (*self._by_partition.get(partition, ()), name)
         self._arrived = dict.fromkeys(self._partition_of, 0)
+        self._last_bar_ms = dict.fromkeys(self._partition_of, -1)
         self._hours: dict[int, int] = {}
         self._offset = -1
         self._vouched_ms: dict[int, int] = {}
@@ -75,7 +76,10 @@ class FeedPlan:
     def candle(self, candle: Candle) -> Fact:
         """Return the record of a candle."""
         name = candle.instrument
-        self._arrived[name] += 1
+        # one that came before, or too late, brings no instrument closer to its first signal
+        if candle.bar_ms > self._last_bar_ms[name]:
+            self._last_bar_ms[name] = candle.bar_ms
+            self._arrived[name] += 1
         return Fact(self._partition_of[name], name.encode(), candle)
 
     def bar(self, as_of_ms: int, candles: Sequence[Candle], control_offset: int) -> list[Fact]:

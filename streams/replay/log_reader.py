@@ -25,7 +25,7 @@ from streams.stages.step import SourceRecord
 
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
-FEW = 3
+FEW = READ_BATCH
 # consume() waits for a full batch that long, also when the end is reached
 POLL_S = 0.05
 EMBEDDED_CLUSTER = "tansu_cluster"
@@ -211,7 +211,8 @@ def _asking(runtime: Runtime, call: Any) -> Any:
 def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
     """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
 
-    The marker that closes a transaction takes an offset too: spans of a few offsets are looked at.
+    Markers of transactions and aborted records take offsets too: spans that one read covers are
+    looked at.
     """
     total = 0
     for partition, (start, end) in spans.items():

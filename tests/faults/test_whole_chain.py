@@ -1,0 +1,142 @@
+"""Real processes killed, frozen and cut off under load: nothing lost, nothing twice.
+
+Candles flow at many times the rate of a live market while the faults happen. The counting is done
+from the log alone, apart from the product's own verification.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.stack.kafka import KafkaBroker
+from streams.stack.valkey import ValkeyServer
+from tests.deployment import Deployment, random_instants
+
+KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
+PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
+BARS_A_SECOND = 40
+SECONDS_A_KILL = 6
+
+pytestmark = pytest.mark.kafka
+
+Deploy = Callable[..., Deployment]
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, topic_prefix: str) -> Iterator[Deploy]:
+    made: list[Deployment] = []
+
+    def start(broker: KafkaBroker, valkey_url: str, **settings: str) -> Deployment:
+        made.append(
+            Deployment(
+                tmp_path,
+                KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap,
+                VALKEY_URL=valkey_url,
+                TOPIC_PREFIX=topic_prefix,
+                HOTBAND_PAIRS=PAIRS,
+                **({"TOPIC_PARTITIONS": "4"} | settings),
+            )
+        )
+        return made[-1]
+
+    yield start
+    for deployment in made:
+        deployment.stop()
+
+
+def start_market(deployment: Deployment, seconds: float) -> None:
+    """Start a market that goes on for so long; every instrument is past its warm-up at once."""
+    bars = 400 + int(seconds * BARS_A_SECOND)
+    market = ["feed", "synthetic", "--bars", "400", "--start", "2024-03-04"]
+    done = deployment.run(*market)
+    assert done.returncode == 0, done.stderr
+    speed = str(BARS_A_SECOND * 60)
+    market[3] = str(bars)
+    deployment.start("market", *market, "--speed", speed, once=True)
+
+
+def other_database(url: str) -> str:
+    base, _, number = url.rpartition("/")
+    return f"{base}/{(int(number) + 31) % 64}"
+
+
+def test_worker_killed_at_random_instants_on_twelve_partitions(
+    kafka: KafkaBroker, valkey_url: str, deploy: Deploy
+) -> None:
+    deployment = deploy(kafka, valkey_url, TOPIC_PARTITIONS="12")
+    start_market(deployment, KILLS * SECONDS_A_KILL)
+    worker = deployment.start_worker()
+    deployment.start("mirror", "mirror")
+    for wait_s in random_instants(20260101, KILLS, 1.5, 2 * SECONDS_A_KILL - 1.5):
+        deployment.keep_running(wait_s)
+        if worker.child.running:
+            worker.child.kill()
+    deployment.settle()
+    assert worker.restarts >= 1
+    deployment.require_exact()
+    deployment.require_verified()
+    deployment.require_mirror_equals_rebuild(other_database(valkey_url))
+
+
+def test_frozen_worker_is_replaced_and_does_no_harm_when_it_wakes_up(
+    kafka: KafkaBroker, valkey_url: str, deploy: Deploy
+) -> None:
+    deployment = deploy(kafka, valkey_url)
+    start_market(deployment, 30)
+    first = deployment.start_worker("worker-1")
+    deployment.keep_running(7)
+    first.child.signal(signal.SIGSTOP)
+    deployment.start_worker("worker-2")
+    # three times the session timeout
+    deployment.keep_running(9)
+    before = deployment.status().ends["sep.signals"]
+    assert deployment.keep_running(
+        30, lambda: deployment.status().ends["sep.signals"] > before, 0.5
+    ), "nobody took over: " + deployment.last_words()
+    first.child.signal(signal.SIGCONT)
+    deployment.settle()
+    deployment.require_exact()
+    deployment.require_verified()
+
+
+def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
+    kafka: KafkaBroker, valkey_url: str, deploy: Deploy
+) -> None:
+    deployment = deploy(kafka, valkey_url)
+    start_market(deployment, 24)
+    for wait_s in random_instants(7, 3, 4.0, 7.0):
+        worker = deployment.start_worker()
+        deployment.keep_running(wait_s)
+        assert worker.stop() == 0, worker.child.last_words(8)
+    deployment.start_worker()
+    deployment.settle()
+    deployment.require_exact()
+    deployment.require_verified()
+
+
+def test_broker_and_valkey_killed_three_times_each(
+    new_kafka: Callable[[], KafkaBroker], new_valkey: Callable[[], ValkeyServer], deploy: Deploy
+) -> None:
+    broker, valkey = new_kafka(), new_valkey()
+    deployment = deploy(broker, valkey.url)
+    start_market(deployment, 45)
+    deployment.start_worker()
+    deployment.start("mirror", "mirror")
+    for down_s in random_instants(3, 3, 0.5, 6.0):
+        deployment.keep_running(5)
+        broker.kill()
+        deployment.keep_running(down_s)
+        broker.start()
+        deployment.keep_running(3)
+        valkey.kill()
+        deployment.keep_running(down_s)
+        valkey.start()
+    deployment.settle(180)
+    deployment.require_exact()
+    deployment.require_verified()
+    deployment.require_mirror_equals_rebuild(other_database(valkey.url))
