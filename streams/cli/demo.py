@@ -58,7 +58,8 @@ def show_outcome(console: Console, stack: Stack, watch: Watch, begun_at: float) 
     console.print(weights_table(status))
     if status.decided:
         console.print(rates_table(status))
-    console.print(f"Valkey holds {valkey.keys:,} keys; risk:allocation_weights = {valkey.weights}")
+    held = f"Valkey holds {valkey.keys:,} keys; risk:allocation_weights = {valkey.weights}"
+    console.print(held, soft_wrap=True)
     console.print()
     console.print(_verdict(report))
     console.print()

@@ -105,7 +105,7 @@ def _is_lines(text: str) -> bool:
     first, _, rest = text.lstrip().partition("\n")
     try:
         value = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
 
@@ -145,7 +145,7 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Re
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, Refused(path, number, "bad_json", str(error))
             continue
         yield from _rows_of(path, number, value)
@@ -154,7 +154,7 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Re
 def _json_document(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Fatal(f"{path} is neither CSV, JSON lines nor a JSON document: {error}") from error
     if isinstance(value, list):
         for number, item in enumerate(value, 1):

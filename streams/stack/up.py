@@ -200,7 +200,8 @@ class Stack:
         self.registry.stop()
         for server in (self.valkey, self.broker):
             server.stop()
-        self.env_file.unlink(missing_ok=True)
+        if self.processes:
+            self.env_file.unlink(missing_ok=True)
 
     def _check(self) -> None:
         ports = asdict(self.plan.ports)

@@ -14,7 +14,7 @@ from streams.control import ControlLog
 from streams.engine import CandleStream, Metrics
 from streams.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.settings import Config
-from streams.stages.candle_rules import candle_problem
+from streams.stages.candle_rules import candle_problem, watermark_problem
 from streams.stages.manifolds import manifold
 from streams.stages.processor import (
     ControlledStep,
@@ -124,6 +124,9 @@ class SignalsStep(ControlledStep):
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[Derived]:
         """Take in a candle or a watermark; return signal and manifold, or a dead letter."""
         if isinstance(event, Watermark):
+            problem = watermark_problem(event, at.key)
+            if problem:
+                return self._refuse(at, Refusal.INVALID_WATERMARK, problem)
             return self._watermark(event)
         config = self.state.config
         if config is None:

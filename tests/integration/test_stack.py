@@ -1,0 +1,229 @@
+"""`manifold up` as a user runs it: the command in a process of its own, on free ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.stack.child import free_port
+from streams.stack.embedded import EmbeddedBroker
+from streams.stack.kafka import KafkaBroker
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILE = ROOT / "deploy" / "profiles" / "demo.env"
+
+
+class Up:
+    """A `manifold up` process."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.ports = {name: free_port() for name in ("broker", "registry", "valkey", "metrics")}
+        options = [f"--{name}-port={port}" for name, port in self.ports.items()]
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.command = [sys.executable, "-m", "streams", "up", "--data-dir", str(directory)]
+        self.command += [*options, "--env-file", str(PROFILE), *arguments]
+        self.log = Path(tempfile.mkstemp(suffix=".out")[1])
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                self.command, stdout=out, stderr=subprocess.STDOUT, env=kept
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, text: str, seconds: float = 90.0) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < end, self.output
+            time.sleep(0.2)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        env_file = str(self.directory / "stack.env")
+        return subprocess.run(
+            [sys.executable, "-m", "streams", *arguments, "--env-file", env_file],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def children(self) -> dict[int, str]:
+        """Return process id -> command line of everything that runs out of the directory."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (place / "environ").read_bytes()
+                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                working = os.readlink(place / "cwd")
+            except OSError:
+                continue
+            mine = working.startswith(str(self.directory))
+            mine |= f"127.0.0.1:{self.ports['broker']}".encode() in environment
+            if mine and int(place.name) != self.process.pid:
+                found[int(place.name)] = command
+        return found
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def ups(tmp_path: Path) -> Iterator[list[Up]]:
+    made: list[Up] = []
+    yield made
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+        one.log.unlink()
+
+
+def json_of(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def worker_pid(up: Up) -> int:
+    return next(pid for pid, command in up.children().items() if "streams worker" in command)
+
+
+@pytest.mark.embedded
+def test_demo_on_the_embedded_broker_shows_everything_and_leaves_nothing(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--demo", "--bars", "400"))
+    assert up.process.wait(150) == 0, up.output
+    for said in (
+        *("embedded broker (memory only)", "gates: the latest decisions", "weights of"),
+        *("risk:allocation_weights = {", "replay equals live", "where the time went"),
+        *("from start to the first weights", "manifold up --broker kafka"),
+    ):
+        assert said in up.output
+    assert not up.children()
+
+
+@pytest.mark.embedded
+def test_interrupt_leaves_no_process_and_frees_the_ports(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
+    up.wait_for("md.candles")
+    assert len(up.children()) == 5
+    assert up.end() == 0, up.output
+    assert not up.children()
+    for port in up.ports.values():
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.embedded
+def test_a_killed_stack_takes_its_processes_along(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
+    up.wait_for("md.candles")
+    up.end(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while up.children() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not up.children()
+
+
+@pytest.mark.embedded
+def test_death_of_the_worker_ends_the_embedded_stack_and_says_why(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
+    up.wait_for("sep.signals")
+    os.kill(worker_pid(up), signal.SIGKILL)
+    assert up.process.wait(60) == 75
+    last = up.output.strip().splitlines()[-1]
+    assert last.startswith("manifold: the worker ended with code -9")
+    assert "--broker kafka" in last
+    assert not up.children()
+
+
+@pytest.mark.kafka
+def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
+    kafka: KafkaBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    directory = tmp_path / "stack"
+    ups.append(up := Up(directory, "--broker", "kafka", "--bars", "300"))
+    up.wait_for("risk.weights")
+    first = worker_pid(up)
+    os.kill(first, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while "streams worker" not in " ".join(up.children().values()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert worker_pid(up) != first
+    assert up.end() == 0
+    ups.append(again := Up(directory, "--broker", "kafka", "--bars", "300"))
+    again.wait_for("risk.weights")
+    status = json.loads(again.run("status", "--json").stdout)
+    # the market of the first start goes on: no second history beside it
+    assert 300 <= status["topics"]["risk.weights"] <= 320
+    done = again.run("verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert again.end() == 0
+    assert not again.children()
+
+
+@pytest.mark.embedded
+def test_registry_answers_what_clients_ask(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
+    up.wait_for("md.candles")
+    root = f"http://127.0.0.1:{up.ports['registry']}"
+    assert "md.candles-value" in json_of(f"{root}/subjects")
+    latest = json_of(f"{root}/subjects/md.candles-value/versions/latest")
+    schema = json_of(f"{root}/schemas/ids/{latest['id']}")["schema"]
+    assert schema == latest["schema"]
+    assert json.loads(schema)["name"] == "Candle"
+    for missing, code in (("/subjects/none/versions", 40401), ("/schemas/ids/99999", 40403)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            json_of(root + missing)
+        assert refused.value.code == 404
+        assert json.loads(refused.value.read())["error_code"] == code
+    # the product itself, with the registry's address set: ids are the same
+    assert "SCHEMA_REGISTRY_URL" in (up.directory / "stack.env").read_text()
+    tailed = up.run("tail", "md.candles", "-n", "1", "--from", "start")
+    assert json.loads(tailed.stdout.splitlines()[0])["topic"] == "md.candles"
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, ups: list[Up]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ups.append(up := Up(tmp_path / "stack", f"--valkey-port={port}"))
+        assert up.process.wait(30) == 2
+    assert up.output.strip().splitlines() == [
+        f"manifold: port {port} is in use; the stack (--valkey-port) needs it: "
+        "stop what uses it or choose another"
+    ]
+
+
+def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path, ups: list[Up]) -> None:
+    (tmp_path / "stack").write_text("a file")
+    ups.append(up := Up(tmp_path / "stack" / "inner"))
+    assert up.process.wait(30) == 2
+    assert up.output.strip().startswith("manifold: cannot use the directory")
+    assert len(up.output.strip().splitlines()) == 1
