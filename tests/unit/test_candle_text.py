@@ -1,0 +1,149 @@
+"""Candles in every shape they come in, and what is said of rows that are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams.events import Ohlc
+from streams.feed.candle_text import RowRefused, candle_from_row, time_ms
+
+MID = Ohlc(1.1, 1.2, 1.0, 1.15)
+BAR_MS = 1_398_902_400_000
+LONG = {"time": "2014-05-01T00:00:00Z", "open": 1.1, "high": 1.2, "low": 1.0, "close": 1.15}
+SIDED = {
+    "time": "2014-05-01T00:00:00Z",
+    **{f"bid_{n}": v for n, v in zip("ohlc", (1.1, 1.2, 1.0, 1.15), strict=True)},
+    **{f"ask_{n}": v for n, v in zip("ohlc", (1.3, 1.4, 1.2, 1.35), strict=True)},
+}
+
+
+def refusal(row: dict[str, Any]) -> str:
+    with pytest.raises(RowRefused) as caught:
+        candle_from_row(row, "EUR_USD", "M1")
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        LONG,
+        {name: str(value) for name, value in LONG.items()},
+        {"t": BAR_MS, "o": 1.1, "h": 1.2, "l": 1.0, "c": 1.15},
+        {"ts": LONG["time"], "mid": {"o": "1.1", "h": "1.2", "l": "1.0", "c": "1.15"}},
+        {"date": LONG["time"], "mid": {"open": 1.1, "high": 1.2, "low": 1.0, "close": 1.15}},
+        {"bar_ms": BAR_MS, "mid_o": 1.1, "mid_h": 1.2, "mid_l": 1.0, "mid_c": 1.15},
+        {"datetime": LONG["time"], "mid.open": 1.1, "mid.high": 1.2, "mid.low": 1, "mid.c": 1.15},
+    ],
+)
+def test_long_and_short_names_numbers_and_strings_flat_and_nested_say_the_same(
+    row: dict[str, Any],
+) -> None:
+    candle = candle_from_row(row, "EUR_USD", "M1")
+    assert (candle.bar_ms, candle.as_of_ms, candle.mid) == (BAR_MS, BAR_MS + 60_000, MID)
+    assert (candle.bid, candle.ask, candle.mid_derived, candle.volume) == (None, None, False, None)
+
+
+def test_without_a_mid_it_is_the_mean_of_bid_and_ask_and_said_to_be_derived() -> None:
+    candle = candle_from_row(SIDED, "EUR_USD", "M1")
+    assert candle.mid_derived
+    assert candle.bid is not None
+    assert candle.ask is not None
+    assert candle.mid.open == (1.1 + 1.3) / 2
+    assert candle.mid.close == (1.15 + 1.35) / 2
+
+
+def test_a_mid_that_is_there_is_kept_beside_bid_and_ask() -> None:
+    candle = candle_from_row(SIDED | LONG, "EUR_USD", "M1")
+    assert (candle.mid, candle.mid_derived) == (MID, False)
+    assert candle.ask == Ohlc(1.3, 1.4, 1.2, 1.35)
+
+
+def test_what_the_row_says_of_itself_wins_over_what_the_file_is_known_to_hold() -> None:
+    candle = candle_from_row(LONG | {"symbol": "nzd/usd", "gran": "h1"}, "EUR_USD", "M1")
+    assert (candle.instrument, candle.granularity) == ("NZD_USD", "H1")
+    assert candle.as_of_ms == BAR_MS + 3_600_000
+
+
+@pytest.mark.parametrize("volume", [43, "43", 43.0, "43.0"])
+def test_a_volume_is_a_whole_number_however_it_is_written(volume: Any) -> None:
+    assert candle_from_row(LONG | {"volume": volume}, "EUR_USD", "M1").volume == 43
+
+
+@pytest.mark.parametrize("complete", [True, "true", "True", 1, "1", "yes", None, ""])
+def test_a_candle_said_to_be_complete_or_not_said_to_be_enters(complete: Any) -> None:
+    assert candle_from_row(LONG | {"complete": complete}, "EUR_USD", "M1").mid == MID
+
+
+@pytest.mark.parametrize("complete", [False, "false", 0, "0", "no", "perhaps"])
+def test_an_incomplete_candle_does_not_enter(complete: Any) -> None:
+    assert refusal(LONG | {"complete": complete}) == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"time": None}, "bad_time"),
+        ({"time": "yesterday"}, "bad_time"),
+        ({"time": "nan"}, "bad_time"),
+        ({"time": "2014-05-01T00:00:00.0005Z"}, "bad_time"),
+        ({"time": "2014-05-01T00:00:30Z"}, "invalid_candle"),
+        ({"open": "abc"}, "bad_number"),
+        ({"open": True}, "bad_number"),
+        ({"open": [1.1]}, "bad_number"),
+        ({"open": "nan"}, "invalid_candle"),
+        ({"open": "inf"}, "invalid_candle"),
+        ({"low": -1.0}, "invalid_candle"),
+        ({"high": 1.05}, "invalid_candle"),
+        ({"close": None}, "no_prices"),
+        ({"mid": {}}, "no_prices"),
+        ({"volume": -1}, "bad_number"),
+        ({"volume": 1.5}, "bad_number"),
+        ({"volume": "nan"}, "bad_number"),
+        ({"volume": 1e30}, "bad_number"),
+        ({"granularity": "M7"}, "no_granularity"),
+    ],
+)
+def test_a_row_that_is_no_candle_is_refused_with_its_reason(
+    changes: dict[str, Any], reason: str
+) -> None:
+    assert refusal(LONG | changes) == reason
+
+
+def test_bid_alone_gives_no_mid() -> None:
+    only_bid = {name: value for name, value in SIDED.items() if not name.startswith("ask")}
+    assert refusal(only_bid) == "no_prices"
+
+
+def test_a_row_of_no_instrument_is_refused() -> None:
+    with pytest.raises(RowRefused, match="--instrument"):
+        candle_from_row(LONG, None, "M1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2014-05-01T00:00:00Z",
+        "2014-05-01T00:00:00.000000000Z",
+        "2014-05-01 00:00:00",
+        "2014-05-01T02:00:00+02:00",
+        "2014-04-30T20:00:00.000-04:00",
+        "1398902400",
+        "1398902400.0",
+        "1398902400000",
+        "1398902400000000",
+        "1398902400000000000",
+        1_398_902_400,
+        1_398_902_400.0,
+        BAR_MS,
+    ],
+)
+def test_iso_times_and_epochs_of_any_unit_are_told_apart(text: Any) -> None:
+    assert time_ms(text) == BAR_MS
+
+
+def test_a_nanosecond_stamp_keeps_its_millisecond() -> None:
+    assert time_ms("1398902400001000000") == BAR_MS + 1
+    with pytest.raises(RowRefused, match="whole millisecond"):
+        time_ms("1398902400001000001")
