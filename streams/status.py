@@ -221,8 +221,12 @@ def explain(
     with LogReader(runtime) as reader:
         keyed = partition_of(instrument.encode(), len(reader.partitions(CANDLES)))
         for topic, partition in ((CANDLES, keyed), (SIGNALS, keyed), (GATES, 0), (WEIGHTS, 0)):
-            end = None if at_ms is None else reader.offset_at(topic, partition, at_ms + 1)
-            event = _latest(reader, codec, topic, partition, instrument, end)
+            # the gates' one partition is in the order of arrival: while candles are caught up one
+            # instrument's later decisions may lie before another's earlier ones
+            end = None
+            if at_ms is not None and topic != GATES:
+                end = reader.offset_at(topic, partition, at_ms + 1)
+            event = _latest(reader, codec, topic, partition, instrument, end, at_ms)
             if event is not None:
                 _keep(found, event)
     if found.weights is not None:
@@ -239,9 +243,12 @@ def _latest(
     partition: int,
     instrument: str,
     end: int | None,
+    at_ms: int | None,
 ) -> Event | None:
     for events in backwards(reader, codec, topic, partition, end):
         for event in reversed(events):
+            if isinstance(event, GateDecision) and at_ms is not None and event.as_of_ms > at_ms:
+                continue
             if isinstance(event, Weights) or getattr(event, "instrument", None) == instrument:
                 return event
     return None
