@@ -1,0 +1,35 @@
+"""The derived topics of one synthetic market, byte for byte, on every machine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from streams.events import GateDecision, Manifold, Signal, Weights
+from streams.replay.derivation import Derived
+from tests import golden_topics
+
+
+@pytest.fixture(scope="module")
+def derived() -> list[Derived]:
+    return golden_topics.derived()
+
+
+@pytest.mark.parametrize("topic", sorted(json.loads(golden_topics.FILE.read_text())))
+def test_a_derived_topic_is_what_it_always_was(topic: str, derived: list[Derived]) -> None:
+    wanted = json.loads(golden_topics.FILE.read_text())
+    assert golden_topics.hashes(derived)[topic] == wanted[topic]
+
+
+def test_the_market_brings_every_derived_topic_and_the_unusual(derived: list[Derived]) -> None:
+    events = [output.event for _, output in derived]
+    kinds = Counter(type(event).__name__ for event in events)
+    assert sorted(golden_topics.hashes(derived)) == sorted(
+        json.loads(golden_topics.FILE.read_text())
+    )
+    assert min(kinds[k.__name__] for k in (Signal, Manifold, GateDecision, Weights)) > 300
+    assert any(isinstance(event, Manifold) and event.late for event in events)
+    assert any(isinstance(event, GateDecision) and event.no_candle for event in events)
+    assert {e.action for e in events if isinstance(e, Weights)} == {"published", "held", "cleared"}
