@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +58,9 @@ def columns(rows: list[RefCandle]) -> Columns:
 
 def market(number: int, seed: int) -> Columns:
     return columns(candles(number, seed))
+
+
+def same_bits(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Return whether all fields of all rows have the same bytes (unlike ==, -0.0 is not 0.0)."""
+    names = a.dtype.names or ()
+    return len(a) == len(b) and all(a[n].tobytes() == b[n].tobytes() for n in names)

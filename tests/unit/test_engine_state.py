@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 
 from streams.engine import CandleStream
 from streams.errors import Fatal
-from tests.engine_market import market
+from tests.engine_market import market, same_bits
 
 CANDLE_COUNT = 300
 WHAT_TO_DO = "replay (the log )?into a new prefix"
@@ -24,7 +23,7 @@ def fed(end: int, candle_count: int = CANDLE_COUNT) -> CandleStream:
 
 def same_future(a: CandleStream, b: CandleStream, begin: int) -> bool:
     rest = TAPE.part(begin)
-    return bool(np.array_equal(a.run(*rest), b.run(*rest)))
+    return same_bits(a.run(*rest), b.run(*rest))
 
 
 @pytest.mark.parametrize("end", [0, 1, 63, 64, 65, 128, 129, 299, 300, 301, 640, 1023, 1999])
