@@ -14,7 +14,7 @@
 
 namespace manifold {
 
-/// exp(x) for x in [-745, 709]; smaller arguments give 0.
+/// exp(x) for x in [-708, 709]; smaller arguments give 0.
 /// x = k ln 2 + r with |r| <= 0.347, Taylor series of e^r to r^13, scaled by 2^k.
 template <class V>
 MANIFOLD_INLINE V exp_of(V x) {
