@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right, insort
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from streams.codec import Codec
@@ -95,6 +95,7 @@ class WeightsStep(ControlledStep):
         self._decisions: dict[str, list[_Decision]] = {}
         self._open: list[int] = []
         self._waiting_for: str | None = None
+        self._waiting_ms = -1  # the epoch that waits; without meaning when nobody is waited for
         self._changed: RowChanges = {}
         for key in sorted(rows):
             if key.startswith(DECISION_ROWS):
@@ -107,7 +108,7 @@ class WeightsStep(ControlledStep):
             if not self._timeline.add(event.as_of_ms, event.control_offset):
                 return []
             self.keep("timeline", self._timeline.steps)
-            self._waiting_for = None
+            self._reopen()
         else:
             decision = _Decision(
                 event.as_of_ms,
@@ -120,7 +121,9 @@ class WeightsStep(ControlledStep):
                 return []
             row = write_row({"decision": decision})
             self._changed[_row_name(event.instrument, decision)] = row
-            if self._waiting_for not in (None, event.instrument):
+            waits = self._waiting_for not in (None, event.instrument)
+            # an epoch before the one that waits may have another universe, and wait for nobody
+            if waits and decision.as_of_ms >= self._waiting_ms:
                 return []
         return [(WEIGHTS, weights) for weights in self._close()]
 
@@ -139,6 +142,20 @@ class WeightsStep(ControlledStep):
             heappush(self._open, decision.as_of_ms)
         return True
 
+    def _reopen(self) -> None:
+        """Look again at every time not closed: under other control it may be an epoch after all.
+
+        So a step that was restarted, which knows only its rows, closes the same epochs.
+        """
+        self._waiting_for = None
+        self._open = [
+            decision.as_of_ms
+            for kept in self._decisions.values()
+            for decision in kept
+            if decision.as_of_ms > self._last_epoch_ms
+        ]
+        heapify(self._open)
+
     def _close(self) -> list[Weights]:
         closed: list[Weights] = []
         while self._open:
@@ -150,6 +167,7 @@ class WeightsStep(ControlledStep):
             members = state.universe.members(epoch_ms)
             self._waiting_for = self._not_there_yet(members, epoch_ms)
             if self._waiting_for is not None:
+                self._waiting_ms = epoch_ms
                 break
             heappop(self._open)
             if state.config is not None and self._is_epoch(epoch_ms, members, state.config):

@@ -336,6 +336,27 @@ def test_watermarks_out_of_order_say_the_same_as_in_order() -> None:
         assert forward.offset(at(minute)) == backward.offset(at(minute)) == best
 
 
+def test_an_epoch_before_the_one_that_waits_does_not_wait_with_it() -> None:
+    control = control_log(
+        config_record(), universe_record((B,)), universe_record((A, B, C), from_ms=at(50))
+    )
+    made = bench(control=control)
+    made.feed(mark(at(0), 3, A, B, C))
+    assert made.feed(decision(C, at(100))) == []  # a partition far ahead; A has said nothing yet
+    assert one(made.feed(decision(B, at(40)))).epoch_ms == at(40)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_control_that_arrives_behind_decisions_opens_their_epochs_with_or_without_a_restart(
+    restarted: bool,
+) -> None:
+    made = bench(control=control_log(config_record(), universe_record(()), universe_record((A,))))
+    assert made.feed(decision(A, at(1))) == []
+    if restarted:
+        made.restart()
+    assert one(made.feed(mark(at(0), 3, A))).epoch_ms == at(1)
+
+
 # -- rows ----------------------------------------------------------------------------------------
 
 
