@@ -78,7 +78,7 @@ def run_feed(
         farewell = FeedPlan(dropped, granularity, writer.partitions)
         writer.write(farewell.closing(from_ms, writer.control.end))
     plan = FeedPlan(names, granularity, writer.partitions)
-    paced = _paced(chain([first], bars), pace, writer.flush_soon)
+    paced = chain([first], bars) if pace is unpaced else _paced(chain([first], bars), pace, writer)
     write_feed(writer, plan, paced, from_ms, progress)
     return writer.written
 
@@ -91,9 +91,10 @@ def _newer(arrivals: Iterator[BarArrivals], last_bars: dict[str, int]) -> Iterat
             yield bar.as_of_ms, kept
 
 
-def _paced(bars: Iterable[Bar], pace: Pace, before_wait: Callable[[], None]) -> Iterator[Bar]:
+def _paced(bars: Iterable[Bar], pace: Pace, writer: FactWriter) -> Iterator[Bar]:
     for bar in bars:
-        before_wait()
+        # a bar goes out when it is complete, not when the producer's buffer is full
+        writer.flush()
         pace(bar[0])
         yield bar
 

@@ -113,10 +113,6 @@ class FactWriter:
         self._producer.poll(0)
         self._check()
 
-    def flush_soon(self) -> None:
-        """Give the producer a moment to send what it has."""
-        self._producer.poll(0)
-
     def flush(self) -> None:
         """Wait until everything written so far is acknowledged.
 

@@ -30,7 +30,6 @@ STEPS = 100_000
 WINDOW_BITS = 128
 GPP = ("g++", "-std=c++17", "-O3", "-march=native", "-ffp-contract=off")
 SOURCE = Path(__file__).resolve().parents[2] / "cpp" / "tests" / "bench.cpp"
-LEFT_OUT = "sigma_eff and lambda of the manifold, repetitions (count_1h, first_seen_ms)"
 
 
 def many_candles(number: int) -> Columns:
@@ -191,12 +190,9 @@ def rows() -> list[dict[str, Any]]:
         found.append(row("peer: same headers by g++ -O3", CANDLES / seconds, " ".join(GPP)))
         ours["ratios"]["g++ -O3"] = run * seconds / CANDLES
     peers: dict[str, tuple[Callable[[Columns], Any], str]] = {
-        "numpy": (run_with_numpy, f"leaves out {LEFT_OUT}"),
-        "numba": (run_with_numba, f"leaves out {LEFT_OUT}"),
-        "pandas": (
-            run_with_pandas,
-            "leaves out the trajectory term of coherence, signatures, repetitions, lambda",
-        ),
+        "numpy": (run_with_numpy, "no sigma_eff, lambda, repetitions, stamps"),
+        "numba": (run_with_numba, "no sigma_eff, lambda, repetitions, stamps"),
+        "pandas": (run_with_pandas, "no trajectory, signatures, lambda, repetitions, stamps"),
     }
     for name, (work, note) in peers.items():
         try:
@@ -206,7 +202,8 @@ def rows() -> list[dict[str, Any]]:
             continue
         work(few.part(0, 1000))  # compiles, where there is something to compile
         rate = PEER_CANDLES / best_seconds(lambda work=work: work(few))
-        found.append(row(f"peer: {name} {version}", rate, f"{PEER_CANDLES:,} candles; {note}"))
+        note_in_full = f"{PEER_CANDLES:,} of the candles; leaves out: {note}"
+        found.append(row(f"peer: {name} {version} ({note})", rate, note_in_full))
         ours["ratios"][name] = run / rate
     return found
 
