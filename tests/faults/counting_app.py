@@ -3,11 +3,13 @@
 ``CHAIN`` is the number of stages. ``FAULT`` says what goes wrong, as ``what:place:count``: at the
 given pass through the place (``step``, ``produced``, ``offsets``, ``committed`` or ``fetched``)
 the worker kills itself, freezes itself, raises, hangs in the call, or loses what was fetched.
+``SEEK_PAUSE_S`` makes the seek of a restart slow.
 ``MARKS`` is a file that takes one line per notable event.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ import faust
 from streams.app import make_app
 from streams.safety import runtime as safety
 from streams.safety.logs import quiet_logs
-from streams.safety.transport import SafeConsumerThread
+from streams.safety.transport import SafeConsumer, SafeConsumerThread
 from streams.settings import Runtime
 from streams.stages.step import Batch, Output, RowChanges, Rows, SourceRecord
 from streams.topics import CANDLES, MANIFOLDS, SIGNALS, TRADES
@@ -163,8 +165,21 @@ def lose_what_was_fetched(fault: Fault) -> None:
     SafeConsumerThread._fetch_records = lossy  # type: ignore[method-assign]
 
 
+def pause_after_seek(consumer: Any) -> None:
+    """Make a consumer slow to answer that it has sought the committed positions."""
+    seek, pause_s = consumer.perform_seek, float(os.environ.get("SEEK_PAUSE_S", "0"))
+
+    async def perform_seek(self: Any) -> None:
+        await seek(self)
+        mark("sought")
+        await asyncio.sleep(pause_s)
+
+    consumer.perform_seek = perform_seek
+
+
 def main() -> None:
     """Run until told to stop."""
+    pause_after_seek(SafeConsumer)
     runtime = Runtime.from_env(os.environ)
     fault = Fault(os.environ.get("FAULT", ""))
     delay_s = float(os.environ.get("DELAY_S", "0"))

@@ -246,6 +246,7 @@ def wait_for(ready: Callable[[], Any], otherwise: str, child: Child | None = Non
     while not ready():
         said = f": {child.last_words(8)}" if child is not None else ""
         assert time.monotonic() < end, otherwise + said
+        assert child is None or child.returncode in (None, -signal.SIGKILL), f"it ended{said}"
         time.sleep(0.1)
 
 

@@ -39,7 +39,9 @@ def test_a_worker_frozen_inside_a_transaction_leaves_when_it_wakes_and_disturbs_
     assert other.child.running
 
 
-def test_a_worker_frozen_from_outside_past_its_session_does_no_harm_when_it_wakes(trial: StartTrial) -> None:
+def test_a_worker_frozen_from_outside_past_its_session_does_no_harm_when_it_wakes(
+    trial: StartTrial,
+) -> None:
     each = trial()
     each.send(400)
     frozen = each.start("a")
