@@ -12,6 +12,7 @@ from typing import Any
 from streams.codec import Codec
 from streams.control import ControlLog
 from streams.engine import CandleStream, Metrics
+from streams.errors import Fatal
 from streams.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.settings import Config
 from streams.stages.candle_rules import candle_problem, watermark_problem
@@ -247,7 +248,12 @@ class SignalsStep(ControlledStep):
             if name:
                 found.setdefault(name, {})[row] = content
         for name in sorted(found):
-            last = read_row(found[name].pop(LAST_ROW))
+            last = read_row(found[name].pop(LAST_ROW, None))
+            if not last:
+                raise Fatal(
+                    f"the stored state of {name} has no row '{LAST_ROW}': derive anew under "
+                    "another APP_ID and TOPIC_PREFIX from the candles (manifold load)"
+                )
             stream = CandleStream.from_rows(found[name])
             state = self._instruments[name] = _Instrument(stream, last["granularity"])
             state.read(last)

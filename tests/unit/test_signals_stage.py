@@ -359,12 +359,10 @@ def test_a_row_that_is_missing_or_of_another_engine_stops_the_worker(row: str) -
     made = warm()
     name = f"{A}/{row}".encode()
     kept = made.rows.pop(name)
-    if row != "last":
-        with pytest.raises(Fatal):
-            made.restart()
-        made.rows[name] = kept[:-1]
-    else:
-        made.rows[name] = kept.replace(b'"engine":"', b'"engine":"x')
+    with pytest.raises(Fatal):
+        made.restart()
+    damaged = kept.replace(b'"engine":"', b'"engine":"x') if row == "last" else kept[:-1]
+    made.rows[name] = damaged
     with pytest.raises(Fatal):
         made.restart()
 
