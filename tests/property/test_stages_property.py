@@ -24,6 +24,7 @@ from tests.stage_bench import (
     B,
     Bench,
     C,
+    candle,
     config_record,
     control_log,
     decision,
@@ -210,6 +211,90 @@ def test_a_partition_that_comes_last_with_everything_gives_the_same_weights(last
     order = [r for p in names if p != behind for r in logs[p]] + list(logs[behind])
     outputs = Bench("weights", control()).fold(numbered(order))
     assert tuple(essence(output) for output in outputs) == weights_by_time()
+
+
+# -- far ahead, silent, late ---------------------------------------------------------------------
+
+
+def through(logs: dict[int, list[Any]], log: ControlLog) -> dict[str, list[Any]]:
+    """The chain's records of hand-made partitions, one after the other: as in a catch-up."""
+    found: dict[str, list[Any]] = {"manifolds": [], "decisions": [], "weights": []}
+    gated: list[SourceRecord] = []
+    for partition, events in logs.items():
+        signals = Bench("signals", log, partition).feed(*events)
+        gates = Bench("gates", log, partition).fold(onward(signals, MANIFOLDS))
+        found["manifolds"] += events_of(signals, MANIFOLDS)
+        found["decisions"] += events_of(gates, GATES)
+        gated += onward(gates, GATES)
+    found["weights"] = weights_of(Bench("weights", log).fold(numbered(gated)))
+    return found
+
+
+def bars_of(name: str, first: int, last: int) -> list[Any]:
+    return [candle(T0 + n * MINUTE, name) for n in range(first, last)]
+
+
+def test_a_partition_days_ahead_is_waited_for_without_losing_an_epoch() -> None:
+    days = 3 * 1440
+    log = control_log(config_record(), universe_record((A, B)))
+    steady, restarted = Bench("weights", log), Bench("weights", log)
+    ahead = [decision(A, T0 + n * MINUTE, points=0.5) for n in range(1, days)]
+    behind = [decision(B, T0 + n * MINUTE, points=1.5) for n in range(1, days)]
+    assert steady.feed(mark(T0, 2, A), *ahead) == []
+    made = steady.feed(*behind)
+    assert [w.epoch_ms for w in weights_of(made)] == [T0 + n * MINUTE for n in range(1, days)]
+    assert {w.entries[0].weight for w in weights_of(made)} == {0.25}
+    restarted.feed(mark(T0, 2, A), *ahead)
+    restarted.restart()
+    again = restarted.feed(*behind[: days // 2])
+    restarted.restart()
+    again += restarted.feed(*behind[days // 2 :])
+    assert again == made
+    assert restarted.rows == steady.rows
+    assert len(steady.rows) == 3
+
+
+def test_a_pair_that_never_says_anything_stalls_nobody() -> None:
+    log = control_log(config_record(), universe_record((A, B)))
+    marks = [mark(T0 + n * MINUTE, 2, B) for n in range(1, 200)]
+    found = through({0: [mark(T0, 2, A), *bars_of(A, 0, 199)], 1: [mark(T0, 2, B), *marks]}, log)
+    silent = [made for made in found["decisions"] if made.instrument == B]
+    assert {made.reasons for made in silent} == {("warming",)}
+    epochs = [made.epoch_ms for made in found["weights"]]
+    assert epochs == [T0 + n * MINUTE for n in range(1, 200)]
+
+
+def test_a_pair_that_falls_silent_delays_only_itself_and_goes_stale() -> None:
+    log = control_log(config_record(), universe_record((A, B)))
+    quiet = [mark(T0 + n * MINUTE, 2, B) for n in range(151, 200)]
+    found = through(
+        {
+            0: [mark(T0, 2, A), *bars_of(A, 0, 199)],
+            1: [mark(T0, 2, B), *bars_of(B, 0, 150), *quiet],
+        },
+        log,
+    )
+    after = [d for d in found["decisions"] if d.instrument == B and d.as_of_ms > T0 + 150 * MINUTE]
+    stale = [d.as_of_ms for d in after if "signal_stale" in d.reasons]
+    assert stale == [T0 + n * MINUTE for n in range(156, 200)]
+    assert found["weights"][-1].epoch_ms == T0 + 199 * MINUTE
+
+
+def test_a_late_candle_changes_metrics_and_no_decision_that_was_made() -> None:
+    log = control_log(config_record(), universe_record((A,)))
+    on_time = [mark(T0, 2, A), *bars_of(A, 0, 150), *bars_of(A, 151, 160)]
+    missing = [*on_time[:151], mark(T0 + 151 * MINUTE, 2, A), *on_time[151:]]
+    late = [*missing[:152], candle(T0 + 150 * MINUTE, A), *missing[152:]]
+    without, with_it = through({0: missing}, log), through({0: late}, log)
+    assert [m.bar_ms for m in with_it["manifolds"] if m.late] == [T0 + 150 * MINUTE]
+    assert len(with_it["manifolds"]) == len(without["manifolds"]) + 1
+    assert [d.as_of_ms for d in with_it["decisions"]] == [d.as_of_ms for d in without["decisions"]]
+    until = T0 + 151 * MINUTE
+    for topic in ("decisions", "weights"):
+        assert [e for e in with_it[topic] if e.as_of_ms <= until] == [
+            e for e in without[topic] if e.as_of_ms <= until
+        ]
+    assert with_it["manifolds"][-1] != without["manifolds"][-1]
 
 
 # -- any log of decisions, against all of it at once ---------------------------------------------
