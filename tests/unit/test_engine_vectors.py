@@ -249,3 +249,17 @@ def test_columns_of_different_lengths_or_kinds_are_refused_by_name() -> None:
     with pytest.raises(Fatal, match="column bar_ms is of type float64"):
         stream.run(tape.bar_ms.astype(float), *tape[1:])
     assert stream.seen == 0
+
+
+def test_a_batch_names_the_bad_candle_or_the_parameter() -> None:
+    tape = market(200, seed=1)
+    close = tape.close.copy()
+    close[150] = math.nan
+    with pytest.raises(Fatal, match="candle 150 of 200: a price is not a finite number"):
+        build_manifold(*tape[:3], close, tape.volume, precision=2, lookback_minutes=60)
+    bar_ms = tape.bar_ms.copy()
+    bar_ms[20] = bar_ms[19]
+    with pytest.raises(Fatal, match="candle 20 of 200: bar_ms is not after the candle before"):
+        build_manifold(bar_ms, *tape[1:], precision=2, lookback_minutes=60)
+    with pytest.raises(Fatal, match="manifold: a parameter is out of bounds"):
+        build_manifold(*tape, precision=7, lookback_minutes=60)
