@@ -171,8 +171,8 @@ def pause_after_seek(consumer: Any) -> None:
 
     async def perform_seek(self: Any) -> None:
         await seek(self)
-        mark("sought")
         await asyncio.sleep(pause_s)
+        mark("sought")
 
     consumer.perform_seek = perform_seek
 

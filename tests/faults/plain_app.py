@@ -50,10 +50,13 @@ def make_plain_app(runtime: Runtime, fault: Fault) -> faust.App:
     )
     table = app.Table(STAGES[0], partitions=partitions, key_type=bytes, value_type=bytes)
 
+    delay_s = float(os.environ.get("DELAY_S", "0"))
+
     @app.agent(source)
     async def count(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
+            await asyncio.sleep(delay_s)
             total = int(table.get(message.key, b"0")) + 1
             if fault.what == "hang":
                 await asyncio.get_running_loop().run_in_executor(None, fault, "step")
