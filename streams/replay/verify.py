@@ -236,6 +236,8 @@ class Verifier:
         for name, value in wanted.headers:
             if found.headers.get(name) != value.decode():
                 said.append(f"header {name} {found.headers.get(name)!r} is not {value.decode()!r}")
+        for name in sorted(found.headers.keys() - dict(wanted.headers).keys()):
+            said.append(f"header {name} {found.headers[name]!r} is not expected")
         try:
             event: Any = self._codec.decode(wanted.topic, record.value or b"")
         except DecodeError as error:
