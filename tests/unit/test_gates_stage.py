@@ -106,6 +106,13 @@ def test_a_late_signal_decides_nothing_and_is_known_to_the_next_decision() -> No
     assert (found.signal_bar_ms, found.reasons) == (at(1), ("coherence_below_min",))
 
 
+def test_a_late_signal_of_an_undecided_bar_leaves_the_decision_to_the_watermark() -> None:
+    made = bench()
+    assert decisions(made, manifold(at(0), late=True)) == []
+    found = one(made, mark(at(1), 2, A))
+    assert (found.signal_bar_ms, found.no_candle, found.eligible) == (at(0), True, True)
+
+
 def test_a_signal_behind_a_decision_decides_nothing_though_nobody_called_it_late() -> None:
     made = bench()
     made.feed(mark(at(3), 2, A))

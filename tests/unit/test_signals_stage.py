@@ -377,3 +377,14 @@ def test_restarts_after_every_candle_change_nothing() -> None:
         restarted.restart()
     assert found == expected
     assert restarted.rows == steady.rows
+
+
+def test_a_restart_right_after_other_settings_keeps_them() -> None:
+    control = control_log(config_record(CANDLE_COUNT="300"), config_record(CANDLE_COUNT="200"))
+    steady, restarted = Bench("signals", control), Bench("signals", control)
+    for made in (steady, restarted):
+        made.feed(mark(T0, 1, A), *(candle(at(n)) for n in range(300)))
+        made.feed(mark(at(300), 2, A))
+    restarted.restart()
+    assert restarted.feed(candle(at(300))) == steady.feed(candle(at(300)))
+    assert restarted.rows == steady.rows

@@ -141,6 +141,11 @@ def test_the_best_k_are_selected_and_ties_go_by_name() -> None:
     assert list(weights(record)) == ["AUD_USD", "NZD_USD"]
 
 
+def test_the_order_of_candidates_does_not_matter() -> None:
+    tied = [Candidate(name, True, False, 0.5) for name in (C, A, B)]
+    assert [name for name, _ in ranked(tied)] == [A, B, C]
+
+
 def test_more_places_than_candidates_leave_none_over() -> None:
     record = one(bench(A, ALLOC_TOP_K="1000").feed(decision(A, at(1))))
     assert (weights(record), record.top_k) == ({A: 1.0}, 1000)
