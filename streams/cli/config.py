@@ -72,7 +72,7 @@ def _active(runtime: Runtime) -> tuple[Config | None, str | None]:
 def _table(title: str, rows: list[dict[str, object]]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("setting", "value", "default", "unit", "what"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "setting", overflow="fold")
     for row in rows:
         value, default = row["value"], row["default"]
         shown = str(value) if value == default else f"[bold]{value}[/]"
