@@ -332,7 +332,8 @@ def test_another_granularity_in_one_batch_with_its_candles_keeps_the_new_rows() 
     for made in (split, whole):
         made.feed(mark(T0, 1, A), *(candle(at(n)) for n in range(300)))
     split.feed(mark(at(300), 2, A, granularity="M5"))
-    split.feed(*bars)
+    split.feed(*bars[:100])
+    split.feed(*bars[100:])
     whole.feed(mark(at(300), 2, A, granularity="M5"), *bars)
     assert whole.rows == split.rows
 
