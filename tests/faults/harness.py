@@ -107,9 +107,11 @@ class Trial:
         }
         self.runtime = Runtime.from_env(self.environment)
         self.workers: list[Worker] = []
+        self._readers: dict[str, Consumer] = {}
         self.sent: Counter[tuple[int, bytes]] = Counter()
-        self._admin = AdminClient(confluent_config(self.runtime))
-        self._producer = Producer(confluent_config(self.runtime) | {"linger.ms": 5})
+        client = confluent_config(self.runtime) | {"log_level": 0}
+        self._admin = AdminClient(client)
+        self._producer = Producer(client | {"linger.ms": 5})
         topics = [self.runtime.topic(name) for name in TOPICS_OF_CHAIN[: chain + 1]]
         changelogs = [self.changelog(number) for number in range(chain)]
         compact = {"cleanup.policy": "compact"}
@@ -160,6 +162,8 @@ class Trial:
         for worker in self.workers:
             if worker.child.running:
                 worker.child.kill()
+        for reader in self._readers.values():
+            reader.close()
 
     def committed(self, number: int = 0) -> list[int]:
         """Return the committed source offsets of a stage, per partition."""
@@ -170,15 +174,7 @@ class Trial:
 
     def read(self, topic: str, isolation: str = "read_committed") -> list[Found]:
         """Return the records of a topic, up to its end now."""
-        consumer = Consumer(
-            confluent_config(self.runtime)
-            | {
-                "group.id": f"{self.runtime.topic_prefix}reader",
-                "enable.auto.commit": False,
-                "isolation.level": isolation,
-                "enable.partition.eof": True,
-            }
-        )
+        consumer = self._reader(isolation)
         partitions = range(self.partitions)
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         left, found = set(partitions), []
@@ -192,8 +188,23 @@ class Trial:
                     found.append(Found(partition, message.offset(), key, value))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(partition)
-        consumer.close()
+        consumer.unassign()
         return found
+
+    def _reader(self, isolation: str) -> Consumer:
+        if isolation not in self._readers:
+            self._readers[isolation] = Consumer(
+                confluent_config(self.runtime)
+                | {
+                    "group.id": f"{self.runtime.topic_prefix}reader",
+                    "enable.auto.commit": False,
+                    "isolation.level": isolation,
+                    "enable.partition.eof": True,
+                    "fetch.wait.max.ms": 20,
+                    "log_level": 0,
+                }
+            )
+        return self._readers[isolation]
 
     def aborted(self) -> int:
         """Return how many derived records lie in the log that no committed reader sees."""

@@ -15,7 +15,7 @@ from tests.faults.conftest import StartTrial
 from tests.faults.harness import LEFT_UNSAFE, Trial, Worker, coordinates, counted, wait_for
 
 PLAIN = "plain_app"
-STANDS_STILL_S = 8.0
+STANDS_STILL_S = 6.0
 
 pytestmark = pytest.mark.kafka
 
@@ -74,10 +74,17 @@ def test_records_are_counted_twice_after_a_kill_before_the_commit_in_plain_faust
     first = each.start(app=PLAIN, COMMIT_S="3600")
     wait_for(lambda: each.finished() and state_in_the_log(each) == 200, "no end", first.child)
     first.child.kill()
-    second = each.start(app=PLAIN)
-    wait_for(lambda: len(each.read(each.topic(1))) == 400, "no second time", second.child)
-    counts = counted(each.read(each.topic(1)))
-    assert sum(max(found) for found in counts.values()) == 400
+    for _ in range(4):  # a restart may lose all of them after its restore: the hole above
+        again = each.start(app=PLAIN, COMMIT_S="3600")
+        wait_for(lambda: "sought" in again.marks, "no restart", again.child)  # noqa: B023
+        time.sleep(1.0)
+        each.send(40)
+        wait_for(lambda: last_are_out(each), "the work does not end", again.child)
+        again.child.kill()
+        counts = counted(each.read(each.topic(1)))
+        if sum(max(found) for found in counts.values()) > each.sent.total():
+            return
+    raise AssertionError("nothing was counted twice")
 
 
 def test_state_written_before_a_kill_and_not_committed_is_never_restored(
@@ -191,7 +198,7 @@ def test_a_call_that_never_returns_stops_plain_faust_for_good_and_nobody_is_told
     assert missing(each) > 0
 
 
-@pytest.mark.parametrize("place", ["produced", "offsets", "committed"])
+@pytest.mark.parametrize("place", ["offsets", "committed"])
 def test_a_transaction_that_never_returns_ends_the_worker_which_shows_where_it_stood(
     trial: StartTrial, place: str
 ) -> None:
