@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -65,6 +67,8 @@ def make_app(
         stream_buffer_maxsize=STREAM_BUFFER,
         stream_wait_empty=False,
         web_enabled=False,
+        # nothing is kept there; Faust makes the directory all the same
+        datadir=str(Path(tempfile.gettempdir()) / f"{runtime.application}-faust"),
         env_prefix="MANIFOLD_FAUST_",
     )
     app.safety = SafetyRuntime(runtime, observer, hook)

@@ -62,9 +62,13 @@ def read_control(runtime: Runtime, codec: Codec, log: ControlLog | None = None) 
 def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], Awaitable[None]]:
     """Return what reads ``log`` on to an offset; a stage calls it before a batch that needs it."""
 
+    # stages and partitions meet the same watermark at the same time; the log is read on by one
+    reading = asyncio.Lock()
+
     async def load(upto: int) -> None:
-        if upto > log.end:
-            await asyncio.to_thread(read_control, runtime, codec, log)
+        async with reading:
+            if upto > log.end:
+                await asyncio.to_thread(read_control, runtime, codec, log)
 
     return load
 

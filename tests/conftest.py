@@ -19,7 +19,7 @@ import pytest
 
 from streams.errors import Fatal
 from streams.stack.embedded import EmbeddedBroker
-from streams.stack.kafka import KafkaBroker
+from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from tests.apicurio import ApicurioRegistry
 
@@ -52,7 +52,7 @@ def _started(server: Any, what: str) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def kafka(run_directory: Path) -> Iterator[KafkaBroker]:
     """A real Apache Kafka, shared by the run; use ``topic_prefix`` to be alone on it."""
-    yield from _started(KafkaBroker(run_directory / "kafka"), "Apache Kafka")
+    yield from _started(KafkaBroker(run_directory / "kafka", jvm=QUICK_JVM), "Apache Kafka")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def new_kafka(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Callable[[], Kafka
     made: list[KafkaBroker] = []
 
     def start() -> KafkaBroker:
-        made.append(KafkaBroker(tmp_path / f"kafka{len(made)}"))
+        made.append(KafkaBroker(tmp_path / f"kafka{len(made)}", jvm=QUICK_JVM))
         made[-1].start()
         return made[-1]
 

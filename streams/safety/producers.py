@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -37,8 +38,9 @@ class GroupState:
             }
         )
 
+    @cached_property
     def metadata(self) -> Any:
-        """Return what a transaction needs to commit offsets of the group."""
+        """What a transaction needs to commit offsets of the group."""
         return self._consumer.consumer_group_metadata()
 
     def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -78,9 +80,8 @@ def new_producer(runtime: Runtime, stage: str, partition: int) -> Producer:
         | {
             "transactional.id": transactional_id(runtime, stage, partition),
             "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
-            "linger.ms": 1,
+            "linger.ms": 0,
             "compression.type": "lz4",
-            # a transaction right behind another waits this long when the first is still closing
             "retry.backoff.ms": 2,
             "queue.buffering.max.messages": 500_000,
         }
@@ -145,7 +146,7 @@ class BatchTransaction:
             producer.produce(changelog, row, key, partition=source.partition)
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
-        metadata = self._group.metadata()
+        metadata = self._group.metadata
         self._again(producer.send_offsets_to_transaction, [source], metadata, timeout_s)
         self._at("offsets")
         self._again(producer.commit_transaction, timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -20,6 +20,11 @@ from streams.settings import Runtime
 from streams.stages.step import Output, Processor, SourceRecord, Stage
 
 MAX_BATCH = 1_000
+BETWEEN_S = 0.003
+"""Pause after a transaction. The broker is still writing its markers then; one that begins at once
+is sent away and tried again 20 ms later."""
+QUEUED_EVENTS = 64
+"""Fetched batches that a stage holds before it takes no more; each has many records."""
 DEADLINE_TIMEOUTS = 2
 
 
@@ -64,105 +69,101 @@ class StageRunner:
         self.source = safety.runtime.topic(stage.source)
         self.changelog = safety.runtime.changelog(stage.name)
         self.partitions: dict[int, StagePartition] = {}
-        self.lock = asyncio.Lock()
+        self._queued: dict[int, list[Any]] = {}
+        self._working: dict[int, asyncio.Future[None]] = {}
+        self._room = asyncio.Semaphore(QUEUED_EVENTS)
 
     async def run(self, stream: Any) -> None:
-        """Process the stream of fetched batches; the body of a Faust agent."""
-        async for events in _drained(stream):
-            work = asyncio.ensure_future(self._guarded(events))
-            # a stop cancels the agent, never the batch in hand
-            await asyncio.shield(work)
+        """Take in the stream of fetched batches; the body of a Faust agent.
 
-    async def _guarded(self, events: list[Any]) -> None:
-        async with self.lock:
-            try:
-                await self._events(events)
-            except KafkaException as error:
-                leave(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
-            except (Fatal, Recoverable) as error:
-                leave(f"{self.stage.name}: {error}")
-            except Exception as error:
-                leave(f"{self.stage.name}: {error!r}", stacks=True)
+        Partitions do not wait for each other: what comes in during a transaction is the next batch
+        of its partition. A stop cancels the agent, never a batch in hand.
+        """
+        async for event in stream.noack().events():
+            await self._room.acquire()
+            partition = event.message.partition
+            self._queued.setdefault(partition, []).append(event)
+            if partition not in self._working:
+                self._working[partition] = asyncio.ensure_future(self._work(partition))
 
-    async def _events(self, events: list[Any]) -> None:
-        fetched: dict[int, list[SourceRecord]] = {}
+    async def idle(self) -> None:
+        """Return when no batch is in hand."""
+        while self._working:
+            await asyncio.wait(self._working.values())
+
+    async def _work(self, partition: int) -> None:
+        try:
+            while events := self._queued.pop(partition, []):
+                await self._events(partition, events)
+                for event in events:
+                    event.ack()
+                    self._room.release()
+                await asyncio.sleep(BETWEEN_S)
+        except KafkaException as error:
+            leave(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
+        except (Fatal, Recoverable) as error:
+            leave(f"{self.stage.name}: {error}")
+        except Exception as error:
+            leave(f"{self.stage.name}: {error!r}", stacks=True)
+        finally:
+            del self._working[partition]
+
+    async def _events(self, partition: int, events: list[Any]) -> None:
+        records: list[SourceRecord] = []
         for event in events:
             batch: FetchedBatch = event.message.value
             if batch.seek == self.safety.seek_number:  # else fetched before a seek: comes again
-                self._take(event.message.partition, batch, fetched)
-        while fetched:
-            await self._transactions({p: records[:MAX_BATCH] for p, records in fetched.items()})
-            fetched = {p: r[MAX_BATCH:] for p, r in fetched.items() if len(r) > MAX_BATCH}
-        for event in events:
-            event.ack()
+                self._take(partition, batch, records)
+        for start in range(0, len(records), MAX_BATCH):
+            await self._transaction(partition, records[start : start + MAX_BATCH])
 
-    def _take(
-        self, partition: int, batch: FetchedBatch, fetched: dict[int, list[SourceRecord]]
-    ) -> None:
-        known = fetched.get(partition)
-        position = known[-1].offset + 1 if known else self.partitions[partition].position
+    def _take(self, partition: int, batch: FetchedBatch, taken: list[SourceRecord]) -> None:
+        position = taken[-1].offset + 1 if taken else self.partitions[partition].position
         if batch.link != position:
             leave(
                 f"{self.stage.name}: records of {self.source}-{partition} were lost on the way: "
                 f"processed up to {position}, the next batch begins after {batch.link}"
             )
-        fetched.setdefault(partition, []).extend(
+        taken.extend(
             SourceRecord(self.stage.source, partition, r.offset, r.timestamp, r.key, r.value)
             for r in batch.records
         )
 
-    async def _transactions(self, batches: Mapping[int, list[SourceRecord]]) -> None:
+    async def _transaction(self, partition: int, records: list[SourceRecord]) -> None:
         started = time.perf_counter()
-        jobs, done = [], []
-        for partition, records in sorted(batches.items()):
-            await self.stage.prepare(records)
-            owned = self.partitions[partition]
-            batch = owned.processor.process(records)
-            position = records[-1].offset + 1
-            transaction = BatchTransaction(
-                self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
+        await self.stage.prepare(records)
+        owned = self.partitions[partition]
+        batch = owned.processor.process(records)
+        position = records[-1].offset + 1
+        transaction = BatchTransaction(
+            self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
+        )
+        source = TopicPartition(self.source, partition, position)
+        await self._before_the_deadline(
+            self.safety.thread(
+                transaction.write, batch.outputs, self.changelog, batch.changes, source
             )
-            source = TopicPartition(self.source, partition, position)
-            jobs.append(
-                self.safety.thread(
-                    transaction.write, batch.outputs, self.changelog, batch.changes, source
-                )
-            )
-            done.append((partition, records, batch, position))
-        await self._before_the_deadline(jobs)
+        )
+        owned.position = position
+        rows = self.table.data.data
+        for key, row in batch.changes.items():
+            if row is None:
+                rows.pop((partition, key), None)
+            else:
+                rows[partition, key] = row
         seconds = time.perf_counter() - started
-        for partition, records, batch, position in done:
-            self.partitions[partition].position = position
-            rows = self.table.data.data
-            for key, row in batch.changes.items():
-                if row is None:
-                    rows.pop((partition, key), None)
-                else:
-                    rows[partition, key] = row
-            self.safety.tell(self.stage.name, partition, records, batch.outputs, seconds)
+        self.safety.tell(self.stage.name, partition, records, batch.outputs, seconds)
 
-    async def _before_the_deadline(self, jobs: Sequence[Any]) -> None:
+    async def _before_the_deadline(self, job: Awaitable[None]) -> None:
         deadline_s = DEADLINE_TIMEOUTS * self.safety.runtime.transaction_timeout_sec
         try:
             # after a quick restart of the broker a call of the producer may never come back
-            await asyncio.wait_for(asyncio.gather(*jobs), deadline_s)
+            await asyncio.wait_for(job, deadline_s)
         except TimeoutError:
             leave(
                 f"{self.stage.name}: a transaction did not end within {deadline_s:.0f} s",
                 stacks=True,
             )
-
-
-async def _drained(stream: Any) -> AsyncIterator[list[Any]]:
-    """Yield what is queued, without a timer: an idle stage takes a record at once."""
-    stream = stream.noack()
-    events: list[Any] = []
-    async for event in stream.events():
-        events.append(event)
-        if len(events) < MAX_BATCH and not stream.channel.queue.empty():
-            continue
-        taken, events = events, []
-        yield taken
 
 
 class SafetyRuntime:
@@ -204,8 +205,7 @@ class SafetyRuntime:
         """Return when no batch is in flight; nothing fetched so far will be processed."""
         self.seek_number = None
         for runner in self.runners:
-            async with runner.lock:
-                pass
+            await runner.idle()
 
     async def open(self, assignment: Iterable[TP]) -> None:
         """Take over the assigned partitions and drop all others.

@@ -12,7 +12,9 @@ from streams.stack import maven
 from streams.stack.child import Child, free_port, listens, require_port, require_space
 
 CLUSTER_ID = "bWFuaWZvbGQtc3RyZWFtcw"
-JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+JVM = ("-Xmx512m", "-XX:+UseSerialGC")
+QUICK_JVM = (*JVM, "-XX:TieredStopAtLevel=1")
+"""Two thirds of the processor time in the first minute, and slower code after it: for tests."""
 START_SECONDS = 60.0
 
 
@@ -63,15 +65,21 @@ class KafkaBroker:
         Port of the clients' listener; a free one by default. Kept over restarts.
     security
         None for plain text.
+    jvm
+        Options of the Java machine.
     """
 
     def __init__(
-        self, directory: Path, port: int | None = None, security: SaslSsl | None = None
+        self,
+        directory: Path,
+        port: int | None = None,
+        security: SaslSsl | None = None,
+        jvm: tuple[str, ...] = JVM,
     ) -> None:
         self.directory = directory.absolute()
         self.port = port if port is not None else free_port()
         self.controller_port = free_port()
-        self._security = security
+        self._security, self._jvm = security, jvm
         self._child: Child | None = None
 
     @property
@@ -105,7 +113,7 @@ class KafkaBroker:
         self._format(program, jars, settings)
         self._child = Child(
             "the Kafka broker",
-            [program, *JVM, "-cp", f"{jars}/*", "kafka.Kafka", str(settings)],
+            [program, *self._jvm, "-cp", f"{jars}/*", "kafka.Kafka", str(settings)],
             self.directory / "kafka.log",
             cwd=self.directory,
         )
@@ -124,7 +132,7 @@ class KafkaBroker:
     def _format(self, program: str, jars: Path, settings: Path) -> None:
         if (self.directory / "data" / "meta.properties").is_file():
             return
-        command = [program, *JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
+        command = [program, *QUICK_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
         command += ["-t", CLUSTER_ID, "-c", str(settings), "--ignore-formatted"]
         if self._security and self._security.mechanism.startswith("SCRAM"):
             for user, password in self._security.users.items():

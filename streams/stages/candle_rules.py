@@ -72,6 +72,17 @@ def watermark_problem(watermark: Watermark, key: bytes | None) -> str | None:
     return None
 
 
+def stamp_problem(as_of_ms: int, timestamp_ms: int) -> str | None:
+    """Return what is wrong between a record's content and its Kafka time stamp, None when nothing.
+
+    What is derived is stamped ``as_of_ms``, and brokers refuse stamps far ahead: a record that they
+    let in under an earlier stamp must not make a stage write one that they refuse.
+    """
+    if as_of_ms > timestamp_ms:
+        return f"as_of_ms {as_of_ms} lies after the record's time stamp {timestamp_ms}"
+    return None
+
+
 def _price_problem(prices: Ohlc) -> str | None:
     opened, high, low, close = prices
     if LOWEST_PRICE <= low <= opened <= high <= HIGHEST_PRICE and low <= close <= high:

@@ -15,7 +15,7 @@ from streams.engine import CandleStream, Metrics
 from streams.errors import Fatal
 from streams.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.settings import Config
-from streams.stages.candle_rules import candle_problem, watermark_problem
+from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
 from streams.stages.manifolds import manifold
 from streams.stages.processor import (
     ControlledStep,
@@ -124,8 +124,9 @@ class SignalsStep(ControlledStep):
 
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[Derived]:
         """Take in a candle or a watermark; return signal and manifold, or a dead letter."""
+        early = stamp_problem(event.as_of_ms, at.timestamp_ms)
         if isinstance(event, Watermark):
-            problem = watermark_problem(event, at.key)
+            problem = watermark_problem(event, at.key) or early
             if problem:
                 return self._refuse(at, Refusal.INVALID_WATERMARK, problem)
             return self._watermark(event)
@@ -136,7 +137,7 @@ class SignalsStep(ControlledStep):
         if event.granularity != config.candle_gran:
             self.counts["other_granularity"] += 1
             return []
-        problem = candle_problem(event, at.key)
+        problem = candle_problem(event, at.key) or early
         if problem:
             return self._refuse(at, Refusal.INVALID_CANDLE, problem)
         return self._candle(event, at, config)

@@ -39,7 +39,7 @@ PAIRS = 8
 BARS = 6_000
 LATENCY_PAIRS, LATENCY_BARS, WARM_UP_BARS, SPEED = 28, 40, 200, 20
 # a broker that has just started runs its code uncompiled; one that is at work does not
-QUICK_BARS, QUICK_S = 300, 0.05
+QUICK_BARS, QUICK_S = 1_000, 0.05
 BURST_S = 0.1
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,7 +221,11 @@ def _send_bursts(deployment: Deployment) -> list[float]:
     first_ms = START_MS + WARM_UP_BARS * BAR_MS
     writer.declare(UniverseChange("replace", tuple(names), first_ms, None), "bench")
     market = synthetic_market(
-        2, names, first_ms, QUICK_BARS + LATENCY_BARS, rates=MarketRates(quiet=20, late=0, duplicate=0)
+        2,
+        names,
+        first_ms,
+        QUICK_BARS + LATENCY_BARS,
+        rates=MarketRates(quiet=20, late=0, duplicate=0),
     )
     consumer = _weights_consumer(deployment)
     writer.write(plan.opening(first_ms, writer.control.end))

@@ -389,3 +389,17 @@ def test_a_restart_right_after_other_settings_keeps_them() -> None:
     restarted.restart()
     assert restarted.feed(candle(at(300))) == steady.feed(candle(at(300)))
     assert restarted.rows == steady.rows
+
+
+def test_a_candle_that_ends_after_its_records_time_stamp_is_refused() -> None:
+    made = warm()
+    early = made.record(candle(at(WINDOW + 60)))._replace(timestamp_ms=at(WINDOW + 61) - 1)
+    assert letters(made.fold([early])) == ["invalid_candle"]
+    # the instrument goes on as if it had not been there
+    assert len(events_of(made.feed(candle(at(WINDOW))), SIGNALS)) == 1
+
+
+def test_a_watermark_that_lies_after_its_records_time_stamp_is_refused() -> None:
+    made = warm()
+    early = made.record(mark(at(WINDOW + 60), 2, A, B))._replace(timestamp_ms=at(WINDOW))
+    assert letters(made.fold([early])) == ["invalid_watermark"]
