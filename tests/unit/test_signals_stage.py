@@ -402,4 +402,4 @@ def test_a_candle_that_ends_after_its_records_time_stamp_is_refused() -> None:
 def test_a_watermark_that_lies_after_its_records_time_stamp_is_refused() -> None:
     made = warm()
     early = made.record(mark(at(WINDOW + 60), 2, A, B))._replace(timestamp_ms=at(WINDOW))
-    assert letters(made.fold([early])) == ["invalid_watermark"]
+    assert [output.event.reason for output in made.fold([early])] == ["invalid_watermark"]
