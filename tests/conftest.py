@@ -139,5 +139,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With CI=true a server that could not be had fails the run."""
-    if MISSING and os.environ.get("CI") == "true" and session.exitstatus == 0:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # one of several processes: the one that prints the end must know
+        output["missing"], output["notes"] = MISSING, NOTES
+    elif MISSING and os.environ.get("CI") == "true" and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Take over what a process of a parallel run could not have."""
+    output = getattr(node, "workeroutput", {})
+    MISSING.update(output.get("missing", {}))
+    NOTES.extend(note for note in output.get("notes", ()) if note not in NOTES)
