@@ -129,12 +129,11 @@ def shared_data() -> Path | None:
     return None
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at the end what did not run and why."""
-    for note in NOTES:
-        terminalreporter.write_line(note)
-    for what, why in MISSING.items():
-        terminalreporter.write_line(f"NOT RUN: the tests that need {what}: {why}", red=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say at the very end what did not run and why."""
+    if not hasattr(config, "workeroutput"):
+        for line in (*NOTES, *(f"NOT RUN: tests that need {m}: {w}" for m, w in MISSING.items())):
+            print(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
