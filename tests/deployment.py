@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import redis
 
 from streams.admin import create_topics
-from streams.codec import locked_codec
+from streams.codec import DecodeError, locked_codec
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
 from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
@@ -116,14 +117,15 @@ class Deployment:
             process.stop()
 
     def events(self, topic: str) -> list[Any]:
-        """Return the committed events of a topic, partition by partition."""
+        """Return the committed events of a topic, partition by partition; bad frames left out."""
+        events: list[Any] = []
         with LogReader(self.runtime) as reader:
-            return [
-                self.codec.decode(topic, found.record.value)
-                for partition in reader.partitions(topic)
-                for batch in reader.read(topic, partition)
-                for found in batch
-            ]
+            for partition in reader.partitions(topic):
+                for batch in reader.read(topic, partition):
+                    for found in batch:
+                        with contextlib.suppress(DecodeError):
+                            events.append(self.codec.decode(topic, found.record.value))
+        return events
 
     def require_exact(self) -> None:
         """Assert that nothing is lost and nothing is there twice, counted from the log alone."""

@@ -1,0 +1,184 @@
+"""A worker among others: its settings, what it refuses to read, what it tells of itself."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from streams.codec import locked_codec
+from streams.connection import producer_config
+from streams.events import DeadLetter, GateDecision, Manifold
+from streams.health import STUCK_AFTER_S, LagWatch
+from streams.metrics import WorkerMetrics
+from streams.stack.child import free_port
+from streams.stack.kafka import KafkaBroker
+from streams.topics import CANDLES, DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS
+from tests.deployment import Deployment
+from tests.sample_events import SAMPLES
+
+pytestmark = pytest.mark.kafka
+
+MARKET = ("feed", "synthetic", "--start", "2024-03-04T10:00", "--pairs", "EUR_USD,GBP_USD")
+Deploy = Callable[..., Deployment]
+
+
+@pytest.fixture
+def deploy(
+    kafka: KafkaBroker, valkey_url: str, tmp_path: Path, topic_prefix: str
+) -> Iterator[Deploy]:
+    made: list[Deployment] = []
+
+    def start(**settings: str) -> Deployment:
+        made.append(
+            Deployment(
+                tmp_path,
+                KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+                VALKEY_URL=valkey_url,
+                TOPIC_PREFIX=topic_prefix,
+                **({"TOPIC_PARTITIONS": "2"} | settings),
+            )
+        )
+        return made[-1]
+
+    yield start
+    for deployment in made:
+        deployment.stop()
+
+
+def fill(deployment: Deployment, bars: int) -> None:
+    done = deployment.run(*MARKET, "--bars", str(bars))
+    assert done.returncode == 0, done.stderr
+
+
+def test_frames_that_cannot_be_read_become_dead_letters_and_the_worker_goes_on(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy()
+    fill(deployment, 140)
+    good = locked_codec().encode(CANDLES, SAMPLES["Candle"])
+    bad = {
+        "bad_magic": b"\x01" + good[1:],
+        "unknown_schema_id": b"\x00\x00\xff\xff\xff" + good[5:],
+        "truncated": good[:-9],
+        "null_value": None,
+        "wrong_record": locked_codec().encode(SIGNALS, SAMPLES["Signal"]),
+    }
+    producer = Producer(producer_config(deployment.runtime))
+    stamp = SAMPLES["Candle"].as_of_ms
+    for value in bad.values():
+        topic = deployment.runtime.topic(CANDLES)
+        producer.produce(topic, value, b"EUR_USD", partition=0, timestamp=stamp)
+    producer.flush()
+    deployment.start_worker()
+    fill(deployment, 200)
+    deployment.settle()
+    letters = [e for e in deployment.events(DEAD_LETTERS) if isinstance(e, DeadLetter)]
+    assert sorted(letter.reason for letter in letters) == sorted(bad)
+    for letter in letters:
+        assert letter.value == bad[letter.reason]
+        assert (letter.topic, letter.partition, letter.stage) == (CANDLES, 0, "signals")
+    deployment.require_exact()
+    deployment.require_verified()
+
+
+def test_a_worker_of_other_settings_is_refused_until_they_are_applied_to_the_fleet(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy()
+    fill(deployment, 200)
+    refused = deployment.run("worker", AUTO_MIN_COHERENCE="0.10")
+    assert refused.returncode == 2
+    assert "AUTO_MIN_COHERENCE" in refused.stderr
+    assert "manifold config apply" in refused.stderr
+    worker = deployment.start_worker()
+    deployment.settle()
+    worker.stop()
+    reason = ("--reason", "calibrated")
+    applied = deployment.run("config", "apply", *reason, AUTO_MIN_COHERENCE="0.10")
+    assert applied.returncode == 0, applied.stderr
+    deployment.environment["AUTO_MIN_COHERENCE"] = "0.10"
+    fill(deployment, 300)
+    deployment.start_worker()
+    deployment.settle()
+    deployment.require_verified()
+    decided = [e for e in deployment.events(GATES) if isinstance(e, GateDecision) and e.metrics]
+    ids = list(dict.fromkeys(e.config_id for e in decided))
+    assert len(ids) == 2
+    before = [e for e in decided if e.config_id == ids[0]]
+    after = [e for e in decided if e.config_id == ids[1]]
+    assert max(e.as_of_ms for e in before) < min(e.as_of_ms for e in after)
+    for decision in decided:
+        floor = 0.55 if decision.config_id == ids[0] else 0.10
+        fails = decision.metrics is not None and decision.metrics.coherence < floor
+        assert ("coherence_below_min" in decision.reasons) == fails
+
+
+def page(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def test_a_worker_shows_its_metrics_and_its_health(deploy: Deploy) -> None:
+    port = free_port()
+    deployment = deploy(METRICS_PORT=str(port))
+    fill(deployment, 200)
+    deployment.start_worker()
+    deployment.settle()
+    root = f"http://127.0.0.1:{port}"
+    assert deployment.keep_running(20, lambda: page(f"{root}/healthz")[0] == 200)
+    assert json.loads(page(f"{root}/healthz")[1])["stuck"] == {}
+    text = page(f"{root}/metrics")[1]
+    found = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines()}
+    for name in (
+        *("sep_rolling_gate", "sep_gate_eligible", "sep_allocator_selected"),
+        *("manifold_records_in_total", "manifold_records_out_total", "manifold_consumer_lag"),
+        *("manifold_stage_seconds_bucket", "manifold_candle_to_weights_seconds_count"),
+        "manifold_gate_reasons_total",
+    ):
+        assert name in found, name
+    manifolds = sum(isinstance(e, Manifold) for e in deployment.events(MANIFOLDS))
+    written = [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("manifold_records_out_total")
+        and 'stage="signals"' in line
+        and f'topic="{MANIFOLDS}"' in line
+    ]
+    # watermarks are records too
+    assert sum(written) >= manifolds > 0
+
+
+def test_health_fails_when_a_stage_has_work_and_does_none(deploy: Deploy) -> None:
+    deployment = deploy()
+    fill(deployment, 50)
+    now = [time.monotonic()]
+    metrics = WorkerMetrics()
+    watch = LagWatch(deployment.runtime, metrics, lambda: now[0])
+    for partition in range(2):
+        metrics.position_reached("signals", partition, 0)
+        metrics.position_reached("gates", partition, 0)
+    watch.refresh()
+    assert watch.stuck() == {}
+    now[0] += STUCK_AFTER_S + 1
+    watch.refresh()
+    # the gates have nothing to do: their source is empty
+    stuck: dict[str, Any] = watch.stuck()
+    assert list(stuck) == ["signals"]
+    assert "stands at offset 0" in stuck["signals"]
+    for partition in range(2):
+        metrics.position_reached("signals", partition, 10)
+    watch.refresh()
+    assert watch.stuck() == {}
