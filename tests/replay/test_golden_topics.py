@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,23 @@ def derived() -> list[Derived]:
 def test_a_derived_topic_is_what_it_always_was(topic: str, derived: list[Derived]) -> None:
     wanted = json.loads(golden_topics.FILE.read_text())
     assert golden_topics.hashes(derived)[topic] == wanted[topic]
+
+
+def test_topics_do_not_depend_on_the_processor_or_on_hashing() -> None:
+    settings = {
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2_Usable,-AVX2,-FMA4",
+        "PYTHONHASHSEED": "7",
+    }
+    said = "import json; from tests.golden_topics import *; print(json.dumps(hashes(derived())))"
+    done = subprocess.run(
+        [sys.executable, "-c", said],
+        env=os.environ | settings,
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == json.loads(golden_topics.FILE.read_text())
 
 
 def test_the_market_brings_every_derived_topic_and_the_unusual(derived: list[Derived]) -> None:
