@@ -52,8 +52,9 @@ def _measured(directory: Path, broker: KafkaBroker, valkey: ValkeyServer) -> lis
     path = write_csv(directory / "candles.csv", candles)
     values = [deployment.codec.encode(CANDLES, candle) for candle in candles]
     keys = [candle.instrument.encode() for candle in candles]
-    AdminClient(confluent_config(deployment.runtime)).create_topics([NewTopic("bare", 4, 1)])
-    time.sleep(1.0)
+    admin = AdminClient(confluent_config(deployment.runtime))
+    for created in admin.create_topics([NewTopic("bare", 4, 1)]).values():
+        created.result()
     bare = len(values) / _confluent(deployment, keys, values)
     plain = len(values) / asyncio.run(_aiokafka(deployment, keys, values))
     parsed = len(values) / _csv_reader(path)
