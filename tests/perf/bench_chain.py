@@ -92,7 +92,6 @@ def _fill(deployment: Deployment, bars: int) -> None:
 
 def _rates(deploy: Callable[..., Deployment], directory: Path) -> list[Row]:
     deployment = deploy("rate", PAIRS)
-    _fill(deployment, BARS)
     candles = PAIRS * BARS
     signals = PAIRS * (BARS - 128)
     plain = _plain_faust(deployment, directory, signals)
@@ -163,13 +162,16 @@ def _plain_faust(deployment: Deployment, directory: Path, signals: int) -> float
         future.result()
     child = Child(
         "plain Faust",
-        [sys.executable, "-m", "tests.perf.plain_faust", "worker", "-l", "error"],
+        [sys.executable, "-m", "tests.perf.plain_faust", "worker", "-l", "info"],
         directory / "plain.log",
         env=deployment.environment
         | {"PLAIN_FAUST_OUTPUT": output, "PLAIN_FAUST_DATADIR": str(directory / "plain")},
         cwd=ROOT,
     )
     child.start()
+    # what it fetches before its table is restored it never processes: candles come after that
+    child.wait_until(lambda: b"Worker ready" in child.log.read_bytes(), 60.0)
+    _fill(deployment, BARS)
     seen: list[tuple[float, int]] = []
     consumer = Consumer(confluent_config(runtime) | {"group.id": "bench"})
     begun = time.monotonic()
