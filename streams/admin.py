@@ -7,21 +7,19 @@ would move to other partitions.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
-    ClusterMetadata,
     ConfigResource,
     NewTopic,
     ResourceType,
 )
 
+from streams.broker_errors import SILENT, explained, first_answer
 from streams.connection import confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
@@ -29,37 +27,11 @@ from streams.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
 
 T = TypeVar("T")
 
-SILENT: Final = logging.getLogger(f"{__name__}.client")
-"""For clients whose complaints end up in our own sentence, instead of 20 lines a second."""
-SILENT.addHandler(logging.NullHandler())
-SILENT.propagate = False
-
-CONNECT_SEC: Final = 5.0
 TIMEOUT_SEC: Final = 15.0
 _VISIBLE_SEC: Final = 10.0
 # A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"
 # would no longer mean "known at or after T", and a replay would depend on when it was loaded.
 _EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
-_LOGIN_ERRORS: Final = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError._SSL,
-)
-_PASSING_ERRORS: Final = (
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NOT_CONTROLLER,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-)
 
 
 class WantedTopic(NamedTuple):
@@ -147,19 +119,7 @@ class Cluster:
             self.client = AdminClient(config)
         except KafkaException as error:
             raise self.explained(error) from error
-        self.metadata = self._connect()
-
-    def _connect(self) -> ClusterMetadata:
-        """Return the first answer; in slices, because the reason of a failure comes by `poll`."""
-        deadline = time.monotonic() + CONNECT_SEC
-        while True:
-            try:
-                return self.client.list_topics(timeout=1.0)
-            except KafkaException as error:
-                self.client.poll(0)
-                problem = self.explained(error)
-                if isinstance(problem, Fatal) or time.monotonic() > deadline:
-                    raise problem from error
+        self.metadata = first_answer(self.client, self._servers, self._complaints)
 
     def call(self, ask: Callable[[], T]) -> T:
         """Return what ``ask`` returns, its Kafka errors as Fatal or Recoverable."""
@@ -203,39 +163,6 @@ class Cluster:
             [new], request_timeout=TIMEOUT_SEC, operation_timeout=_VISIBLE_SEC
         )
         return made[topic.name]
-
-
-def explained(
-    servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
-) -> Fatal | Recoverable:
-    """Return a Kafka error as one of the two roots, naming the brokers and what to do.
-
-    Parameters
-    ----------
-    servers
-        The brokers' addresses, for the message.
-    error
-        What the client raised.
-    complaints
-        Errors the client's ``error_cb`` was given before; a refused login is only told there.
-    """
-    cause: Any = error.args[0]
-    if not isinstance(cause, KafkaError):
-        return Fatal(f"the Kafka client cannot use its settings: {cause}; check KAFKA_*")
-    if cause.code() == KafkaError._INVALID_ARG:
-        return Fatal(f"the Kafka client cannot use its settings: {cause.str()}; check KAFKA_*")
-    refused = [c for c in complaints if c.code() in _LOGIN_ERRORS]
-    if refused or cause.code() in _LOGIN_ERRORS:
-        said = (refused or [cause])[-1].str()
-        return Fatal(f"the broker {servers} refuses this client: {said}; check KAFKA_SECURITY_* "
-                     "KAFKA_SASL_* and KAFKA_TLS_* and the rights of the user")  # fmt: skip
-    if cause.code() in _PASSING_ERRORS or cause.retriable():
-        told = [c for c in complaints if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
-        return Recoverable(
-            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({told[-1].str()}); "
-            "start it (manifold up does) or set the address"
-        )
-    return Fatal(f"the broker {servers} refuses: {cause.str()}")
 
 
 def create_topics(runtime: Runtime, cluster: Cluster | None = None) -> dict[str, str]:

@@ -32,7 +32,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streams.admin import SILENT, TIMEOUT_SEC, Cluster, drifts, explained
+from streams.admin import TIMEOUT_SEC, Cluster, drifts
+from streams.broker_errors import SILENT, explained
 from streams.connection import aiokafka_config, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.registry import registry_of

@@ -12,7 +12,13 @@ from streams.settings import Runtime
 
 
 def confluent_config(runtime: Runtime) -> dict[str, Any]:
-    """Return the connection part of a confluent-kafka configuration."""
+    """Return the connection part of a confluent-kafka configuration.
+
+    Raises
+    ------
+    Fatal
+        A file of KAFKA_TLS_* cannot be read.
+    """
     config: dict[str, Any] = {
         "bootstrap.servers": runtime.kafka_bootstrap_servers,
         "security.protocol": runtime.kafka_security_protocol,
@@ -24,6 +30,7 @@ def confluent_config(runtime: Runtime) -> dict[str, Any]:
         config["sasl.username"] = runtime.kafka_sasl_username
         config["sasl.password"] = runtime.kafka_sasl_password
     if runtime.kafka_security_protocol.endswith("SSL"):
+        _kafka_tls(runtime)
         for name, value in (
             ("ssl.ca.location", runtime.kafka_tls_ca),
             ("ssl.certificate.location", runtime.kafka_tls_cert),

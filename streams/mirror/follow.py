@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from streams.admin import require_topics
 from streams.codec import Codec, DecodeError
 from streams.connection import aiokafka_config
 from streams.errors import Recoverable
@@ -64,13 +65,20 @@ class Follower:
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
+        self._topics_were_there = False
 
     def stop(self) -> None:
         """Ask ``run`` to return after the batch in hand."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while Kafka or Valkey is away."""
+        """Follow until ``stop``; waits with back-off while Kafka or Valkey is away.
+
+        Raises
+        ------
+        Fatal
+            Kafka or Valkey refuses the login or the certificate, or topics are missing.
+        """
         tries = 0
         while not self._stopping.is_set():
             try:
@@ -84,6 +92,9 @@ class Follower:
         await self._client.aclose()
 
     async def _follow(self) -> None:
+        if not self._topics_were_there:  # a broker that restarts may not know them for a moment
+            await asyncio.to_thread(require_topics, self._runtime)
+            self._topics_were_there = True
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
         make: Any = AIOKafkaConsumer
         consumer = make(

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
-from streams.errors import Recoverable
 from streams.mirror.keys import ALLOCATION_WEIGHTS
-from streams.mirror.writer import connect
+from streams.mirror.writer import connect, explained
 from streams.settings import Runtime
 
 
@@ -34,6 +33,8 @@ async def glance(runtime: Runtime) -> Glance:
     ------
     Recoverable
         Valkey cannot be reached.
+    Fatal
+        The login or the certificate is refused.
     """
     client = connect(runtime)
     try:
@@ -41,6 +42,6 @@ async def glance(runtime: Runtime) -> Glance:
         text = weights.decode() if isinstance(weights, bytes) else weights
         return Glance(int(await client.dbsize()), text)
     except RedisError as error:
-        raise Recoverable(f"Valkey (VALKEY_URL) does not answer: {error}") from error
+        raise explained(error) from error
     finally:
         await client.aclose()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio as valkey
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from streams.connection import tls_context
 from streams.errors import Fatal, Recoverable
@@ -98,6 +99,8 @@ class MirrorWriter:
         ------
         Recoverable
             Valkey cannot be reached; the same writes again do no harm.
+        Fatal
+            The login or the certificate is refused.
         """
         newest: dict[str, int] = {}
         for write in writes:
@@ -116,7 +119,7 @@ class MirrorWriter:
                 self.written += done
                 self.guarded += 1 - done
         except (RedisError, OSError) as error:
-            raise Recoverable(f"Valkey does not answer: {_plain(error)}") from error
+            raise explained(error) from error
 
 
 def _latest(write: Latest) -> tuple[str | int, ...]:
@@ -131,8 +134,20 @@ def _point(write: Point) -> tuple[str | int, ...]:
     )
 
 
-def _plain(error: Exception) -> str:
-    return str(error).split("//")[0] or type(error).__name__
+def explained(error: Exception) -> Fatal | Recoverable:
+    """Return what the client raised as one of the two roots; the password is never shown."""
+    said = str(error).split("//")[0] or type(error).__name__
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return Fatal(f"Valkey refuses the login of VALKEY_URL: {said}")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Fatal(
+                f"the certificate of Valkey is not trusted: {cause.verify_message}; "
+                "set VALKEY_TLS_CA"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return Recoverable(f"Valkey (VALKEY_URL) does not answer: {said}")
 
 
 async def clear(client: Any) -> int:
@@ -155,7 +170,7 @@ async def clear(client: Any) -> int:
             if batch:
                 removed += await client.unlink(*batch)
     except (RedisError, OSError) as error:
-        raise Recoverable(f"Valkey does not answer: {_plain(error)}") from error
+        raise explained(error) from error
     return removed
 
 

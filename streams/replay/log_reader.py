@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -18,10 +18,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from streams.broker_errors import SILENT, explained, first_answer
 from streams.connection import confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
 from streams.stages.step import SourceRecord
+
+T = TypeVar("T")
 
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
@@ -48,24 +51,38 @@ class LogReader:
     ----------
     runtime
         Where the brokers are, and the prefix.
+
+    Raises
+    ------
+    Fatal
+        The settings are unusable, or the login is refused.
+    Recoverable
+        No broker answers.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._embedded: bool | None = None
-        self._consumer = Consumer(
-            confluent_config(runtime)
-            | {
-                "group.id": f"{runtime.application}-reader",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 50,
-                "queued.min.messages": 50_000,
-                "log_level": 0,
-            }
-        )
+        servers = runtime.kafka_bootstrap_servers
+        complaints: list[KafkaError] = []
+        try:
+            self._consumer = Consumer(
+                confluent_config(runtime)
+                | {
+                    "group.id": f"{runtime.application}-reader",
+                    "enable.auto.commit": False,
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "fetch.wait.max.ms": 50,
+                    "queued.min.messages": 50_000,
+                    "error_cb": complaints.append,
+                    "logger": SILENT,
+                }
+            )
+        except KafkaException as error:
+            raise explained(servers, error) from error
+        told = first_answer(self._consumer, servers, complaints)
+        self._embedded = told.cluster_id == EMBEDDED_CLUSTER
 
     def __enter__(self) -> Self:
         return self
@@ -109,16 +126,10 @@ class LogReader:
             ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
             found[partition] = _asking(self._runtime, ask)
         filled = {p: high for p, (low, high) in found.items() if high > low}
-        if filled and self._is_embedded():
+        if filled and self._embedded:
             for partition, end in self._ends_by_reading(topic, filled).items():
                 found[partition] = (found[partition][0], end)
         return found
-
-    def _is_embedded(self) -> bool:
-        if self._embedded is None:
-            told = _asking(self._runtime, lambda: self._consumer.list_topics(timeout=TIMEOUT_S))
-            self._embedded = told.cluster_id == EMBEDDED_CLUSTER
-        return self._embedded
 
     def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
         """Return the ends of partitions whose last batch the broker counts as one record."""
@@ -198,14 +209,11 @@ def _log_record(topic: str, message: Any) -> LogRecord:
     return LogRecord(record, headers)
 
 
-def _asking(runtime: Runtime, call: Any) -> Any:
+def _asking(runtime: Runtime, call: Callable[[], T]) -> T:
     try:
         return call()
     except KafkaException as error:
-        raise Recoverable(
-            f"no answer from the brokers at {runtime.kafka_bootstrap_servers}: "
-            f"{error.args[0].str()} (KAFKA_BOOTSTRAP_SERVERS)"
-        ) from error
+        raise explained(runtime.kafka_bootstrap_servers, error) from error
 
 
 def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:

@@ -84,6 +84,8 @@ def new_producer(runtime: Runtime, stage: str, partition: int) -> Producer:
             "compression.type": "lz4",
             "retry.backoff.ms": 2,
             "queue.buffering.max.messages": 500_000,
+            # what ends the worker is raised here; said by librdkafka too, it follows the last line
+            "log_level": 0,
         }
     )
     try:

@@ -32,7 +32,7 @@ def test_a_worker_frozen_inside_a_transaction_leaves_when_it_wakes_and_disturbs_
     others_take_over(each, other)
     frozen.signal(signal.SIGCONT)
     assert frozen.ended() == LEFT_UNSAFE
-    assert "manifold worker: leaving: " in frozen.child.last_words()
+    assert "manifold worker: leaving: " in frozen.child.last_words(8)
     each.send(400)
     each.wait_until_finished()
     each.require_exact()

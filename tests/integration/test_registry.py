@@ -1,8 +1,6 @@
 """The codec on a real schema registry: registered, compatible, resolved, and what is refused."""
 
 import base64
-import datetime
-import ipaddress
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -12,10 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from streams import schemas
 from streams.cluster_check import check_registry
@@ -25,6 +19,7 @@ from streams.events import Candle, Ohlc, Watermark
 from streams.registry import COMPATIBILITY, open_codec, registry_of
 from streams.settings import Runtime
 from streams.topics import TOPICS, subject
+from tests.certificates import certificate
 
 MID = Ohlc(1.1, 1.2, 1.0, 1.15)
 CANDLE = Candle("EUR_USD", "M1", 60_000, 120_000, MID, None, None, False, 7, "file")
@@ -122,37 +117,6 @@ async def test_no_registry_is_recoverable_and_says_what_to_do(topic_prefix: str)
 
 
 # -- the same registry behind TLS and a login ----------------------------------------------------
-
-
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """Write a self-signed certificate of 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "registry of the tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = directory / "cert.pem", directory / "key.pem"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return cert_file, key_file
 
 
 @pytest.fixture

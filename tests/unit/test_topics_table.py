@@ -4,7 +4,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams import topics
-from streams.admin import ActualTopic, WantedTopic, compare, explained, wanted_topics
+from streams.admin import ActualTopic, WantedTopic, compare, wanted_topics
+from streams.broker_errors import explained
 from streams.cluster_check import session_finding
 from streams.errors import Fatal, Recoverable
 from streams.registry import LockedRegistry

@@ -1,0 +1,105 @@
+"""What Kafka's clients raise, as one of our two roots: naming the brokers and what to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+
+from streams.errors import Fatal, Recoverable
+
+CONNECT_SEC: Final = 5.0
+SILENT: Final = logging.getLogger(f"{__name__}.client")
+"""For clients whose complaints end up in our own sentence, instead of 20 lines a second."""
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
+
+_LOGIN_ERRORS: Final = (
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError._SSL,
+)
+_PASSING_ERRORS: Final = (
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+
+
+def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> ClusterMetadata:
+    """Return what the cluster tells a new client; gives up after ``CONNECT_SEC``.
+
+    Asks in slices, because the reason of a failure comes by ``poll``.
+
+    Parameters
+    ----------
+    client
+        A confluent-kafka client whose ``error_cb`` fills ``complaints``.
+    servers
+        The brokers' addresses, for the message.
+
+    Raises
+    ------
+    Fatal
+        The login or the certificate is refused.
+    Recoverable
+        No broker answers.
+    """
+    deadline = time.monotonic() + CONNECT_SEC
+    while True:
+        try:
+            answer: ClusterMetadata = client.list_topics(timeout=1.0)
+        except KafkaException as error:
+            client.poll(0)
+            problem = explained(servers, error, complaints)
+            if isinstance(problem, Fatal) or time.monotonic() > deadline:
+                raise problem from error
+        else:
+            return answer
+
+
+def explained(
+    servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
+) -> Fatal | Recoverable:
+    """Return a Kafka error as one of the two roots, naming the brokers and what to do.
+
+    Parameters
+    ----------
+    servers
+        The brokers' addresses, for the message.
+    error
+        What the client raised.
+    complaints
+        Errors the client's ``error_cb`` was given before; a refused login is only told there.
+    """
+    cause: Any = error.args[0]
+    if not isinstance(cause, KafkaError):
+        return Fatal(f"the Kafka client cannot use its settings: {cause}; check KAFKA_*")
+    if cause.code() == KafkaError._INVALID_ARG:
+        return Fatal(f"the Kafka client cannot use its settings: {cause.str()}; check KAFKA_*")
+    refused = [c for c in complaints if c.code() in _LOGIN_ERRORS]
+    if refused or cause.code() in _LOGIN_ERRORS:
+        said = (refused or [cause])[-1].str()
+        return Fatal(f"the broker {servers} refuses this client: {said}; check KAFKA_SECURITY_* "
+                     "KAFKA_SASL_* and KAFKA_TLS_* and the rights of the user")  # fmt: skip
+    if cause.code() in _PASSING_ERRORS or cause.retriable():
+        told = [c for c in complaints if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
+        return Recoverable(
+            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({told[-1].str()}); "
+            "start it (manifold up does) or set the address"
+        )
+    return Fatal(f"the broker {servers} refuses: {cause.str()}")
