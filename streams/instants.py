@@ -15,7 +15,7 @@ def instant_ms(option: str, text: str) -> int:
     Fatal
         ``text`` is neither; names the option.
     """
-    if text.startswith("@") and text[1:].isdigit():
+    if text.startswith("@") and text[1:].isascii() and text[1:].isdigit():
         return int(text[1:])
     try:
         at = datetime.fromisoformat(text)

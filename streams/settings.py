@@ -173,6 +173,8 @@ def _parse(name: str, text: str, hint: Any) -> Any:
         return _pair_fractions(name, text) if get_args(hint)[0] is not str else _names(text)
     parse: Callable[[str], Any] = hint
     try:
+        if hint is not str and ("_" in text or not text.isascii()):
+            raise ValueError(text)  # numbers as Python writes them, and other scripts' digits
         return parse(text)
     except ValueError as error:
         kind = {int: "a whole number", float: "a number"}.get(hint, hint.__name__)

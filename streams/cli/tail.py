@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -84,8 +83,6 @@ def _read(
         partitions = first.partitions(topic)
         now = datetime.now(UTC)
         starts = {p: start_offset(first, topic, p, where, now) for p in partitions}
-        if re.fullmatch(r"-\d+", where):
-            starts = {p: _newest(first, topic, p, -int(where), starts[p]) for p in partitions}
         readers = [(stack.enter_context(LogReader(runtime)), p) for p in partitions]
         while True:
             ends = {p: first.bounds(topic, p)[1] for p in partitions}
@@ -96,19 +93,3 @@ def _read(
             if not follow:
                 return
             time.sleep(POLL_S)
-
-
-def _newest(reader: LogReader, topic: str, partition: int, count: int, start: int) -> int:
-    """Return the offset of the ``count``-th newest record, the first one's where there are fewer.
-
-    Markers of transactions and aborted records take offsets too: so many offsets from the end, at
-    ``start``, there are fewer records than that.
-    """
-    low, high = reader.bounds(topic, partition)
-    count = min(count, high - low)
-    while True:
-        found = itertools.chain.from_iterable(reader.read(topic, partition, start, high))
-        newest = deque((item.record.offset for item in found), maxlen=count)
-        if len(newest) == count or start <= low:
-            return newest[0] if newest else start
-        start = max(low, high - 2 * (high - start))

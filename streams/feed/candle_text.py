@@ -108,7 +108,7 @@ def time_ms(value: Any) -> int:
     if not text:
         raise RowRefused("bad_time", "the row has no time")
     try:
-        number = float(text)
+        number = plain_float(text)
     except ValueError:
         return _iso_ms(text)
     if not abs(number) < 1e20:
@@ -119,6 +119,19 @@ def time_ms(value: Any) -> int:
         if abs(number) < limit:
             return _scaled(text, whole, number, multiply, divide)
     return _scaled(text, whole, number, 1, 1_000_000)
+
+
+def plain_float(text: str) -> float:
+    """Return the number that ``text`` is in ASCII digits; Python's underscores are refused.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
 
 
 def _scaled(text: str, whole: int | None, number: float, multiply: int, divide: int) -> int:
@@ -187,7 +200,7 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise RowRefused("bad_number", f"{value!r} is not a number")
     try:
-        return float(value)
+        return plain_float(value) if isinstance(value, str) else float(value)
     except (ValueError, OverflowError):
         raise RowRefused("bad_number", f"{value!r} is not a number") from None
 

@@ -21,7 +21,8 @@ async def rebuild(
     """Remove what the mirror wrote and write it again from the log; return the writes.
 
     A live mirror may go on meanwhile: last values are guarded by event time, and members of series
-    are added once. What has expired by its event time is gone at once.
+    are added once. What has expired by its event time is gone at once. Nothing
+    is published: a subscriber shall not see what is long past.
 
     Raises
     ------
@@ -31,7 +32,7 @@ async def rebuild(
     client = connect(runtime)
     try:
         await clear(client)
-        writer = MirrorWriter(client)
+        writer = MirrorWriter(client, publish=False)
         with LogReader(runtime) as reader:
             for topic in MIRRORED:
                 for partition in reader.partitions(topic):

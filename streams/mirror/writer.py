@@ -83,10 +83,12 @@ class MirrorWriter:
     ----------
     client
         Connection.
+    publish
+        Whether new last values are published too; a rebuild tells nobody what is long past.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, publish: bool = True) -> None:
+        self._client, self._publish = client, publish
         self.written = 0
         self.guarded = 0
 
@@ -114,7 +116,7 @@ class MirrorWriter:
                 if isinstance(write, Point):
                     pipeline.evalsha(point, 2, *_point(write))
                 elif write.as_of_ms == newest[write.key]:
-                    pipeline.evalsha(latest, 2, *_latest(write))
+                    pipeline.evalsha(latest, 2, *_latest(write, self._publish))
             for done in await pipeline.execute():
                 self.written += done
                 self.guarded += 1 - done
@@ -122,9 +124,10 @@ class MirrorWriter:
             raise explained(error) from error
 
 
-def _latest(write: Latest) -> tuple[str | int, ...]:
+def _latest(write: Latest, publish: bool) -> tuple[str | int, ...]:
     expires = "" if write.expires_ms is None else write.expires_ms
-    return write.key, keys.GUARD, write.as_of_ms, write.value, expires, write.channel or ""
+    channel = (write.channel or "") if publish else ""
+    return write.key, keys.GUARD, write.as_of_ms, write.value, expires, channel
 
 
 def _point(write: Point) -> tuple[str | int, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,8 +64,25 @@ def start_offset(reader: LogReader, topic: str, partition: int, where: str, now:
     if where == "end":
         return high
     if re.fullmatch(r"-\d+", where):
-        return max(low, high + int(where))
+        return _newest(reader, topic, partition, min(-int(where), high - low))
     return reader.offset_at(topic, partition, _instant_ms(where, now))
+
+
+def _newest(reader: LogReader, topic: str, partition: int, count: int) -> int:
+    """Return the offset of the ``count``-th newest record, the first one's where there are fewer.
+
+    Markers of transactions and aborted records take offsets too: that many offsets from the end
+    there are fewer records than that.
+    """
+    low, high = reader.bounds(topic, partition)
+    back = count
+    while True:
+        start = max(low, high - back)
+        found = itertools.chain.from_iterable(reader.read(topic, partition, start, high))
+        newest = deque((item.record.offset for item in found), maxlen=count)
+        if len(newest) == count or start == low:
+            return newest[0] if newest else start
+        back *= 2
 
 
 def _instant_ms(where: str, now: datetime) -> int:

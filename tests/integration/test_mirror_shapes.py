@@ -809,13 +809,14 @@ def test_a_rebuild_leaves_what_is_not_the_mirrors_and_removes_what_the_log_does_
 
 @pytest.mark.kafka
 def test_a_rebuild_leaves_out_what_has_run_out_and_what_is_over_the_bounds(
-    valkey_url: str, client: Any, written_log: Callable[[Sequence[Event]], Deployment]
+    client: Any, listener: Listener, written_log: Callable[[Sequence[Event]], Deployment]
 ) -> None:
     now = recent_minute()
     deployment = written_log(log_of_a_day(now))
     bounds = {"VALKEY_CANDLE_RETENTION": "3", "VALKEY_SIGNAL_RETENTION": "2"}
     done = deployment.run("mirror", "--rebuild", **bounds)
     assert done.returncode == 0, done.stderr
+    assert listener.heard() == [], "a rebuild tells subscribers what is long past"
     assert list(client.scan_iter(match="ws:last:manifold:*")) == ["ws:last:manifold:EUR_USD"]
     assert client.pexpiretime("ws:last:manifold:EUR_USD") == now - MINUTE_MS + 300_000
     minutes = [(now - at) // MINUTE_MS for at in history(client, "EUR_USD")]

@@ -63,6 +63,7 @@ def test_the_command_itself_lists_every_command() -> None:
     [
         ("TOPIC_PARTITIONS", "many"),
         ("TOPIC_PARTITIONS", "0"),
+        ("TOPIC_PARTITIONS", "1_2"),
         ("SESSION_TIMEOUT_SEC", "nan"),
         ("LOG_LEVEL", "LOUD"),
     ],
