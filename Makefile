@@ -3,6 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 SHELL := /bin/bash
+# setuptools warns of every editable install; an editable one is what a checkout wants
+PIP := PYTHONWARNINGS='ignore:Editable installation' \
+  $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test faults lint format bench install clean
@@ -45,19 +48,19 @@ $(VENV)/bin/python:
 	@python=$$(for p in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
 	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done); \
 	echo "setup: virtual environment $(VENV) with $$($$python --version)"; $$python -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip wheel setuptools
+	@$(PIP) --upgrade pip wheel setuptools
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@deploy/setup.sh run
 	@echo "setup: installing Python packages (cppyy compiles once, about a minute)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@$(PIP) -e '.[embedded]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@deploy/setup.sh test
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@$(PIP) -e '.[embedded,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[embedded,dev,bench]'
+	@$(PIP) -e '.[embedded,dev,bench]'
 	@touch $@
