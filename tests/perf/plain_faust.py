@@ -18,7 +18,7 @@ from streams.events import Candle, Control, Watermark
 from streams.settings import Config, Runtime
 from streams.stages.signals import SignalsStep
 from streams.stages.step import SourceRecord
-from streams.topics import CANDLES, SIGNALS
+from streams.topics import CANDLES, DEAD_LETTERS, SIGNALS
 
 runtime = Runtime.from_env()
 codec = locked_codec(runtime.topic_prefix)
@@ -63,10 +63,19 @@ async def derive(stream: Any) -> None:
         if message.partition not in steps:
             steps[message.partition] = new_step()
         step = steps[message.partition]
-        at = SourceRecord(CANDLES, message.partition, message.offset, 0, message.key, message.value)
+        at = SourceRecord(
+            CANDLES,
+            message.partition,
+            message.offset,
+            round(message.timestamp * 1000),
+            message.key,
+            message.value,
+        )
         derived = step.step(decoded, at)
         table[message.key] = b"".join(row for row in step.changes().values() if row)
         for topic, found in derived:
+            if topic == DEAD_LETTERS:
+                raise RuntimeError(f"the benchmark's candle was refused: {found}")
             if topic == SIGNALS:
                 await signals.send(key=message.key, value=codec.encode(SIGNALS, found))
 
