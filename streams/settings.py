@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import socket
-import types
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from streams.environment import FromEnvironment, setting
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
 
@@ -32,292 +30,134 @@ DEFAULT_PAIRS = (
     "AUD_USD",
     "USD_CHF",
 )
-SECRET_MASK = "***"
-
-
-def _setting(
-    default: Any,
-    doc: str,
-    *,
-    unit: str = "",
-    names: tuple[str, ...] = (),
-    own_name_wins: bool = False,
-    bounds: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (),
-    secret: bool = False,
-) -> Any:
-    metadata = {
-        "doc": doc,
-        "unit": unit,
-        "names": names,
-        "own_name_wins": own_name_wins,
-        "bounds": bounds,
-        "choices": choices,
-        "secret": secret,
-    }
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def environment_names(item: Field[Any]) -> tuple[str, ...]:
-    """Return the environment names of a setting: its own first, then its other names."""
-    return (item.name.upper(), *item.metadata["names"])
 
 
 class UnknownSettings(Fatal):
     """A config record names settings of another version of this program."""
 
 
-class _FromEnvironment:
-    """What both groups share: reading, checking and listing."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Read the settings of this group.
-
-        Parameters
-        ----------
-        env
-            Environment to read; the process's own when None. An empty value means "not set".
-
-        Raises
-        ------
-        Fatal
-            A value that does not parse, is out of bounds, or two names of one setting that differ.
-        """
-        source = os.environ if env is None else env
-        hints = get_type_hints(cls)
-        values: dict[str, Any] = {}
-        for item in fields(cls):
-            found = _lookup(item, source)
-            if found is not None:
-                name, text = found
-                values[item.name] = _parse(name, text, hints[item.name])
-        made = cls(**values)
-        made.check()
-        return made
-
-    def check(self) -> None:
-        """Raise Fatal for the first value outside its bounds or choices."""
-        for item in fields(self):  # type: ignore[arg-type]
-            value, meta = getattr(self, item.name), item.metadata
-            name = item.name.upper()
-            if isinstance(value, float) and not math.isfinite(value):
-                raise Fatal(f"{name}={value} is not a finite number; set a plain decimal number")
-            if meta["bounds"] and value is not None:
-                low, high = meta["bounds"]
-                if not low <= value <= high:
-                    raise Fatal(
-                        f"{name}={value} is outside {low:g}..{high:g} {meta['unit']}".rstrip()
-                    )
-            if meta["choices"] and value not in meta["choices"]:
-                raise Fatal(f"{name}={value!r} is not one of {', '.join(meta['choices'])}")
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return one row per setting: names, value, default, unit, doc; secrets are masked."""
-        rows = []
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            default = item.default if item.default is not MISSING else "(computed)"
-            rows.append(
-                {
-                    "name": item.name.upper(),
-                    "other_names": list(item.metadata["names"]),
-                    "value": SECRET_MASK if item.metadata["secret"] and value else value,
-                    "default": default,
-                    "unit": item.metadata["unit"],
-                    "doc": item.metadata["doc"],
-                }
-            )
-        return rows
-
-
-def _lookup(item: Field[Any], env: Mapping[str, str]) -> tuple[str, str] | None:
-    names = environment_names(item)
-    found = [(name, env[name].strip()) for name in names if env.get(name, "").strip()]
-    file_name = f"{item.name.upper()}_FILE"
-    if item.metadata["secret"] and env.get(file_name, "").strip():
-        found.append((file_name, _secret_from_file(file_name, env[file_name].strip())))
-    if not found:
-        return None
-    if item.metadata["own_name_wins"]:
-        return found[0]
-    if len({text for _, text in found}) > 1:
-        said = " and ".join(name for name, _ in found)
-        raise Fatal(f"{said} name the same setting and differ; set one of them")
-    return found[0]
-
-
-def _secret_from_file(name: str, path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read().strip()
-    except OSError as error:
-        raise Fatal(f"{name}: cannot read {path}: {error.strerror}") from error
-
-
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-
-
-def _parse(name: str, text: str, hint: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if hint is bool:
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise Fatal(f"{name}={text!r} is not a flag; use 1 or 0")
-    if get_origin(hint) is tuple:
-        return _pair_fractions(name, text) if get_args(hint)[0] is not str else _names(text)
-    parse: Callable[[str], Any] = hint
-    try:
-        if hint is not str and ("_" in text or not text.isascii()):
-            raise ValueError(text)  # numbers as Python writes them, and other scripts' digits
-        return parse(text)
-    except ValueError as error:
-        kind = {int: "a whole number", float: "a number"}.get(hint, hint.__name__)
-        raise Fatal(f"{name}={text!r} is not {kind}") from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip().upper() for part in text.split(",") if part.strip()))
-
-
-def _pair_fractions(name: str, text: str) -> tuple[tuple[str, float], ...]:
-    try:
-        raw = json.loads(text)
-        pairs = tuple(sorted((str(pair).upper(), float(value)) for pair, value in raw.items()))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise Fatal(f'{name} is not JSON of the form {{"EUR_USD": 0.12}}: {text!r}') from error
-    if not all(math.isfinite(value) for _, value in pairs):
-        raise Fatal(f"{name} has a value that is not a finite number: {text!r}")
-    return pairs
-
-
 _RATIO = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Config(_FromEnvironment):
+class Config(FromEnvironment):
     """The settings that can change a derived record; ``config_id`` is their hash."""
 
-    candle_gran: str = _setting(
+    candle_gran: str = setting(
         "M1",
         "granularity that is processed; other candles stay in the log",
         choices=tuple(GRANULARITY_MS),
     )
-    candle_count: int = _setting(
+    candle_count: int = setting(
         1500, "candles a manifold covers", unit="candles", bounds=(129, 20_000)
     )
-    allow_missing_volume: bool = _setting(
+    allow_missing_volume: bool = setting(
         False, "accept candles without volume (counted as 0) and flag their signals"
     )
-    echo_lookback_minutes: int = _setting(
+    echo_lookback_minutes: int = setting(
         60, "how far back repetitions count", unit="min", bounds=(1, 1440)
     )
-    echo_signature_precision: int = _setting(2, "decimals of a signature", bounds=(0, 6))
-    gate_mode: str = _setting(
+    echo_signature_precision: int = setting(2, "decimals of a signature", bounds=(0, 6))
+    gate_mode: str = setting(
         "static",
         "how gates decide: static guards with repetition, or the echo rule",
         choices=("static", "echo"),
     )
-    auto_min_coherence: float = _setting(
+    auto_min_coherence: float = setting(
         0.55, "least coherence", names=("GUARD_MIN_COHERENCE",), bounds=_RATIO
     )
-    guard_min_stability: float = _setting(
+    guard_min_stability: float = setting(
         0.40, "least stability", names=("AUTO_MIN_STABILITY",), bounds=_RATIO
     )
-    auto_max_entropy: float = _setting(
+    auto_max_entropy: float = setting(
         0.70, "most entropy", names=("GUARD_MAX_ENTROPY",), bounds=_RATIO
     )
-    auto_max_rupture: float = _setting(
+    auto_max_rupture: float = setting(
         0.60, "most rupture", names=("GUARD_MAX_RUPTURE",), bounds=_RATIO
     )
-    auto_max_hazard: float | None = _setting(
+    auto_max_hazard: float | None = setting(
         None, "most hazard; unset = no such guard", bounds=_RATIO
     )
-    session_pattern_min_occurrences: int = _setting(
+    session_pattern_min_occurrences: int = setting(
         2, "least count_1h of the signature (static mode)", unit="windows", bounds=(1, 10_000)
     )
-    echo_min_repetitions: int = _setting(
+    echo_min_repetitions: int = setting(
         3,
         "least count_1h (echo mode)",
         unit="windows",
         names=("REPETITION_MIN_COUNT",),
         bounds=(1, 10_000),
     )
-    echo_hazard_max: float = _setting(0.70, "most hazard (echo mode)", bounds=_RATIO)
-    session_trading_enabled: bool = _setting(True, "gate by sessions and by the market week")
-    session_exit_minutes: int = _setting(
+    echo_hazard_max: float = setting(0.70, "most hazard (echo mode)", bounds=_RATIO)
+    session_trading_enabled: bool = setting(True, "gate by sessions and by the market week")
+    session_exit_minutes: int = setting(
         5, "how long before a close counts as near", unit="min", bounds=(0, 720)
     )
-    fresh_max_signal_age_sec: int = _setting(
+    fresh_max_signal_age_sec: int = setting(
         300,
         "how long the last signal's verdict holds without a candle",
         unit="s",
         bounds=(0, 86_400),
     )
-    hysteresis_default: float = _setting(
+    hysteresis_default: float = setting(
         0.10, "buffer around a floor", unit="fraction", bounds=(0.0, 0.30)
     )
-    hysteresis_pair_json: tuple[tuple[str, float], ...] = _setting(
+    hysteresis_pair_json: tuple[tuple[str, float], ...] = setting(
         (),
         'buffers per instrument, JSON {"EUR_USD": 0.12}, each clamped to 0..0.30',
         unit="fraction",
     )
-    alloc_interval_sec: int = _setting(
+    alloc_interval_sec: int = setting(
         60, "distance of allocation epochs", unit="s", bounds=(1, 86_400)
     )
-    alloc_top_k: int = _setting(3, "instruments that get weight", bounds=(1, 1_000))
-    alloc_score_weight_coherence: float = _setting(
+    alloc_top_k: int = setting(3, "instruments that get weight", bounds=(1, 1_000))
+    alloc_score_weight_coherence: float = setting(
         0.60,
         "weight of coherence in the score",
         names=("ALLOC_W_C",),
         own_name_wins=True,
         bounds=(0.0, 100.0),
     )
-    alloc_score_weight_stability: float = _setting(
+    alloc_score_weight_stability: float = setting(
         0.20,
         "weight of stability",
         names=("ALLOC_W_STAB",),
         own_name_wins=True,
         bounds=(0.0, 100.0),
     )
-    alloc_score_weight_rupture: float = _setting(
+    alloc_score_weight_rupture: float = setting(
         0.15,
         "weight of 1 - rupture",
         names=("ALLOC_W_RUP",),
         own_name_wins=True,
         bounds=(0.0, 100.0),
     )
-    alloc_score_weight_entropy: float = _setting(
+    alloc_score_weight_entropy: float = setting(
         0.05,
         "weight of 1 - entropy",
         names=("ALLOC_W_ENT",),
         own_name_wins=True,
         bounds=(0.0, 100.0),
     )
-    alloc_score_weight_hazard: float | None = _setting(
+    alloc_score_weight_hazard: float | None = setting(
         None, "weight of the hazard that is subtracted; unset = no such term", bounds=(0.0, 100.0)
     )
-    alloc_max_hold_sec: int = _setting(
+    alloc_max_hold_sec: int = setting(
         900, "how long weights are held when none is eligible", unit="s", bounds=(0, 86_400)
     )
-    gates_blob_max_age_sec: int = _setting(
+    gates_blob_max_age_sec: int = setting(
         180,
         "age at which a member's gate decision no longer counts at an epoch",
         unit="s",
         bounds=(1, 86_400),
     )
-    risk_alloc_target_pct: float = _setting(
+    risk_alloc_target_pct: float = setting(
         0.30, "exposure of all weights together", unit="fraction of the account", bounds=_RATIO
     )
-    pm_max_per_pos_pct: float = _setting(
+    pm_max_per_pos_pct: float = setting(
         0.10, "most exposure of one instrument", unit="fraction of the account", bounds=_RATIO
     )
-    tzdata_version: str = _setting(
+    tzdata_version: str = setting(
         lambda: version("tzdata"), "time zone rules that sessions are compiled from"
     )
 
@@ -385,7 +225,7 @@ class Config(_FromEnvironment):
 
 def _typed(cls: type[Config], name: str, value: Any) -> Any:
     hint = get_type_hints(cls)[name]
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if float in kinds and type(value) is int:
         return float(value)
     if get_origin(hint) is not tuple and type(value) not in kinds:
@@ -394,66 +234,66 @@ def _typed(cls: type[Config], name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime(_FromEnvironment):
+class Runtime(FromEnvironment):
     """Connections, names, ports and limits; no derived record depends on them."""
 
-    hotband_pairs: tuple[str, ...] = _setting(
+    hotband_pairs: tuple[str, ...] = setting(
         DEFAULT_PAIRS, "instruments a feed covers, comma separated"
     )
-    kafka_bootstrap_servers: str = _setting(
+    kafka_bootstrap_servers: str = setting(
         "127.0.0.1:9092", "broker addresses", names=("KAFKA_BROKERS",)
     )
-    kafka_security_protocol: str = _setting(
+    kafka_security_protocol: str = setting(
         "PLAINTEXT",
         "transport to the brokers",
         choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
     )
-    kafka_sasl_mechanism: str = _setting(
+    kafka_sasl_mechanism: str = setting(
         "SCRAM-SHA-256", "login mechanism", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
     )
-    kafka_sasl_username: str = _setting("", "login name")
-    kafka_sasl_password: str = _setting(
+    kafka_sasl_username: str = setting("", "login name")
+    kafka_sasl_password: str = setting(
         "", "login password (or KAFKA_SASL_PASSWORD_FILE)", secret=True
     )
-    kafka_tls_ca: str = _setting("", "file with the CA certificate of the brokers")
-    kafka_tls_cert: str = _setting("", "file with the client certificate")
-    kafka_tls_key: str = _setting("", "file with the client key")
-    schema_registry_url: str = _setting(
+    kafka_tls_ca: str = setting("", "file with the CA certificate of the brokers")
+    kafka_tls_cert: str = setting("", "file with the client certificate")
+    kafka_tls_key: str = setting("", "file with the client key")
+    schema_registry_url: str = setting(
         "", "Confluent-compatible registry; unset = ids of schemas/registry.lock.json"
     )
-    schema_registry_username: str = _setting("", "registry login name")
-    schema_registry_password: str = _setting(
+    schema_registry_username: str = setting("", "registry login name")
+    schema_registry_password: str = setting(
         "", "registry password (or SCHEMA_REGISTRY_PASSWORD_FILE)", secret=True
     )
-    schema_registry_tls_ca: str = _setting("", "file with the CA certificate of the registry")
-    valkey_url: str = _setting(
+    schema_registry_tls_ca: str = setting("", "file with the CA certificate of the registry")
+    valkey_url: str = setting(
         "redis://127.0.0.1:6379/0", "Valkey; rediss:// for TLS, password inside", secret=True
     )
-    valkey_tls_ca: str = _setting("", "file with the CA certificate of Valkey")
-    valkey_candle_retention: int = _setting(
+    valkey_tls_ca: str = setting("", "file with the CA certificate of Valkey")
+    valkey_candle_retention: int = setting(
         0, "candles kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
     )
-    valkey_signal_retention: int = _setting(
+    valkey_signal_retention: int = setting(
         200_000, "signals kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
     )
-    topic_prefix: str = _setting("", "put in front of every topic, group and transactional id")
-    topic_partitions: int = _setting(12, "partitions of the keyed topics", bounds=(1, 1_000))
-    topic_replication_factor: int = _setting(1, "replicas of every topic", bounds=(1, 15))
-    app_id: str = _setting(
+    topic_prefix: str = setting("", "put in front of every topic, group and transactional id")
+    topic_partitions: int = setting(12, "partitions of the keyed topics", bounds=(1, 1_000))
+    topic_replication_factor: int = setting(1, "replicas of every topic", bounds=(1, 15))
+    app_id: str = setting(
         "manifold", "application id: consumer group, changelogs, transactional ids"
     )
-    worker_id: str = _setting(
+    worker_id: str = setting(
         socket.gethostname, "stable name of this worker (static group membership)"
     )
-    session_timeout_sec: float = _setting(
+    session_timeout_sec: float = setting(
         6.0, "silence after which a worker loses its partitions", unit="s", bounds=(1, 300)
     )
-    transaction_timeout_sec: float = _setting(
+    transaction_timeout_sec: float = setting(
         10.0, "longest open transaction", unit="s", bounds=(1, 300)
     )
-    metrics_host: str = _setting("127.0.0.1", "address of /metrics and /healthz")
-    metrics_port: int = _setting(9108, "port of /metrics and /healthz; 0 = off", bounds=(0, 65_535))
-    log_level: str = _setting(
+    metrics_host: str = setting("127.0.0.1", "address of /metrics and /healthz")
+    metrics_port: int = setting(9108, "port of /metrics and /healthz; 0 = off", bounds=(0, 65_535))
+    log_level: str = setting(
         "INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
 
@@ -474,28 +314,3 @@ class Runtime(_FromEnvironment):
     def changelog(self, stage: str) -> str:
         """Return the full name of the changelog topic of a stage's table."""
         return f"{self.application}-{stage}-changelog"
-
-
-def read_env_file(path: str) -> dict[str, str]:
-    """Read ``NAME=value`` lines (``#`` starts a comment line, quotes around a value are dropped).
-
-    Raises
-    ------
-    Fatal
-        The file cannot be read, or a line is not of that form; names the line.
-    """
-    try:
-        with open(path, encoding="utf-8") as handle:
-            lines = handle.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Fatal(f"cannot read the settings file {path}: {error}") from error
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip().removeprefix("export ").strip()
-        if not text or text.startswith("#"):
-            continue
-        name, found, value = text.partition("=")
-        if not found or not name.strip().replace("_", "").isalnum():
-            raise Fatal(f"{path}:{number}: not NAME=value: {line.strip()[:60]!r}")
-        values[name.strip()] = value.strip().strip("'\"")
-    return values

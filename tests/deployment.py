@@ -18,12 +18,13 @@ import redis
 from streams.admin import create_topics
 from streams.codec import DecodeError, locked_codec
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
-from streams.replay.log_reader import LogReader
+from streams.mirror.keys import POSITIONS
+from streams.replay.log_reader import LogReader, committed_offsets
 from streams.settings import Runtime
 from streams.stack.child import Child
 from streams.stack.supervise import Supervised
 from streams.status import Status, collect
-from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, WEIGHTS
+from streams.topics import CANDLES, GATES, MANIFOLDS, MIRRORED, SIGNALS, WEIGHTS
 
 WARM_UP_CANDLES = 129
 
@@ -95,7 +96,29 @@ class Deployment:
             return False
         status = self.status()
         lags = {k: v for k, v in status.lag.items() if k != "mirror" or "mirror" in self.processes}
-        return status.ends[CANDLES] > 0 and not any(lags.values())
+        if status.ends[CANDLES] == 0 or any(lags.values()):
+            return False
+        return "mirror" not in self.processes or self._mirror_agrees()
+
+    def _mirror_agrees(self) -> bool:
+        # what the mirror told Kafka may be ahead of a Valkey that has lost its last writes
+        try:
+            with redis.Redis.from_url(self.environment["VALKEY_URL"]) as client:
+                found = client.hgetall(POSITIONS)
+        except redis.RedisError:
+            return False
+        stored = {field.decode().partition("/")[2]: int(at) for field, at in found.items()}
+        with LogReader(self.runtime) as reader:
+            partitions = {topic: reader.partitions(topic) for topic in MIRRORED}
+        committed = {
+            f"{self.runtime.topic(topic)}/{partition}": at
+            for topic, numbers in partitions.items()
+            for partition, at in committed_offsets(
+                self.runtime, topic, numbers, self.runtime.mirror_group
+            ).items()
+            if at > 0
+        }
+        return stored == committed
 
     def settle(self, seconds: float = 120.0) -> None:
         """Wait until nothing is left to do; twice, because stages follow each other."""
@@ -163,7 +186,8 @@ class Deployment:
         live, rebuilt = dump(self.environment["VALKEY_URL"]), dump(other_url)
         assert live.keys() == rebuilt.keys()
         differing = [key for key in live if live[key] != rebuilt[key]]
-        assert not differing, [(k, live[k], rebuilt[k]) for k in differing[:2]]
+        shown = [(k, str(live[k])[:300], str(rebuilt[k])[:300]) for k in differing[:2]]
+        assert not differing, shown
 
 
 def _accepted(events: list[Any]) -> set[tuple[str, int]]:

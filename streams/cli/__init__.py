@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from streams import __version__
+from streams.environment import read_env_file
 from streams.errors import Fatal, Recoverable
-from streams.settings import read_env_file
 
 COMMANDS: dict[str, str] = {
     "up": "Start the whole local stack and show it on one screen.",

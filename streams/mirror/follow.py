@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.admin import require_topics
+from streams.admin import Cluster, require_topics
 from streams.codec import Codec, DecodeError
 from streams.connection import aiokafka_config
 from streams.errors import Recoverable
-from streams.mirror.shapes import Retention, Write, writes_of
-from streams.mirror.writer import MirrorWriter, connect
+from streams.mirror.keys import position_field
+from streams.mirror.shapes import Retention, Write, silent, writes_of
+from streams.mirror.writer import Advance, MirrorWriter, connect
 from streams.settings import Config, Runtime
 from streams.topics import MIRRORED
 
 BATCH = 5_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+Positions = dict[TopicPartition, int | None]
+T = TypeVar("T")
 
 log = logging.getLogger("manifold.mirror")
 
@@ -45,6 +49,12 @@ def writes_of_values(
     return writes
 
 
+def _checked_cluster(runtime: Runtime) -> str:
+    cluster = Cluster(runtime)
+    require_topics(runtime, cluster)
+    return str(cluster.metadata.cluster_id)
+
+
 def retention_of(runtime: Runtime) -> Retention:
     """Return the bounds of the series from the settings."""
     return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
@@ -65,7 +75,9 @@ class Follower:
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
-        self._topics_were_there = False
+        self._cluster_id = ""
+        self._doubtful = False
+        self._told: dict[TopicPartition, int] = {}  # published once; not again after a seek back
 
     def stop(self) -> None:
         """Ask ``run`` to return after the batch in hand."""
@@ -92,9 +104,8 @@ class Follower:
         await self._client.aclose()
 
     async def _follow(self) -> None:
-        if not self._topics_were_there:  # a broker that restarts may not know them for a moment
-            await asyncio.to_thread(require_topics, self._runtime)
-            self._topics_were_there = True
+        if not self._cluster_id:  # a broker that restarts may not know its topics for a moment
+            self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
         make: Any = AIOKafkaConsumer
         consumer = make(
@@ -108,31 +119,79 @@ class Follower:
             fetch_max_wait_ms=250,
         )
         await consumer.start()
+        known: Positions = {}
         try:
             while not self._stopping.is_set():
+                known = await self._positioned(consumer, known)
                 fetched = await consumer.getmany(timeout_ms=500, max_records=BATCH)
-                values = [
-                    (names[tp.topic], record.value)
-                    for tp, records in fetched.items()
-                    for record in records
-                ]
-                if not values:
-                    continue
-                writes = writes_of_values(
-                    self._codec, values, self._interval_sec, retention_of(self._runtime)
-                )
-                await self._apply(writes)
-                await consumer.commit()
+                # what came of a partition that is not positioned yet comes again when it is
+                batches = {tp: found for tp, found in fetched.items() if found and tp in known}
+                if batches:
+                    await self._take(consumer, names, known, batches)
         finally:
             await consumer.stop()
 
-    async def _apply(self, writes: list[Write]) -> None:
-        """Write until it is done: no batch is left out or committed before it is written."""
+    async def _positioned(self, consumer: Any, known: Positions) -> Positions:
+        """Return where Valkey is, and let the consumer read on from there wherever that is new.
+
+        The group's own offsets only tell others how far the mirror is.
+        """
+        asked = sorted(consumer.assignment())
+        fields = [self._field(tp) for tp in asked]
+        stored = await self._retried(lambda: self.writer.positions(fields))
+        assigned = consumer.assignment()
+        now = {tp: at for tp, at in zip(asked, stored, strict=True) if tp in assigned}
+        moved = {tp: at for tp, at in now.items() if tp not in known or known[tp] != at}
+        for tp in moved.keys() & known.keys():
+            log.warning(
+                "Valkey is at %s of %s-%d, it was at %s: going on from there",
+                *(moved[tp] or "the beginning", tp.topic, tp.partition, known[tp]),
+            )
+        begin = [tp for tp, at in moved.items() if at is None]
+        for tp, at in moved.items():
+            if at is not None:
+                consumer.seek(tp, at)
+        if begin:
+            await consumer.seek_to_beginning(*begin)
+        if self._doubtful or moved.keys() & known.keys():
+            await consumer.commit({tp: at or 0 for tp, at in now.items()})
+            self._doubtful = False
+        return now
+
+    async def _take(
+        self,
+        consumer: Any,
+        names: Mapping[str, str],
+        known: Positions,
+        batches: Mapping[TopicPartition, Sequence[Any]],
+    ) -> None:
+        retention = retention_of(self._runtime)
+        writes: list[Write] = []
+        for tp, records in batches.items():
+            told = sum(record.offset < self._told.get(tp, 0) for record in records)
+            values = [(names[tp.topic], record.value) for record in records]
+            for part, again in ((values[:told], True), (values[told:], False)):
+                found = writes_of_values(self._codec, part, self._interval_sec, retention)
+                writes += [silent(write) for write in found] if again else found
+        after = {tp: records[-1].offset + 1 for tp, records in batches.items()}
+        advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]
+        moved = await self._retried(lambda: self.writer.apply(writes, advances))
+        for tp, at in after.items():
+            self._told[tp] = max(self._told.get(tp, 0), at)
+            known[tp] = at
+        self._doubtful = not moved
+        if moved:
+            await consumer.commit(after)
+
+    def _field(self, tp: TopicPartition) -> str:
+        return position_field(self._cluster_id, tp.topic, tp.partition)
+
+    async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Valkey until it answers: no batch is left out."""
         tries = 0
         while True:
             try:
-                await self.writer.apply(writes)
-                return
+                return await ask()
             except Recoverable as error:
                 if self._stopping.is_set():
                     raise

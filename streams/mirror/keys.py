@@ -13,6 +13,9 @@ ALLOCATOR_STATUS = "opt:allocator:status"
 GUARD = "manifold:mirror:as_of"
 """Hash: key -> ``as_of_ms`` of its value. It outlives the values, so that a value that expired is
 never followed by an older one. One field per last-value key."""
+POSITIONS = "manifold:mirror:positions"
+"""Hash: partition -> offset up to which it is in here. Kept beside the values: a server that loses
+its last writes (killed before they were on disk, failed over) loses these with them."""
 
 
 class KeyKind(NamedTuple):
@@ -48,8 +51,14 @@ KEYS = (
     KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
     KeyKind(ALLOCATOR_STATUS, ALLOCATOR_STATUS, "JSON status of the last epoch"),
     KeyKind(GUARD, GUARD, "HASH: event time of every last value, so that none goes backwards"),
+    KeyKind(POSITIONS, POSITIONS, "HASH: up to where each partition of the log is in here"),
 )
 """Everything the mirror writes, and nothing else: a rebuild removes exactly these."""
+
+
+def position_field(cluster_id: str, topic: str, partition: int) -> str:
+    """Return the field of a partition in ``POSITIONS``; another cluster's log is another log."""
+    return f"{cluster_id}/{topic}/{partition}"
 
 
 def candles_key(instrument: str, granularity: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.codec import Codec
+from streams.errors import Recoverable
 from streams.mirror.follow import retention_of, writes_of_values
+from streams.mirror.keys import position_field
 from streams.mirror.writer import MirrorWriter, clear, connect
 from streams.replay.log_reader import LogReader
 from streams.settings import Config, Runtime
@@ -21,21 +23,25 @@ async def rebuild(
     """Remove what the mirror wrote and write it again from the log; return the writes.
 
     A live mirror may go on meanwhile: last values are guarded by event time, and members of series
-    are added once. What has expired by its event time is gone at once. Nothing
-    is published: a subscriber shall not see what is long past.
+    are added once. What has expired by its event time is gone at once. Nothing is published: a
+    subscriber shall not see what is long past. Ended half-way it leaves no positions, and the live
+    mirror begins at the first record.
 
     Raises
     ------
     Fatal, Recoverable
-        A topic is missing; Kafka or Valkey cannot be reached.
+        A topic is missing; Kafka or Valkey cannot be reached; Valkey restarted meanwhile.
     """
     client = connect(runtime)
     try:
-        await clear(client)
         writer = MirrorWriter(client, publish=False)
+        run_id = await writer.run_id()
+        await clear(client)
+        reached: dict[str, int] = {}
         with LogReader(runtime) as reader:
             for topic in MIRRORED:
                 for partition in reader.partitions(topic):
+                    field = position_field(reader.cluster_id, runtime.topic(topic), partition)
                     for batch in reader.read(topic, partition):
                         found = ((topic, item.record.value) for item in batch)
                         await writer.apply(
@@ -43,7 +49,13 @@ async def rebuild(
                                 codec, found, config.alloc_interval_sec, retention_of(runtime)
                             )
                         )
+                        reached[field] = batch[-1].record.offset + 1
                         progress(topic, len(batch))
+        if await writer.run_id() != run_id:
+            raise Recoverable(
+                "Valkey restarted during the rebuild and may have lost writes: run it again"
+            )
+        await writer.reach(reached)
         return writer.written
     finally:
         await client.aclose()

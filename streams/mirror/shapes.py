@@ -57,6 +57,11 @@ class Point(NamedTuple):
 Write = Latest | Point
 
 
+def silent(write: Write) -> Write:
+    """Return the write without its publication."""
+    return write._replace(channel=None) if isinstance(write, Latest) else write
+
+
 class Retention(NamedTuple):
     """How many candles and signals are kept per instrument; 0 for all."""
 

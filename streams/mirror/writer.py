@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import redis.asyncio as valkey
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
@@ -55,6 +55,36 @@ end
 return added
 """
 
+# KEYS: positions; ARGV: one or more of (field, position before or "", position after)
+ADVANCE = """
+local moved = 1
+for i = 1, #ARGV, 3 do
+  if (redis.call('HGET', KEYS[1], ARGV[i]) or '') == ARGV[i + 1] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+  else moved = 0 end
+end
+return moved
+"""
+
+# KEYS: positions; ARGV: one or more of (field, position)
+REACH = """
+for i = 1, #ARGV, 2 do
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  if not known or tonumber(known) < tonumber(ARGV[i + 1]) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+return 1
+"""
+
+
+class Advance(NamedTuple):
+    """A step of one partition: what lies between the two positions is in the same batch."""
+
+    field: str
+    before: int | None
+    after: int
+
 
 def connect(runtime: Runtime) -> Any:
     """Return a client of ``VALKEY_URL``.
@@ -92,10 +122,31 @@ class MirrorWriter:
         self.written = 0
         self.guarded = 0
 
-    async def apply(self, writes: Sequence[Write]) -> None:
-        """Write in order, in one round trip.
+    async def positions(self, fields: Sequence[str]) -> list[int | None]:
+        """Return up to where each partition is in Valkey; None for nothing.
 
-        Of several last values of one key only the newest is sent.
+        Raises
+        ------
+        Recoverable, Fatal
+            As ``apply``.
+        """
+        try:
+            found = await self._client.hmget(keys.POSITIONS, fields) if fields else []
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+        return [None if text is None else int(text) for text in found]
+
+    async def apply(self, writes: Sequence[Write], advances: Sequence[Advance] = ()) -> bool:
+        """Write in order, in one round trip, and after that the positions.
+
+        Of several last values of one key only the newest is sent. Valkey loses a suffix of what
+        it was sent or nothing, so a position is never ahead of the values.
+
+        Returns
+        -------
+        bool
+            Whether every partition stood where its advance begins. One that did not stays where it
+            is: Valkey lost writes, or somebody else wrote them.
 
         Raises
         ------
@@ -111,15 +162,47 @@ class MirrorWriter:
         try:
             latest = await self._client.script_load(LATEST)
             point = await self._client.script_load(POINT)
+            advance = await self._client.script_load(ADVANCE)
             pipeline = self._client.pipeline(transaction=False)
             for write in writes:
                 if isinstance(write, Point):
                     pipeline.evalsha(point, 2, *_point(write))
                 elif write.as_of_ms == newest[write.key]:
                     pipeline.evalsha(latest, 2, *_latest(write, self._publish))
-            for done in await pipeline.execute():
-                self.written += done
-                self.guarded += 1 - done
+            pipeline.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
+            *done, moved = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+        self.written += sum(done)
+        self.guarded += len(done) - sum(done)
+        return bool(moved)
+
+    async def reach(self, positions: Mapping[str, int]) -> None:
+        """Move positions forward to where somebody who began at the first record has come.
+
+        Raises
+        ------
+        Recoverable, Fatal
+            As ``apply``.
+        """
+        if not positions:
+            return
+        pairs = [part for item in positions.items() for part in item]
+        try:
+            await self._client.eval(REACH, 1, keys.POSITIONS, *pairs)
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+
+    async def run_id(self) -> str:
+        """Return what names this run of the server; another one may have lost the last writes.
+
+        Raises
+        ------
+        Recoverable, Fatal
+            As ``apply``.
+        """
+        try:
+            return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
             raise explained(error) from error
 
@@ -135,6 +218,13 @@ def _point(write: Point) -> tuple[str | int, ...]:
         *(write.key, write.value_key or write.key, write.at_ms, write.member),
         *(write.value, write.newest, write.span_ms),
     )
+
+
+def _advances(advances: Sequence[Advance]) -> list[str | int]:
+    parts: list[str | int] = []
+    for field, before, after in advances:
+        parts += [field, "" if before is None else before, after]
+    return parts
 
 
 def explained(error: Exception) -> Fatal | Recoverable:
@@ -162,10 +252,13 @@ async def clear(client: Any) -> int:
         Valkey cannot be reached.
     """
     removed = 0
+    # positions go before the values and once more after them: one that a live mirror writes
+    # meanwhile would stand for values that are gone
+    families = [kind.glob for kind in keys.KEYS]
     try:
-        for kind in keys.KEYS:
+        for glob in (keys.POSITIONS, *families, keys.POSITIONS):
             batch = []
-            async for name in client.scan_iter(match=kind.glob, count=1000):
+            async for name in client.scan_iter(match=glob, count=1000):
                 batch.append(name)
                 if len(batch) >= 1000:
                     removed += await client.unlink(*batch)
@@ -175,18 +268,3 @@ async def clear(client: Any) -> int:
     except (RedisError, OSError) as error:
         raise explained(error) from error
     return removed
-
-
-async def snapshot(client: Any) -> dict[str, object]:
-    """Return everything the mirror holds, TTLs aside, to compare two mirrors."""
-    found: dict[str, object] = {}
-    for kind in keys.KEYS:
-        async for name in client.scan_iter(match=kind.glob, count=1000):
-            stored = await client.type(name)
-            if stored == "zset":
-                found[name] = await client.zrange(name, 0, -1, withscores=True)
-            elif stored == "hash":
-                found[name] = await client.hgetall(name)
-            else:
-                found[name] = await client.get(name)
-    return found

@@ -82,7 +82,8 @@ class LogReader:
         except KafkaException as error:
             raise explained(servers, error) from error
         told = first_answer(self._consumer, servers, complaints)
-        self._embedded = told.cluster_id == EMBEDDED_CLUSTER
+        self.cluster_id = str(told.cluster_id)
+        self._embedded = self.cluster_id == EMBEDDED_CLUSTER
 
     def __enter__(self) -> Self:
         return self

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from streams.errors import Fatal
 from streams.stack import maven
 from streams.stack.child import Child, free_port, listens, require_port, require_space
 
-CLUSTER_ID = "bWFuaWZvbGQtc3RyZWFtcw"
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
 QUICK_JVM = (*JVM, "-XX:TieredStopAtLevel=1")
 """Two thirds of the processor time in the first minute, and slower code after it: for tests."""
@@ -33,6 +34,11 @@ def kafka_version() -> str:
     if found is None:
         raise Fatal(f"{pom_file()} names no kafka.version")
     return found[1]
+
+
+def _new_cluster_id() -> str:
+    # Kafka's own form; "m" in front, for one that began with "-" would be an option
+    return "m" + urlsafe_b64encode(uuid4().bytes).decode()[1:].rstrip("=")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class KafkaBroker:
         if (self.directory / "data" / "meta.properties").is_file():
             return
         command = [program, *QUICK_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
-        command += ["-t", CLUSTER_ID, "-c", str(settings), "--ignore-formatted"]
+        command += ["-t", _new_cluster_id(), "-c", str(settings), "--ignore-formatted"]
         if self._security and self._security.mechanism.startswith("SCRAM"):
             for user, password in self._security.users.items():
                 entry = f"{self._security.mechanism}=[name={user},password={password}]"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from streams.environment import read_env_file
 from streams.errors import Fatal
-from streams.settings import Config, Runtime, UnknownSettings, read_env_file
+from streams.settings import Config, Runtime, UnknownSettings
 
 PROFILE_NAMES = {
     "AUTO_MIN_COHERENCE": ("0.61", "auto_min_coherence", 0.61),

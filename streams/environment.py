@@ -1,0 +1,214 @@
+"""Settings from the environment: what a setting is, how it is read, checked and listed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+
+from streams.errors import Fatal
+
+SECRET_MASK = "***"
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    names: tuple[str, ...] = (),
+    own_name_wins: bool = False,
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    """Return the dataclass field of a setting.
+
+    Parameters
+    ----------
+    default
+        Its value when the environment does not name it, or a function that returns it.
+    doc, unit
+        What it is, in ``manifold config show``.
+    names
+        Other environment names that mean the same.
+    own_name_wins
+        Whether its own name may differ from the others, and is then taken.
+    bounds, choices
+        Numbers or words that are accepted.
+    secret
+        Never shown; ``<NAME>_FILE`` may name a file with it.
+    """
+    metadata = {
+        "doc": doc,
+        "unit": unit,
+        "names": names,
+        "own_name_wins": own_name_wins,
+        "bounds": bounds,
+        "choices": choices,
+        "secret": secret,
+    }
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def environment_names(item: Field[Any]) -> tuple[str, ...]:
+    """Return the environment names of a setting: its own first, then its other names."""
+    return (item.name.upper(), *item.metadata["names"])
+
+
+class FromEnvironment:
+    """A group of settings: reading, checking and listing."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """Read the settings of this group.
+
+        Parameters
+        ----------
+        env
+            Environment to read; the process's own when None. An empty value means "not set".
+
+        Raises
+        ------
+        Fatal
+            A value that does not parse, is out of bounds, or two names of one setting that differ.
+        """
+        source = os.environ if env is None else env
+        hints = get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            found = _lookup(item, source)
+            if found is not None:
+                name, text = found
+                values[item.name] = _parse(name, text, hints[item.name])
+        made = cls(**values)
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Raise Fatal for the first value outside its bounds or choices."""
+        for item in fields(self):  # type: ignore[arg-type]
+            value, meta = getattr(self, item.name), item.metadata
+            name = item.name.upper()
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Fatal(f"{name}={value} is not a finite number; set a plain decimal number")
+            if meta["bounds"] and value is not None:
+                low, high = meta["bounds"]
+                if not low <= value <= high:
+                    raise Fatal(
+                        f"{name}={value} is outside {low:g}..{high:g} {meta['unit']}".rstrip()
+                    )
+            if meta["choices"] and value not in meta["choices"]:
+                raise Fatal(f"{name}={value!r} is not one of {', '.join(meta['choices'])}")
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per setting: names, value, default, unit, doc; secrets are masked."""
+        rows = []
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            default = item.default if item.default is not MISSING else "(computed)"
+            rows.append(
+                {
+                    "name": item.name.upper(),
+                    "other_names": list(item.metadata["names"]),
+                    "value": SECRET_MASK if item.metadata["secret"] and value else value,
+                    "default": default,
+                    "unit": item.metadata["unit"],
+                    "doc": item.metadata["doc"],
+                }
+            )
+        return rows
+
+
+def _lookup(item: Field[Any], env: Mapping[str, str]) -> tuple[str, str] | None:
+    names = environment_names(item)
+    found = [(name, env[name].strip()) for name in names if env.get(name, "").strip()]
+    file_name = f"{item.name.upper()}_FILE"
+    if item.metadata["secret"] and env.get(file_name, "").strip():
+        found.append((file_name, _secret_from_file(file_name, env[file_name].strip())))
+    if not found:
+        return None
+    if item.metadata["own_name_wins"]:
+        return found[0]
+    if len({text for _, text in found}) > 1:
+        said = " and ".join(name for name, _ in found)
+        raise Fatal(f"{said} name the same setting and differ; set one of them")
+    return found[0]
+
+
+def _secret_from_file(name: str, path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read().strip()
+    except OSError as error:
+        raise Fatal(f"{name}: cannot read {path}: {error.strerror}") from error
+
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if hint is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise Fatal(f"{name}={text!r} is not a flag; use 1 or 0")
+    if get_origin(hint) is tuple:
+        return _pair_fractions(name, text) if get_args(hint)[0] is not str else _names(text)
+    parse: Callable[[str], Any] = hint
+    try:
+        if hint is not str and ("_" in text or not text.isascii()):
+            raise ValueError(text)  # numbers as Python writes them, and other scripts' digits
+        return parse(text)
+    except ValueError as error:
+        kind = {int: "a whole number", float: "a number"}.get(hint, hint.__name__)
+        raise Fatal(f"{name}={text!r} is not {kind}") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip().upper() for part in text.split(",") if part.strip()))
+
+
+def _pair_fractions(name: str, text: str) -> tuple[tuple[str, float], ...]:
+    try:
+        raw = json.loads(text)
+        pairs = tuple(sorted((str(pair).upper(), float(value)) for pair, value in raw.items()))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Fatal(f'{name} is not JSON of the form {{"EUR_USD": 0.12}}: {text!r}') from error
+    if not all(math.isfinite(value) for _, value in pairs):
+        raise Fatal(f"{name} has a value that is not a finite number: {text!r}")
+    return pairs
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """Read ``NAME=value`` lines (``#`` starts a comment line, quotes around a value are dropped).
+
+    Raises
+    ------
+    Fatal
+        The file cannot be read, or a line is not of that form; names the line.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            lines = handle.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Fatal(f"cannot read the settings file {path}: {error}") from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, found, value = text.partition("=")
+        if not found or not name.strip().replace("_", "").isalnum():
+            raise Fatal(f"{path}:{number}: not NAME=value: {line.strip()[:60]!r}")
+        values[name.strip()] = value.strip().strip("'\"")
+    return values
