@@ -102,8 +102,10 @@ class Deployment:
 
     def _mirror_agrees(self) -> bool:
         # what the mirror told Kafka may be ahead of a Valkey that has lost its last writes
+        authority = self.environment.get("VALKEY_TLS_CA")
+        options = {"ssl_ca_certs": authority} if authority else {}
         try:
-            with redis.Redis.from_url(self.environment["VALKEY_URL"]) as client:
+            with redis.Redis.from_url(self.environment["VALKEY_URL"], **options) as client:
                 found = client.hgetall(POSITIONS)
         except redis.RedisError:
             return False
