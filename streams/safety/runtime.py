@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -17,12 +17,15 @@ from streams.safety.leaving import leave
 from streams.safety.producers import BatchTransaction, GroupState, new_producer
 from streams.safety.transport import FetchedBatch
 from streams.settings import Runtime
-from streams.stages.step import Output, Processor, SourceRecord, Stage
+from streams.stages.step import Output, Processor, RowChanges, SourceRecord, Stage
 
 MAX_BATCH = 1_000
-BETWEEN_S = 0.003
+BETWEEN_S = 0.002
 """Pause after a transaction. The broker is still writing its markers then; one that begins at once
 is sent away and tried again 20 ms later."""
+HOLD_S = 0.05
+"""How long processed records without outputs wait for more. A transaction of their own would only
+say how far the stage has come, and what decides next would wait for it."""
 QUEUED_EVENTS = 64
 """Fetched batches that a stage holds before it takes no more; each has many records."""
 DEADLINE_TIMEOUTS = 2
@@ -61,6 +64,19 @@ class StagePartition:
         self.position = -1
 
 
+class UnwrittenBatch:
+    """Records that are processed and not committed yet: one transaction when they are written."""
+
+    __slots__ = ("changes", "outputs", "records", "seconds", "since")
+
+    def __init__(self) -> None:
+        self.records: list[SourceRecord] = []
+        self.outputs: list[Output] = []
+        self.changes: RowChanges = {}
+        self.seconds = 0.0
+        self.since = time.monotonic()
+
+
 class StageRunner:
     """One stage in this worker: takes fetched batches, one transaction per partition at a time."""
 
@@ -71,6 +87,7 @@ class StageRunner:
         self.partitions: dict[int, StagePartition] = {}
         self._queued: dict[int, list[Any]] = {}
         self._working: dict[int, asyncio.Future[None]] = {}
+        self._arrived: dict[int, asyncio.Event] = {}
         self._room = asyncio.Semaphore(QUEUED_EVENTS)
 
     async def run(self, stream: Any) -> None:
@@ -83,6 +100,8 @@ class StageRunner:
             await self._room.acquire()
             partition = event.message.partition
             self._queued.setdefault(partition, []).append(event)
+            if partition in self._arrived:
+                self._arrived[partition].set()
             if partition not in self._working:
                 self._working[partition] = asyncio.ensure_future(self._work(partition))
 
@@ -92,13 +111,18 @@ class StageRunner:
             await asyncio.wait(self._working.values())
 
     async def _work(self, partition: int) -> None:
+        batch = UnwrittenBatch()
         try:
             while events := self._queued.pop(partition, []):
-                await self._events(partition, events)
+                for records in self._records(partition, events):
+                    await self._process(partition, records, batch)
+                    if batch.outputs or len(batch.records) >= MAX_BATCH:
+                        batch = await self._write(partition, batch)
                 for event in events:
                     event.ack()
                     self._room.release()
-                await asyncio.sleep(BETWEEN_S)
+                if batch.records and not await self._more(partition, batch):
+                    batch = await self._write(partition, batch)
         except KafkaException as error:
             leave(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
         except (Fatal, Recoverable) as error:
@@ -108,14 +132,14 @@ class StageRunner:
         finally:
             del self._working[partition]
 
-    async def _events(self, partition: int, events: list[Any]) -> None:
+    def _records(self, partition: int, events: list[Any]) -> Iterator[list[SourceRecord]]:
         records: list[SourceRecord] = []
         for event in events:
             batch: FetchedBatch = event.message.value
             if batch.seek == self.safety.seek_number:  # else fetched before a seek: comes again
                 self._take(partition, batch, records)
         for start in range(0, len(records), MAX_BATCH):
-            await self._transaction(partition, records[start : start + MAX_BATCH])
+            yield records[start : start + MAX_BATCH]
 
     def _take(self, partition: int, batch: FetchedBatch, taken: list[SourceRecord]) -> None:
         position = taken[-1].offset + 1 if taken else self.partitions[partition].position
@@ -129,30 +153,52 @@ class StageRunner:
             for r in batch.records
         )
 
-    async def _transaction(self, partition: int, records: list[SourceRecord]) -> None:
+    async def _process(
+        self, partition: int, records: list[SourceRecord], batch: UnwrittenBatch
+    ) -> None:
         started = time.perf_counter()
         await self.stage.prepare(records)
         owned = self.partitions[partition]
-        batch = owned.processor.process(records)
-        position = records[-1].offset + 1
+        derived = owned.processor.process(records)
+        owned.position = records[-1].offset + 1
+        batch.records += records
+        batch.outputs += derived.outputs
+        batch.changes.update(derived.changes)
+        batch.seconds += time.perf_counter() - started
+
+    async def _more(self, partition: int, batch: UnwrittenBatch) -> bool:
+        arrived = self._arrived[partition] = asyncio.Event()
+        try:
+            if partition not in self._queued:
+                await asyncio.wait_for(arrived.wait(), batch.since + HOLD_S - time.monotonic())
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            del self._arrived[partition]
+
+    async def _write(self, partition: int, batch: UnwrittenBatch) -> UnwrittenBatch:
+        started = time.perf_counter()
+        owned = self.partitions[partition]
         transaction = BatchTransaction(
             self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
         )
-        source = TopicPartition(self.source, partition, position)
+        source = TopicPartition(self.source, partition, batch.records[-1].offset + 1)
         await self._before_the_deadline(
             self.safety.thread(
                 transaction.write, batch.outputs, self.changelog, batch.changes, source
             )
         )
-        owned.position = position
         rows = self.table.data.data
         for key, row in batch.changes.items():
             if row is None:
                 rows.pop((partition, key), None)
             else:
                 rows[partition, key] = row
-        seconds = time.perf_counter() - started
-        self.safety.tell(self.stage.name, partition, records, batch.outputs, seconds)
+        seconds = batch.seconds + time.perf_counter() - started
+        self.safety.tell(self.stage.name, partition, batch.records, batch.outputs, seconds)
+        await asyncio.sleep(BETWEEN_S)
+        return UnwrittenBatch()
 
     async def _before_the_deadline(self, job: Awaitable[None]) -> None:
         deadline_s = DEADLINE_TIMEOUTS * self.safety.runtime.transaction_timeout_sec
