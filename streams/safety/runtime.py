@@ -20,7 +20,7 @@ from streams.settings import Runtime
 from streams.stages.step import Output, Processor, RowChanges, SourceRecord, Stage
 
 MAX_BATCH = 1_000
-BETWEEN_S = 0.002
+BETWEEN_S = 0.003
 """Pause after a transaction. The broker is still writing its markers then; one that begins at once
 is sent away and tried again 20 ms later."""
 HOLD_S = 0.05
