@@ -13,55 +13,17 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bytes.hpp"
 #include "stream.hpp"
 
 namespace manifold {
 
 constexpr std::uint16_t kLayout = 1;
-constexpr std::int32_t kEngineChars = 16;
 constexpr std::int32_t kHeadBytes = 2 + 2 + kEngineChars + 3 * 4 + 6 * 8;
 constexpr std::int32_t kChunkHeadBytes = 8 + 1 + 8 + 8;
 constexpr std::int32_t kMaxVarintBytes = 10;
 constexpr std::int32_t kMaxChunkBytes =
     kChunkHeadBytes + kChunkCandles * 8 + (kChunkCandles - 1) * kMaxVarintBytes;
-
-struct Writer {
-  std::uint8_t* at;
-  template <class T>
-  void put(T value) {
-    std::memcpy(at, &value, sizeof value);
-    at += sizeof value;
-  }
-  void put_varint(std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) *at++ = static_cast<std::uint8_t>(value | 0x80);
-    *at++ = static_cast<std::uint8_t>(value);
-  }
-};
-
-struct Reader {
-  const std::uint8_t* at;
-  const std::uint8_t* end;
-  bool good = true;
-  template <class T>
-  T take() {
-    T value{};
-    good = good && end - at >= static_cast<std::ptrdiff_t>(sizeof value);
-    if (!good) return value;
-    std::memcpy(&value, at, sizeof value);
-    at += sizeof value;
-    return value;
-  }
-  std::uint64_t take_varint() {
-    std::uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const std::uint8_t byte = take<std::uint8_t>();
-      value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
-    good = false;
-    return value;
-  }
-};
 
 struct Rows {
   /// Chunks whose rows are wanted for the newest manifold: [oldest_chunk, newest_chunk].
@@ -80,9 +42,7 @@ struct Rows {
     w.put('Q');
     w.put('H');
     w.put(kLayout);
-    std::memset(w.at, 0, kEngineChars);
-    std::memcpy(w.at, kEngineVersion, sizeof kEngineVersion);
-    w.at += kEngineChars;
+    w.put_engine();
     w.put(s.parameters_.candle_count);
     w.put(s.parameters_.lookback_minutes);
     w.put(s.parameters_.precision);
@@ -121,15 +81,8 @@ struct Rows {
   /// Open `s` from a head; its chunks follow, oldest first, then `finish`.
   static Status read_head(Stream& s, const std::uint8_t* bytes, std::int64_t length) {
     Reader r{bytes, bytes + length};
-    const bool named = r.take<char>() == 'Q' && r.take<char>() == 'H';
-    if (!r.good) return Status::truncated;
-    if (!named || r.take<std::uint16_t>() != kLayout) return Status::other_version;
-    char engine[kEngineChars] = {};
-    for (char& c : engine) c = r.take<char>();
-    if (!r.good) return Status::truncated;
-    if (std::memcmp(engine, kEngineVersion, sizeof kEngineVersion) != 0) {
-      return Status::other_engine;
-    }
+    const Status origin = r.take_origin('Q', 'H', kLayout);
+    if (origin != Status::ok) return origin;
     Parameters parameters;
     parameters.candle_count = r.take<std::int32_t>();
     parameters.lookback_minutes = r.take<std::int32_t>();

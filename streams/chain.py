@@ -8,9 +8,10 @@ from typing import NamedTuple
 from streams.codec import Codec
 from streams.control import ControlLog
 from streams.control_log import loader, read_control
+from streams.manifold_history import history_reader
 from streams.registry import open_codec
 from streams.settings import Runtime
-from streams.stages.gates import gates_stage
+from streams.stages.gates import LoadHistory, gates_stage
 from streams.stages.processor import LoadControl, LogStage
 from streams.stages.signals import signals_stage
 from streams.stages.weights import weights_stage
@@ -24,10 +25,27 @@ class Chain(NamedTuple):
     stages: tuple[LogStage, ...]
 
 
-def make_chain(codec: Codec, control: ControlLog, load: LoadControl | None = None) -> Chain:
-    """Return the chain; ``load`` reads ``ops.control`` on, None when all of it is there."""
-    makers = (signals_stage, gates_stage, weights_stage)
-    return Chain(codec, control, tuple(make(codec, control, load) for make in makers))
+def make_chain(
+    codec: Codec,
+    control: ControlLog,
+    load: LoadControl | None = None,
+    history: LoadHistory | None = None,
+) -> Chain:
+    """Return the chain.
+
+    Parameters
+    ----------
+    load
+        Reads ``ops.control`` on; None when all of it is there.
+    history
+        Reads manifolds for runs that start anew; None where none can.
+    """
+    stages = (
+        signals_stage(codec, control, load),
+        gates_stage(codec, control, load, history),
+        weights_stage(codec, control, load),
+    )
+    return Chain(codec, control, stages)
 
 
 async def open_chain(runtime: Runtime) -> Chain:
@@ -42,4 +60,5 @@ async def open_chain(runtime: Runtime) -> Chain:
     """
     codec = await open_codec(runtime)
     control = await asyncio.to_thread(read_control, runtime, codec)
-    return make_chain(codec, control, loader(runtime, codec, control))
+    load, history = loader(runtime, codec, control), history_reader(runtime, codec)
+    return make_chain(codec, control, load, history)

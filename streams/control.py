@@ -1,4 +1,4 @@
-"""What ``ops.control`` says at an offset: the active configuration and the universe over time.
+"""What ``ops.control`` says at an offset: configuration, parameters, and the universe over time.
 
 Control takes effect in the stream: every watermark is stamped with the end of ``ops.control`` at
 the moment a feed wrote it, and a stage switches there. So everything that can change a result is a
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 from streams.errors import Fatal
 from streams.events import Control
+from streams.run_parameters import overridden, overrides_of
 from streams.settings import Config, UnknownSettings
 
 
@@ -88,12 +90,25 @@ class Universe:
 
 
 class ControlState(NamedTuple):
-    """``ops.control`` folded up to (not including) ``offset``; no config before the first."""
+    """``ops.control`` folded up to (not including) ``offset``; no config before the first.
+
+    ``params`` holds the text of the last ``params`` record per instrument.
+    """
 
     offset: int
     config: Config | None
     config_id: str
     universe: Universe
+    params: Mapping[str, str]
+
+    def config_of(self, instrument: str) -> Config | None:
+        """Return the configuration with the parameters of ``instrument``, None before the first.
+
+        Parameters that are out of bounds under this configuration change nothing.
+        """
+        if self.config is None or instrument not in self.params:
+            return self.config
+        return _with_parameters(self.config, self.params[instrument])
 
 
 class ControlLog:
@@ -160,7 +175,7 @@ class ControlLog:
         return known
 
     def _fold(self, offset: int) -> ControlState:
-        config, changes = None, []
+        config, changes, params = None, [], {}
         for at, record in self._records:
             if at >= offset:
                 break
@@ -168,11 +183,42 @@ class ControlLog:
                 config = record
             elif record.kind == "universe":
                 changes.append(UniverseChange.from_json(record.value))
+            elif record.kind == "params" and record.instrument:
+                params[record.instrument] = record.value
         universe = Universe(changes)
         if config is None:
-            return ControlState(offset, None, "", universe)
+            return ControlState(offset, None, "", universe, params)
         made = Config.from_json(config.value)
-        return ControlState(offset, made, made.config_id, universe)
+        return ControlState(offset, made, made.config_id, universe, params)
+
+
+@lru_cache(maxsize=1024)
+def _with_parameters(config: Config, value: str) -> Config:
+    try:
+        return overridden(config, overrides_of(value))
+    except Fatal:
+        return config
+
+
+def best_config(record: Control) -> dict[str, Any]:
+    """Return the profile's ``opt:best_config`` of a ``params`` record (core-trading-loop.md 2.1).
+
+    Raises
+    ------
+    Fatal
+        The record's value is not what its kind demands.
+    """
+    raw = json.loads(record.value)
+    overrides = overrides_of(record.value)
+    summary = raw.get("summary") if isinstance(raw.get("summary"), dict) else {}
+    return {
+        "params": {name.upper(): value for name, value in sorted(overrides.items())},
+        "env": {name.upper(): str(value) for name, value in sorted(overrides.items())},
+        "summary": summary,
+        "ts": record.as_of_ms,
+        "reason": record.reason,
+        "actor": record.actor,
+    }
 
 
 def _problem(record: Control) -> str | None:
@@ -181,6 +227,10 @@ def _problem(record: Control) -> str | None:
             UniverseChange.from_json(record.value)
         elif record.kind == "config":
             Config.from_json(record.value)
+        elif record.kind == "params":
+            if not record.instrument:
+                return "params record: it names no instrument"
+            overridden(Config(), overrides_of(record.value))
     except UnknownSettings:
         raise  # a newer version's word: skipping it would quietly compute something else
     except (ValueError, Fatal) as error:

@@ -163,7 +163,10 @@ def _parse(name: str, text: str, hint: Any) -> Any:
             return text.lower() in _TRUE
         raise Fatal(f"{name}={text!r} is not a flag; use 1 or 0")
     if get_origin(hint) is tuple:
-        return _pair_fractions(name, text) if get_args(hint)[0] is not str else _names(text)
+        of = get_args(hint)[0]
+        return (
+            _names(text) if of is str else _numbers(name, text) if of is int else _pairs(name, text)
+        )
     parse: Callable[[str], Any] = hint
     try:
         if hint is not str and ("_" in text or not text.isascii()):
@@ -178,7 +181,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip().upper() for part in text.split(",") if part.strip()))
 
 
-def _pair_fractions(name: str, text: str) -> tuple[tuple[str, float], ...]:
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise Fatal(f"{name}={text!r} is not a list of whole numbers such as 14,30,60")
+    return tuple(int(part) for part in parts)
+
+
+def _pairs(name: str, text: str) -> tuple[tuple[str, float], ...]:
     try:
         raw = json.loads(text)
         pairs = tuple(sorted((str(pair).upper(), float(value)) for pair, value in raw.items()))

@@ -201,6 +201,25 @@ class GateMetrics(NamedTuple):
     sigma_eff: float
 
 
+class GateEvaluation(NamedTuple):
+    """The evaluation of the rolling backtest that a gate decision went by."""
+
+    as_of_ms: int
+    trades: int
+    calmar: float | None
+    pnl_total: float
+    span_integrity_ok: bool
+
+
+class ReasonDetail(NamedTuple):
+    """One reason of a gate decision: what was found, what is wanted, when it can change."""
+
+    reason: str
+    value: float | None
+    limit: float | None
+    next_change_ms: int | None
+
+
 class GateDecision(NamedTuple):
     """Whether an instrument may be traded at this bar, and every reason why not (``opt.gates``)."""
 
@@ -228,6 +247,9 @@ class GateDecision(NamedTuple):
     signal_bar_ms: int | None
     score: float | None
     mode: GateMode
+    params_id: str = ""
+    evaluation: GateEvaluation | None = None
+    details: tuple[ReasonDetail, ...] = ()
 
 
 class WeightEntry(NamedTuple):

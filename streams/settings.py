@@ -32,6 +32,9 @@ DEFAULT_PAIRS = (
 )
 
 
+MAX_SLICES, MAX_SLICE_DAYS = 4, 60
+
+
 class UnknownSettings(Fatal):
     """A config record names settings of another version of this program."""
 
@@ -59,9 +62,9 @@ class Config(FromEnvironment):
     )
     echo_signature_precision: int = setting(2, "decimals of a signature", bounds=(0, 6))
     gate_mode: str = setting(
-        "static",
-        "how gates decide: static guards with repetition, or the echo rule",
-        choices=("static", "echo"),
+        "adaptive",
+        "how gates decide: guards and the rolling backtest, the guards alone, or the echo rule",
+        choices=("adaptive", "static", "echo"),
     )
     auto_min_coherence: float = setting(
         0.55, "least coherence", names=("GUARD_MIN_COHERENCE",), bounds=_RATIO
@@ -79,7 +82,10 @@ class Config(FromEnvironment):
         None, "most hazard; unset = no such guard", bounds=_RATIO
     )
     session_pattern_min_occurrences: int = setting(
-        2, "least count_1h of the signature (static mode)", unit="windows", bounds=(1, 10_000)
+        2,
+        "least count_1h of the signature (adaptive and static mode)",
+        unit="windows",
+        bounds=(1, 10_000),
     )
     echo_min_repetitions: int = setting(
         3,
@@ -106,6 +112,69 @@ class Config(FromEnvironment):
         (),
         'buffers per instrument, JSON {"EUR_USD": 0.12}, each clamped to 0..0.30',
         unit="fraction",
+    )
+    auto_direction_mode: str = setting(
+        "combined",
+        "what gives a direction: the slope with coherence not falling, or the slope alone",
+        choices=("combined", "slope"),
+    )
+    auto_direction_lookback: int = setting(
+        12, "bars that slope and coherence are compared over", unit="bars", bounds=(1, 120)
+    )
+    auto_dir_threshold_bps: float = setting(
+        2.0, "least slope that gives a direction", unit="bps", bounds=(0.0, 10_000.0)
+    )
+    exit_slope_enabled: bool = setting(True, "a slope against the position ends it")
+    exit_pnl_enabled: bool = setting(True, "stop and target in percent of the entry price")
+    exit_pnl_target_pct: float = setting(
+        0.50, "target", unit="% of the entry price", bounds=(0.0001, 100.0)
+    )
+    exit_pnl_stop_pct: float = setting(
+        1.25, "stop", unit="% of the entry price", bounds=(0.0001, 100.0)
+    )
+    auto_tp_mode: str = setting(
+        "pct", "stop and target by percent, or by the average true range", choices=("pct", "atr")
+    )
+    atr_stop_mult: float = setting(
+        1.8, "stop in average true ranges (atr mode)", bounds=(0.01, 100.0)
+    )
+    atr_bars: int = setting(14, "bars of the average true range", unit="bars", bounds=(1, 1_000))
+    auto_tp_rr: float = setting(
+        1.5, "target in units of the stop's distance (atr mode)", bounds=(0.01, 100.0)
+    )
+    pm_default_hold_seconds: int = setting(
+        1800, "longest hold of a position", unit="s", bounds=(1, 31_536_000)
+    )
+    entry_cooldown_sec: int = setting(
+        60, "least time from an entry's bar to the next entry", unit="s", bounds=(0, 31_536_000)
+    )
+    exit_cooldown_sec: int = setting(
+        60, "least time from an exit's bar to the next entry", unit="s", bounds=(0, 31_536_000)
+    )
+    backtest_cost_bps: float = setting(
+        1.5, "cost per side where a candle has no bid and ask", unit="bps", bounds=(0.0, 1_000.0)
+    )
+    eval_interval_sec: int = setting(
+        900, "event time between evaluations of the backtest", unit="s", bounds=(1, 86_400)
+    )
+    eval_slices_days: tuple[int, ...] = setting(
+        (14, 30, 60), "trailing slices of a summary, ascending, at most 4", unit="days"
+    )
+    eval_span_days: int = setting(
+        30, "the slice that floors are applied to", unit="days", bounds=(1, 60)
+    )
+    eval_history_hours: int = setting(
+        720, "hourly samples that floors adapt to", unit="samples", bounds=(1, 2_160)
+    )
+    eval_min_trades: float = setting(
+        10.0, "least trades, before floors adapt", unit="trades", bounds=(0.0, 1e6)
+    )
+    eval_calmar_min: float = setting(0.15, "least calmar, before floors adapt", bounds=(-1e6, 1e6))
+    eval_pnl_min: float = setting(
+        0.0, "least P&L, before floors adapt", unit="fraction of notional", bounds=(-1e6, 1e6)
+    )
+    cooldown_sec: int = setting(
+        7200, "cooldown after 4 misses in a row", unit="s", bounds=(0, 31_536_000)
     )
     alloc_interval_sec: int = setting(
         60, "distance of allocation epochs", unit="s", bounds=(1, 86_400)
@@ -161,6 +230,22 @@ class Config(FromEnvironment):
         lambda: version("tzdata"), "time zone rules that sessions are compiled from"
     )
 
+    def check(self) -> None:
+        """Raise Fatal for the first value that is out of bounds or does not fit another."""
+        FromEnvironment.check(self)
+        slices = self.eval_slices_days
+        within = all(1 <= days <= MAX_SLICE_DAYS for days in slices)
+        if not within or not 1 <= len(slices) <= MAX_SLICES or sorted(set(slices)) != [*slices]:
+            raise Fatal(
+                f"EVAL_SLICES_DAYS={','.join(map(str, slices))} is not 1 to {MAX_SLICES} ascending "
+                f"numbers of days from 1 to {MAX_SLICE_DAYS}"
+            )
+        if self.eval_span_days not in slices:
+            raise Fatal(
+                f"EVAL_SPAN_DAYS={self.eval_span_days} is none of EVAL_SLICES_DAYS="
+                f"{','.join(map(str, slices))}"
+            )
+
     @property
     def granularity_ms(self) -> int:
         """Length of a processed bar in milliseconds."""
@@ -201,6 +286,8 @@ class Config(FromEnvironment):
         pairs = values.get("hysteresis_pair_json", {})
         try:
             values["hysteresis_pair_json"] = tuple(sorted((k, float(v)) for k, v in pairs.items()))
+            if "eval_slices_days" in values:
+                values["eval_slices_days"] = tuple(int(v) for v in values["eval_slices_days"])
             made = cls(**{name: _typed(cls, name, value) for name, value in values.items()})
         except (TypeError, ValueError, AttributeError) as error:
             raise Fatal(

@@ -23,6 +23,7 @@ from streams.events import (
     Weights,
 )
 from streams.settings import Config
+from streams.stages.gates import LoadHistory
 from streams.stages.processor import LogStage, record_key
 from streams.stages.step import Batch, Output, SourceRecord
 from tests.sample_events import SAMPLES
@@ -52,8 +53,9 @@ def control_log(*records: Control) -> ControlLog:
     return log
 
 
-def stage_named(name: str, control: ControlLog) -> LogStage:
-    return {stage.name: stage for stage in make_chain(CODEC, control).stages}[name]
+def stage_named(name: str, control: ControlLog, history: LoadHistory | None = None) -> LogStage:
+    chain = make_chain(CODEC, control, history=history)
+    return {stage.name: stage for stage in chain.stages}[name]
 
 
 def candle(bar_ms: int, name: str = A, **changes: Any) -> Candle:
@@ -126,7 +128,8 @@ class Bench:
     """One partition of one stage, fed by hand; offsets count up."""
 
     def __init__(self, stage: str, control: ControlLog, partition: int = 0) -> None:
-        self.stage = stage_named(stage, control)
+        self.stage = stage_named(stage, control, self._history)
+        self.log: dict[int, SourceRecord] = {}
         self.partition = partition
         self.rows: dict[bytes, bytes] = {}
         self.offset = 0
@@ -142,13 +145,26 @@ class Bench:
         name = record_key(event) if key is None else key
         return SourceRecord(self.stage.source, self.partition, offset, stamp, name, value)
 
+    async def _history(
+        self, at: SourceRecord, names: frozenset[str], since_ms: int
+    ) -> dict[str, list[Manifold]]:
+        found: dict[str, list[Manifold]] = {name: [] for name in names}
+        for record in self.log.values():
+            name = (record.key or b"").decode()
+            if record.offset < at.offset and name in names and record.timestamp_ms > since_ms:
+                event = CODEC.decode(self.stage.source, record.value)
+                assert isinstance(event, Manifold)
+                found[name].append(event)
+        return found
+
     def feed(self, *events: Event | bytes | None) -> list[Output]:
         """Fold the events as one batch and keep the changed rows."""
         return self.fold([self.record(event) for event in events])
 
     def fold(self, records: Sequence[SourceRecord]) -> list[Output]:
         """Fold records as one batch and keep the changed rows."""
-        asyncio.run(self.stage.prepare(records))
+        self.log.update({record.offset: record for record in records})
+        asyncio.run(self.stage.prepare(records, self.processor))
         batch: Batch = self.processor.process(records)
         for key, row in batch.changes.items():
             if row is None:

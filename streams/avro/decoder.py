@@ -162,6 +162,8 @@ class _Decoder(Compiler):
                 out.append(values[field["name"]])
             elif isinstance(field.get("default", ...), str | int | float | bool | None):
                 out.append(repr(field["default"]))
+            elif field["default"] == []:
+                out.append("()")
             else:
                 raise UnsupportedSchema(f"{name}.{field['name']} has no plain default")
         return out

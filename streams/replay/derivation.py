@@ -58,8 +58,7 @@ class Derivation:
             inputs = waiting.pop(stage.source, [])
             if not inputs:
                 continue
-            await stage.prepare(inputs)
-            for output in self._fold(stage, inputs):
+            for output in await self._fold(stage, inputs):
                 record = self.place(
                     output.topic, output.partition, output.timestamp_ms, output.key, output.value
                 )
@@ -67,7 +66,7 @@ class Derivation:
                 derived.append(Derived(record, output))
         return derived
 
-    def _fold(self, stage: Stage, inputs: list[SourceRecord]) -> list[Output]:
+    async def _fold(self, stage: Stage, inputs: list[SourceRecord]) -> list[Output]:
         partitions: dict[int, list[SourceRecord]] = defaultdict(list)
         for record in inputs:
             partitions[record.partition].append(record)
@@ -76,5 +75,6 @@ class Derivation:
             at = (stage.name, partition)
             if at not in self._processors:
                 self._processors[at] = stage.open(partition, {})
+            await stage.prepare(partitions[partition], self._processors[at])
             outputs += self._processors[at].process(partitions[partition]).outputs
         return outputs

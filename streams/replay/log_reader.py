@@ -149,7 +149,12 @@ class LogReader:
         return ends
 
     def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
-        """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none)."""
+        """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none).
+
+        The embedded broker looks up the time of arrival instead: there it is the first offset.
+        """
+        if self._embedded:
+            return self.bounds(topic, partition)[0]
         at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
         found = _asking(self._runtime, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
         offset: int = found[0].offset

@@ -63,7 +63,7 @@ class _Expected:
         records = next(self._batches, None)
         if records is None:
             return False
-        await self._stage.prepare(records)
+        await self._stage.prepare(records, self._processor)
         self.read += len(records)
         for output in self._processor.process(records).outputs:
             self.queues.setdefault(output.topic, deque()).append(output)

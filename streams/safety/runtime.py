@@ -157,8 +157,8 @@ class StageRunner:
         self, partition: int, records: list[SourceRecord], batch: UnwrittenBatch
     ) -> None:
         started = time.perf_counter()
-        await self.stage.prepare(records)
         owned = self.partitions[partition]
+        await self.stage.prepare(records, owned.processor)
         derived = owned.processor.process(records)
         owned.position = records[-1].offset + 1
         batch.records += records

@@ -1,253 +1,272 @@
-"""``opt.gates`` from ``sep.manifolds``: may this instrument be traded at this bar, and if not, why.
+"""``bt.trades``, ``bt.summaries`` and ``opt.gates`` from ``sep.manifolds``.
 
-Every reason that applies is given, not the first. Guards are inclusive (coherence >= its minimum,
-entropy <= its maximum).
+Each instrument has a strict rolling backtest of the rule that would trade, and a gate that judges
+by it (strict-backtest.md; the fold itself is cpp/gate.hpp). Every reason that applies is given, not
+the first.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from streams.codec import Codec
-from streams.control import ControlLog
-from streams.events import (
-    Floors,
-    GateDecision,
-    GateMetrics,
-    Manifold,
-    Watermark,
+from streams.control import ControlLog, ControlState
+from streams.engine.gate import DECIDED, EVALUATED, TRADED, GateStream, rules_of
+from streams.errors import Fatal
+from streams.events import Manifold, Watermark
+from streams.run_parameters import params_id
+from streams.settings import MAX_SLICE_DAYS, Config
+from streams.stages.gate_records import (
+    Scope,
+    bar_of,
+    decision_record,
+    flags_of,
+    summary_record,
+    trade_record,
 )
-from streams.settings import Config
 from streams.stages.processor import (
     ControlledStep,
     Derived,
     LoadControl,
     LogStage,
+    PartitionProcessor,
     dead_letter,
-    read_row,
-    write_row,
 )
-from streams.stages.reasons import Reason, Refusal
-from streams.stages.sessions import SessionState, session_state
+from streams.stages.reasons import Refusal
+from streams.stages.sessions import session_state
 from streams.stages.step import RowChanges, Rows, SourceRecord
-from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS
+from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SUMMARIES, TRADES
 
 STAGE = "gates"
+HISTORY_MS = MAX_SLICE_DAYS * 86_400_000
+
+Run = tuple[str, str]
+"""What a run depends on: the hash of its parameters, and the granularity of its bars."""
+
+LoadHistory = Callable[[SourceRecord, frozenset[str], int], Awaitable[dict[str, list[Manifold]]]]
+"""Reads, for a source record, the manifolds of some instruments that stand before it in its
+partition and are stamped later than a time (epoch ms)."""
 
 
-class Verdict(NamedTuple):
-    """What a backtest says of an instrument at a bar. Here is the place of the rolling backtest.
+class _Instrument:
+    """One instrument's gate, and under which configuration its run is."""
 
-    The static and the echo gate have none: no floors, no counters, no run to follow.
-    """
+    __slots__ = ("config", "gate", "run")
 
-    reasons: tuple[Reason, ...] = ()
-    floors: Floors | None = None
-    passes: int = 0
-    fails: int = 0
-    misses: int = 0
-    cooldown_until_ms: int | None = None
-    direction: int = 0
-    position: int = 0
-
-
-NO_BACKTEST = Verdict()
-
-
-def score(metrics: GateMetrics, config: Config) -> float:
-    """Return the allocator's score (core-trading-loop.md 4.1).
-
-    ``w_c * C + w_stab * S + w_rup * (1 - R) + w_ent * (1 - H)``, less ``w_haz * hazard`` when
-    that weight is set; added in this order.
-    """
-    total = (
-        config.alloc_score_weight_coherence * metrics.coherence
-        + config.alloc_score_weight_stability * metrics.stability
-        + config.alloc_score_weight_rupture * (1.0 - metrics.rupture)
-        + config.alloc_score_weight_entropy * (1.0 - metrics.entropy)
-    )
-    if config.alloc_score_weight_hazard is not None:
-        total -= config.alloc_score_weight_hazard * metrics.lambda_hazard
-    return total
-
-
-def guard_reasons(metrics: GateMetrics, config: Config) -> list[Reason]:
-    """Return the guards that the metrics of a window do not pass (core-trading-loop.md 3.8, 6)."""
-    found = []
-    if config.gate_mode == "echo":
-        if metrics.count_1h < config.echo_min_repetitions:
-            found.append(Reason.REPETITIONS_SHORT)
-        if metrics.lambda_hazard > config.echo_hazard_max:
-            found.append(Reason.HAZARD_ABOVE_MAX)
-        return found
-    if metrics.coherence < config.auto_min_coherence:
-        found.append(Reason.COHERENCE_BELOW_MIN)
-    if metrics.stability < config.guard_min_stability:
-        found.append(Reason.STABILITY_BELOW_MIN)
-    if metrics.entropy > config.auto_max_entropy:
-        found.append(Reason.ENTROPY_ABOVE_MAX)
-    if metrics.rupture > config.auto_max_rupture:
-        found.append(Reason.RUPTURE_ABOVE_MAX)
-    if config.auto_max_hazard is not None and metrics.lambda_hazard > config.auto_max_hazard:
-        found.append(Reason.HAZARD_ABOVE_MAX)
-    if metrics.count_1h < config.session_pattern_min_occurrences:
-        found.append(Reason.REPETITIONS_SHORT)
-    return found
-
-
-def session_reasons(session: SessionState) -> list[Reason]:
-    """Return what sessions and the market week forbid."""
-    found = []
-    if not session.market_open:
-        found.append(Reason.MARKET_CLOSED)
-    if not session.open:
-        found.append(Reason.SESSION_CLOSED)
-    if session.near_close:
-        found.append(Reason.SESSION_NEAR_CLOSE)
-    return found
-
-
-class _Last(NamedTuple):
-    """The last signal of an instrument, and the last bar it was decided for."""
-
-    decided_ms: int
-    signal_bar_ms: int | None
-    signal_as_of_ms: int | None
-    metrics: GateMetrics | None
-
-
-NEVER = _Last(-1, None, None, None)
+    def __init__(self, gate: GateStream, config: Config, run: Run) -> None:
+        self.gate, self.config, self.run = gate, config, run
 
 
 class GatesStep(ControlledStep):
-    """The fold of one partition of ``sep.manifolds``; one row per instrument, under its name."""
+    """The fold of one partition of ``sep.manifolds``.
+
+    Parameters
+    ----------
+    control, rows
+        As in ``ControlledStep``; rows are named ``<instrument>/<row of the gate>``.
+    """
 
     def __init__(self, control: ControlLog, rows: Rows) -> None:
         super().__init__(control, rows)
-        self._last: dict[str, _Last] = {}
-        self._dirty_names: dict[str, None] = {}
-        for key, content in rows.items():
-            if not key.startswith(b"~"):
-                self._last[key.decode()] = _read_last(read_row(content))
+        self._instruments: dict[str, _Instrument] = {}
+        self._history: dict[tuple[int, str], Sequence[Manifold]] = {}
+        self._changed: dict[str, None] = {}
+        self._restore(rows)
 
     def step(self, event: Manifold | Watermark, at: SourceRecord) -> list[Derived]:
-        """Take in a manifold or a watermark; return the decisions it brings about."""
-        config = self.state.config
+        """Take in a manifold or a watermark; return the trades, summaries and decisions of it."""
         if isinstance(event, Watermark):
-            return self._watermark(event)
+            return self._watermark(event, at)
+        config = self.state.config
         if config is None:
             detail = "no watermark with a configuration before it"
             return [(DEAD_LETTERS, dead_letter(at, Refusal.NO_CONFIG, detail, STAGE))]
-        metrics = GateMetrics(
-            event.coherence,
-            event.stability,
-            event.entropy,
-            event.rupture,
-            event.lambda_hazard,
-            event.count_1h,
-            event.lambda_,
-            event.sigma_eff,
-        )
+        if event.granularity != config.candle_gran:
+            return []  # of before a change of CANDLE_GRAN; a run has bars of one length
         name = event.instrument
-        decided_ms = self._last.get(name, NEVER).decided_ms
-        last = _Last(max(decided_ms, event.as_of_ms), event.bar_ms, event.as_of_ms, metrics)
-        if event.late or event.as_of_ms <= decided_ms:
-            # the verdict of that bar stands; the next one knows this signal
-            self._keep(name, last._replace(decided_ms=decided_ms))
-            return []
-        self._keep(name, last)
-        return [(GATES, self._decide(name, event.bar_ms, event.as_of_ms, config, no_candle=False))]
+        each = self._instruments.get(name) or self._begin(name)
+        scope = self._scope(name, each)
+        if event.bar_ms <= each.gate.last_bar_ms:
+            detail = f"bar {event.bar_ms} after bar {each.gate.last_bar_ms} of {name}"
+            return [(DEAD_LETTERS, dead_letter(at, Refusal.OUT_OF_ORDER, detail, STAGE))]
+        session = session_state(name, event.as_of_ms, each.config.session_exit_minutes)
+        gate = each.gate
+        brought = gate.step(bar_of(event, session), late=event.late)
+        self._changed[name] = None
+        derived: list[Derived] = []
+        if brought & TRADED:
+            derived.append((TRADES, trade_record(gate.trade(), scope)))
+        if brought & EVALUATED:
+            derived.append((SUMMARIES, summary_record(gate.evaluation(), scope)))
+        if brought & DECIDED:
+            derived.append((GATES, decision_record(gate.decision(), scope)))
+        return derived
 
     def changes(self) -> RowChanges:
         """Return the rows that changed since the last call."""
         changed = self.own_changes()
-        for name in self._dirty_names:
-            changed[name.encode()] = _write_last(self._last[name])
-        self._dirty_names.clear()
+        for name in self._changed:
+            for row, content in self._instruments[name].gate.changed_rows().items():
+                changed[f"{name}/{row}".encode()] = content
+        self._changed.clear()
         return changed
 
-    def _keep(self, name: str, last: _Last) -> None:
-        self._last[name] = last
-        self._dirty_names[name] = None
+    def runs(self) -> dict[str, Run]:
+        """Return what the run of each instrument depends on."""
+        return {name: each.run for name, each in self._instruments.items()}
 
-    def _watermark(self, watermark: Watermark) -> list[Derived]:
-        self.follow(watermark)
+    def provide_history(self, at: SourceRecord, found: Mapping[str, Sequence[Manifold]]) -> None:
+        """Take the history that the watermark ``at`` will need."""
+        self._history.update({(at.offset, name): past for name, past in found.items()})
+
+    def _watermark(self, watermark: Watermark, at: SourceRecord) -> list[Derived]:
+        if self.follow(watermark):
+            self._reconfigure(watermark, at)
         derived: list[Derived] = []
         config = self.state.config
         if config is not None and watermark.granularity == config.candle_gran:
             bar_ms = watermark.as_of_ms - config.granularity_ms
             for name in watermark.instruments:
-                last = self._last.get(name, NEVER)
-                if last.decided_ms < watermark.as_of_ms:
-                    self._keep(name, last._replace(decided_ms=watermark.as_of_ms))
-                    decision = self._decide(
-                        name, bar_ms, watermark.as_of_ms, config, no_candle=True
-                    )
-                    derived.append((GATES, decision))
+                each = self._instruments.get(name) or self._begin(name)
+                if each.gate.decided_ms >= watermark.as_of_ms:
+                    continue
+                minutes = each.config.session_exit_minutes
+                session = session_state(name, watermark.as_of_ms, minutes)
+                each.gate.decide_without_candle(
+                    bar_ms, watermark.as_of_ms, session.next_change_ms, flags_of(session)
+                )
+                self._changed[name] = None
+                record = decision_record(each.gate.decision(), self._scope(name, each))
+                derived.append((GATES, record))
         derived.append((GATES, watermark))
         return derived
 
-    def _decide(
-        self, name: str, bar_ms: int, as_of_ms: int, config: Config, *, no_candle: bool
-    ) -> GateDecision:
-        last, verdict = self._last[name], NO_BACKTEST
-        session = session_state(name, as_of_ms, config.session_exit_minutes)
-        reasons = list(verdict.reasons)
-        if config.session_trading_enabled:
-            reasons += session_reasons(session)
-        if last.metrics is None or last.signal_as_of_ms is None:
-            reasons.append(Reason.WARMING)
-        else:
-            reasons += guard_reasons(last.metrics, config)
-            if as_of_ms - last.signal_as_of_ms > config.fresh_max_signal_age_sec * 1000:
-                reasons.append(Reason.SIGNAL_STALE)
-        return GateDecision(
-            name,
-            config.candle_gran,
-            bar_ms,
-            as_of_ms,
-            self.state.config_id,
-            self.state.offset,
-            not reasons,
-            tuple(sorted(reason.value for reason in reasons)),
-            last.metrics,
-            no_candle,
-            verdict.floors,
-            config.buffer(name),
-            verdict.passes,
-            verdict.fails,
-            verdict.misses,
-            verdict.cooldown_until_ms,
-            session.open,
-            session.near_close,
-            verdict.direction,
-            verdict.position,
-            _next_change_ms(reasons, session),
-            last.signal_bar_ms,
-            None if last.metrics is None else score(last.metrics, config),
-            config.gate_mode,  # type: ignore[arg-type]  # one of GateMode by Config's check
-        )
+    def _scope(self, name: str, each: _Instrument) -> Scope:
+        return Scope(name, each.config, self.state.config_id, self.state.offset, each.run[0])
+
+    def _begin(self, name: str, number: int = 0) -> _Instrument:
+        config = self.state.config_of(name)
+        assert config is not None  # asked for only where there is one
+        gate = GateStream(rules_of(config, name), number)
+        made = self._instruments[name] = _Instrument(gate, config, _run_of(config))
+        return made
+
+    def _reconfigure(self, watermark: Watermark, at: SourceRecord) -> None:
+        anew = runs_anew(self.runs(), self.state)
+        for name in sorted(self._instruments):
+            config = self.state.config_of(name)
+            each = self._instruments[name]
+            if name in anew:
+                self._fold_anew(name, watermark, at)
+            elif config is not None and config != each.config:
+                each.config = config
+                each.gate.adopt(rules_of(config, name))
+
+    def _fold_anew(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
+        """Start a new run and fold the history under the new parameters (strict-backtest.md 6)."""
+        before = self._instruments[name].gate
+        past = self._history.pop((at.offset, name), None)
+        if past is None:
+            raise Fatal(f"the history of {name} before {at.coordinates} was not fetched")
+        each = self._begin(name, before.run_number + 1)
+        for event in past:
+            recent = event.as_of_ms > watermark.as_of_ms - HISTORY_MS
+            if recent and event.granularity == each.config.candle_gran:
+                session = session_state(name, event.as_of_ms, each.config.session_exit_minutes)
+                each.gate.step(bar_of(event, session), late=True)  # its decisions stand
+        each.gate.set_decided_ms(before.decided_ms)
+        self._changed[name] = None
+
+    def _restore(self, rows: Rows) -> None:
+        found: dict[str, dict[str, bytes]] = {}
+        for key, content in rows.items():
+            name, _, row = key.decode().rpartition("/")
+            if name:
+                found.setdefault(name, {})[row] = content
+        for name in sorted(found):
+            config = self.state.config_of(name)
+            if config is None:
+                raise Fatal(
+                    f"the stored state of {name} has no configuration: derive anew under another "
+                    "APP_ID and TOPIC_PREFIX from the candles (manifold load)"
+                )
+            gate = GateStream.from_rows(found[name], rules_of(config, name))
+            self._instruments[name] = _Instrument(gate, config, _run_of(config))
 
 
-_BY_TIME = (Reason.MARKET_CLOSED, Reason.SESSION_CLOSED, Reason.SESSION_NEAR_CLOSE)
+def runs_anew(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
+    """Return the instruments whose run starts anew when ``state`` takes effect, and on what."""
+    found = {}
+    for name, run in before.items():
+        config = state.config_of(name)
+        if config is not None and _run_of(config) != run:
+            found[name] = _run_of(config)
+    return found
 
 
-def _next_change_ms(reasons: list[Reason], session: SessionState) -> int | None:
-    """Return when the reasons that only time can lift change next; None when there is none."""
-    return session.next_change_ms if any(reason in _BY_TIME for reason in reasons) else None
+def _run_of(config: Config) -> Run:
+    return params_id(config), config.candle_gran
 
 
-def _write_last(last: _Last) -> bytes:
-    return write_row(last._asdict())
+class GatesStage(LogStage):
+    """The stage ``gates``: as every stage, and it fetches the history of runs that start anew."""
 
+    def __init__(
+        self,
+        codec: Codec,
+        control: ControlLog,
+        load_control: LoadControl | None,
+        load_history: LoadHistory | None,
+    ) -> None:
+        outputs = (TRADES, SUMMARIES, GATES)
+        super().__init__(STAGE, MANIFOLDS, outputs, codec, control, GatesStep, load_control)
+        self._load_history = load_history
 
-def _read_last(content: dict[str, Any]) -> _Last:
-    metrics = content.pop("metrics")
-    return _Last(**content, metrics=metrics and GateMetrics(*metrics))
+    async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
+        """As ``LogStage``; and read the history that a watermark in ``records`` will ask for."""
+        await super().prepare(records, processor)
+        step = processor.step
+        assert isinstance(step, GatesStep)
+        state, runs = step.state, step.runs()
+        met: dict[str, None] = {}
+        for record in records:
+            name = (record.key or b"").decode(errors="replace")
+            if not name.startswith("~"):
+                met[name] = None
+                continue
+            event = self.read(record)
+            if not isinstance(event, Watermark):
+                continue
+            if event.control_offset > state.offset:
+                for name in met:
+                    config = state.config_of(name)
+                    if name not in runs and config is not None:
+                        runs[name] = _run_of(config)
+                state = self._control.state(event.control_offset)
+                anew = runs_anew(runs, state)
+                if anew:
+                    await self._provide(step, record, event, anew)
+                runs.update(anew)
+            met.update(dict.fromkeys(event.instruments))
+
+    async def _provide(
+        self, step: GatesStep, record: SourceRecord, event: Watermark, names: Collection[str]
+    ) -> None:
+        if self._load_history is None:
+            raise Fatal(
+                f"new parameters of {', '.join(sorted(names))} at {record.coordinates} need their "
+                "history, which this run has no access to"
+            )
+        since_ms = event.as_of_ms - HISTORY_MS
+        found = await self._load_history(record, frozenset(names), since_ms)
+        step.provide_history(record, {name: found.get(name, []) for name in names})
 
 
 def gates_stage(
-    codec: Codec, control: ControlLog, load_control: LoadControl | None = None
-) -> LogStage:
-    """Return the stage ``gates``: ``sep.manifolds`` to ``opt.gates``."""
-    return LogStage(STAGE, MANIFOLDS, (GATES,), codec, control, GatesStep, load_control)
+    codec: Codec,
+    control: ControlLog,
+    load_control: LoadControl | None = None,
+    load_history: LoadHistory | None = None,
+) -> GatesStage:
+    """Return the stage ``gates``: ``sep.manifolds`` to trades, summaries and decisions."""
+    return GatesStage(codec, control, load_control, load_history)

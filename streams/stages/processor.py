@@ -127,15 +127,21 @@ def read_row(row: bytes | None) -> dict[str, Any]:
 
 
 class PartitionProcessor:
-    """A step opened on one source partition; satisfies ``streams.stages.step.Processor``."""
+    """A step opened on one source partition; satisfies ``streams.stages.step.Processor``.
+
+    Attributes
+    ----------
+    step
+        The fold itself, for a stage that has to ask it what it needs.
+    """
 
     def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
-        self._stage, self._source, self._codec, self._step = stage, source, codec, step
+        self._stage, self._source, self._codec, self.step = stage, source, codec, step
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
         outputs: list[Output] = []
-        decode, step, source = self._codec.decode, self._step.step, self._source
+        decode, step, source = self._codec.decode, self.step.step, self._source
         for record in records:
             try:
                 event = decode(source, record.value)
@@ -145,10 +151,10 @@ class PartitionProcessor:
                 continue
             for topic, derived in step(event, record):
                 outputs.append(self._output(topic, derived, record))
-        return Batch(outputs, self._step.changes())
+        return Batch(outputs, self.step.changes())
 
     def _output(self, topic: str, event: Event, record: SourceRecord) -> Output:
-        config_id = event.config_id if isinstance(event, Weights) else self._step.config_id
+        config_id = event.config_id if isinstance(event, Weights) else self.step.config_id
         return Output(
             topic,
             0 if TOPICS[topic].partitions == 1 else record.partition,
@@ -224,7 +230,7 @@ class LogStage:
             self.name, self.source, self._codec, self._make(self._control, rows)
         )
 
-    async def prepare(self, records: Sequence[SourceRecord]) -> None:
+    async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
         """Resolve schema ids and read ``ops.control`` as far as these records need."""
         unknown = self._codec.unknown_ids(record.value for record in records)
         if unknown:
@@ -237,8 +243,12 @@ class LogStage:
             await self._load_control(needed)
 
     def _stamped(self, record: SourceRecord) -> int:
-        try:
-            event = self._codec.decode(self.source, record.value)
-        except DecodeError:
-            return 0  # becomes a dead letter in the fold
+        event = self.read(record)
         return event.control_offset if isinstance(event, Watermark) else 0
+
+    def read(self, record: SourceRecord) -> Event | None:
+        """Return the event of a source record, None when it becomes a dead letter in the fold."""
+        try:
+            return self._codec.decode(self.source, record.value)
+        except DecodeError:
+            return None

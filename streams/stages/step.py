@@ -9,7 +9,7 @@ replay is ``streams.replay``. Both run the same code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from streams.events import Event
 
@@ -100,10 +100,11 @@ class Stage(Protocol):
         """
         ...
 
-    async def prepare(self, records: Sequence[SourceRecord]) -> None:
-        """Fetch what the step will need and may not fetch itself.
+    async def prepare(self, records: Sequence[SourceRecord], processor: Any) -> None:
+        """Fetch what the step of ``processor`` will need for ``records`` and may not fetch itself.
 
         Loads ``ops.control`` up to the highest ``control_offset`` stamped on the watermarks in
-        ``records`` and resolves schema ids not seen before. Runs before the transaction begins.
+        ``records``, resolves schema ids not seen before, and reads the history that a step says it
+        needs. Runs before the transaction begins.
         """
         ...

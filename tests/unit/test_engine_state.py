@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streams.engine import CandleStream
+from streams.engine import ENGINE_VERSION, CandleStream
 from streams.errors import Fatal
 from tests.engine_market import market, same_bits
 
@@ -125,14 +125,17 @@ def test_another_layout_is_refused() -> None:
             CandleStream.from_bytes(wrong)
 
 
+ENGINE = ENGINE_VERSION.encode()
+
+
 def test_another_engine_is_refused() -> None:
     stream = fed(400)
     rows = stream.changed_rows()
-    assert rows["head"].count(b"qfh-1.0.0") == 1
+    assert rows["head"].count(ENGINE) == 1
     with pytest.raises(Fatal, match=f"another engine version.*{WHAT_TO_DO}"):
         CandleStream.from_rows({**rows, "head": re.sub(b"qfh-1", b"qfh-2", rows["head"])})
     with pytest.raises(Fatal, match=f"another engine version.*{WHAT_TO_DO}"):
-        CandleStream.from_bytes(stream.to_bytes().replace(b"qfh-1.0.0", b"qfh-1.0.1"))
+        CandleStream.from_bytes(stream.to_bytes().replace(ENGINE, ENGINE[:-1] + b"9"))
 
 
 @pytest.mark.parametrize("parameters", [(300, 60, 4), (300, 5, 2), (129, 60, 2), (200, 1440, 0)])

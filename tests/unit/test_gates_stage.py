@@ -11,8 +11,7 @@ from streams.control import ControlLog
 from streams.errors import Fatal
 from streams.events import GateDecision, GateMetrics
 from streams.settings import Config
-from streams.stages.gates import guard_reasons, score
-from streams.stages.limits import guard_lines
+from streams.stages.limits import guard_limits, guard_lines
 from streams.topics import DEAD_LETTERS, GATES
 from tests import reference_stages as ref
 from tests.reference_stages import ms
@@ -32,9 +31,13 @@ from tests.stage_bench import (
     universe_record,
 )
 
+STATIC = {"GATE_MODE": "static"}
+STRICTER = STATIC | {"AUTO_MIN_COHERENCE": "0.95"}
+
 
 def bench(*, control: ControlLog | None = None, start_ms: int = T0, **env: str) -> Bench:
     """The stage with its first watermark already there."""
+    env = STATIC | env
     made = Bench("gates", control or control_log(config_record(**env), universe_record((A, B))))
     assert events_of(made.feed(mark(start_ms, 2)), GATES) == []
     return made
@@ -171,7 +174,7 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_mix_of_good_and_bad_gives_every_reason_that_applies(env: dict[str, str]) -> None:
-    config = Config.from_env(env)
+    config = Config.from_env(STATIC | env)
     limits = limits_of(config)
     mixes = [
         GateMetrics(
@@ -197,7 +200,16 @@ def test_every_mix_of_good_and_bad_gives_every_reason_that_applies(env: dict[str
             assert list(found.reasons) == ref.gate_reasons(A, bar_ms + MINUTE, seen, limits)
             assert found.eligible is (not found.reasons)
             failing = {line.guard for line in guard_lines(found, config) if not line.passes}
-            assert failing == {reason.value for reason in guard_reasons(metrics, config)}
+            wanted = {guard.reason: guard for guard in guard_limits(metrics, config)}
+            assert failing == {
+                reason
+                for reason, guard in wanted.items()
+                if (
+                    guard.value < guard.limit
+                    if guard.relation == ">="
+                    else guard.value > guard.limit
+                )
+            }
 
 
 @pytest.mark.parametrize(
@@ -270,12 +282,14 @@ def test_the_instruments_own_buffer_is_reported_within_its_bounds() -> None:
 
 def test_the_score_is_the_weighted_sum_and_the_hazard_term_is_optional() -> None:
     metrics = GateMetrics(0.61, 0.73, 0.29, 0.17, 0.37, 4, 0.1, 1e-4)
-    plain = Config.from_env({})
-    assert score(metrics, plain) == ref.score(metrics._asdict(), {})
-    hazard = Config.from_env({"ALLOC_SCORE_WEIGHT_HAZARD": "0.5"})
-    assert score(metrics, hazard) == ref.score(metrics._asdict(), {"w_haz": 0.5})
-    zero = Config.from_env({"ALLOC_SCORE_WEIGHT_HAZARD": "0"})
-    assert score(metrics, zero) == score(metrics, plain)
+
+    def scored(**env: str) -> float | None:
+        return one(bench(**env), manifold(at(0), **metrics._asdict())).score
+
+    assert scored() == ref.score(metrics._asdict(), {})
+    hazard = scored(ALLOC_SCORE_WEIGHT_HAZARD="0.5")
+    assert hazard == ref.score(metrics._asdict(), {"w_haz": 0.5})
+    assert scored(ALLOC_SCORE_WEIGHT_HAZARD="0") == scored()
 
 
 def test_the_ineligible_have_a_score_too_and_the_warming_have_none() -> None:
@@ -289,7 +303,9 @@ def test_the_ineligible_have_a_score_too_and_the_warming_have_none() -> None:
 
 
 def test_settings_change_at_the_watermark_that_carries_them() -> None:
-    control = control_log(config_record(), config_record(AUTO_MIN_COHERENCE="0.95"))
+    control = control_log(
+        config_record(**STATIC), config_record(**STATIC, AUTO_MIN_COHERENCE="0.95")
+    )
     made = Bench("gates", control)
     made.feed(mark(at(0), 1))
     found = decisions(made, manifold(at(0)), mark(at(1), 2), manifold(at(1)))
@@ -299,14 +315,18 @@ def test_settings_change_at_the_watermark_that_carries_them() -> None:
 
 
 def test_the_decisions_a_watermark_brings_are_under_the_settings_it_carries() -> None:
-    control = control_log(config_record(), config_record(AUTO_MIN_COHERENCE="0.95"))
+    control = control_log(
+        config_record(**STATIC), config_record(**STATIC, AUTO_MIN_COHERENCE="0.95")
+    )
     made = Bench("gates", control)
     made.feed(mark(at(0), 1), manifold(at(0)))
     assert one(made, mark(at(2), 2, A)).reasons == ("coherence_below_min",)
 
 
 def test_a_watermark_of_an_older_control_changes_nothing_back() -> None:
-    control = control_log(config_record(), config_record(AUTO_MIN_COHERENCE="0.95"))
+    control = control_log(
+        config_record(**STATIC), config_record(**STATIC, AUTO_MIN_COHERENCE="0.95")
+    )
     made = Bench("gates", control)
     made.feed(mark(at(0), 2), mark(at(0), 1))
     assert one(made, manifold(at(0))).control_offset == 2

@@ -52,7 +52,7 @@ def letters(outputs: Any) -> list[str]:
 
 
 def counted(made: Bench, name: str) -> int:
-    step = made.processor._step
+    step = made.processor.step
     assert isinstance(step, SignalsStep)
     return step.counts[name]
 

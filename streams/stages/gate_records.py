@@ -1,0 +1,272 @@
+"""From what the core says of a bar to the records of trades, summaries and decisions.
+
+The core has NaN where a record has null, and one bit per reason where a record has its code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import NamedTuple
+
+from streams.engine.gate import (
+    EXIT_REASONS,
+    MARKET_OPEN,
+    NEAR_CLOSE,
+    NEVER,
+    OPEN,
+    QUOTED,
+    BarInput,
+    Decision,
+    Evaluation,
+    Trade,
+)
+from streams.events import (
+    Floors,
+    GateDecision,
+    GateEvaluation,
+    GateMetrics,
+    Manifold,
+    ReasonDetail,
+    SimulatedTrade,
+    Summary,
+    SummarySlice,
+)
+from streams.settings import Config
+from streams.stages.limits import CALMAR_UNIT, PASSES_TO_OPEN, PNL_UNIT, guard_limits, upper_band
+from streams.stages.reasons import Reason
+from streams.stages.sessions import SessionState
+
+_REASONS = tuple(Reason)
+_SESSION_REASONS = (Reason.SESSION_CLOSED, Reason.SESSION_NEAR_CLOSE, Reason.MARKET_CLOSED)
+_EVALUATED = (
+    *(Reason.HYSTERESIS_WAIT, Reason.SPAN_INTEGRITY, Reason.TRADES_BELOW_FLOOR),
+    *(Reason.CALMAR_BELOW_FLOOR, Reason.PNL_BELOW_FLOOR),
+)
+_NO_QUOTES = (0.0,) * 8
+
+
+class Scope(NamedTuple):
+    """What the records of an instrument have in common.
+
+    Attributes
+    ----------
+    instrument, config
+        Whose records; the configuration with its parameters.
+    config_id, control_offset
+        What ``ops.control`` says at the bar.
+    params_id
+        Hash of the run's parameters.
+    """
+
+    instrument: str
+    config: Config
+    config_id: str
+    control_offset: int
+    params_id: str
+
+
+def flags_of(session: SessionState, *, quoted: bool = False) -> int:
+    """Return a bar's flags for the core."""
+    return (
+        OPEN * session.open
+        | NEAR_CLOSE * session.near_close
+        | MARKET_OPEN * session.market_open
+        | QUOTED * quoted
+    )
+
+
+def bar_of(event: Manifold, session: SessionState) -> BarInput:
+    """Return the bar of a manifold as the core takes it."""
+    mid, bid, ask, _ = event.candle
+    quoted = bid is not None and ask is not None
+    quotes = (*bid, *ask) if bid is not None and ask is not None else _NO_QUOTES
+    return BarInput(
+        event.bar_ms,
+        event.as_of_ms,
+        (*mid, *quotes),
+        (
+            event.coherence,
+            event.stability,
+            event.entropy,
+            event.rupture,
+            event.lambda_hazard,
+            event.lambda_,
+            event.sigma_eff,
+        ),
+        event.count_1h,
+        session.next_change_ms,
+        flags_of(session, quoted=quoted),
+    )
+
+
+def trade_record(trade: Trade, scope: Scope) -> SimulatedTrade:
+    """Return the record of a closed trade; its bar is that of the exit."""
+    entry = f"{scope.instrument}|{scope.params_id}|{trade.entry_bar_ms}"
+    return SimulatedTrade(
+        scope.instrument,
+        scope.config.candle_gran,
+        trade.exit_bar_ms,
+        trade.exit_as_of_ms,
+        scope.config_id,
+        scope.control_offset,
+        hashlib.sha256(entry.encode()).hexdigest()[:16],
+        trade.direction,
+        trade.entry_bar_ms,
+        trade.entry_price,
+        trade.exit_bar_ms,
+        trade.exit_price,
+        EXIT_REASONS[trade.exit],
+        trade.bars_held,
+        trade.cost_bps,
+        trade.pnl_bps,
+        trade.mae_bps,
+        trade.mfe_bps,
+        bool(trade.cost_assumed),
+        scope.params_id,
+    )
+
+
+def summary_record(evaluation: Evaluation, scope: Scope) -> Summary:
+    """Return the record of an evaluation (strict-backtest.md 2)."""
+    return Summary(
+        scope.instrument,
+        scope.config.candle_gran,
+        evaluation.bar_ms,
+        evaluation.as_of_ms,
+        scope.config_id,
+        scope.control_offset,
+        scope.params_id,
+        scope.config.eval_span_days,
+        tuple(_slice(*figures) for figures in evaluation.slices),
+        Floors(*evaluation.floors),
+        evaluation.floor_samples,
+        evaluation.integrity_ok,
+    )
+
+
+def _slice(days: int, trades: int, *figures: float) -> SummarySlice:
+    win_rate, pnl_bps, pnl_total, fall, calmar, calmar_ann, sharpe, sortino, *rest = figures
+    profit_factor, exposure, hold, cost = rest
+    return SummarySlice(
+        days,
+        trades,
+        _known(win_rate),
+        pnl_bps,
+        pnl_total,
+        fall,
+        _known(calmar),
+        _known(calmar_ann),
+        _known(sharpe),
+        _known(sortino),
+        _known(profit_factor),
+        exposure,
+        _known(hold),
+        cost,
+    )
+
+
+def decision_record(decision: Decision, scope: Scope) -> GateDecision:
+    """Return the record of a decision (strict-backtest.md 4)."""
+    d, config = decision, scope.config
+    session = d.session_flags
+    metrics = GateMetrics(
+        d.coherence,
+        d.stability,
+        d.entropy,
+        d.rupture,
+        d.lambda_hazard,
+        d.count_1h,
+        d.lambda_,
+        d.sigma_eff,
+    )
+    floors = Floors(d.min_trades, d.calmar_min, d.pnl_min) if d.has_evaluation else None
+    return GateDecision(
+        scope.instrument,
+        config.candle_gran,
+        d.bar_ms,
+        d.as_of_ms,
+        scope.config_id,
+        scope.control_offset,
+        not d.reasons,
+        reasons_of(d.reasons),
+        metrics if d.has_signal else None,
+        bool(d.no_candle),
+        floors,
+        config.buffer(scope.instrument),
+        d.passes,
+        d.fails,
+        d.misses,
+        _time(d.cooldown_until_ms),
+        bool(session & OPEN),
+        bool(session & NEAR_CLOSE),
+        d.direction,
+        d.position,
+        _time(d.next_change_ms),
+        d.signal_bar_ms if d.has_signal else None,
+        d.score if d.has_signal else None,
+        config.gate_mode,  # type: ignore[arg-type]  # one of GateMode by Config's check
+        scope.params_id,
+        _evaluation(d) if d.has_evaluation else None,
+        _details(d, scope),
+    )
+
+
+@lru_cache(maxsize=8192)
+def reasons_of(bits: int) -> tuple[str, ...]:
+    """Return the sorted codes of the reasons whose bits are set."""
+    return tuple(sorted(reason.value for place, reason in enumerate(_REASONS) if bits >> place & 1))
+
+
+def _evaluation(d: Decision) -> GateEvaluation:
+    return GateEvaluation(
+        d.evaluated_ms,
+        d.evaluated_trades,
+        _known(d.evaluated_calmar),
+        d.evaluated_pnl,
+        bool(d.integrity_ok),
+    )
+
+
+def _details(d: Decision, scope: Scope) -> tuple[ReasonDetail, ...]:
+    if not d.reasons:
+        return ()
+    config = scope.config
+    found: dict[str, tuple[float | None, float | None]] = {}
+    if d.has_signal:
+        for guard in guard_limits(d, config):
+            found[guard.reason] = (guard.value, guard.limit)
+        # the signal's bar ends one bar length after its start
+        age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
+        found[Reason.SIGNAL_STALE] = (age_ms / 1000, float(config.fresh_max_signal_age_sec))
+    if d.has_evaluation:
+        buffer = config.buffer(scope.instrument)
+        calmar = upper_band(d.calmar_min, buffer, CALMAR_UNIT)
+        found[Reason.TRADES_BELOW_FLOOR] = (float(d.evaluated_trades), d.min_trades)
+        found[Reason.CALMAR_BELOW_FLOOR] = (_known(d.evaluated_calmar), calmar)
+        found[Reason.PNL_BELOW_FLOOR] = (
+            d.evaluated_pnl,
+            upper_band(d.pnl_min, buffer, PNL_UNIT),
+        )
+    found[Reason.HYSTERESIS_WAIT] = (float(d.passes), float(PASSES_TO_OPEN))
+    return tuple(
+        ReasonDetail(code, *found.get(code, (None, None)), _lifts(code, d, config))
+        for code in reasons_of(d.reasons)
+    )
+
+
+def _lifts(code: str, d: Decision, config: Config) -> int | None:
+    if code in _EVALUATED:
+        interval_ms = config.eval_interval_sec * 1000
+        return (d.as_of_ms // interval_ms + 1) * interval_ms
+    if code == Reason.COOLDOWN:
+        return d.cooldown_until_ms
+    return d.session_change_ms if code in _SESSION_REASONS else None
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
+def _time(at_ms: int) -> int | None:
+    return None if at_ms == NEVER else at_ms
