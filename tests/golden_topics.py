@@ -22,19 +22,26 @@ from streams.settings import Config
 from tests.stage_bench import A, B, C
 
 FILE = Path(__file__).with_suffix(".json")
-SEED, BARS, PARTITIONS = 1, 400, 3
+SEED, BARS, PARTITIONS = 1, 480, 3
 START_MS = 1_704_880_800_000
 PAIRS = (A, B, C)
 ENVIRONMENT = {
     "CANDLE_COUNT": "300",
     "ALLOC_MAX_HOLD_SEC": "300",
+    # a market without an edge: low floors, so that some instruments are eligible some of the time
+    "AUTO_MIN_COHERENCE": "0.45",
+    "AUTO_MAX_ENTROPY": "0.95",
+    "EVAL_INTERVAL_SEC": "300",
+    "EVAL_MIN_TRADES": "1",
+    "EVAL_CALMAR_MIN": "-10",
+    "EVAL_PNL_MIN": "-0.05",
     # the name of the time zone package stands in config_id; its rules for 2024 do not change
     "TZDATA_VERSION": "golden",
 }
 
 
 def market() -> list[tuple[int, tuple[Candle, ...]]]:
-    """The synthetic candles: seed 1, three pairs, 400 bars from a Wednesday 10:00 UTC."""
+    """The synthetic candles: seed 1, three pairs, 480 bars from a Wednesday 10:00 UTC."""
     return [(bar.as_of_ms, bar.candles) for bar in synthetic_market(SEED, PAIRS, START_MS, BARS)]
 
 

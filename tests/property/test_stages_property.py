@@ -39,7 +39,7 @@ PAIRS = (A, B, C)
 PARTITIONS = 5  # two pairs share one, the third has its own
 BARS = 190
 RATES = MarketRates(quiet=60, late=15, duplicate=15)
-ENVIRONMENT = {"CANDLE_COUNT": "150", "ALLOC_MAX_HOLD_SEC": "300"}
+ENVIRONMENT = {"CANDLE_COUNT": "150", "ALLOC_MAX_HOLD_SEC": "300", "GATE_MODE": "static"}
 CHANGED = ENVIRONMENT | {
     "AUTO_MIN_COHERENCE": "0.3",
     "AUTO_MAX_ENTROPY": "0.97",
@@ -259,7 +259,7 @@ def test_a_pair_that_never_says_anything_stalls_nobody() -> None:
     marks = [mark(T0 + n * MINUTE, 2, B) for n in range(1, 200)]
     found = through({0: [mark(T0, 2, A), *bars_of(A, 0, 199)], 1: [mark(T0, 2, B), *marks]}, log)
     silent = [made for made in found["decisions"] if made.instrument == B]
-    assert {made.reasons for made in silent} == {("warming",)}
+    assert {made.reasons for made in silent} == {("hysteresis_wait", "warming")}
     epochs = [made.epoch_ms for made in found["weights"]]
     assert epochs == [T0 + n * MINUTE for n in range(1, 200)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.events import GateDecision, Manifold, Signal, Weights
+from streams.events import GateDecision, Manifold, Signal, SimulatedTrade, Summary, Weights
 from streams.replay.derivation import Derived
 from tests import golden_topics
 
@@ -51,6 +51,8 @@ def test_the_market_brings_every_derived_topic_and_the_unusual(derived: list[Der
         json.loads(golden_topics.FILE.read_text())
     )
     assert min(kinds[k.__name__] for k in (Signal, Manifold, GateDecision, Weights)) > 300
+    assert kinds[SimulatedTrade.__name__] > 10
+    assert kinds[Summary.__name__] > 100
     assert any(isinstance(event, Manifold) and event.late for event in events)
     assert any(isinstance(event, GateDecision) and event.no_candle for event in events)
     assert {e.action for e in events if isinstance(e, Weights)} == {"published", "held", "cleared"}
