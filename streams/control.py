@@ -137,7 +137,7 @@ class ControlLog:
         re-derivation; it is listed in ``refused`` with the reason.
         """
         self.advance(offset)
-        problem = _problem(record)
+        problem = control_problem(record)
         if problem:
             self.refused.append((offset, problem))
         else:
@@ -221,7 +221,14 @@ def best_config(record: Control) -> dict[str, Any]:
     }
 
 
-def _problem(record: Control) -> str | None:
+def control_problem(record: Control) -> str | None:
+    """Return why a record changes nothing, None when it is what its kind demands.
+
+    Raises
+    ------
+    UnknownSettings
+        Settings of a newer version of this program.
+    """
     try:
         if record.kind == "universe":
             UniverseChange.from_json(record.value)

@@ -171,6 +171,14 @@ class Floors(NamedTuple):
     pnl_min: float
 
 
+class SummaryParams(NamedTuple):
+    """The parameters of a run that the profile names."""
+
+    c_min: float
+    direction_lookback: int
+    dir_threshold_bps: float
+
+
 class Summary(NamedTuple):
     """One evaluation of the strict rolling backtest (``bt.summaries``)."""
 
@@ -186,6 +194,8 @@ class Summary(NamedTuple):
     floors: Floors
     floor_samples: int
     span_integrity_ok: bool
+    params: SummaryParams | None = None
+    eligible: bool = False
 
 
 class GateMetrics(NamedTuple):

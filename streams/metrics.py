@@ -8,7 +8,15 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from streams.events import DeadLetter, GateDecision, Manifold, Weights
+from streams.events import (
+    DeadLetter,
+    Floors,
+    GateDecision,
+    Manifold,
+    SimulatedTrade,
+    Summary,
+    Weights,
+)
 from streams.stages.step import Output, SourceRecord
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -79,6 +87,40 @@ class WorkerMetrics:
         self.cooldown = Gauge(
             "sep_allocator_cooldown", "1 when the instrument cools down", ["instrument"], **made
         )
+        instrument = ["instrument"]
+        self.span_ok = Gauge(
+            "sep_span_integrity_ok",
+            "1 when no longer slice of the backtest has fewer trades than a shorter one",
+            instrument,
+            **made,
+        )
+        self.span_violations = Counter(
+            "sep_span_monotonic_violations", "Evaluations that violate that", **made
+        )
+        self.backtest = {
+            figure: Gauge(f"sep_bt_{figure}", f"{what} of the rolling backtest", instrument, **made)
+            for figure, what in (
+                ("trades", "Trades"),
+                ("calmar", "Calmar (NaN: no drawdown)"),
+                ("pnl_total", "P&L, fraction of notional,"),
+                ("max_drawdown", "Drawdown, fraction of notional,"),
+                ("win_rate", "Share of trades won (NaN: none)"),
+                ("cost_bps", "Cost of a trade in bps"),
+            )
+        }
+        self.floors = {
+            floor: Gauge(f"sep_floor_{floor}", f"Floor {floor} of the gate", instrument, **made)
+            for floor in Floors._fields
+        }
+        self.exit_efficiency = Gauge(
+            "sep_exit_efficiency",
+            "P&L of the last simulated trade over its best excursion",
+            instrument,
+            **made,
+        )
+        self.trades = Counter(
+            "sep_bt_trades_closed", "Simulated trades", ["instrument", "exit_reason"], **made
+        )
         self.weight = Gauge("manifold_weight", "Weight of the instrument", ["instrument"], **made)
         self._gate_labels: dict[str, tuple[str, str]] = {}
         self._arrived: dict[int, float] = {}
@@ -143,6 +185,12 @@ class WorkerMetrics:
                 self.late.inc()
         elif isinstance(event, GateDecision):
             self._decision(event)
+        elif isinstance(event, Summary):
+            self._summary(event)
+        elif isinstance(event, SimulatedTrade):
+            self.trades.labels(event.instrument, event.exit_reason).inc()
+            if event.mfe_bps > 0.0:
+                self.exit_efficiency.labels(event.instrument).set(event.pnl_bps / event.mfe_bps)
         elif isinstance(event, Weights):
             self._weights(event, now)
 
@@ -158,6 +206,17 @@ class WorkerMetrics:
         self.decisions.inc()
         for reason in event.reasons:
             self.reasons.labels(reason).inc()
+
+    def _summary(self, event: Summary) -> None:
+        name = event.instrument
+        self.span_ok.labels(name).set(event.span_integrity_ok)
+        self.span_violations.inc(not event.span_integrity_ok)
+        figures = next(one for one in event.slices if one.days == event.span_days)
+        for figure, gauge in self.backtest.items():
+            value = getattr(figures, figure)
+            gauge.labels(name).set(float("nan") if value is None else value)
+        for floor, gauge in self.floors.items():
+            gauge.labels(name).set(getattr(event.floors, floor))
 
     def _weights(self, event: Weights, now: float) -> None:
         arrived = self._arrived.get(event.epoch_ms)

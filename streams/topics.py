@@ -130,7 +130,7 @@ TOPICS: dict[str, Topic] = {
     )
 }
 
-MIRRORED = (CANDLES, SIGNALS, MANIFOLDS, GATES, WEIGHTS)
+MIRRORED = (CANDLES, SIGNALS, MANIFOLDS, SUMMARIES, GATES, WEIGHTS, CONTROL)
 """The topics whose records the mirror writes to Valkey."""
 
 STAGE_SOURCES: dict[str, str] = {"signals": CANDLES, "gates": MANIFOLDS, "weights": GATES}

@@ -19,6 +19,7 @@ from streams.events import (
     Signal,
     SimulatedTrade,
     Summary,
+    SummaryParams,
     SummarySlice,
     Watermark,
     WeightEntry,
@@ -56,7 +57,7 @@ SAMPLES: dict[str, Event] = {
             SummarySlice(30, 12, 0.5, 3.5, 4.0, 1.5, 2.25, 2.5, 1.1, 1.2, 1.3, 0.1, 9.5, 0.8),
             SummarySlice(7, 0, None, 0.0, 0.0, 0.0, None, None, None, None, None, 0.0, None, 0.0),
         ),
-        Floors(8.0, 0.5, 0.0), 40, True,
+        Floors(8.0, 0.5, 0.0), 40, True, SummaryParams(0.55, 12, 2.0), True,
     ),
     "GateDecision": GateDecision(
         *STAMP, False, ("coherence_below_min", "session_closed"),

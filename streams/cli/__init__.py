@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "snapshot": "Print the manifold of a file of candles as JSON.",
     "verify": "Re-derive every derived topic from the log and compare.",
     "config": "Show the settings, or apply them to the fleet.",
+    "params": "Show or change the parameters of an instrument's backtest run.",
 }
 """Command name -> one line; the module ``streams.cli.<name>`` holds a command of that name."""
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 MANIFOLD_TTL_MS = 300_000
 HISTORY_MS = 86_400_000
+SUMMARY_TTL_MS = 3_600_000
+BEST_CONFIG_TTL_MS = 14 * 86_400_000
 MANIFOLD_CHANNEL = "ws:manifold"
 GATES_BLOB = "opt:rolling:gates_blob"
 ALLOCATION_WEIGHTS = "risk:allocation_weights"
@@ -46,7 +48,21 @@ KEYS = (
     KeyKind(
         "ws:manifold:hist:{INST}", "ws:manifold:hist:*", "ZSET, score as_of_ms, the last 24 hours"
     ),
+    KeyKind(
+        "bt:rolling:summary:{INST}",
+        "bt:rolling:summary:*",
+        "JSON: the last evaluation of the rolling backtest; gone 1 h after as_of_ms",
+    ),
     KeyKind("opt:rolling:eligible:{INST}", "opt:rolling:eligible:*", '"1" or "0"'),
+    KeyKind("opt:rolling:passes:{INST}", "opt:rolling:passes:*", "passes in a row"),
+    KeyKind("opt:rolling:fails:{INST}", "opt:rolling:fails:*", "fails in a row"),
+    KeyKind("opt:rolling:misses:{INST}", "opt:rolling:misses:*", "misses in a row"),
+    KeyKind("opt:rolling:cooldown:{INST}", "opt:rolling:cooldown:*", '"1" or "0"'),
+    KeyKind(
+        "opt:best_config:{INST}",
+        "opt:best_config:*",
+        "JSON: the last parameters set for the instrument; gone after 14 days",
+    ),
     KeyKind(GATES_BLOB, GATES_BLOB, "JSON: ts, gates, cooldowns, bufs; one write per epoch"),
     KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
     KeyKind(ALLOCATOR_STATUS, ALLOCATOR_STATUS, "JSON status of the last epoch"),
@@ -84,6 +100,21 @@ def manifold_key(instrument: str) -> str:
 def history_key(instrument: str) -> str:
     """Return the key of an instrument's recent manifolds."""
     return f"ws:manifold:hist:{instrument}"
+
+
+def summary_key(instrument: str) -> str:
+    """Return the key of an instrument's last evaluation."""
+    return f"bt:rolling:summary:{instrument}"
+
+
+def rolling_key(what: str, instrument: str) -> str:
+    """Return the key of ``passes``, ``fails``, ``misses`` or ``cooldown`` of an instrument."""
+    return f"opt:rolling:{what}:{instrument}"
+
+
+def best_config_key(instrument: str) -> str:
+    """Return the key of an instrument's parameters."""
+    return f"opt:best_config:{instrument}"
 
 
 def eligible_key(instrument: str) -> str:

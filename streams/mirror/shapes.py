@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from streams.events import Candle, Event, GateDecision, Manifold, Ohlc, Signal, Weights
+from streams.control import best_config, control_problem
+from streams.events import (
+    Candle,
+    Control,
+    Event,
+    GateDecision,
+    Manifold,
+    Ohlc,
+    Signal,
+    Summary,
+    Weights,
+)
 from streams.mirror import keys
 from streams.stages.candle_rules import candle_problem
 from streams.stages.weights import gates_blob, status_object
@@ -85,9 +96,12 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
         return _signal(event, retention.signals)
     if isinstance(event, Manifold):
         return _manifold(event)
+    if isinstance(event, Summary):
+        return _summary(event)
     if isinstance(event, GateDecision):
-        value = "1" if event.eligible else "0"
-        return [Latest(keys.eligible_key(event.instrument), event.as_of_ms, value)]
+        return _decision(event)
+    if isinstance(event, Control):
+        return _control(event)
     if isinstance(event, Weights):
         return _weights(event, alloc_interval_sec)
     return []
@@ -197,6 +211,51 @@ def _manifold(event: Manifold) -> list[Write]:
             keys.MANIFOLD_CHANNEL,
         ),
         Point(keys.history_key(event.instrument), event.as_of_ms, text, span_ms=keys.HISTORY_MS),
+    ]
+
+
+def _summary(event: Summary) -> list[Write]:
+    figures = next(one for one in event.slices if one.days == event.span_days)
+    content = {
+        "ts": event.as_of_ms // 1000,
+        "ts_ms": event.as_of_ms,
+        "params": event.params._asdict() if event.params else {},
+        "params_id": event.params_id,
+        "summary": figures._asdict(),
+        "slices": {str(one.days): one._asdict() for one in event.slices},
+        "gates": event.floors._asdict(),
+        "floor_samples": event.floor_samples,
+        "span_integrity_ok": event.span_integrity_ok,
+        "eligible": int(event.eligible),
+    }
+    key, gone_ms = keys.summary_key(event.instrument), event.as_of_ms + keys.SUMMARY_TTL_MS
+    return [Latest(key, event.as_of_ms, _text(content), gone_ms)]
+
+
+def _decision(event: GateDecision) -> list[Write]:
+    name, at_ms = event.instrument, event.as_of_ms
+    values = {
+        keys.eligible_key(name): int(event.eligible),
+        keys.rolling_key("passes", name): event.passes,
+        keys.rolling_key("fails", name): event.fails,
+        keys.rolling_key("misses", name): event.misses,
+        keys.rolling_key("cooldown", name): int(event.cooldown_until_ms is not None),
+    }
+    return [Latest(key, at_ms, str(value)) for key, value in values.items()]
+
+
+def _control(event: Control) -> list[Write]:
+    if event.kind != "params" or control_problem(event):
+        return []
+    name = event.instrument or ""
+    return [
+        Latest(
+            keys.best_config_key(name),
+            event.as_of_ms,
+            _text(best_config(event)),
+            event.as_of_ms + keys.BEST_CONFIG_TTL_MS,
+            f"opt:live_config:changed:{name}",
+        )
     ]
 
 

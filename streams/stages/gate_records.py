@@ -30,6 +30,7 @@ from streams.events import (
     ReasonDetail,
     SimulatedTrade,
     Summary,
+    SummaryParams,
     SummarySlice,
 )
 from streams.settings import Config
@@ -127,21 +128,34 @@ def trade_record(trade: Trade, scope: Scope) -> SimulatedTrade:
     )
 
 
-def summary_record(evaluation: Evaluation, scope: Scope) -> Summary:
-    """Return the record of an evaluation (strict-backtest.md 2)."""
+def summary_record(evaluation: Evaluation, scope: Scope, *, eligible: bool) -> Summary:
+    """Return the record of an evaluation (strict-backtest.md 2).
+
+    Parameters
+    ----------
+    eligible
+        What was decided at the same bar.
+    """
+    config = scope.config
     return Summary(
         scope.instrument,
-        scope.config.candle_gran,
+        config.candle_gran,
         evaluation.bar_ms,
         evaluation.as_of_ms,
         scope.config_id,
         scope.control_offset,
         scope.params_id,
-        scope.config.eval_span_days,
+        config.eval_span_days,
         tuple(_slice(*figures) for figures in evaluation.slices),
         Floors(*evaluation.floors),
         evaluation.floor_samples,
         evaluation.integrity_ok,
+        SummaryParams(
+            config.auto_min_coherence,
+            config.auto_direction_lookback,
+            config.auto_dir_threshold_bps,
+        ),
+        eligible,
     )
 
 

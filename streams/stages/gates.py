@@ -96,10 +96,13 @@ class GatesStep(ControlledStep):
         derived: list[Derived] = []
         if brought & TRADED:
             derived.append((TRADES, trade_record(gate.trade(), scope)))
+        decision = decision_record(gate.decision(), scope) if brought & DECIDED else None
         if brought & EVALUATED:
-            derived.append((SUMMARIES, summary_record(gate.evaluation(), scope)))
-        if brought & DECIDED:
-            derived.append((GATES, decision_record(gate.decision(), scope)))
+            eligible = decision is not None and decision.eligible
+            summary = summary_record(gate.evaluation(), scope, eligible=eligible)
+            derived.append((SUMMARIES, summary))
+        if decision is not None:
+            derived.append((GATES, decision))
         return derived
 
     def changes(self) -> RowChanges:
