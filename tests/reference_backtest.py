@@ -496,16 +496,15 @@ class Run:
 
     def slice_of(self, days: int) -> dict[str, Any]:
         """Return the figures of the trailing slice of ``days`` at the last bar."""
-        now = self.as_ofs[-1]
-        start = now - now % HOUR_MS - days * DAY_MS
+        start = self._slice_start(days)
         first = bisect_right(self.as_ofs, start)
         trades = self.trades[bisect_right(self.exits, start) :]
         pnl = [trade["pnl_bps"] for trade in trades]
         losses = [x for x in pnl if x < 0]
         pnl_bps = math.fsum(pnl)
         pnl_total = pnl_bps / 1e4
-        before = self.marks[first - 1] if first else 0.0
-        fall = max_drawdown(before, self.marks[first:])
+        before, *marks = self.marks_of(days)
+        fall = max_drawdown(before, marks)
         changes = self.daily_changes(days)
         return {
             "days": days,
@@ -526,10 +525,18 @@ class Run:
             "cost_bps": mean([trade["cost_bps"] for trade in trades]) if trades else 0.0,
         }
 
+    def _slice_start(self, days: int) -> int:
+        now = self.as_ofs[-1]
+        return now - now % HOUR_MS - days * DAY_MS
+
+    def marks_of(self, days: int) -> list[float]:
+        """Return the marks of the slice of ``days``, the mark before it first."""
+        first = bisect_right(self.as_ofs, self._slice_start(days))
+        return [self.marks[first - 1] if first else 0.0, *self.marks[first:]]
+
     def daily_changes(self, days: int) -> list[float]:
         """Return the changes of marked equity over the whole UTC days of the slice of ``days``."""
-        now = self.as_ofs[-1]
-        start = now - now % HOUR_MS - days * DAY_MS
+        now, start = self.as_ofs[-1], self._slice_start(days)
         found = []
         day = start // DAY_MS * DAY_MS
         if day < start:
