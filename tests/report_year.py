@@ -18,6 +18,7 @@ PAIRS_28 = tuple(
     for at, base in enumerate(("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY"))
     for quote in ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY")[at + 1 :]
 )
+CONFIG = Config(auto_max_entropy=0.85, tzdata_version="2025.2")
 EXITS = ("target", "stop", "slope_reversal", "max_hold", "session_close")
 
 
@@ -60,7 +61,7 @@ def trades_of(
     return [
         SimulatedTrade(
             name, "M1", int(entry + (bars - 1) * MINUTE_MS), int(entry + bars * MINUTE_MS),
-            "0123456789abcdef", 7, f"{at:016x}", 1 if at % 2 else -1, int(entry), 1.08213,
+            CONFIG.config_id, 7, f"{at:016x}", 1 if at % 2 else -1, int(entry), 1.08213,
             int(entry + (bars - 1) * MINUTE_MS), 1.08213 * (1 + gain / 1e4), EXITS[at % 5],
             int(bars), float(paid), float(gain), -abs(float(gain)) - 1, abs(float(gain)) + 1,
             at % 50 == 0, "f00dcafe00112233",
@@ -77,7 +78,7 @@ def summary_of(name: str, as_of_ms: int, rng: np.random.Generator) -> Summary:
         for days in (14, 30, 60)
     )  # fmt: skip
     return Summary(
-        name, "M1", as_of_ms - MINUTE_MS, as_of_ms, "0123456789abcdef", 7, "f00dcafe00112233", 30,
+        name, "M1", as_of_ms - MINUTE_MS, as_of_ms, CONFIG.config_id, 7, "f00dcafe00112233", 30,
         slices, Floors(10.0, 0.21, 0.0004), 720, True,
     )  # fmt: skip
 
@@ -113,9 +114,15 @@ def made_meta() -> ReportMeta:
     """Return what a caller tells of that year."""
     return ReportMeta(
         source="a made-up year",
-        config=Config(auto_max_entropy=0.85, tzdata_version="2025.2"),
+        config=CONFIG,
         engines=("qfh-1.0.0",),
         log=(
-            {"topic": "opt.gates", "partition": 0, "start": 0, "end": 14_700_000, "records": 1},
+            {
+                "topic": "opt.gates",
+                "partition": 0,
+                "start": 0,
+                "end": 15_242_400,
+                "records": 15_242_392,
+            },
         ),
     )
