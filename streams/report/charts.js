@@ -40,7 +40,7 @@ function timeTicks(time, width) {
   const span = end - time.start_ms, hour = 3600000, day = 24 * hour, made = [];
   const put = (ms, label) => { if (ms >= time.start_ms && ms <= end) made.push([(ms - time.start_ms) / span, label]); };
   if (span > 60 * day) {
-    const step = [1, 2, 3, 6, 12, 24, 60, 120].find((n) => span / (n * 30.4 * day) <= wanted) || 240;
+    const step = [1, 2, 3, 6, 12, 24, 60, 120].find((n) => span / (n * 30.4 * day) <= wanted + .5) || 240;
     const first = new Date(time.start_ms);
     let month = first.getUTCFullYear() * 12 + first.getUTCMonth();
     month -= month % step;
@@ -63,7 +63,7 @@ function niceTicks(low, high, wanted) {
   for (let n = Math.ceil(low / step); n * step <= high + step * 1e-9; n++) made.push(n * step);
   return made;
 }
-/* Path through one value per bucket, thinned to what a pixel can show: first, extremes and last. */
+/* Path through one value per bucket. */
 function linePath(values, x, y) {
   return values.map((value, at) => (at ? "L" : "M") + x(at).toFixed(1) + " " + y(value).toFixed(1)).join("");
 }

@@ -113,13 +113,13 @@ def instruments(data: ReportData) -> str:
         cells = [words(row["instrument"]), *_figures(row["figures"])]
         hint = f"of the last {row['exposure_days']} days" if row["exposure_days"] else ""
         cells.append(Cell(percent(row["exposure"]), row["exposure"], "n", hint))
-        cells += [fraction(row["eligible_share"], 2), wide(reasons or "\u2013")]
+        cells += [fraction(row["eligible_share"], 2), words(reasons or "\u2013")]
         rows.append(cells)
     if not rows:
         return empty(None, "No instrument in this time.")
     total = [words("all together"), *_figures(data["headline"]["figures"])]
     total += [words("\u2013")._replace(kind="n"), fraction(data["headline"]["eligible_share"], 2)]
-    total += [wide(_top(data))]
+    total += [words(_top(data))]
     heads = [
         "Instrument",
         "Trades",
