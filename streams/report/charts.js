@@ -36,8 +36,8 @@ function stretch(time, at) {
 }
 /* Ticks at months, days or hours: the widest step that leaves room for their labels. */
 function timeTicks(time, width) {
-  const end = time.start_ms + time.count * time.bucket_ms, wanted = Math.max(2, Math.floor(width / 78));
-  const span = end - time.start_ms, hour = 3600000, day = 24 * hour, made = [];
+  const end = time.start_ms + time.count * time.bucket_ms, span = end - time.start_ms;
+  const wanted = Math.max(2, Math.floor(width / (span > 60 * 86400000 ? 78 : 100))), hour = 3600000, day = 24 * hour, made = [];
   const put = (ms, label) => { if (ms >= time.start_ms && ms <= end) made.push([(ms - time.start_ms) / span, label]); };
   if (span > 60 * day) {
     const step = [1, 2, 3, 6, 12, 24, 60, 120].find((n) => span / (n * 30.4 * day) <= wanted + .5) || 240;
@@ -51,8 +51,8 @@ function timeTicks(time, width) {
     }
     return made;
   }
-  const steps = [1 / 12, 1 / 6, .25, .5, 1, 2, 3, 6, 12, 24, 48, 168, 336].map((n) => n * hour);
-  const step = steps.find((n) => span / n <= wanted) || 672 * hour;
+  const steps = [1 / 12, 1 / 6, .25, .5, 1, 2, 3, 6, 12, 24, 48, 96, 168, 336].map((n) => n * hour);
+  const step = steps.find((n) => span / n <= wanted + .5) || 672 * hour;
   for (let ms = Math.ceil(time.start_ms / step) * step; ms <= end; ms += step)
     put(ms, step >= day ? clock(ms).slice(0, 10) : clock(ms).slice(span > day ? 5 : 11));
   return made;
@@ -109,7 +109,7 @@ function equityChart(time, name, curve) {
     for (const v of niceTicks(low, high, 5))
       parts.push(el("line", { x1: left, x2: width - right, y1: y(v), y2: y(v), class: Math.abs(v) < 1e-9 ? "zero" : "grid" }),
         el("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, fixed(v, span < 5 ? 1 : 0)));
-    for (const v of niceTicks(0, deep, 2))
+    for (const v of niceTicks(0, deep, 3))
       parts.push(el("line", { x1: left, x2: width - right, y1: d(v), y2: d(v), class: v ? "grid" : "zero" }),
         el("text", { x: left - 6, y: d(v) + 4, "text-anchor": "end" }, fixed(-v, deep < 5 ? 1 : 0)));
     for (const [part, label] of timeTicks(time, width - left - right)) {
@@ -191,7 +191,7 @@ function painter(values, limits, prefix, mark) {
 }
 /* Rows of strips with one tab stop: arrows move along time and between rows; a panel tells. */
 function strips(time, rows, options) {
-  const panel = el("div", { class: "panel" + (options.blue ? " blue" : "") + (options.low ? " low" : "") }), nodes = [];
+  const panel = el("div", { class: "panel" + (options.blue ? " blue" : "") + (options.low ? " low" : "") + (rows.length > 12 ? " stay" : "") }), nodes = [];
   let mark = Math.max(0, time.count - 1), current = null;
   function put(told) {
     panel.replaceChildren(el("b", {}, told.title), el("ol", {}, ...told.lines.slice(0, options.most || 12).map(([name, part]) => {

@@ -68,7 +68,9 @@ def headline(data: ReportData) -> str:
             "Trades",
             number(figures["trades"]),
             f"win rate {percent(figures['win_rate'])}, "
-            f"{number(figures['avg_hold_bars'], 1)} bars held",
+            f"{number(figures['avg_hold_bars'], 1)} bars held"
+            if figures["trades"]
+            else "none was closed",
             0.0,
         ),
         ("Profit factor", number(figures["profit_factor"], 2), "gains to losses", 0.0),
