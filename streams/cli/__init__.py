@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "why": "Explain the gate decision of one instrument.",
     "replay": "Run the same steps over candle files, without a broker.",
     "snapshot": "Print the manifold of a file of candles as JSON.",
+    "report": "Write a page of what was decided and what came of it.",
     "verify": "Re-derive every derived topic from the log and compare.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",

@@ -9,18 +9,9 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import TaskID
 
+from streams.cli.progress import progress_bar
 from streams.errors import Fatal
 from streams.feed.load import LoadReport, load_series, read_series
 from streams.registry import open_codec
@@ -62,7 +53,7 @@ def load(
     report = LoadReport()
     now_ms = int(time.time() * 1000)
     config, runtime = Config.from_env(), Runtime.from_env()
-    with _bar(quiet=as_json) as bar:
+    with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int | None) -> None:
@@ -78,23 +69,6 @@ def load(
         report.written = 0
     _say(report, refused_file, as_json=as_json, dry_run=dry_run)
     sys.exit(EXIT_REFUSED if report.refused else 0)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:>10,.0f}/s" if speed else "")
-
-
-def _bar(*, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        TextColumn("{task.completed:>12,}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, quiet=quiet),
-    )
 
 
 def _say(report: LoadReport, refused_file: str | None, *, as_json: bool, dry_run: bool) -> None:

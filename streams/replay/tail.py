@@ -65,7 +65,7 @@ def start_offset(reader: LogReader, topic: str, partition: int, where: str, now:
         return high
     if re.fullmatch(r"-\d+", where):
         return _newest(reader, topic, partition, min(-int(where), high - low))
-    return reader.offset_at(topic, partition, _instant_ms(where, now))
+    return reader.offset_at(topic, partition, when_ms("--from", where, now))
 
 
 def _newest(reader: LogReader, topic: str, partition: int, count: int) -> int:
@@ -85,12 +85,19 @@ def _newest(reader: LogReader, topic: str, partition: int, count: int) -> int:
         back *= 2
 
 
-def _instant_ms(where: str, now: datetime) -> int:
+def when_ms(option: str, where: str, now: datetime) -> int:
+    """Return epoch milliseconds of an ISO-8601 time, ``@<epoch ms>`` or a span before ``now``.
+
+    Raises
+    ------
+    Fatal
+        ``where`` is none of these; names the option.
+    """
     span = re.fullmatch(r"-(\d+)([smhd])", where)
     if span:
         back = timedelta(seconds=int(span[1]) * SPANS[span[2]])
         return int((now - back).timestamp() * 1000)
-    return instant_ms("--from", where)
+    return instant_ms(option, where)
 
 
 def records(

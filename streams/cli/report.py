@@ -1,0 +1,107 @@
+"""``manifold report``."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.progress import TaskID
+
+from streams.cli.progress import progress_bar
+from streams.errors import Fatal
+from streams.registry import open_codec
+from streams.replay.tail import when_ms
+from streams.report.collect import Wanted, collect_report
+from streams.report.data import ReportData
+from streams.report.page import STDOUT, write_report
+from streams.report.words import clock_range
+from streams.settings import Runtime
+
+PAGE = "report.html"
+
+
+@click.command()
+@click.option("-o", "html", metavar="FILE", help=f"Write the page there.  [default: {PAGE}]")
+@click.option("--json", "json_file", metavar="FILE", help="Write the JSON there; - prints it.")
+@click.option("--from", "start", metavar="TIME", help="What was known from then on (UTC); -7d.")
+@click.option("--to", "end", metavar="TIME", help="What was known until then, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these.")
+def report(
+    html: str | None,
+    json_file: str | None,
+    start: str | None,
+    end: str | None,
+    instruments: str | None,
+) -> None:
+    """Write one page of what was decided and what came of it.
+
+    Trades, equity and drawdown, costs, gates with their reasons, pass rates of the guards, weights,
+    summaries and floors, settings. The page needs no network and no server. With --json alone no
+    page is written. The same log gives the same bytes.
+
+    \b
+    Examples:
+      manifold report
+      manifold report -o may.html --from 2014-05-01 --to 2014-06-01
+      manifold report --json - --instruments EUR_USD,NZD_USD --from -7d
+    """
+    if html is None and json_file is None:
+        html = PAGE
+    for path in (html, json_file):
+        _require_place(path)
+    now = datetime.now(UTC)
+    wanted = Wanted(
+        None if start is None else when_ms("--from", start, now),
+        None if end is None else when_ms("--to", end, now),
+        _names(instruments),
+    )
+    if None not in wanted[:2] and wanted.from_ms > wanted.to_ms:  # type: ignore[operator]
+        raise Fatal(f"--from {start} is after --to {end}")
+    runtime = Runtime.from_env()
+    codec = asyncio.run(open_codec(runtime))
+    with progress_bar(quiet=False) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(topic: str, done: int, total: int) -> None:
+            if topic not in tasks:
+                tasks[topic] = bar.add_task(topic, total=total)
+            bar.update(tasks[topic], completed=done, total=total)
+
+        data = collect_report(runtime, codec, wanted, progress)
+    write_report(data, html, json_file)
+    for path in (html, json_file):
+        if path not in (None, STDOUT):
+            click.echo(f"{path}: {_summary(data)}", err=STDOUT in (html, json_file))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(
+        dict.fromkeys(n.strip().upper().replace("/", "_") for n in text.split(",") if n.strip())
+    )
+    if not names:
+        raise Fatal("--instruments is empty; name some, such as EUR_USD,NZD_USD")
+    return names
+
+
+def _require_place(path: str | None) -> None:
+    """Refuse a place that cannot be written before much is read."""
+    if path in (None, STDOUT):
+        return
+    place = Path(str(path))
+    if place.is_dir():
+        raise Fatal(f"cannot write {path}: it is a directory")
+    if not place.parent.is_dir():
+        raise Fatal(f"cannot write {path}: there is no directory {place.parent}")
+
+
+def _summary(data: ReportData) -> str:
+    header, top = data["header"], data["headline"]
+    return (
+        f"{top['figures']['trades']:,} trades, {top['decisions']:,} decisions, "
+        f"{top['epochs']:,} epochs of {len(data['instruments'])} instruments, "
+        f"{clock_range(header['from_ms'], header['to_ms'])}"
+    )
