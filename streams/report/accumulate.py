@@ -386,6 +386,6 @@ def _text(value: Any) -> str:
         return "not set"
     if isinstance(value, tuple):
         return ", ".join(
-        str(item) if isinstance(item, int) else f"{item[0]} {item[1]:g}" for item in value
-    )
+            str(item) if isinstance(item, int) else f"{item[0]} {item[1]:g}" for item in value
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)
