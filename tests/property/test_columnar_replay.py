@@ -1,0 +1,150 @@
+"""What the columnar replay derives is what the stages derive, to the last bit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streams.events import Candle, GateDecision, SimulatedTrade, Summary, Weights
+from streams.feed.synthetic import MarketRates, synthetic_market
+from streams.replay.columnar import ColumnarReplay, replay_series
+from streams.replay.epochs import ClosedEpochs
+from streams.replay.files import control_of, derive
+from streams.replay.lanes import NO_VOLUME, CandleColumns, Derived, trades_of
+from streams.settings import Config
+from streams.stages.allocation import ACTIONS, REASONS
+from streams.stages.gate_records import Scope, reasons_of
+from tests.stage_bench import A, B, C
+
+START_MS = 1_704_880_800_000
+PAIRS = (A, B, C, "USD_JPY")
+ENVIRONMENT = {
+    "CANDLE_COUNT": "300",
+    "ECHO_SIGNATURE_PRECISION": "1",
+    "AUTO_MIN_COHERENCE": "0.45",
+    "AUTO_MAX_ENTROPY": "0.95",
+    "EVAL_INTERVAL_SEC": "300",
+    "EVAL_MIN_TRADES": "1",
+    "EVAL_CALMAR_MIN": "-10",
+    "EVAL_PNL_MIN": "-0.05",
+    "ALLOC_TOP_K": "2",
+    "ALLOC_MAX_HOLD_SEC": "300",
+}
+
+
+class Collected:
+    """Everything a replay derives, as plain values."""
+
+    def __init__(self) -> None:
+        self.trades: list[SimulatedTrade] = []
+        self.decisions: list[tuple[Any, ...]] = []
+        self.summaries: list[tuple[Any, ...]] = []
+        self.weights: list[tuple[Any, ...]] = []
+
+    def derived(self, scope: Scope, found: Derived) -> None:
+        self.trades += trades_of(found.trades, scope)
+        for row in found.evaluations:
+            figures = [tuple(one)[:2] for one in row["slices"][: row["slice_count"]].tolist()]
+            self.summaries.append(
+                (scope.instrument, int(row["as_of_ms"]), tuple(row["floors"].tolist()), figures)
+            )
+        for row in found.decisions:
+            self.decisions.append(
+                (
+                    scope.instrument,
+                    int(row["as_of_ms"]),
+                    reasons_of(int(row["reasons"])),
+                    float(row["score"]) if row["has_signal"] else None,
+                    *(int(row[n]) for n in ("passes", "fails", "misses", "direction", "position")),
+                    bool(row["no_candle"]),
+                )
+            )
+
+    def closed(self, epochs: ClosedEpochs) -> None:
+        made, start = epochs.allocations, 0
+        for place, epoch_ms in enumerate(epochs.epoch_ms.tolist()):
+            entries = made.entries[start : made.ends[place]].tolist()
+            start = int(made.ends[place])
+            self.weights.append(
+                (
+                    epoch_ms,
+                    ACTIONS[made.actions[place]],
+                    REASONS[made.reasons[place]],
+                    tuple((epochs.universe[number], *rest) for number, *rest in entries),
+                    tuple(epochs.eligible[place].tolist()),
+                )
+            )
+
+
+def columns_of(candles: list[Candle]) -> CandleColumns:
+    nothing = (np.nan,) * 4
+    prices = [(*c.mid, *(c.bid or nothing), *(c.ask or nothing)) for c in candles]
+    return CandleColumns(
+        np.array([c.bar_ms for c in candles], np.int64),
+        np.ascontiguousarray(np.array(prices, np.float64).reshape(-1, 12).T),
+        np.array([c.bid is not None and c.ask is not None for c in candles], bool),
+        np.array([NO_VOLUME if c.volume is None else c.volume for c in candles], np.int64),
+    )
+
+
+def by_stages(config: Config, bars: list[tuple[int, tuple[Candle, ...]]]) -> Collected:
+    async def collect() -> list[Any]:
+        chunks = derive(config, bars, PAIRS, START_MS, bars[-1][0], 3)
+        return [one.output.event async for chunk in chunks for one in chunk]
+
+    made = Collected()
+    for event in asyncio.run(collect()):
+        if isinstance(event, SimulatedTrade):
+            made.trades.append(event)
+        elif isinstance(event, Summary):
+            figures = [(one.days, one.trades) for one in event.slices]
+            made.summaries.append((event.instrument, event.as_of_ms, tuple(event.floors), figures))
+        elif isinstance(event, GateDecision):
+            made.decisions.append(
+                (
+                    event.instrument,
+                    event.as_of_ms,
+                    event.reasons,
+                    event.score,
+                    event.passes,
+                    event.fails,
+                    event.misses,
+                    event.direction,
+                    event.position,
+                    event.no_candle,
+                )
+            )
+        elif isinstance(event, Weights):
+            entries = tuple(tuple(entry) for entry in event.entries)
+            gates = tuple(int(gate.eligible) for gate in event.gates)
+            made.weights.append((event.epoch_ms, event.action, event.reason, entries, gates))
+    return made
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["adaptive", "static", "echo"])
+def test_whole_series_give_what_the_stages_give(seed: int, mode: str) -> None:
+    rates = MarketRates(quiet=50, late=0, duplicate=0)
+    market = synthetic_market(seed, PAIRS, START_MS, 700, rates=rates)
+    bars = [(bar.as_of_ms, bar.candles) for bar in market]
+    config = Config.from_env(ENVIRONMENT | {"GATE_MODE": mode})
+    wanted = by_stages(config, bars)
+    found = Collected()
+    until_ms = bars[-1][0]
+    control = control_of(config, PAIRS, START_MS, until_ms)
+    replay = ColumnarReplay(control, found)
+    series = {
+        name: columns_of([c for _, some in bars for c in some if c.instrument == name])
+        for name in PAIRS
+    }
+    counted = sum(replay_series(replay, control, series))
+    assert counted == sum(len(some) for _, some in bars)
+    assert sorted(found.trades) == sorted(wanted.trades)
+    assert len(found.trades) > 20
+    assert sorted(found.decisions, key=str) == sorted(wanted.decisions, key=str)
+    assert sorted(found.summaries) == sorted(wanted.summaries)
+    assert found.weights == wanted.weights
+    assert len({action for _, action, *_ in found.weights}) > 1
