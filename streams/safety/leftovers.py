@@ -3,9 +3,9 @@
 The fence of a new owner ends what its coordinator knows to be open. Kafka 4.3 and 4.4 take the
 markers of a partition that has no leader at that moment for unnecessary, as if its topic were
 deleted; a single node that is restarted after a kill has no leader anywhere for a moment. What is
-left then stays open for good: committed readers stand still in front of it, its offsets can not be
+left then stays open for good: committed readers stand still in front of it, its offsets cannot be
 read, and the next commit of the same producer would make its records visible beside the ones
-derived again. An abort by the same producer ends it before that.
+derived again. The same producer ends it before that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from streams.errors import Fatal, Recoverable
-from streams.safety.changelog import POSITION_ROW
+from streams.safety.changelog import POSITION_ROW, Restored
 from streams.safety.derived import output_partitions
 from streams.safety.ends import partition_ends
 from streams.safety.producers import GroupState
@@ -64,6 +64,52 @@ def abort_leftovers(
             f"in {changelog} is committed: it has lost a part of it; load the candles again under "
             "another APP_ID and TOPIC_PREFIX (manifold load)"
         )
+
+
+def settle_offsets(
+    runtime: Runtime,
+    group: GroupState,
+    stage: Stage,
+    producers: Mapping[int, Producer],
+    restored: Mapping[int, Restored],
+) -> None:
+    """End what the broker left open of the group's offsets, which nobody can read till then.
+
+    The state of such a transaction is settled: the offset that belongs to it is written.
+
+    Raises
+    ------
+    Recoverable
+        The broker does not answer.
+    """
+    source = runtime.topic(stage.source)
+    asked = [(source, partition) for partition in producers]
+    give_up_at = time.monotonic() + SETTLE_S
+    while (open_at := group.unsettled(asked)) and time.monotonic() < give_up_at:
+        time.sleep(POLL_S)
+    timeout_s = runtime.transaction_timeout_sec
+    for _, partition in open_at:
+        producer, position = producers[partition], restored[partition].position
+        log.warning(
+            "%s: the broker left the offset of %s-%d open; it is set to %s, where the state ends",
+            stage.name,
+            source,
+            partition,
+            "nothing" if position is None else position,
+        )
+        try:
+            producer.begin_transaction()
+            at = TopicPartition(source, partition, position or 0)
+            producer.send_offsets_to_transaction([at], group.metadata, timeout_s)
+            if position is None:
+                producer.abort_transaction(timeout_s)
+            else:
+                producer.commit_transaction(timeout_s)
+        except KafkaException as error:
+            raise Recoverable(
+                f"{stage.name}: the offset of {source}-{partition}, left open, cannot be set: "
+                f"{error.args[0].str()}"
+            ) from error
 
 
 def _open(runtime: Runtime, stage: Stage, partitions: Sequence[int]) -> list[tuple[str, int]]:

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 from streams.connection import confluent_config
 from streams.errors import Recoverable
@@ -66,6 +74,32 @@ class GroupState:
                 f"committed offsets of {self._runtime.application}: {error}"
             ) from error
         return found
+
+    def unsettled(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return the partitions whose offset a transaction has written and not ended.
+
+        Raises
+        ------
+        Recoverable
+            The group's coordinator does not answer.
+        """
+        name = self._runtime.application
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        admin = AdminClient(confluent_config(self._runtime))
+        group = [ConsumerGroupTopicPartitions(name, asked)]
+        try:
+            answer = admin.list_consumer_group_offsets(
+                group, require_stable=True, request_timeout=INIT_SECONDS
+            )
+            found = answer[name].result(INIT_SECONDS).topic_partitions
+        except KafkaException as error:
+            raise Recoverable(f"committed offsets of {name}: {error}") from error
+        unstable = KafkaError.UNSTABLE_OFFSET_COMMIT
+        return [
+            (at.topic, at.partition)
+            for at in found
+            if at.error is not None and at.error.code() == unstable
+        ]
 
     def first_offset(self, topic: str, partition: int) -> int:
         """Return the first offset of a partition.

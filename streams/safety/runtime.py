@@ -14,7 +14,7 @@ from faust.types import TP
 from streams.errors import Fatal, Recoverable
 from streams.safety.changelog import restore_rows
 from streams.safety.leaving import leave
-from streams.safety.leftovers import abort_leftovers
+from streams.safety.leftovers import abort_leftovers, settle_offsets
 from streams.safety.positions import Start, starts
 from streams.safety.producers import BatchTransaction, GroupState, new_producer
 from streams.safety.transport import FetchedBatch
@@ -290,6 +290,7 @@ class SafetyRuntime:
         owned = dict(zip(new, producers, strict=True))
         await self.thread(abort_leftovers, *deployment, owned)
         restored = await self.thread(restore_rows, self.runtime, runner.changelog, new)
+        await self.thread(settle_offsets, *deployment, owned, restored)
         begins = await self.thread(starts, *deployment, restored)
         for partition, producer in owned.items():
             rows = restored[partition].rows
