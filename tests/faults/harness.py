@@ -27,6 +27,7 @@ from streams.connection import confluent_config
 from streams.safety.changelog import POSITION_ROW
 from streams.settings import Runtime
 from streams.stack.child import Child
+from streams.topics import SIGNALS
 from tests.conftest import ROOT
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN
 
@@ -201,10 +202,10 @@ class Trial:
 
         wait_for(delete, "the group does not become empty")
 
-    def write_derived(self, partition: int, source: str) -> None:
-        """Write a record to the first output topic that says what it was derived from."""
-        headers = [("source", source.encode())]
-        self._producer.produce(self.topic(1), b"x", b"x", partition=partition, headers=headers)
+    def write_derived(self, partition: int, source: str, topic: str = SIGNALS) -> None:
+        """Write a record to an output topic that says what it was derived from."""
+        name, headers = self.runtime.topic(topic), [("source", source.encode())]
+        self._producer.produce(name, b"x", b"x", partition=partition, headers=headers)
         assert self._producer.flush(30) == 0
 
     def read(self, topic: str, isolation: str = "read_committed") -> list[Found]:

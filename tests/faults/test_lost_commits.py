@@ -9,8 +9,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from streams.topics import CANDLES, SIGNALS
+from streams.safety import derived
+from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS
 from tests.faults.conftest import StartTrial
 from tests.faults.harness import LEFT_UNSAFE, Trial, Worker, wait_for
 
@@ -112,6 +114,26 @@ def test_outputs_derived_from_another_partition_prove_nothing(trial: StartTrial)
     worker = each.start()
     wait_for(lambda: len(each.read(each.topic(1))) == before + 2 + RECORDS, "no end", worker.child)
     assert "processed again" in said(worker)
+
+
+@pytest.mark.parametrize("first_look", [1, 2, 1_000])
+def test_the_last_output_of_a_partition_is_found_among_those_of_others(
+    trial: StartTrial, monkeypatch: pytest.MonkeyPatch, first_look: int
+) -> None:
+    each = trial(partitions=2)
+    each.create([NewTopic(each.runtime.topic(GATES), 1, 1)])
+    monkeypatch.setattr(derived, "FIRST_LOOK", first_look)
+    for source in ("1-7", "0-5", "1-9", "0-6", "0-8", "10-30", "0-9"):
+        each.write_derived(0, f"{MANIFOLDS}-{source}", GATES)
+
+    def found(partition: int, since: int) -> str | None:
+        source = derived.SourcePartition(MANIFOLDS, partition)
+        return derived.last_derived(each.runtime, source, since, (GATES,))
+
+    assert found(1, 9) == f"{each.runtime.topic(GATES)}-0-2"
+    assert found(1, 10) is None
+    assert found(0, 9) == f"{each.runtime.topic(GATES)}-0-6"
+    assert found(2, 0) is None
 
 
 def test_offsets_reset_backwards_end_the_worker_which_says_what_to_do(trial: StartTrial) -> None:
