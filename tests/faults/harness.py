@@ -208,6 +208,18 @@ class Trial:
         self._producer.produce(name, b"x", b"x", partition=partition, headers=headers)
         assert self._producer.flush(30) == 0
 
+    def leave_open(self, topic: str, partition: int) -> Producer:
+        """Begin a transaction that nobody ends, and write a record into it."""
+        producer = Producer(
+            confluent_config(self.runtime)
+            | {"transactional.id": f"{topic}-left-open", "transaction.timeout.ms": 600_000}
+        )
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        producer.produce(topic, b"x", b"x", partition=partition)
+        assert producer.flush(20) == 0
+        return producer
+
     def read(self, topic: str, isolation: str = "read_committed") -> list[Found]:
         """Return the records of a topic, up to its end now."""
         consumer = self._reader(isolation)

@@ -116,6 +116,26 @@ def test_outputs_derived_from_another_partition_prove_nothing(trial: StartTrial)
     assert "processed again" in said(worker)
 
 
+def test_outputs_left_open_beside_settled_state_end_the_worker_which_says_what_to_do(
+    trial: StartTrial,
+) -> None:
+    each = trial(partitions=2)
+    each.send(RECORDS)
+    left = each.leave_open(each.topic(1), 1)
+    worker = each.start()
+    assert worker.ended() == LEFT_UNSAFE
+    for words in (
+        f"first: the broker left a transaction open in {each.topic(1)}-1 whose state in "
+        f"{each.changelog()} is committed",
+        "load the candles again under another APP_ID and TOPIC_PREFIX",
+    ):
+        assert words in worker.child.last_words()
+    left.abort_transaction(20)
+    each.start()
+    each.wait_until_finished()
+    each.require_exact()
+
+
 @pytest.mark.parametrize("first_look", [1, 2, 1_000])
 def test_the_last_output_of_a_partition_is_found_among_those_of_others(
     trial: StartTrial, monkeypatch: pytest.MonkeyPatch, first_look: int
