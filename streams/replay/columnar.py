@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.control import ControlLog, ControlState
+from streams.feed.columns import CandleColumns
 from streams.replay.epochs import ClosedEpochs, Epochs
-from streams.replay.lanes import CandleColumns, Derived, Lane, Marks
+from streams.replay.lanes import Derived, Lane, Marks
 from streams.stages.gate_records import Scope
 
 CHUNK_BARS = 4_096

@@ -30,44 +30,13 @@ from streams.engine.gate import (
     rules_of,
 )
 from streams.events import SimulatedTrade
+from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.run_parameters import params_id
 from streams.settings import MAX_SLICE_DAYS, Config
 from streams.stages.gate_records import Scope, trade_record
 from streams.stages.sessions import session_states
 
 HISTORY_MS = MAX_SLICE_DAYS * 86_400_000
-NO_VOLUME = -1
-
-
-class CandleColumns(NamedTuple):
-    """Candles of one instrument and granularity, in the order of arrival; arrays [n].
-
-    Attributes
-    ----------
-    bar_ms
-        Starts, epoch ms.
-    prices
-        [12, n]: open, high, low, close of mid, of bid, of ask; those of bid and ask count only
-        where ``quoted``.
-    quoted
-        Where bid and ask are the market's own.
-    volume
-        Ticks, ``NO_VOLUME`` where there is none.
-    """
-
-    bar_ms: NDArray[np.int64]
-    prices: NDArray[np.float64]
-    quoted: NDArray[np.bool_]
-    volume: NDArray[np.int64]
-
-    def where(self, chosen: Any) -> CandleColumns:
-        """Return some of the candles."""
-        return CandleColumns(
-            self.bar_ms[chosen],
-            np.ascontiguousarray(self.prices[:, chosen]),
-            self.quoted[chosen],
-            self.volume[chosen],
-        )
 
 
 class Marks(NamedTuple):
