@@ -38,7 +38,10 @@ class Reason(StrEnum):
     )
     SPAN_INTEGRITY = "span_integrity", "a longer slice of the backtest has fewer trades"
     TRADES_BELOW_FLOOR = "trades_below_floor", "fewer trades than the floor in the last evaluation"
-    CALMAR_BELOW_FLOOR = "calmar_below_floor", "calmar below its upper band, or none, in the last evaluation"
+    CALMAR_BELOW_FLOOR = (
+        "calmar_below_floor",
+        "calmar below its upper band, or none, in the last evaluation",
+    )
     PNL_BELOW_FLOOR = "pnl_below_floor", "P&L below its upper band in the last evaluation"
     HYSTERESIS_WAIT = "hysteresis_wait", "the latch is closed: two passes in a row open it"
     COOLDOWN = "cooldown", "cooling down after four misses in a row"
