@@ -33,20 +33,11 @@ from streams.topics import (
     WEIGHTS,
 )
 from tests.candle_files import market, write_csv
-from tests.deployment import Deployment
+from tests.deployment import LIVELY, Deployment
 
 pytestmark = pytest.mark.kafka
 
 COPIED = (CONTROL, CANDLES, SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
-LIVELY = {
-    "AUTO_MIN_COHERENCE": "0.3",
-    "AUTO_MAX_ENTROPY": "1",
-    "SESSION_PATTERN_MIN_OCCURRENCES": "1",
-    "AUTO_DIR_THRESHOLD_BPS": "0.5",
-    "PM_DEFAULT_HOLD_SECONDS": "300",
-    "EVAL_INTERVAL_SEC": "300",
-}
-"""Settings under which the market brings trades."""
 
 
 class Sent(NamedTuple):
