@@ -158,7 +158,7 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
         click.echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
         return
     console = Console()
-    console.print(_table(data))
+    console.print(backtest_table(data))
     rate = job.candles / seconds if seconds else 0.0
     console.print(
         f"{job.candles:,} candles, {job.signals:,} signals in {seconds:.1f} s ({rate:,.0f} a "
@@ -173,7 +173,8 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
             console.print(f"report: {place}", highlight=False, soft_wrap=True)
 
 
-def _table(data: ReportData) -> Table:
+def backtest_table(data: ReportData) -> Table:
+    """Return what the rolling backtest came to, instrument by instrument, as a table."""
     header = data["header"]
     table = Table(
         title=f"backtest, {clock_range(header['from_ms'], header['to_ms'])}", title_justify="left"

@@ -268,3 +268,13 @@ def test_another_engine_is_not_verifiable_unless_it_is_allowed(
     assert verified(copy, code=1)[SIGNALS]["other_engine"] == 1
     topics = verified(copy, "--allow-engine", code=0)
     assert topics[SIGNALS]["difference"] is None
+
+
+def test_several_processes_say_the_same(original: Deployment, topic_prefix: str) -> None:
+    alone = verified(original, "--processes", "1", code=0)
+    assert verified(original, "--processes", "2", code=0) == alone
+    copy, place = copied(original, topic_prefix, GATES, lambda sent: [])
+    said = [verified(copy, "--processes", n, code=1)[GATES]["difference"] for n in ("1", "2")]
+    partition, _, offset = place.rpartition("-")
+    wanted = (f"{place}: ", f"{partition}-{int(offset) + 1}: ")
+    assert all(difference.startswith(wanted) for difference in said), (place, said)
