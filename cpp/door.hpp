@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "bulk_door.hpp"
 #include "gate_door.hpp"
 #include "manifold.hpp"
 #include "rows.hpp"
