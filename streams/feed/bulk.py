@@ -33,7 +33,7 @@ from streams.feed.files import (
     header_names,
     read_candles,
 )
-from streams.feed.line_source import LineSource
+from streams.feed.line_source import PIECE_BYTES, LineSource
 from streams.feed.load import AHEAD_MS, in_the_future
 from streams.feed.series import SeriesKey
 from streams.stages.candle_rules import END_MS, HOUR_MS, NAME
@@ -104,6 +104,8 @@ class BulkFile:
         Candles that end more than ``load.AHEAD_MS`` after this are refused; None refuses none.
     rows
         Most rows of a chunk.
+    piece_bytes
+        How much is read at a time.
 
     Notes
     -----
@@ -118,18 +120,20 @@ class BulkFile:
         granularity: str | None = None,
         now_ms: int | None = None,
         rows: int = BLOCK_ROWS,
+        piece_bytes: int = PIECE_BYTES,
     ) -> None:
         self._path = path
         self._instrument, self._granularity = file_names(path, instrument, granularity)
         self._now_ms = now_ms
         self._rows = rows
+        self._piece_bytes = piece_bytes
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the chunks from the start of the file."""
         rows = _Rows(self._path, self._rows, self._now_ms)
         # what is no regular file (a pipe) gives its bytes only once
         if Path(self._path).is_file():
-            with closing(LineSource(self._path)) as source:
+            with closing(LineSource(self._path, self._piece_bytes)) as source:
                 header = _plain_header(source)
                 roles = None if header is None else roles_of(header)
                 if header is not None and roles is not None:
@@ -223,10 +227,11 @@ class _Rows:
 
     def put(self, row: int, line: int, item: Candle | Refused) -> None:
         self.read += 1
+        c = self.columns
         if isinstance(item, Refused):
+            c.status[row] = _DROPPED
             self._refused.append((row, item))
             return
-        c = self.columns
         self.key[row] = self.place_of(SeriesKey(item.instrument, item.granularity))
         c.status[row], c.line[row], c.bar_ms[row] = PLAIN, line, item.bar_ms
         c.prices[:, row] = (*item.mid, *(item.bid or _NO_SIDE), *(item.ask or _NO_SIDE))
