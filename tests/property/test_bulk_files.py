@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import gzip
 import os
-import random
-import struct
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.errors import Fatal
-from streams.events import Candle
 from streams.feed import bulk
-from streams.feed.bulk import BulkFile, Chunk
-from streams.feed.column_series import SeriesColumns, candles_of
-from streams.feed.files import Refused, read_candles
-from streams.feed.series import SeriesKey
+from streams.feed.bulk import BulkFile
+from tests.bulk_reading import (
+    SIDED,
+    in_bulk,
+    odd_prices,
+    odd_times,
+    outcome,
+    slowly,
+    usual_times,
+)
 from tests.candle_files import HEADER, csv_line, market
 
 MINUTE_MS = 60_000
-SIDED = "time,bid_o,bid_h,bid_l,bid_c,ask_o,ask_h,ask_l,ask_c,volume"
 HEADERS = (
     SIDED,
     HEADER,
@@ -45,95 +44,19 @@ HEADERS_OF_THE_SLOW_WAY = (
     "",
     " {",
 )
-Found = tuple[dict[SeriesKey, list[tuple[int, str]]], list[Refused], int]
-
-
-def bits(candle: Candle) -> str:
-    """Return all of a candle; of a double the repr tells every bit but those of a NaN."""
-    return repr(candle)
-
-
-def slowly(path: str, instrument: str | None = "EUR_USD", granularity: str | None = "M1") -> Found:
-    series: dict[SeriesKey, list[tuple[int, str]]] = {}
-    refused, read = [], 0
-    for line, item in read_candles(path, instrument, granularity):
-        read += 1
-        if isinstance(item, Refused):
-            refused.append(item)
-        else:
-            key = SeriesKey(item.instrument, item.granularity)
-            series.setdefault(key, []).append((line, bits(item)))
-    return series, refused, read
-
-
-def gathered(chunks: Iterator[Chunk]) -> Found:
-    series: dict[SeriesKey, list[tuple[int, str]]] = {}
-    refused, read = [], 0
-    for chunk in chunks:
-        assert chunk.read == len(chunk.refused) + sum(len(b.bar_ms) for b in chunk.blocks)
-        refused += chunk.refused
-        read += chunk.read
-        for block in chunk.blocks:
-            candles = candles_of(block.key, SeriesColumns(*block[1:5]))
-            lines = block.lines.tolist()
-            series.setdefault(block.key, []).extend(
-                (line, bits(candle)) for line, candle in zip(lines, candles, strict=True)
-            )
-    return series, refused, read
-
-
-def in_bulk(
-    path: str,
-    instrument: str | None = "EUR_USD",
-    granularity: str | None = "M1",
-    rows: int = 65_536,
-    piece_bytes: int = 1 << 22,
-) -> Found:
-    one = BulkFile(path, instrument, granularity, rows=rows, piece_bytes=piece_bytes)
-    return gathered(iter(one))
-
-
-def outcome(read: Iterator[Found]) -> Found | str:
-    try:
-        return next(read)
-    except Fatal as fatal:
-        return str(fatal)
-
-
 # -- generated files -----------------------------------------------------------------------------
 
 
 def written(draw: st.DrawFn, points: int) -> str:
-    """Return a price of so many points, in one of the ways people write it."""
     plain = f"{points // 100_000}.{points % 100_000:05d}"
-    odd = (
-        *(plain + "0" * 12, plain + "0" * 13, plain + "0" * 40, "0" * 30 + plain, "00" + plain),
-        *(f"{points}e-5", f"{points}E-5", "+" + plain, " " + plain, plain + "\t", f'"{plain}"'),
-        *(plain.rstrip("0"), plain + "1234567", plain + "12345678901234567890", plain + "_0"),
-        *("", "-" + plain, "nan", "inf", "0", "0.0", "1e400", plain + "x", "x", "1.2.3", ".", "1."),
-        *("٣", "1\0", '1"', "9007199254740993", "9007199254740992", "1000000000000.1", ".00005"),
-    )
-    return plain if draw(st.integers(0, 60)) else draw(st.sampled_from(odd))
+    return plain if draw(st.integers(0, 60)) else draw(st.sampled_from(odd_prices(points)))
 
 
 def time_text(draw: st.DrawFn, bar_ms: int) -> str:
-    at = datetime.fromtimestamp(bar_ms / 1000, UTC)
-    iso = at.strftime("%Y-%m-%dT%H:%M:%S")
-    usual = (iso + "Z", iso, iso.replace("T", " "), iso + ".000000000Z", iso + "+00:00")
-    numbers = (str(bar_ms // 1000), str(bar_ms), f"{bar_ms}000", f"{bar_ms}000000")
-    odd = (
-        *(iso + ".000000001Z", iso + ".001Z", iso + ".Z", iso + ".000", iso + "+01:00", iso + "z"),
-        *(iso[:-3], iso[:10], iso[:-2] + "60Z", iso[:-5] + "60:00Z", iso[:11] + "24:00:00Z"),
-        *("2014-02-29T00:00:00Z", "2016-02-29T00:00:00Z", "2000-02-29T00:00:00Z"),
-        *("1969-12-31T23:59:00Z", "2099-12-31T23:59:00Z", "2100-01-01T00:00:00Z", "1900-01-01"),
-        *("2014-00-01T00:00:00Z", "2014-13-01T00:00:00Z", "2014-01-00T00:00:00Z"),
-        *("", "0", "-60", "60.0", "1e9", f"{bar_ms}001", "99999999999", "100000000000"),
-        *("99999999999999", "100000000000000", "99999999999999999", "9999999999999999999"),
-        *("123456789012345678901", iso + "Z ", " " + iso + "Z", f'"{iso}Z"', "0" * 25, "٣"),
-    )
+    usual = usual_times(bar_ms)
     if draw(st.integers(0, 40)) == 0:
-        return draw(st.sampled_from(odd))
-    return draw(st.sampled_from((usual[0], usual[0], *usual, *numbers)))
+        return draw(st.sampled_from(odd_times(bar_ms)))
+    return draw(st.sampled_from((usual[0], usual[0], *usual)))
 
 
 VOLUMES = ("", "", "7", "0", "43.0", "43.5", "-1", "1e3", "9007199254740993", "x", " 7", "99" * 9)
@@ -220,35 +143,6 @@ def test_any_file_gives_what_it_gives_row_by_row(
         slowly(str(path), None, None) for _ in range(1)
     )
     assert outcome(in_bulk(str(path), rows=rows, piece_bytes=piece) for _ in range(1)) == slow
-
-
-NUMBERS = st.from_regex(r"[0-9]{1,13}\.[0-9]{1,18}|[0-9]{1,19}", fullmatch=True)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(NUMBERS, min_size=1, max_size=200))
-def test_decimals_are_rounded_as_python_rounds_them(
-    tmp_path_factory: pytest.TempPathFactory, numbers: list[str]
-) -> None:
-    path = tmp_path_factory.mktemp("numbers") / "candles.csv"
-    rows = (f"{60 * at},{n},{n},{n},{n}" for at, n in enumerate(numbers))
-    path.write_text("time,o,h,l,c\n" + "\n".join(rows))
-    assert in_bulk(str(path)) == slowly(str(path))
-
-
-def test_halves_between_doubles_and_the_last_exact_digits_are_read_to_the_bit(
-    tmp_path: Path,
-) -> None:
-    source = random.Random(20_240_304)
-    numbers = [f"{source.randrange(2**53)}" for _ in range(3_000)]
-    numbers = [f"{n[:-p]}.{n[-p:]}" for n in numbers if (p := source.randrange(4, 15)) < len(n)]
-    path = tmp_path / "candles.csv"
-    rows = (f"{60 * at},{n},{n},{n},{n}" for at, n in enumerate(numbers))
-    path.write_text("time,o,h,l,c\n" + "\n".join(rows))
-    (block,) = next(iter(BulkFile(str(path), "EUR_USD", "M1"))).blocks
-    wanted = [float(n) for n in numbers]
-    assert block.prices[0].tobytes() == struct.pack(f"<{len(wanted)}d", *wanted)
-    assert len(wanted) > 2_900
 
 
 # -- recorded and synthetic candles --------------------------------------------------------------
