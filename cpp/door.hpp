@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "allocation_door.hpp"
 #include "bulk_door.hpp"
 #include "gate_door.hpp"
 #include "manifold.hpp"

@@ -96,6 +96,9 @@ def core() -> Any:
         )
     door.Handle.run.__release_gil__ = True
     door.batch.__release_gil__ = True
+    door.GateHandle.run.__release_gil__ = True
+    door.GateHandle.run_events.__release_gil__ = True
+    door.AllocatorHandle.run.__release_gil__ = True
     _warm_up(door)
     return door
 
@@ -111,6 +114,34 @@ def _warm_up(door: Any) -> None:
     handle.run(0, 0, 0, 0, 0, 0, 0)
     door.check(0, 1.0, 1.0, 1.0, 0)
     door.drop_handle(handle)
+    _warm_up_gate(door)
+
+
+def _warm_up_gate(door: Any) -> None:
+    gate = door.make_gate()
+    rules = gate.rules
+    rules.trade.lookback = rules.trade.atr_bars = rules.slice_count = rules.history = 1
+    rules.interval_ms = rules.slices[0] = 1
+    gate.adopt()
+    for hour in range(3):
+        gate.bar.bar_ms = gate.bar.as_of_ms = (hour + 1) * 3_600_000
+        gate.step(False)
+    gate.decide_without_candle(0, 0)
+    gate.decided_ms(), gate.last_bar_ms(), gate.run_number(), gate.set_run_number(0)
+    gate.take_changed_days(), gate.samples(), gate.kept_samples()
+    gate.write_head(), gate.write_day(gate.newest_day()), gate.write_samples(0)
+    gate.run(0, 0, 0, 0)
+    for address in (
+        *(door.bar_address, door.trade_address, door.evaluation_address),
+        *(door.decision_address, door.rules_address, door.gate_row_address),
+    ):
+        address(gate)
+    door.drop_gate(gate)
+    allocator = door.make_allocator()
+    allocator.rules.top_k = 1
+    allocator.restore(0, 0, 0)
+    allocator.run(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    door.drop_allocator(allocator)
 
 
 def build_info() -> BuildInfo:

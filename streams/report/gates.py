@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.events import GateDecision, GateMetrics
 from streams.report.cells import Buckets, Int64s, TimeCells
 from streams.report.data import GateCounts, GuardRow, Guards, GuardShares, share
 from streams.settings import Config
-from streams.stages.limits import guard_lines
+from streams.stages.limits import GUARD_LIMITS
 from streams.stages.reasons import Reason
 
 Words = npt.NDArray[np.uint32]
@@ -170,8 +169,9 @@ def _limits(config: Config | None) -> dict[str, tuple[str, str]]:
     """Return guard -> (setting, limit) of the guards in force."""
     if config is None:
         return {}
-    # the one table of limits is by decision; of this one only the guards are looked at
-    blank = GateDecision._make([None] * len(GateDecision._fields))
-    metrics = GateMetrics(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
-    lines = guard_lines(blank._replace(metrics=metrics, reasons=()), config)
-    return {line.guard: (line.setting, f"{line.relation} {line.limit:g}") for line in lines}
+    found = {}
+    for reason, guard in GUARD_LIMITS[config.gate_mode].items():
+        limit = getattr(config, guard.setting)
+        if limit is not None:
+            found[reason] = (guard.setting.upper(), f"{guard.relation} {limit:g}")
+    return found

@@ -34,15 +34,25 @@ from streams.events import (
     SummarySlice,
 )
 from streams.settings import Config
-from streams.stages.limits import CALMAR_UNIT, PASSES_TO_OPEN, PNL_UNIT, guard_limits, upper_band
+from streams.stages.limits import (
+    CALMAR_UNIT,
+    GUARD_LIMITS,
+    PASSES_TO_OPEN,
+    PNL_UNIT,
+    upper_band,
+)
 from streams.stages.reasons import Reason
 from streams.stages.sessions import SessionState
 
 _REASONS = tuple(Reason)
-_SESSION_REASONS = (Reason.SESSION_CLOSED, Reason.SESSION_NEAR_CLOSE, Reason.MARKET_CLOSED)
-_EVALUATED = (
-    *(Reason.HYSTERESIS_WAIT, Reason.SPAN_INTEGRITY, Reason.TRADES_BELOW_FLOOR),
-    *(Reason.CALMAR_BELOW_FLOOR, Reason.PNL_BELOW_FLOOR),
+_SESSION_REASONS = frozenset(
+    (Reason.SESSION_CLOSED, Reason.SESSION_NEAR_CLOSE, Reason.MARKET_CLOSED)
+)
+_EVALUATED = frozenset(
+    (
+        *(Reason.HYSTERESIS_WAIT, Reason.SPAN_INTEGRITY, Reason.TRADES_BELOW_FLOOR),
+        *(Reason.CALMAR_BELOW_FLOOR, Reason.PNL_BELOW_FLOOR),
+    )
 )
 _NO_QUOTES = (0.0,) * 8
 
@@ -243,30 +253,32 @@ def _evaluation(d: Decision) -> GateEvaluation:
 
 
 def _details(d: Decision, scope: Scope) -> tuple[ReasonDetail, ...]:
-    if not d.reasons:
-        return ()
-    config = scope.config
-    found: dict[str, tuple[float | None, float | None]] = {}
-    if d.has_signal:
-        for guard in guard_limits(d, config):
-            found[guard.reason] = (guard.value, guard.limit)
-        # the signal's bar ends one bar length after its start
-        age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
-        found[Reason.SIGNAL_STALE] = (age_ms / 1000, float(config.fresh_max_signal_age_sec))
-    if d.has_evaluation:
-        buffer = config.buffer(scope.instrument)
-        calmar = upper_band(d.calmar_min, buffer, CALMAR_UNIT)
-        found[Reason.TRADES_BELOW_FLOOR] = (float(d.evaluated_trades), d.min_trades)
-        found[Reason.CALMAR_BELOW_FLOOR] = (_known(d.evaluated_calmar), calmar)
-        found[Reason.PNL_BELOW_FLOOR] = (
-            d.evaluated_pnl,
-            upper_band(d.pnl_min, buffer, PNL_UNIT),
-        )
-    found[Reason.HYSTERESIS_WAIT] = (float(d.passes), float(PASSES_TO_OPEN))
     return tuple(
-        ReasonDetail(code, *found.get(code, (None, None)), _lifts(code, d, config))
+        ReasonDetail(code, *_measured(code, d, scope), _lifts(code, d, scope.config))
         for code in reasons_of(d.reasons)
     )
+
+
+def _measured(code: str, d: Decision, scope: Scope) -> tuple[float | None, float | None]:
+    """Return what was found and what is wanted."""
+    config = scope.config
+    limit = GUARD_LIMITS[config.gate_mode].get(code)
+    if limit is not None:
+        return float(getattr(d, limit.metric)), float(getattr(config, limit.setting))
+    if code == Reason.SIGNAL_STALE:
+        # the signal's bar ends one bar length after its start
+        age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
+        return age_ms / 1000, float(config.fresh_max_signal_age_sec)
+    if code == Reason.HYSTERESIS_WAIT:
+        return float(d.passes), float(PASSES_TO_OPEN)
+    if code == Reason.TRADES_BELOW_FLOOR:
+        return float(d.evaluated_trades), d.min_trades
+    buffer = config.buffer(scope.instrument)
+    if code == Reason.CALMAR_BELOW_FLOOR:
+        return _known(d.evaluated_calmar), upper_band(d.calmar_min, buffer, CALMAR_UNIT)
+    if code == Reason.PNL_BELOW_FLOOR:
+        return d.evaluated_pnl, upper_band(d.pnl_min, buffer, PNL_UNIT)
+    return None, None
 
 
 def _lifts(code: str, d: Decision, config: Config) -> int | None:

@@ -7,6 +7,7 @@ the first.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from streams.codec import Codec
@@ -38,6 +39,7 @@ from streams.stages.step import RowChanges, Rows, SourceRecord
 from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SUMMARIES, TRADES
 
 STAGE = "gates"
+log = logging.getLogger("manifold.gates")
 HISTORY_MS = MAX_SLICE_DAYS * 86_400_000
 
 Run = tuple[str, str]
@@ -261,6 +263,10 @@ class GatesStage(LogStage):
                 "history, which this run has no access to"
             )
         since_ms = event.as_of_ms - HISTORY_MS
+        log.info(
+            "new parameters of %s at %s: folding their last %d days again",
+            *(", ".join(sorted(names)), record.coordinates, MAX_SLICE_DAYS),
+        )
         found = await self._load_history(record, frozenset(names), since_ms)
         step.provide_history(record, {name: found.get(name, []) for name in names})
 

@@ -30,6 +30,7 @@ from streams.events import (
     CandlePrices,
     GateMetrics,
     Manifold,
+    Ohlc,
     SummarySlice,
     Watermark,
 )
@@ -62,6 +63,9 @@ LOOSE = Rules(
     eval_slices_days=(1, 3, 7),
     eval_span_days=3,
     eval_min_trades=3,
+)
+MINUTELY = replace(
+    LOOSE, auto_dir_threshold_bps=3.0, exit_pnl_target_pct=0.05, exit_pnl_stop_pct=0.08
 )
 HOURLY = replace(
     LOOSE,
@@ -407,6 +411,38 @@ def test_any_market_and_any_rules_field_by_field() -> None:
     assert HYPOTHESIS_COUNTS["trades"] > 50, HYPOTHESIS_COUNTS
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("ulps", [-1, 0, 1])
+@pytest.mark.parametrize("level", ["stop", "target", "gap"])
+def test_levels_and_slopes_touched_to_the_bit(direction: int, ulps: int, level: str) -> None:
+    """Prices are sums of few powers of two, so that every level has one right value."""
+
+    def moved(price: float, away: float) -> float:
+        return math.nextafter(price, away) if ulps else price
+
+    seen, stop, target = (1.0 + direction * share for share in (1 / 32, -1 / 16, 1 / 32))
+    rules = replace(
+        LOOSE,
+        auto_direction_lookback=1,
+        auto_dir_threshold_bps=312.5,
+        exit_pnl_stop_pct=6.25,
+        exit_pnl_target_pct=3.125,
+        exit_slope_enabled=False,
+        session_trading_enabled=False,
+    )
+    touched = moved(target if level == "target" else stop, ulps * math.inf)
+    last = (touched, touched) if level == "gap" else (1.0, touched)
+    bars = []
+    for n, (opened, closed) in enumerate([(1.0, 1.0), (1.0, seen), (1.0, 1.0), last]):
+        mid = Ohlc(opened, max(opened, closed), min(opened, closed), closed)
+        start = START_MS + n * 60_000
+        bars.append(Bar(start, start + 60_000, mid, mid, mid, 0.5, 0.5, 0.5, 0.5, 0.5, 5))
+    events = [mark(START_MS, OFFSET), *(manifold_of(bar, "EUR_USD", "M1") for bar in bars)]
+    found = compare("EUR_USD", "M1", rules, events)
+    beyond = ulps * direction if level == "target" else -ulps * direction
+    assert found.counts["trades"] == (beyond >= 0)
+
+
 # -- recorded candles ----------------------------------------------------------------------------
 
 
@@ -450,8 +486,8 @@ def manifolds(candles: dict[str, list[Candle]], control: ControlLog) -> list[Eve
 
 def test_the_recorded_minutes_field_by_field(shared_data: Path | None) -> None:
     candles = recorded(shared_data, "M1", 20_000)
-    control = control_for(LOOSE, tuple(candles))
-    found = Comparison(LOOSE, control)
+    control = control_for(MINUTELY, tuple(candles))
+    found = Comparison(MINUTELY, control)
     found.feed(manifolds(candles, control))
     assert found.closest > 1e-9
     assert found.counts["trades"] > 100, found.counts
@@ -492,7 +528,7 @@ def log_of_two(seed: int) -> tuple[ControlLog, tuple[Event, ...]]:
     )
     logs = []
     for name in ("EUR_USD", "USD_JPY"):
-        stretches = made.random_stretches(rng, 5)
+        stretches = made.random_stretches(rng, 3)
         bars = made.market(stretches, "M5", made.STARTS_MS[0], rng)
         logs.append(told(bars, name, "M5", rng))
     mixed = sorted(itertools.chain.from_iterable(logs), key=lambda event: event.as_of_ms)

@@ -11,7 +11,7 @@ from streams.control import ControlLog
 from streams.errors import Fatal
 from streams.events import GateDecision, GateMetrics
 from streams.settings import Config
-from streams.stages.limits import guard_limits, guard_lines
+from streams.stages.limits import guard_lines
 from streams.topics import DEAD_LETTERS, GATES
 from tests import reference_stages as ref
 from tests.reference_stages import ms
@@ -200,16 +200,12 @@ def test_every_mix_of_good_and_bad_gives_every_reason_that_applies(env: dict[str
             assert list(found.reasons) == ref.gate_reasons(A, bar_ms + MINUTE, seen, limits)
             assert found.eligible is (not found.reasons)
             failing = {line.guard for line in guard_lines(found, config) if not line.passes}
-            wanted = {guard.reason: guard for guard in guard_limits(metrics, config)}
-            assert failing == {
-                reason
-                for reason, guard in wanted.items()
-                if (
-                    guard.value < guard.limit
-                    if guard.relation == ">="
-                    else guard.value > guard.limit
-                )
+            wanted = {
+                line.guard
+                for line in guard_lines(found, config)
+                if (line.value < line.limit if line.relation == ">=" else line.value > line.limit)
             }
+            assert failing == wanted == {d.reason for d in found.details if d.value is not None}
 
 
 @pytest.mark.parametrize(
