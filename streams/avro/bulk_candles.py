@@ -35,7 +35,7 @@ _LAYOUT: Final = (
 """What cpp/candle_frames.hpp reads, in order."""
 
 
-class CandleFrames(NamedTuple):
+class FrameColumns(NamedTuple):
     """Candles of frames, one place for each frame; where ``status`` is ``SLOW`` only that counts.
 
     Attributes
@@ -104,7 +104,7 @@ class BulkCandles:
         if not known:
             raise Fatal("there are more granularities or sources than the core has room for")
 
-    def read(self, data: bytes, offsets: NDArray[np.int64]) -> CandleFrames:
+    def read(self, data: bytes, offsets: NDArray[np.int64]) -> FrameColumns:
         """Return the candles of frames that lie one behind the other.
 
         Parameters
@@ -148,8 +148,8 @@ def joined(values: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
     return b"".join([value or b"" for value in values]), offsets
 
 
-def _empty(n: int) -> CandleFrames:
-    return CandleFrames(
+def _empty(n: int) -> FrameColumns:
+    return FrameColumns(
         np.empty(n, np.uint8),
         np.empty(n, np.int64),
         np.empty(n, np.int64),

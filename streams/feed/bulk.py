@@ -25,6 +25,7 @@ from streams.engine.candle_lines import (
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.bulk_header import roles_of
 from streams.feed.candle_text import names_of
+from streams.feed.columns import NO_VOLUME
 from streams.feed.files import (
     Refused,
     candle_of,
@@ -40,7 +41,6 @@ from streams.stages.candle_rules import END_MS, HOUR_MS, NAME
 
 BLOCK_ROWS = 65_536
 LONGEST_HEADER = 16_384
-NO_VOLUME = -1
 _DROPPED = 2
 _NO_SIDE = (np.nan,) * 4
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
 from streams.feed.bulk import BulkFile
+from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.feed.files import Refused
 from streams.feed.load import LoadReport, Progress, no_progress
 from streams.feed.series import SeriesKey, digest
-
-NO_VOLUME = -1
 
 
 class SeriesColumns(NamedTuple):
@@ -110,8 +109,14 @@ class ColumnSeries:
         """Return the bar starts that are left, ascending (ms)."""
         return self._whole.columns.bar_ms[self._order]
 
-    def columns(self) -> SeriesColumns:
-        """Return the candles that are left."""
+    def columns(self) -> CandleColumns:
+        """Return the candles that are left, ascending, as columns."""
+        c = self.whole_columns()
+        quoted = ~np.isnan(c.prices[4]) & ~np.isnan(c.prices[8])
+        return CandleColumns(c.bar_ms, c.prices, quoted, c.volume)
+
+    def whole_columns(self) -> SeriesColumns:
+        """Return the candles that are left, ascending, with all that is known of them."""
         c = self._whole.columns
         if len(self._order) == len(c.bar_ms) and (self._order[1:] > self._order[:-1]).all():
             return c
@@ -131,7 +136,7 @@ class ColumnSeries:
 
     def candles(self) -> Iterator[Candle]:
         """Yield the candles that are left, ascending."""
-        return candles_of(self.key, self.columns(), self._source)
+        return candles_of(self.key, self.whole_columns(), self._source)
 
     def __len__(self) -> int:
         return len(self._order)

@@ -16,7 +16,7 @@ from streams.avro.bulk_candles import (
     SLOW,
     SOURCES,
     BulkCandles,
-    CandleFrames,
+    FrameColumns,
     joined,
 )
 from streams.codec import locked_codec
@@ -31,11 +31,11 @@ CODEC = locked_codec()
 PREFIX = CODEC.encode(CANDLES, market(["EUR_USD"], 1)[0])[:5]
 
 
-def frames_of(frames: Sequence[bytes | None]) -> CandleFrames:
+def frames_of(frames: Sequence[bytes | None]) -> FrameColumns:
     return BulkCandles(CODEC.schema_id(CANDLES, "Candle")).read(*joined(list(frames)))
 
 
-def candle_at(found: CandleFrames, at: int) -> Candle:
+def candle_at(found: FrameColumns, at: int) -> Candle:
     p = found.prices[:, at].tolist()
     volume = int(found.volume[at])
     return Candle(
@@ -52,7 +52,7 @@ def candle_at(found: CandleFrames, at: int) -> Candle:
     )
 
 
-def agree(frames: Sequence[bytes | None]) -> CandleFrames:
+def agree(frames: Sequence[bytes | None]) -> FrameColumns:
     """Check that every plain frame is the codec's candle, and valid; return what was found."""
     found = frames_of(frames)
     assert set(found.status.tolist()) <= {PLAIN, SLOW}

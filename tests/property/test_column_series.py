@@ -70,7 +70,11 @@ def test_the_same_rows_stay_and_the_same_are_refused(
         assert list(found.candles()) == list(wanted.candles())
         assert found.bars().tolist() == wanted.bars().tolist()
         assert found.digests().tolist() == wanted.digests().tolist()
-        assert found.columns().bar_ms.tolist() == wanted.bars().tolist()
+        for mine, theirs in zip(found.columns(), wanted.columns(), strict=True):
+            quoted = wanted.columns().quoted
+            rows = quoted | (np.arange(12) < 4)[:, None] if mine.ndim == 2 else ...
+            assert mine.dtype == theirs.dtype
+            assert mine[rows].tolist() == theirs[rows].tolist()
         chosen = wanted.bars() % 120_000 == 0
         assert found.refuse(chosen, "a", "b") == wanted.refuse(chosen, "a", "b")
         found.keep(chosen)
