@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -205,7 +205,11 @@ def _load_granularity(
     report.watermarks += writer.written - before - total
 
 
-def merged(series: dict[SeriesKey, Series]) -> Iterator[Candle]:
+class _HasCandles(Protocol):
+    def candles(self) -> Iterator[Candle]: ...
+
+
+def merged(series: Mapping[SeriesKey, _HasCandles]) -> Iterator[Candle]:
     """Yield the candles of all series by their ends, ties by instrument."""
     return heapq.merge(
         *(one.candles() for one in series.values()), key=lambda c: (c.as_of_ms, c.instrument)

@@ -77,10 +77,3 @@ class CandleFrames(NamedTuple):
             granularities,
             joined.where(order),
         )
-
-
-def no_frames() -> CandleFrames:
-    """Return frames without a candle."""
-    none = np.zeros(0, np.int64)
-    columns = CandleColumns(none, np.zeros((12, 0)), np.zeros(0, bool), none)
-    return CandleFrames(none, none, none, [], [], columns)

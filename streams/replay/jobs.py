@@ -16,8 +16,8 @@ from streams.control import ControlLog
 from streams.control_log import active_config, read_control
 from streams.engine import ENGINE_VERSION
 from streams.errors import Fatal
-from streams.feed.load import LoadReport, merged, read_series
-from streams.feed.series import Series
+from streams.feed.column_series import ColumnSeries, read_columns
+from streams.feed.load import LoadReport, merged
 from streams.feed.writer import bars_of
 from streams.registry import open_codec
 from streams.replay.columnar import ColumnarReplay, replay_series
@@ -130,7 +130,7 @@ class FileJob(_Job):
     files: tuple[str, ...] = ()
     instrument: str | None = None
     granularity: str | None = None
-    _series: dict[str, Series] | None = field(default=None, init=False)
+    _series: dict[str, ColumnSeries] | None = field(default=None, init=False)
     _load: LoadReport = field(default_factory=LoadReport, init=False)
     _locked: Codec = field(default_factory=locked_codec, init=False)
 
@@ -191,11 +191,11 @@ class FileJob(_Job):
         first = min(int(one.bars()[0]) for one in series)
         return first, max(int(one.bars()[-1]) for one in series) + self.config.granularity_ms
 
-    def _read(self) -> dict[str, Series]:
+    def _read(self) -> dict[str, ColumnSeries]:
         if self._series is not None:
             return self._series
         now_ms = int(time.time() * 1000)
-        found = read_series(self.files, self.instrument, self.granularity, self._load, now_ms)
+        found = read_columns(self.files, self.instrument, self.granularity, self._load, now_ms)
         series = {}
         for key, one in found.items():
             if key.granularity != self.config.candle_gran:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,17 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.avro.bulk_candles import GRANULARITIES, PLAIN, BulkCandles, joined
 from streams.codec import Codec, DecodeError
 from streams.control import ControlLog, ControlState
 from streams.events import Candle, Watermark
 from streams.feed.columns import CandleColumns
 from streams.replay.columnar import ColumnarReplay, VouchedCandles
-from streams.replay.frames import CandleFrames, no_frames
+from streams.replay.frames import CandleFrames
 from streams.replay.lanes import Marks
 from streams.replay.log_reader import LogReader, LogRecord
 from streams.replay.ranges import Span
 from streams.settings import Runtime
 from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
+from streams.stages.step import SourceRecord
 from streams.topics import CANDLES
 
 
@@ -108,6 +111,7 @@ def replay_batches(
     openings
         What stands for the watermarks before the first batch of a partition.
     """
+    reader = CandleReader(codec)
     running = {number: _Partition(found) for number, found in batches.items()}
     for number, opening in openings.items():
         _open(replay, control, running[number], opening, instruments)
@@ -118,41 +122,87 @@ def replay_batches(
         if records is None:
             del running[number]
         else:
-            batch = decoded(codec, records)
+            batch = reader.read(records)
             replay.refused += batch.refused
             _feed(replay, control, partition, batch, instruments)
             yield len(records)
         replay.close(min((p.reached_ms for p in running.values()), default=1 << 62))
 
 
-def decoded(codec: Codec, records: Sequence[LogRecord]) -> Batch:
-    """Return a batch of ``md.candles`` as columns and watermarks; the rest is refused.
+class CandleReader:
+    """Reads records of ``md.candles`` into columns.
 
-    What is refused here is what the stage makes dead letters of.
+    Parameters
+    ----------
+    codec
+        The schemas; ids that it does not know yet are resolved.
     """
-    sources = [found.record for found in records]
-    frames, slow = no_frames(), range(len(sources))
-    watermarks: list[tuple[int, Watermark]] = []
-    candles: list[tuple[int, Candle]] = []
-    refused = 0
-    for place in slow:
-        record = sources[place]
-        try:
-            event: Any = codec.decode(CANDLES, record.value)
-        except DecodeError:
-            refused += 1
-            continue
-        early = stamp_problem(event.as_of_ms, record.timestamp_ms)
-        if isinstance(event, Watermark):
-            if watermark_problem(event, record.key) or early:
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
+
+    def read(self, records: Sequence[LogRecord]) -> Batch:
+        """Return a batch as columns and watermarks; the rest is refused.
+
+        What is refused here is what the stage makes dead letters of.
+        """
+        sources = [found.record for found in records]
+        found = self._bulk.read(*joined([record.value for record in sources]))
+        stamps = np.array([record.timestamp_ms for record in sources], np.int64)
+        plain = (found.status == PLAIN) & (found.as_of_ms <= stamps)
+        at = np.flatnonzero(plain)
+        which = found.instrument[at].tolist()
+        keyed = [
+            found.instruments[number] == sources[place].key
+            for number, place in zip(which, at.tolist(), strict=True)
+        ]
+        plain[at] = keyed
+        at = np.flatnonzero(plain)
+        prices = np.ascontiguousarray(found.prices[:, at])
+        frames = CandleFrames(
+            at,
+            found.instrument[at].astype(np.int64),
+            found.granularity[at].astype(np.int64),
+            [name.decode() for name in found.instruments],
+            list(GRANULARITIES),
+            CandleColumns(
+                found.bar_ms[at],
+                prices,
+                ~(np.isnan(prices[4]) | np.isnan(prices[8])),
+                found.volume[at],
+            ),
+        )
+        return self._rest(sources, np.flatnonzero(~plain).tolist(), frames)
+
+    def _rest(
+        self, sources: Sequence[SourceRecord], slow: Sequence[int], frames: CandleFrames
+    ) -> Batch:
+        """Take the records that are no plain candle one by one."""
+        unknown = self._codec.unknown_ids(sources[place].value for place in slow)
+        if unknown:
+            asyncio.run(self._codec.resolve(unknown))
+        watermarks: list[tuple[int, Watermark]] = []
+        candles: list[tuple[int, Candle]] = []
+        refused = 0
+        for place in slow:
+            record = sources[place]
+            try:
+                event: Any = self._codec.decode(CANDLES, record.value)
+            except DecodeError:
+                refused += 1
+                continue
+            early = stamp_problem(event.as_of_ms, record.timestamp_ms)
+            if isinstance(event, Watermark):
+                if watermark_problem(event, record.key) or early:
+                    refused += 1
+                else:
+                    watermarks.append((place, event))
+            elif candle_problem(event, record.key) or early:
                 refused += 1
             else:
-                watermarks.append((place, event))
-        elif candle_problem(event, record.key) or early:
-            refused += 1
-        else:
-            candles.append((place, event))
-    return Batch(frames.with_candles(candles), watermarks, refused)
+                candles.append((place, event))
+        return Batch(frames.with_candles(candles), watermarks, refused)
 
 
 def _open(
