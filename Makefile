@@ -8,7 +8,7 @@ PIP := PYTHONWARNINGS='ignore:Editable installation' \
   $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults lint format bench install clean
+.PHONY: help demo up test faults slow lint format bench install clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,11 +20,14 @@ up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
 	@$(BIN)/manifold up --env-file deploy/profiles/demo.env
 
 test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/slow $(PYTEST_ARGS)
 	@$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills).
 	@MANIFOLD_FAULT_KILLS=100 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+slow: $(VENV)/.dev ## Run what takes minutes: the walk-forward over twelve years of hourly candles.
+	@$(BIN)/python -m pytest tests/slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style and types.
 	@$(BIN)/ruff check .
