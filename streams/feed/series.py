@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streams.engine.columns import Columns
 from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
 from streams.feed.files import Refused
 
@@ -92,6 +93,16 @@ class Series:
     def digests(self) -> npt.NDArray[np.int64]:
         """Return the content digests that are left, in the order of ``bars``."""
         return np.frombuffer(self._digests, np.int64)[self._order]
+
+    def columns(self) -> Columns:
+        """Return what is left in columns: bar starts, mid prices, volumes (-1 where there is none).
+
+        The order is that of ``bars``.
+        """
+        prices = np.frombuffer(self._prices, np.float64).reshape(-1, 12)
+        volume = np.frombuffer(self._volumes, np.int64)[self._order]
+        high, low, close = (prices[self._order, place] for place in (1, 2, 3))
+        return Columns(self.bars(), high, low, close, volume)
 
     def keep(self, chosen: npt.NDArray[np.bool_]) -> None:
         """Keep only the candles for which ``chosen`` (in the order of ``bars``) is true."""
