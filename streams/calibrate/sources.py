@@ -174,7 +174,7 @@ def windows_of_log(
                     _add(reading.windows[name], stretch, *columns)
                 progress(MANIFOLDS, done + batch[-1].record.offset + 1 - low, total)
             done += high - low
-    _chosen(sorted(reading.seen), stretch.instruments, "the log holds windows of")
+    _chosen(sorted(reading.seen), stretch.instruments, "the log holds")
     source = f"{MANIFOLDS} of the log" + (
         f", prefix {runtime.topic_prefix}" if runtime.topic_prefix else ""
     )
@@ -200,7 +200,10 @@ class _LogReading:
         rows: dict[str, list[tuple[float, ...]]] = {}
         for found in batch:
             key = found.record.key or b""
-            if key == WATERMARK_KEY or (self._wanted and key not in self._wanted):
+            if key == WATERMARK_KEY:
+                continue
+            self.seen.add(key.decode(errors="replace"))
+            if self._wanted and key not in self._wanted:
                 continue
             try:
                 event = self._codec.decode(MANIFOLDS, found.record.value)
@@ -209,7 +212,6 @@ class _LogReading:
                 continue
             if not isinstance(event, Manifold):
                 continue
-            self.seen.add(event.instrument)
             if event.granularity != self._granularity:
                 self._other += 1
                 continue

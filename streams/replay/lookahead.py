@@ -32,9 +32,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +65,9 @@ class Subject(NamedTuple):
         was known.
     stages
         Makes the stages of the chain, anew for every run.
+    by_instant
+        Whether ``ops.control`` changes on the way. ``risk.weights`` then depends on the order of
+        arrival over partitions: every run takes the records of one instant together.
     ends_ms, bar_ms, instruments
         Ends of the bars, ascending; the length of a bar; whose candles they are, sorted.
     """
@@ -72,6 +75,7 @@ class Subject(NamedTuple):
     records: list[SourceRecord]
     known_ms: list[int]
     stages: Callable[[], Sequence[Stage]]
+    by_instant: bool
     ends_ms: list[int]
     bar_ms: int
     instruments: tuple[str, ...]
@@ -265,11 +269,13 @@ class Lookahead:
     async def _fed(
         self, derivation: Derivation, records: Sequence[SourceRecord], what: str = ""
     ) -> AsyncIterator[list[Derived]]:
-        for start in range(0, len(records), CHUNK):
-            derived = await derivation.feed(records[start : start + CHUNK])
+        done = 0
+        for chunk in _chunks(records, by_instant=self._subject.by_instant):
+            derived = await derivation.feed(chunk)
             yield [one for one in derived if one.record.topic in COMPARED]
-            if what:
-                self._progress(what, min(start + CHUNK, len(records)), len(records))
+            before, done = done, done + len(chunk)
+            if what and (before // CHUNK < done // CHUNK or done == len(records)):
+                self._progress(what, done, len(records))
 
     def _known_by(self, at_ms: int) -> dict[str, int]:
         found = dict.fromkeys(COMPARED, 0)
@@ -319,6 +325,17 @@ class Lookahead:
                         return one
                     place -= 1
         raise RuntimeError("deriving the same input again gave fewer records")
+
+
+def _chunks(
+    records: Sequence[SourceRecord], *, by_instant: bool
+) -> Iterator[Sequence[SourceRecord]]:
+    if by_instant:
+        for _, group in groupby(records, key=lambda record: record.timestamp_ms):
+            yield list(group)
+        return
+    for start in range(0, len(records), CHUNK):
+        yield records[start : start + CHUNK]
 
 
 def described(cut_ms: int, whole: Derived | None, cut: Derived | None) -> Difference:

@@ -25,6 +25,9 @@ from streams.stages.processor import PartitionProcessor
 from streams.stages.step import SourceRecord, Stage
 from streams.topics import CANDLES, MANIFOLDS
 
+FIRST_RECORDS = 2
+"""What ``ops.control`` begins with: a configuration and a universe."""
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -108,7 +111,8 @@ def _subject(
         return chain.stages
 
     bar_ms = GRANULARITY_MS[config.candle_gran]
-    return Subject(records, known_ms, stages, ends, bar_ms, names)
+    changes = len(control.records) > FIRST_RECORDS
+    return Subject(records, known_ms, stages, changes, ends, bar_ms, names)
 
 
 def known_times(
