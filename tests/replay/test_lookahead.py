@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from streams.cli import cli, main
 from streams.events import Candle, Manifold
 from streams.feed.load import LoadReport, read_series
 from streams.feed.synthetic import MarketRates, synthetic_market
@@ -261,6 +264,36 @@ def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
     assert not found.stepwise
     assert found.difference is None, found.difference
     assert found.records[GATES] > 300
+
+
+def test_the_command_says_yes_or_no_and_names_the_difference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "market.csv", market(PAIRS, 240))
+    arguments = ["lookahead", path, "--cuts", "4"]
+    good = CliRunner().invoke(cli, arguments)
+    assert good.exit_code == 0, good.output
+    assert "no record depends on what came after it" in good.output
+    again = CliRunner().invoke(cli, [*arguments, "--json", "--apart"])
+    assert json.loads(again.output)["passed"]
+    monkeypatch.setattr("streams.stages.gates.GatesStep", HoldsBack)
+    bad = CliRunner().invoke(cli, arguments)
+    assert bad.exit_code == 1
+    (line,) = [line for line in bad.output.splitlines() if line.startswith("LOOK-AHEAD")]
+    named = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)["difference"]
+    assert named["topic"] in (SUMMARIES, GATES)
+    assert named["instrument"] in PAIRS
+    assert all(str(named[name]) in line for name in ("topic", "instrument", "as_of_ms", "field"))
+
+
+def test_too_little_to_cut_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv(tmp_path / "market.csv", market(PAIRS[:1], 1))
+    with pytest.raises(SystemExit) as ended:
+        main(["lookahead", path])
+    assert ended.value.code == 2
+    assert "fewer than two bars" in capsys.readouterr().err
 
 
 def test_a_file_gives_the_same_subject_as_its_bars(tmp_path: Path) -> None:
