@@ -14,7 +14,7 @@ help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.run ## Run candles through every topic and show gates, weights and what to try next.
-	@$(BIN)/manifold up --demo --env-file deploy/profiles/demo.env
+	@$(BIN)/manifold up --demo --report build/report.html --env-file deploy/profiles/demo.env
 
 up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
 	@$(BIN)/manifold up --env-file deploy/profiles/demo.env

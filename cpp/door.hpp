@@ -10,6 +10,8 @@
 #include <memory>
 #include <new>
 
+#include "allocation_door.hpp"
+#include "bulk_door.hpp"
 #include "gate_door.hpp"
 #include "manifold.hpp"
 #include "rows.hpp"

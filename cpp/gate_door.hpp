@@ -18,8 +18,8 @@ struct BarColumns {
   const std::int64_t* bar_ms;
   const double* prices[12];  // mid, bid, ask: open, high, low, close each
   const Record* metrics;
-  const std::int32_t* flags;  // Session flags and Bar::kQuoted
-  const std::int64_t* next_change_ms;
+  const std::int32_t* flags;  // Bar::kQuoted; for `run` the session's too
+  const std::int64_t* next_change_ms;  // for `run`
   std::int64_t granularity_ms;
 
   Bar at(std::int64_t i) const {
@@ -75,19 +75,35 @@ class GateHandle {
   /// Take `n` bars of `columns`; what they bring is appended to the arrays, each n long.
   void run(std::int64_t n, std::uintptr_t trades, std::uintptr_t evaluations,
            std::uintptr_t decisions) {
-    traded = evaluated = 0;
-    Trade* to_trades = reinterpret_cast<Trade*>(trades);
-    Evaluation* to_evaluations = reinterpret_cast<Evaluation*>(evaluations);
-    Decision* to_decisions = reinterpret_cast<Decision*>(decisions);
+    begin(trades, evaluations, decisions);
+    for (std::int64_t i = 0; i < n; ++i) take(columns.at(i), false);
+  }
+
+  /// Take `n` events: `places[i]` is a bar of `columns`, or -1 where the bar that ends at
+  /// `as_of_ms[i]` has no candle. Sessions are by event. The arrays are n long each.
+  void run_events(std::int64_t n, std::uintptr_t places, std::uintptr_t as_of_ms,
+                  std::uintptr_t late, std::uintptr_t flags, std::uintptr_t next_change_ms,
+                  std::uintptr_t trades, std::uintptr_t evaluations, std::uintptr_t decisions) {
+    begin(trades, evaluations, decisions);
+    const auto* place = reinterpret_cast<const std::int64_t*>(places);
+    const auto* at_ms = reinterpret_cast<const std::int64_t*>(as_of_ms);
+    const auto* is_late = reinterpret_cast<const std::uint8_t*>(late);
+    const auto* flag = reinterpret_cast<const std::int32_t*>(flags);
+    const auto* change_ms = reinterpret_cast<const std::int64_t*>(next_change_ms);
     for (std::int64_t i = 0; i < n; ++i) {
-      const Outcome outcome = gate_.step(columns.at(i), false, to_trades[traded],
-                                         to_evaluations[evaluated], to_decisions[i]);
-      traded += outcome.traded;
-      evaluated += outcome.evaluated;
-      note();
+      const Session session{change_ms[i], flag[i]};
+      if (place[i] >= 0) {
+        Bar found = columns.at(place[i]);
+        found.session = {change_ms[i], flag[i] | (found.session.flags & Bar::kQuoted)};
+        take(found, is_late[i] != 0);
+      } else {
+        decided += gate_.decide_without_candle(at_ms[i] - columns.granularity_ms, at_ms[i],
+                                               session, decisions_[decided]);
+      }
     }
   }
-  std::int64_t traded = 0, evaluated = 0;  // rows written by the last run
+
+  std::int64_t traded = 0, evaluated = 0, decided = 0;  // rows written by the last run
 
   std::int64_t decided_ms() const { return gate_.decided_ms(); }
   void set_decided_ms(std::int64_t as_of_ms) { gate_.set_decided_ms(as_of_ms); }
@@ -136,6 +152,22 @@ class GateHandle {
     return reinterpret_cast<const std::uint8_t*>(bytes);
   }
 
+  void begin(std::uintptr_t trades, std::uintptr_t evaluations, std::uintptr_t decisions) {
+    traded = evaluated = decided = 0;
+    trades_ = reinterpret_cast<Trade*>(trades);
+    evaluations_ = reinterpret_cast<Evaluation*>(evaluations);
+    decisions_ = reinterpret_cast<Decision*>(decisions);
+  }
+
+  void take(const Bar& found, bool late) {
+    const Outcome outcome = gate_.step(found, late, trades_[traded], evaluations_[evaluated],
+                                       decisions_[decided]);
+    traded += outcome.traded;
+    evaluated += outcome.evaluated;
+    decided += outcome.decided;
+    note();
+  }
+
   void note() {
     const std::int64_t newest = GateRows::newest_hour(gate_);
     if (newest == newest_hour_) return;
@@ -144,6 +176,9 @@ class GateHandle {
   }
 
   Gate gate_;
+  Trade* trades_ = nullptr;
+  Evaluation* evaluations_ = nullptr;
+  Decision* decisions_ = nullptr;
   std::int64_t run_ = 0;
   std::int64_t newest_hour_ = Hours::kNone;
   std::uint64_t changed_days_ = 0;

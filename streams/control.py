@@ -77,6 +77,10 @@ class Universe:
             known = self._members[interval] = self._fold(epoch_ms)
         return known
 
+    def same(self, epoch_ms: int, later_ms: int) -> bool:
+        """Return whether no change lies between two epochs."""
+        return bisect_left(self._edges, epoch_ms) == bisect_left(self._edges, later_ms)
+
     def _fold(self, epoch_ms: int) -> tuple[str, ...]:
         names: dict[str, None] = {}
         for change in self._changes:

@@ -93,6 +93,14 @@ class FromEnvironment:
         made.check()
         return made
 
+    @classmethod
+    def setting_of(cls, name: str) -> str | None:
+        """Return the attribute that an environment name stands for, None when there is none."""
+        for item in fields(cls):  # type: ignore[arg-type]
+            if name in environment_names(item):
+                return item.name
+        return None
+
     def check(self) -> None:
         """Raise Fatal for the first value outside its bounds or choices."""
         for item in fields(self):  # type: ignore[arg-type]

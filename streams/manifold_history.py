@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from streams.codec import Codec, DecodeError
 from streams.events import Manifold
@@ -11,6 +12,8 @@ from streams.settings import Runtime
 from streams.stages.gates import LoadHistory
 from streams.stages.step import SourceRecord
 from streams.topics import MANIFOLDS
+
+log = logging.getLogger("manifold.history")
 
 
 def history_reader(runtime: Runtime, codec: Codec) -> LoadHistory:
@@ -22,6 +25,10 @@ def history_reader(runtime: Runtime, codec: Codec) -> LoadHistory:
     async def load(
         at: SourceRecord, names: frozenset[str], since_ms: int
     ) -> dict[str, list[Manifold]]:
+        log.info(
+            "new parameters of %s at %s: folding their last days again",
+            *(", ".join(sorted(names)), at.coordinates),
+        )
         return await asyncio.to_thread(read_history, runtime, codec, at, names, since_ms)
 
     return load

@@ -24,9 +24,31 @@ from streams.settings import Runtime
 from streams.stack.child import Child
 from streams.stack.supervise import Supervised
 from streams.status import Status, collect
-from streams.topics import CANDLES, GATES, MANIFOLDS, MIRRORED, SIGNALS, WEIGHTS
+from streams.topics import (
+    CANDLES,
+    GATES,
+    MANIFOLDS,
+    MIRRORED,
+    SIGNALS,
+    SUMMARIES,
+    TRADES,
+    WEIGHTS,
+)
 
 WARM_UP_CANDLES = 129
+
+LIVELY = {
+    "AUTO_MIN_COHERENCE": "0.3",
+    "AUTO_MAX_ENTROPY": "1",
+    "SESSION_PATTERN_MIN_OCCURRENCES": "1",
+    "AUTO_DIR_THRESHOLD_BPS": "0.5",
+    "PM_DEFAULT_HOLD_SECONDS": "300",
+    "EVAL_INTERVAL_SEC": "300",
+    "EVAL_MIN_TRADES": "1",
+    "EVAL_CALMAR_MIN": "-10",
+    "EVAL_PNL_MIN": "-0.05",
+}
+"""Settings under which a synthetic market brings trades, latches that open, and weights."""
 
 
 class Deployment:
@@ -168,6 +190,10 @@ class Deployment:
         for instrument in {name for name, _ in decided}:
             missing = [b for b in bars if (instrument, b) not in decided]
             assert not missing, f"{instrument}: no decision at {missing[:5]}"
+        trades = Counter(trade.trade_id for trade in self.events(TRADES))
+        summaries = Counter((e.instrument, e.as_of_ms) for e in self.events(SUMMARIES))
+        for what, counted in (("trade", trades), ("summary", summaries)):
+            assert all(n == 1 for n in counted.values()), f"a {what} is there twice"
         # the universe holds from the opening watermark on: epochs are those after it
         del bars[0]
         epochs = [e.epoch_ms for e in self.events(WEIGHTS) if isinstance(e, Weights)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,10 @@ from streams.calibrate.windows import COUNT, METRICS, Guard, Windows, guards_of
 from streams.codec import Codec, DecodeError
 from streams.control_log import read_control
 from streams.engine import METRICS_DTYPE, CandleStream
-from streams.engine.columns import Columns
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS, WATERMARK_KEY, Manifold
-from streams.feed.series import Series, SeriesKey
+from streams.feed.columns import NO_VOLUME, CandleColumns
+from streams.feed.series import SeriesKey
 from streams.replay.log_reader import LogReader, LogRecord
 from streams.settings import Config, Runtime
 from streams.topics import MANIFOLDS
@@ -24,6 +24,16 @@ ROWS = 65_536
 """Candles the core is given at once."""
 
 Progress = Callable[[str, int, int | None], None]
+
+
+class Columnar(Protocol):
+    """Candles of one series, however they were collected."""
+
+    def columns(self) -> CandleColumns:
+        """Return them, ascending."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 class Stretch(NamedTuple):
@@ -56,7 +66,7 @@ class Found(NamedTuple):
 
 
 def windows_of_series(
-    found: dict[SeriesKey, Series],
+    found: MutableMapping[SeriesKey, Columnar],
     config: Config,
     stretch: Stretch,
     source: str,
@@ -93,38 +103,34 @@ def windows_of_series(
     return Found(source, config, [one for one in windows if one.total], notes)
 
 
-def _with_volume(instrument: str, columns: Columns, config: Config) -> tuple[Columns, str | None]:
-    without = columns.volume < 0
+def _with_volume(
+    instrument: str, columns: CandleColumns, config: Config
+) -> tuple[CandleColumns, str | None]:
+    without = columns.volume == NO_VOLUME
     count = int(without.sum())
     if not count:
         return columns, None
     if config.allow_missing_volume:
-        volume = np.maximum(columns.volume, 0)
         note = f"{instrument}: {count:,} candles have no volume and count as 0"
-        return columns._replace(volume=volume), note
+        return columns._replace(volume=np.maximum(columns.volume, 0)), note
     if count == len(without):
         raise Fatal(
             f"the candles of {instrument} have no volume, and without it the metrics mean "
             "something else; ALLOW_MISSING_VOLUME=1 counts them as 0"
         )
-    return _picked(
-        columns, ~without
-    ), f"{instrument}: {count:,} candles have no volume and are left out, as by a worker"
+    note = f"{instrument}: {count:,} candles have no volume and are left out, as by a worker"
+    return columns.where(~without), note
 
 
-def _picked(columns: Columns, which: slice | NDArray[np.bool_]) -> Columns:
-    bar_ms, high, low, close, volume = columns
-    return Columns(bar_ms[which], high[which], low[which], close[which], volume[which])
-
-
-def _run(columns: Columns, config: Config, stretch: Stretch, into: Windows) -> None:
+def _run(columns: CandleColumns, config: Config, stretch: Stretch, into: Windows) -> None:
     stream = CandleStream(
         config.candle_count, config.echo_lookback_minutes, config.echo_signature_precision
     )
     out = np.empty(ROWS, METRICS_DTYPE)
+    high, low, close = columns.prices[1:4]
     for start in range(0, len(columns.bar_ms), ROWS):
-        bar_ms, high, low, close, volume = _picked(columns, slice(start, start + ROWS))
-        rows = stream.run(bar_ms, high, low, close, volume, out)
+        at = slice(start, start + ROWS)
+        rows = stream.run(columns.bar_ms[at], high[at], low[at], close[at], columns.volume[at], out)
         as_of_ms = rows["t1_ms"] + GRANULARITY_MS[config.candle_gran]
         _add(into, stretch, as_of_ms, {name: rows[name] for name in (*METRICS, COUNT)})
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streams.settings import Config
 from streams.stages.limits import GUARD_LIMITS, GuardLimit
-from streams.stages.sessions import session_intervals
+from streams.stages.sessions import session_states
 
 METRICS = ("coherence", "stability", "entropy", "rupture", "lambda_hazard")
 COUNT = "count_1h"
@@ -24,7 +24,6 @@ QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 FINE, STEPS = 100_000, 10_000
 """Parts of 0..1 of the quantiles' histograms, and of a threshold's grid."""
 MOST_COUNT = 65_535
-MINUTE_MS = 60_000
 
 Steps = NDArray[np.uint16]
 
@@ -172,12 +171,8 @@ class Windows:
     def _lets_through(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not self.config.session_trading_enabled:
             return np.ones(len(as_of_ms), bool)
-        intervals = session_intervals(self.instrument, int(as_of_ms[0]), int(as_of_ms[-1]))
-        opened, closed = np.array(intervals, np.int64).reshape(-1, 2).T
-        place = np.searchsorted(opened, as_of_ms, side="right") - 1
-        left = closed[np.maximum(place, 0)] - as_of_ms
-        exit_ms = self.config.session_exit_minutes * MINUTE_MS
-        through: NDArray[np.bool_] = (place >= 0) & (left > 0) & (left > exit_ms)
+        states = session_states(self.instrument, as_of_ms, self.config.session_exit_minutes)
+        through: NDArray[np.bool_] = states.open & ~states.near_close
         return through
 
 

@@ -13,13 +13,17 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from streams.calibrate.outcome import Calibration
-from streams.calibrate.sources import Found, Stretch, windows_of_log, windows_of_series
+from streams.calibrate.sources import Columnar, Found, Stretch, windows_of_log, windows_of_series
 from streams.calibrate.tables import tables
 from streams.cli.progress import progress_bar
+from streams.cli.report import names_of, require_place
 from streams.errors import Fatal
-from streams.feed.load import LoadReport, read_series
+from streams.feed.column_series import read_columns
+from streams.feed.load import LoadReport
+from streams.feed.series import SeriesKey
 from streams.registry import open_codec
 from streams.replay.tail import when_ms
+from streams.report.page import STDOUT
 from streams.settings import Config, Runtime
 
 SHOWN_REFUSALS = 20
@@ -38,7 +42,9 @@ PLAIN_WIDTH = 120
     show_default=True,
     help="Wanted share of windows that pass all guards together.",
 )
-@click.option("--output", metavar="FILE", help="Write the suggestion there, for --env-file.")
+@click.option(
+    "--output", metavar="FILE", help="Write the suggestion there, for --env-file; - prints it."
+)
 @click.option("--instrument", help="What the files hold, where neither rows nor names say.")
 @click.option("--granularity", help="Bar length, likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -71,7 +77,7 @@ def calibrate(
     stretch = Stretch(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
-        _names(instruments),
+        names_of(instruments),
     )
     if (
         stretch.from_ms is not None
@@ -79,7 +85,9 @@ def calibrate(
         and stretch.from_ms > stretch.to_ms
     ):
         raise Fatal(f"--from {start} is after --to {end}")
-    _require_place(output)
+    require_place(output)
+    if as_json and output == STDOUT:
+        raise Fatal("--json and --output - both want standard output; write one of them to a file")
     with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -91,7 +99,8 @@ def calibrate(
         if files:
             report = LoadReport()
             now_ms = int(time.time() * 1000)
-            series = read_series(files, instrument, granularity, report, now_ms, progress)
+            series: dict[SeriesKey, Columnar] = {}
+            series |= read_columns(files, instrument, granularity, report, now_ms, progress)
             source = ", ".join(Path(path).name for path in files)
             found = windows_of_series(series, Config.from_env(), stretch, source, progress)
             found.notes.extend(_refusals(report))
@@ -111,20 +120,6 @@ def _calibrated(found: Found, pass_rate: float) -> Calibration:
     return Calibration(found, pass_rate)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    if text is None:
-        return ()
-    names = [n.strip().upper().replace("/", "_") for n in text.split(",") if n.strip()]
-    if not names:
-        raise Fatal("--instruments is empty; name some, such as EUR_USD,NZD_USD")
-    return tuple(dict.fromkeys(names))
-
-
-def _require_place(output: str | None) -> None:
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
-        raise Fatal(f"cannot write {output}: it is a directory, or its directory does not exist")
-
-
 def _refusals(report: LoadReport) -> list[str]:
     for refused in report.refused[:SHOWN_REFUSALS]:
         place = f"{refused.file}:{refused.line}"
@@ -134,6 +129,9 @@ def _refusals(report: LoadReport) -> list[str]:
 
 
 def _say(made: Calibration, output: str | None, *, as_json: bool) -> None:
+    if output == STDOUT:
+        click.echo(made.env_text(), nl=False)
+        return
     if output is not None:
         try:
             Path(output).write_text(made.env_text(), encoding="utf-8")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from streams.chain import open_chain
+from streams.cli.replay import backtest_table
 from streams.cli.status import gates_table, rates_table, weights_table
+from streams.codec import locked_codec
 from streams.instants import clock
 from streams.mirror.glance import glance
 from streams.replay.verify import Report, Verifier
+from streams.report.collect import Wanted, collect_report
+from streams.report.page import write_report
 from streams.settings import Config, Runtime
 from streams.stack.up import Stack
 from streams.stack.watch import StageWork, Watch, stage_work
@@ -40,8 +45,10 @@ def lively_end_ms(now_ms: int, pairs: Sequence[str], config: Config) -> int:
     return best[1]
 
 
-def show_outcome(console: Console, stack: Stack, watch: Watch, begun_at: float) -> bool:
-    """Print the outcome of a bounded run; return whether the log verified.
+def show_outcome(
+    console: Console, stack: Stack, watch: Watch, begun_at: float, report_file: Path
+) -> bool:
+    """Print the outcome of a bounded run and write its report; return whether the log verified.
 
     Raises
     ------
@@ -51,9 +58,13 @@ def show_outcome(console: Console, stack: Stack, watch: Watch, begun_at: float) 
     work = stage_work(stack.plan.ports.metrics)
     report = asyncio.run(_verify(stack.runtime))
     valkey = asyncio.run(glance(stack.runtime))
+    data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), Wanted())
+    report_file.parent.mkdir(parents=True, exist_ok=True)
+    write_report(data, str(report_file), None)
     status = watch.sight.status
     assert status is not None
     console.print()
+    console.print(backtest_table(data))
     console.print(gates_table(status))
     console.print(weights_table(status))
     if status.decided:
@@ -64,14 +75,15 @@ def show_outcome(console: Console, stack: Stack, watch: Watch, begun_at: float) 
     console.print(_verdict(report))
     console.print()
     console.print(_times(stack, watch, begun_at, work, status))
+    console.print(f"the report, a page to open in a browser: {report_file}", soft_wrap=True)
+    console.print()
     console.print(_next(stack, status), highlight=False, soft_wrap=True)
     return report.passed(allow_engine=False)
 
 
 async def _verify(runtime: Runtime) -> Report:
     chain = await open_chain(runtime)
-    stages = [(stage, stage.outputs) for stage in chain.stages]
-    return await Verifier(runtime, chain.codec, stages, lambda topic, count: None).run()
+    return await Verifier(runtime, chain.codec, chain.stages).run()
 
 
 def _verdict(report: Report) -> str:
@@ -117,6 +129,7 @@ def _next(stack: Stack, status: Status) -> str:
         f"  {command.format('status'):<58} lag, verdicts, pass rates",
         f"  {command.format('why ' + name):<58} one decision, explained",
         f"  {command.format('tail risk.weights -n 3'):<58} records, as rpk prints them",
+        f"  {command.format('replay --set AUTO_MIN_COHERENCE=0.6'):<58} what if?",
         f"  {command.format('verify'):<58} replay equals live?",
         "  manifold up --broker kafka        the same on Apache Kafka: its log survives",
     ]

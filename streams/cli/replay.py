@@ -5,81 +5,198 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 from rich.console import Console
+from rich.table import Table
 
-from streams.codec import locked_codec
+from streams.cli.progress import progress_bar
+from streams.cli.report import names_of, require_place
 from streams.errors import Fatal
-from streams.feed.load import LoadReport, merged, read_series
-from streams.feed.writer import bars_of
-from streams.replay.files import derive
-from streams.replay.log_reader import LogRecord
-from streams.replay.tail import as_json
-from streams.settings import Config, Runtime
-from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS, WEIGHTS
+from streams.replay.jobs import FileJob, Job, LogJob
+from streams.replay.tail import when_ms
+from streams.report.data import ReportData
+from streams.report.page import write_report
+from streams.report.words import clock_range
+from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 
-DERIVED = (SIGNALS, MANIFOLDS, GATES, WEIGHTS, DEAD_LETTERS)
+DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True)
-@click.option("--topic", "topics", multiple=True, help=f"Only these: {', '.join(DERIVED)}.")
+@click.argument("files", nargs=-1)
+@click.option("--from", "start", metavar="TIME", help="From what was known then on (UTC); -7d.")
+@click.option("--to", "end", metavar="TIME", help="To what was known then, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="What if it were so?")
+@click.option("--topic", "topics", multiple=True, help=f"Print these: {', '.join(DERIVED)}.")
+@click.option("--to-topics", "prefix", metavar="PREFIX", help="Write to topics of this prefix.")
+@click.option("--report", "page", metavar="FILE", help="Write the report as a page there.")
+@click.option("--report-json", metavar="FILE", help="Write the report as JSON there.")
 @click.option("--instrument", help="What the files hold, where neither rows nor names say.")
 @click.option("--granularity", help="Bar length, likewise.")
-@click.option("--json", "_json", is_flag=True, help="JSON lines (the default; for symmetry).")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(
     files: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    instruments: str | None,
+    changes: tuple[str, ...],
     topics: tuple[str, ...],
+    prefix: str | None,
+    page: str | None,
+    report_json: str | None,
     instrument: str | None,
     granularity: str | None,
-    _json: bool,
+    as_json: bool,
 ) -> None:
-    """Run the same steps over candle FILES, with no broker; print the records as JSON lines.
+    """Run the same steps again over candle FILES, or over the log when no file is named.
 
-    Keys, values and time stamps are those that the worker writes for the same candles.
+    Prints a summary of the backtest; with --topic the records as JSON lines instead, with the keys,
+    values and time stamps that the worker writes for the same candles. Nothing of the deployment
+    changes. Ctrl-C ends it and keeps what is done.
 
     \b
     Examples:
-      manifold replay EUR_USD-M1.csv.gz --topic sep.signals
-      manifold replay EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz --topic risk.weights
+      manifold replay EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz --report may.html
+      manifold replay --from 2014-05-01 --to 2014-06-01 --set AUTO_MIN_COHERENCE=0.5
+      manifold replay EUR_USD-M1.csv.gz --topic bt.trades
+      manifold replay --from -30d --set GATE_MODE=static --to-topics what-if.
     """
     unknown = [topic for topic in topics if topic not in DERIVED]
     if unknown:
         raise Fatal(f"{', '.join(unknown)} is not derived; choose of {', '.join(DERIVED)}")
-    asyncio.run(_replay(files, topics or DERIVED, instrument, granularity))
+    for place in (page, report_json):
+        require_place(place)
+    now = datetime.now(UTC)
+    job: Job
+    wanted = {
+        "from_ms": None if start is None else when_ms("--from", start, now),
+        "to_ms": None if end is None else when_ms("--to", end, now),
+        "instruments": names_of(instruments),
+        "settings": _settings(changes),
+    }
+    if files:
+        job = FileJob(files=files, instrument=instrument, granularity=granularity, **wanted)  # type: ignore[arg-type]
+    else:
+        job = LogJob(**wanted)  # type: ignore[arg-type]
+    if prefix is not None:
+        _to_topics(job, prefix, topics or DERIVED)
+    elif topics:
+        asyncio.run(_lines(job, topics))
+    else:
+        _summary(job, page, report_json, as_json)
 
 
-async def _replay(
-    files: tuple[str, ...],
-    topics: tuple[str, ...],
-    instrument: str | None,
-    granularity: str | None,
-) -> None:
-    config, report, console = Config.from_env(), LoadReport(), Console(stderr=True)
-    found = read_series(files, instrument, granularity, report, int(time.time() * 1000))
-    for refused in report.refused[:20]:
-        console.print(f"{refused.file}:{refused.line}: refused: {refused.reason}: {refused.detail}")
-    if len(report.refused) > 20:
-        console.print(f"... and {len(report.refused) - 20:,} more refused")
-    series = {key: one for key, one in found.items() if key.granularity == config.candle_gran}
-    if not series:
-        there = sorted({key.granularity for key in found}) or ["no candles"]
-        raise Fatal(f"the files hold {', '.join(there)}, CANDLE_GRAN is {config.candle_gran}")
-    codec = locked_codec()
-    chunks = derive(
-        config,
-        bars_of(merged(series)),
-        sorted(key.instrument for key in series),
-        min(int(one.bars()[0]) for one in series.values()),
-        max(int(one.bars()[-1]) for one in series.values()) + config.granularity_ms,
-        Runtime.from_env().topic_partitions,
-        codec,
+def _settings(changes: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or not name.strip():
+            raise Fatal(f"--set {change!r} is not NAME=VALUE")
+        found[name.strip().upper()] = value.strip()
+    return found
+
+
+def _say_refused(job: Job) -> None:
+    console = Console(stderr=True)
+    for line in job.refusals(20):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+async def _lines(job: Job, topics: Sequence[str]) -> None:
+    async for _, derived in job.records():
+        for one in derived:
+            if one.record.topic in topics:
+                click.echo(job.line(one))
+    _say_refused(job)
+
+
+def _to_topics(job: Job, prefix: str, topics: Sequence[str]) -> None:
+    with progress_bar(quiet=False) as bar:
+        task = bar.add_task("replaying", total=job.total())
+
+        async def run() -> int:
+            writer = job.writer(prefix, topics)
+            try:
+                async for count, derived in job.records():
+                    writer.write(one for one in derived if one.record.topic in topics)
+                    bar.advance(task, count)
+            except asyncio.CancelledError:  # Ctrl-C: what is written stays
+                click.echo("interrupted: what was derived so far is written", err=True)
+            finally:
+                writer.flush()
+            return writer.written
+
+        written = asyncio.run(run())
+    _say_refused(job)
+    click.echo(
+        f"{written:,} records written to topics {prefix}*: rpk topic consume {prefix}{topics[0]}"
     )
-    async for derived in chunks:
-        for record, output in derived:
-            if record.topic in topics:
-                headers = {k: v.decode() for k, v in output.headers}
-                shown: dict[str, Any] = as_json(codec, LogRecord(record, headers), record.topic)
-                click.echo(json.dumps(shown, separators=(",", ":"), ensure_ascii=False))
+
+
+def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool) -> None:
+    begun = time.perf_counter()
+    interrupted = False
+    with progress_bar(quiet=as_json) as bar:
+        task = bar.add_task("replaying", total=job.total())
+        try:
+            for count in job.columns():
+                bar.advance(task, count)
+        except KeyboardInterrupt:
+            interrupted = True
+    seconds = time.perf_counter() - begun
+    _say_refused(job)
+    data = job.report(interrupted=interrupted)
+    if page or report_json:
+        write_report(data, page, report_json)
+    if as_json:
+        content = {"candles": job.candles, "signals": job.signals, "interrupted": interrupted}
+        rows = {row["instrument"]: row for row in data["table"]}
+        click.echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
+        return
+    console = Console()
+    console.print(backtest_table(data))
+    rate = job.candles / seconds if seconds else 0.0
+    console.print(
+        f"{job.candles:,} candles, {job.signals:,} signals in {seconds:.1f} s ({rate:,.0f} a "
+        f"second){'; interrupted: up to there' if interrupted else ''}",
+        highlight=False,
+    )
+    warning = data["guards"]["sentence"]
+    if warning:
+        console.print(f"[yellow]{warning}[/]", soft_wrap=True, highlight=False)
+    for place in (page, report_json):
+        if place:
+            console.print(f"report: {place}", highlight=False, soft_wrap=True)
+
+
+def backtest_table(data: ReportData) -> Table:
+    """Return what the rolling backtest came to, instrument by instrument, as a table."""
+    header = data["header"]
+    table = Table(
+        title=f"backtest, {clock_range(header['from_ms'], header['to_ms'])}", title_justify="left"
+    )
+    for name in ("instrument", "trades", "won", "P&L", "fall", "cost", "eligible"):
+        table.add_column(name, justify="left" if name == "instrument" else "right", no_wrap=True)
+    table.add_column("refused most for")
+    table.caption = "P&L, fall from the top, and cost a trade: bps of one unit of notional"
+    for one in data["table"]:
+        figures, cost = one["figures"], one["figures"]["cost_per_trade_bps"]
+        table.add_row(
+            one["instrument"],
+            f"{figures['trades']:,}",
+            _share(figures["win_rate"]),
+            f"{figures['pnl_bps']:.1f}",
+            f"{figures['max_drawdown_bps']:.1f}",
+            "-" if cost is None else f"{cost:.2f}",
+            _share(one["eligible_share"]),
+            ", ".join(f"{r['reason']} {r['share']:.0%}" for r in one["top_reasons"][:2]),
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

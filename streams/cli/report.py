@@ -50,12 +50,12 @@ def report(
     if html is None and json_file is None:
         html = PAGE
     for path in (html, json_file):
-        _require_place(path)
+        require_place(path)
     now = datetime.now(UTC)
     wanted = Wanted(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
-        _names(instruments),
+        names_of(instruments),
     )
     if None not in wanted[:2] and wanted.from_ms > wanted.to_ms:  # type: ignore[operator]
         raise Fatal(f"--from {start} is after --to {end}")
@@ -76,7 +76,14 @@ def report(
             click.echo(f"{path}: {_summary(data)}", err=STDOUT in (html, json_file))
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the instruments of ``--instruments``; none when it was not given.
+
+    Raises
+    ------
+    Fatal
+        It was given and names none.
+    """
     if text is None:
         return ()
     names = tuple(
@@ -87,8 +94,14 @@ def _names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _require_place(path: str | None) -> None:
-    """Refuse a place that cannot be written before much is read."""
+def require_place(path: str | None) -> None:
+    """Refuse a place that cannot be written before much is read.
+
+    Raises
+    ------
+    Fatal
+        It is a directory, or in one that is not there.
+    """
     if path in (None, STDOUT):
         return
     place = Path(str(path))

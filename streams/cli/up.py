@@ -47,6 +47,14 @@ PLAIN_WIDTH = 120
 @click.option("--registry-port", type=int, default=Ports.registry, show_default=True)
 @click.option("--valkey-port", type=int, default=Ports.valkey, show_default=True)
 @click.option("--metrics-port", type=int, default=Ports.metrics, show_default=True)
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="manifold-report.html",
+    show_default=True,
+    help="Where a bounded run writes its report.",
+)
 @click.option("--plain", is_flag=True, help="Lines instead of a screen, as without a terminal.")
 def up(
     broker: str,
@@ -58,6 +66,7 @@ def up(
     registry_port: int,
     valkey_port: int,
     metrics_port: int,
+    report_file: Path,
     plain: bool,
 ) -> None:
     """Start the whole stack on this machine: broker, Valkey, topics, registry, worker, market.
@@ -84,7 +93,8 @@ def up(
         console = Console(width=PLAIN_WIDTH)
     stack = Stack(plan, os.environ)
     try:
-        if not _run(console, stack, demo=demo, plain=plain or not console.is_terminal):
+        plain = plain or not console.is_terminal
+        if not _run(console, stack, report_file, demo=demo, plain=plain):
             raise click.exceptions.Exit(1)
     except KeyboardInterrupt:
         console.print("stopping")
@@ -94,7 +104,7 @@ def up(
         stack.stop()
 
 
-def _run(console: Console, stack: Stack, *, demo: bool, plain: bool) -> bool:
+def _run(console: Console, stack: Stack, report_file: Path, *, demo: bool, plain: bool) -> bool:
     begun_at = time.monotonic()
     stack.start(lambda line: console.print(line, highlight=False))
     watch = Watch(stack.runtime, locked_codec(stack.runtime.topic_prefix))
@@ -104,7 +114,7 @@ def _run(console: Console, stack: Stack, *, demo: bool, plain: bool) -> bool:
             _follow_plain(console, stack, watch, until_done=demo)
         else:
             _follow_screen(console, stack, watch, until_done=demo)
-        return show_outcome(console, stack, watch, begun_at)
+        return show_outcome(console, stack, watch, begun_at, report_file)
     finally:
         watch.stop()
 

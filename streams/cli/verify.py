@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import asdict
 
@@ -12,14 +13,25 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.chain import open_chain
+from streams.replay.log_reader import LogReader
 from streams.replay.verify import Report, Verifier
+from streams.replay.verify_processes import verify_in_processes
 from streams.settings import Runtime
+from streams.topics import CANDLES
+
+SHORT_LOG = 20_000
+"""Offsets of candles that are verified before other processes would have started."""
 
 
 @click.command()
 @click.option("--allow-engine", is_flag=True, help="Accept records of another engine version.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="How many work at once.  [default: one per core, one alone for a short log]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(allow_engine: bool, as_json: bool) -> None:
+def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
     """Re-derive every derived topic from the log and compare the bytes.
 
     Prints the first difference, hole or repeat of each topic. Exit code 0: all the same; 1: not,
@@ -30,7 +42,7 @@ def verify(allow_engine: bool, as_json: bool) -> None:
       manifold verify
       manifold verify --json --bootstrap-servers broker-1:9092
     """
-    report = asyncio.run(_run(Runtime.from_env(), quiet=as_json))
+    report = _run(Runtime.from_env(), processes, quiet=as_json)
     passed = report.passed(allow_engine=allow_engine)
     if as_json:
         click.echo(json.dumps(asdict(report) | {"passed": passed}, indent=2))
@@ -39,9 +51,8 @@ def verify(allow_engine: bool, as_json: bool) -> None:
     sys.exit(0 if passed else 1)
 
 
-async def _run(runtime: Runtime, *, quiet: bool) -> Report:
-    chain = await open_chain(runtime)
-    stages = [(stage, stage.outputs) for stage in chain.stages]
+def _run(runtime: Runtime, processes: int | None, *, quiet: bool) -> Report:
+    chain = asyncio.run(open_chain(runtime))
     columns = (
         TextColumn("{task.description:14}"),
         BarColumn(),
@@ -49,11 +60,22 @@ async def _run(runtime: Runtime, *, quiet: bool) -> Report:
     )
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        tasks = {t: bar.add_task(t, total=None) for _, topics in stages for t in topics}
-        verifier = Verifier(
-            runtime, chain.codec, stages, lambda topic, n: bar.advance(tasks[topic], n)
-        )
-        return await verifier.run()
+        tasks = {t: bar.add_task(t, total=None) for s in chain.stages for t in s.outputs}
+
+        def progress(topic: str, count: int) -> None:
+            bar.advance(tasks[topic], count)
+
+        count = processes or _processes_for(runtime)
+        if count > 1:
+            return verify_in_processes(runtime, count, progress)
+        return asyncio.run(Verifier(runtime, chain.codec, chain.stages, progress).run())
+
+
+def _processes_for(runtime: Runtime) -> int:
+    with LogReader(runtime) as reader:
+        bounds = reader.all_bounds(CANDLES, reader.partitions(CANDLES))
+    long = sum(high - low for low, high in bounds.values()) > SHORT_LOG
+    return (os.cpu_count() or 1) if long else 1
 
 
 def _print(report: Report, passed: bool, allow_engine: bool) -> None:

@@ -10,6 +10,7 @@ import click
 
 from streams.control_log import read_control
 from streams.errors import Fatal
+from streams.events import GateDecision, ReasonDetail
 from streams.instants import clock, instant_ms
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
@@ -38,7 +39,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
         known = ", ".join(found.known) or "none yet"
         raise Fatal(f"the log holds nothing of {name}; instruments there: {known}")
     offset = found.decision.control_offset if found.decision else 0
-    config = read_control(runtime, codec).state(offset).config
+    config = read_control(runtime, codec).state(offset).config_of(name)
     if as_json:
         click.echo(json.dumps(_as_dict(found, config)))
     else:
@@ -83,6 +84,18 @@ def _as_dict(found: Explanation, config: Config | None) -> dict[str, Any]:
             "no_candle": decision.no_candle,
             "score": decision.score,
             "config_id": decision.config_id,
+            "params_id": decision.params_id,
+            "mode": decision.mode,
+            "direction": decision.direction,
+            "position": decision.position,
+            "evaluation": decision.evaluation and decision.evaluation._asdict(),
+            "floors": decision.floors and decision.floors._asdict(),
+            "buffer": decision.buffer,
+            "passes": decision.passes,
+            "fails": decision.fails,
+            "misses": decision.misses,
+            "cooldown_until_ms": decision.cooldown_until_ms,
+            "details": [detail._asdict() for detail in decision.details],
         },
         "guards": [line._asdict() for line in lines],
         "weights": _place(found),
@@ -106,12 +119,40 @@ def _lines(found: Explanation, config: Config | None) -> list[str]:
             f"{guard.limit:.4f}  {guard.setting}"
         )
     named = {guard.guard for guard in (guard_lines(decision, config) if config else [])}
-    lines += [f"  FAIL {reason}" for reason in decision.reasons if reason not in named]
+    lines += _backtest(decision)
+    lines += [_failing(detail) for detail in decision.details if detail.reason not in named]
     session = "open" if decision.session_open else "closed"
     near = ", near its close" if decision.near_close else ""
     lines.append(f"  session       {session}{near}")
+    way = {1: "long", -1: "short", 0: "flat"}
+    lines.append(f"  backtest run  {way[decision.position]}, params {decision.params_id or '-'}")
     if decision.next_change_ms:
         lines.append(f"  next change   {clock(decision.next_change_ms)} at the earliest, by time")
     if decision.score is not None:
         lines.append(f"  score         {decision.score:.4f}")
     return [*lines, f"  weights       {_place(found)}"]
+
+
+def _backtest(decision: GateDecision) -> list[str]:
+    found, floors = decision.evaluation, decision.floors
+    if found is None or floors is None:
+        return []
+    calmar = "none" if found.calmar is None else f"{found.calmar:.4f}"
+    return [
+        f"  backtest      as of {clock(found.as_of_ms)}: {found.trades} trades (floor "
+        f"{floors.min_trades:g}), calmar {calmar} ({floors.calmar_min:.4f}), P&L "
+        f"{found.pnl_total:.5f} ({floors.pnl_min:.5f}), buffer {decision.buffer:g}",
+        f"  in a row      {decision.passes} passes, {decision.fails} fails, "
+        f"{decision.misses} misses",
+    ]
+
+
+def _failing(detail: ReasonDetail) -> str:
+    parts = [f"  FAIL {detail.reason:<22}"]
+    if detail.value is not None:
+        parts.append(f"{detail.value:8.4f}")
+    if detail.limit is not None:
+        parts.append(f"wanted {detail.limit:.4f}")
+    if detail.next_change_ms is not None:
+        parts.append(f"may change {clock(detail.next_change_ms)}")
+    return " ".join(parts).rstrip()

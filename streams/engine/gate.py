@@ -141,6 +141,53 @@ class BarInput(NamedTuple):
     flags: int
 
 
+class BarColumns(NamedTuple):
+    """Many bars as contiguous arrays [n].
+
+    Attributes
+    ----------
+    bar_ms
+        Starts, epoch ms.
+    prices
+        12 arrays, in the order of ``BarInput.prices``.
+    metrics
+        Rows of ``METRICS_DTYPE``, of the same bars.
+    flags, next_change_ms
+        As in ``BarInput``; where events are given only ``QUOTED`` counts.
+    granularity_ms
+        Length of a bar.
+    """
+
+    bar_ms: NDArray[np.int64]
+    prices: Sequence[NDArray[np.float64]]
+    metrics: NDArray[Any]
+    flags: NDArray[np.int32]
+    next_change_ms: NDArray[np.int64]
+    granularity_ms: int
+
+
+class GateEvents(NamedTuple):
+    """What happens to a gate, in order, as contiguous arrays [events].
+
+    Attributes
+    ----------
+    places
+        Which of the bars, -1 for a bar without a candle.
+    as_of_ms
+        When, epoch ms.
+    late
+        1 for a bar that lies behind a decision.
+    flags, next_change_ms
+        What the calendar says then.
+    """
+
+    places: NDArray[np.int64]
+    as_of_ms: NDArray[np.int64]
+    late: NDArray[np.uint8]
+    flags: NDArray[np.int32]
+    next_change_ms: NDArray[np.int64]
+
+
 class Trade(NamedTuple):
     """A closed trade; fields as in ``TRADES_DTYPE``."""
 
@@ -386,29 +433,21 @@ class GateStream:
 
     def run(
         self,
-        bar_ms: NDArray[np.int64],
-        prices: Sequence[NDArray[np.float64]],
-        metrics: NDArray[Any],
-        flags: NDArray[np.int32],
-        next_change_ms: NDArray[np.int64],
-        granularity_ms: int,
+        bars: BarColumns,
+        events: GateEvents | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Take in many bars, none of them late; the same bits as ``step`` one by one.
+        """Take in many bars; the same bits as ``step`` and ``decide_without_candle`` one by one.
 
         Parameters
         ----------
-        bar_ms, flags, next_change_ms
-            Contiguous arrays [n].
-        prices
-            12 contiguous arrays [n], in the order of ``BarInput.prices``.
-        metrics
-            n contiguous rows of ``METRICS_DTYPE``, of the same bars.
-        granularity_ms
-            Length of a bar.
+        bars
+            The bars, in order.
+        events
+            What happens in which order; by default the bars one after the other, none of them late.
 
         Returns
         -------
-        Trades (``TRADES_DTYPE``), evaluations (``EVALUATION_DTYPE``), and n decisions
+        Trades (``TRADES_DTYPE``), evaluations (``EVALUATION_DTYPE``), decisions
         (``DECISION_DTYPE``).
 
         Raises
@@ -416,19 +455,29 @@ class GateStream:
         Fatal
             When an array is of another length or not contiguous.
         """
-        length = len(bar_ms)
+        bar_ms, prices, metrics, flags, next_change_ms, granularity_ms = bars
         columns = (bar_ms, *prices, metrics, flags, next_change_ms)
-        for column in columns:
-            if len(column) != length or not column.flags.c_contiguous:
-                raise Fatal(f"every column of bars must be contiguous and {length} long")
+        _require(columns, len(bar_ms))
         packed = struct.pack("<16Qq", *map(address_of, columns), granularity_ms)
         ctypes.memmove(int(core().columns_address(self._handle)), packed, len(packed))
-        trades = np.empty(length, TRADES_DTYPE)
-        evaluations = np.empty(length, EVALUATION_DTYPE)
-        decisions = np.empty(length, DECISION_DTYPE)
-        self._handle.run(length, address_of(trades), address_of(evaluations), address_of(decisions))
+        length = len(bar_ms) if events is None else len(events.places)
+        # one more: what brings nothing is written there first
+        trades = np.empty(len(bar_ms) + 1, TRADES_DTYPE)
+        evaluations = np.empty(len(bar_ms) + 1, EVALUATION_DTYPE)
+        decisions = np.empty(length + 1, DECISION_DTYPE)
+        handle = self._handle
+        out = (address_of(trades), address_of(evaluations), address_of(decisions))
+        if events is None:
+            handle.run(length, *out)
+        else:
+            _require(events, length)
+            handle.run_events(length, *(address_of(column) for column in events), *out)
         self._dirty = self._dirty or length > 0
-        return trades[: self._handle.traded], evaluations[: self._handle.evaluated], decisions
+        return (
+            trades[: handle.traded],
+            evaluations[: handle.evaluated],
+            decisions[: handle.decided],
+        )
 
     def changed_rows(self) -> dict[str, bytes]:
         """Return the rows that changed since the last call (since it was restored, at first).
@@ -483,6 +532,12 @@ class GateStream:
         stream._adopt_handle(handle)
         stream.adopt(rules)
         return stream
+
+
+def _require(columns: Sequence[NDArray[Any]], length: int) -> None:
+    for column in columns:
+        if len(column) != length or not column.flags.c_contiguous:
+            raise Fatal(f"every column must be contiguous and {length} long")
 
 
 def _buffer(address: Any, size: int) -> Any:

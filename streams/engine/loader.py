@@ -97,6 +97,8 @@ def core() -> Any:
     door.Handle.run.__release_gil__ = True
     door.batch.__release_gil__ = True
     door.GateHandle.run.__release_gil__ = True
+    door.GateHandle.run_events.__release_gil__ = True
+    door.AllocatorHandle.run.__release_gil__ = True
     _warm_up(door)
     return door
 
@@ -135,6 +137,11 @@ def _warm_up_gate(door: Any) -> None:
     ):
         address(gate)
     door.drop_gate(gate)
+    allocator = door.make_allocator()
+    allocator.rules.top_k = 1
+    allocator.restore(0, 0, 0)
+    allocator.run(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    door.drop_allocator(allocator)
 
 
 def build_info() -> BuildInfo:

@@ -63,8 +63,7 @@ def candle_from_row(
     RowRefused
         The row is not a complete candle with usable numbers.
     """
-    instrument = str(_first(row, INSTRUMENT_NAMES) or instrument or "").upper().replace("/", "_")
-    granularity = str(_first(row, GRANULARITY_NAMES) or granularity or "").upper()
+    instrument, granularity = names_of(row, instrument, granularity)
     if not instrument:
         raise RowRefused("no_instrument", "neither row, file name nor --instrument names one")
     if granularity not in GRANULARITY_MS:
@@ -94,6 +93,24 @@ def candle_from_row(
     if problem:
         raise RowRefused("invalid_candle", problem)
     return candle
+
+
+def names_of(
+    row: Mapping[str, Any], instrument: str | None, granularity: str | None
+) -> tuple[str, str]:
+    """Return the instrument and granularity of a row, spelt our way; empty where nothing says.
+
+    Parameters
+    ----------
+    row
+        Names in lower case.
+    instrument, granularity
+        What the file is known to hold, where the row does not say.
+    """
+    return (
+        str(_first(row, INSTRUMENT_NAMES) or instrument or "").upper().replace("/", "_"),
+        str(_first(row, GRANULARITY_NAMES) or granularity or "").upper(),
+    )
 
 
 def time_ms(value: Any) -> int:

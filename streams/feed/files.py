@@ -11,9 +11,9 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS, Candle
@@ -31,7 +31,16 @@ class Refused(NamedTuple):
     detail: str
 
 
+class CsvReader(Protocol):
+    """What ``csv.reader`` returns."""
+
+    line_num: int
+
+    def __next__(self) -> list[str]: ...
+
+
 Row = tuple[int, Candle | Refused]
+RawRow = dict[str, Any] | Refused
 
 
 def read_candles(
@@ -51,10 +60,8 @@ def read_candles(
     Fatal
         The file cannot be read, or holds nothing that looks like candles.
     """
-    named_instrument, named_granularity = _named(path)
-    instrument = instrument or named_instrument
-    granularity = granularity or named_granularity
-    text = _text(path)
+    instrument, granularity = file_names(path, instrument, granularity)
+    text = text_of(path)
     start = text.lstrip()[:1]
     if not start:
         raise Fatal(f"{path} is empty")
@@ -65,23 +72,40 @@ def read_candles(
     else:
         rows = _json_document(path, text)
     for line, row in rows:
-        if isinstance(row, Refused):
-            yield line, row
-            continue
-        try:
-            yield line, candle_from_row(row, instrument, granularity)
-        except RowRefused as refused:
-            yield line, Refused(path, line, refused.reason, str(refused))
+        yield line, candle_of(path, line, row, instrument, granularity)
 
 
-def _named(path: str) -> tuple[str | None, str | None]:
+def file_names(
+    path: str, instrument: str | None, granularity: str | None
+) -> tuple[str | None, str | None]:
+    """Return the instrument and granularity of a file, of its name where the caller says none."""
     found = NAME_IN_FILE.search(Path(path).name)
-    if not found:
-        return None, None
-    return found[1], found[2] if found[2] in GRANULARITY_MS else None
+    if found:
+        instrument = instrument or found[1]
+        granularity = granularity or (found[2] if found[2] in GRANULARITY_MS else None)
+    return instrument, granularity
 
 
-def _text(path: str) -> str:
+def candle_of(
+    path: str, line: int, row: RawRow, instrument: str | None, granularity: str | None
+) -> Candle | Refused:
+    """Return the candle of a row of a file, or its refusal."""
+    if isinstance(row, Refused):
+        return row
+    try:
+        return candle_from_row(row, instrument, granularity)
+    except RowRefused as refused:
+        return Refused(path, line, refused.reason, str(refused))
+
+
+def text_of(path: str) -> str:
+    """Return the text of a file, plain or gzip.
+
+    Raises
+    ------
+    Fatal
+        It cannot be read, is a damaged gzip file, or is not UTF-8.
+    """
     try:
         raw = Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
@@ -110,10 +134,10 @@ def _is_lines(text: str) -> bool:
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
 
 
-def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+def _csv_rows(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        header = [name.strip().lower() for name in next(reader)]
+        header = header_names(next(reader))
     except (StopIteration, csv.Error) as error:
         raise Fatal(f"{path} has no header line") from error
     unknown = [name for name in header if name not in known_columns()]
@@ -122,24 +146,46 @@ def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refu
             f"{path}:1: unknown columns {', '.join(map(repr, unknown[:5]))}; known are time, "
             "volume, and open, high, low, close with or without bid_, ask_ or mid_ before them"
         )
+    yield from csv_rows(path, header, reader)
+
+
+def header_names(cells: Sequence[str]) -> list[str]:
+    """Return the names of a header's columns as rows are looked up by them."""
+    return [name.strip().lower() for name in cells]
+
+
+def csv_rows(
+    path: str, header: Sequence[str], reader: CsvReader, before: int = 0
+) -> Iterator[tuple[int, RawRow]]:
+    """Yield (line, row) of what a CSV reader has left.
+
+    Parameters
+    ----------
+    header
+        Of ``header_names``.
+    before
+        Lines of the file that the reader has not seen.
+    """
     while True:
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, Refused(path, reader.line_num, "bad_csv", str(error))
+            line = before + reader.line_num
+            yield line, Refused(path, line, "bad_csv", str(error))
             continue
         if not cells:
             continue
+        line = before + reader.line_num
         if len(cells) != len(header):
             detail = f"{len(cells)} columns, the header has {len(header)}"
-            yield reader.line_num, Refused(path, reader.line_num, "bad_csv", detail)
+            yield line, Refused(path, line, "bad_csv", detail)
             continue
-        yield reader.line_num, dict(zip(header, cells, strict=True))
+        yield line, dict(zip(header, cells, strict=True))
 
 
-def _json_lines(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -151,7 +197,7 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Re
         yield from _rows_of(path, number, value)
 
 
-def _json_document(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+def _json_document(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -163,7 +209,7 @@ def _json_document(path: str, text: str) -> Iterator[tuple[int, dict[str, Any] |
         yield from _rows_of(path, 1, value)
 
 
-def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, RawRow]]:
     if not isinstance(value, dict):
         yield number, Refused(path, number, "bad_json", "not an object")
         return

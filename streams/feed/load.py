@@ -90,8 +90,7 @@ def read_series(
             if isinstance(row, Refused):
                 report.refused.append(row)
             elif row.as_of_ms > now_ms + AHEAD_MS:
-                detail = f"the candle ends {(row.as_of_ms - now_ms) // 60_000} minutes from now"
-                report.refused.append(Refused(path, line, "in_the_future", detail))
+                report.refused.append(in_the_future(path, line, row.as_of_ms, now_ms))
             else:
                 key = SeriesKey(row.instrument, row.granularity)
                 if key not in found:
@@ -105,6 +104,12 @@ def read_series(
         report.duplicates += duplicates
     progress("reading", report.read, None)
     return found
+
+
+def in_the_future(file: str, line: int, as_of_ms: int, now_ms: int) -> Refused:
+    """Return the refusal of a candle that ends more than ``AHEAD_MS`` from now."""
+    detail = f"the candle ends {(as_of_ms - now_ms) // 60_000} minutes from now"
+    return Refused(file, line, "in_the_future", detail)
 
 
 def load_series(

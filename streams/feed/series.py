@@ -11,18 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.columns import Columns
 from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
+from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.feed.files import Refused
 
 _PACKED = Struct("<12dq")
 _NO_SIDE = (0.0, 0.0, 0.0, 0.0)
-_NO_VOLUME = -1
 
 
 def digest(candle: Candle) -> int:
     """Return 64 bits that tell a candle's content (prices and volume) from any other."""
-    volume = _NO_VOLUME if candle.volume is None else candle.volume
+    volume = NO_VOLUME if candle.volume is None else candle.volume
     packed = _PACKED.pack(*candle.mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE), volume)
     return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little", signed=True)
 
@@ -54,7 +53,7 @@ class Series:
         """Collect a candle and where it came from."""
         self._bars.append(candle.bar_ms)
         self._prices.extend((*candle.mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE)))
-        self._volumes.append(_NO_VOLUME if candle.volume is None else candle.volume)
+        self._volumes.append(NO_VOLUME if candle.volume is None else candle.volume)
         self._derived.append(candle.mid_derived)
         self._digests.append(digest(candle))
         if not self._files or self._files[-1] != file:
@@ -94,16 +93,6 @@ class Series:
         """Return the content digests that are left, in the order of ``bars``."""
         return np.frombuffer(self._digests, np.int64)[self._order]
 
-    def columns(self) -> Columns:
-        """Return what is left in columns: bar starts, mid prices, volumes (-1 where there is none).
-
-        The order is that of ``bars``.
-        """
-        prices = np.frombuffer(self._prices, np.float64).reshape(-1, 12)
-        volume = np.frombuffer(self._volumes, np.int64)[self._order]
-        high, low, close = (prices[self._order, place] for place in (1, 2, 3))
-        return Columns(self.bars(), high, low, close, volume)
-
     def keep(self, chosen: npt.NDArray[np.bool_]) -> None:
         """Keep only the candles for which ``chosen`` (in the order of ``bars``) is true."""
         self._order = self._order[chosen]
@@ -128,9 +117,19 @@ class Series:
                 Ohlc(p[4], p[5], p[6], p[7]) if p[4] else None,
                 Ohlc(p[8], p[9], p[10], p[11]) if p[8] else None,
                 bool(self._derived[at]),
-                None if volume == _NO_VOLUME else volume,
+                None if volume == NO_VOLUME else volume,
                 self._source,
             )
+
+    def columns(self) -> CandleColumns:
+        """Return the candles that are left, ascending, as columns."""
+        prices = np.frombuffer(self._prices, np.float64).reshape(-1, 12)[self._order]
+        return CandleColumns(
+            self.bars(),
+            np.ascontiguousarray(prices.T),
+            (prices[:, 4] != 0.0) & (prices[:, 8] != 0.0),
+            np.frombuffer(self._volumes, np.int64)[self._order],
+        )
 
     def __len__(self) -> int:
         return len(self._order)

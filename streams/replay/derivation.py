@@ -6,11 +6,15 @@ the same records, and offsets as a log without transaction markers would number 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streams.codec import Codec
+from streams.events import Manifold
+from streams.stages.gates import HISTORY_MS, LoadHistory
 from streams.stages.step import Output, Processor, SourceRecord, Stage
+from streams.topics import MANIFOLDS
 
 
 class Derived(NamedTuple):
@@ -27,12 +31,47 @@ class Derivation:
     ----------
     stages
         The stages; each reads a topic that is fed or that an earlier one derives.
+    keeps_history
+        Whether manifolds are kept for runs that start anew: the last 60 days of them.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[Stage] = (), *, keeps_history: bool = False) -> None:
         self._stages = tuple(stages)
         self._processors: dict[tuple[str, int], Processor] = {}
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
+        self._manifolds: dict[int, deque[SourceRecord]] | None = None
+        if keeps_history:
+            self._manifolds = defaultdict(deque)
+
+    def use(self, stages: Sequence[Stage]) -> None:
+        """Set the stages, for those that need this derivation's own history."""
+        self._stages = tuple(stages)
+
+    def history(self, codec: Codec) -> LoadHistory:
+        """Return what reads the manifolds that have been derived."""
+
+        async def load(
+            at: SourceRecord, names: frozenset[str], since_ms: int
+        ) -> dict[str, list[Manifold]]:
+            found: dict[str, list[Manifold]] = {name: [] for name in names}
+            keys = {name.encode() for name in names}
+            for record in self._manifolds[at.partition] if self._manifolds is not None else ():
+                before = record.offset < at.offset and record.timestamp_ms > since_ms
+                if before and record.key in keys:
+                    event = codec.decode(MANIFOLDS, record.value)
+                    if isinstance(event, Manifold):
+                        found[event.instrument].append(event)
+            return found
+
+        return load
+
+    def _keep(self, record: SourceRecord) -> None:
+        if self._manifolds is None or record.topic != MANIFOLDS:
+            return
+        kept = self._manifolds[record.partition]
+        kept.append(record)
+        while kept[0].timestamp_ms < record.timestamp_ms - HISTORY_MS:
+            kept.popleft()
 
     def place(
         self, topic: str, partition: int, timestamp_ms: int, key: bytes, value: bytes
@@ -63,6 +102,7 @@ class Derivation:
                     output.topic, output.partition, output.timestamp_ms, output.key, output.value
                 )
                 waiting[output.topic].append(record)
+                self._keep(record)
                 derived.append(Derived(record, output))
         return derived
 

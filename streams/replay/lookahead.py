@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from streams.events import Event, GateDecision, Weights
 from streams.replay.cuts import Cut
 from streams.replay.derivation import Derivation, Derived
-from streams.stages.step import SourceRecord, Stage
+from streams.stages.step import SourceRecord
 from streams.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 
 COMPARED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
@@ -63,8 +63,8 @@ class Subject(NamedTuple):
     records, known_ms
         The records of ``md.candles``, each partition in the order of the log, and when each of them
         was known.
-    stages
-        Makes the stages of the chain, anew for every run.
+    derivation
+        Makes the chain, anew for every run.
     by_instant
         Whether ``ops.control`` changes on the way. ``risk.weights`` then depends on the order of
         arrival over partitions: every run takes the records of one instant together.
@@ -74,7 +74,7 @@ class Subject(NamedTuple):
 
     records: list[SourceRecord]
     known_ms: list[int]
-    stages: Callable[[], Sequence[Stage]]
+    derivation: Callable[[], Derivation]
     by_instant: bool
     ends_ms: list[int]
     bar_ms: int
@@ -239,7 +239,7 @@ class Lookahead:
 
     async def _whole(self) -> None:
         knowledge = _Knowledge(self._subject)
-        derivation = Derivation(self._subject.stages())
+        derivation = self._subject.derivation()
         async for derived in self._fed(derivation, self._subject.records, "whole run"):
             for one in derived:
                 topic = one.record.topic
@@ -253,14 +253,14 @@ class Lookahead:
     async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[Derived]]]:
         """Yield each cut with what its run has written: all of it, or since the cut before."""
         records, known = self._subject.records, self._subject.known_ms
-        derivation, begun = Derivation(self._subject.stages()), 0
+        derivation, begun = self._subject.derivation(), 0
         for number, cut in enumerate(cuts, 1):
             if self._stepwise:
                 end = bisect_right(known, cut.at_ms)
                 part = records[begun:end]
                 begun = end
             else:
-                derivation = Derivation(self._subject.stages())
+                derivation = self._subject.derivation()
                 part = [r for r, at in zip(records, known, strict=True) if at <= cut.at_ms]
             fed = self._fed(derivation, part)
             yield cut, [one async for derived in fed for one in derived]
@@ -317,7 +317,7 @@ class Lookahead:
 
     async def _again(self, lane: Lane, place: int) -> Derived:
         """Derive the whole input once more and return the record at a place of a lane."""
-        derivation = Derivation(self._subject.stages())
+        derivation = self._subject.derivation()
         async for derived in self._fed(derivation, self._subject.records):
             for one in derived:
                 if _lane(one) == lane:

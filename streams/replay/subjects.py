@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from streams.chain import make_chain
@@ -11,19 +10,18 @@ from streams.codec import Codec, DecodeError, locked_codec
 from streams.control import ControlLog
 from streams.control_log import read_control
 from streams.errors import Fatal
-from streams.events import GRANULARITY_MS, WATERMARK_KEY, Candle, Manifold, Watermark
+from streams.events import GRANULARITY_MS, Candle, Watermark
 from streams.feed.load import merged
 from streams.feed.plan import FeedPlan
 from streams.feed.series import Series, SeriesKey
 from streams.feed.writer import bars_of
+from streams.replay.derivation import Derivation
 from streams.replay.files import Bars, control_of, source_records
 from streams.replay.log_reader import LogReader
 from streams.replay.lookahead import Subject
 from streams.settings import Config, Runtime
-from streams.stages.gates import GatesStage
-from streams.stages.processor import PartitionProcessor
-from streams.stages.step import SourceRecord, Stage
-from streams.topics import CANDLES, MANIFOLDS
+from streams.stages.step import SourceRecord
+from streams.topics import CANDLES
 
 FIRST_RECORDS = 2
 """What ``ops.control`` begins with: a configuration and a universe."""
@@ -103,16 +101,14 @@ def _subject(
     if not ends:
         raise Fatal(f"there are no candles of {config.candle_gran}")
 
-    def stages() -> Sequence[Stage]:
-        chain = make_chain(codec, control)
-        if _starts_runs_anew(control):
-            signals, _, weights = chain.stages
-            return signals, RememberingGates(codec, control), weights
-        return chain.stages
+    def derivation() -> Derivation:
+        made = Derivation(keeps_history=_starts_runs_anew(control))
+        made.use(make_chain(codec, control, history=made.history(codec)).stages)
+        return made
 
     bar_ms = GRANULARITY_MS[config.candle_gran]
     changes = len(control.records) > FIRST_RECORDS
-    return Subject(records, known_ms, stages, changes, ends, bar_ms, names)
+    return Subject(records, known_ms, derivation, changes, ends, bar_ms, names)
 
 
 def known_times(
@@ -148,32 +144,3 @@ def known_times(
 def _starts_runs_anew(control: ControlLog) -> bool:
     kinds = [record.kind for _, record in control.records]
     return "params" in kinds or kinds.count("config") > 1
-
-
-class RememberingGates(GatesStage):
-    """The stage ``gates`` with its history at hand: runs start anew from what it was given."""
-
-    def __init__(self, codec: Codec, control: ControlLog) -> None:
-        super().__init__(codec, control, None, self._recall)
-        self._given: dict[int, list[SourceRecord]] = defaultdict(list)
-
-    async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
-        """As ``GatesStage``; and remember the manifolds."""
-        for record in records:
-            if record.key != WATERMARK_KEY:
-                self._given[record.partition].append(record)
-        await super().prepare(records, processor)
-
-    async def _recall(
-        self, at: SourceRecord, names: frozenset[str], since_ms: int
-    ) -> dict[str, list[Manifold]]:
-        found: dict[str, list[Manifold]] = {name: [] for name in names}
-        keys = {name.encode() for name in names}
-        for record in self._given[at.partition]:
-            if record.offset >= at.offset:
-                break
-            if record.key in keys and record.timestamp_ms > since_ms:
-                event = self._codec.decode(MANIFOLDS, record.value)
-                if isinstance(event, Manifold):
-                    found[event.instrument].append(event)
-        return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.codec import Codec, DecodeError, EncodeError, schema_id_of
 from streams.engine import ENGINE_VERSION
@@ -77,6 +77,22 @@ class _Expected:
         return queue.popleft()
 
 
+class Task(NamedTuple):
+    """Some source partitions of a stage, to be folded again and compared."""
+
+    stage: str
+    sources: tuple[int, ...]
+    known: tuple[int, ...]
+    done: dict[int, int]
+
+
+class Outcome(NamedTuple):
+    """What a task came to."""
+
+    topics: dict[str, TopicReport]
+    read: int
+
+
 class Verifier:
     """Compares the derived topics of one deployment with what its input topics give.
 
@@ -85,7 +101,7 @@ class Verifier:
     runtime, codec
         The deployment and its schemas.
     stages
-        The stages, in the order of the chain; each with the derived topics to compare.
+        The stages, in the order of the chain.
     progress
         Called with a topic and the number of records compared since the last call.
     """
@@ -94,64 +110,66 @@ class Verifier:
         self,
         runtime: Runtime,
         codec: Codec,
-        stages: Sequence[tuple[Stage, tuple[str, ...]]],
+        stages: Sequence[Stage],
         progress: Progress = lambda topic, count: None,
     ) -> None:
-        self._runtime, self._codec, self._stages = runtime, codec, stages
+        self._runtime, self._codec = runtime, codec
+        self._stages = {stage.name: stage for stage in stages}
         self._progress = progress
 
     async def run(self) -> Report:
-        """Verify every stage and return the report; stops a topic at its first difference."""
-        report = Report()
-        for stage, topics in self._stages:
-            for topic in topics:
-                report.topics[topic] = TopicReport(topic)
-            await self._verify_stage(report, stage, topics)
+        """Verify every stage in this process; stops a topic at its first difference."""
+        report, tasks = self.plan(1)
+        for task in tasks:
+            add(report, self._stages[task.stage].source, await self.compare(task))
         return report
 
-    async def _verify_stage(self, report: Report, stage: Stage, topics: tuple[str, ...]) -> None:
+    def plan(self, parts: int) -> tuple[Report, list[Task]]:
+        """Return an empty report and what there is to do, in up to ``parts`` tasks a stage."""
+        report, tasks = Report(), []
         with LogReader(self._runtime) as reader:
-            partitions = reader.partitions(stage.source)
-            found = reader.all_bounds(stage.source, partitions)
-            ends = {p: end for p, (_, end) in found.items()}
-            done = committed_offsets(self._runtime, stage.source, partitions)
-            left = {p: (done.get(p, 0), ends[p]) for p in partitions}
-            report.unprocessed[stage.name] = remaining(reader, stage.source, left)
-            report.inputs[stage.source] = 0
-            funnels = [t for t in topics if reader.partitions(t) != partitions]
-        for topic in funnels:
-            await self._compare(report, stage, [topic], partitions, done, 0)
-        keyed = [t for t in topics if t not in funnels]
-        for partition in partitions if keyed else []:
-            await self._compare(report, stage, keyed, [partition], done, partition)
+            for stage in self._stages.values():
+                report.topics |= {topic: TopicReport(topic) for topic in stage.outputs}
+                partitions = reader.partitions(stage.source)
+                found = reader.all_bounds(stage.source, partitions)
+                done = committed_offsets(self._runtime, stage.source, partitions)
+                left = {p: (done.get(p, 0), end) for p, (_, end) in found.items()}
+                report.unprocessed[stage.name] = remaining(reader, stage.source, left)
+                report.inputs[stage.source] = 0
+                for part in range(min(parts, len(partitions))):
+                    mine = tuple(partitions[part::parts])
+                    tasks.append(Task(stage.name, mine, tuple(partitions), done))
+        return report, tasks
 
-    async def _compare(
-        self,
-        report: Report,
-        stage: Stage,
-        topics: list[str],
-        sources: list[int],
-        done: dict[int, int],
-        target: int,
-    ) -> None:
-        """Compare partition ``target`` of ``topics`` with what ``sources`` of the source give."""
-        readers = [LogReader(self._runtime) for _ in (*sources, *topics)]
+    async def compare(self, task: Task) -> Outcome:
+        """Fold the task's source partitions again; compare what they derive with what is there."""
+        stage, done = self._stages[task.stage], task.done
+        topics = {topic: TopicReport(topic) for topic in stage.outputs}
+        with LogReader(self._runtime) as reader:
+            funnels = {t: len(reader.partitions(t)) < len(task.known) for t in topics}
+        targets = [
+            (topic, target)
+            for topic, one in funnels.items()
+            for target in ((0,) if one else task.sources)
+        ]
+        readers = [LogReader(self._runtime) for _ in (*task.sources, *targets)]
         expected = {
             p: _Expected(stage, stage.open(p, {}), _up_to(r, stage.source, p, done.get(p, 0)))
-            for p, r in zip(sources, readers, strict=False)
+            for p, r in zip(task.sources, readers, strict=False)
         }
         try:
             # in turns: every topic's share of what one input gives waits in memory until it is met
             walks = [
-                self._walk(report.topics[topic], expected, reader.read(topic, target), done)
-                for topic, reader in zip(topics, readers[len(sources) :], strict=True)
-                if report.topics[topic].same
+                self._walk(topics[topic], expected, reader.read(topic, target), task)
+                for (topic, target), reader in zip(
+                    targets, readers[len(task.sources) :], strict=True
+                )
             ]
             while walks:
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
-            for topic in topics:
-                await self._holes_at_the_end(report.topics[topic], expected, done)
-            report.inputs[stage.source] += sum(e.read for e in expected.values())
+            for topic in topics.values():
+                await self._holes_at_the_end(topic, expected, done)
+            return Outcome(topics, sum(each.read for each in expected.values()))
         finally:
             for reader in readers:
                 reader.close()
@@ -172,12 +190,17 @@ class Verifier:
         outcome: TopicReport,
         expected: dict[int, _Expected],
         batches: Iterator[list[LogRecord]],
-        done: dict[int, int],
+        task: Task,
     ) -> AsyncIterator[int]:
+        done = task.done
         for batch in batches:
+            if not outcome.same:
+                return
             for found in batch:
                 partition, offset = _coordinates(found.headers.get("source", ""))
                 if partition not in expected:
+                    if partition in task.known:
+                        continue  # another task's
                     outcome.difference = (
                         f"{_at(found)}: its header source is "
                         f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
@@ -248,6 +271,16 @@ class Verifier:
             pairs = zip(event._fields, event, wanted.event, strict=True)
             said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
         return "; ".join(said) or "same fields, other bytes"
+
+
+def add(report: Report, source: str, outcome: Outcome) -> None:
+    """Add what a task came to to the whole; of a topic's differences the first one stays."""
+    report.inputs[source] += outcome.read
+    for name, found in outcome.topics.items():
+        topic = report.topics[name]
+        topic.compared += found.compared
+        topic.other_engine += found.other_engine
+        topic.difference = topic.difference or found.difference
 
 
 def _up_to(reader: LogReader, topic: str, partition: int, end: int) -> Iterator[list[SourceRecord]]:

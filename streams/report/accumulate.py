@@ -385,5 +385,7 @@ def _text(value: Any) -> str:
     if value is None or value == ():
         return "not set"
     if isinstance(value, tuple):
-        return ", ".join(f"{name} {number:g}" for name, number in value)
+        return ", ".join(
+            str(item) if isinstance(item, int) else f"{item[0]} {item[1]:g}" for item in value
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)

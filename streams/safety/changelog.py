@@ -7,6 +7,7 @@ marker that no reader ever sees.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
@@ -16,12 +17,34 @@ from streams.settings import Runtime
 
 READ_BATCH = 10_000
 SILENCE_S = 60.0
+POSITION_ROW = b"~position"
+"""Says up to where in the source the rows go. Every transaction writes it; no stage sees it."""
+
+
+class Restored(NamedTuple):
+    """The committed state of a partition.
+
+    Attributes
+    ----------
+    rows
+        The stage's rows.
+    position
+        The source offset up to which they go; None where no transaction has said so.
+    """
+
+    rows: dict[bytes, bytes]
+    position: int | None
+
+
+def position_row(position: int) -> bytes:
+    """Return the content of the row that says up to where in the source the state goes."""
+    return b"%d" % position
 
 
 def restore_rows(
     runtime: Runtime, changelog: str, partitions: Iterable[int]
-) -> dict[int, dict[bytes, bytes]]:
-    """Return the committed rows of each partition of a changelog.
+) -> dict[int, Restored]:
+    """Return the committed state of each partition of a changelog.
 
     Parameters
     ----------
@@ -63,7 +86,12 @@ def restore_rows(
                     raise Recoverable(f"reading the changelog {changelog}: {error.str()}")
     finally:
         consumer.close()
-    return rows
+    return {partition: _restored(found) for partition, found in rows.items()}
+
+
+def _restored(rows: dict[bytes, bytes]) -> Restored:
+    position = rows.pop(POSITION_ROW, None)
+    return Restored(rows, None if position is None else int(position))
 
 
 def _apply(rows: dict[bytes, bytes], key: bytes | str, value: bytes | str | None) -> None:

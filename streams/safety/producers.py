@@ -7,10 +7,19 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 from streams.connection import confluent_config
 from streams.errors import Recoverable
+from streams.safety.changelog import POSITION_ROW, position_row
 from streams.safety.leaving import leave
 from streams.settings import Runtime
 from streams.stages.step import Output, RowChanges
@@ -43,8 +52,8 @@ class GroupState:
         """What a transaction needs to commit offsets of the group."""
         return self._consumer.consumer_group_metadata()
 
-    def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Return the position of each (topic, partition): committed, or the first offset.
+    def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int | None]:
+        """Return the committed offset of each (topic, partition), None where there is none.
 
         Offsets are read stable: one that a transaction is about to commit is waited for.
 
@@ -54,20 +63,57 @@ class GroupState:
             The group's coordinator does not answer.
         """
         asked = [TopicPartition(topic, partition) for topic, partition in partitions]
-        found: dict[tuple[str, int], int] = {}
+        found: dict[tuple[str, int], int | None] = {}
         try:
             for at in self._consumer.committed(asked, INIT_SECONDS):
                 if at.error is not None:
                     raise KafkaException(at.error)
-                offset = at.offset
-                if offset < 0:
-                    offset = self._consumer.get_watermark_offsets(at, INIT_SECONDS)[0]
-                found[at.topic, at.partition] = offset
+                found[at.topic, at.partition] = at.offset if at.offset >= 0 else None
         except KafkaException as error:
             raise Recoverable(
                 f"committed offsets of {self._runtime.application}: {error}"
             ) from error
         return found
+
+    def unsettled(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return the partitions whose offset a transaction has written and not ended.
+
+        Raises
+        ------
+        Recoverable
+            The group's coordinator does not answer.
+        """
+        name = self._runtime.application
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        admin = AdminClient(confluent_config(self._runtime))
+        group = [ConsumerGroupTopicPartitions(name, asked)]
+        try:
+            answer = admin.list_consumer_group_offsets(
+                group, require_stable=True, request_timeout=INIT_SECONDS
+            )
+            found = answer[name].result(INIT_SECONDS).topic_partitions
+        except KafkaException as error:
+            raise Recoverable(f"committed offsets of {name}: {error}") from error
+        unstable = KafkaError.UNSTABLE_OFFSET_COMMIT
+        return [
+            (at.topic, at.partition)
+            for at in found
+            if at.error is not None and at.error.code() == unstable
+        ]
+
+    def first_offset(self, topic: str, partition: int) -> int:
+        """Return the first offset of a partition.
+
+        Raises
+        ------
+        Recoverable
+            The partition's leader does not answer.
+        """
+        at = TopicPartition(topic, partition)
+        try:
+            return self._consumer.get_watermark_offsets(at, INIT_SECONDS)[0]
+        except KafkaException as error:
+            raise Recoverable(f"first offset of {topic}-{partition}: {error}") from error
 
 
 def new_producer(runtime: Runtime, stage: str, partition: int) -> Producer:
@@ -127,6 +173,9 @@ class BatchTransaction:
     ) -> None:
         """Write outputs, changed rows and the source offset; return after the commit.
 
+        The offset is written twice, to the group and into the changelog: a broker that loses a
+        part of the transaction is found out by the two.
+
         Raises
         ------
         KafkaException
@@ -146,6 +195,8 @@ class BatchTransaction:
             )
         for key, row in changes.items():
             producer.produce(changelog, row, key, partition=source.partition)
+        position = position_row(source.offset)
+        producer.produce(changelog, position, POSITION_ROW, partition=source.partition)
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
         metadata = self._group.metadata

@@ -14,6 +14,8 @@ from faust.types import TP
 from streams.errors import Fatal, Recoverable
 from streams.safety.changelog import restore_rows
 from streams.safety.leaving import leave
+from streams.safety.leftovers import abort_leftovers, settle_offsets
+from streams.safety.positions import Start, starts
 from streams.safety.producers import BatchTransaction, GroupState, new_producer
 from streams.safety.transport import FetchedBatch
 from streams.settings import Runtime
@@ -57,10 +59,10 @@ class Observer(Protocol):
 class StagePartition:
     """A stage opened on a partition this worker owns."""
 
-    __slots__ = ("position", "processor", "producer")
+    __slots__ = ("position", "processor", "producer", "start")
 
-    def __init__(self, processor: Processor, producer: Producer) -> None:
-        self.processor, self.producer = processor, producer
+    def __init__(self, processor: Processor, producer: Producer, start: Start) -> None:
+        self.processor, self.producer, self.start = processor, producer, start
         self.position = -1
 
 
@@ -189,6 +191,7 @@ class StageRunner:
                 transaction.write, batch.outputs, self.changelog, batch.changes, source
             )
         )
+        owned.start = Start(source.offset, source.offset)
         rows = self.table.data.data
         for key, row in batch.changes.items():
             if row is None:
@@ -282,23 +285,43 @@ class SafetyRuntime:
         producers = await asyncio.gather(
             *(self.thread(new_producer, self.runtime, name, partition) for partition in new)
         )
-        # after the fence: nobody else can change these rows any more
+        # after the fence: nobody else can change these rows and offsets any more
+        deployment = self.runtime, self.group, runner.stage
+        owned = dict(zip(new, producers, strict=True))
+        await self.thread(abort_leftovers, *deployment, owned)
         restored = await self.thread(restore_rows, self.runtime, runner.changelog, new)
-        for partition, producer in zip(new, producers, strict=True):
-            rows = restored[partition]
+        await self.thread(settle_offsets, *deployment, owned, restored)
+        begins = await self.thread(starts, *deployment, restored)
+        for partition, producer in owned.items():
+            rows = restored[partition].rows
             runner.table.data.data.update({(partition, k): row for k, row in rows.items()})
             runner.partitions[partition] = StagePartition(
-                runner.stage.open(partition, rows), producer
+                runner.stage.open(partition, rows), producer, begins[partition]
             )
 
     async def positions(self, tps: Sequence[TP]) -> dict[TP, int]:
-        """Return where to read on in each partition: what the stages have committed."""
+        """Return where to read on in each partition: what the stages have committed.
+
+        An offset that is still the one found when the partition was opened means what was decided
+        about it then.
+        """
         asked = [(tp.topic, tp.partition) for tp in tps]
         try:
             found = await self.thread(self.group.committed, asked) if asked else {}
         except Recoverable as error:
             leave(str(error))
-        return {tp: found[tp.topic, tp.partition] for tp in tps}
+        read_on: dict[TP, int] = {}
+        for tp in tps:
+            committed = found[tp.topic, tp.partition]
+            start = self._start(tp)
+            if committed is None or committed == start.committed:
+                read_on[tp] = start.offset
+            else:
+                read_on[tp] = committed
+        return read_on
+
+    def _start(self, tp: TP) -> Start:
+        return next(r.partitions[tp.partition].start for r in self.runners if r.source == tp.topic)
 
     def positioned(self, seek_number: int, offsets: Mapping[TP, int]) -> None:
         """Take the positions of a seek: batches of this seek are processed from here on."""

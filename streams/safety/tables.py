@@ -1,8 +1,10 @@
 """The order of things in a rebalance.
 
 1. New producers for the partitions that are new here: fences the former owner and ends its open
-   transaction. 2. Their rows are restored from the changelog, up to the last stable offset. 3. The
-source positions are set to the committed offsets (``SafeConsumer.perform_seek``).
+transaction. 2. What the broker has left open all the same is ended (``leftovers``). 3. Their
+rows are restored from the changelog, up to the last stable offset. 4. The committed offsets are
+held against the position that lies among the rows (``positions``). 5. The source positions are set
+to the committed offsets, or to where the state ends (``SafeConsumer.perform_seek``).
 """
 
 from __future__ import annotations

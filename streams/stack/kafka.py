@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+from zlib import crc32
 
 from streams.errors import Fatal
 from streams.stack import maven
@@ -109,7 +110,9 @@ class KafkaBroker:
             No Java or Maven, a port in use, a full disk, or the broker does not come up.
         """
         program = maven.java()
-        jars = maven.fetch(pom_file(), f"kafka-{kafka_version()}")
+        # other jars for the same version of Kafka are another set
+        mark = crc32(pom_file().read_bytes())
+        jars = maven.fetch(pom_file(), f"kafka-{kafka_version()}-{mark:08x}")
         require_space(self.directory, 256)
         require_port(self.port, "the Kafka broker")
         require_port(self.controller_port, "the Kafka controller")
@@ -117,9 +120,10 @@ class KafkaBroker:
         settings.write_text("\n".join(self._properties()) + "\n")
         settings.chmod(0o600)
         self._format(program, jars, settings)
+        log_config = f"-Dlog4j2.configurationFile={pom_file().with_name('log4j2.properties')}"
         self._child = Child(
             "the Kafka broker",
-            [program, *self._jvm, "-cp", f"{jars}/*", "kafka.Kafka", str(settings)],
+            [program, *self._jvm, log_config, "-cp", f"{jars}/*", "kafka.Kafka", str(settings)],
             self.directory / "kafka.log",
             cwd=self.directory,
         )

@@ -1,14 +1,17 @@
-"""Top-K selection and weights of one epoch, and what is held (core-trading-loop.md 4)."""
+"""What is published at one epoch: the core's allocator with names instead of numbers."""
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
+
+from streams.engine import allocation as engine
 from streams.events import WeightEntry, WeightsAction
 from streams.settings import Config
 
-SELECTED, NONE_ELIGIBLE, HOLD_EXPIRED = "selected", "none_eligible", "hold_expired"
+ACTIONS: tuple[WeightsAction, ...] = ("published", "held", "cleared")
+REASONS = ("selected", "none_eligible", "hold_expired")
 
 
 class Candidate(NamedTuple):
@@ -36,36 +39,6 @@ class Allocation(NamedTuple):
     held: Held
 
 
-def ranked(candidates: list[Candidate]) -> list[tuple[str, float]]:
-    """Return (instrument, score) of those that may get weight, best first, ties by name.
-
-    A score that is missing, not finite or not positive gets none.
-    """
-    kept = [
-        (c.instrument, c.score)
-        for c in candidates
-        if c.eligible and not c.cooldown and c.score is not None and isfinite(c.score)
-    ]
-    return sorted(((n, s) for n, s in kept if s > 0.0), key=lambda pair: (-pair[1], pair[0]))
-
-
-def weighted(selected: list[tuple[str, float]], config: Config) -> tuple[WeightEntry, ...]:
-    """Return the entries of the selected, by instrument.
-
-    Weights are proportional to the scores and sum to 1; the exposure of an entry is
-    ``min(weight * RISK_ALLOC_TARGET_PCT, PM_MAX_PER_POS_PCT)`` of the account.
-    """
-    total = 0.0
-    for _, points in selected:
-        total += points
-    entries = []
-    for name, points in sorted(selected):
-        weight = points / total
-        exposure = min(weight * config.risk_alloc_target_pct, config.pm_max_per_pos_pct)
-        entries.append(WeightEntry(name, points, weight, exposure))
-    return tuple(entries)
-
-
 def allocate(
     epoch_ms: int,
     universe: tuple[str, ...],
@@ -73,20 +46,42 @@ def allocate(
     held: Held,
     config: Config,
 ) -> Allocation:
-    """Return what is published at an epoch.
+    """Return what is published at an epoch (core-trading-loop.md 4).
 
-    With nobody to select, the entries last published are held for at most ``ALLOC_MAX_HOLD_SEC``
-    of event time (those of instruments that left the universe are dropped, without sharing out
-    their weight), then cleared.
+    The best ``ALLOC_TOP_K`` of those that are eligible and do not cool down, by score, ties by
+    name; a score that is missing, not finite or not positive gets no weight. Weights are in
+    proportion to the scores and sum to 1; the exposure of an entry is
+    ``min(weight * RISK_ALLOC_TARGET_PCT, PM_MAX_PER_POS_PCT)`` of the account. With nobody to
+    select, the entries last published are held for at most ``ALLOC_MAX_HOLD_SEC`` of event time
+    (those of instruments that left the universe are dropped, without sharing out their weight),
+    then cleared.
+
+    Parameters
+    ----------
+    universe
+        The members, by name; ``candidates`` are those of them that have decided.
     """
-    selected = ranked(candidates)[: config.alloc_top_k]
-    if selected:
-        entries = weighted(selected, config)
-        return Allocation(entries, "published", SELECTED, Held(entries, None))
-    entries = tuple(entry for entry in held.entries if entry.instrument in universe)
-    if not entries:
-        return Allocation((), "cleared", NONE_ELIGIBLE, Held((), None))
-    since_ms = epoch_ms if held.since_ms is None else held.since_ms
-    if epoch_ms - since_ms >= config.alloc_max_hold_sec * 1000:
-        return Allocation((), "cleared", HOLD_EXPIRED, Held((), None))
-    return Allocation(entries, "held", NONE_ELIGIBLE, Held(entries, since_ms))
+    names = sorted({*universe, *(entry.instrument for entry in held.entries)})
+    number = {name: place for place, name in enumerate(names)}
+    by_name = {candidate.instrument: candidate for candidate in candidates}
+    members = sorted(universe)
+    found = [by_name.get(name) for name in members]
+    allocator = engine.Allocator()
+    allocator.restore(
+        [(number[e.instrument], *e[1:]) for e in held.entries],
+        engine.NEVER if held.since_ms is None else held.since_ms,
+    )
+    made = allocator.run(
+        np.array([epoch_ms], np.int64),
+        np.array([number[name] for name in members], np.int64),
+        np.array([[c is not None and c.eligible and not c.cooldown for c in found]], np.uint8),
+        np.array(
+            [[np.nan if c is None or c.score is None else c.score for c in found]], np.float64
+        ),
+        config,
+    )
+    entries = tuple(WeightEntry(names[id_], *rest) for id_, *rest in made.entries.tolist())
+    since_ms = int(made.held_since_ms[0])
+    action, reason = ACTIONS[int(made.actions[0])], REASONS[int(made.reasons[0])]
+    held_since = None if since_ms == engine.NEVER else since_ms
+    return Allocation(entries, action, reason, Held(entries, held_since))

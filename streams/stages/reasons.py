@@ -16,7 +16,7 @@ class Reason(StrEnum):
         made.doc = doc
         return made
 
-    WARMING = "warming", "fewer than 129 candles so far: there is no window yet"
+    WARMING = "warming", "fewer than 129 candles so far, or (adaptive) too few bars for a direction"
     SIGNAL_STALE = "signal_stale", "the last signal is older than FRESH_MAX_SIGNAL_AGE_SEC"
     COHERENCE_BELOW_MIN = "coherence_below_min", "coherence < AUTO_MIN_COHERENCE"
     STABILITY_BELOW_MIN = "stability_below_min", "stability < GUARD_MIN_STABILITY"
@@ -24,11 +24,11 @@ class Reason(StrEnum):
     RUPTURE_ABOVE_MAX = "rupture_above_max", "rupture > AUTO_MAX_RUPTURE"
     HAZARD_ABOVE_MAX = (
         "hazard_above_max",
-        "lambda_hazard > AUTO_MAX_HAZARD (static mode) or ECHO_HAZARD_MAX (echo mode)",
+        "lambda_hazard > AUTO_MAX_HAZARD, or ECHO_HAZARD_MAX in echo mode",
     )
     REPETITIONS_SHORT = (
         "repetitions_short",
-        "count_1h < SESSION_PATTERN_MIN_OCCURRENCES (static) or ECHO_MIN_REPETITIONS (echo)",
+        "count_1h < SESSION_PATTERN_MIN_OCCURRENCES, or ECHO_MIN_REPETITIONS in echo mode",
     )
     SESSION_CLOSED = "session_closed", "no session of the pair's two currencies is open"
     SESSION_NEAR_CLOSE = "session_near_close", "within SESSION_EXIT_MINUTES of the close"
@@ -37,11 +37,14 @@ class Reason(StrEnum):
         "outside the market week (Sunday 17:05 to Friday 16:59 New York)",
     )
     SPAN_INTEGRITY = "span_integrity", "a longer slice of the backtest has fewer trades"
-    TRADES_BELOW_FLOOR = "trades_below_floor", "too few trades in the rolling backtest"
-    CALMAR_BELOW_FLOOR = "calmar_below_floor", "calmar of the rolling backtest below its floor"
-    PNL_BELOW_FLOOR = "pnl_below_floor", "P&L of the rolling backtest below its floor"
-    HYSTERESIS_WAIT = "hysteresis_wait", "not enough passes in a row yet"
-    COOLDOWN = "cooldown", "cooling down after misses in a row"
+    TRADES_BELOW_FLOOR = "trades_below_floor", "fewer trades than the floor in the last evaluation"
+    CALMAR_BELOW_FLOOR = (
+        "calmar_below_floor",
+        "calmar below its upper band, or none, in the last evaluation",
+    )
+    PNL_BELOW_FLOOR = "pnl_below_floor", "P&L below its upper band in the last evaluation"
+    HYSTERESIS_WAIT = "hysteresis_wait", "the latch is closed: two passes in a row open it"
+    COOLDOWN = "cooldown", "cooling down after four misses in a row"
     KILL_SWITCH = "kill_switch", "the kill switch is engaged (execution only)"
     SPREAD_TOO_WIDE = "spread_too_wide", "spread > MAX_SPREAD_BPS (execution only)"
 

@@ -13,6 +13,9 @@ from importlib import resources
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import numpy as np
+from numpy.typing import NDArray
+
 HOURS: dict[str, tuple[str, int, int]] = {
     "London": ("Europe/London", 8, 16),
     "New York": ("America/New_York", 8, 17),
@@ -102,6 +105,46 @@ def session_intervals(instrument: str, from_ms: int, to_ms: int) -> list[Interva
         found += _open_intervals(_sessions_of(instrument), week)
         week = week_of(week[0] + WEEK_DAYS * 86_400_000)
     return found
+
+
+class SessionStates(NamedTuple):
+    """``SessionState`` at many instants, as arrays of one length."""
+
+    open: NDArray[np.bool_]
+    near_close: NDArray[np.bool_]
+    market_open: NDArray[np.bool_]
+    next_change_ms: NDArray[np.int64]
+
+
+def session_states(instrument: str, at_ms: NDArray[np.int64], exit_minutes: int) -> SessionStates:
+    """Return what ``session_state`` says at each of many instants, in any order.
+
+    Parameters
+    ----------
+    at_ms
+        Epoch ms UTC, [n].
+    """
+    if not len(at_ms):
+        none = np.zeros(0, bool)
+        return SessionStates(none, none, none, np.zeros(0, np.int64))
+    week, last = week_of(int(at_ms.min())), int(at_ms.max())
+    weeks: list[Interval] = []
+    opens: list[Interval] = []
+    while True:
+        weeks.append(week)
+        opens += _open_intervals(_sessions_of(instrument), week)
+        if week[0] > last:
+            break
+        week = week_of(week[0] + WEEK_DAYS * 86_400_000)
+    starts, ends = np.array(opens, np.int64).T
+    place = np.searchsorted(starts, at_ms, "right") - 1
+    end = np.where(place >= 0, ends[place], -1)
+    is_open = at_ms < end
+    opened, closed = np.array(weeks, np.int64).T
+    in_week = np.searchsorted(opened, at_ms, "right") - 1
+    market = (in_week >= 0) & (at_ms < closed[in_week])
+    near = is_open & (end - at_ms <= exit_minutes * MINUTE_MS)
+    return SessionStates(is_open, near, market, np.where(is_open, end, starts[place + 1]))
 
 
 def missing_bars(before_ms: int, bar_ms: int, granularity_ms: int) -> int:

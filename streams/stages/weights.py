@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right, insort
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.codec import Codec
 from streams.control import ControlLog, ControlState
@@ -195,9 +195,7 @@ class WeightsStep(ControlledStep):
     def _weights(
         self, epoch_ms: int, members: tuple[str, ...], state: ControlState, config: Config
     ) -> Weights:
-        oldest_ms = epoch_ms - max(
-            config.gates_blob_max_age_sec * 1000, LEAST_BARS_FRESH * config.granularity_ms
-        )
+        oldest_ms = oldest_fresh_ms(epoch_ms, config)
         candidates, gates = [], []
         for name in members:
             decision = self._latest(name, epoch_ms)
@@ -242,6 +240,12 @@ class WeightsStep(ControlledStep):
                 for decision in kept[:place]:
                     self._changed[_row_name(name, decision)] = None
                 del kept[:place]
+
+
+def oldest_fresh_ms(epoch_ms: Any, config: Config) -> Any:
+    """Return the oldest decision that counts at an epoch (or at many: an array of int64)."""
+    bars_ms = LEAST_BARS_FRESH * config.granularity_ms
+    return epoch_ms - max(config.gates_blob_max_age_sec * 1000, bars_ms)
 
 
 def _row_name(name: str, decision: _Decision) -> bytes:

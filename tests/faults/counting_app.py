@@ -87,8 +87,17 @@ class CountingProcessor:
             key = record.key or b""
             count = self._counts[key] = self._counts.get(key, 0) + 1
             value = b"%d:%d:%d" % (record.partition, record.offset, count)
+            source = (("source", record.coordinates.encode()),)
             outputs.append(
-                Output(self._target, record.partition, key, value, record.timestamp_ms, (), None)  # type: ignore[arg-type]
+                Output(
+                    self._target,
+                    record.partition,
+                    key,
+                    value,
+                    record.timestamp_ms,
+                    source,
+                    None,  # type: ignore[arg-type]
+                )
             )
             changes[key] = b"%d" % count
         time.sleep(self._delay_s * len(records))

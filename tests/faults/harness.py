@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +17,17 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
+    KafkaException,
     Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.connection import confluent_config
+from streams.safety.changelog import POSITION_ROW
 from streams.settings import Runtime
 from streams.stack.child import Child
+from streams.topics import SIGNALS
 from tests.conftest import ROOT
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN
 
@@ -172,6 +175,51 @@ class Trial:
         found = next(iter(self._admin.list_consumer_group_offsets([group]).values())).result(20)
         return [at.offset for at in found.topic_partitions]
 
+    def commit(self, offsets: Mapping[int, int], number: int = 0) -> None:
+        """Set committed source offsets of a stage from outside; waits until nobody works there."""
+        at = [TopicPartition(self.topic(number), p, offset) for p, offset in offsets.items()]
+        group = ConsumerGroupTopicPartitions(self.runtime.application, at)
+
+        def set_them() -> bool:
+            answer = next(iter(self._admin.alter_consumer_group_offsets([group]).values()))
+            try:
+                return all(p.error is None for p in answer.result(20).topic_partitions)
+            except KafkaException:  # a static member is one until its session ends
+                return False
+
+        wait_for(set_them, "the group does not become empty")
+
+    def forget_group(self) -> None:
+        """Delete the group with its offsets, as a broker does with one that was idle for long."""
+
+        def delete() -> bool:
+            answer = self._admin.delete_consumer_groups([self.runtime.application])
+            try:
+                next(iter(answer.values())).result(20)
+            except KafkaException:
+                return False
+            return True
+
+        wait_for(delete, "the group does not become empty")
+
+    def write_derived(self, partition: int, source: str, topic: str = SIGNALS) -> None:
+        """Write a record to an output topic that says what it was derived from."""
+        name, headers = self.runtime.topic(topic), [("source", source.encode())]
+        self._producer.produce(name, b"x", b"x", partition=partition, headers=headers)
+        assert self._producer.flush(30) == 0
+
+    def leave_open(self, topic: str, partition: int) -> Producer:
+        """Begin a transaction that nobody ends, and write a record into it."""
+        producer = Producer(
+            confluent_config(self.runtime)
+            | {"transactional.id": f"{topic}-left-open", "transaction.timeout.ms": 600_000}
+        )
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        producer.produce(topic, b"x", b"x", partition=partition)
+        assert producer.flush(20) == 0
+        return producer
+
     def read(self, topic: str, isolation: str = "read_committed") -> list[Found]:
         """Return the records of a topic, up to its end now."""
         consumer = self._reader(isolation)
@@ -234,6 +282,8 @@ class Trial:
                 name: list(range(1, count + 1)) for name, count in self.sent.items()
             }, f"{where}: the counts of a key are not 1, 2, 3 and so on"
             rows = {(f.partition, f.key): int(f.value) for f in self.read(self.changelog(number))}
+            positions = [rows.pop((p, POSITION_ROW), -1001) for p in range(self.partitions)]
+            assert positions == self.committed(number), f"{where}: state and offset differ"
             assert rows == dict(self.sent), f"{where}: the changelog is not the state"
 
 

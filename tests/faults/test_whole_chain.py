@@ -15,7 +15,8 @@ import pytest
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.deployment import Deployment, random_instants
+from streams.topics import TRADES
+from tests.deployment import LIVELY, Deployment, random_instants
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
@@ -39,7 +40,7 @@ def deploy(tmp_path: Path, topic_prefix: str) -> Iterator[Deploy]:
                 VALKEY_URL=valkey_url,
                 TOPIC_PREFIX=topic_prefix,
                 HOTBAND_PAIRS=PAIRS,
-                **({"TOPIC_PARTITIONS": "4"} | settings),
+                **(LIVELY | {"TOPIC_PARTITIONS": "4"} | settings),
             )
         )
         return made[-1]
@@ -81,6 +82,33 @@ def test_worker_killed_at_random_instants_on_twelve_partitions(
     deployment.require_exact()
     deployment.require_verified()
     deployment.require_mirror_equals_rebuild(other_database(valkey_url))
+
+
+def test_worker_killed_while_it_folds_history_under_new_parameters(
+    kafka: KafkaBroker, valkey_url: str, deploy: Deploy
+) -> None:
+    deployment = deploy(kafka, valkey_url)
+    market = ["feed", "synthetic", "--bars", "2000", "--start", "2024-03-04"]
+    assert deployment.run(*market).returncode == 0
+    worker = deployment.start_worker()
+    deployment.settle()
+    changed = ("AUTO_DIRECTION_LOOKBACK=6", "--reason", "a try")
+    assert deployment.run("params", "set", "EUR_USD", *changed).returncode == 0
+    market[3] = "2300"
+    deployment.start("market", *market, "--speed", str(BARS_A_SECOND * 60), once=True)
+    for kills in range(1, 4):
+        folds = worker.child.log.read_text().count("folding their last") if kills > 1 else 0
+        assert deployment.keep_running(
+            30,
+            lambda folds=folds: worker.child.log.read_text().count("folding their last") > folds,
+            0.002,
+        ), "no new run began: " + deployment.last_words()
+        worker.child.kill()
+    deployment.settle()
+    deployment.require_exact()
+    deployment.require_verified()
+    runs = {trade.params_id for trade in deployment.events(TRADES) if trade.instrument == "EUR_USD"}
+    assert len(runs) == 2
 
 
 def test_frozen_worker_is_replaced_and_does_no_harm_when_it_wakes_up(

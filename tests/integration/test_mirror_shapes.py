@@ -18,7 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.connection import producer_config
-from streams.events import Candle, Event, GateDecision, Manifold, Signal, WeightEntry, Weights
+from streams.events import (
+    Candle,
+    Control,
+    Event,
+    GateDecision,
+    Manifold,
+    Signal,
+    Summary,
+    WeightEntry,
+    Weights,
+)
 from streams.mirror.shapes import Retention, writes_of
 from streams.mirror.writer import MirrorWriter, connect
 from streams.settings import Runtime
@@ -139,6 +149,17 @@ def decision(as_of_ms: int, eligible: bool, instrument: str = "EUR_USD") -> Gate
     return stamped
 
 
+def summary(as_of_ms: int) -> Summary:
+    sample = SAMPLES["Summary"]
+    assert isinstance(sample, Summary)
+    return sample._replace(bar_ms=as_of_ms - MINUTE_MS, as_of_ms=as_of_ms)
+
+
+def parameters(as_of_ms: int) -> Control:
+    value = '{"AUTO_MIN_COHERENCE":0.5}'
+    return Control("params", "EUR_USD", value, "operator", "calibrated", as_of_ms)
+
+
 def epoch(epoch_ms: int) -> Weights:
     """Return an epoch whose weight tells it from every other."""
     entry = WeightEntry("EUR_USD", 0.61, epoch_ms / 1e13, 0.1)
@@ -153,7 +174,7 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
     valkey_url: str, client: Any
 ) -> None:
     now = recent_minute()
-    deliver(valkey_url, [*SAMPLES.values(), manifold(now)])
+    deliver(valkey_url, [*SAMPLES.values(), manifold(now), summary(now), parameters(now)])
     assert {name: client.type(name) for name in client.scan_iter()} == {
         "md:candles:EUR_USD:M1": "zset",
         "sep:signal:EUR_USD:1400000040000000000": "string",
@@ -161,6 +182,12 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
         "ws:last:manifold:EUR_USD": "string",
         "ws:manifold:hist:EUR_USD": "zset",
         "opt:rolling:eligible:EUR_USD": "string",
+        "opt:rolling:passes:EUR_USD": "string",
+        "opt:rolling:fails:EUR_USD": "string",
+        "opt:rolling:misses:EUR_USD": "string",
+        "opt:rolling:cooldown:EUR_USD": "string",
+        "bt:rolling:summary:EUR_USD": "string",
+        "opt:best_config:EUR_USD": "string",
         "opt:rolling:gates_blob": "string",
         "risk:allocation_weights": "string",
         "opt:allocator:status": "string",
@@ -168,16 +195,61 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
     }
 
 
-def test_only_the_last_manifold_runs_out(valkey_url: str, client: Any) -> None:
-    deliver(valkey_url, [*SAMPLES.values(), manifold(recent_minute())])
-    assert [name for name in client.scan_iter() if client.pttl(name) != -1] == [
-        "ws:last:manifold:EUR_USD"
+def test_what_runs_out_and_when_by_event_time(valkey_url: str, client: Any) -> None:
+    now = recent_minute()
+    deliver(valkey_url, [*SAMPLES.values(), manifold(now), summary(now), parameters(now)])
+    left_ms = {name: client.pexpiretime(name) for name in client.scan_iter()}
+    assert {name: gone for name, gone in left_ms.items() if gone != -1} == {
+        "ws:last:manifold:EUR_USD": now + 300_000,
+        "bt:rolling:summary:EUR_USD": now + 3_600_000,
+        "opt:best_config:EUR_USD": now + 14 * DAY_MS,
+    }
+
+
+def test_a_summary_is_the_profiles_object(valkey_url: str, client: Any) -> None:
+    now = recent_minute()
+    deliver(valkey_url, [summary(now)])
+    found = json.loads(client.get("bt:rolling:summary:EUR_USD"))
+    assert (found["ts"], found["ts_ms"], found["eligible"]) == (now // 1000, now, 1)
+    assert found["params"] == {"c_min": 0.55, "direction_lookback": 12, "dir_threshold_bps": 2.0}
+    assert found["gates"] == {"min_trades": 8.0, "calmar_min": 0.5, "pnl_min": 0.0}
+    assert (found["summary"]["trades"], found["summary"]["calmar"]) == (12, 2.25)
+    assert found["slices"]["7"]["win_rate"] is None
+
+
+def test_parameters_become_the_best_config_and_are_told(
+    valkey_url: str, client: Any, listener: Listener
+) -> None:
+    now = recent_minute()
+    deliver(valkey_url, [parameters(now)])
+    found = json.loads(client.get("opt:best_config:EUR_USD"))
+    assert found["params"] == {"AUTO_MIN_COHERENCE": 0.5}
+    assert found["env"] == {"AUTO_MIN_COHERENCE": "0.5"}
+    assert (found["ts"], found["reason"]) == (now, "calibrated")
+
+
+@pytest.mark.parametrize("value", ["", "[]", '{"NO_SUCH":1}', '{"AUTO_MIN_COHERENCE":7}'])
+def test_parameters_that_change_nothing_are_not_mirrored(
+    valkey_url: str, client: Any, value: str
+) -> None:
+    assert deliver(valkey_url, [parameters(recent_minute())._replace(value=value)]) == 0
+
+
+def test_counters_and_cooldown_follow_the_decision(valkey_url: str, client: Any) -> None:
+    now = recent_minute()
+    deliver(valkey_url, [decision(now, False)._replace(passes=1, fails=0, misses=0)])
+    assert [client.get(f"opt:rolling:{k}:EUR_USD") for k in ("passes", "fails", "misses")] == [
+        *("1", "0", "0")
     ]
+    assert client.get("opt:rolling:cooldown:EUR_USD") == "1"
+    later = decision(now + MINUTE_MS, True)._replace(cooldown_until_ms=None)
+    deliver(valkey_url, [later])
+    assert client.get("opt:rolling:cooldown:EUR_USD") == "0"
 
 
 @pytest.mark.parametrize(
     "name",
-    sorted(SAMPLES.keys() - {"Candle", "Signal", "Manifold", "GateDecision", "Weights"}),
+    sorted(SAMPLES.keys() - {"Candle", "Signal", "Manifold", "Summary", "GateDecision", "Weights"}),
 )
 def test_other_records_write_nothing(valkey_url: str, client: Any, name: str) -> None:
     assert deliver(valkey_url, [SAMPLES[name]]) == 0
@@ -641,6 +713,9 @@ def last_values(log: Sequence[Told], now: int) -> dict[str, Any]:
             wanted[f"ws:last:manifold:{told.pair}"] = at
         if told.kind == "decision":
             wanted[f"opt:rolling:eligible:{told.pair}"] = int(told.yes)
+            for counter in ("passes", "fails", "misses"):
+                wanted[f"opt:rolling:{counter}:{told.pair}"] = getattr(DECISION, counter)
+            wanted[f"opt:rolling:cooldown:{told.pair}"] = 1
         if told.kind == "epoch":
             wanted["opt:rolling:gates_blob"] = at
             wanted["opt:allocator:status"] = at
@@ -727,10 +802,8 @@ def test_mirrors_at_the_same_time_end_where_one_does(
 
 NOT_OURS = {
     "ops:kill_switch": "1",
-    "bt:rolling:summary:EUR_USD": '{"ts":1400000100}',
-    "opt:best_config:EUR_USD": '{"params":{}}',
-    "opt:rolling:cooldown:EUR_USD": "1",
-    "opt:rolling:passes:EUR_USD": "2",
+    "bt:rolling:hist:EUR_USD:p": '{"ts":1400000100}',
+    "opt:best_config_meta:EUR_USD": '{"params":{}}',
     "manifold:EUR_USD:2014-05-13": "gzip",
     "md:price:EUR_USD": "1.3711",
     "risk:alloc_budget": "1000",
@@ -741,6 +814,9 @@ LEFT_OVER = {
     "sep:signal:EUR_USD:60000000000": "{}",
     "ws:last:manifold:XAU_USD": "{}",
     "opt:rolling:eligible:XAU_USD": "1",
+    "opt:rolling:cooldown:XAU_USD": "1",
+    "bt:rolling:summary:XAU_USD": '{"ts":1400000100}',
+    "opt:best_config:XAU_USD": '{"params":{}}',
     "opt:rolling:gates_blob": '{"ts":4102444800000}',
     "risk:allocation_weights": '{"XAU_USD":1.0}',
 }

@@ -21,13 +21,23 @@ from streams.events import WATERMARK_KEY
 from streams.replay.log_reader import LogReader, LogRecord, committed_offsets
 from streams.settings import Runtime
 from streams.stack.kafka import KafkaBroker
-from streams.topics import CANDLES, CONTROL, GATES, MANIFOLDS, SIGNALS, STAGE_SOURCES, WEIGHTS
+from streams.topics import (
+    CANDLES,
+    CONTROL,
+    GATES,
+    MANIFOLDS,
+    SIGNALS,
+    STAGE_SOURCES,
+    SUMMARIES,
+    TRADES,
+    WEIGHTS,
+)
 from tests.candle_files import market, write_csv
-from tests.deployment import Deployment
+from tests.deployment import LIVELY, Deployment
 
 pytestmark = pytest.mark.kafka
 
-COPIED = (CONTROL, CANDLES, SIGNALS, MANIFOLDS, GATES, WEIGHTS)
+COPIED = (CONTROL, CANDLES, SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
 
 
 class Sent(NamedTuple):
@@ -51,8 +61,9 @@ def original(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> It
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
         TOPIC_PARTITIONS="2",
+        **LIVELY,
     )
-    done = deployment.run("load", write_csv(place / "a.csv", market(("EUR_USD", "USD_JPY"), 180)))
+    done = deployment.run("load", write_csv(place / "a.csv", market(("EUR_USD", "USD_JPY"), 260)))
     assert done.returncode == 0, done.stderr
     deployment.start_worker()
     try:
@@ -160,6 +171,8 @@ def test_an_honest_copy_is_the_same(original: Deployment, topic_prefix: str) -> 
     copy, _ = copied(original, topic_prefix)
     topics = verified(copy, code=0)
     assert all(topics[name]["compared"] > 50 for name in (SIGNALS, MANIFOLDS, GATES, WEIGHTS))
+    assert topics[SUMMARIES]["compared"] > 20
+    assert topics[TRADES]["compared"] > 5
 
 
 @pytest.mark.parametrize(
@@ -167,6 +180,8 @@ def test_an_honest_copy_is_the_same(original: Deployment, topic_prefix: str) -> 
     [
         (SIGNALS, "coherence", 0.123456),
         (MANIFOLDS, "price", 1.5),
+        (TRADES, "pnl_bps", 1.5),
+        (SUMMARIES, "floor_samples", 77),
         (GATES, "control_offset", 77),
         (WEIGHTS, "reason", "because"),
     ],
@@ -186,7 +201,7 @@ def test_an_altered_field_is_named_with_its_place(
     assert f"{field} {value!r} is not " in said
 
 
-@pytest.mark.parametrize("topic", [SIGNALS, WEIGHTS])
+@pytest.mark.parametrize("topic", [SIGNALS, TRADES, WEIGHTS])
 def test_a_record_left_out_is_a_hole_at_its_place(
     original: Deployment, topic_prefix: str, topic: str
 ) -> None:
@@ -197,7 +212,7 @@ def test_a_record_left_out_is_a_hole_at_its_place(
     assert said.startswith((f"{place}: hole: ", f"{partition}-{int(offset) + 1}: hole: ")), said
 
 
-@pytest.mark.parametrize("topic", [MANIFOLDS, WEIGHTS])
+@pytest.mark.parametrize("topic", [MANIFOLDS, SUMMARIES, WEIGHTS])
 def test_a_record_that_is_there_twice_is_a_repeat(
     original: Deployment, topic_prefix: str, topic: str
 ) -> None:
@@ -253,3 +268,13 @@ def test_another_engine_is_not_verifiable_unless_it_is_allowed(
     assert verified(copy, code=1)[SIGNALS]["other_engine"] == 1
     topics = verified(copy, "--allow-engine", code=0)
     assert topics[SIGNALS]["difference"] is None
+
+
+def test_several_processes_say_the_same(original: Deployment, topic_prefix: str) -> None:
+    alone = verified(original, "--processes", "1", code=0)
+    assert verified(original, "--processes", "2", code=0) == alone
+    copy, place = copied(original, topic_prefix, GATES, lambda sent: [])
+    said = [verified(copy, "--processes", n, code=1)[GATES]["difference"] for n in ("1", "2")]
+    partition, _, offset = place.rpartition("-")
+    wanted = (f"{place}: ", f"{partition}-{int(offset) + 1}: ")
+    assert all(difference.startswith(wanted) for difference in said), (place, said)

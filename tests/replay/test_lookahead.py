@@ -259,7 +259,7 @@ def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
         moved.append(record._replace(partition=0, offset=ends[0]))
         ends[0] += 1
     known, bars, names = known_times(moved, CODEC, "M1")
-    subject = Subject(moved, known, whole.stages, True, bars, MINUTE_MS, names)
+    subject = Subject(moved, known, whole.derivation, True, bars, MINUTE_MS, names)
     found = examine(subject, 6)
     assert not found.stepwise
     assert found.difference is None, found.difference

@@ -268,6 +268,7 @@ def test_the_written_file_is_read_as_settings_and_says_where_it_is_from(
     assert f"{found['windows']} windows" in text
     assert ran(candle_file, "--output", str(tmp_path / "again.env")).exit_code == 0
     assert (tmp_path / "again.env").read_text() == text
+    assert text in ran(candle_file, "--output", "-").output
 
 
 def test_settings_that_hardly_pass_are_warned_of(candle_file: str) -> None:
@@ -302,6 +303,7 @@ def test_without_volume_it_is_as_the_setting_says(tmp_path: Path) -> None:
         (("--instruments", "EUR_CHF"), "EUR_USD, USD_JPY"),
         (("--from", "2030-01-01"), "no windows"),
         (("--output", "none/there.env"), "none/there.env"),
+        (("--output", "-", "--json"), "standard output"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -1,0 +1,334 @@
+// Candles out of lines of CSV, for lines that have only one reading.
+//
+// A line is taken when every cell is written the plain way: a whole or decimal number of at most 18
+// digits, an ISO time to the second, an epoch. All else is left to the caller, so that what a cell
+// means and why a row is refused is decided in one place (streams/feed/candle_text.py).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "candle_columns.hpp"
+
+namespace manifold {
+
+/// What a column of a file holds; prices follow in the order of CandleColumns.
+enum class Role : std::uint8_t {
+  ignored = 0,
+  time = 1,
+  volume = 2,
+  complete = 3,
+  instrument = 4,
+  granularity = 5,
+  first_price = 6,
+};
+
+/// Where rows of a file go: a candle's columns and where it stood.
+struct LineColumns {
+  CandleColumns candles;
+  std::int32_t* pair;  // which instrument and granularity the row names
+  std::int64_t* line;
+  std::int64_t* offset;
+};
+
+class LineReader {
+ public:
+  static constexpr std::int32_t kMostCells = 64;
+  static constexpr std::int32_t kMostPairs = 1024;
+  static constexpr std::int32_t kLongestPair = 64;
+  static constexpr std::int32_t kLongestName = 40;
+
+  LineColumns columns{};
+  std::int64_t rows = 0;    // filled so far; the caller empties the columns and sets this back
+  std::int64_t lines = 0;   // read so far in this file
+  std::int64_t offset = 0;  // where reading stopped
+
+  bool describe(const std::uint8_t* roles, std::int64_t cells) {
+    if (cells < 1 || cells > kMostCells) return false;
+    cells_ = static_cast<std::int32_t>(cells);
+    names_ = false;
+    for (std::int32_t i = 0; i < cells_; ++i) {
+      roles_[i] = roles[i];
+      names_ |= is(roles[i], Role::instrument) || is(roles[i], Role::granularity);
+    }
+    return true;
+  }
+
+  /// Instrument and granularity as rows name them, a comma between.
+  const Names<kMostPairs, kLongestPair>& pairs() const { return pairs_; }
+
+  /// Read lines of `data` from `from` on until the columns are full or the data ends.
+  ///
+  /// False at a line that may not end where it seems to (a quote, a lone carriage return): `offset`
+  /// is its start and the caller reads on from there. The byte behind `length` is looked at.
+  bool read(const std::uint8_t* data, std::int64_t from, std::int64_t length,
+            std::int64_t capacity) {
+    const std::uint8_t* at = data + from;
+    end_ = data + length;
+    bool whole = true;
+    while (at < end_ && rows < capacity) {
+      const std::uint8_t* next = line_end(at);
+      if (next) {  // an empty line is no row
+        ++lines;
+        at = next;
+        continue;
+      }
+      next = take(at);
+      columns.candles.status[rows] =
+          static_cast<std::uint8_t>(next ? RowStatus::plain : RowStatus::slow);
+      if (!next) {
+        columns.candles.bar_ms[rows] = 0;
+        columns.pair[rows] = 0;
+        const void* found = std::memchr(at, '\n', static_cast<std::size_t>(end_ - at));
+        next = found ? static_cast<const std::uint8_t*>(found) + 1 : end_;
+        whole = ends_only_there(at, next);
+        if (!whole) break;
+      }
+      columns.line[rows] = ++lines;
+      columns.offset[rows] = at - data;
+      ++rows;
+      at = next;
+    }
+    offset = at - data;
+    return whole;
+  }
+
+ private:
+  static bool is(std::uint8_t role, Role wanted) {
+    return role == static_cast<std::uint8_t>(wanted);
+  }
+  static bool digit(std::uint8_t c) { return static_cast<std::uint8_t>(c - '0') < 10; }
+
+  bool cell_ends(const std::uint8_t* at) const {
+    return at == end_ || *at == ',' || *at == '\n' || *at == '\r';
+  }
+
+  /// Behind the end of the line that ends at `at`, null when none does.
+  const std::uint8_t* line_end(const std::uint8_t* at) const {
+    if (at == end_) return at;
+    if (*at == '\n') return at + 1;
+    if (*at == '\r' && at + 1 < end_ && at[1] == '\n') return at + 2;
+    return nullptr;
+  }
+
+  static bool ends_only_there(const std::uint8_t* at, const std::uint8_t* next) {
+    const std::size_t length = static_cast<std::size_t>(next - at);
+    if (std::memchr(at, '"', length)) return false;
+    const void* found = std::memchr(at, '\r', length);
+    return !found || (static_cast<const std::uint8_t*>(found) + 2 == next && next[-1] == '\n');
+  }
+
+  /// Put a line into the columns; null when it is not plain, else behind its end.
+  const std::uint8_t* take(const std::uint8_t* at) {
+    double prices[kPriceColumns];
+    for (double& price : prices) price = kAbsent;
+    std::uint32_t there = 0;
+    const std::uint8_t* instrument = at;
+    const std::uint8_t* granularity = at;
+    std::int64_t instrument_length = 0, granularity_length = 0;
+    std::int64_t bar_ms = -1, volume = kNoVolume;
+    for (std::int32_t i = 0; i < cells_; ++i) {
+      if (i > 0) {
+        if (at == end_ || *at != ',') return nullptr;
+        ++at;
+      }
+      const std::uint8_t role = roles_[i];
+      bool plain = true;
+      if (role >= static_cast<std::uint8_t>(Role::first_price)) {
+        const std::uint32_t price = role - static_cast<std::uint32_t>(Role::first_price);
+        if (!cell_ends(at)) {
+          plain = decimal(at, prices[price]);
+          there |= 1u << price;
+        }
+      } else if (is(role, Role::time)) {
+        plain = time(at, bar_ms);
+      } else if (is(role, Role::volume)) {
+        if (!cell_ends(at)) plain = whole_number(at, volume);
+      } else if (is(role, Role::complete)) {
+        plain = complete(at);
+      } else {
+        const std::uint8_t* first = at;
+        plain = text(at);
+        if (is(role, Role::instrument)) {
+          instrument = first;
+          instrument_length = at - first;
+        } else if (is(role, Role::granularity)) {
+          granularity = first;
+          granularity_length = at - first;
+        }
+      }
+      if (!plain) return nullptr;
+    }
+    at = line_end(at);
+    if (!at || bar_ms < 0) return nullptr;
+    std::uint8_t derived = 0;
+    if (!usable(prices, there, derived)) return nullptr;
+    const std::int32_t pair =
+        names_ ? pair_of(instrument, instrument_length, granularity, granularity_length) : 0;
+    if (pair < 0) return nullptr;
+    columns.candles.bar_ms[rows] = bar_ms;
+    columns.candles.put_prices(rows, prices);
+    columns.candles.volume[rows] = volume;
+    columns.candles.mid_derived[rows] = derived;
+    columns.pair[rows] = pair;
+    return at;
+  }
+
+  /// Whether each side is whole or absent and holds; a mid that is absent is made of the others.
+  static bool usable(double* prices, std::uint32_t there, std::uint8_t& derived) {
+    for (std::int32_t side = 0; side < 3; ++side) {
+      const std::uint32_t found = (there >> (4 * side)) & 15;
+      if (found != 0 && (found != 15 || !prices_hold(prices + 4 * side))) return false;
+    }
+    if (there & 15) return true;
+    if (there != 0xff0) return false;
+    for (std::int32_t i = 0; i < 4; ++i) prices[i] = (prices[4 + i] + prices[8 + i]) / 2;
+    derived = 1;
+    return prices_hold(prices);
+  }
+
+  std::int32_t pair_of(const std::uint8_t* instrument, std::int64_t instrument_length,
+                       const std::uint8_t* granularity, std::int64_t granularity_length) {
+    if (instrument_length + granularity_length >= kLongestPair) return -1;
+    std::uint8_t pair[kLongestPair];
+    std::memcpy(pair, instrument, static_cast<std::size_t>(instrument_length));
+    pair[instrument_length] = ',';
+    std::memcpy(pair + instrument_length + 1, granularity,
+                static_cast<std::size_t>(granularity_length));
+    return pairs_.place_of(pair, instrument_length + 1 + granularity_length);
+  }
+
+  /// Digits, with or without a point between them. Both the digits as a whole number and the power
+  /// of ten are doubles without rounding, so that one division rounds once: to the nearest.
+  static bool decimal(const std::uint8_t*& at, double& value) {
+    static constexpr double kPowers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
+                                         1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
+                                         1e14, 1e15, 1e16, 1e17, 1e18};
+    std::uint64_t number = 0;
+    const std::uint8_t* first = at;
+    for (; digit(*at); ++at) number = number * 10 + (*at - '0');
+    const std::int64_t before = at - first;
+    std::int64_t behind = 0;
+    if (*at == '.') {
+      first = ++at;
+      for (; digit(*at); ++at) number = number * 10 + (*at - '0');
+      behind = at - first;
+      if (behind == 0) return false;
+    }
+    if (before == 0 || before + behind > 18 || number > kExact) return false;
+    value = static_cast<double>(number) / kPowers[behind];
+    return true;
+  }
+
+  static bool whole_number(const std::uint8_t*& at, std::int64_t& value) {
+    double number;
+    if (!decimal(at, number)) return false;
+    value = static_cast<std::int64_t>(number);
+    return static_cast<double>(value) == number;
+  }
+
+  bool time(const std::uint8_t*& at, std::int64_t& ms) const {
+    if (end_ - at >= 19 && at[4] == '-') return iso_time(at, ms);
+    return epoch(at, ms);
+  }
+
+  static std::int32_t two(const std::uint8_t* at) {
+    return digit(at[0]) && digit(at[1]) ? (at[0] - '0') * 10 + (at[1] - '0') : -1;
+  }
+
+  bool iso_time(const std::uint8_t*& at, std::int64_t& ms) const {
+    const std::int32_t century = two(at), years = two(at + 2), month = two(at + 5);
+    const std::int32_t day = two(at + 8), hour = two(at + 11), minute = two(at + 14);
+    const std::int32_t second = two(at + 17);
+    if (at[7] != '-' || (at[10] != 'T' && at[10] != ' ') || at[13] != ':' || at[16] != ':') {
+      return false;
+    }
+    const std::int32_t year = century * 100 + years;
+    if (century < 0 || years < 0 || year < 1970 || month < 1 || month > 12 || day < 1 ||
+        day > days_in(year, month) || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
+        second < 0 || second > 59) {
+      return false;
+    }
+    ms = ((days_since_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60'000LL +
+         second * 1'000LL;
+    at += 19;
+    if (*at == '.') {
+      const std::uint8_t* first = ++at;
+      while (*at == '0') ++at;
+      if (at == first || at - first > 9) return false;
+    }
+    if (*at == 'Z') {
+      ++at;
+    } else if (end_ - at >= 6 && std::memcmp(at, "+00:00", 6) == 0) {
+      at += 6;
+    }
+    return true;
+  }
+
+  static bool leap(std::int32_t year) {
+    return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+  }
+  static std::int32_t days_in(std::int32_t year, std::int32_t month) {
+    static constexpr std::int32_t kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    return kDays[month - 1] + (month == 2 && leap(year));
+  }
+  static std::int64_t days_since_epoch(std::int32_t year, std::int32_t month, std::int32_t day) {
+    static constexpr std::int32_t kBefore[] = {0,   31,  59,  90,  120, 151,
+                                               181, 212, 243, 273, 304, 334};
+    const std::int32_t past = year - 1;
+    const std::int64_t leaps = past / 4 - past / 100 + past / 400 - 477;
+    return (year - 1970) * 365LL + leaps + kBefore[month - 1] + (month > 2 && leap(year)) + day - 1;
+  }
+
+  /// Epoch seconds, milliseconds, microseconds or nanoseconds, told apart as candle_text.py does.
+  static bool epoch(const std::uint8_t*& at, std::int64_t& ms) {
+    std::uint64_t number = 0;
+    const std::uint8_t* first = at;
+    for (; digit(*at); ++at) number = number * 10 + (*at - '0');
+    if (at == first || at - first > 19) return false;
+    const double size = static_cast<double>(number);
+    std::uint64_t divide = 1;
+    if (size < 1e11) {
+      number *= 1000;
+    } else if (size >= 1e17) {
+      divide = 1'000'000;
+    } else if (size >= 1e14) {
+      divide = 1'000;
+    }
+    ms = static_cast<std::int64_t>(number / divide);
+    return number % divide == 0;
+  }
+
+  bool complete(const std::uint8_t*& at) const {
+    static constexpr const char* kYes[] = {"true", "True", "TRUE", "1", "yes"};
+    if (cell_ends(at)) return true;
+    for (const char* yes : kYes) {
+      const std::size_t length = std::strlen(yes);
+      if (static_cast<std::size_t>(end_ - at) >= length && std::memcmp(at, yes, length) == 0) {
+        at += length;
+        return true;  // the comma that must follow is looked for by the caller
+      }
+    }
+    return false;
+  }
+
+  /// Printing ASCII without quotes, short enough for any limit on a field.
+  bool text(const std::uint8_t*& at) const {
+    const std::uint8_t* first = at;
+    while (!cell_ends(at)) {
+      if (*at < ' ' || *at > '~' || *at == '"') return false;
+      ++at;
+    }
+    return at - first <= kLongestName;
+  }
+
+  static constexpr std::uint64_t kExact = std::uint64_t{1} << 53;
+
+  Names<kMostPairs, kLongestPair> pairs_;
+  std::uint8_t roles_[kMostCells] = {};
+  std::int32_t cells_ = 0;
+  bool names_ = false;
+  const std::uint8_t* end_ = nullptr;
+};
+
+}  // namespace manifold

@@ -1,0 +1,285 @@
+"""What a replay runs over: files or a range of the log, as records or as columns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from streams.codec import Codec, locked_codec
+from streams.control import ControlLog
+from streams.control_log import active_config, read_control
+from streams.engine import ENGINE_VERSION
+from streams.errors import Fatal
+from streams.feed.load import LoadReport, merged, read_series
+from streams.feed.series import Series
+from streams.feed.writer import bars_of
+from streams.registry import open_codec
+from streams.replay.columnar import ColumnarReplay, replay_series
+from streams.replay.derivation import Derived
+from streams.replay.files import control_of, derive
+from streams.replay.log_columns import replay_log
+from streams.replay.log_reader import LogReader, LogRecord
+from streams.replay.log_records import derive_log
+from streams.replay.overlay import overlaid, with_settings
+from streams.replay.ranges import Span, spans_of
+from streams.replay.report_sink import ReportSink
+from streams.replay.tail import as_json
+from streams.replay.to_topics import TopicWriter
+from streams.report.data import LogSpan, ReportData, ReportMeta
+from streams.settings import Config, Runtime
+from streams.topics import CANDLES
+
+
+class Job(Protocol):
+    """A replay, before it is run; it is run once, as records or as columns."""
+
+    candles: int
+    signals: int
+
+    def total(self) -> int | None:
+        """Return how much there is to do, in the units of progress."""
+        ...
+
+    def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+        """Yield progress and derived records."""
+        ...
+
+    def columns(self) -> Iterator[int]:
+        """Run over columns; yield progress."""
+        ...
+
+    def report(self, *, interrupted: bool) -> ReportData:
+        """Return the report of what the columns have brought so far."""
+        ...
+
+    def line(self, one: Derived) -> str:
+        """Return a derived record as a line of JSON."""
+        ...
+
+    def refusals(self, most: int) -> list[str]:
+        """Return lines that say which input was refused."""
+        ...
+
+    def writer(self, prefix: str, topics: Sequence[str]) -> TopicWriter:
+        """Return what writes derived records under another prefix."""
+        ...
+
+
+@dataclass
+class _Job:
+    """What both kinds of jobs have."""
+
+    from_ms: int | None
+    to_ms: int | None
+    instruments: tuple[str, ...]
+    settings: Mapping[str, str]
+    candles: int = field(default=0, init=False)
+    signals: int = field(default=0, init=False)
+    runtime: Runtime = field(default_factory=Runtime.from_env, init=False)
+    sink: ReportSink = field(default_factory=ReportSink, init=False)
+
+    @property
+    def codec(self) -> Codec:
+        """The schemas."""
+        raise NotImplementedError
+
+    def line(self, one: Derived) -> str:
+        """Return a derived record as a line of JSON."""
+        headers = {key: value.decode() for key, value in one.output.headers}
+        shown: dict[str, Any] = as_json(
+            self.codec, LogRecord(one.record, headers), one.record.topic
+        )
+        return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
+
+    def writer(self, prefix: str, topics: Sequence[str]) -> TopicWriter:
+        """Return what writes derived records under another prefix."""
+        if prefix == self.runtime.topic_prefix:
+            raise Fatal(f"--to-topics {prefix!r} is the prefix of the deployment itself")
+        target = replace(self.runtime, topic_prefix=prefix)
+        return TopicWriter(target, topics)
+
+    def _report(self, meta: ReportMeta, interrupted: bool) -> ReportData:
+        notes = meta.notes
+        if interrupted:
+            notes = (*notes, "The replay was interrupted: this is what it had come to.")
+        changed = tuple(f"{name}={value}" for name, value in self.settings.items())
+        if changed:
+            notes = (*notes, f"What if: {', '.join(changed)}.")
+        return self.sink.report.finish(
+            replace(
+                meta,
+                notes=notes,
+                engines=(ENGINE_VERSION,),
+                instruments=self.instruments,
+                asked_from_ms=self.from_ms,
+                asked_to_ms=self.to_ms,
+            )
+        )
+
+
+@dataclass
+class FileJob(_Job):
+    """A replay of candle files, without a broker."""
+
+    files: tuple[str, ...] = ()
+    instrument: str | None = None
+    granularity: str | None = None
+    _series: dict[str, Series] | None = field(default=None, init=False)
+    _load: LoadReport = field(default_factory=LoadReport, init=False)
+    _locked: Codec = field(default_factory=locked_codec, init=False)
+
+    def __post_init__(self) -> None:
+        self.config = with_settings(Config.from_env(), self.settings)
+
+    @property
+    def codec(self) -> Codec:
+        """The schemas with the ids of the lock file."""
+        return self._locked
+
+    def total(self) -> int | None:
+        """Return the number of candles; reads the files."""
+        return sum(len(series) for series in self._read().values())
+
+    async def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+        """Yield progress and derived records."""
+        series = self._read()
+        first, last = self._span()
+        keyed = {one.key: one for one in series.values()}
+        chunks = derive(
+            self.config,
+            bars_of(merged(keyed)),
+            sorted(series),
+            first,
+            last,
+            self.runtime.topic_partitions,
+            self.codec,
+        )
+        async for derived in chunks:
+            yield sum(one.record.topic == "sep.signals" for one in derived), derived
+
+    def columns(self) -> Iterator[int]:
+        """Run over columns; yield candles."""
+        series = {name: one.columns() for name, one in self._read().items()}
+        first, last = self._span()
+        control = control_of(self.config, sorted(series), first, last)
+        run = ColumnarReplay(control, self.sink)
+        for count in replay_series(run, control, series):
+            self.candles, self.signals = run.candles, run.signals
+            yield count
+
+    def report(self, *, interrupted: bool) -> ReportData:
+        """Return the report of what the columns have brought so far."""
+        meta = ReportMeta(source=f"replay of {', '.join(self.files)}", config=self.config)
+        return self._report(meta, interrupted)
+
+    def refusals(self, most: int) -> list[str]:
+        """Return lines that name refused rows by file and line."""
+        refused = self._load.refused
+        lines = [f"{r.file}:{r.line}: refused: {r.reason}: {r.detail}" for r in refused[:most]]
+        if len(refused) > most:
+            lines.append(f"... and {len(refused) - most:,} more refused")
+        return lines
+
+    def _span(self) -> tuple[int, int]:
+        series = self._read().values()
+        first = min(int(one.bars()[0]) for one in series)
+        return first, max(int(one.bars()[-1]) for one in series) + self.config.granularity_ms
+
+    def _read(self) -> dict[str, Series]:
+        if self._series is not None:
+            return self._series
+        now_ms = int(time.time() * 1000)
+        found = read_series(self.files, self.instrument, self.granularity, self._load, now_ms)
+        series = {}
+        for key, one in found.items():
+            if key.granularity != self.config.candle_gran:
+                continue
+            if self.instruments and key.instrument not in self.instruments:
+                continue
+            one.keep(self._within(one.bars() + self.config.granularity_ms))
+            if len(one):
+                series[key.instrument] = one
+        if not series:
+            there = sorted({f"{k.instrument} {k.granularity}" for k in found}) or ["no candles"]
+            raise Fatal(
+                f"the files hold {', '.join(there)}; nothing of that is of CANDLE_GRAN="
+                f"{self.config.candle_gran} and of the range and instruments asked for"
+            )
+        self._series = dict(sorted(series.items()))
+        return self._series
+
+    def _within(self, ends: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
+        inside = np.ones(len(ends), bool)
+        if self.from_ms is not None:
+            inside &= ends >= self.from_ms
+        if self.to_ms is not None:
+            inside &= ends <= self.to_ms
+        return inside
+
+
+@dataclass
+class LogJob(_Job):
+    """A replay of a range of ``md.candles``."""
+
+    def __post_init__(self) -> None:
+        self._codec = asyncio.run(open_codec(self.runtime))
+        found = read_control(self.runtime, self._codec)
+        if active_config(found) is None:
+            raise Fatal("ops.control holds no configuration yet: load candles first")
+        self._control: ControlLog = overlaid(found, self.settings, self.instruments)
+        self._spans: list[Span] | None = None
+
+    @property
+    def codec(self) -> Codec:
+        """The schemas of the deployment."""
+        return self._codec
+
+    def total(self) -> int | None:
+        """Return the number of offsets to read."""
+        return sum(span.end - span.start for span in self._range())
+
+    async def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+        """Yield progress and derived records."""
+        spans, names = self._range(), self.instruments
+        async for found in derive_log(self.runtime, self._codec, self._control, spans, names):
+            yield found
+
+    def columns(self) -> Iterator[int]:
+        """Run over columns; yield offsets."""
+        run = ColumnarReplay(self._control, self.sink)
+        spans, names = self._range(), self.instruments
+        for count in replay_log(self.runtime, self._codec, self._control, run, spans, names):
+            self.candles, self.signals = run.candles, run.signals
+            yield count
+
+    def report(self, *, interrupted: bool) -> ReportData:
+        """Return the report of what the columns have brought so far."""
+        log: list[LogSpan] = [
+            {
+                "topic": CANDLES,
+                "partition": span.partition,
+                "start": span.start,
+                "end": span.end,
+                "records": span.end - span.start,
+            }
+            for span in self._range()
+        ]
+        source = f"replay of md.candles, prefix {self.runtime.topic_prefix or 'none'}"
+        config = active_config(self._control)
+        return self._report(ReportMeta(source=source, config=config, log=tuple(log)), interrupted)
+
+    def refusals(self, most: int) -> list[str]:
+        """Return nothing: what the log refuses is in ``dead.letters``."""
+        return []
+
+    def _range(self) -> list[Span]:
+        if self._spans is None:
+            with LogReader(self.runtime) as reader:
+                self._spans = spans_of(reader, self._codec, self.from_ms, self.to_ms)
+        return self._spans

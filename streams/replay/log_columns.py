@@ -1,0 +1,238 @@
+"""A range of ``md.candles`` as columns: partition by partition, in the order of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.codec import Codec, DecodeError
+from streams.control import ControlLog, ControlState
+from streams.events import Candle, Watermark
+from streams.feed.columns import CandleColumns
+from streams.replay.columnar import ColumnarReplay, VouchedCandles
+from streams.replay.frames import CandleFrames, no_frames
+from streams.replay.lanes import Marks
+from streams.replay.log_reader import LogReader, LogRecord
+from streams.replay.ranges import Span
+from streams.settings import Runtime
+from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
+from streams.topics import CANDLES
+
+
+class Batch(NamedTuple):
+    """Records of one partition, in their order.
+
+    Attributes
+    ----------
+    frames
+        The candles among them, as columns; ``frames.at`` is their place in the batch.
+    watermarks
+        (place, watermark).
+    refused
+        How many are neither.
+    """
+
+    frames: CandleFrames
+    watermarks: list[tuple[int, Watermark]]
+    refused: int
+
+
+@dataclass
+class _Partition:
+    """How far a partition has come."""
+
+    batches: Iterator[list[LogRecord]]
+    state: ControlState | None = None
+    reached_ms: int = -1
+    names: dict[str, None] = field(default_factory=dict)
+
+
+def replay_log(
+    runtime: Runtime,
+    codec: Codec,
+    control: ControlLog,
+    replay: ColumnarReplay,
+    spans: Sequence[Span],
+    instruments: Sequence[str] = (),
+) -> Iterator[int]:
+    """Replay ranges of ``md.candles``; the partition that is furthest behind goes on.
+
+    Parameters
+    ----------
+    spans
+        What to read of each partition.
+    instruments
+        Only these; empty for all.
+
+    Yields
+    ------
+    int
+        Offsets read since the last time.
+
+    Raises
+    ------
+    Recoverable
+        No broker answers.
+    """
+    readers = [LogReader(runtime) for _ in spans]
+    try:
+        batches = {
+            span.partition: reader.read(CANDLES, span.partition, span.start, span.end)
+            for reader, span in zip(readers, spans, strict=True)
+        }
+        openings = {span.partition: span.opening for span in spans if span.opening is not None}
+        yield from replay_batches(codec, control, replay, batches, openings, instruments)
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def replay_batches(
+    codec: Codec,
+    control: ControlLog,
+    replay: ColumnarReplay,
+    batches: Mapping[int, Iterator[list[LogRecord]]],
+    openings: Mapping[int, Watermark],
+    instruments: Sequence[str] = (),
+) -> Iterator[int]:
+    """Replay batches of ``md.candles``, wherever they come from; else as ``replay_log``.
+
+    Parameters
+    ----------
+    batches
+        Per partition, in the order of its log.
+    openings
+        What stands for the watermarks before the first batch of a partition.
+    """
+    running = {number: _Partition(found) for number, found in batches.items()}
+    for number, opening in openings.items():
+        _open(replay, control, running[number], opening, instruments)
+    while running:
+        number = min(running, key=lambda p: (running[p].reached_ms, p))
+        partition = running[number]
+        records = next(partition.batches, None)
+        if records is None:
+            del running[number]
+        else:
+            batch = decoded(codec, records)
+            replay.refused += batch.refused
+            _feed(replay, control, partition, batch, instruments)
+            yield len(records)
+        replay.close(min((p.reached_ms for p in running.values()), default=1 << 62))
+
+
+def decoded(codec: Codec, records: Sequence[LogRecord]) -> Batch:
+    """Return a batch of ``md.candles`` as columns and watermarks; the rest is refused.
+
+    What is refused here is what the stage makes dead letters of.
+    """
+    sources = [found.record for found in records]
+    frames, slow = no_frames(), range(len(sources))
+    watermarks: list[tuple[int, Watermark]] = []
+    candles: list[tuple[int, Candle]] = []
+    refused = 0
+    for place in slow:
+        record = sources[place]
+        try:
+            event: Any = codec.decode(CANDLES, record.value)
+        except DecodeError:
+            refused += 1
+            continue
+        early = stamp_problem(event.as_of_ms, record.timestamp_ms)
+        if isinstance(event, Watermark):
+            if watermark_problem(event, record.key) or early:
+                refused += 1
+            else:
+                watermarks.append((place, event))
+        elif candle_problem(event, record.key) or early:
+            refused += 1
+        else:
+            candles.append((place, event))
+    return Batch(frames.with_candles(candles), watermarks, refused)
+
+
+def _open(
+    replay: ColumnarReplay,
+    control: ControlLog,
+    partition: _Partition,
+    opening: Watermark,
+    instruments: Sequence[str],
+) -> None:
+    """Begin a range as if a watermark stood before it, under what holds there."""
+    partition.state = control.state(opening.control_offset)
+    replay.vouch(opening.as_of_ms, opening.control_offset)
+    empty = np.zeros(0, np.int64)
+    nothing = CandleColumns(empty, np.zeros((12, 0)), np.zeros(0, bool), empty)
+    mark = Marks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
+    for name in opening.instruments:
+        if not instruments or name in instruments:
+            partition.names[name] = None
+            replay.feed(partition.state, VouchedCandles(name, nothing, mark))
+
+
+def _feed(
+    replay: ColumnarReplay,
+    control: ControlLog,
+    partition: _Partition,
+    batch: Batch,
+    instruments: Sequence[str],
+) -> None:
+    start = 0
+    marks: list[tuple[int, Watermark]] = []
+    for place, watermark in batch.watermarks:
+        replay.vouch(watermark.as_of_ms, watermark.control_offset)
+        partition.reached_ms = max(partition.reached_ms, watermark.as_of_ms)
+        offset = partition.state.offset if partition.state else -1
+        if watermark.control_offset > offset:
+            _stretch(replay, partition, batch, start, place, marks, instruments)
+            start, marks = place, []
+            partition.state = control.state(watermark.control_offset)
+            replay.switch(partition.state, list(partition.names), watermark.as_of_ms)
+        marks.append((place, watermark))
+    _stretch(replay, partition, batch, start, 1 << 62, marks, instruments)
+
+
+def _stretch(
+    replay: ColumnarReplay,
+    partition: _Partition,
+    batch: Batch,
+    start: int,
+    end: int,
+    watermarks: Sequence[tuple[int, Watermark]],
+    instruments: Sequence[str],
+) -> None:
+    """Feed the records [start, end) of a batch, all under one state."""
+    frames, state = batch.frames, partition.state
+    first, last = np.searchsorted(frames.at, (start, end))
+    if state is None or state.config is None:
+        replay.refused += int(last - first)
+        return
+    granularity = state.config.candle_gran
+    marks: dict[str, list[tuple[int, int]]] = {}
+    for place, watermark in watermarks:
+        for name in watermark.instruments if watermark.granularity == granularity else ():
+            marks.setdefault(name, []).append((place, watermark.as_of_ms))
+    chosen = np.arange(first, last)
+    chosen = chosen[frames.granularity_is(granularity)[first:last]]
+    which = frames.instrument[chosen]
+    names = {frames.names[number]: number for number in np.unique(which).tolist()}
+    for name in sorted({*names, *marks}):
+        if instruments and name not in instruments:
+            continue
+        partition.names[name] = None
+        own = chosen[which == names[name]] if name in names else chosen[:0]
+        replay.feed(
+            state,
+            VouchedCandles(
+                name, frames.columns(own), _marks_of(marks.get(name, []), frames.at[own])
+            ),
+        )
+
+
+def _marks_of(found: Sequence[tuple[int, int]], places: NDArray[np.int64]) -> Marks:
+    pairs = np.array(found, np.int64).reshape(-1, 2)
+    return Marks(np.ascontiguousarray(pairs[:, 1]), np.searchsorted(places, pairs[:, 0]))

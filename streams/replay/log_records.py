@@ -1,0 +1,127 @@
+"""A range of ``md.candles`` record by record, through the stages as the worker runs them.
+
+Records are taken in stretches of event time that depend on the log alone, so that the order of
+what comes out is the same however the log was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from streams.chain import make_chain
+from streams.codec import Codec, DecodeError
+from streams.control import ControlLog
+from streams.events import WATERMARK_KEY, Watermark
+from streams.replay.derivation import Derivation, Derived
+from streams.replay.log_reader import LogReader
+from streams.replay.ranges import Span
+from streams.settings import Runtime
+from streams.stages.step import SourceRecord
+from streams.topics import CANDLES
+
+WINDOW_MS = 3_600_000
+
+
+async def derive_log(
+    runtime: Runtime,
+    codec: Codec,
+    control: ControlLog,
+    spans: Sequence[Span],
+    instruments: Sequence[str] = (),
+) -> AsyncIterator[tuple[int, list[Derived]]]:
+    """Yield how many records were read, and everything the chain derives from them.
+
+    Parameters
+    ----------
+    control
+        ``ops.control``, read to its end.
+    spans
+        What to read of each partition.
+    instruments
+        Only these; empty for all.
+
+    Raises
+    ------
+    Recoverable
+        No broker answers.
+    """
+    changes = sum(record.kind in ("config", "params") for _, record in control.records)
+    derivation = Derivation(keeps_history=changes > 1)
+    derivation.use(make_chain(codec, control, history=derivation.history(codec)).stages)
+    readers = [LogReader(runtime) for _ in spans]
+    try:
+        partitions = [
+            _Partition(codec, span, _records(reader, codec, span, instruments))
+            for span, reader in zip(spans, readers, strict=True)
+        ]
+        while True:
+            windows = [p.window for p in partitions if p.window is not None]
+            if not windows:
+                return
+            taken = [record for p in partitions for record in p.take(min(windows))]
+            yield len(taken), await derivation.feed(taken)
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+class _Partition:
+    """The records of one partition, by stretches of event time."""
+
+    def __init__(self, codec: Codec, span: Span, records: Iterator[SourceRecord]) -> None:
+        self._records = records
+        self._reached_ms = -1
+        self._next: SourceRecord | None = None
+        if span.opening is not None:
+            value = codec.encode(CANDLES, span.opening)
+            at_ms = span.opening.as_of_ms
+            self._next = SourceRecord(
+                CANDLES, span.partition, span.start - 1, at_ms, WATERMARK_KEY, value
+            )
+            self._reached_ms = at_ms
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        self._next = next(self._records, None)
+        if self._next is not None:
+            # what is late belongs to the stretch in which it came
+            self._reached_ms = max(self._reached_ms, self._next.timestamp_ms)
+
+    @property
+    def window(self) -> int | None:
+        """Number of the stretch that the next record belongs to; None at the end."""
+        return None if self._next is None else self._reached_ms // WINDOW_MS
+
+    def take(self, window: int) -> list[SourceRecord]:
+        """Return the records up to the end of a stretch."""
+        taken: list[SourceRecord] = []
+        while self._next is not None and self.window is not None and self.window <= window:
+            taken.append(self._next)
+            self._advance()
+        return taken
+
+
+def _records(
+    reader: LogReader, codec: Codec, span: Span, instruments: Sequence[str]
+) -> Iterator[SourceRecord]:
+    wanted = {name.encode() for name in instruments}
+    for batch in reader.read(CANDLES, span.partition, span.start, span.end):
+        for found in batch:
+            record = found.record
+            if not wanted or record.key in wanted:
+                yield record
+            elif record.key == WATERMARK_KEY:
+                yield _narrowed(codec, record, instruments)
+
+
+def _narrowed(codec: Codec, record: SourceRecord, instruments: Sequence[str]) -> SourceRecord:
+    """Return a watermark for the wanted instruments alone; anything else as it is."""
+    try:
+        event = codec.decode(CANDLES, record.value)
+    except DecodeError:
+        return record
+    if not isinstance(event, Watermark):
+        return record
+    kept = tuple(name for name in event.instruments if name in instruments)
+    return record._replace(value=codec.encode(CANDLES, event._replace(instruments=kept)))

@@ -1,0 +1,58 @@
+"""What a columnar replay derives, summed up for a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.engine.gate import Evaluation
+from streams.replay.epochs import ClosedEpochs
+from streams.replay.lanes import Derived, trades_of
+from streams.report.accumulate import ReportAccumulator
+from streams.stages.gate_records import Scope, summary_record
+
+
+class ReportSink:
+    """Sums up; satisfies ``streams.replay.columnar.Sink``.
+
+    Attributes
+    ----------
+    report
+        What has been summed up so far.
+    """
+
+    def __init__(self) -> None:
+        self.report = ReportAccumulator()
+
+    def derived(self, scope: Scope, found: Derived) -> None:
+        """Take what a stretch of an instrument's candles has brought."""
+        self.report.add_trades(trades_of(found.trades, scope))
+        decisions = found.decisions
+        if len(decisions):
+            reasons = np.ascontiguousarray(decisions["reasons"])
+            as_of_ms = np.ascontiguousarray(decisions["as_of_ms"])
+            self.report.add_gates(scope.instrument, as_of_ms, reasons == 0, reasons)
+        if len(found.evaluations):
+            last = evaluation_of(found.evaluations[-1])
+            eligible = bool(len(decisions)) and not decisions["reasons"][-1]
+            self.report.add_summary(summary_record(last, scope, eligible=eligible))
+
+    def closed(self, epochs: ClosedEpochs) -> None:
+        """Take closed epochs."""
+        made = epochs.allocations
+        shape = (len(epochs.epoch_ms), len(epochs.universe))
+        weights, exposure = np.zeros(shape), np.zeros(shape)
+        rows = np.repeat(np.arange(shape[0]), np.diff(made.ends, prepend=0))
+        weights[rows, made.entries["id"]] = made.entries["weight"]
+        exposure[rows, made.entries["id"]] = made.entries["exposure"]
+        actions = made.actions.astype(np.uint8)
+        self.report.add_weights(epochs.epoch_ms, epochs.universe, weights, exposure, actions)
+
+
+def evaluation_of(row: NDArray[Any]) -> Evaluation:
+    """Return a row of ``EVALUATION_DTYPE`` as the core's evaluation."""
+    slices = row["slices"].tolist()[: int(row["slice_count"])]
+    times = (int(row["bar_ms"]), int(row["as_of_ms"]), int(row["floor_samples"]))
+    return Evaluation(*times, row["floors"].tolist(), tuple(slices), bool(row["integrity_ok"]))

@@ -1,0 +1,98 @@
+"""Writing what a replay derives into topics of its own, for ``rpk`` and everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Producer
+
+from streams.admin import create_topics
+from streams.connection import producer_config
+from streams.errors import Fatal, Recoverable
+from streams.replay.derivation import Derived
+from streams.replay.log_reader import LogReader
+from streams.settings import Runtime
+
+DELIVERY_SECONDS = 60.0
+
+
+class TopicWriter:
+    """Writes derived records under another prefix.
+
+    Parameters
+    ----------
+    runtime
+        The deployment, with the prefix to write under.
+    topics
+        What will be written; the topics are made when they are not there.
+
+    Raises
+    ------
+    Fatal
+        One of the topics holds something already.
+    """
+
+    def __init__(self, runtime: Runtime, topics: Iterable[str]) -> None:
+        self._runtime = runtime
+        wanted = tuple(topics)
+        create_topics(runtime)
+        with LogReader(runtime) as reader:
+            for topic in wanted:
+                bounds = reader.all_bounds(topic, reader.partitions(topic))
+                if any(high > low for low, high in bounds.values()):
+                    raise Fatal(
+                        f"{runtime.topic(topic)} holds records already: replay into another prefix"
+                    )
+        self._failed: list[str] = []
+        self._producer = Producer(producer_config(runtime) | {"linger.ms": 20})
+        self.written = 0
+
+    def write(self, derived: Iterable[Derived]) -> None:
+        """Write records, in order.
+
+        Raises
+        ------
+        Recoverable
+            The brokers refuse a record.
+        """
+        for _, output in derived:
+            while True:
+                try:
+                    self._producer.produce(
+                        self._runtime.topic(output.topic),
+                        output.value,
+                        output.key,
+                        partition=output.partition,
+                        timestamp=output.timestamp_ms,
+                        headers=list(output.headers),
+                        on_delivery=self._delivered,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+            self._producer.poll(0)
+        self._raise_failures()
+
+    def flush(self) -> None:
+        """Return when everything is in the log.
+
+        Raises
+        ------
+        Recoverable
+            The brokers do not acknowledge in time.
+        """
+        left = self._producer.flush(DELIVERY_SECONDS)
+        self._raise_failures()
+        if left:
+            raise Recoverable(f"{left:,} records are not acknowledged by the brokers")
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._failed.append(f"{message.topic()}: {error.str()}")
+        else:
+            self.written += 1
+
+    def _raise_failures(self) -> None:
+        if self._failed:
+            raise Recoverable(f"cannot write {self._failed[0]}")

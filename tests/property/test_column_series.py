@@ -1,0 +1,113 @@
+"""Series in columns keep, refuse and order what series of candles do."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from streams.feed.column_series import ColumnSeries, merge_order, read_columns
+from streams.feed.load import LoadReport, merged, read_series
+from streams.feed.series import Series, SeriesKey
+
+HEADER = "time,instrument,granularity,o,h,l,c,bid_o,bid_h,bid_l,bid_c,volume"
+NOW_MS = 40 * 60_000
+
+Row = tuple[int, str, str, int, bool, int | None]
+ROWS = st.tuples(
+    st.integers(-1, 120),
+    st.sampled_from(("EUR_USD", "EUR_USD", "AUD_USD", "?")),
+    st.sampled_from(("M1", "M1", "M5")),
+    st.integers(1, 2),
+    st.booleans(),
+    st.none() | st.integers(0, 1),
+)
+
+
+def text_of(rows: list[Row]) -> str:
+    lines = [HEADER]
+    for minute, name, granularity, price, quoted, volume in rows:
+        bid = f"{price}.0" if quoted else ""
+        cells = [str(60 * minute), name, granularity, *[str(price)] * 4, *[bid] * 4]
+        lines.append(",".join([*cells, "" if volume is None else str(volume)]))
+    return "\n".join(lines) + "\n"
+
+
+def both(
+    paths: list[str],
+) -> tuple[dict[SeriesKey, Series], dict[SeriesKey, ColumnSeries], LoadReport, LoadReport]:
+    one, other = LoadReport(), LoadReport()
+    return (
+        read_series(paths, None, None, one, NOW_MS),
+        read_columns(paths, None, None, other, NOW_MS),
+        one,
+        other,
+    )
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(ROWS, max_size=60), min_size=1, max_size=3))
+@example([[(1, "EUR_USD", "M1", 1, True, None), (1, "EUR_USD", "M1", 1, True, None)]])
+@example([[(1, "EUR_USD", "M1", 1, False, 0)], [(1, "EUR_USD", "M1", 1, False, None)]])
+@example([[(10**7, "EUR_USD", "M1", 1, False, 0)], [(0, "?", "M1", 1, False, None)]])
+def test_the_same_rows_stay_and_the_same_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[Row]]
+) -> None:
+    folder, paths = tmp_path_factory.mktemp("files"), []
+    for number, rows in enumerate(files):
+        paths.append(str(folder / f"{number}.csv"))
+        Path(paths[-1]).write_text(text_of(rows))
+    paths.append(paths[0])
+    series, columns, one, other = both(paths)
+    assert other == one
+    assert set(series) == set(columns)
+    for key, wanted in series.items():
+        found = columns[key]
+        assert list(found.candles()) == list(wanted.candles())
+        assert found.bars().tolist() == wanted.bars().tolist()
+        assert found.digests().tolist() == wanted.digests().tolist()
+        for mine, theirs in zip(found.columns(), wanted.columns(), strict=True):
+            quoted = wanted.columns().quoted
+            rows = quoted | (np.arange(12) < 4)[:, None] if mine.ndim == 2 else ...
+            assert mine.dtype == theirs.dtype
+            assert mine[rows].tolist() == theirs[rows].tolist()
+        chosen = wanted.bars() % 120_000 == 0
+        assert found.refuse(chosen, "a", "b") == wanted.refuse(chosen, "a", "b")
+        found.keep(chosen)
+        wanted.keep(chosen)
+        assert len(found) == len(wanted) == int(chosen.sum())
+        assert list(found.candles()) == list(wanted.candles())
+
+
+def test_the_merged_order_is_that_of_candles(tmp_path: Path) -> None:
+    source = random.Random(3)
+    rows: list[Row] = [
+        (source.randrange(0, 40, 5), source.choice(["NZD_USD", "EUR_USD", "AUD_USD"]), gran, 1, *no)
+        for gran in ("M1", "M5", "M1")
+        for no in [(False, None)] * 40
+    ]
+    path = tmp_path / "all.csv"
+    path.write_text(text_of(rows))
+    series, columns, _, _ = both([str(path)])
+    assert len(series) == 6
+    keys = list(columns)
+    which, at = merge_order(columns)
+    found = [
+        (*keys[number], int(columns[keys[number]].bars()[place]))
+        for number, place in zip(which.tolist(), at.tolist(), strict=True)
+    ]
+    ordered = merged({key: series[key] for key in keys})
+    assert found == [(c.instrument, c.granularity, c.bar_ms) for c in ordered]
+
+
+def test_no_series_have_an_order_of_nothing() -> None:
+    which, at = merge_order({})
+    assert (which.tolist(), at.tolist()) == ([], [])
+    empty = ColumnSeries(SeriesKey("EUR_USD", "M1"))
+    assert empty.close() == ([], 0)
+    assert (len(empty), list(empty.candles())) == (0, [])
+    assert empty.bars().dtype == np.int64

@@ -1,0 +1,264 @@
+"""What the columnar replay derives is what the stages derive, to the last bit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streams.chain import make_chain
+from streams.control import ControlLog, UniverseChange
+from streams.events import Candle, Control, GateDecision, SimulatedTrade, Summary, Weights
+from streams.feed.columns import NO_VOLUME, CandleColumns
+from streams.feed.plan import FeedPlan
+from streams.feed.synthetic import MarketRates, synthetic_market
+from streams.replay.columnar import ColumnarReplay, replay_series
+from streams.replay.derivation import Derivation
+from streams.replay.epochs import ClosedEpochs
+from streams.replay.files import control_of, derive
+from streams.replay.lanes import Derived, trades_of
+from streams.replay.log_columns import replay_batches
+from streams.replay.log_reader import LogRecord
+from streams.settings import Config
+from streams.stages.allocation import ACTIONS, REASONS
+from streams.stages.gate_records import Scope, reasons_of
+from streams.stages.step import SourceRecord
+from streams.topics import CANDLES
+from tests.stage_bench import CODEC, MINUTE, A, B, C
+
+START_MS = 1_704_880_800_000
+PAIRS = (A, B, C, "USD_JPY")
+ENVIRONMENT = {
+    "CANDLE_COUNT": "300",
+    "ECHO_SIGNATURE_PRECISION": "1",
+    "AUTO_MIN_COHERENCE": "0.45",
+    "AUTO_MAX_ENTROPY": "0.95",
+    "EVAL_INTERVAL_SEC": "300",
+    "EVAL_MIN_TRADES": "1",
+    "EVAL_CALMAR_MIN": "-10",
+    "EVAL_PNL_MIN": "-0.05",
+    "ALLOC_TOP_K": "2",
+    "ALLOC_MAX_HOLD_SEC": "300",
+}
+
+
+class Collected:
+    """Everything a replay derives, as plain values."""
+
+    def __init__(self) -> None:
+        self.trades: list[SimulatedTrade] = []
+        self.decisions: list[tuple[Any, ...]] = []
+        self.summaries: list[tuple[Any, ...]] = []
+        self.weights: list[tuple[Any, ...]] = []
+
+    def derived(self, scope: Scope, found: Derived) -> None:
+        self.trades += trades_of(found.trades, scope)
+        for row in found.evaluations:
+            figures = [tuple(one)[:2] for one in row["slices"][: row["slice_count"]].tolist()]
+            self.summaries.append(
+                (scope.instrument, int(row["as_of_ms"]), tuple(row["floors"].tolist()), figures)
+            )
+        for row in found.decisions:
+            self.decisions.append(
+                (
+                    scope.instrument,
+                    int(row["as_of_ms"]),
+                    reasons_of(int(row["reasons"])),
+                    float(row["score"]) if row["has_signal"] else None,
+                    *(int(row[n]) for n in ("passes", "fails", "misses", "direction", "position")),
+                    bool(row["no_candle"]),
+                )
+            )
+
+    def closed(self, epochs: ClosedEpochs) -> None:
+        made, start = epochs.allocations, 0
+        for place, epoch_ms in enumerate(epochs.epoch_ms.tolist()):
+            entries = made.entries[start : made.ends[place]].tolist()
+            start = int(made.ends[place])
+            self.weights.append(
+                (
+                    epoch_ms,
+                    ACTIONS[made.actions[place]],
+                    REASONS[made.reasons[place]],
+                    tuple((epochs.universe[number], *rest) for number, *rest in entries),
+                    tuple(epochs.eligible[place].tolist()),
+                )
+            )
+
+
+def columns_of(candles: list[Candle]) -> CandleColumns:
+    nothing = (np.nan,) * 4
+    prices = [(*c.mid, *(c.bid or nothing), *(c.ask or nothing)) for c in candles]
+    return CandleColumns(
+        np.array([c.bar_ms for c in candles], np.int64),
+        np.ascontiguousarray(np.array(prices, np.float64).reshape(-1, 12).T),
+        np.array([c.bid is not None and c.ask is not None for c in candles], bool),
+        np.array([NO_VOLUME if c.volume is None else c.volume for c in candles], np.int64),
+    )
+
+
+def by_stages(config: Config, bars: list[tuple[int, tuple[Candle, ...]]]) -> Collected:
+    async def collect() -> list[Any]:
+        chunks = derive(config, bars, PAIRS, START_MS, bars[-1][0], 3)
+        return [one.output.event async for chunk in chunks for one in chunk]
+
+    return collected(asyncio.run(collect()))
+
+
+def collected(events: Iterable[Any]) -> Collected:
+    """What the stages have derived, in the form of what a replay derives."""
+    made = Collected()
+    for event in events:
+        if isinstance(event, SimulatedTrade):
+            made.trades.append(event)
+        elif isinstance(event, Summary):
+            figures = [(one.days, one.trades) for one in event.slices]
+            made.summaries.append((event.instrument, event.as_of_ms, tuple(event.floors), figures))
+        elif isinstance(event, GateDecision):
+            made.decisions.append(
+                (
+                    event.instrument,
+                    event.as_of_ms,
+                    event.reasons,
+                    event.score,
+                    event.passes,
+                    event.fails,
+                    event.misses,
+                    event.direction,
+                    event.position,
+                    event.no_candle,
+                )
+            )
+        elif isinstance(event, Weights):
+            entries = tuple(tuple(entry) for entry in event.entries)
+            gates = tuple(int(gate.eligible) for gate in event.gates)
+            made.weights.append((event.epoch_ms, event.action, event.reason, entries, gates))
+    return made
+
+
+def require_same(found: Collected, wanted: Collected) -> None:
+    assert sorted(found.trades) == sorted(wanted.trades)
+    assert sorted(found.decisions, key=str) == sorted(wanted.decisions, key=str)
+    assert sorted(found.summaries) == sorted(wanted.summaries)
+    assert found.weights == wanted.weights
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["adaptive", "static", "echo"])
+def test_whole_series_give_what_the_stages_give(seed: int, mode: str) -> None:
+    rates = MarketRates(quiet=50, late=0, duplicate=0)
+    market = synthetic_market(seed, PAIRS, START_MS, 700, rates=rates)
+    bars = [(bar.as_of_ms, bar.candles) for bar in market]
+    config = Config.from_env(ENVIRONMENT | {"GATE_MODE": mode})
+    wanted = by_stages(config, bars)
+    found = Collected()
+    until_ms = bars[-1][0]
+    control = control_of(config, PAIRS, START_MS, until_ms)
+    replay = ColumnarReplay(control, found)
+    series = {
+        name: columns_of([c for _, some in bars for c in some if c.instrument == name])
+        for name in PAIRS
+    }
+    counted = sum(replay_series(replay, control, series))
+    assert counted == sum(len(some) for _, some in bars)
+    require_same(found, wanted)
+    assert len(found.trades) > 20
+    assert len({action for _, action, *_ in found.weights}) > 1
+
+
+PARTITIONS = 3
+BARS = 900
+
+
+def params(name: str, **values: Any) -> Control:
+    return Control("params", name, json.dumps(values), "test", "test", START_MS)
+
+
+def changing_control() -> ControlLog:
+    """Settings, universe and parameters that change on the way."""
+    log = ControlLog()
+    half_ms = START_MS + BARS // 2 * MINUTE
+    records = (
+        Control("config", None, Config.from_env(ENVIRONMENT).to_json(), "t", "t", START_MS),
+        Control("universe", None, universe(PAIRS, 0), "t", "t", START_MS),
+        params(A, AUTO_MIN_COHERENCE=0.3),
+        params(A, AUTO_MIN_COHERENCE=0.35, AUTO_DIRECTION_LOOKBACK=6),
+        params(B, EXIT_PNL_TARGET_PCT=0.05, EXIT_PNL_STOP_PCT=0.05),
+        Control("universe", None, universe(PAIRS[:3], half_ms), "t", "t", START_MS),
+        Control(
+            "config",
+            None,
+            Config.from_env(
+                ENVIRONMENT | {"ALLOC_TOP_K": "1", "CANDLE_COUNT": "200", "AUTO_MAX_ENTROPY": "0.9"}
+            ).to_json(),
+            *("t", "t", START_MS),
+        ),
+        Control("config", None, Config.from_env(ENVIRONMENT).to_json(), "t", "t", START_MS),
+    )
+    for offset, record in enumerate(records):
+        log.append(offset, record)
+    return log
+
+
+def universe(names: tuple[str, ...], from_ms: int) -> str:
+    return UniverseChange("replace", tuple(sorted(names)), from_ms, None).to_json()
+
+
+OFFSETS = ((0, 2), (250, 3), (330, 5), (331, 6), (600, 7), (700, 8))
+"""From which bar on watermarks carry which end of ``ops.control``."""
+
+
+def a_log(seed: int) -> list[LogRecord]:
+    """Records as a feed writes them, with quiet, late and repeated candles, and some nonsense."""
+    plan = FeedPlan(PAIRS, "M1", PARTITIONS)
+    facts = plan.opening(START_MS, 2)
+    rates = MarketRates(quiet=60, late=20, duplicate=20)
+    for number, bar in enumerate(synthetic_market(seed, PAIRS, START_MS, BARS, rates=rates)):
+        offset = [end for first, end in OFFSETS if first <= number][-1]
+        facts += plan.bar(bar.as_of_ms, bar.candles, offset)
+    facts += plan.closing(START_MS + BARS * MINUTE, 8)
+    ends: Counter[int] = Counter()
+    records = []
+    for fact in facts:
+        value = CODEC.encode(CANDLES, fact.event)
+        if len(records) % 97 == 96:
+            value = value[:-3]  # cut short: a dead letter
+        at = SourceRecord(
+            CANDLES, fact.partition, ends[fact.partition], fact.timestamp_ms, fact.key, value
+        )
+        ends[fact.partition] += 1
+        records.append(LogRecord(at, {}))
+    return records
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("batch", [7, 64, 100_000])
+def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, batch: int) -> None:
+    log = a_log(seed)
+    by_partition: dict[int, list[LogRecord]] = {}
+    for record in log:
+        by_partition.setdefault(record.record.partition, []).append(record)
+    derivation = Derivation(keeps_history=True)
+    control = changing_control()
+    derivation.use(make_chain(CODEC, control, history=derivation.history(CODEC)).stages)
+    derived = []
+    for start in range(0, len(log), 500):
+        part = asyncio.run(derivation.feed([r.record for r in log[start : start + 500]]))
+        derived += [one.output.event for one in part]
+    wanted = collected(derived)
+    found = Collected()
+    replay = ColumnarReplay(control, found)
+    batches = {
+        partition: iter([records[i : i + batch] for i in range(0, len(records), batch)])
+        for partition, records in by_partition.items()
+    }
+    assert sum(replay_batches(CODEC, control, replay, batches, {})) == len(log)
+    require_same(found, wanted)
+    assert len(found.trades) > 30
+    assert len({trade.params_id for trade in found.trades if trade.instrument == A}) >= 3
+    assert {len(gates) for *_, gates in found.weights} == {3, 4}
