@@ -13,6 +13,7 @@ from streams.events import Candle, DeadLetter, Event, GateDecision, Signal, Weig
 from streams.feed.partitioner import partition_of
 from streams.replay.log_reader import LogReader, committed_offsets, remaining
 from streams.settings import Runtime
+from streams.stages.limits import GUARD_LIMITS
 from streams.stages.reasons import Reason
 from streams.topics import (
     CANDLES,
@@ -36,6 +37,8 @@ GUARDS = (
     Reason.SESSION_CLOSED,
     Reason.SESSION_NEAR_CLOSE,
 )
+WINDOW_GUARDS = frozenset(reason for rules in GUARD_LIMITS.values() for reason in rules)
+"""The reasons of guards that look at the window's metrics."""
 
 
 @dataclass
@@ -54,6 +57,8 @@ class Status:
         Reason -> how many of the last ones.
     pass_rates
         Guard -> share of the last decisions with metrics that pass it.
+    all_guards
+        Share of them that no guard fails; sessions are none.
     decided
         How many decisions the rates are over.
     """
@@ -65,6 +70,7 @@ class Status:
     weights: Weights | None = None
     dead_letters: Counter[str] = field(default_factory=Counter)
     pass_rates: dict[str, float] = field(default_factory=dict)
+    all_guards: float | None = None
     decided: int = 0
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
@@ -95,6 +101,7 @@ class Status:
             },
             "dead_letters": dict(self.dead_letters),
             "pass_rates": self.pass_rates,
+            "pass_rate_all_guards": self.all_guards,
             "pass_rates_over": self.decided,
         }
 
@@ -152,6 +159,7 @@ def _lag(
 def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
     wanted = set(status.weights.universe) if status.weights else set()
     failed: Counter[str] = Counter()
+    guarded = 0
     for events in backwards(reader, codec, GATES, 0):
         for event in reversed(events):
             if not isinstance(event, GateDecision):
@@ -160,10 +168,12 @@ def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
             if event.metrics is not None and status.decided < TAIL:
                 status.decided += 1
                 failed.update(event.reasons)
+                guarded += not WINDOW_GUARDS.isdisjoint(event.reasons)
         # after a catch-up the last decisions of an instrument may lie far back
         if wanted <= set(status.decisions):
             break
     if status.decided:
+        status.all_guards = 1 - guarded / status.decided
         status.pass_rates = {
             guard.value: 1 - failed[guard.value] / status.decided for guard in GUARDS
         }

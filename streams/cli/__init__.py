@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "replay": "Run the same steps over candle files, without a broker.",
     "snapshot": "Print the manifold of a file of candles as JSON.",
     "report": "Write a page of what was decided and what came of it.",
+    "calibrate": "Show what the guards let through; suggest thresholds.",
+    "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",

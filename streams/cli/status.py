@@ -13,6 +13,7 @@ from rich.table import Table
 from streams.instants import clock
 from streams.registry import open_codec
 from streams.settings import Runtime
+from streams.stages.limits import rarely_passing
 from streams.status import Status, collect
 
 
@@ -36,6 +37,9 @@ def status(as_json: bool) -> None:
         console = Console()
         for table in tables(found):
             console.print(table)
+        rare = None if found.all_guards is None else rarely_passing(found.all_guards)
+        if rare:
+            console.print(rare, style="yellow", soft_wrap=True, highlight=False)
 
 
 def tables(found: Status) -> list[Table]:
@@ -71,6 +75,9 @@ def rates_table(found: Status) -> Table:
     table.add_column("passes", justify="right")
     for guard, rate in found.pass_rates.items():
         table.add_row(guard, f"{rate:.1%}")
+    if found.all_guards is not None:
+        table.add_section()
+        table.add_row("all guards together", f"{found.all_guards:.2%}")
     return table
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from streams.chain import make_chain
@@ -40,6 +42,18 @@ def facts_of(plan: FeedPlan, bars: Bars, from_ms: int, control_offset: int) -> I
     yield from plan.closing(last_ms, control_offset)
 
 
+def source_records(
+    plan: FeedPlan, bars: Bars, from_ms: int, control_offset: int, codec: Codec
+) -> Iterator[SourceRecord]:
+    """Yield ``md.candles`` as a load of these bars would leave it."""
+    ends: dict[int, int] = defaultdict(int)
+    for fact in facts_of(plan, bars, from_ms, control_offset):
+        offset = ends[fact.partition]
+        ends[fact.partition] += 1
+        value = codec.encode(CANDLES, fact.event)
+        yield SourceRecord(CANDLES, fact.partition, offset, fact.timestamp_ms, fact.key, value)
+
+
 async def derive(
     config: Config,
     bars: Bars,
@@ -68,12 +82,9 @@ async def derive(
     control = control_of(config, instruments, from_ms, until_ms)
     derivation = Derivation(make_chain(codec, control).stages)
     plan = FeedPlan(instruments, config.candle_gran, partitions)
-    waiting: list[SourceRecord] = []
-    for fact in facts_of(plan, bars, from_ms, control.end):
-        value = codec.encode(CANDLES, fact.event)
-        at = derivation.place(CANDLES, fact.partition, fact.timestamp_ms, fact.key, value)
-        waiting.append(at)
-        if len(waiting) >= CHUNK:
-            yield await derivation.feed(waiting)
-            waiting = []
-    yield await derivation.feed(waiting)
+    records = source_records(plan, bars, from_ms, control.end, codec)
+    while True:
+        waiting = list(itertools.islice(records, CHUNK))
+        yield await derivation.feed(waiting)
+        if len(waiting) < CHUNK:
+            return

@@ -12,6 +12,9 @@ PASSES_TO_OPEN = 2
 CALMAR_UNIT, PNL_UNIT = 0.01, 0.0005
 """Least size of a floor, for the width of its band (strict-backtest.md 4); cpp/gate.hpp."""
 
+RARE = 0.02
+"""Share of windows under which guards that pass together are said to pass rarely."""
+
 
 class GuardLimit(NamedTuple):
     """A guard: the metric it looks at, how it compares, and the setting that is its limit."""
@@ -78,3 +81,19 @@ def guard_lines(decision: GateDecision, config: Config) -> list[GuardLine]:
                 )
             )
     return lines
+
+
+def rarely_passing(rate: float) -> str | None:
+    """Return a sentence where hardly any window passes all guards together, else None.
+
+    Parameters
+    ----------
+    rate
+        Share of windows that pass all guards of the settings in force.
+    """
+    if rate >= RARE:
+        return None
+    return (
+        f"The guards in force pass {rate:.2%} of the windows together, under {RARE:.0%}: gates "
+        "will hardly ever open. `manifold calibrate` suggests thresholds for a wanted pass rate."
+    )

@@ -94,6 +94,19 @@ def session_state(instrument: str, at_ms: int, exit_minutes: int) -> SessionStat
     return SessionState(False, False, market_open, following[0][0])
 
 
+def session_intervals(instrument: str, from_ms: int, to_ms: int) -> list[Interval]:
+    """Return when a pair is open, [open, close), in the market weeks from ``from_ms`` to ``to_ms``.
+
+    Ascending; each lies in one market week, so that its end is a close.
+    """
+    found: list[Interval] = []
+    week = week_of(from_ms)
+    while week[0] <= to_ms:
+        found += _open_intervals(_sessions_of(instrument), week)
+        week = week_of(week[0] + WEEK_DAYS * 86_400_000)
+    return found
+
+
 class SessionStates(NamedTuple):
     """``SessionState`` at many instants, as arrays of one length."""
 

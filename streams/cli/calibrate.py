@@ -1,0 +1,151 @@
+"""``manifold calibrate``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import TaskID
+
+from streams.calibrate.outcome import Calibration
+from streams.calibrate.sources import Columnar, Found, Stretch, windows_of_log, windows_of_series
+from streams.calibrate.tables import tables
+from streams.cli.progress import progress_bar
+from streams.cli.report import names_of, require_place
+from streams.errors import Fatal
+from streams.feed.column_series import read_columns
+from streams.feed.load import LoadReport
+from streams.feed.series import SeriesKey
+from streams.registry import open_codec
+from streams.replay.tail import when_ms
+from streams.report.page import STDOUT
+from streams.settings import Config, Runtime
+
+SHOWN_REFUSALS = 20
+PLAIN_WIDTH = 120
+
+
+@click.command()
+@click.argument("files", nargs=-1)
+@click.option("--from", "start", metavar="TIME", help="Bars that end then or later (UTC); -7d.")
+@click.option("--to", "end", metavar="TIME", help="Bars that end then or earlier, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these.")
+@click.option(
+    "--pass-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.10,
+    show_default=True,
+    help="Wanted share of windows that pass all guards together.",
+)
+@click.option(
+    "--output", metavar="FILE", help="Write the suggestion there, for --env-file; - prints it."
+)
+@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
+@click.option("--granularity", help="Bar length, likewise.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def calibrate(
+    files: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    instruments: str | None,
+    pass_rate: float,
+    output: str | None,
+    instrument: str | None,
+    granularity: str | None,
+    as_json: bool,
+) -> None:
+    """Show what the guards let through, and suggest thresholds for a wanted pass rate.
+
+    Over the candles of FILES, or without any over the windows in the log. The suggestion moves all
+    guards of the gate mode to the same quantile until the wanted share of windows passes them
+    together, with as many repetitions as that allows (up to the setting in force; with
+    SESSION_PATTERN_MIN_OCCURRENCES=1 repetitions play no part). Quantiles are exact to 0.00001,
+    pass rates are exact counts.
+
+    \b
+    Examples:
+      manifold calibrate EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz
+      manifold calibrate EUR_USD-M1.csv.gz --pass-rate 0.05 --output calibrated.env
+      manifold calibrate --from -7d --instruments EUR_USD --json
+    """
+    now = datetime.now(UTC)
+    stretch = Stretch(
+        None if start is None else when_ms("--from", start, now),
+        None if end is None else when_ms("--to", end, now),
+        names_of(instruments),
+    )
+    if (
+        stretch.from_ms is not None
+        and stretch.to_ms is not None
+        and stretch.from_ms > stretch.to_ms
+    ):
+        raise Fatal(f"--from {start} is after --to {end}")
+    require_place(output)
+    if as_json and output == STDOUT:
+        raise Fatal("--json and --output - both want standard output; write one of them to a file")
+    with progress_bar(quiet=as_json) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        if files:
+            report = LoadReport()
+            now_ms = int(time.time() * 1000)
+            series: dict[SeriesKey, Columnar] = {}
+            series |= read_columns(files, instrument, granularity, report, now_ms, progress)
+            source = ", ".join(Path(path).name for path in files)
+            found = windows_of_series(series, Config.from_env(), stretch, source, progress)
+            found.notes.extend(_refusals(report))
+        else:
+            runtime = Runtime.from_env()
+            codec = asyncio.run(open_codec(runtime))
+            found = windows_of_log(runtime, codec, stretch, progress)
+    _say(_calibrated(found, pass_rate), output, as_json=as_json)
+
+
+def _calibrated(found: Found, pass_rate: float) -> Calibration:
+    if not found.windows:
+        raise Fatal(
+            f"{found.source}: no windows in this stretch; an instrument has one per bar from its "
+            "129th candle on"
+        )
+    return Calibration(found, pass_rate)
+
+
+def _refusals(report: LoadReport) -> list[str]:
+    for refused in report.refused[:SHOWN_REFUSALS]:
+        place = f"{refused.file}:{refused.line}"
+        click.echo(f"{place}: refused: {refused.reason}: {refused.detail}", err=True)
+    count = len(report.refused)
+    return [f"{count:,} rows were refused and are left out"] if count else []
+
+
+def _say(made: Calibration, output: str | None, *, as_json: bool) -> None:
+    if output == STDOUT:
+        click.echo(made.env_text(), nl=False)
+        return
+    if output is not None:
+        try:
+            Path(output).write_text(made.env_text(), encoding="utf-8")
+        except OSError as error:
+            raise Fatal(f"cannot write {output}: {error.strerror}") from error
+    if as_json:
+        click.echo(json.dumps(made.as_dict()))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    for table in tables(made):
+        console.print(table)
+    for sentence in made.sentences():
+        console.print(sentence, style="yellow", soft_wrap=True, highlight=False)
+    if output is not None:
+        console.print(f"{output}: thresholds for {made.pass_rate:.1%}", highlight=False)

@@ -1,0 +1,156 @@
+"""``manifold lookahead``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+import click
+from rich.console import Console
+from rich.progress import TaskID
+from rich.table import Table
+
+from streams.cli.progress import progress_bar
+from streams.feed.load import LoadReport, read_series
+from streams.instants import clock
+from streams.registry import open_codec
+from streams.replay.cuts import pick_cuts
+from streams.replay.lookahead import (
+    COMPARED,
+    Difference,
+    Lookahead,
+    LookaheadReport,
+    Subject,
+)
+from streams.replay.subjects import subject_of_log, subject_of_series
+from streams.settings import Config, Runtime
+
+SHOWN_REFUSALS = 20
+PLAIN_WIDTH = 140
+
+
+@click.command()
+@click.argument("files", nargs=-1)
+@click.option(
+    "--cuts",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    show_default=True,
+    help="Instants drawn at random, besides those chosen by hand.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--apart", is_flag=True, help="A run of its own for every cut: slower, the same answer."
+)
+@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
+@click.option("--granularity", help="Bar length, likewise.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def lookahead(
+    files: tuple[str, ...],
+    cuts: int,
+    seed: int,
+    apart: bool,
+    instrument: str | None,
+    granularity: str | None,
+    as_json: bool,
+) -> None:
+    """Cut the input at many instants, derive again, and compare: does anything know the future?
+
+    Everything is derived from the whole of FILES, or without any from the log's candles, and again
+    with the input cut at T. Every record known by T has to be there, byte for byte, and none more.
+    T are ends of bars, instants inside bars, session edges and a gap, and instants drawn at random.
+
+    Exit code 0: no record depends on what came after it; 1: one does, and it is named.
+
+    \b
+    Examples:
+      manifold lookahead EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz
+      manifold lookahead EUR_USD-M1.csv.gz --cuts 500 --seed 7
+      manifold lookahead --json | jq .difference
+    """
+    with progress_bar(quiet=as_json) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        if files:
+            report, now_ms = LoadReport(), int(time.time() * 1000)
+            series = read_series(files, instrument, granularity, report, now_ms, progress)
+            _say_refused(report)
+            partitions = Runtime.from_env().topic_partitions
+            subject = subject_of_series(series, Config.from_env(), partitions)
+        else:
+            runtime = Runtime.from_env()
+            codec = asyncio.run(open_codec(runtime))
+            subject = subject_of_log(runtime, codec, progress)
+        chosen = pick_cuts(subject.ends_ms, subject.bar_ms, subject.instruments, cuts, seed)
+        found = asyncio.run(Lookahead(subject, progress, apart=apart).run(chosen))
+    if as_json:
+        click.echo(json.dumps(_as_dict(found, len(chosen), seed)))
+    else:
+        _print(found, subject, len(chosen))
+    sys.exit(0 if found.passed else 1)
+
+
+def _say_refused(report: LoadReport) -> None:
+    for refused in report.refused[:SHOWN_REFUSALS]:
+        place = f"{refused.file}:{refused.line}"
+        click.echo(f"{place}: refused: {refused.reason}: {refused.detail}", err=True)
+    if len(report.refused) > SHOWN_REFUSALS:
+        click.echo(f"... and {len(report.refused) - SHOWN_REFUSALS:,} more refused", err=True)
+
+
+def _as_dict(found: LookaheadReport, chosen: int, seed: int) -> dict[str, object]:
+    difference = found.difference
+    return found._asdict() | {
+        "cuts": [cut._asdict() for cut in found.cuts],
+        "chosen": chosen,
+        "seed": seed,
+        "difference": None if difference is None else difference._asdict(),
+        "passed": found.passed,
+    }
+
+
+def _print(found: LookaheadReport, subject: Subject, chosen: int) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    names = ", ".join(subject.instruments)
+    title = (
+        f"records known by the cut, equal in the whole run and in the run that ends there\n"
+        f"{names}: {len(subject.ends_ms):,} bars, {clock(subject.ends_ms[0])} to "
+        f"{clock(subject.ends_ms[-1])} UTC"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("cut (UTC)", no_wrap=True)
+    table.add_column("why", no_wrap=True)
+    for topic in COMPARED:
+        table.add_column(topic, justify="right", no_wrap=True)
+    for at_ms, why, records in found.cuts:
+        cells = (f"{records[topic]:,}" for topic in COMPARED)
+        table.add_row(f"{clock(at_ms)}.{at_ms % 1000:03d}", why, *cells)
+    table.add_section()
+    table.add_row("whole run", "", *(f"{found.records[topic]:,}" for topic in COMPARED))
+    later = (f"{found.later[topic]:,}" for topic in COMPARED)
+    table.add_row("", "  known after its stamp", *later)
+    console.print(table)
+    if found.difference is not None:
+        console.print(_sentence(found.difference), soft_wrap=True, highlight=False, markup=False)
+        return
+    console.print(
+        f"{chosen} cuts: no record depends on what came after it", soft_wrap=True, highlight=False
+    )
+
+
+def _sentence(difference: Difference) -> str:
+    at_ms = difference.cut_ms
+    return (
+        f"LOOK-AHEAD at the cut {clock(at_ms)}.{at_ms % 1000:03d}: {difference.topic} of "
+        f"{difference.instrument}, as of {clock(difference.as_of_ms)} ({difference.as_of_ms}), "
+        f"{difference.field}: {difference.detail}"
+    )
