@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 YEAR_MS = 365 * 24 * 3600 * 1000
+COMPACTED_SEGMENT_BYTES = 16 << 20
 
 
 class Topic(NamedTuple):
@@ -47,7 +48,12 @@ class Topic(NamedTuple):
     def config(self) -> dict[str, str]:
         """The topic configuration that creation sets and the check compares."""
         if self.cleanup == "compact":
-            return {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
+            return {
+                "cleanup.policy": "compact",
+                "max.message.bytes": "1048588",
+                # what lies in the newest segment is never compacted, and a restore reads it all
+                "segment.bytes": str(COMPACTED_SEGMENT_BYTES),
+            }
         return {
             "cleanup.policy": "delete",
             "retention.ms": "-1",

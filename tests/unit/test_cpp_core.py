@@ -10,9 +10,9 @@ import pytest
 
 from streams.engine import cpp_dir
 
-SOURCE = Path(__file__).resolve().parents[2] / "cpp" / "tests" / "core_test.cpp"
-GOLDEN = "8f278bfe4a997a54"
-"""Hash of the golden run. It changes with ENGINE_VERSION and with nothing else."""
+TESTS = Path(__file__).resolve().parents[2] / "cpp" / "tests"
+GOLDEN = {"core_test": "8f278bfe4a997a54", "gate_test": "5a3aa5fd404a3ebb"}
+"""Hashes of the golden runs. They change with ENGINE_VERSION and with nothing else."""
 
 
 def cpu_has(flag: str) -> bool:
@@ -22,14 +22,17 @@ def cpu_has(flag: str) -> bool:
 @pytest.mark.parametrize(
     "flags", [["-O0"], ["-O3", "-march=native"], ["-O2", "-mavx2"]], ids=" ".join
 )
-def test_own_tests_pass_and_the_golden_hash_holds(flags: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_own_tests_pass_and_the_golden_hash_holds(
+    name: str, flags: list[str], tmp_path: Path
+) -> None:
     compiler = shutil.which("g++")
     assert compiler, "g++ is needed: the core is a C++ library (install the package g++)"
-    program = tmp_path / "core_test"
+    program = tmp_path / name
     subprocess.run(
         [
             *(compiler, "-std=c++17", "-Wall", "-Wextra", "-ffp-contract=off", *flags),
-            *(f"-I{cpp_dir()}", str(SOURCE), "-o", str(program)),
+            *(f"-I{cpp_dir()}", str(TESTS / f"{name}.cpp"), "-o", str(program)),
         ],
         check=True,
         capture_output=True,
@@ -40,4 +43,4 @@ def test_own_tests_pass_and_the_golden_hash_holds(flags: list[str], tmp_path: Pa
     tests = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (tests.returncode, tests.stdout) == (0, "all good\n")
     golden = subprocess.run([program, "hash"], capture_output=True, text=True, check=True)
-    assert golden.stdout.strip() == GOLDEN
+    assert golden.stdout.strip() == GOLDEN[name]
