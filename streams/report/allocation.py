@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 
 ACTIONS = ("published", "held", "cleared")
 DIGITS = 4
+STEPS = float(1 << 36)
+"""Weights are summed as whole multiples of 2**-36: the same sums however the epochs come in."""
 
 
 class AllocationCells:
@@ -49,14 +51,8 @@ class AllocationCells:
         ones = np.ones(len(epoch_ms), np.uint32)
         self.epochs.add(epoch_ms, (ones, *((action == at) * ones for at in range(len(ACTIONS)))))
         for column, name in enumerate(instruments):
-            cells = self.instruments.setdefault(name, TimeCells(2, np.float64))
-            cells.add(
-                epoch_ms,
-                [
-                    np.nan_to_num(one[:, column], nan=0.0, posinf=0.0, neginf=0.0)
-                    for one in (weights, exposure)
-                ],
-            )
+            cells = self.instruments.setdefault(name, TimeCells(2, np.int64))
+            cells.add(epoch_ms, [_steps(one[:, column]) for one in (weights, exposure)])
 
     def result(self, buckets: Buckets) -> Allocation | None:
         """Return the means per bucket, None when there was no epoch."""
@@ -77,7 +73,15 @@ class AllocationCells:
             sums = self.instruments[name].bucketed(buckets)
             for at, what in enumerate(("weight", "exposure")):
                 mean = np.full(len(epochs), np.nan)
-                np.divide(sums[:, at], epochs, out=mean, where=epochs > 0)
+                np.divide(sums[:, at] / STEPS, epochs, out=mean, where=epochs > 0)
                 made[what][name] = rounded(mean.tolist(), DIGITS)
-                made[f"mean_{what}"][name] = round(float(sums[:, at].sum()) / whole, DIGITS + 2)
+                made[f"mean_{what}"][name] = round(
+                    int(sums[:, at].sum()) / STEPS / whole, DIGITS + 2
+                )
         return made  # type: ignore[return-value]  # the keys are those of Allocation
+
+
+def _steps(values: Floats) -> Int64s:
+    known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    steps: Int64s = np.rint(known * STEPS).astype(np.int64)
+    return steps

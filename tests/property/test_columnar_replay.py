@@ -24,6 +24,9 @@ from streams.replay.files import control_of, derive
 from streams.replay.lanes import Derived, trades_of
 from streams.replay.log_columns import replay_batches
 from streams.replay.log_reader import LogRecord
+from streams.replay.report_sink import ReportSink
+from streams.report.data import ReportMeta
+from streams.report.page import report_json
 from streams.settings import Config
 from streams.stages.allocation import ACTIONS, REASONS
 from streams.stages.gate_records import Scope, reasons_of
@@ -262,3 +265,25 @@ def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, bat
     assert len(found.trades) > 30
     assert len({trade.params_id for trade in found.trades if trade.instrument == A}) >= 3
     assert {len(gates) for *_, gates in found.weights} == {3, 4}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_report_is_the_same_to_the_byte_whatever_the_batches(seed: int) -> None:
+    log = a_log(seed)
+    control = changing_control()
+    pages = set()
+    for size in (5, 61, 100_000):
+        sink = ReportSink()
+        replay = ColumnarReplay(control, sink)
+        by_partition: dict[int, list[LogRecord]] = {}
+        for record in log:
+            by_partition.setdefault(record.record.partition, []).append(record)
+        batches = {
+            partition: iter([found[i : i + size] for i in range(0, len(found), size)])
+            for partition, found in by_partition.items()
+        }
+        assert sum(replay_batches(CODEC, control, replay, batches, {})) == len(log)
+        data = sink.report.finish(ReportMeta(source="a log"))
+        assert data["headline"]["figures"]["trades"] > 30
+        pages.add(report_json(data))
+    assert len(pages) == 1
