@@ -37,6 +37,11 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option("--report-json", metavar="FILE", help="Write the report as JSON there.")
 @click.option("--instrument", help="What the files hold, where neither rows nor names say.")
 @click.option("--granularity", help="Bar length, likewise.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="How many read the log for a summary.  [default: one per core, one for a short range]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(
     files: tuple[str, ...],
@@ -50,6 +55,7 @@ def replay(
     report_json: str | None,
     instrument: str | None,
     granularity: str | None,
+    processes: int | None,
     as_json: bool,
 ) -> None:
     """Run the same steps again over candle FILES, or over the log when no file is named.
@@ -81,7 +87,7 @@ def replay(
     if files:
         job = FileJob(files=files, instrument=instrument, granularity=granularity, **wanted)  # type: ignore[arg-type]
     else:
-        job = LogJob(**wanted)  # type: ignore[arg-type]
+        job = LogJob(processes=processes or 0, **wanted)  # type: ignore[arg-type]
     if prefix is not None:
         _to_topics(job, prefix, topics or DERIVED)
     elif topics:

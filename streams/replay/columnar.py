@@ -7,7 +7,7 @@ evaluations, decisions and allocations, for summaries and reports over millions 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,22 @@ class Sink(Protocol):
         ...
 
 
+class TakesDecisions(Protocol):
+    """Where epochs are closed: here, or in another process."""
+
+    def vouch(self, as_of_ms: int, control_offset: int) -> None:
+        """Take in a watermark."""
+        ...
+
+    def add(self, instrument: str, decisions: NDArray[Any]) -> None:
+        """Take in decisions of an instrument."""
+        ...
+
+    def close(self, upto_ms: int) -> list[ClosedEpochs]:
+        """Close what waits for nobody; every watermark up to a time has been taken in."""
+        ...
+
+
 class VouchedCandles(NamedTuple):
     """A stretch of one instrument's candles, and the watermarks among them."""
 
@@ -50,12 +66,16 @@ class ColumnarReplay:
         ``ops.control``, read to its end.
     sink
         Takes what is derived.
+    epochs
+        Closes the epochs; by default in here.
     """
 
-    def __init__(self, control: ControlLog, sink: Sink) -> None:
+    def __init__(
+        self, control: ControlLog, sink: Sink, epochs: TakesDecisions | None = None
+    ) -> None:
         self._control, self._sink = control, sink
         self._lanes: dict[str, Lane] = {}
-        self._epochs = Epochs(control)
+        self._epochs: TakesDecisions = Epochs(control) if epochs is None else epochs
         changing = {"config", "params"}
         later = [record for _, record in control.records if record.kind in changing]
         self._keeps_history = len(later) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from streams.replay.columnar import ColumnarReplay, replay_series
 from streams.replay.derivation import Derived
 from streams.replay.files import control_of, derive
 from streams.replay.log_columns import replay_log
+from streams.replay.log_processes import Share, replay_log_in_processes
 from streams.replay.log_reader import LogReader, LogRecord
 from streams.replay.log_records import derive_log
 from streams.replay.overlay import overlaid, with_settings
@@ -34,6 +36,9 @@ from streams.replay.to_topics import TopicWriter
 from streams.report.data import LogSpan, ReportData, ReportMeta
 from streams.settings import Config, Runtime
 from streams.topics import CANDLES
+
+SHORT_RANGE = 500_000
+"""Offsets that are replayed before other processes would have started."""
 
 
 class Job(Protocol):
@@ -225,7 +230,9 @@ class FileJob(_Job):
 
 @dataclass
 class LogJob(_Job):
-    """A replay of a range of ``md.candles``."""
+    """A replay of a range of ``md.candles``; 0 processes: as many as it is worth."""
+
+    processes: int = 0
 
     def __post_init__(self) -> None:
         self._codec = asyncio.run(open_codec(self.runtime))
@@ -252,8 +259,19 @@ class LogJob(_Job):
 
     def columns(self) -> Iterator[int]:
         """Run over columns; yield offsets."""
-        run = ColumnarReplay(self._control, self.sink)
         spans, names = self._range(), self.instruments
+        processes = min(self.processes or self._processes_for(spans), len(spans))
+        if processes > 1:
+            shares = [
+                Share(self.runtime, self._control, tuple(spans[part::processes]), names)
+                for part in range(processes)
+            ]
+            for done in replay_log_in_processes(shares, self._control, self.sink):
+                self.candles += done.candles
+                self.signals += done.signals
+                yield done.offsets
+            return
+        run = ColumnarReplay(self._control, self.sink)
         for count in replay_log(self.runtime, self._codec, self._control, run, spans, names):
             self.candles, self.signals = run.candles, run.signals
             yield count
@@ -277,6 +295,10 @@ class LogJob(_Job):
     def refusals(self, most: int) -> list[str]:
         """Return nothing: what the log refuses is in ``dead.letters``."""
         return []
+
+    def _processes_for(self, spans: Sequence[Span]) -> int:
+        offsets = sum(span.end - span.start for span in spans)
+        return (os.cpu_count() or 1) if offsets > SHORT_RANGE else 1
 
     def _range(self) -> list[Span]:
         if self._spans is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,16 @@ def test_the_columns_count_what_the_records_say(lived: Deployment) -> None:
         assert rows[name]["figures"]["pnl_bps"] == pytest.approx(sum(pnl), abs=1e-3)
     assert found["headline"]["epochs"] == len(lived.events(WEIGHTS))
     assert found["signals"] == len([e for e in lived.events(SIGNALS) if hasattr(e, "coherence")])
+
+
+def test_any_number_of_processes_gives_the_same_bytes(lived: Deployment, tmp_path: Path) -> None:
+    pages = set()
+    for number in ("1", "2", "3"):
+        page, data = tmp_path / f"{number}.html", tmp_path / f"{number}.json"
+        files = ("--report", str(page), "--report-json", str(data))
+        assert summary(lived, "--processes", number, *files)["headline"]["decisions"] > 1_000
+        pages.add((page.read_bytes(), data.read_bytes()))
+    assert len(pages) == 1
 
 
 def test_what_if_twice_gives_the_same_bytes_and_others_than_live(lived: Deployment) -> None:
