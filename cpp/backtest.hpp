@@ -24,7 +24,7 @@ enum class Exit : std::int32_t {
   max_hold = 5,
 };
 
-/// The parameters of a run; the layout is part of RULES_DTYPE of streams/engine/gate.py.
+/// The parameters of a run; the layout is part of RULES_DTYPE of streams/engine/gate_layout.py.
 struct TradeRules {
   Guards guards;
   double threshold_bps, target_pct, stop_pct, atr_stop, reward_ratio, assumed_cost_bps;
@@ -38,7 +38,7 @@ struct TradeRules {
   std::int32_t unused;
 };
 
-/// A closed trade; the layout is TRADES_DTYPE of streams/engine/gate.py.
+/// A closed trade; the layout is TRADES_DTYPE of streams/engine/gate_layout.py.
 struct Trade {
   std::int64_t entry_bar_ms, exit_bar_ms, exit_as_of_ms, bars_held;
   double entry_price, exit_price, cost_bps, pnl_bps, mae_bps, mfe_bps;

@@ -28,7 +28,7 @@ struct GateMetrics {
   std::int64_t count_1h;
 };
 
-/// One bar; the layout is BAR_STRUCT of streams/engine/gate.py.
+/// One bar; the layout is BAR_STRUCT of streams/engine/gate_layout.py.
 struct Bar {
   static constexpr std::int32_t kQuoted = 8;
   std::int64_t bar_ms, as_of_ms;

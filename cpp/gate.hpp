@@ -18,7 +18,7 @@ constexpr double kPnlUnit = 0.0005;
 
 enum class GateMode : std::int32_t { adaptive = 0, static_guards = 1, echo = 2 };
 
-/// Everything a gate goes by; the layout is RULES_DTYPE of streams/engine/gate.py.
+/// Everything a gate goes by; the layout is RULES_DTYPE of streams/engine/gate_layout.py.
 struct GateRules {
   TradeRules trade;
   Floors least;
@@ -41,7 +41,7 @@ struct GateRules {
   }
 };
 
-/// One evaluation; the layout is EVALUATION_DTYPE of streams/engine/gate.py.
+/// One evaluation; the layout is EVALUATION_DTYPE of streams/engine/gate_layout.py.
 struct Evaluation {
   std::int64_t bar_ms, as_of_ms, floor_samples;
   Floors floors;
@@ -49,7 +49,7 @@ struct Evaluation {
   std::int32_t slice_count, integrity_ok;
 };
 
-/// One decision; the layout is DECISION_DTYPE of streams/engine/gate.py.
+/// One decision; the layout is DECISION_DTYPE of streams/engine/gate_layout.py.
 struct Decision {
   std::int64_t bar_ms, as_of_ms, signal_bar_ms, cooldown_until_ms, next_change_ms;
   std::int64_t session_change_ms;

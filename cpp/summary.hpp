@@ -18,7 +18,7 @@ constexpr double kDaysOfYear = 365.25;
 
 inline bool is_null(double x) { return x != x; }
 
-/// Figures of one slice, NaN for null; the layout is SLICE_DTYPE of streams/engine/gate.py.
+/// Figures of one slice, NaN for null; the layout is SLICE_DTYPE of streams/engine/gate_layout.py.
 struct SliceFigures {
   std::int64_t days, trades;
   double win_rate, pnl_bps, pnl_total, max_drawdown, calmar, calmar_ann, sharpe, sortino;

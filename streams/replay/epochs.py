@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streams.control import ControlLog, ControlState
 from streams.engine.allocation import Allocations, Allocator
-from streams.engine.gate import NEVER
+from streams.engine.gate_layout import NEVER
 from streams.settings import Config
 from streams.stages.weights import Timeline, oldest_fresh_ms
 

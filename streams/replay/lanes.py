@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.engine import METRICS_DTYPE, CandleStream
-from streams.engine.gate import (
+from streams.engine.gate import GateStream
+from streams.engine.gate_layout import (
     DECISION_DTYPE,
     EVALUATION_DTYPE,
     MARKET_OPEN,
@@ -25,7 +26,6 @@ from streams.engine.gate import (
     TRADES_DTYPE,
     BarColumns,
     GateEvents,
-    GateStream,
     Trade,
     rules_of,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.engine.gate import Evaluation
+from streams.engine.gate_layout import Evaluation
 from streams.replay.epochs import ClosedEpochs
 from streams.replay.lanes import Derived, trades_of
 from streams.report.accumulate import ReportAccumulator

@@ -9,7 +9,7 @@ import hashlib
 from functools import lru_cache
 from typing import NamedTuple
 
-from streams.engine.gate import (
+from streams.engine.gate_layout import (
     EXIT_REASONS,
     MARKET_OPEN,
     NEAR_CLOSE,

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from streams.codec import Codec
 from streams.control import ControlLog, ControlState
-from streams.engine.gate import DECIDED, EVALUATED, TRADED, GateStream, rules_of
+from streams.engine.gate import GateStream
+from streams.engine.gate_layout import DECIDED, EVALUATED, TRADED, rules_of
 from streams.errors import Fatal
 from streams.events import Manifold, Watermark
 from streams.run_parameters import params_id

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from streams.engine import METRICS_DTYPE
-from streams.engine.gate import (
+from streams.engine.gate import GateStream
+from streams.engine.gate_layout import (
     MARKET_OPEN,
     METRICS_OF_GATE,
     OPEN,
     QUOTED,
     BarColumns,
     BarInput,
-    GateStream,
     check_layout,
     rules_of,
 )
