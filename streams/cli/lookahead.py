@@ -14,7 +14,7 @@ from rich.table import Table
 
 from streams.cli.progress import progress_bar
 from streams.feed.load import LoadReport, read_series
-from streams.instants import clock
+from streams.instants import clock, instant_ms
 from streams.registry import open_codec
 from streams.replay.cuts import pick_cuts
 from streams.replay.lookahead import (
@@ -40,6 +40,7 @@ PLAIN_WIDTH = 140
     show_default=True,
     help="Instants drawn at random, besides those chosen by hand.",
 )
+@click.option("--at", "wanted", multiple=True, metavar="TIME", help="Cut there too (UTC).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the draw.")
 @click.option(
     "--apart", is_flag=True, help="A run of its own for every cut: slower, the same answer."
@@ -50,6 +51,7 @@ PLAIN_WIDTH = 140
 def lookahead(
     files: tuple[str, ...],
     cuts: int,
+    wanted: tuple[str, ...],
     seed: int,
     apart: bool,
     instrument: str | None,
@@ -68,8 +70,10 @@ def lookahead(
     Examples:
       manifold lookahead EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz
       manifold lookahead EUR_USD-M1.csv.gz --cuts 500 --seed 7
+      manifold lookahead EUR_USD-M1.csv.gz --at 2014-05-06T12:34:30 --cuts 0
       manifold lookahead --json | jq .difference
     """
+    wanted_ms = [instant_ms("--at", text) for text in wanted]
     with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -88,7 +92,9 @@ def lookahead(
             runtime = Runtime.from_env()
             codec = asyncio.run(open_codec(runtime))
             subject = subject_of_log(runtime, codec, progress)
-        chosen = pick_cuts(subject.ends_ms, subject.bar_ms, subject.instruments, cuts, seed)
+        chosen = pick_cuts(
+            subject.ends_ms, subject.bar_ms, subject.instruments, cuts, seed, wanted_ms
+        )
         found = asyncio.run(Lookahead(subject, progress, apart=apart).run(chosen))
     if as_json:
         click.echo(json.dumps(_as_dict(found, len(chosen), seed)))

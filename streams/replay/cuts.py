@@ -22,7 +22,12 @@ class Cut(NamedTuple):
 
 
 def pick_cuts(
-    ends_ms: Sequence[int], bar_ms: int, instruments: Sequence[str], count: int, seed: int
+    ends_ms: Sequence[int],
+    bar_ms: int,
+    instruments: Sequence[str],
+    count: int,
+    seed: int,
+    wanted_ms: Sequence[int] = (),
 ) -> list[Cut]:
     """Return the instants, ascending; the same arguments give the same ones.
 
@@ -39,17 +44,26 @@ def pick_cuts(
         inside a bar, a third each.
     seed
         Of the draw.
+    wanted_ms
+        Instants that somebody asks for.
 
     Raises
     ------
     Fatal
-        There are fewer than two bars.
+        There are fewer than two bars, or one of the wanted instants lies outside them.
     """
+    outside = [at for at in wanted_ms if not ends_ms or not ends_ms[0] <= at < ends_ms[-1]]
+    if outside:
+        raise Fatal(
+            f"{len(outside)} of the instants of --at are not between the first bar's end and the "
+            "last one's: nothing is cut off there"
+        )
     if len(ends_ms) < 2:
         raise Fatal("there are fewer than two bars: nothing can be cut off")
     draw = random.Random(seed)
     found = {cut.at_ms: cut for cut in _drawn(draw, ends_ms, bar_ms, count)}
     found |= {cut.at_ms: cut for cut in _chosen(ends_ms, bar_ms, instruments)}
+    found |= {at_ms: Cut(at_ms, "asked for") for at_ms in wanted_ms}
     # at the last bar's end nothing is cut off any more
     return [found[at] for at in sorted(found) if ends_ms[0] <= at < ends_ms[-1]]
 
