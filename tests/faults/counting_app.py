@@ -117,7 +117,7 @@ class CountingStage:
         mark(f"opened {self.name} {partition}")
         return CountingProcessor(self.outputs[0], rows, self._fault, self._delay_s)
 
-    async def prepare(self, records: Sequence[SourceRecord]) -> None:
+    async def prepare(self, records: Sequence[SourceRecord], processor: Any) -> None:
         """Need nothing."""
 
 
