@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ class PeerFailed(Exception):
     """A peer cannot be installed or run; says why in one line."""
 
 
-def rows(candles: CandleColumns, ours: float) -> list[Row]:
+def rows(candles: CandleColumns, ours: Sequence[Row]) -> list[Row]:
     """Return a row a peer; one that cannot be measured says why.
 
     Parameters
@@ -87,12 +88,19 @@ def rows(candles: CandleColumns, ours: float) -> list[Row]:
     candles
         What ours was measured on; a peer gets the first of them.
     ours
-        Our candles a second.
+        Our rows, which get their ratio to each peer.
     """
-    return [_row(peer, candles, ours) for peer in PEERS]
+    found = []
+    for peer in PEERS:
+        row = _row(peer, candles)
+        found.append(row)
+        if row["value"] is not None:
+            for own in ours:
+                own["ratios"][peer.name] = own["value"] / row["value"]
+    return found
 
 
-def _row(peer: Peer, candles: CandleColumns, ours: float) -> Row:
+def _row(peer: Peer, candles: CandleColumns) -> Row:
     name = f"peer: {' '.join(peer.pins)}, the rule alone"
     row: Row = {"name": name, "value": None, "unit": "candles/s", "ratios": {}}
     try:
@@ -101,7 +109,7 @@ def _row(peer: Peer, candles: CandleColumns, ours: float) -> Row:
         return row | {"note": f"not measured: {failed}"}
     rate = found["bars"] / found["seconds"]
     note = f"{found['bars']:,} bars, {found['trades']:,} trades; leaves out: {peer.leaves_out}"
-    return row | {"value": rate, "ratios": {"engine run": ours / rate}, "note": note}
+    return row | {"value": rate, "note": note}
 
 
 def _measured(peer: Peer, candles: CandleColumns) -> Row:
