@@ -1,7 +1,7 @@
 """``make bench``: every measurement in one run, one table, and ``build/bench.json``.
 
-A row is ``{"name", "value", "unit", "ratios": {peer: ours / peer}}``; peers are measured in the
-same run, never remembered.
+A row is ``{"name", "value", "unit", "ratios": {peer: ours / peer}, "note"}``; peers are measured in
+the same run, never remembered. What could not be measured has no value and says why in its note.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("bench_engine", "bench_load", "bench_chain")
+PARTS = ("bench_engine", "bench_backtest", "bench_replay", "bench_load", "bench_chain")
 Row = dict[str, Any]
 
 
@@ -39,11 +39,12 @@ def main() -> None:
     rows: list[Row] = []
     for part in chosen.parts:
         rows += importlib.import_module(f"tests.perf.{part}").rows()
-    table = Table("what", "value", "unit", "ours / peer", title="manifold-streams bench")
+    table = Table("what", "value", "unit", "ours / peer", "note", title="manifold-streams bench")
     for row in rows:
         ratios = ", ".join(f"{peer} {ratio:.2f}x" for peer, ratio in row.get("ratios", {}).items())
-        table.add_row(row["name"], f"{row['value']:,.4g}", row["unit"], ratios)
-    Console(width=140).print(table)
+        value = "-" if row["value"] is None else f"{row['value']:,.4g}"
+        table.add_row(row["name"], value, row["unit"], ratios, row.get("note", ""))
+    Console(width=180).print(table)
     out = Path(chosen.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
