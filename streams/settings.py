@@ -253,8 +253,10 @@ class Config(FromEnvironment):
 
     def buffer(self, instrument: str) -> float:
         """Return the hysteresis buffer of ``instrument``, clamped to 0..0.30."""
-        value = dict(self.hysteresis_pair_json).get(instrument, self.hysteresis_default)
-        return min(max(value, 0.0), 0.30)
+        for name, value in self.hysteresis_pair_json:
+            if name == instrument:
+                return min(max(value, 0.0), 0.30)
+        return min(max(self.hysteresis_default, 0.0), 0.30)
 
     def to_json(self) -> str:
         """Return the settings as canonical JSON: the ``value`` of a ``config`` control record."""

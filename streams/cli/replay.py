@@ -159,7 +159,12 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
     if page or report_json:
         write_report(data, page, report_json)
     if as_json:
-        content = {"candles": job.candles, "signals": job.signals, "interrupted": interrupted}
+        content: dict[str, object] = {
+            "candles": job.candles,
+            "signals": job.signals,
+            "interrupted": interrupted,
+        }
+        content["refused"] = dict(job.refused)
         rows = {row["instrument"]: row for row in data["table"]}
         click.echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
         return
@@ -171,6 +176,8 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
         f"second){'; interrupted: up to there' if interrupted else ''}",
         highlight=False,
     )
+    for what, count in sorted(job.refused.items()):
+        console.print(f"[yellow]{count:,} records were not taken in: {what}[/]", highlight=False)
     warning = data["guards"]["sentence"]
     if warning:
         console.print(f"[yellow]{warning}[/]", soft_wrap=True, highlight=False)

@@ -6,6 +6,7 @@ evaluations, decisions and allocations, for summaries and reports over millions 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from streams.replay.lanes import Derived, Lane, Marks
 from streams.stages.gate_records import Scope
 
 CHUNK_BARS = 4_096
+NO_CONFIG = "before any configuration"
 
 
 class Sink(Protocol):
@@ -79,7 +81,8 @@ class ColumnarReplay:
         changing = {"config", "params"}
         later = [record for _, record in control.records if record.kind in changing]
         self._keeps_history = len(later) > 1
-        self.candles = self.signals = self.refused = 0
+        self.candles = self.signals = 0
+        self._refused: Counter[str] = Counter()
 
     def feed(self, state: ControlState, stretch: VouchedCandles) -> None:
         """Take in a stretch of an instrument under what ``ops.control`` says in ``state``.
@@ -93,7 +96,7 @@ class ColumnarReplay:
         """
         config = state.config_of(stretch.instrument)
         if config is None:
-            self.refused += len(stretch.candles.bar_ms)
+            self.refuse(NO_CONFIG, len(stretch.candles.bar_ms))
             return
         lane = self._lane(stretch.instrument, state)
         found = lane.feed(stretch.candles, stretch.marks)
@@ -121,10 +124,14 @@ class ColumnarReplay:
         for epochs in self._epochs.close(upto_ms):
             self._sink.closed(epochs)
 
+    def refuse(self, what: str, count: int) -> None:
+        """Count records that cannot be taken in, by what is wrong with them."""
+        self._refused[what] += count
+
     @property
-    def refused_candles(self) -> int:
-        """Candles that were not newer than those before, without volume, or before any config."""
-        return self.refused + sum(lane.refused for lane in self._lanes.values())
+    def refused(self) -> Counter[str]:
+        """Records that were not taken in, by what was wrong with them."""
+        return sum((lane.refused for lane in self._lanes.values()), +self._refused)
 
     def _lane(self, name: str, state: ControlState) -> Lane:
         if name not in self._lanes:

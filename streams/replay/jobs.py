@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import time
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -46,6 +48,7 @@ class Job(Protocol):
 
     candles: int
     signals: int
+    refused: Counter[str]
 
     def total(self) -> int | None:
         """Return how much there is to do, in the units of progress."""
@@ -77,7 +80,7 @@ class Job(Protocol):
 
 
 @dataclass
-class _Job:
+class _Job(ABC):
     """What both kinds of jobs have."""
 
     from_ms: int | None
@@ -86,13 +89,14 @@ class _Job:
     settings: Mapping[str, str]
     candles: int = field(default=0, init=False)
     signals: int = field(default=0, init=False)
+    refused: Counter[str] = field(default_factory=Counter, init=False)
     runtime: Runtime = field(default_factory=Runtime.from_env, init=False)
     sink: ReportSink = field(default_factory=ReportSink, init=False)
 
     @property
+    @abstractmethod
     def codec(self) -> Codec:
         """The schemas."""
-        raise NotImplementedError
 
     def line(self, one: Derived) -> str:
         """Return a derived record as a line of JSON."""
@@ -114,6 +118,8 @@ class _Job:
         if interrupted:
             notes = (*notes, "The replay was interrupted: this is what it had come to.")
         changed = tuple(f"{name}={value}" for name, value in self.settings.items())
+        for what, count in sorted(self.refused.items()):
+            notes = (*notes, f"{count:,} records were not taken in: {what}.")
         if changed:
             notes = (*notes, f"What if: {', '.join(changed)}.")
         return self.sink.report.finish(
@@ -175,7 +181,7 @@ class FileJob(_Job):
         control = control_of(self.config, sorted(series), first, last)
         run = ColumnarReplay(control, self.sink)
         for count in replay_series(run, control, series):
-            self.candles, self.signals = run.candles, run.signals
+            self.candles, self.signals, self.refused = run.candles, run.signals, run.refused
             yield count
 
     def report(self, *, interrupted: bool) -> ReportData:
@@ -269,11 +275,12 @@ class LogJob(_Job):
             for done in replay_log_in_processes(shares, self._control, self.sink):
                 self.candles += done.candles
                 self.signals += done.signals
+                self.refused += done.refused
                 yield done.offsets
             return
         run = ColumnarReplay(self._control, self.sink)
         for count in replay_log(self.runtime, self._codec, self._control, run, spans, names):
-            self.candles, self.signals = run.candles, run.signals
+            self.candles, self.signals, self.refused = run.candles, run.signals, run.refused
             yield count
 
     def report(self, *, interrupted: bool) -> ReportData:

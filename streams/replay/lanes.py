@@ -7,7 +7,7 @@ last bit, which a test holds it to.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -32,11 +32,13 @@ from streams.engine.gate_layout import (
 from streams.events import SimulatedTrade
 from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.run_parameters import params_id
-from streams.settings import MAX_SLICE_DAYS, Config
+from streams.settings import Config
 from streams.stages.gate_records import Scope, trade_record
+from streams.stages.gates import HISTORY_MS
 from streams.stages.sessions import session_states
 
-HISTORY_MS = MAX_SLICE_DAYS * 86_400_000
+NO_VOLUME_SAID = "without volume (ALLOW_MISSING_VOLUME=1 accepts and flags them)"
+NOT_NEWER = "not newer than one before: repeated, conflicting or out of order"
 
 
 class Marks(NamedTuple):
@@ -74,11 +76,16 @@ class Lane:
         The configuration with the instrument's parameters.
     keeps_history
         Whether parameters change later on: the bars of the last 60 days are kept then.
+
+    Attributes
+    ----------
+    refused
+        Candles that were not taken in, by what was wrong with them.
     """
 
     def __init__(self, instrument: str, config: Config, *, keeps_history: bool = False) -> None:
         self.instrument = instrument
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         self._history: deque[_Bars] | None = deque() if keeps_history else None
         self._begin(config)
 
@@ -137,7 +144,8 @@ class Lane:
         before = np.maximum.accumulate(np.concatenate([[self._last_bar_ms], bar_ms]))
         accepted = np.flatnonzero(usable & (bar_ms > before[:-1]))
         self._last_bar_ms = int(before[-1])
-        self.refused += len(bar_ms) - len(accepted)
+        self.refused[NO_VOLUME_SAID] += int(np.count_nonzero(~usable))
+        self.refused[NOT_NEWER] += int(np.count_nonzero(usable)) - len(accepted)
         return accepted
 
     def _metrics(self, candles: CandleColumns) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from streams.codec import Codec, DecodeError
 from streams.control import ControlLog, ControlState
 from streams.events import Candle, Watermark
 from streams.feed.columns import CandleColumns
-from streams.replay.columnar import ColumnarReplay, VouchedCandles
+from streams.replay.columnar import NO_CONFIG, ColumnarReplay, VouchedCandles
 from streams.replay.frames import CandleFrames
 from streams.replay.lanes import Marks
 from streams.replay.log_reader import LogReader, LogRecord
@@ -24,6 +24,8 @@ from streams.settings import Runtime
 from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
 from streams.stages.step import SourceRecord
 from streams.topics import CANDLES
+
+UNREADABLE = "no valid candle or watermark"
 
 
 class Batch(NamedTuple):
@@ -123,7 +125,7 @@ def replay_batches(
             del running[number]
         else:
             batch = reader.read(records)
-            replay.refused += batch.refused
+            replay.refuse(UNREADABLE, batch.refused)
             _feed(replay, control, partition, batch, instruments)
             yield len(records)
         replay.close(min((p.reached_ms for p in running.values()), default=1 << 62))
@@ -259,7 +261,7 @@ def _stretch(
     frames, state = batch.frames, partition.state
     first, last = np.searchsorted(frames.at, (start, end))
     if state is None or state.config is None:
-        replay.refused += int(last - first)
+        replay.refuse(NO_CONFIG, int(last - first))
         return
     granularity = state.config.candle_gran
     marks: dict[str, list[tuple[int, int]]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from multiprocessing.queues import Queue
 from queue import Empty
@@ -49,6 +50,7 @@ class Count(NamedTuple):
     offsets: int
     candles: int
     signals: int
+    refused: Counter[str]
 
 
 class _Sender:
@@ -154,13 +156,16 @@ def _work(share: Share, queue: Queue[Any]) -> None:
     sender = _Sender(queue)
     replay = ColumnarReplay(share.control, sender, sender)
     candles = signals = 0
+    refused: Counter[str] = Counter()
     try:
         codec = asyncio.run(open_codec(share.runtime))
         for offsets in replay_log(
             share.runtime, codec, share.control, replay, share.spans, share.instruments
         ):
-            queue.put(("count", Count(offsets, replay.candles - candles, replay.signals - signals)))
-            candles, signals = replay.candles, replay.signals
+            more = replay.refused - refused
+            done = Count(offsets, replay.candles - candles, replay.signals - signals, more)
+            queue.put(("count", done))
+            candles, signals, refused = replay.candles, replay.signals, replay.refused
     except (Fatal, Recoverable) as error:
         queue.put(("error", error))
     queue.put(("done", 1 << 62))

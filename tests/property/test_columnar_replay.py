@@ -13,7 +13,15 @@ import pytest
 
 from streams.chain import make_chain
 from streams.control import ControlLog, UniverseChange
-from streams.events import Candle, Control, GateDecision, SimulatedTrade, Summary, Weights
+from streams.events import (
+    Candle,
+    Control,
+    DeadLetter,
+    GateDecision,
+    SimulatedTrade,
+    Summary,
+    Weights,
+)
 from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import MarketRates, synthetic_market
@@ -21,8 +29,8 @@ from streams.replay.columnar import ColumnarReplay, replay_series
 from streams.replay.derivation import Derivation
 from streams.replay.epochs import ClosedEpochs
 from streams.replay.files import control_of, derive
-from streams.replay.lanes import Derived, trades_of
-from streams.replay.log_columns import replay_batches
+from streams.replay.lanes import NOT_NEWER, Derived, trades_of
+from streams.replay.log_columns import UNREADABLE, replay_batches
 from streams.replay.log_reader import LogRecord
 from streams.replay.report_sink import ReportSink
 from streams.report.data import ReportMeta
@@ -262,6 +270,9 @@ def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, bat
     }
     assert sum(replay_batches(CODEC, control, replay, batches, {})) == len(log)
     require_same(found, wanted)
+    letters = Counter(e.reason for e in derived if isinstance(e, DeadLetter))
+    assert replay.refused[UNREADABLE] == letters["truncated"] > 5
+    assert replay.refused[NOT_NEWER] >= letters["out_of_order"] + letters["conflict"] > 0
     assert len(found.trades) > 30
     assert len({trade.params_id for trade in found.trades if trade.instrument == A}) >= 3
     assert {len(gates) for *_, gates in found.weights} == {3, 4}

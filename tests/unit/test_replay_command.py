@@ -62,3 +62,18 @@ def test_ctrl_c_keeps_what_is_done(
     report = json.loads(data.read_text())
     assert any("interrupted" in note for note in report["header"]["notes"])
     assert report["headline"]["decisions"] > 500
+
+
+def test_candles_that_are_not_taken_in_are_counted_and_said(tmp_path: Path) -> None:
+    candles = [candle._replace(volume=None) for candle in market(("EUR_USD",), 200)]
+    lines = write_csv(tmp_path / "b.csv", candles)
+    path = Path(lines)
+    path.write_text(path.read_text().replace(",None", ","))
+    done = CliRunner().invoke(replay, [lines, "--json"])
+    found = json.loads(done.stdout)
+    assert (found["candles"], found["signals"]) == (len(candles), 0)
+    assert [(what[:14], count) for what, count in found["refused"].items()] == [
+        ("without volume", len(candles))
+    ]
+    done = CliRunner().invoke(replay, [lines], env={"COLUMNS": "200"})
+    assert f"{len(candles):,} records were not taken in: without volume" in done.stdout
