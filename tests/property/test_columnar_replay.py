@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from streams.events import (
     Weights,
 )
 from streams.feed.columns import NO_VOLUME, CandleColumns
-from streams.feed.plan import FeedPlan
+from streams.feed.plan import Fact, FeedPlan
 from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.replay.columnar import ColumnarReplay, replay_series
 from streams.replay.derivation import Derivation
@@ -235,7 +235,7 @@ def a_log(seed: int) -> list[LogRecord]:
     facts += plan.closing(START_MS + BARS * MINUTE, 8)
     ends: Counter[int] = Counter()
     records = []
-    for fact in facts:
+    for fact in with_conflicts(facts):
         value = CODEC.encode(CANDLES, fact.event)
         if len(records) % 97 == 96:
             value = value[:-3]  # cut short: a dead letter
@@ -245,6 +245,18 @@ def a_log(seed: int) -> list[LogRecord]:
         ends[fact.partition] += 1
         records.append(LogRecord(at, {}))
     return records
+
+
+def with_conflicts(facts: Iterable[Fact]) -> Iterator[Fact]:
+    """Put the same bar with other numbers, and older bars, behind some candles."""
+    earlier: dict[str, Fact] = {}
+    for number, fact in enumerate(facts):
+        yield fact
+        if isinstance(fact.event, Candle):
+            if number % 89 == 0:
+                yield fact._replace(event=fact.event._replace(volume=1_000_000))
+                yield earlier.get(fact.event.instrument, fact)
+            earlier[fact.event.instrument] = fact
 
 
 @pytest.mark.parametrize("seed", [1, 2])
