@@ -7,7 +7,8 @@ would move to other partitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 TIMEOUT_SEC: Final = 15.0
 _VISIBLE_SEC: Final = 10.0
+_LOOK_AGAIN_SEC: Final = 0.1
 # A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"
 # would no longer mean "known at or after T", and a replay would depend on when it was loaded.
 _EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
@@ -176,8 +178,8 @@ def create_topics(runtime: Runtime, cluster: Cluster | None = None) -> dict[str,
     Raises
     ------
     Fatal
-        A topic exists with another number of partitions (nothing is created then), or the broker
-        refuses one; names the topic.
+        A topic exists with another number of partitions (nothing is created then, unless it was
+        made at the same time), or the broker refuses one; names the topic.
     Recoverable
         No broker answers.
     """
@@ -193,7 +195,24 @@ def create_topics(runtime: Runtime, cluster: Cluster | None = None) -> dict[str,
     done = {t.name: "exists" for t in wanted}
     for topic, future in pending:
         done[topic.name] = _finish(cluster, topic, future)
+    # a topic that was made meanwhile, or that the broker did not list yet, is held to it as well
+    _refuse_other_partitions(wanted, _listed(cluster, [t for t, _ in pending]))
     return done
+
+
+def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, ActualTopic]:
+    """Return topics that exist, as soon as the broker lists all of them."""
+    give_up_at = time.monotonic() + _VISIBLE_SEC
+    while True:
+        found = cluster.actual(t.name for t in topics)
+        missing = [t.name for t in topics if t.name not in found or not found[t.name].partitions]
+        if not missing:
+            return found
+        if time.monotonic() > give_up_at:
+            raise Recoverable(
+                f"the broker does not list {', '.join(missing)}, which it has created"
+            )
+        time.sleep(_LOOK_AGAIN_SEC)
 
 
 def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
@@ -202,7 +221,7 @@ def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
     except (Fatal, Recoverable) as error:
         cause = error.__cause__.args[0] if error.__cause__ else None
         if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return "exists"  # somebody else was quicker; the check that follows compares it
+            return "exists"  # somebody else was quicker
         raise type(error)(f"the topic {topic.name} cannot be created: {error}") from error
     return "created"
 

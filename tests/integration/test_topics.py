@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streams.admin import Cluster, create_topics, drifts, require_topics, wanted_topics
+from streams.admin import ActualTopic, Cluster, create_topics, drifts, require_topics, wanted_topics
 from streams.cluster_check import check_cluster
 from streams.errors import Fatal
 from streams.settings import Runtime
@@ -49,6 +51,10 @@ def set_config(cluster: Cluster, topic: str, key: str, value: str) -> None:
 def make_topic(cluster: Cluster, name: str, partitions: int) -> None:
     for future in cluster.client.create_topics([NewTopic(name, partitions, 1)]).values():
         future.result(timeout=10)
+    end = time.monotonic() + 10
+    while not (found := cluster.actual([name])) or found[name].partitions != partitions:
+        assert time.monotonic() < end, f"{name} is not listed"
+        time.sleep(0.05)
 
 
 def manifold(runtime: Runtime, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -96,6 +102,22 @@ def test_another_partition_count_is_fatal_with_the_way_out(runtime: Runtime) -> 
     assert set(cluster.actual(t.name for t in wanted_topics(runtime))) == {
         runtime.topic("sep.signals")
     }
+
+
+@pytest.mark.kafka
+def test_another_partition_count_is_found_although_the_broker_did_not_list_the_topic_yet(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(runtime)
+    make_topic(cluster, runtime.topic("sep.signals"), PARTITIONS + 1)
+    listings: list[dict[str, ActualTopic]] = [{}]
+
+    def actual(names: Iterable[str]) -> dict[str, ActualTopic]:
+        return listings.pop() if listings else Cluster.actual(cluster, names)
+
+    monkeypatch.setattr(cluster, "actual", actual)
+    with pytest.raises(Fatal, match=r"sep\.signals: partitions is 4, not 3; .*new TOPIC_PREFIX"):
+        create_topics(runtime, cluster)
 
 
 @pytest.mark.kafka
