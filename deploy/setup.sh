@@ -2,7 +2,7 @@
 # Installs the system packages that a step needs, through apt when root or sudo allows it;
 # where it does not, prints the one line that says what to install.
 #   deploy/setup.sh run    to build and run (compiler, Python headers)
-#   deploy/setup.sh test   also Java 17 and Maven, for the real Kafka and registry of the tests
+#   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests) and Chromium (the page)
 set -euo pipefail
 want=${1:-run}
 python=${PYTHON:-}
@@ -39,6 +39,7 @@ missing() {
     java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || true)
     [ "${java:-0}" -ge 17 ] || echo default-jre-headless
     command -v mvn >/dev/null || echo maven
+    command -v chromium >/dev/null || echo chromium
   fi
 }
 

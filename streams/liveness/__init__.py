@@ -1,0 +1,1 @@
+"""What tells that a part of the live loop has stopped doing its work."""
