@@ -3,7 +3,8 @@
 Start it as a process, or inside one::
 
     python -m tests.v20 --port 0 --currency EUR --speed 0 --start 2026-01-05T12:00:00Z
-    {"port": 40123, "url": "http://127.0.0.1:40123", "stream_url": ..., "token": ..., "account_id": ...}
+    {"port": 40123, "url": "http://127.0.0.1:40123", "stream_url": ..., "token": ...,
+     "account_id": ...}
 
     with V20Server(speed=0, start="2026-01-05T12:00:00Z") as broker:    # a thread of this process
         broker.url, broker.stream_url, broker.token, broker.account_id

@@ -77,11 +77,11 @@ class Desk:
         body["lastTransactionID"] = self.account.last_id
         return Answer(status, body)
 
-    def _refused(self, name: str, kind: str, reason: str, status: int, **fields: Any) -> Answer:
-        rejected = self.batch.add(kind, **fields, rejectReason=reason)
+    def _refused(self, name: str, kind: str, why: str, status: int, /, **fields: Any) -> Answer:
+        rejected = self.batch.add(kind, **fields, rejectReason=why)
         answer = self._answer(status, **{name: rejected})
-        answer.body["errorCode"] = reason
-        answer.body["errorMessage"] = message(reason)
+        answer.body["errorCode"] = why
+        answer.body["errorMessage"] = message(why)
         return answer
 
     def create(self, body: Json) -> Answer:
@@ -386,6 +386,12 @@ class Desk:
         made |= self._outcome(created, name)
         return made
 
+    def _not_configured(self, why: str, **sent: str) -> Answer:
+        name, kind = "clientConfigureRejectTransaction", "CLIENT_CONFIGURE_REJECT"
+        answer = self._refused(name, kind, why, 400, **sent)
+        del answer.body["relatedTransactionIDs"]
+        return answer
+
     def configure(self, body: Json) -> Answer:
         """Change the account's name or margin rate."""
         fields: Json = {}
@@ -394,23 +400,15 @@ class Desk:
         if body.get("marginRate") is not None:
             rate = number(body["marginRate"])
             if rate is None or not 0 < rate <= 1:
-                return self._refused(
-                    "clientConfigureRejectTransaction",
-                    "CLIENT_CONFIGURE_REJECT",
-                    "MARGIN_RATE_INVALID",
-                    400,
-                    marginRate=str(body["marginRate"]),
-                )
+                sent = {"marginRate": str(body["marginRate"])}
+                return self._not_configured("MARGIN_RATE_INVALID", **sent)
             fields["marginRate"] = str(rate)
         if not fields:
-            return self._refused(
-                "clientConfigureRejectTransaction",
-                "CLIENT_CONFIGURE_REJECT",
-                "CLIENT_CONFIGURE_DATA_MISSING",
-                400,
-            )
+            return self._not_configured("CLIENT_CONFIGURE_DATA_MISSING")
         configured = self.batch.add("CLIENT_CONFIGURE", **fields)
-        return self._answer(200, clientConfigureTransaction=configured)
+        answer = self._answer(200, clientConfigureTransaction=configured)
+        del answer.body["relatedTransactionIDs"]
+        return answer
 
 
 Action = Callable[[Desk], Answer]

@@ -1,4 +1,4 @@
-"""The broker behind the API: accounts, the market's ticks, orders that fire, what is written down."""
+"""The broker behind the API: accounts, the market's ticks, orders that fire, the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How orders become fills: prices, netting, margin, brackets. Everything it does is transactions."""
+"""How orders become fills: prices, netting, margin, brackets; all it does is transactions."""
 
 from __future__ import annotations
 

@@ -189,6 +189,9 @@ class Broker:
             return self._error(request, 404, "The requested resource was not found.")
         except web.HTTPMethodNotAllowed:
             return self._error(request, 405, "The requested method is not allowed.")
+        except Exception as error:
+            self._violated(request, "broker", [f"{type(error).__name__}: {error}"])
+            raise
 
     def _too_many(self) -> bool:
         limit = self.options.requests_per_sec
@@ -330,11 +333,15 @@ class Broker:
         return response
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
-        while not self.stopping.is_set():
-            if request.transport is None or request.transport.is_closing():
-                break
-            await asyncio.sleep(0.05)
+        await self.until_gone(request)
         return self.cut(request, False)
+
+    async def until_gone(self, request: web.Request) -> None:
+        """Wait until the client has gone away or the broker stops."""
+        while request.transport is not None and not request.transport.is_closing():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), 0.05)
+                return
 
     def cut(self, request: web.Request, reset: bool) -> web.Response:
         """End the connection, politely or with a reset; return what nobody will read."""

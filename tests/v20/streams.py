@@ -74,8 +74,7 @@ class LineWriter:
         if seconds:
             await asyncio.sleep(seconds)
             return
-        while self.request.transport is not None and not self.request.transport.is_closing():
-            await asyncio.sleep(0.2)
+        await self.broker.until_gone(self.request)
         raise StreamEnded
 
 
