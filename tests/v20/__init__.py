@@ -23,9 +23,11 @@ process, never an argument).
 What to know before relying on it:
 
 - A client order id protects from nothing once the order is filled or cancelled: OANDA refuses it
-  only while another order with it is pending, and finds by ``@id`` only pending orders. Both were
-  measured on practice accounts, so a market order sent twice is filled twice here as well, and a
-  lost answer is looked up in the transactions. ``unique_ids`` makes the broker stricter than OANDA.
+  only while another order with it is pending, and ``/orders`` knows only pending orders, by either
+  id. Both were measured on practice accounts, so a market order sent twice is filled twice here as
+  well, and what became of a lost answer stands only in the transactions. ``unique_ids`` and
+  ``show_finished`` make the broker kinder than OANDA.
+- The ``Date`` header is the broker's time; with another ``start`` or ``speed`` it is not yours.
 - Candles are what the ticks of the stream make; the volume counts them. ``hours="fx"`` closes the
   market as OANDA does, so a test that may run on any day uses ``hours="always"`` or ``start``.
 - With ``speed=0`` nothing happens but by ``advance`` and ``price``; each price moves the clock by a

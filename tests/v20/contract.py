@@ -158,6 +158,12 @@ RECORDED_LINES = {
     "transactions/stream": "transactions.v3_accounts_transactions_stream",
 }
 
+ALL_UNITS = ("ALL", "NONE")
+"""What may stand for a number of units."""
+
+UNDESCRIBED_STATUSES = frozenset((429, 500, 502, 503, 504))
+"""On OANDA's page on rate limits, or of the proxies before the API: without a described body."""
+
 REDACTED = ("<ACCOUNT>", "<USERID>")
 """What stands in a recording where a value was taken out."""
 
@@ -239,6 +245,8 @@ class Contract:
         """Return what is wrong with a response; empty when nothing is."""
         described = self.endpoint(path)
         operation = self._paths.get(described, {}).get(method.lower())
+        if status in UNDESCRIBED_STATUSES:
+            return []
         if operation is None:
             # a path that does not exist is answered as one
             return [] if status in (401, 404, 405) else [f"{method} {path}: no such endpoint"]
@@ -420,7 +428,7 @@ def _kind(value: Any) -> str:
         return "number"
     if value is None:
         return "null"
-    if re.fullmatch(DECIMAL, value):
+    if value in ALL_UNITS or re.fullmatch(DECIMAL, value):
         return "number in a string"
     return "time" if re.fullmatch(TIME, value) else "text"
 

@@ -23,6 +23,14 @@ from tests.v20.orders import (
 )
 
 Json = dict[str, Any]
+
+
+def client_id_of(order: Json) -> str | None:
+    """Return the name that the client gave an order."""
+    found: str | None = order.get("clientExtensions", {}).get("id")
+    return found
+
+
 INVALID_PARAMETER = "oanda::rest::core::InvalidParameterException"
 
 
@@ -116,20 +124,22 @@ class Desk:
         name = order.get("instrument") or self.account.trades[order["tradeID"]].instrument
         tick = self.exchange.market.at(name, self.matcher.time_ms)
         open_now = self.exchange.market.trading(name, self.matcher.time_ms)
-        if open_now and triggered(self.account, order, tick, tick):
+        if open_now and triggered(self.account, order, tick, self.exchange.market):
             return self.matcher.execute(order, tick)
         if order["timeInForce"] in ("FOK", "IOC"):
             return self.matcher.cancel(order, "TIME_IN_FORCE_EXPIRED")
         return None
 
     def find_order(self, specifier: str) -> Json | None:
-        """Return an order by its id, or a pending one by ``@`` and the client's.
+        """Return an order by its id, or by ``@`` and the client's; the newest of that name.
 
-        Measured: an order that is filled or cancelled is not found by the client's id.
+        Measured: an order that is filled or cancelled is not found any more, by either id.
         """
-        if specifier.startswith("@"):
-            return self.account.pending_by_client_id(specifier[1:])
-        return self.account.orders.get(specifier)
+        shown = self.account.orders if self.exchange.show_finished else self.account.pending
+        if not specifier.startswith("@"):
+            return shown.get(specifier)
+        named = (o for o in reversed(shown.values()) if client_id_of(o) == specifier[1:])
+        return next(named, None)
 
     def find_trade(self, specifier: str) -> Trade | None:
         """Return a trade by its id, or an open one by ``@`` and the client's."""
@@ -259,7 +269,8 @@ class Desk:
         name, kind = "orderRejectTransaction", "MARKET_ORDER_REJECT"
         trade, sent = self.find_trade(specifier), body.get("units", "ALL")
         if trade is None or trade.state != "OPEN":
-            wanted = {"tradeID": specifier.removeprefix("@"), "units": str(sent)}
+            named = "clientTradeID" if specifier.startswith("@") else "tradeID"
+            wanted = {named: specifier.removeprefix("@"), "units": str(sent)}
             fields = self._closing("TRADE_CLOSE", tradeClose=wanted)
             return self._refused(name, kind, "TRADE_DOESNT_EXIST", 404, **fields)
         units = closing_units(sent, abs(trade.units))
@@ -268,7 +279,9 @@ class Desk:
         fields = self._closing("TRADE_CLOSE", tradeClose=wanted) | {"instrument": trade.instrument}
         if units is None or units > abs(trade.units):
             reason = "CLOSE_TRADE_UNITS_EXCEED_TRADE_SIZE"
-            return self._refused(name, kind, reason, 400, **fields)
+            answer = self._refused(name, kind, reason, 400, **fields)
+            del answer.body["relatedTransactionIDs"]
+            return answer
         created = self.batch.add(
             "MARKET_ORDER", **fields, units=units_text(-units.copy_sign(trade.units))
         )

@@ -167,10 +167,10 @@ class FaultBook:
                 return fault
         return None
 
-    def skew_sec(self, method: str, path: str) -> float | None:
+    def skew_sec(self, method: str, path: str) -> float:
         """Return what is added to the Date header."""
         fault = self.take(("clock_skew",), method, path)
-        return None if fault is None else float(fault.more.get("seconds", 0))
+        return 0.0 if fault is None else float(fault.more.get("seconds", 0))
 
     def candles(self, instrument: str, granularity: str, bars: list[Bar], now_ms: int) -> list[Bar]:
         """Return candles as the faults make them."""

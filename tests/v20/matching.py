@@ -350,7 +350,7 @@ def order_instrument(account: Account, order: Json) -> str:
     return account.trades[order["tradeID"]].instrument
 
 
-def triggered(account: Account, order: Json, tick: Tick, placed: Tick) -> bool:
+def triggered(account: Account, order: Json, tick: Tick, market: Market) -> bool:
     """Return whether a pending order is filled at this tick.
 
     Parameters
@@ -361,8 +361,8 @@ def triggered(account: Account, order: Json, tick: Tick, placed: Tick) -> bool:
         The pending order.
     tick
         The price now.
-    placed
-        The price when it was placed (which side of it an if-touched order waits on).
+    market
+        For the price when it was placed: on which side of it an if-touched order waits.
     """
     name = order_instrument(account, order)
     instrument = INSTRUMENTS[name]
@@ -378,6 +378,7 @@ def triggered(account: Account, order: Json, tick: Tick, placed: Tick) -> bool:
         return now <= price if buying else now >= price
     if order["type"] == "STOP":
         return now >= price if buying else now <= price
+    placed = market.at(name, parse_time(order["createTime"]) // (NS // 1000))
     then = _side_price(order, placed, buying)
     return now <= price if then > price else now >= price
 

@@ -215,7 +215,9 @@ def list_orders(call: Call) -> Answer:
     state = call.query.get("state", "PENDING")
     if state not in ("PENDING", "FILLED", "TRIGGERED", "CANCELLED", "ALL"):
         raise BadParameter("state")
-    found = [o for o in call.account.orders.values() if state in ("ALL", o["state"])]
+    held = call.account
+    shown = held.orders if call.exchange.show_finished else held.pending
+    found = [o for o in shown.values() if state in ("ALL", o["state"])]
     return call.answer(orders=_page(call, found, lambda order: _instrument_of(call, order)))
 
 

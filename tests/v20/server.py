@@ -30,9 +30,13 @@ from tests.v20.faults import Fault, FaultBook
 from tests.v20.handle import Handle
 from tests.v20.market import Market
 from tests.v20.orders import BadParameter
+from tests.v20.streams import REQUEST_ID
 
 Json = dict[str, Any]
 Make = Callable[[rest.Call], Answer]
+
+ENTRY: web.RequestKey[Json] = web.RequestKey("entry", dict)
+"""Where a request keeps its line of the log."""
 
 BEFORE = ("cut_before", "status", "slow", "hang")
 AFTER = ("cut_after", "lost_answer", "cut_middle", "wrong_json", "wrong_type")
@@ -72,6 +76,9 @@ class Options:
     unique_ids
         Refuse every client order id that was ever used. OANDA refuses only those of pending orders
         (measured: a market order sent twice with one id is filled twice), which is the default.
+    show_finished
+        Find and list filled and cancelled orders. OANDA does not (measured: 404 by either id, and
+        not in the list even with ``state=ALL``), which is the default.
     requests_per_sec
         Most requests in any second, beyond that 429; 0: no limit.
     state
@@ -91,6 +98,7 @@ class Options:
     hours: str = "fx"
     heartbeat_sec: float = 5.0
     unique_ids: bool = False
+    show_finished: bool = False
     requests_per_sec: int = 0
     state: str = ""
 
@@ -107,6 +115,7 @@ class Broker:
             BrokerClock(start, options.speed),
             Journal(Path(options.state) if options.state else None),
             options.unique_ids,
+            options.show_finished,
         )
         for account_id in (options.account_id, *options.more_accounts):
             self.exchange.open_account(
@@ -146,9 +155,9 @@ class Broker:
             except (ValueError, LookupError, TypeError) as error:
                 return web.json_response({"error": str(error)}, status=400)
         self._number += 1
-        request["request_id"] = f"{7_000_000_000_000_000 + self._number}"
+        request[REQUEST_ID] = f"{7_000_000_000_000_000 + self._number}"
         entry = await self._logged(request)
-        request["entry"] = entry
+        request[ENTRY] = entry
         response = await self._admitted(request, handler)
         entry["status"] = response.status
         return response
@@ -161,7 +170,7 @@ class Broker:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         entry: Json = {
             "number": self._number,
-            "requestID": request["request_id"],
+            "requestID": request[REQUEST_ID],
             "time": time.time(),
             "method": request.method,
             "path": request.path,
@@ -202,11 +211,11 @@ class Broker:
         return len(self._recent) > limit
 
     async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
-        if "request_id" in request:
-            response.headers["RequestID"] = request["request_id"]
+        if REQUEST_ID in request:
+            response.headers["RequestID"] = request[REQUEST_ID]
             skew = self.faults.skew_sec(request.method, request.path)
-            if skew is not None:
-                response.headers["Date"] = formatdate(time.time() + skew, usegmt=True)
+            now = self.exchange.now_ns() / 1_000_000_000 + skew
+            response.headers["Date"] = formatdate(now, usegmt=True)
 
     def _error(self, request: web.Request, status: int, text: str) -> web.Response:
         return self._json(request, Answer(status, {"errorMessage": text}))
@@ -230,7 +239,7 @@ class Broker:
                     "of": what,
                     "method": request.method,
                     "path": request.path,
-                    "requestID": request["request_id"],
+                    "requestID": request[REQUEST_ID],
                     "text": text,
                 }
             )
@@ -256,7 +265,7 @@ class Broker:
         return Forced(reject=reason) if fault.kind == "reject_order" else Forced(cancel=reason)
 
     def _note(self, request: web.Request, fault: Fault) -> None:
-        request["entry"]["fault"] = fault.kind
+        request[ENTRY]["fault"] = fault.kind
 
     async def respond(self, request: web.Request, make: Make) -> web.StreamResponse:
         """Answer a request of the API, with the faults that strike it."""
@@ -281,12 +290,12 @@ class Broker:
     def _processed(self, request: web.Request, make: Make) -> Answer:
         self.exchange.pump()
         try:
-            body = rest.read_body(request["entry"]["body"])
+            body = rest.read_body(request[ENTRY]["body"])
         except BadParameter:
             self._check_request(request, None)
             return Answer(400, {"errorMessage": "Unable to parse JSON from the request body"})
         self._check_request(request, body or None)
-        return make(rest.Call(self, request, body, request["request_id"]))
+        return make(rest.Call(self, request, body, request[REQUEST_ID]))
 
     def _failed(self, fault: Fault) -> web.Response:
         code = int(fault.more.get("code", 503))
@@ -338,7 +347,7 @@ class Broker:
 
     async def until_gone(self, request: web.Request) -> None:
         """Wait until the client has gone away or the broker stops."""
-        while request.transport is not None and not request.transport.is_closing():
+        while not streams.gone(request):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), 0.05)
                 return
