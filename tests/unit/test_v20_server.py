@@ -568,7 +568,7 @@ def test_a_margin_closeout_closes_everything(new_broker: Callable[..., V20Server
     assert (
         "orderFillTransaction" in order(broker, units="40000", stopLossOnFill={"price": "1.0"})[1]
     )
-    broker.price("EUR_USD", "1.08600", "1.08610")
+    broker.price("EUR_USD", "1.08500", "1.08510")
     account = broker.account()
     assert account["positions"] == {} and account["pending"] == []
     assert ("MARKET_ORDER", "MARGIN_CLOSEOUT") in kinds(broker, 6)
