@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import NOTES, SHARED_DATA
 from tests.v20 import Handle, V20Process
-from tests.v20.contract import EXCEPTIONS, Contract, form_faults, form_of
+from tests.v20.contract import EXCEPTIONS, Contract
+from tests.v20.recorded import form_faults, form_of
 from tests.v20.rest import ROUTES
 
 A = "/accounts/{account}"

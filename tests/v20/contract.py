@@ -3,9 +3,7 @@
 The description (Swagger 2.0) is turned into JSON schemas that are stricter than it is: an unknown
 field is a violation, numbers in strings must be numbers, times times, ids digits, and where it
 says only "a transaction" or "an order" the ``type`` decides which. ``EXCEPTIONS`` is the one list
-of what is known to be otherwise in the real API. The recorded answers are older than the
-description (2016), so of them only the form counts: a field that both have must be of one JSON
-type, and a number in a string if it is one there.
+of what is known to be otherwise in the real API.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ from typing import Any, NamedTuple
 
 from jsonschema import Draft7Validator
 
+from tests.v20.recorded import DECIMAL, LINES, NAMES, TIME, form_faults, form_of
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "oanda"
 LONGEST_LIST = 40
 
 Json = dict[str, Any]
 
-DECIMAL = r"^-?[0-9]+(\.[0-9]+)?$"
-TIME = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})|[0-9.]+)$"
 FORMATS = (
     ("A decimal number", DECIMAL),
     ("The RFC 3339", TIME),
@@ -75,97 +73,8 @@ REQUIRED = {
 VARIANTS = {"Transaction": "Transaction", "Order": "Order", "OrderRequest": "OrderRequest"}
 """Base definition -> the ending of the definitions that its ``type`` chooses from."""
 
-RECORDED_OF = {
-    ("GET", "/accounts"): "accounts.v3_accounts",
-    ("GET", "/accounts/{accountID}"): "accounts.v3_account_by_accountID",
-    ("GET", "/accounts/{accountID}/summary"): "accounts.v3_account_by_accountID_summary",
-    ("GET", "/accounts/{accountID}/instruments"): "accounts.v3_account_by_accountID_instruments",
-    (
-        "PATCH",
-        "/accounts/{accountID}/configuration",
-    ): "accounts.v3_accounts_accountID_account_config",
-    ("GET", "/accounts/{accountID}/changes"): "accounts.v3_accounts_accountID_account_changes",
-    ("GET", "/instruments/{instrument}/candles"): "instruments.v3_instruments_instrument_candles",
-    ("POST", "/accounts/{accountID}/orders"): "orders.v3_accounts_accountID_orders_create",
-    ("GET", "/accounts/{accountID}/orders"): "orders.v3_accounts_accountID_orders_list",
-    ("GET", "/accounts/{accountID}/pendingOrders"): "orders.v3_accounts_accountID_orders_pending",
-    (
-        "GET",
-        "/accounts/{accountID}/orders/{orderSpecifier}",
-    ): "orders.v3_accounts_accountID_order_details",
-    (
-        "PUT",
-        "/accounts/{accountID}/orders/{orderSpecifier}",
-    ): "orders.v3_accounts_accountID_order_replace",
-    (
-        "PUT",
-        "/accounts/{accountID}/orders/{orderSpecifier}/cancel",
-    ): "orders.v3_accounts_accountID_order_cancel",
-    (
-        "PUT",
-        "/accounts/{accountID}/orders/{orderSpecifier}/clientExtensions",
-    ): "orders.v3_accounts_accountID_order_clientextensions",
-    ("GET", "/accounts/{accountID}/positions"): "positions.v3_accounts_accountID_positions",
-    ("GET", "/accounts/{accountID}/openPositions"): "positions.v3_accounts_accountID_openpositions",
-    (
-        "GET",
-        "/accounts/{accountID}/positions/{instrument}",
-    ): "positions.v3_accounts_accountID_positiondetails",
-    (
-        "PUT",
-        "/accounts/{accountID}/positions/{instrument}/close",
-    ): "positions.v3_accounts_accountID_position_close",
-    ("GET", "/accounts/{accountID}/pricing"): "pricing.v3_accounts_accountID_pricing",
-    ("GET", "/accounts/{accountID}/trades"): "trades.v3_accounts_accountID_trades",
-    ("GET", "/accounts/{accountID}/openTrades"): "trades.v3_accounts_accountID_opentrades",
-    (
-        "GET",
-        "/accounts/{accountID}/trades/{tradeSpecifier}",
-    ): "trades.v3_account_accountID_trades_details",
-    (
-        "PUT",
-        "/accounts/{accountID}/trades/{tradeSpecifier}/close",
-    ): "trades.v3_account_accountID_trades_close",
-    (
-        "PUT",
-        "/accounts/{accountID}/trades/{tradeSpecifier}/clientExtensions",
-    ): "trades.v3_account_accountID_trades_cltext",
-    (
-        "PUT",
-        "/accounts/{accountID}/trades/{tradeSpecifier}/orders",
-    ): "trades.v3_account_accountID_trades_crcdo",
-    (
-        "GET",
-        "/accounts/{accountID}/transactions",
-    ): "transactions.v3_accounts_accountID_transactions",
-    (
-        "GET",
-        "/accounts/{accountID}/transactions/{transactionID}",
-    ): "transactions.v3_accounts_transaction_details",
-    (
-        "GET",
-        "/accounts/{accountID}/transactions/idrange",
-    ): "transactions.v3_accounts_transaction_idrange",
-    (
-        "GET",
-        "/accounts/{accountID}/transactions/sinceid",
-    ): "transactions.v3_accounts_transaction_sinceid",
-}
-"""Endpoint -> name of its recorded answer."""
-
-RECORDED_LINES = {
-    "pricing/stream": "pricing.v3_accounts_accountID_pricing_stream",
-    "transactions/stream": "transactions.v3_accounts_transactions_stream",
-}
-
-ALL_UNITS = ("ALL", "NONE")
-"""What may stand for a number of units."""
-
 UNDESCRIBED_STATUSES = frozenset((429, 500, 502, 503, 504))
 """On OANDA's page on rate limits, or of the proxies before the API: without a described body."""
-
-REDACTED = ("<ACCOUNT>", "<USERID>")
-"""What stands in a recording where a value was taken out."""
 
 
 class Contract:
@@ -261,7 +170,7 @@ class Contract:
         short = shortened(body)
         key = f"{method} {described} {status}"
         found = self._faults(key, answer.get("schema", {}), short, error=status >= 400)
-        name = RECORDED_OF.get((method, str(described)))
+        name = NAMES.get(str(described).removeprefix("/"), {}).get(method)
         if name is not None and status < 300:
             found += list(form_faults(self._forms[name], form_of(short)))
         return [f"{method} {described} {status}: {text}" for text in found]
@@ -277,7 +186,7 @@ class Contract:
             names = ("TransactionHeartbeat", "Transaction")
         name = names[0] if heartbeat else names[1]
         found = self._faults(f"line {name}", {"$ref": f"#/definitions/{name}"}, line)
-        found += list(form_faults(self._forms[RECORDED_LINES[stream]], form_of([line])))
+        found += list(form_faults(self._forms[LINES[stream]], form_of([line])))
         return [f"{stream}: {text}" for text in found]
 
     def _resolved(self, parameter: Json) -> Json:
@@ -394,48 +303,3 @@ def shortened(value: Any) -> Any:
             kept = value[: LONGEST_LIST // 2] + value[-LONGEST_LIST // 2 :]
         return [shortened(inner) for inner in kept]
     return value
-
-
-Form = dict[str, set[str]]
-
-
-def form_of(value: Any) -> Form:
-    """Return the kinds of value at each place; places in lists are one, types are apart."""
-    found: Form = {}
-
-    def look(inner: Any, place: str) -> None:
-        if isinstance(inner, dict):
-            kind = inner.get("type")
-            here = f"{place}<{kind}>" if isinstance(kind, str) and kind.isupper() else place
-            found.setdefault(place, set()).add("object")
-            for name, each in inner.items():
-                look(each, f"{here}.{name}")
-        elif isinstance(inner, list):
-            found.setdefault(place, set()).add("list")
-            for each in inner:
-                look(each, f"{place}[]")
-        elif inner not in REDACTED:
-            found.setdefault(place, set()).add(_kind(inner))
-
-    look(value, "")
-    return found
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float)):
-        return "number"
-    if value is None:
-        return "null"
-    if value in ALL_UNITS or re.fullmatch(DECIMAL, value):
-        return "number in a string"
-    return "time" if re.fullmatch(TIME, value) else "text"
-
-
-def form_faults(recorded: Form, ours: Form) -> Iterator[str]:
-    """Yield where our form differs from the recorded one at a place that both have."""
-    for place, kinds in ours.items():
-        known = recorded.get(place)
-        if known is not None and not kinds <= known:
-            yield f"{place or 'body'}: {sorted(kinds - known)} where {sorted(known)} was recorded"

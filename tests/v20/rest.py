@@ -176,10 +176,7 @@ def candles(call: Call) -> Answer:
     found = bars(call.exchange.market, query, now_ms)
     shown = call.broker.faults.candles(name, query.granularity, found, now_ms)
 
-    def text(points: int) -> str:
-        return instrument.text(instrument.price(points))
-
-    made = [candle_json(bar, query.sides, text) for bar in shown]
+    made = [candle_json(bar, query.sides, instrument.text_of) for bar in shown]
     return Answer(200, {"instrument": name, "granularity": query.granularity, "candles": made})
 
 

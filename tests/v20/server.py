@@ -253,6 +253,9 @@ class Broker:
         if self.contract is not None:
             query = dict(request.query)
             found = self.contract.request(request.method, request.path, query, body)
+            kind = request.headers.get("Content-Type", "")
+            if body is not None and not kind.startswith("application/json"):
+                found.append(f"{request.method} {request.path}: the body's type is {kind!r}")
             self._violated(request, "request", found)
 
     def forced_order(self, request: web.Request) -> Forced | None:
