@@ -16,7 +16,7 @@ Start it as a process, or inside one::
 
     with V20Process(state="/some/file") as broker:    # a process: broker.kill(); broker.start()
 
-The options are those of ``server.Options``, the faults those of ``faults``, the control API that
+The options are those of ``options``, the faults those of ``faults``, the control API that
 of ``control``. The URLs carry no ``/v3``. The token is random unless given (``V20_TOKEN`` for the
 process, never an argument).
 
@@ -38,6 +38,7 @@ What to know before relying on it:
 """
 
 from tests.v20.handle import Handle, V20Process
-from tests.v20.server import Options, V20Server
+from tests.v20.options import Options
+from tests.v20.server import V20Server
 
 __all__ = ["Handle", "Options", "V20Process", "V20Server"]

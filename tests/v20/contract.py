@@ -95,9 +95,8 @@ class Contract:
         self._shared_responses: Json = description["responses"]
         self._forms = {n: form_of(entry["response"]) for n, entry in recorded.items()}
         # literal segments before parameters: /transactions/stream is no transaction's id
-        self._templates = sorted(
-            ((path, _template(path)) for path in self._paths), key=lambda p: p[0].count("{")
-        )
+        paths: list[str] = sorted(self._paths, key=lambda path: path.count("{"))
+        self._templates = [(path, _template(path)) for path in paths]
         self._validators: dict[str, Draft7Validator] = {}
 
     @classmethod
@@ -111,10 +110,8 @@ class Contract:
     def endpoint(self, path: str) -> str | None:
         """Return the described path of a request's path (with or without ``/v3``)."""
         bare = path.removeprefix("/v3")
-        for described, pattern in self._templates:
-            if pattern.match(bare):
-                return described
-        return None
+        found = (described for described, pattern in self._templates if pattern.match(bare))
+        return next(found, None)
 
     def request(self, method: str, path: str, query: dict[str, str], body: Any) -> list[str]:
         """Return what is wrong with a request; empty when nothing is.
@@ -129,7 +126,7 @@ class Contract:
             The JSON value; None when nothing was sent.
         """
         described = self.endpoint(path)
-        operation = self._paths.get(described, {}).get(method.lower())
+        operation = self._paths.get(described or "", {}).get(method.lower())
         if operation is None:
             return [f"{method} {path}: no such endpoint"]
         parameters = [self._resolved(each) for each in operation.get("parameters", ())]
@@ -153,7 +150,7 @@ class Contract:
     def response(self, method: str, path: str, status: int, body: Any) -> list[str]:
         """Return what is wrong with a response; empty when nothing is."""
         described = self.endpoint(path)
-        operation = self._paths.get(described, {}).get(method.lower())
+        operation = self._paths.get(described or "", {}).get(method.lower())
         if status in UNDESCRIBED_STATUSES:
             return []
         if operation is None:

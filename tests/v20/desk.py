@@ -10,7 +10,7 @@ from tests.v20.account import Account, Trade
 from tests.v20.amounts import number, units_text
 from tests.v20.exchange import Exchange
 from tests.v20.instruments import INSTRUMENTS
-from tests.v20.matching import Batch, Matcher, dependent_fields, triggered
+from tests.v20.matching import Batch, Matcher, dependent_fields
 from tests.v20.orders import (
     BadParameter,
     Reject,
@@ -21,6 +21,7 @@ from tests.v20.orders import (
     echo,
     message,
 )
+from tests.v20.triggers import triggered
 
 Json = dict[str, Any]
 
@@ -348,7 +349,9 @@ class Desk:
             return failure(
                 self.account, 404, "NO_SUCH_TRADE", "The trade ID specified does not exist"
             )
-        instrument, parts, ready = INSTRUMENTS[trade.instrument], {}, []
+        instrument = INSTRUMENTS[trade.instrument]
+        parts: dict[str, Json | None] = {}
+        ready: list[tuple[str, str, Json | None]] = []
         for field, kind, name in (
             ("takeProfit", "TAKE_PROFIT", "takeProfitOrder"),
             ("stopLoss", "STOP_LOSS", "stopLossOrder"),

@@ -15,7 +15,8 @@ from tests.v20.amounts import money, parse_time
 from tests.v20.clock import BrokerClock
 from tests.v20.instruments import INSTRUMENTS
 from tests.v20.market import Market, Tick
-from tests.v20.matching import Batch, Matcher, expiry_ns, order_instrument, triggered
+from tests.v20.matching import Batch, Matcher
+from tests.v20.triggers import expiry_ns, order_instrument, triggered
 from tests.v20.valuation import Quote, figures
 
 Json = dict[str, Any]

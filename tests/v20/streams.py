@@ -14,7 +14,7 @@ from tests.v20.market import Tick
 from tests.v20.views import price_json
 
 if TYPE_CHECKING:
-    from tests.v20.server import Broker
+    from tests.v20.broker import Broker
 
 Json = dict[str, Any]
 MS = 1_000_000
