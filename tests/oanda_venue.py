@@ -1,0 +1,51 @@
+"""A test broker in a market week of the past, and what its candles are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streams.events import GRANULARITY_MS, Candle, Ohlc
+from tests.v20 import Handle, V20Process
+from tests.v20.amounts import parse_time
+
+MONDAY = "2024-03-04T12:00:00Z"
+MONDAY_MS = 1_709_553_600_000
+
+
+def venue(start: str = MONDAY, **options: Any) -> V20Process:
+    """Return a broker whose clock, its ``Date`` included, began at ``start`` just now.
+
+    The market is open then, on whatever day the tests run; the machine's clock is years off.
+    """
+    return V20Process(start=start, heartbeat_sec=0.5, **options).start()
+
+
+def candles_of(
+    broker: Handle, instruments: Sequence[str], granularity: str, from_ms: int
+) -> dict[tuple[str, int], Candle]:
+    """Return the complete candles that the broker gives now, by instrument and bar, in order."""
+    found = {}
+    for name in instruments:
+        start_ms, more = from_ms, True
+        while more:
+            status, answer = broker.api(
+                "GET",
+                f"/instruments/{name}/candles?price=MBA&granularity={granularity}&count=5000"
+                f"&from={start_ms / 1000:.3f}",
+            )
+            assert status == 200, answer
+            for given in answer["candles"]:
+                if given["complete"]:
+                    candle = _candle(name, granularity, given)
+                    found[name, candle.bar_ms] = candle
+                    start_ms = candle.as_of_ms
+            more = len(answer["candles"]) == 5000
+    return found
+
+
+def _candle(name: str, granularity: str, given: dict[str, Any]) -> Candle:
+    bar_ms = parse_time(given["time"]) // 1_000_000
+    mid, bid, ask = (Ohlc(*(float(given[s][p]) for p in "ohlc")) for s in ("mid", "bid", "ask"))
+    end_ms = bar_ms + GRANULARITY_MS[granularity]
+    return Candle(name, granularity, bar_ms, end_ms, mid, bid, ask, False, given["volume"], "oanda")
