@@ -18,7 +18,7 @@ COMMANDS: dict[str, str] = {
     "up": "Start the whole local stack and show it on one screen.",
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
-    "feed": "Run a candle source (the synthetic market).",
+    "feed": "Run a candle source (OANDA, or the synthetic market).",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
     "tail": "Print the records of a topic as JSON.",
@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "Show what the guards let through; suggest thresholds.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
+    "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",
 }

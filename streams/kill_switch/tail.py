@@ -17,6 +17,13 @@ from streams.replay.log_reader import EMBEDDED_CLUSTER
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
+_NO_LEADER = (
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._DESTROY,
+)
+
 
 class ControlTail:
     """The kill switch by the log alone.
@@ -65,13 +72,26 @@ class ControlTail:
         deadline = time.monotonic() + within_s
         del self._complaints[:-5]
         try:
-            self._connect(deadline)
-            low, end = self._bounds(deadline)
+            return self._refresh(deadline, within_s)
         except KafkaException as error:
-            self._asker.poll(0)
+            if self._asker is not None:
+                self._asker.poll(0)
+            if error.args[0].code() in _NO_LEADER:
+                raise Recoverable(f"no broker leads {self._topic} right now") from error
             raise explained(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error
+
+    def close(self) -> None:
+        """Leave the broker."""
+        for client in (self._follower, self._asker):
+            if client is not None:
+                client.close()
+        self._follower = self._asker = None
+
+    def _refresh(self, deadline: float, within_s: float) -> KillSwitch:
+        self._connect(deadline)
+        low, end = self._bounds(deadline)
         if end < self.position and self._cluster_id != EMBEDDED_CLUSTER:
             reached = self.position
             self._start_over()
@@ -89,13 +109,6 @@ class ControlTail:
                 )
             self._take(self._follower.poll(left_s))
         return self.switch
-
-    def close(self) -> None:
-        """Leave the broker."""
-        for client in (self._follower, self._asker):
-            if client is not None:
-                client.close()
-        self._follower = self._asker = None
 
     def _connect(self, deadline: float) -> None:
         if self._asker is None:
@@ -119,6 +132,8 @@ class ControlTail:
                 "group.id": f"{self._runtime.application}-kill-switch",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # the end of a transaction does not wake a poll that waits at the broker
+                "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 1_000,
                 "error_cb": self._complaints.append,
