@@ -67,7 +67,7 @@ def _account(trading: Trading) -> tuple[str, str]:
     from streams.cli.trade import open_venue
 
     async def ask() -> tuple[str, str]:
-        venue = open_venue(trading)
+        venue = await open_venue(trading)
         if venue is None:
             return trading.paper_account_id, "paper"
         found = venue.account_id, str(venue.mode)

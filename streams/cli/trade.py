@@ -71,7 +71,7 @@ async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_fla
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     codec = await open_codec(runtime)
     kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
-    venue = open_venue(trading)
+    venue = await open_venue(trading)
     parts = await open_parts(runtime, codec, trading, config, kill, venue)
     executor = Executor(parts, only_flatten=only_flatten)
     page = None if only_flatten else await open_page(executor, trading)
@@ -85,7 +85,7 @@ async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_fla
             await page.cleanup()
 
 
-def open_venue(trading: Trading) -> Broker | None:
+async def open_venue(trading: Trading) -> Broker | None:
     """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
 
     Raises
@@ -95,7 +95,6 @@ def open_venue(trading: Trading) -> Broker | None:
     """
     if trading.trading_venue == "paper":
         return None
-    import importlib
+    from streams.execution.oanda_broker import open_oanda
 
-    venue: Broker = importlib.import_module("streams.execution.oanda_broker").open_oanda()
-    return venue
+    return await open_oanda(trading)

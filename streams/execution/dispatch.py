@@ -169,12 +169,21 @@ class Dispatch:
                 )
             return
         if booked.kind == "fill" or intent.order_id in self._ledger.unresolved:
-            await self._report(report_of_transaction(intent, booked, self._told()))
+            ours = self._part_of_ours(booked)
+            await self._report(report_of_transaction(intent, ours, self._told()))
+
+    def _part_of_ours(self, booked: Transaction) -> Transaction:
+        """Return a fill that no order of ours made with the units that went to our trades alone."""
+        held = self._ledger.holdings.get(booked.instrument)
+        if booked.cause == "order" or not booked.reduced or held is None:
+            return booked
+        units = sum(units for trade, units in booked.reduced if trade in held.trade_ids)
+        return booked._replace(units=units)
 
     def _opener_of(self, booked: Transaction) -> OrderIntent | None:
-        for held in self._ledger.holdings.values():
-            if set(held.trade_ids) & set(booked.trade_ids):
-                return self._ledger.intents.get(held.opening_id)
+        held = self._ledger.holdings.get(booked.instrument)
+        if held is not None and set(held.trade_ids) & set(booked.trade_ids):
+            return self._ledger.intents.get(held.opening_id)
         return None
 
     async def _look_up(self, intent: OrderIntent) -> None:

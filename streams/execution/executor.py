@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from streams.codec import Codec
 from streams.control import ControlLog
@@ -256,13 +256,13 @@ class Executor:
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         ordered = sorted(involved)
         currencies = sorted({base_currency(name) for name in involved})
-        account, quotes, rates, kill, _ = await asyncio.gather(
+        account, quotes, kill, _ = await asyncio.gather(
             broker.account(),
             broker.quotes(ordered),
-            broker.home_rates(currencies),
             self._parts.kill.aread(),
             self._learn_terms(ordered),
         )
+        rates = await broker.home_rates(currencies)
         self._observed(account)
         self._kill_state = kill
         late, ranges = await self._entry_checks(desk)
@@ -338,9 +338,9 @@ class Executor:
                     intent, correction.signed_units, correction.price, told, correction.reason
                 )
             )
-        await self._put_levels_right(trades)
+        problems = await self._put_levels_right(trades)
         self._kill_state = await parts.kill.aread()
-        self._say(self.comparison.differences)
+        self._say((*self.comparison.differences, *problems))
         self.unreconciled, self._reconciled_once = "", True
         await self._watch_margin(account)
         self._due_at = self._clock() + parts.trading.reconcile_interval_sec
@@ -371,16 +371,17 @@ class Executor:
         self.remarks = said
         strangers.clear()
 
-    async def _put_levels_right(self, trades: list[OpenTrade] | Any) -> None:
+    async def _put_levels_right(self, trades: Sequence[OpenTrade]) -> list[str]:
         """Set the brackets of our trades to the run's levels, where the fill was at another price.
 
-        A venue that sets them by the fill itself needs none of this.
+        A venue that sets them by the fill itself needs none of this. What the venue refuses is
+        returned, a sentence each: the executor still closes when the run does.
         """
-        parts = self._parts
+        parts, problems = self._parts, list[str]()
         if isinstance(parts.broker, PaperBroker) or not parts.trading.auto_tp_on_fill_enabled:
-            return
+            return problems
         if parts.trading.read_only or parts.trading.dry_run_trades:
-            return
+            return problems
         for trade in trades:
             held = parts.ledger.holdings.get(trade.instrument)
             if held is None or trade.client_id not in parts.ledger.intents:
@@ -391,8 +392,13 @@ class Executor:
                 None if price is None else in_precision(price, terms)
                 for price in (held.stop_loss, held.take_profit)
             )
-            if (trade.stop_loss, trade.take_profit) != wanted:
+            if (trade.stop_loss, trade.take_profit) == wanted:
+                continue
+            try:
                 await parts.broker.set_levels(trade.trade_id, *wanted)
+            except Recoverable as error:
+                problems.append(f"{trade.instrument}: brackets of trade {trade.trade_id}: {error}")
+        return problems
 
     async def _watch_margin(self, account: Account) -> None:
         parts = self._parts
