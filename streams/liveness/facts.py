@@ -107,7 +107,7 @@ class LogFacts(NamedTuple):
     standing_ms
         Stage -> how long its lag has not gone down; empty before it was looked at twice.
     dead_letters, dead_letters_recent
-        All of them; those that came in the last ``dead_letters_window_ms`` (None: looked at once).
+        All of them; those of the last ``dead_letters_window_ms``, by event time or by arrival.
     """
 
     candles: Mapping[str, int | None] = NOTHING
@@ -115,7 +115,7 @@ class LogFacts(NamedTuple):
     lag: Mapping[str, int] = NOTHING
     standing_ms: Mapping[str, int] = NOTHING
     dead_letters: int = 0
-    dead_letters_recent: int | None = None
+    dead_letters_recent: int = 0
     dead_letters_window_ms: int = 0
     orders: OrderFacts | None = None
 

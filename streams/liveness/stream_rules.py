@@ -238,13 +238,8 @@ def dead_letters(at: Judged) -> FailureSignal:
     name, log = "dead_letters", at.facts.log
     if log is None:
         return at.unjudged(name, "log")
-    recent = log.dead_letters_recent
-    if recent is None:
-        said = f"{log.dead_letters:,} in all; whether they grow is seen at the next look"
-        state = FailureSignal(name, "unknown", said, action="look again")
-        return state if log.dead_letters else FailureSignal(name, "ok", "none")
-    if recent:
-        detail = f"{recent:,} in the last {span(log.dead_letters_window_ms)}"
+    if log.dead_letters_recent:
+        detail = f"{log.dead_letters_recent:,} in the last {span(log.dead_letters_window_ms)}"
         action = "see what was refused and why: manifold tail dead.letters"
         return FailureSignal(name, "warn", detail, action=action)
     return FailureSignal(name, "ok", f"none new, {log.dead_letters:,} in all")

@@ -17,7 +17,7 @@ def kill_switch_stuck(at: Judged) -> FailureSignal:
         return FailureSignal(name, "ok", f"off{_said(kill.actor, kill.reason)}", kill.since_ms)
     if kill.logged is False:
         detail = f"engaged although the log says off: {several(list(kill.why))}"
-        action = "start the service (manifold serve keeps its proof of life); see manifold kill status"
+        action = "start manifold serve, which keeps its proof of life; see manifold kill status"
         return FailureSignal(name, "fail", detail, action=action)
     action = "when it may trade: manifold kill off --reason TEXT"
     if kill.since_ms is None:

@@ -118,7 +118,7 @@ def judged(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Jud
 def span(ms: int) -> str:
     """Return a length of time for people."""
     seconds = ms / SECOND_MS
-    if seconds < 120:
+    if seconds < 600:
         return f"{seconds:.0f} s"
     if seconds < 7_200:
         return f"{seconds / 60:.0f} min"
