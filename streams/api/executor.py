@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from streams.api.shapes import AccountShape, PositionShape, Shape
 
@@ -22,7 +22,7 @@ class ExecutorKill(Shape):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
 
     engaged: bool
-    why: list[str] = []
+    why: list[str] = Field(default_factory=list)
 
 
 class Joined(Shape):
@@ -47,12 +47,12 @@ class ExecutorShape(Shape):
     dry_run: bool
     kill_switch: ExecutorKill
     account: AccountShape | None = None
-    positions: list[PositionShape] = []
-    joined: dict[str, Joined] = {}
+    positions: list[PositionShape] = Field(default_factory=list)
+    joined: dict[str, Joined] = Field(default_factory=dict)
     last_cycle_ms: int | None = None
     reconciled: bool
-    differences: list[str] = []
-    blocked: dict[str, list[str]] = {}
+    differences: list[str] = Field(default_factory=list)
+    blocked: dict[str, list[str]] = Field(default_factory=dict)
     last_transaction_id: str | None = None
 
 

@@ -63,6 +63,8 @@ class Mirror:
         try:
             return await asyncio.wait_for(asking, ANSWER_S)
         except TimeoutError as error:
-            raise Recoverable(f"Valkey (VALKEY_URL) gave no answer within {ANSWER_S:g} s") from error
+            raise Recoverable(
+                f"Valkey (VALKEY_URL) gave no answer within {ANSWER_S:g} s"
+            ) from error
         except (RedisError, OSError) as error:
             raise explained(error) from error

@@ -47,8 +47,8 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 NO_TOKEN_SET = (
-    "no API_TOKEN is set, so nothing can be changed here: set API_TOKEN or API_TOKEN_FILE (such as: "
-    "openssl rand -hex 32) and start manifold serve again; manifold kill on|off works without it"
+    "no API_TOKEN is set, so nothing can be changed here: set API_TOKEN or API_TOKEN_FILE (such "
+    "as: openssl rand -hex 32) and start manifold serve again; manifold kill on|off works without"
 )
 TOKEN_WANTED = "this call needs the header Authorization: Bearer API_TOKEN"
 
@@ -176,7 +176,9 @@ class Doorkeeper:
 
 def headers_of(scope: Scope) -> dict[str, str]:
     """Return the headers of a request; of one that is there twice the last."""
-    return {name.decode("latin-1").lower(): text.decode("latin-1") for name, text in scope["headers"]}
+    return {
+        name.decode("latin-1").lower(): text.decode("latin-1") for name, text in scope["headers"]
+    }
 
 
 def client_of(scope: Scope) -> str:

@@ -195,11 +195,11 @@ def frames_since(
             for record in _records(reader, codec, topic, partition, start, end):
                 # what is late stays behind what stands before it in its partition
                 reached_ms = max(reached_ms, record.ts_ms)
+                if record.ts_ms < since_ms and (topic, partition) not in known:
+                    continue
                 records.append((reached_ms, record))
     records.sort(key=lambda pair: pair[0])
-    frames = (
-        frame_of(r.place, r.ts_ms, r.event, control, alloc_interval_sec) for _, r in records
-    )
+    frames = (frame_of(r.place, r.ts_ms, r.event, control, alloc_interval_sec) for _, r in records)
     return [frame for frame in frames if frame is not None]
 
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "feed": "Run a candle source (the synthetic market).",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
+    "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
     "tail": "Print the records of a topic as JSON.",
     "status": "Show lag, verdicts, reasons and weights.",
     "why": "Explain the gate decision of one instrument.",
