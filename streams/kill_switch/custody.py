@@ -14,8 +14,12 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
+from streams.kill_switch.state import KillSwitch
+
 OFF, ENGAGED = "0", "1"
 NO_KEY = -2
+ACTOR = "valkey"
+"""In whose name the keeper tells the log what it found in Valkey."""
 
 
 class Kept(NamedTuple):
@@ -35,6 +39,8 @@ class Kept(NamedTuple):
         Number of the write; one that is lower than a known one shows that writes were lost.
     log
         Cluster and topic.
+    keeper
+        Who wrote; while its stamp is fresh the others stand by.
     """
 
     value: str
@@ -43,6 +49,7 @@ class Kept(NamedTuple):
     offset: int
     beat: int
     log: str
+    keeper: str
 
     def to_json(self) -> str:
         """Return the text of the companion key."""
@@ -59,7 +66,7 @@ class Kept(NamedTuple):
             return None
         made = cls(**raw)
         numbers = made[1:5]
-        texts = (made.value, made.log)
+        texts = (made.value, made.log, made.keeper)
         plain = all(type(n) is int for n in numbers) and all(isinstance(t, str) for t in texts)
         return made if plain else None
 
@@ -164,6 +171,20 @@ def custody(look: Look, key: str, log: str, end: int | None = None, beat: int = 
             "the topic was made anew",
         )
     return Custody("intact")
+
+
+def word_due(found: Custody, look: Look, switch: KillSwitch) -> bool:
+    """Return whether the log has to be told that it is engaged, before we may write the key.
+
+    An operator's word is told even when it is engaged already, for it may be cleared later by
+    somebody who does not know of it; the same word again adds nothing. A "0" of another hand and
+    lost keys are not words, but may hide one: they are told where the log says off.
+    """
+    if found.state == "intact":
+        return False
+    if found.state == "word" and not look.says_off:
+        return not (switch.engaged and switch.actor == ACTOR)
+    return not switch.engaged
 
 
 def valkey_problem(look: Look, key: str, log: str, max_age_ms: int) -> str | None:

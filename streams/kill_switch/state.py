@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streams.events import Control
 
-KIND = "kill_switch"
+KIND: Final = "kill_switch"
 NO_RECORD = "no kill switch record in ops.control"
 OTHER_KINDS = (b"universe", b"config", b"params")
 

@@ -65,13 +65,24 @@ class ControlTail:
         deadline = time.monotonic() + within_s
         del self._complaints[:-5]
         try:
-            self._connect(deadline)
-            low, end = self._bounds(deadline)
+            return self._refresh(deadline, within_s)
         except KafkaException as error:
-            self._asker.poll(0)
+            if self._asker is not None:
+                self._asker.poll(0)
             raise explained(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error
+
+    def close(self) -> None:
+        """Leave the broker."""
+        for client in (self._follower, self._asker):
+            if client is not None:
+                client.close()
+        self._follower = self._asker = None
+
+    def _refresh(self, deadline: float, within_s: float) -> KillSwitch:
+        self._connect(deadline)
+        low, end = self._bounds(deadline)
         if end < self.position and self._cluster_id != EMBEDDED_CLUSTER:
             reached = self.position
             self._start_over()
@@ -89,13 +100,6 @@ class ControlTail:
                 )
             self._take(self._follower.poll(left_s))
         return self.switch
-
-    def close(self) -> None:
-        """Leave the broker."""
-        for client in (self._follower, self._asker):
-            if client is not None:
-                client.close()
-        self._follower = self._asker = None
 
     def _connect(self, deadline: float) -> None:
         if self._asker is None:
