@@ -73,13 +73,19 @@ def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], A
     return load
 
 
-def append_control(runtime: Runtime, codec: Codec, records: Sequence[Control]) -> list[int]:
+def append_control(
+    runtime: Runtime,
+    codec: Codec,
+    records: Sequence[Control],
+    within_s: float = DELIVERY_SECONDS,
+) -> list[int]:
     """Append records to ``ops.control``, in order; return their offsets.
 
     Raises
     ------
     Recoverable
-        The brokers did not acknowledge in time; nothing or a first part was written.
+        The brokers did not acknowledge within ``within_s``; nothing, a first part, or all of it
+        without their word was written.
     """
     offsets: list[int] = []
     failed: list[KafkaError] = []
@@ -90,7 +96,8 @@ def append_control(runtime: Runtime, codec: Codec, records: Sequence[Control]) -
         else:
             offsets.append(message.offset() or 0)
 
-    producer = Producer(producer_config(runtime))
+    config = producer_config(runtime) | {"message.timeout.ms": int(within_s * 1000)}
+    producer = Producer(config)
     for record in records:
         producer.produce(
             runtime.topic(CONTROL),
@@ -100,9 +107,10 @@ def append_control(runtime: Runtime, codec: Codec, records: Sequence[Control]) -
             timestamp=record.as_of_ms,
             on_delivery=delivered,
         )
-    left = producer.flush(DELIVERY_SECONDS)
+    # the client itself gives up first, and says why
+    left = producer.flush(within_s + 1.0)
     if failed or left:
-        why = failed[0].str() if failed else f"no answer within {DELIVERY_SECONDS:.0f} s"
+        why = failed[0].str() if failed else f"no answer within {within_s:.0f} s"
         raise Recoverable(f"cannot write to {runtime.topic(CONTROL)}: {why}")
     return offsets
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "feed": "Run a candle source (the synthetic market).",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
+    "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
     "tail": "Print the records of a topic as JSON.",
     "status": "Show lag, verdicts, reasons and weights.",
     "why": "Explain the gate decision of one instrument.",
@@ -30,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "Show what the guards let through; suggest thresholds.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
+    "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",
 }

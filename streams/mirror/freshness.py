@@ -1,0 +1,89 @@
+"""How fresh the mirror is, as any reader of Valkey finds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from streams.liveness.facts import MirroredManifold, MirrorFacts
+from streams.mirror import keys
+from streams.mirror.writer import explained
+
+METRICS: Final = ("coherence", "stability", "entropy", "rupture")
+
+
+async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -> MirrorFacts:
+    """Return what stands in Valkey for ``pairs``, in one round trip.
+
+    Parameters
+    ----------
+    client
+        Connection of ``streams.mirror.writer.connect``.
+    granularity_ms
+        Length of a bar: signals are scored by the start of theirs.
+
+    Raises
+    ------
+    Recoverable
+        Valkey cannot be reached.
+    Fatal
+        The login or the certificate is refused.
+    """
+    pipeline = client.pipeline(transaction=False)
+    for name in (keys.GATES_BLOB, keys.ALLOCATOR_STATUS, keys.ALLOCATION_WEIGHTS):
+        pipeline.get(name)
+    for pair in pairs:
+        pipeline.get(keys.manifold_key(pair))
+        pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
+        pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
+    try:
+        blob, status, weights, *rest = await pipeline.execute()
+    except (RedisError, OSError) as error:
+        raise explained(error) from error
+    manifolds, signals = {}, {}
+    for place, pair in enumerate(pairs):
+        last, history, index = rest[3 * place : 3 * place + 3]
+        manifolds[pair] = _manifold(last, history)
+        signals[pair] = int(index[-1][1]) + granularity_ms if index else None
+    return MirrorFacts(
+        manifolds,
+        signals,
+        _stamp(blob, "ts"),
+        _stamp(status, "ts_ms"),
+        _weighted(weights),
+    )
+
+
+def _manifold(last: str | None, history: Sequence[Any]) -> MirroredManifold:
+    newest = int(history[-1][1]) if history else None
+    if last is None:
+        return MirroredManifold(newest)
+    content = _object(last)
+    metrics = content.get("metrics")
+    found = metrics if isinstance(metrics, dict) else {}
+    missing = tuple(name for name in METRICS if not isinstance(found.get(name), int | float))
+    stamp = content.get("ts_ms")
+    return MirroredManifold(stamp if isinstance(stamp, int) else newest, missing)
+
+
+def _stamp(text: str | None, field: str) -> int | None:
+    stamp = _object(text).get(field)
+    return stamp if isinstance(stamp, int) else None
+
+
+def _weighted(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return sum(isinstance(w, int | float) and w > 0 for w in _object(text).values())
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """Return a JSON object; what is none has no fields, and is then missed by name."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
