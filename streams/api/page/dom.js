@@ -28,6 +28,14 @@ export function attr(node, name, value) {
   if (node.getAttribute(name) !== wanted) node.setAttribute(name, wanted);
 }
 
+/** Write a sentence in which commands stand between backticks. */
+export function prose(node, text) {
+  const wanted = text === null || text === undefined ? "" : String(text);
+  if (node.said === wanted) return;
+  node.said = wanted;
+  node.replaceChildren(...wanted.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part)).filter((part) => part !== ""));
+}
+
 export function show(node, shown) {
   if (node.hidden === shown) node.hidden = !shown;
 }

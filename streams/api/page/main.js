@@ -73,6 +73,7 @@ async function load() {
     heard(found.ts_ms, (performance.now() - asked) / 2);
     if (!found.granularity && status) found.granularity = status.granularity;
     status = found;
+    tick();
     for (const frame of during) take(status, frame);
     loadedAt = performance.now();
     refused = null;
@@ -109,8 +110,8 @@ function linkState(name, detail) {
   live = name === "live";
   lost = live ? null : detail;
   locked = name === "locked";
-  if (live) load();
-  else if (status) lostSince ??= serverNow();
+  if (live && (lostSince !== null || refused !== null)) load();
+  else if (!live && status) lostSince ??= serverNow();
   draw();
 }
 

@@ -1,8 +1,8 @@
 /* The first screen: verdict, tiles, failure signals, and the title of the tab. */
-import { attr, byId, el, figures, keyed, put, row, show, table } from "./dom.js";
+import { attr, byId, el, figures, keyed, prose, put, row, show, table } from "./dom.js";
 import { ages, serverNow } from "./clock.js";
 import { judge, freshness, named } from "./verdict.js";
-import { bothTimes, counted, duration, fixed, percent, plain, reasonName, when } from "./words.js";
+import { bothTimes, counted, duration, fixed, NONE, percent, plain, reasonName, when } from "./words.js";
 import { barMs, killSwitch } from "./status.js";
 
 const TITLE = { ok: "OK", notice: "Note", warn: "Warning", fail: "Problem", unknown: "Unknown" };
@@ -24,7 +24,7 @@ export function showVerdict(status, live, lostSince) {
   }, (part, [level, words]) => {
     attr(part.node, "data-level", level);
     put(part.mark, TITLE[level] + ": ");
-    put(part.words, words);
+    prose(part.words, words);
   });
   const kill = killSwitch(status), state = live && status ? (kill.engaged ? "Stopped" : "Trading") : "Not live";
   put(document.querySelector("title"), `${TITLE[verdict.level]} · ${state} · manifold-streams`);
@@ -117,9 +117,9 @@ export function showSignals(status, live) {
     put(cells[0], plain(signal.name));
     put(cells[1], signal.state);
     attr(cells[1], "class", "state");
-    put(cells[2], signal.detail);
+    prose(cells[2], signal.detail);
     ages(cells[3], signal.since_ms);
-    put(cells[4], signal.action);
+    prose(cells[4], signal.action);
   });
   keyed(byId("signals-calm"), signals.filter((one) => !isBad(one.state)), (one) => one.name, makeCalm, ({ node, name, words }, signal) => {
     attr(node, "data-state", signal.state);
@@ -147,6 +147,6 @@ function announce(signals) {
 export function showSystem(status) {
   figures(byId("lag"), Object.entries(status.lag).map(([name, n]) => ["Lag of " + plain(name), n === null ? "unknown" : counted(n, "record")]));
   const versions = status.versions || {};
-  const lines = Object.entries(versions).map(([name, text]) => [name === "config_id" ? "Configuration" : name === "manifold" ? "manifold-streams" : name, text]);
+  const lines = Object.entries(versions).map(([name, text]) => [name === "config_id" ? "Configuration" : name === "manifold" ? "manifold-streams" : name, text ?? NONE]);
   figures(byId("versions"), [...lines, ["State read", (node) => ages(node, status.ts_ms, (text) => text + " ago"), bothTimes(status.ts_ms)], ["Up for", duration(performance.now())]]);
 }

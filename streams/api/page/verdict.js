@@ -37,9 +37,9 @@ export function judge(status, now) {
 }
 
 function headline(status, kill, market, problems, failing) {
-  const stopped = kill.engaged ? "Trading is stopped" : null;
-  if (failing) return (stopped ? stopped + ", and " : "") + counted(problems, "problem");
-  if (problems) return (stopped ? stopped + ", and " : "") + counted(problems, "warning");
+  const stopped = kill.engaged ? "Trading is stopped" : null, mild = problems - failing;
+  const counts = [failing && counted(failing, "problem"), mild && counted(mild, "warning")].filter(Boolean).join(" and ");
+  if (counts) return stopped ? `${stopped}; ${counts}` : counts;
   if (!status.instruments.length) return stopped ? stopped + "; nothing to trade yet" : "Nothing to trade yet";
   if (stopped) return stopped + "; everything else is fine";
   return market?.open === false ? "Everything is fine; the market is closed" : "Everything is fine";

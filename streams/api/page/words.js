@@ -85,7 +85,8 @@ export const relation = (code) => (ABOVE.test(code) ? ">" : "<");
 export function reasonShort(reason) {
   const name = reasonName(reason.reason);
   if (!known(reason.value) || !known(reason.limit)) return name;
-  return `${name} ${figure(reason.value)} ${relation(reason.reason)} ${figure(reason.limit)}`;
+  const limit = figure(reason.limit).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  return `${name} ${figure(reason.value)} ${relation(reason.reason)} ${limit}`;
 }
 
 export const way = (n) => (n > 0 ? "▲ long" : n < 0 ? "▼ short" : n === 0 ? "flat" : NONE);
