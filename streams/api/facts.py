@@ -167,9 +167,7 @@ class Facts:
 def kill_facts(state: KillSwitchState) -> KillFacts:
     """Return the kill switch as the failure signals take it."""
     logged = None if state.log is None or state.log.offset is None else state.log.engaged
-    return KillFacts(
-        state.engaged, logged, state.why, state.since_ms, state.actor, state.reason
-    )
+    return KillFacts(state.engaged, logged, state.why, state.since_ms, state.actor, state.reason)
 
 
 async def _again(every_s: float, call: Callable[[], Awaitable[object]]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from streams.api.errors import ApiError
+from streams.api.executor import ExecutorCalls
 from streams.api.facts import Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
@@ -23,6 +24,7 @@ from streams.api.security import Doorkeeper
 from streams.api.settings import Service
 from streams.api.view import LiveView
 from streams.codec import Codec
+from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config, Runtime
 
@@ -46,7 +48,7 @@ class Live:
         Settings of the process; what the log says of the configuration is ``view.config``.
     codec
         For writing; used by one call at a time.
-    view, hub, follower, facts, history, mirror, doorkeeper, oanda, metrics
+    view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper
         The parts.
     writing
         Held by the one call that writes to the log.
@@ -66,7 +68,9 @@ class Live:
     mirror: Mirror
     doorkeeper: Doorkeeper
     oanda: OandaDoor
+    executor_calls: ExecutorCalls
     metrics: ServiceMetrics
+    keeper: KillSwitchKeeper
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     now_ms: Callable[[], int] = wall_ms
 

@@ -372,6 +372,4 @@ async def why(live: LiveDep, instrument: InstrumentQuery) -> Why:
 
 
 def _known(live: Live) -> Known:
-    return Known(
-        live.view, live.config, live.facts.kill_switch, live.facts.executor, live.now_ms()
-    )
+    return Known(live.view, live.config, live.facts.kill_switch, live.facts.executor, live.now_ms())
