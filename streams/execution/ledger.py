@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.brackets import levels
-from streams.execution.broker import LevelRule
+from streams.execution.broker import LevelRule, Transaction
 from streams.execution.market_day import Worth
 from streams.execution.runs import Joined
 
@@ -134,9 +134,16 @@ class Ledger:
         if nav is not None:
             self.worth.observe(at_ms, nav)
 
-    def booked(self, transaction_id: str) -> bool:
-        """Return whether a report of this transaction is in the log."""
-        return transaction_id in self._transactions
+    def booked(self, transaction: Transaction) -> bool:
+        """Return whether a report of this transaction is in the log.
+
+        An order is filled all at once, so a fill of it that is there already is this one.
+        """
+        if transaction.transaction_id in self._transactions:
+            return True
+        reports = self.reports.get(transaction.client_id, ())
+        filled = any(r.status == "filled" and r.cause == "order" for r in reports)
+        return transaction.kind == "fill" and transaction.cause == "order" and filled
 
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
         """Return the number of the next intent of a joined trade."""

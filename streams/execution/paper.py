@@ -25,10 +25,9 @@ from streams.execution.broker import (
     Quote,
     Transaction,
 )
+from streams.execution.dispatch import ACCEPTED, request_of
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.paper_book import NoRate, PaperBook, PaperRules, PaperTrade
-
-ACCEPTED = "accepted by the venue, waits for the next price"
 
 
 class PaperBroker:
@@ -175,21 +174,6 @@ class PaperBroker:
 
     async def aclose(self) -> None:
         """Nothing to give back."""
-
-
-def request_of(intent: OrderIntent) -> OrderRequest:
-    """Return the order of an intent."""
-    sign = 1.0 if intent.side == "buy" else -1.0
-    return OrderRequest(
-        intent.order_id,
-        intent.instrument,
-        sign * intent.units,
-        intent.kind in ("reduce", "close"),
-        intent.stop_loss,
-        intent.take_profit,
-        rule_of(intent),
-        intent.placed_ms,
-    )
 
 
 def open_trades(ledger: Ledger) -> list[PaperTrade]:
