@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
     "feed": "Run a candle source (the synthetic market).",
+    "doctor": "Examine everything that is needed, and say what to do.",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
     "tail": "Print the records of a topic as JSON.",
