@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from streams.errors import Fatal
 from streams.events import Control
+from streams.kill_switch.state import kill_switch_problem
 from streams.run_parameters import overridden, overrides_of
 from streams.settings import Config, UnknownSettings
 
@@ -242,6 +243,8 @@ def control_problem(record: Control) -> str | None:
             if not record.instrument:
                 return "params record: it names no instrument"
             overridden(Config(), overrides_of(record.value))
+        elif record.kind == "kill_switch":
+            return kill_switch_problem(record)
     except UnknownSettings:
         raise  # a newer version's word: skipping it would quietly compute something else
     except (ValueError, Fatal) as error:

@@ -73,38 +73,81 @@ def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], A
     return load
 
 
-def append_control(runtime: Runtime, codec: Codec, records: Sequence[Control]) -> list[int]:
+class ControlAppender:
+    """Appends to ``ops.control`` with one client, for whoever does it more than once.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment. The client connects in the background; for one thread at a time.
+    within_s
+        Seconds after which the brokers are given up.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec, within_s: float = DELIVERY_SECONDS) -> None:
+        self._runtime, self._codec, self._within_s = runtime, codec, within_s
+        self._producer: Producer | None = None
+        self.connect()
+
+    def connect(self) -> None:
+        """Make the client, where there is none; the first record then finds it connected."""
+        if self._producer is None:
+            patience = {"message.timeout.ms": int(self._within_s * 1000)}
+            self._producer = Producer(producer_config(self._runtime) | patience)
+
+    def append(self, records: Sequence[Control]) -> list[int]:
+        """Append records, in order; return their offsets.
+
+        Raises
+        ------
+        Recoverable
+            The brokers did not acknowledge in time; nothing, a first part, or all of it without
+            their word was written.
+        """
+        offsets: list[int] = []
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                offsets.append(message.offset() or 0)
+
+        self.connect()
+        producer = self._producer
+        assert producer is not None
+        for record in records:
+            producer.produce(
+                self._runtime.topic(CONTROL),
+                self._codec.encode(CONTROL, record),
+                control_key(record),
+                partition=0,
+                timestamp=record.as_of_ms,
+                on_delivery=delivered,
+            )
+        # the client itself gives up first, and says why
+        left = producer.flush(self._within_s + 1.0)
+        if failed or left:
+            self._producer = None
+            why = failed[0].str() if failed else f"no answer within {self._within_s:.0f} s"
+            raise Recoverable(f"cannot write to {self._runtime.topic(CONTROL)}: {why}")
+        return offsets
+
+
+def append_control(
+    runtime: Runtime,
+    codec: Codec,
+    records: Sequence[Control],
+    within_s: float = DELIVERY_SECONDS,
+) -> list[int]:
     """Append records to ``ops.control``, in order; return their offsets.
 
     Raises
     ------
     Recoverable
-        The brokers did not acknowledge in time; nothing or a first part was written.
+        As ``ControlAppender.append``.
     """
-    offsets: list[int] = []
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-        else:
-            offsets.append(message.offset() or 0)
-
-    producer = Producer(producer_config(runtime))
-    for record in records:
-        producer.produce(
-            runtime.topic(CONTROL),
-            codec.encode(CONTROL, record),
-            control_key(record),
-            partition=0,
-            timestamp=record.as_of_ms,
-            on_delivery=delivered,
-        )
-    left = producer.flush(DELIVERY_SECONDS)
-    if failed or left:
-        why = failed[0].str() if failed else f"no answer within {DELIVERY_SECONDS:.0f} s"
-        raise Recoverable(f"cannot write to {runtime.topic(CONTROL)}: {why}")
-    return offsets
+    return ControlAppender(runtime, codec, within_s).append(records)
 
 
 def active_config(log: ControlLog) -> Config | None:

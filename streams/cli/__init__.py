@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "Show what the guards let through; suggest thresholds.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
+    "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",
 }

@@ -86,6 +86,20 @@ class Advance(NamedTuple):
     after: int
 
 
+def connection_options(runtime: Runtime) -> dict[str, Any]:
+    """Return what a client of ``VALKEY_URL`` needs beside the address.
+
+    Raises
+    ------
+    Fatal
+        The CA file is unusable.
+    """
+    if not (runtime.valkey_url.startswith("rediss://") and runtime.valkey_tls_ca):
+        return {}
+    tls_context("VALKEY_TLS_CA", runtime.valkey_tls_ca)
+    return {"ssl_ca_certs": runtime.valkey_tls_ca}
+
+
 def connect(runtime: Runtime) -> Any:
     """Return a client of ``VALKEY_URL``.
 
@@ -94,10 +108,7 @@ def connect(runtime: Runtime) -> Any:
     Fatal
         The address or the CA file is unusable; the password is never shown.
     """
-    options: dict[str, Any] = {}
-    if runtime.valkey_url.startswith("rediss://") and runtime.valkey_tls_ca:
-        tls_context("VALKEY_TLS_CA", runtime.valkey_tls_ca)
-        options["ssl_ca_certs"] = runtime.valkey_tls_ca
+    options = connection_options(runtime)
     try:
         return valkey.Redis.from_url(
             runtime.valkey_url, decode_responses=True, socket_connect_timeout=5, **options

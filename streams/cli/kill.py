@@ -1,0 +1,185 @@
+"""``manifold kill``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import click
+
+from streams.admin import require_topics
+from streams.errors import Fatal
+from streams.instants import clock
+from streams.kill_switch.commands import disengage, engage
+from streams.kill_switch.keeper import KillSwitchKeeper
+from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
+from streams.kill_switch.settings import KillSwitchSettings
+from streams.registry import open_codec
+from streams.settings import Runtime
+
+ACTOR = click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
+REASON = click.option("--reason", required=True, help="Why; it stands in the log.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+@click.group()
+def kill() -> None:
+    """The kill switch: while it is engaged nothing is opened or increased.
+
+    ops.control is the record; ops:kill_switch in Valkey says "1" or "0" to everybody else. It is
+    off only while both say so and a keeper proves that it lives. SET ops:kill_switch 1 in Valkey
+    engages as well; only `manifold kill off` clears.
+    """
+
+
+@kill.command()
+@REASON
+@ACTOR
+@AS_JSON
+def on(reason: str, actor: str, as_json: bool) -> None:
+    """Engage: returns when the log has it and the key in Valkey says 1.
+
+    Exit codes: 0 engaged everywhere; 75 the log or Valkey did not answer (the sentence says what
+    holds all the same).
+
+    \b
+    Examples:
+      manifold kill on --reason "spread too wide"
+    """
+    runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
+
+    def logged(offset: int) -> None:
+        if not as_json:
+            click.echo(f"engaged: ops.control has it at offset {offset}")
+
+    done = engage(
+        runtime,
+        asyncio.run(open_codec(runtime)),
+        actor,
+        reason,
+        _now_ms(),
+        settings,
+        valkey_wait_s=settings.kill_switch_max_age_sec + 1.0,
+        logged=logged,
+    )
+    if as_json:
+        click.echo(json.dumps({"engaged": True, **done._asdict()}))
+    elif not done.key_problem:
+        click.echo(f"{settings.kill_switch_key} does not say 0 to anybody")
+    if done.key_problem:
+        click.echo(f"manifold: the log has it, but: {done.key_problem}", err=True)
+        sys.exit(75)
+
+
+@kill.command()
+@REASON
+@ACTOR
+@AS_JSON
+def off(reason: str, actor: str, as_json: bool) -> None:
+    """Clear: say "off" in the log, and wait for the key in Valkey to follow.
+
+    It is refused while a word in Valkey is not in the log yet, and when somebody engages
+    meanwhile. Exit codes: 0 off; 1 refused, or the log says off and something else still engages
+    (no keeper, no Valkey); 75 the log did not answer.
+
+    \b
+    Examples:
+      manifold kill off --reason "checked the positions"
+    """
+    runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
+    codec = asyncio.run(open_codec(runtime))
+    done = disengage(runtime, codec, actor, reason, _now_ms(), settings)
+    if as_json:
+        content = {"engaged": bool(done.still), "offset": done.offset, "why": [done.still]}
+        click.echo(json.dumps(content | ({} if done.still else {"why": []})))
+    else:
+        click.echo(f"off: ops.control has it at offset {done.offset}")
+    if done.still:
+        click.echo(f"manifold: still engaged: {done.still}", err=True)
+        sys.exit(1)
+
+
+@kill.command()
+@AS_JSON
+def status(as_json: bool) -> None:
+    """Show whether it is engaged, and every reason why.
+
+    Exit codes: 0 off, 1 engaged.
+    """
+    runtime = Runtime.from_env()
+    codec = asyncio.run(open_codec(runtime))
+    # nothing is connected yet: a moment more than a running reader gives
+    reader = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), within_s=5.0)
+    try:
+        found = reader.read()
+    finally:
+        reader.close()
+    if as_json:
+        click.echo(json.dumps(as_dict(found)))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    sys.exit(1 if found.engaged else 0)
+
+
+@kill.command()
+@click.option("--metrics-port", type=int, default=0, help="Port of /metrics; 0 = off.")
+def keep(metrics_port: int) -> None:
+    """Keep ops:kill_switch in Valkey equal to the log, where no service (manifold serve) does.
+
+    Without a keeper the kill switch is engaged. Several may run; one writes, the others stand by.
+
+    \b
+    Examples:
+      manifold kill keep
+      KILL_SWITCH=0 manifold kill keep
+    """
+    runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
+    logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
+    require_topics(runtime)
+    asyncio.run(_keep(runtime, settings, metrics_port))
+
+
+async def _keep(runtime: Runtime, settings: KillSwitchSettings, metrics_port: int) -> None:
+    keeper = KillSwitchKeeper(runtime, await open_codec(runtime), settings)
+    if metrics_port:
+        from prometheus_client import start_http_server
+
+        try:
+            start_http_server(metrics_port, runtime.metrics_host, keeper.metrics.registry)
+        except OSError as error:
+            raise Fatal(
+                f"--metrics-port {metrics_port} cannot be used on {runtime.metrics_host} "
+                f"({error.strerror}); choose another, or 0 for none"
+            ) from error
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, keeper.stop)
+    await keeper.run()
+
+
+def as_dict(found: KillSwitchState) -> dict[str, Any]:
+    """Return the state for ``--json``."""
+    content = found._asdict()
+    content["log"] = None if found.log is None else found.log._asdict()
+    return content
+
+
+def _lines(found: KillSwitchState) -> list[str]:
+    since = "" if found.since_ms is None else f" since {clock(found.since_ms)} UTC"
+    lines = [f"{'ENGAGED' if found.engaged else 'off'}{since}"]
+    lines += [f"  {why}" for why in found.why]
+    if found.offset is not None:
+        said = f"{found.actor}: {found.reason}".strip()
+        lines.append(f"  last word in the log: offset {found.offset}, {said}")
+    return lines
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
