@@ -18,7 +18,7 @@ COMMANDS: dict[str, str] = {
     "up": "Start the whole local stack and show it on one screen.",
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
-    "feed": "Run a candle source (the synthetic market).",
+    "feed": "Run a candle source (OANDA, or the synthetic market).",
     "doctor": "Examine everything that is needed, and say what to do.",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
