@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "Examine everything that is needed, and say what to do.",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
+    "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
     "tail": "Print the records of a topic as JSON.",
     "status": "Show lag, verdicts, reasons and weights.",
     "why": "Explain the gate decision of one instrument.",
