@@ -10,9 +10,47 @@ from redis.exceptions import RedisError
 
 from streams.liveness.facts import MirroredManifold, MirrorFacts
 from streams.mirror import keys
-from streams.mirror.writer import explained
+from streams.mirror.writer import connect, explained
+from streams.settings import Runtime
 
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
+
+
+class MirrorSight:
+    """Asks Valkey again and again with one connection.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+
+    Raises
+    ------
+    Fatal
+        VALKEY_URL or VALKEY_TLS_CA is unusable.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._client, self._pairs = connect(runtime), runtime.hotband_pairs
+
+    async def look(self, granularity_ms: int) -> MirrorFacts:
+        """Return what stands in Valkey now.
+
+        Parameters
+        ----------
+        granularity_ms
+            Length of a bar.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As ``mirror_facts``.
+        """
+        return await mirror_facts(self._client, self._pairs, granularity_ms)
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        await self._client.aclose()
 
 
 async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -> MirrorFacts:
@@ -39,21 +77,24 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -
         pipeline.get(keys.manifold_key(pair))
         pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
         pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
+        pipeline.hget(keys.GUARD, keys.eligible_key(pair))
     try:
         blob, status, weights, *rest = await pipeline.execute()
     except (RedisError, OSError) as error:
         raise explained(error) from error
-    manifolds, signals = {}, {}
+    manifolds, signals, decided = {}, {}, {}
     for place, pair in enumerate(pairs):
-        last, history, index = rest[3 * place : 3 * place + 3]
+        last, history, index, guard = rest[4 * place : 4 * place + 4]
         manifolds[pair] = _manifold(last, history)
         signals[pair] = int(index[-1][1]) + granularity_ms if index else None
+        decided[pair] = None if guard is None else int(guard)
     return MirrorFacts(
         manifolds,
         signals,
         _stamp(blob, "ts"),
         _stamp(status, "ts_ms"),
         _weighted(weights),
+        decided,
     )
 
 
