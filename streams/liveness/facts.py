@@ -44,6 +44,8 @@ class MirrorFacts(NamedTuple):
         Instruments with weight in ``risk:allocation_weights``; None when absent.
     decided
         Instrument -> ``as_of_ms`` of the verdict in ``opt:rolling:eligible``.
+    candles
+        Instrument -> ``as_of_ms`` of the newest one in ``md:candles``.
     """
 
     manifolds: Mapping[str, MirroredManifold] = NOTHING
@@ -52,6 +54,7 @@ class MirrorFacts(NamedTuple):
     status_ms: int | None = None
     weighted: int | None = None
     decided: Mapping[str, int | None] = NOTHING
+    candles: Mapping[str, int | None] = NOTHING
 
 
 class EpochFacts(NamedTuple):

@@ -36,9 +36,9 @@ AskKill = Callable[[], Awaitable[KillFacts]]
 
 
 class AskMirror(Protocol):
-    """What asks Valkey, given the length of a bar in ms."""
+    """What asks Valkey, given the granularity of the bars."""
 
-    async def look(self, granularity_ms: int) -> MirrorFacts:
+    async def look(self, granularity: str) -> MirrorFacts:
         """Return what stands there."""
 
     async def close(self) -> None:
@@ -186,7 +186,7 @@ class Gatherer:
 
     async def _look_at_mirror(self) -> MirrorFacts:
         assert self._mirror is not None
-        return await self._mirror.look(self.config.granularity_ms)
+        return await self._mirror.look(self.config.candle_gran)
 
     async def _look_at_kill(self) -> KillFacts:
         assert self._ask_kill is not None
