@@ -19,6 +19,8 @@ COMMANDS: dict[str, str] = {
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
     "feed": "Run a candle source (OANDA, or the synthetic market).",
+    "doctor": "Examine everything that is needed, and say what to do.",
+    "warmup": "Fill the log, wait for what follows it, and prove that the mirror agrees.",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
     "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
