@@ -12,10 +12,12 @@ import aiohttp
 
 from streams.api.executor import NOT_ASKED, Executor, ask
 from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
-from streams.liveness.facts import KillFacts, LiveFacts
+from streams.liveness.facts import LiveFacts
 from streams.liveness.gather import Gathered, Gatherer
 from streams.liveness.preflight import Check, preflight
 from streams.liveness.signals import FailureSignal, judge
+from streams.liveness.sources import kill_facts
+from streams.liveness.verdict import Limits
 
 KILL_EVERY_S = 1.0
 EXECUTOR_EVERY_S = 2.0
@@ -55,8 +57,10 @@ class Facts:
         Reads the kill switch.
     gatherer
         Asks everything that the failure signals are judged by.
-    executor_url
-        Where the executor shows its status; empty: there is none.
+    limits
+        From when on something is a failure.
+    executor_url, executor_stale_ms
+        Where the executor shows its status, and how old its last cycle may be.
     changed
         Told of every change of state.
 
@@ -70,10 +74,13 @@ class Facts:
         self,
         reader: KillSwitchReader,
         gatherer: Gatherer,
+        limits: Limits,
         executor_url: str,
+        executor_stale_ms: int,
         changed: Callable[[Change], None] = lambda change: None,
     ) -> None:
-        self._reader, self._gatherer, self._url = reader, gatherer, executor_url
+        self._reader, self._gatherer, self._limits = reader, gatherer, limits
+        self._url, self._stale_ms = executor_url, executor_stale_ms
         self._changed = changed
         self._kill, self._kill_at = NOT_READ, time.monotonic()
         self._gathered: Gathered | None = None
@@ -111,12 +118,23 @@ class Facts:
     def signals(self, now_ms: int) -> Sequence[FailureSignal]:
         """Return the failure signals as of now; none before the first look at everything."""
         found = self.gathered
-        return () if found is None else judge(self._facts(found), now_ms, found.config)
+        return (
+            () if found is None else judge(self._facts(found), now_ms, found.config, self._limits)
+        )
 
     def preflight(self, now_ms: int) -> Sequence[Check]:
         """Return the operator's checklist; none before the first look at everything."""
         found = self.gathered
-        return () if found is None else preflight(self._facts(found), now_ms, found.config)
+        return (
+            ()
+            if found is None
+            else preflight(self._facts(found), now_ms, found.config, self._limits)
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """From when on something is a failure."""
+        return self._limits
 
     def facts(self) -> LiveFacts | None:
         """Return what is known, the kill switch as of now."""
@@ -133,8 +151,7 @@ class Facts:
         """Ask again and again, until cancelled."""
         async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as group:
             group.create_task(_again(KILL_EVERY_S, self.read_kill_switch))
-            if self._url:
-                group.create_task(_again(EXECUTOR_EVERY_S, lambda: self._ask_executor(session)))
+            group.create_task(_again(EXECUTOR_EVERY_S, lambda: self._ask_executor(session)))
             group.create_task(_again(GATHER_EVERY_S, self._gather))
 
     async def close(self) -> None:
@@ -146,7 +163,7 @@ class Facts:
         return found.facts._replace(kill_switch=kill_facts(self.kill_switch))
 
     async def _ask_executor(self, session: aiohttp.ClientSession) -> None:
-        found = await ask(session, self._url, _now_ms())
+        found = await ask(session, self._url, _now_ms(), self._stale_ms)
         self._note("executor", "executor", found.state, found.detail)
         self.executor = found
 
@@ -162,12 +179,6 @@ class Facts:
         self._states[place] = state
         if before is not None and before != state:
             self._changed(Change(kind, name, state, detail))
-
-
-def kill_facts(state: KillSwitchState) -> KillFacts:
-    """Return the kill switch as the failure signals take it."""
-    logged = None if state.log is None or state.log.offset is None else state.log.engaged
-    return KillFacts(state.engaged, logged, state.why, state.since_ms, state.actor, state.reason)
 
 
 async def _again(every_s: float, call: Callable[[], Awaitable[object]]) -> None:

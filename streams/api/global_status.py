@@ -53,6 +53,7 @@ class TradingShape(Shape):
     joined: dict[str, Joined] | None = None
     last_cycle_ms: int | None = None
     reconciled: bool | None = None
+    unreconciled: str | None = None
     differences: list[str] | None = None
     blocked: dict[str, list[str]] | None = None
     last_transaction_id: str | None = None

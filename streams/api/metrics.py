@@ -64,7 +64,7 @@ class ServiceMetrics:
         self._profile(live)
         facts = live.facts.facts()
         if facts is not None:
-            self.liveness.show(facts, now_ms, live.config)
+            self.liveness.show(facts, now_ms, live.config, live.facts.limits)
         age_s = live.facts.gathered_age_s
         self.age.set(float("nan") if age_s is None else age_s)
         hub = live.hub

@@ -9,9 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from streams.errors import Recoverable
-from streams.liveness.facts import MirrorFacts
 from streams.mirror import keys
-from streams.mirror.freshness import mirror_facts
 from streams.mirror.writer import connect, explained
 from streams.settings import Runtime
 
@@ -33,35 +31,25 @@ class Mirror:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._client, self._pairs = connect(runtime), runtime.hotband_pairs
+        self._client = connect(runtime)
 
     async def close(self) -> None:
         """Leave Valkey."""
         await self._client.aclose()
 
-    async def alive(self) -> None:
-        """Check that it answers.
+    async def candles(self, instrument: str, granularity: str, limit: int) -> list[dict[str, Any]]:
+        """Return the last candles, ascending.
 
         Raises
         ------
         Recoverable, Fatal
             Valkey does not answer, or refuses.
         """
-        await self._asked(self._client.ping())
-
-    async def candles(self, instrument: str, granularity: str, limit: int) -> list[dict[str, Any]]:
-        """Return the last candles, ascending; errors as ``alive``."""
         return await self._series(keys.candles_key(instrument, granularity), limit)
 
     async def manifolds(self, instrument: str, limit: int) -> list[dict[str, Any]]:
-        """Return the last manifolds of 24 hours, ascending; errors as ``alive``."""
+        """Return the last manifolds of 24 hours, ascending; errors as ``candles``."""
         return await self._series(keys.history_key(instrument), limit)
-
-    async def freshness(self, granularity_ms: int) -> MirrorFacts:
-        """Return how fresh everything in Valkey is; errors as ``alive``."""
-        asking = mirror_facts(self._client, self._pairs, granularity_ms)
-        found: MirrorFacts = await self._asked(asking)
-        return found
 
     async def _series(self, key: str, limit: int) -> list[dict[str, Any]]:
         texts = await self._asked(self._client.zrange(key, -limit, -1))

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from streams.errors import Fatal, Recoverable
-from streams.feed.oanda import OandaFeed
 from streams.feed.settings import FeedSettings
+from streams.liveness.backfill import feed_runs, fill_from_oanda
 from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.oanda.shapes import Price
@@ -26,6 +26,8 @@ class OandaDoor:
     ----------
     settings
         Where OANDA is, and who we are there.
+    feed_metrics_url
+        Where a feed that follows OANDA shows its metrics; empty where there is none.
 
     Attributes
     ----------
@@ -33,8 +35,8 @@ class OandaDoor:
         Whether the last question was answered; None before the first.
     """
 
-    def __init__(self, settings: Oanda) -> None:
-        self.settings = settings
+    def __init__(self, settings: Oanda, feed_metrics_url: str = "") -> None:
+        self.settings, self._feed_url = settings, feed_metrics_url
         self.connected: bool | None = None
         self._client: OandaClient | None = None
         self._fetching = asyncio.Lock()
@@ -70,20 +72,19 @@ class OandaDoor:
         self.connected = True
         return found
 
-    async def fetch(self, runtime: Runtime, config: Config, from_ms: int) -> dict[str, Any]:
-        """Write what the log lacks of all HOTBAND_PAIRS up to now, as ``manifold feed oanda`` does.
+    async def feed_runs(self) -> bool:
+        """Return whether a feed follows OANDA already."""
+        return bool(self._feed_url) and await feed_runs(self._feed_url)
 
-        It takes the log over like every feed: a feed that runs elsewhere ends.
+    async def fetch(self, runtime: Runtime, config: Config, from_ms: int) -> int:
+        """Write what the log lacks of all HOTBAND_PAIRS up to now; return how many candles.
+
+        It takes the log over as every feed does: a feed that runs elsewhere ends.
 
         Parameters
         ----------
         from_ms
             First bar where the log holds nothing of an instrument.
-
-        Returns
-        -------
-        dict
-            The feed's report.
 
         Raises
         ------
@@ -94,21 +95,17 @@ class OandaDoor:
             raise Recoverable("candles are being fetched already; ask again when that is done")
         async with self._fetching:
             codec = await open_codec(runtime)
-            settings, names = FeedSettings.from_env(), runtime.hotband_pairs
-            async with OandaClient(self.settings) as client:
-                feed = OandaFeed(runtime, codec, config, settings, client, names)
-                try:
-                    async with asyncio.timeout(FETCH_WITHIN_S):
-                        state = await feed.prepare(from_ms)
-                        end_ms = client.now_ms() // config.granularity_ms * config.granularity_ms
-                        await feed.run(end_ms, with_prices=False)
-                except TimeoutError:
-                    feed.stop()
-                    raise Recoverable(
-                        f"the candles were not there within {FETCH_WITHIN_S:.0f} s; what came is "
-                        "in the log: ask again, or run manifold feed oanda --once"
-                    ) from None
-                return state.report()
+            settings = FeedSettings.from_env()
+            try:
+                async with asyncio.timeout(FETCH_WITHIN_S):
+                    return await fill_from_oanda(
+                        runtime, codec, config, settings, self.settings, from_ms, _unseen
+                    )
+            except TimeoutError:
+                raise Recoverable(
+                    f"not all candles were there within {FETCH_WITHIN_S:.0f} s; what came is in "
+                    "the log: ask again, or run manifold warmup --steps backfill"
+                ) from None
 
     async def _opened(self) -> OandaClient:
         if self._client is None:
@@ -116,3 +113,7 @@ class OandaDoor:
             await client.__aenter__()
             self._client = client
         return self._client
+
+
+def _unseen(what: str, done: int, total: int | None) -> None:
+    """Progress that nobody looks at."""

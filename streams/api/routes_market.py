@@ -14,6 +14,7 @@ from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.shapes import INSTRUMENT_FORM, ManifoldFigures, Shape
 from streams.api.views import manifold_view
 from streams.events import GRANULARITY_MS, GateDecision, Manifold
+from streams.feed.synthetic import market_start_ms
 from streams.liveness.market import open_ms_between
 from streams.stages.sessions import HOURS, session_state, zone
 
@@ -248,10 +249,14 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
             "no OANDA account is configured (OANDA_API_KEY, OANDA_ACCOUNT_ID), so there is "
             "nowhere to fetch candles from: load files with manifold load",
         )
+    if await live.oanda.feed_runs():
+        raise ApiError(
+            503, "feed_behind", "a feed runs and is catching up; a second one would end it"
+        )
     live.audit("candles/fetch", wanted.actor, wanted.reason)
-    from_ms = live.now_ms() - wanted.count * config.granularity_ms
-    report = await live.oanda.fetch(live.runtime, config, from_ms)
-    return Fetched(success=True, written=report["candles"], detail="written from OANDA")
+    from_ms = market_start_ms(live.now_ms(), wanted.count, config.granularity_ms)
+    written = await live.oanda.fetch(live.runtime, config, from_ms)
+    return Fetched(success=True, written=written, detail="written from OANDA")
 
 
 @router.get("/api/coherence/status", responses=ABOUT_INSTRUMENT | FROM_AWAY)

@@ -8,7 +8,7 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import uvicorn
@@ -32,11 +32,13 @@ from streams.api.tail import read_start
 from streams.api.websocket import WebSocketDoor, beat
 from streams.codec import Codec
 from streams.errors import Fatal
+from streams.execution.settings import Trading
+from streams.execution.status_page import LEAST_PATIENCE_S
 from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader
 from streams.kill_switch.settings import KillSwitchSettings
-from streams.liveness.gather import Gatherer
-from streams.liveness.status_pages import StatusPages
+from streams.liveness.sources import feed_url, limits_of, open_gatherer
+from streams.liveness.verdict import Limits
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
@@ -58,13 +60,36 @@ class _Server(uvicorn.Server):
 
 
 class Settings(NamedTuple):
-    """All settings of the process."""
+    """All settings of the process, read and checked."""
 
+    env: Mapping[str, str]
     runtime: Runtime
     config: Config
     service: Service
     kill: KillSwitchSettings
     oanda: Oanda
+    trading: Trading
+    limits: Limits
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read them.
+
+        Raises
+        ------
+        Fatal
+            One is unusable; names it.
+        """
+        return cls(
+            env,
+            Runtime.from_env(env),
+            Config.from_env(env),
+            Service.from_env(env),
+            KillSwitchSettings.from_env(env),
+            Oanda.from_env(env),
+            Trading.from_env(env),
+            limits_of(env),
+        )
 
 
 async def serve(settings: Settings) -> None:
@@ -101,13 +126,8 @@ async def _assemble(settings: Settings) -> Live:
     hub, metrics, mirror = Hub(), ServiceMetrics(), Mirror(runtime)
     following = await codec()
     start = await asyncio.to_thread(read_start, runtime, following)
-    gatherer = Gatherer(
-        runtime,
-        config,
-        await codec(),
-        ask_mirror=mirror.freshness,
-        pages=StatusPages(service.executor_url, service.feed_url),
-    )
+    reader = KillSwitchReader(runtime, await codec(), settings.kill)
+    gatherer = open_gatherer(settings.env, runtime, config, await codec(), reader)
 
     def changed(change: Change) -> None:
         hub.publish(status_frame(wall_ms(), change._asdict()))
@@ -121,16 +141,18 @@ async def _assemble(settings: Settings) -> Live:
         hub=hub,
         follower=LogFollower(runtime, config, following, start, hub),
         facts=Facts(
-            KillSwitchReader(runtime, await codec(), settings.kill),
+            reader,
             gatherer,
-            service.executor_url,
+            settings.limits,
+            service.trade_status_url,
+            int(1000 * max(LEAST_PATIENCE_S, 3 * settings.trading.reconcile_interval_sec)),
             changed,
         ),
         history=History(runtime, config, await codec()),
         mirror=mirror,
         doorkeeper=Doorkeeper(service),
-        oanda=OandaDoor(settings.oanda),
-        executor_calls=ExecutorCalls(service.executor_url),
+        oanda=OandaDoor(settings.oanda, feed_url(settings.env, runtime)),
+        executor_calls=ExecutorCalls(service.trade_status_url),
         metrics=metrics,
         keeper=KillSwitchKeeper(runtime, await codec(), settings.kill, metrics.kill_switch),
     )

@@ -58,11 +58,7 @@ class Service(FromEnvironment):
         20.0, "messages per second of one WebSocket client", unit="1/s", bounds=(1, 1e6)
     )
     trade_status_url: str = setting(
-        "http://127.0.0.1:8120/status",
-        "where the executor (manifold trade) shows its status; none = there is no executor",
-    )
-    feed_metrics_url: str = setting(
-        "", "where the OANDA feed shows its /metrics; unset = there is none"
+        "http://127.0.0.1:8120/status", "where the executor (manifold trade) shows its status"
     )
 
     def check(self) -> None:
@@ -82,20 +78,8 @@ class Service(FromEnvironment):
         if len(set(ports)) != len(ports):
             said = ", ".join(f"{name}={port}" for name, port in self.ports.items())
             raise Fatal(f"the ports of the service must differ: {said}")
-        for name in ("trade_status_url", "feed_metrics_url"):
-            url = getattr(self, name)
-            if url not in ("", "none") and not url.startswith(("http://", "https://")):
-                raise Fatal(f"{name.upper()} is no http:// or https:// address, and not none")
-
-    @property
-    def executor_url(self) -> str:
-        """Where the executor shows its status; empty when there is none."""
-        return "" if self.trade_status_url == "none" else self.trade_status_url
-
-    @property
-    def feed_url(self) -> str:
-        """Where the feed shows its metrics; empty when there is none."""
-        return "" if self.feed_metrics_url == "none" else self.feed_metrics_url
+        if not self.trade_status_url.startswith(("http://", "https://")):
+            raise Fatal("TRADE_STATUS_URL is no http:// or https:// address")
 
     @property
     def ports(self) -> dict[str, int]:

@@ -214,7 +214,7 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
     against = [
         *(["READ_ONLY is set"] if status.read_only else []),
         *(["DRY_RUN_TRADES is set: nothing is sent"] if status.dry_run else []),
-        *([] if status.reconciled else ["it has not reconciled with the broker"]),
+        *([] if status.reconciled else [status.unreconciled or "it is not reconciled"]),
         *(f"difference to the broker: {one}" for one in status.differences),
     ]
     words = f"{executor.detail}; {status.venue}, {status.mode}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import click
 
 from streams.errors import Fatal
-from streams.settings import Config, Runtime
 
 
 @click.command()
@@ -37,17 +37,8 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
         return
     from streams.api.serve import Settings
     from streams.api.serve import serve as run
-    from streams.api.settings import Service
-    from streams.kill_switch.settings import KillSwitchSettings
-    from streams.oanda.settings import Oanda
 
-    settings = Settings(
-        Runtime.from_env(),
-        Config.from_env(),
-        Service.from_env(),
-        KillSwitchSettings.from_env(),
-        Oanda.from_env(),
-    )
+    settings = Settings.from_env(os.environ)
     logging.basicConfig(
         level=settings.runtime.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
