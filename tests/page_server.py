@@ -28,9 +28,7 @@ CSP = (
 TOKEN = "test-token-0123456789"
 MINUTE_MS = 60_000
 CURRENCIES = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY")
-PAIRS = tuple(
-    sorted(f"{a}_{b}" for at, a in enumerate(CURRENCIES) for b in CURRENCIES[at + 1 :])
-)
+PAIRS = tuple(sorted(f"{a}_{b}" for at, a in enumerate(CURRENCIES) for b in CURRENCIES[at + 1 :]))
 
 Json = dict[str, Any]
 
@@ -418,9 +416,7 @@ class PageServer:
         return web.json_response({**self.state, "ts_ms": now_ms()})
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            history(request.query["instrument"], int(request.query["limit"]))
-        )
+        return web.json_response(history(request.query["instrument"], int(request.query["limit"])))
 
     async def _why(self, request: web.Request) -> web.StreamResponse:
         pair = request.query["instrument"]

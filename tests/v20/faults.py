@@ -46,11 +46,49 @@ from tests.v20.amounts import parse_time
 from tests.v20.candles import Bar
 
 KINDS = frozenset(
-    ["cut_before", "cut_after", "lost_answer", "cut_middle", "status", "slow", "hang", "wrong_json", "wrong_type", "reject_order", "cancel_order", "half_line", "split_line", "garbage_line", "silent", "no_heartbeat", "end_stream", "late_candle", "missing_candle", "duplicate_candle", "revised_candle", "clock_skew"]
+    [
+        "cut_before",
+        "cut_after",
+        "lost_answer",
+        "cut_middle",
+        "status",
+        "slow",
+        "hang",
+        "wrong_json",
+        "wrong_type",
+        "reject_order",
+        "cancel_order",
+        "half_line",
+        "split_line",
+        "garbage_line",
+        "silent",
+        "no_heartbeat",
+        "end_stream",
+        "late_candle",
+        "missing_candle",
+        "duplicate_candle",
+        "revised_candle",
+        "clock_skew",
+    ]
 )
 COMMON = ("count", "skip", "probability", "seed", "method", "path")
 PARAMETERS = frozenset(
-    ["reset", "how", "code", "retry_after", "processed", "delay_sec", "after", "body", "reason", "instrument", "granularity", "time", "points", "seconds"]
+    [
+        "reset",
+        "how",
+        "code",
+        "retry_after",
+        "processed",
+        "delay_sec",
+        "after",
+        "body",
+        "reason",
+        "instrument",
+        "granularity",
+        "time",
+        "points",
+        "seconds",
+    ]
 )
 
 
