@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from streams.broker_errors import SILENT
 from streams.codec import Codec, DecodeError
 from streams.connection import producer_config
 from streams.control import ControlLog, control_key
@@ -73,6 +74,75 @@ def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], A
     return load
 
 
+class ControlAppender:
+    """Appends to ``ops.control`` with one client, for whoever does it more than once.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment. The client connects in the background; for one thread at a time.
+    within_s
+        Seconds after which the brokers are given up.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec, within_s: float = DELIVERY_SECONDS) -> None:
+        self._runtime, self._codec, self._within_s = runtime, codec, within_s
+        self._producer: Producer | None = None
+        self.connect()
+
+    def connect(self) -> None:
+        """Make the client, where there is none; the first record then finds it connected."""
+        if self._producer is None:
+            # an idempotent one waits half a second for its id, and a kill switch should not; the
+            # same word twice, after an answer that was lost, says what it says once
+            settings = {
+                "enable.idempotence": False,
+                "max.in.flight.requests.per.connection": 1,
+                "linger.ms": 0,
+                "message.timeout.ms": int(self._within_s * 1000),
+                "logger": SILENT,
+            }
+            self._producer = Producer(producer_config(self._runtime) | settings)
+
+    def append(self, records: Sequence[Control]) -> list[int]:
+        """Append records, in order; return their offsets.
+
+        Raises
+        ------
+        Recoverable
+            The brokers did not acknowledge in time; nothing, a first part, or all of it without
+            their word was written.
+        """
+        offsets: list[int] = []
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                offsets.append(message.offset() or 0)
+
+        self.connect()
+        producer = self._producer
+        assert producer is not None
+        for record in records:
+            producer.produce(
+                self._runtime.topic(CONTROL),
+                self._codec.encode(CONTROL, record),
+                control_key(record),
+                partition=0,
+                timestamp=record.as_of_ms,
+                on_delivery=delivered,
+            )
+        # the client itself gives up first, and says why
+        left = producer.flush(self._within_s + 1.0)
+        if failed or left:
+            self._producer = None
+            why = failed[0].str() if failed else f"no answer within {self._within_s:.0f} s"
+            raise Recoverable(f"cannot write to {self._runtime.topic(CONTROL)}: {why}")
+        return offsets
+
+
 def append_control(
     runtime: Runtime,
     codec: Codec,
@@ -84,35 +154,9 @@ def append_control(
     Raises
     ------
     Recoverable
-        The brokers did not acknowledge within ``within_s``; nothing, a first part, or all of it
-        without their word was written.
+        As ``ControlAppender.append``.
     """
-    offsets: list[int] = []
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-        else:
-            offsets.append(message.offset() or 0)
-
-    config = producer_config(runtime) | {"message.timeout.ms": int(within_s * 1000)}
-    producer = Producer(config)
-    for record in records:
-        producer.produce(
-            runtime.topic(CONTROL),
-            codec.encode(CONTROL, record),
-            control_key(record),
-            partition=0,
-            timestamp=record.as_of_ms,
-            on_delivery=delivered,
-        )
-    # the client itself gives up first, and says why
-    left = producer.flush(within_s + 1.0)
-    if failed or left:
-        why = failed[0].str() if failed else f"no answer within {within_s:.0f} s"
-        raise Recoverable(f"cannot write to {runtime.topic(CONTROL)}: {why}")
-    return offsets
+    return ControlAppender(runtime, codec, within_s).append(records)
 
 
 def active_config(log: ControlLog) -> Config | None:

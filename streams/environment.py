@@ -53,8 +53,8 @@ def setting(
         "secret": secret,
     }
     if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=default, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def environment_names(item: Field[Any]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ PORTFOLIO_KEY = b"portfolio"
 CandleSource = Literal["oanda", "file", "synthetic"]
 GateMode = Literal["adaptive", "echo", "static"]
 WeightsAction = Literal["published", "held", "cleared"]
-ControlKind = Literal["kill_switch", "params", "universe", "config"]
+ControlKind = Literal["kill_switch", "params", "universe", "config", "flatten"]
 
 
 class Ohlc(NamedTuple):
@@ -341,6 +341,17 @@ class OrderIntent(NamedTuple):
     take_profit: float | None
     guards: tuple[GuardVerdict, ...]
     submitted: bool
+    account_id: str = ""
+    mode: str = ""
+    entry_bar_ms: int | None = None
+    sequence: int = 0
+    placed_ms: int = 0
+    reason: str = ""
+    level_kind: str = ""
+    level_stop: float | None = None
+    level_target: float | None = None
+    nav: float | None = None
+    transaction_id: str = ""
 
 
 class BrokerReport(NamedTuple):
@@ -359,6 +370,14 @@ class BrokerReport(NamedTuple):
     price: float | None
     reason: str | None
     raw: str
+    account_id: str = ""
+    side: str = ""
+    cause: str = "order"
+    trade_ids: tuple[str, ...] = ()
+    transaction_id: str = ""
+    time_ms: int = 0
+    realized_pl: float | None = None
+    nav: float | None = None
 
 
 class DeadLetter(NamedTuple):

@@ -27,7 +27,10 @@ def instant_ms(option: str, text: str) -> int:
 
 
 def clock(at_ms: int | None) -> str:
-    """Return a UTC time for people, ``-`` for none."""
+    """Return a UTC time for people, ``-`` for none, ``@<ms>`` for one that no calendar has."""
     if at_ms is None:
         return "-"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"@{at_ms}"

@@ -82,9 +82,12 @@ SAMPLES: dict[str, Event] = {
     "OrderIntent": OrderIntent(
         *STAMP, "o-1", "sell", 1000.0, "reduce", 0.5, 2000.0, 1.38, None,
         (GuardVerdict("kill_switch", True, "off"), GuardVerdict("spread", False, "3.1 bps")), True,
+        "101-004-1-001", "practice", BAR_MS, 3, BAR_MS + 60_020, "the run ended", "pct", 1.25, 0.5,
+        100_001.5, "42",
     ),
     "BrokerReport": BrokerReport(
-        *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}'
+        *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}',
+        "101-004-1-001", "sell", "stop_loss", ("18",), "43", BAR_MS + 60_500, -12.5, 99_989.0,
     ),
     "DeadLetter": DeadLetter(
         "md.candles", 3, 1234, b"EUR_USD", b"\x01\xff", "bad_magic", "first byte 0x01", "signals"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
+from typing import Any
 
 import click
 
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
+from streams.feed.oanda import OandaFeed
+from streams.feed.oanda_status import serve_status
+from streams.feed.settings import FeedSettings
 from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
 from streams.instants import clock, instant_ms
+from streams.oanda.client import OandaClient
+from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 
@@ -103,6 +110,80 @@ def synthetic(
         click.echo(json.dumps({"written": written, "start_ms": start_ms, "seed": seed}))
     else:
         click.echo(f"{written:,} records written, from {clock(start_ms)} on")
+
+
+@feed.command()
+@click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
+@click.option(
+    "--from", "start", help="First bar (a time) where the log holds nothing; CANDLE_COUNT bars."
+)
+@click.option("--once", is_flag=True, help="Write what there is by now, then leave.")
+@click.option("--until", help="End of the last bar (a time); leave when it is written.")
+@click.option("--json", "as_json", is_flag=True, help="Print at the end what was done, as JSON.")
+def oanda(
+    pairs: str | None, start: str | None, once: bool, until: str | None, as_json: bool
+) -> None:
+    """Write OANDA's candles: every complete one of the pairs, once, soon after its bar's end.
+
+    Goes on after the last candle of each pair in the log, however long ago that was, and follows
+    the prices for spread and freshness (/metrics and /healthz on FEED_METRICS_PORT). The token
+    comes from OANDA_API_KEY, or from the file that OANDA_API_KEY_FILE names. One feed runs in a
+    deployment: the one that starts last ends the one before it. SIGTERM ends it cleanly.
+
+    Exit code 75: OANDA or the brokers are not there, or (with --once, --until) some pair's candles
+    could not be had; 2: OANDA refuses the token or the account, or another feed has taken over.
+
+    \b
+    Examples:
+      OANDA_API_KEY_FILE=~/.oanda OANDA_ACCOUNT_ID=101-001-1234567-001 manifold feed oanda
+      manifold feed oanda --once --json
+      manifold feed oanda --pairs EUR_USD,USD_JPY --from 2024-03-04
+    """
+    runtime, config = Runtime.from_env(), Config.from_env()
+    settings, access = FeedSettings.from_env(), Oanda.from_env()
+    access.require_access()
+    names = tuple(p.strip().upper() for p in pairs.split(",")) if pairs else runtime.hotband_pairs
+    if once and until:
+        raise Fatal("--once ends now and --until later; give one of them")
+    from_ms = instant_ms("--from", start) if start else None
+    until_ms = instant_ms("--until", until) if until else None
+    logging.basicConfig(
+        level=runtime.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    codec = asyncio.run(open_codec(runtime))
+
+    async def follow() -> dict[str, Any]:
+        async with OandaClient(access) as client:
+            this = OandaFeed(runtime, codec, config, settings, client, names)
+            state = await this.prepare(from_ms)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, this.stop)
+            port = 0 if once else settings.feed_metrics_port
+            runner = (
+                await serve_status(state, config.candle_gran, runtime.metrics_host, port)
+                if port
+                else None
+            )
+            try:
+                wanted_ms = client.now_ms() if once else until_ms
+                await this.run(_last_bar_end(wanted_ms, config), with_prices=not once)
+            finally:
+                if runner is not None:
+                    await runner.cleanup()
+            return state.report()
+
+    done = asyncio.run(follow())
+    if as_json:
+        click.echo(json.dumps(done))
+    else:
+        click.echo(f"{done['candles']:,} candles and {done['watermarks']:,} watermarks written")
+
+
+def _last_bar_end(at_ms: int | None, config: Config) -> int | None:
+    """Return the end of the last bar of market hours that has ended by then."""
+    length = config.granularity_ms
+    return None if at_ms is None else market_start_ms(at_ms, 1, length) + length
 
 
 def _whole_bar(at_ms: int, config: Config) -> int:

@@ -10,7 +10,7 @@ from streams.codec import Codec
 from streams.control import UniverseChange
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.partitioner import partition_of
-from streams.feed.plan import FeedPlan
+from streams.feed.plan import Fact, FeedPlan
 from streams.feed.series import SeriesKey
 from streams.feed.survey import survey
 from streams.feed.synthetic import BarArrivals
@@ -71,16 +71,32 @@ def run_feed(
         return 0
     length = GRANULARITY_MS[granularity]
     from_ms = first[0] - length
-    before = writer.members(from_ms)
-    writer.declare(UniverseChange("replace", tuple(names), from_ms, None), actor)
-    dropped = [name for name in before if name not in names]
-    if dropped:
-        farewell = FeedPlan(dropped, granularity, writer.partitions)
-        writer.write(farewell.closing(from_ms, writer.control.end))
+    writer.write(take_over(writer, names, granularity, from_ms, actor))
     plan = FeedPlan(names, granularity, writer.partitions)
     paced = chain([first], bars) if pace is unpaced else _paced(chain([first], bars), pace, writer)
     write_feed(writer, plan, paced, from_ms, progress)
     return writer.written
+
+
+def take_over(
+    writer: FactWriter, names: Sequence[str], granularity: str, from_ms: int, actor: str
+) -> list[Fact]:
+    """Replace the universe by a feed's instruments; return what is to be written of the others.
+
+    Parameters
+    ----------
+    names
+        The feed's instruments, sorted.
+    from_ms
+        Start of its first bar.
+    actor
+        Who declares the universe.
+    """
+    before = writer.members(from_ms)
+    writer.declare(UniverseChange("replace", tuple(names), from_ms, None), actor)
+    dropped = [name for name in before if name not in names]
+    farewell = FeedPlan(dropped, granularity, writer.partitions)
+    return farewell.closing(from_ms, writer.control.end)
 
 
 def _newer(arrivals: Iterator[BarArrivals], last_bars: dict[str, int]) -> Iterator[Bar]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.codec import Codec, DecodeError
-from streams.events import WATERMARK_KEY, Candle, Watermark
+from streams.events import WATERMARK_KEY, Candle, CandleSource, Watermark
 from streams.feed.series import SeriesKey, digest
 from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
@@ -61,6 +61,8 @@ def survey(
     keys: Iterable[SeriesKey],
     since_ms: int,
     progress: Callable[[int], None] = lambda count: None,
+    stamped_from_ms: int | None = None,
+    source: CandleSource | None = None,
 ) -> Survey:
     """Read the given partitions of ``md.candles`` and say what they hold of ``keys``.
 
@@ -70,21 +72,33 @@ def survey(
         From this bar on the content of the candles is remembered, to tell repeats from conflicts.
     progress
         Called with the number of records read since the last call.
+    stamped_from_ms
+        Leave out what lies before the first record of this time stamp or a later one: then the
+        last bar of a series that ends before it is not found.
+    source
+        Remember the content of candles of this source only.
     """
     found = Survey()
     names = {key.instrument.encode() for key in keys}
     with LogReader(runtime) as reader:
         for partition in partitions:
-            for batch in reader.read(CANDLES, partition):
+            start = (
+                None
+                if stamped_from_ms is None
+                else reader.offset_at(CANDLES, partition, stamped_from_ms)
+            )
+            for batch in reader.read(CANDLES, partition, start):
                 for item in batch:
                     key, value = item.record.key, item.record.value
                     if key == WATERMARK_KEY or key in names:
-                        _note(found, codec, value, since_ms)
+                        _note(found, codec, value, since_ms, source)
                 progress(len(batch))
     return found
 
 
-def _note(found: Survey, codec: Codec, value: bytes | None, since_ms: int) -> None:
+def _note(
+    found: Survey, codec: Codec, value: bytes | None, since_ms: int, source: CandleSource | None
+) -> None:
     try:
         event = codec.decode(CANDLES, value)
     except DecodeError:
@@ -98,6 +112,6 @@ def _note(found: Survey, codec: Codec, value: bytes | None, since_ms: int) -> No
             SeriesKey(event.instrument, event.granularity), LoggedSeries()
         )
         series.last_bar_ms = max(series.last_bar_ms, event.bar_ms)
-        if event.bar_ms >= since_ms:
+        if event.bar_ms >= since_ms and source in (None, event.source):
             series.bars.append(event.bar_ms)
             series.digests.append(digest(event))

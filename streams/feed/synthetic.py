@@ -150,7 +150,7 @@ def synthetic_market(
     held: list[Candle] = []
     bar_ms = start_ms
     for _ in count() if bars is None else range(bars):
-        bar_ms = _in_market(bar_ms, length)
+        bar_ms = first_in_market(bar_ms, length)
         arriving, held = held, []
         for walk in walks:
             candle = walk.candle(bar_ms, granularity)
@@ -167,8 +167,16 @@ def synthetic_market(
         bar_ms += length
 
 
-def _in_market(bar_ms: int, length: int) -> int:
-    """Return the first bar at or after ``bar_ms`` that starts inside a market week."""
+def first_in_market(bar_ms: int, length: int) -> int:
+    """Return the first bar at or after ``bar_ms`` that starts inside a market week.
+
+    Parameters
+    ----------
+    bar_ms
+        Start of a bar.
+    length
+        Bar length in ms.
+    """
     opened, closed = week_of(bar_ms)
     if bar_ms >= closed:
         opened, closed = week_of(opened + 7 * 86_400_000)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streams.broker_errors import SILENT, explained
 from streams.codec import Codec
 from streams.connection import producer_config
-from streams.control import ControlLog, UniverseChange
+from streams.control import ControlLog, UniverseChange, control_key
 from streams.control_log import append_control, read_control, seed_config
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle, Control
 from streams.feed.plan import Fact, FeedPlan
 from streams.replay.log_reader import LogReader
 from streams.settings import Config, Runtime
-from streams.topics import CANDLES
+from streams.topics import CANDLES, CONTROL
 
 FLUSH_SECONDS = 30.0
 CONTROL_EVERY_S = 1.0
+PAUSE_S = 0.05
+FENCED = (
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+)
+"""What a producer is told whose transactional id another has taken."""
 
 
 class FactWriter:
@@ -35,6 +45,10 @@ class FactWriter:
         The configuration of this process; seeds ``ops.control`` when that has none.
     now_ms
         Wall clock, for the stamps of control records.
+    fenced
+        Whether this is a feed of which there may be only one: it writes in transactions, and
+        whichever starts last ends the one before it, whose open transaction is aborted when this
+        returns.
 
     Raises
     ------
@@ -42,21 +56,17 @@ class FactWriter:
         Another configuration is active, or a topic is missing.
     """
 
-    def __init__(self, runtime: Runtime, codec: Codec, config: Config, now_ms: int) -> None:
+    def __init__(
+        self, runtime: Runtime, codec: Codec, config: Config, now_ms: int, *, fenced: bool = False
+    ) -> None:
         self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
         with LogReader(runtime) as reader:
             self.partitions = len(reader.partitions(CANDLES))
         log = read_control(runtime, codec)
         self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
         self._failed: list[KafkaError] = []
-        self._producer = Producer(
-            producer_config(runtime)
-            | {
-                "queue.buffering.max.messages": 200_000,
-                "linger.ms": 20,
-                "batch.num.messages": 20_000,
-            }
-        )
+        self._fenced = fenced
+        self._producer = _fenced_producer(runtime) if fenced else _plain_producer(runtime)
         self._topic = runtime.topic(CANDLES)
         self.written = 0
 
@@ -73,7 +83,11 @@ class FactWriter:
         if known and (covered if change.mode == "add" else same and covered):
             return False
         said = Control("universe", None, change.to_json(), actor, "feed start", self._now_ms)
-        append_control(self._runtime, self._codec, [said])
+        if self._fenced:
+            with self.transaction():
+                self._produce_control(said)
+        else:
+            append_control(self._runtime, self._codec, [said])
         self.refresh_control()
         return True
 
@@ -113,6 +127,48 @@ class FactWriter:
         self._producer.poll(0)
         self._check()
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make one transaction of what is written inside; it is there when this returns.
+
+        Raises
+        ------
+        Fatal
+            Another feed has taken over.
+        Recoverable
+            The brokers did not commit in time. The process must end then: it neither aborts nor
+            tries again.
+        """
+        try:
+            self._producer.begin_transaction()
+            yield
+            self._commit()
+        except KafkaException as error:
+            raise self._explained(error.args[0]) from error
+
+    def _commit(self) -> None:
+        end = time.monotonic() + self._runtime.transaction_timeout_sec
+        while True:
+            try:
+                self._producer.commit_transaction(self._runtime.transaction_timeout_sec)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                self._check()
+                return
+
+    def _produce_control(self, record: Control) -> None:
+        self._producer.produce(
+            self._runtime.topic(CONTROL),
+            self._codec.encode(CONTROL, record),
+            control_key(record),
+            partition=0,
+            timestamp=record.as_of_ms,
+            on_delivery=self._delivered,
+        )
+
     def flush(self) -> None:
         """Wait until everything written so far is acknowledged.
 
@@ -136,15 +192,56 @@ class FactWriter:
     def _check(self) -> None:
         if not self._failed:
             return
-        error = self._failed[0]
+        raise self._explained(self._failed[0])
+
+    def _explained(self, error: KafkaError) -> Fatal | Recoverable:
         if error.code() == KafkaError.INVALID_TIMESTAMP:
-            raise Fatal(
+            return Fatal(
                 f"{self._topic} refuses a time stamp: candles end more than an hour in the future"
             )
-        raise Recoverable(
+        if error.code() in FENCED:
+            return Fatal(
+                f"another feed has taken over (transactional id {feed_id(self._runtime)}): only "
+                "one may run in a deployment; stop one of them, or give one its own TOPIC_PREFIX"
+            )
+        return Recoverable(
             f"cannot write to {self._topic}: {error.str()}; "
             "the same command again completes the rest"
         )
+
+
+def feed_id(runtime: Runtime) -> str:
+    """Return the transactional id of the one feed of a deployment."""
+    return f"{runtime.application}-feed"
+
+
+def _plain_producer(runtime: Runtime) -> Producer:
+    return Producer(
+        producer_config(runtime)
+        | {
+            "queue.buffering.max.messages": 200_000,
+            "linger.ms": 20,
+            "batch.num.messages": 20_000,
+        }
+    )
+
+
+def _fenced_producer(runtime: Runtime) -> Producer:
+    producer = Producer(
+        producer_config(runtime)
+        | {
+            "transactional.id": feed_id(runtime),
+            "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
+            "linger.ms": 0,
+            "retry.backoff.ms": 2,
+            "logger": SILENT,
+        }
+    )
+    try:
+        producer.init_transactions(FLUSH_SECONDS)
+    except KafkaException as error:
+        raise explained(runtime.kafka_bootstrap_servers, error) from error
+    return producer
 
 
 def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:

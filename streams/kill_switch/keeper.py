@@ -32,7 +32,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from streams.codec import Codec
-from streams.control_log import append_control
+from streams.control_log import ControlAppender
 from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.kill_switch.custody import ACTOR, ENGAGED, OFF, Custody, Kept, Look, custody, word_due
@@ -77,10 +77,11 @@ class KillSwitchKeeper:
         metrics: KillSwitchMetrics | None = None,
         now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
-        self._runtime, self._codec, self._settings = runtime, codec, settings
+        self._settings = settings
         self.metrics = metrics or KillSwitchMetrics()
         self._now_ms = now_ms
         self._tail = ControlTail(runtime, codec)
+        self._appender = ControlAppender(runtime, codec, APPEND_S)
         self._key = KillSwitchKey(runtime, settings)
         self._id = uuid.uuid4().hex
         self._beat = 0
@@ -180,7 +181,7 @@ class KillSwitchKeeper:
     def _append(self, word: Word, actor: str, reason: str) -> KillSwitch:
         log.warning("kill switch %s: %s", "engaged" if word.engaged else "off", reason)
         record = Control(KIND, None, word.to_json(), actor, reason, self._now_ms())
-        append_control(self._runtime, self._codec, [record], APPEND_S)
+        self._appender.append([record])
         self.metrics.appended.labels(actor).inc()
         return self._tail.refresh(WITHIN_S)
 

@@ -17,6 +17,13 @@ from streams.replay.log_reader import EMBEDDED_CLUSTER
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
+_NO_LEADER = (
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._DESTROY,
+)
+
 
 class ControlTail:
     """The kill switch by the log alone.
@@ -69,6 +76,8 @@ class ControlTail:
         except KafkaException as error:
             if self._asker is not None:
                 self._asker.poll(0)
+            if error.args[0].code() in _NO_LEADER:
+                raise Recoverable(f"no broker leads {self._topic} right now") from error
             raise explained(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error
@@ -123,6 +132,8 @@ class ControlTail:
                 "group.id": f"{self._runtime.application}-kill-switch",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # the end of a transaction does not wake a poll that waits at the broker
+                "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 1_000,
                 "error_cb": self._complaints.append,

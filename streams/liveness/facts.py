@@ -42,6 +42,10 @@ class MirrorFacts(NamedTuple):
         Of ``opt:rolling:gates_blob`` and ``opt:allocator:status``; None when absent.
     weighted
         Instruments with weight in ``risk:allocation_weights``; None when absent.
+    decided
+        Instrument -> ``as_of_ms`` of the verdict in ``opt:rolling:eligible``.
+    candles
+        Instrument -> ``as_of_ms`` of the newest one in ``md:candles``.
     """
 
     manifolds: Mapping[str, MirroredManifold] = NOTHING
@@ -49,6 +53,8 @@ class MirrorFacts(NamedTuple):
     blob_ms: int | None = None
     status_ms: int | None = None
     weighted: int | None = None
+    decided: Mapping[str, int | None] = NOTHING
+    candles: Mapping[str, int | None] = NOTHING
 
 
 class EpochFacts(NamedTuple):
@@ -186,7 +192,7 @@ class FeedFacts(NamedTuple):
     last_message_ms
         When the price stream last brought a price or a heartbeat.
     skew_ms
-        This clock less the broker's; None when it was not measured.
+        The broker's clock less this one; None when it was not measured.
     """
 
     last_message_ms: int | None

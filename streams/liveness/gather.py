@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from streams.codec import Codec
 from streams.errors import Fatal, Recoverable
@@ -33,8 +33,16 @@ ASK_SEC: Final = 5.0
 FIRST_ASK_SEC: Final = 20.0
 
 AskKill = Callable[[], Awaitable[KillFacts]]
-AskMirror = Callable[[int], Awaitable[MirrorFacts]]
-"""Given the length of a bar in ms."""
+
+
+class AskMirror(Protocol):
+    """What asks Valkey, given the granularity of the bars."""
+
+    async def look(self, granularity: str) -> MirrorFacts:
+        """Return what stands there."""
+
+    async def close(self) -> None:
+        """Give up the connection."""
 
 
 class Gathered(NamedTuple):
@@ -58,7 +66,7 @@ class Gatherer:
     ----------
     runtime, config, codec
         The deployment; its settings here.
-    ask_kill, ask_mirror
+    ask_kill, mirror
         How the kill switch and Valkey are asked; None: this program does not.
     pages
         The ``/status`` and ``/metrics`` of executor and feed.
@@ -73,13 +81,13 @@ class Gatherer:
         codec: Codec,
         *,
         ask_kill: AskKill | None = None,
-        ask_mirror: AskMirror | None = None,
+        mirror: AskMirror | None = None,
         pages: StatusPages | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
         self._config = config
-        self._ask_kill, self._ask_mirror = ask_kill, ask_mirror
+        self._ask_kill, self._mirror = ask_kill, mirror
         self._pages = pages or StatusPages("", "")
         # a client of the log belongs to one thread, and a look that hangs must not hold the others
         self._thread = ThreadPoolExecutor(1, "log-sight")
@@ -92,6 +100,8 @@ class Gatherer:
             task.cancel()
         await asyncio.gather(*self._pending.values(), return_exceptions=True)
         await self._pages.close()
+        if self._mirror is not None:
+            await self._mirror.close()
         if self._sight is not None:
             self._thread.submit(self._sight.close)
         self._thread.shutdown(wait=False)
@@ -102,7 +112,7 @@ class Gatherer:
         patience = FIRST_ASK_SEC if self._sight is None else ask_sec
         wanted: dict[Source, Callable[[], Coroutine[Any, Any, Any]] | None] = {
             "log": self._look_at_log,
-            "valkey": self._look_at_mirror if self._ask_mirror else None,
+            "valkey": self._look_at_mirror if self._mirror else None,
             "kill_switch": self._look_at_kill if self._ask_kill else None,
             "executor": self._pages.executor if self._pages.has_executor else None,
             "feed": self._pages.feed if self._pages.has_feed else None,
@@ -175,8 +185,8 @@ class Gatherer:
             raise
 
     async def _look_at_mirror(self) -> MirrorFacts:
-        assert self._ask_mirror is not None
-        return await self._ask_mirror(self.config.granularity_ms)
+        assert self._mirror is not None
+        return await self._mirror.look(self.config.candle_gran)
 
     async def _look_at_kill(self) -> KillFacts:
         assert self._ask_kill is not None

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.broker_errors import SILENT
 from streams.connection import confluent_config
+from streams.errors import Fatal
 from streams.replay.log_reader import LogReader, asking, remaining
 from streams.settings import Runtime
 from streams.topics import MIRRORED, STAGE_SOURCES
@@ -69,6 +70,21 @@ class LagSight:
                 lag[name] = lag.get(name, 0) + self._left(reader, topic, partition, at, end)
                 done[name] = done.get(name, 0) + at
         return lag, self._standing(lag, done)
+
+    def members(self, group: str) -> int | None:
+        """Return how many processes are in a consumer group; None when the broker does not say.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            The broker refuses, or does not answer.
+        """
+        futures = self._admin.describe_consumer_groups([group], request_timeout=ASK_SEC)
+        try:
+            described = asking(self._runtime, lambda: futures[group].result(ASK_SEC))
+        except Fatal:
+            return None
+        return len(described.members)
 
     def _reached(self, group: str, bounds: Mapping[str, Bounds]) -> dict[tuple[str, int], int]:
         places = [TopicPartition(self._runtime.topic(t), p) for t in bounds for p in bounds[t]]

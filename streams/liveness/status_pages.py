@@ -24,10 +24,12 @@ ASK_SEC: Final = 3.0
 WINDOW_MS: Final = 3_600_000
 LARGEST_PAGE: Final = 4_194_304
 REQUESTS: Final = "manifold_oanda_requests_total"
-BREAKER: Final = "manifold_oanda_breaker_open"
-LAST_MESSAGE: Final = "manifold_feed_stream_last_message_seconds"
+BREAKER: Final = "manifold_oanda_circuit_open"
+STREAM_AGE: Final = "manifold_oanda_stream_age_seconds"
 SKEW: Final = "manifold_oanda_clock_skew_seconds"
-ANSWERED: Final = "ok"
+PRICES: Final = {"stream": "prices"}
+LOOKED_UP_IN_VAIN: Final = ("order", "404")
+"""An order that OANDA does not have is an answer, no failure."""
 MODES: Final = ("paper", "practice", "live")
 
 Samples = list[tuple[str, Mapping[str, str], float]]
@@ -120,13 +122,14 @@ class StatusPages:
             It does not answer, or answers something else.
         """
         samples = samples_of(await self._get(self._feed_url))
-        return feed_facts(samples)._replace(calls=self._calls("feed", samples))
+        now_ms = time.time_ns() // 1_000_000
+        return feed_facts(samples, now_ms)._replace(calls=self._calls("feed", samples))
 
     def _calls(self, who: str, samples: Samples) -> CallFacts | None:
         made = [(labels, value) for name, labels, value in samples if name == REQUESTS]
         if not made:
             return None
-        failed = [(labels, v) for labels, v in made if labels.get("outcome") != ANSWERED]
+        failed = [(labels, value) for labels, value in made if failed_request(labels)]
         recent = self._errors[who].note(sum(value for _, value in failed))
         held = any(value > 0 for name, _, value in samples if name == BREAKER)
         kinds = sorted({labels.get("outcome", "?") for labels, value in failed if value > 0})
@@ -168,13 +171,22 @@ def samples_of(text: str) -> Samples:
         raise Recoverable("the page is no Prometheus text") from error
 
 
-def feed_facts(samples: Samples) -> FeedFacts:
+def failed_request(labels: Mapping[str, str]) -> bool:
+    """Return whether requests with these labels failed."""
+    outcome = labels.get("outcome", "")
+    if (labels.get("endpoint"), outcome) == LOOKED_UP_IN_VAIN:
+        return False
+    return not outcome.startswith("2")
+
+
+def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
     """Return what a feed's samples say; what it does not export is not known."""
-    values = {name: value for name, _, value in samples}
-    last, skew = values.get(LAST_MESSAGE), values.get(SKEW)
+    ages = [
+        v for name, labels, v in samples if name == STREAM_AGE and labels == {"stream": "prices"}
+    ]
+    skews = [value for name, _, value in samples if name == SKEW]
     return FeedFacts(
-        int(last * 1000) if last is not None and last > 0 else None,
-        int(skew * 1000) if skew is not None and skew == skew else None,
+        now_ms - int(ages[0] * 1000) if ages else None, int(skews[0] * 1000) if skews else None
     )
 
 

@@ -8,22 +8,61 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from streams.events import GRANULARITY_MS
 from streams.liveness.facts import MirroredManifold, MirrorFacts
 from streams.mirror import keys
-from streams.mirror.writer import explained
+from streams.mirror.writer import connect, explained
+from streams.settings import Runtime
 
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
 
 
-async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -> MirrorFacts:
+class MirrorSight:
+    """Asks Valkey again and again with one connection.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+
+    Raises
+    ------
+    Fatal
+        VALKEY_URL or VALKEY_TLS_CA is unusable.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._client, self._pairs = connect(runtime), runtime.hotband_pairs
+
+    async def look(self, granularity: str) -> MirrorFacts:
+        """Return what stands in Valkey now.
+
+        Parameters
+        ----------
+        granularity
+            Of the bars.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As ``mirror_facts``.
+        """
+        return await mirror_facts(self._client, self._pairs, granularity)
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        await self._client.aclose()
+
+
+async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> MirrorFacts:
     """Return what stands in Valkey for ``pairs``, in one round trip.
 
     Parameters
     ----------
     client
         Connection of ``streams.mirror.writer.connect``.
-    granularity_ms
-        Length of a bar: signals are scored by the start of theirs.
+    granularity
+        Of the bars: candles and signals are scored by the start of theirs.
 
     Raises
     ------
@@ -32,6 +71,7 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -
     Fatal
         The login or the certificate is refused.
     """
+    length_ms = GRANULARITY_MS[granularity]
     pipeline = client.pipeline(transaction=False)
     for name in (keys.GATES_BLOB, keys.ALLOCATOR_STATUS, keys.ALLOCATION_WEIGHTS):
         pipeline.get(name)
@@ -39,21 +79,27 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity_ms: int) -
         pipeline.get(keys.manifold_key(pair))
         pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
         pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
+        pipeline.hget(keys.GUARD, keys.eligible_key(pair))
+        pipeline.zrange(keys.candles_key(pair, granularity), -1, -1, withscores=True)
     try:
         blob, status, weights, *rest = await pipeline.execute()
     except (RedisError, OSError) as error:
         raise explained(error) from error
-    manifolds, signals = {}, {}
+    manifolds, signals, decided, candles = {}, {}, {}, {}
     for place, pair in enumerate(pairs):
-        last, history, index = rest[3 * place : 3 * place + 3]
+        last, history, index, guard, series = rest[5 * place : 5 * place + 5]
         manifolds[pair] = _manifold(last, history)
-        signals[pair] = int(index[-1][1]) + granularity_ms if index else None
+        signals[pair] = int(index[-1][1]) + length_ms if index else None
+        decided[pair] = None if guard is None else int(guard)
+        candles[pair] = int(series[-1][1]) + length_ms if series else None
     return MirrorFacts(
         manifolds,
         signals,
         _stamp(blob, "ts"),
         _stamp(status, "ts_ms"),
         _weighted(weights),
+        decided,
+        candles,
     )
 
 

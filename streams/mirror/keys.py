@@ -71,6 +71,21 @@ KEYS = (
 )
 """Everything the mirror writes, and nothing else: a rebuild removes exactly these."""
 
+KEYS_OF_OTHERS = (
+    KeyKind(
+        "ops:kill_switch",
+        "ops:kill_switch",
+        '"1" or "0"; the keeper of the kill switch writes it, an operator may SET it to 1; gone '
+        "when no keeper lives; name: KILL_SWITCH_KEY",
+    ),
+    KeyKind(
+        "ops:kill_switch:kept",
+        "ops:kill_switch:kept",
+        "JSON: what the keeper last wrote there, when, and up to which offset of ops.control",
+    ),
+)
+"""What else of ours is in Valkey: neither the mirror nor a rebuild writes or removes it."""
+
 
 def position_field(cluster_id: str, topic: str, partition: int) -> str:
     """Return the field of a partition in ``POSITIONS``; another cluster's log is another log."""

@@ -1,1 +1,1 @@
-"""The OANDA v20 client: REST, streams, and what its answers mean."""
+"""OANDA's v20 API: settings, typed answers, the client and the two streams."""

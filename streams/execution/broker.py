@@ -1,0 +1,335 @@
+"""What the executor asks of a venue: accounts, prices, orders. Each venue is one implementation.
+
+Units are units of the base currency, positive for long and negative for short. Prices are in the
+quote currency. Times are epoch milliseconds UTC. Money is in the account's currency.
+
+An order carries the id of its intent as the client id at the venue. What a call cannot know it says
+so: `OutcomeUnknown` when an order may or may not have arrived, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from streams.errors import Recoverable
+
+Outcome = Literal["filled", "rejected", "cancelled", "pending"]
+Mode = Literal["paper", "practice", "live"]
+Cause = Literal["order", "stop_loss", "take_profit", "other"]
+
+
+class OutcomeUnknown(Recoverable):
+    """An order was handed over and its answer was lost: it may be filled, or never have arrived.
+
+    It must be looked up by its client id; sending it again is not the way to find out.
+    """
+
+
+class Account(NamedTuple):
+    """The account's money, in its own currency.
+
+    Attributes
+    ----------
+    nav
+        Balance plus unrealised profit and loss.
+    last_transaction_id
+        Newest transaction the venue has booked for the account.
+    """
+
+    account_id: str
+    currency: str
+    balance: float
+    nav: float
+    margin_used: float
+    margin_available: float
+    unrealized_pl: float
+    last_transaction_id: str
+
+    @property
+    def margin_ratio(self) -> float:
+        """Margin in use as a fraction of all margin (core-trading-loop.md 4.5); 1.0 without any."""
+        total = self.margin_used + self.margin_available
+        return self.margin_used / total if total > 0 else 1.0
+
+
+class InstrumentTerms(NamedTuple):
+    """How an instrument is traded at the venue.
+
+    Attributes
+    ----------
+    price_digits, units_digits
+        Decimals of a price, and of a number of units.
+    min_units, max_units
+        Least and most units of one order.
+    margin_rate
+        Margin as a fraction of the notional.
+    pip
+        Price distance of one pip.
+    """
+
+    instrument: str
+    price_digits: int
+    units_digits: int
+    min_units: float
+    max_units: float
+    margin_rate: float
+    pip: float
+
+
+class Quote(NamedTuple):
+    """A two-sided price; ``time_ms`` is the venue's stamp of it."""
+
+    instrument: str
+    bid: float
+    ask: float
+    time_ms: int
+    tradeable: bool = True
+
+    @property
+    def mid(self) -> float:
+        """The middle of bid and ask."""
+        return (self.bid + self.ask) / 2.0
+
+    @property
+    def spread_bps(self) -> float:
+        """Ask minus bid in basis points of the middle."""
+        return 1e4 * (self.ask - self.bid) / self.mid
+
+
+class Position(NamedTuple):
+    """Everything held in one instrument, whoever opened it."""
+
+    instrument: str
+    units: float
+    average_price: float
+    unrealized_pl: float
+    margin_used: float = 0.0
+
+
+class OpenTrade(NamedTuple):
+    """One open trade. ``client_id`` is that of the order that opened it, "" when it has none."""
+
+    trade_id: str
+    instrument: str
+    units: float
+    price: float
+    opened_ms: int
+    client_id: str
+    stop_loss: float | None
+    take_profit: float | None
+    unrealized_pl: float
+
+
+class PendingOrder(NamedTuple):
+    """An order that waits at the venue; brackets of open trades are none."""
+
+    order_id: str
+    instrument: str
+    units: float
+    client_id: str
+
+
+class LevelRule(NamedTuple):
+    """Where stop and target lie, relative to the price of the entry (strict-backtest.md 1).
+
+    Either percentages of the entry price or distances in price, as the run has them.
+    """
+
+    kind: Literal["pct", "distance"]
+    stop: float
+    target: float
+
+
+class OrderRequest(NamedTuple):
+    """A market order, all or nothing.
+
+    Attributes
+    ----------
+    client_id
+        The intent's ``order_id``; the venue is told it as the client id of order and trade.
+    units
+        Signed: positive buys, negative sells.
+    reduce_only
+        The order may only make the position smaller; it never turns it round.
+    stop_loss, take_profit
+        Prices of the brackets in the instrument's precision, None for none.
+    levels
+        The rule the brackets come from: a venue that can set them by the price of the fill itself
+        follows it, and ``stop_loss`` and ``take_profit`` are then not used.
+    placed_ms
+        The venue's clock when the intent was made.
+    """
+
+    client_id: str
+    instrument: str
+    units: float
+    reduce_only: bool
+    stop_loss: float | None
+    take_profit: float | None
+    levels: LevelRule | None
+    placed_ms: int
+
+
+class OrderResult(NamedTuple):
+    """What became of an order.
+
+    Attributes
+    ----------
+    outcome
+        ``pending``: the venue has it and has not decided yet; the other three are final.
+    units, price
+        Signed units filled and their average price; 0 and None when nothing was.
+    broker_ids
+        Ids the venue gave (order, fill, trades), as text.
+    trade_ids
+        The trades that the fill opened.
+    realized_pl
+        Profit and loss that the fill realised, financing included; None when nothing was filled.
+    transaction_id
+        Newest transaction that this answer speaks of, "" when it names none.
+    raw
+        The venue's words, JSON text without secrets.
+    """
+
+    client_id: str
+    outcome: Outcome
+    units: float
+    price: float | None
+    time_ms: int
+    broker_ids: tuple[str, ...] = ()
+    trade_ids: tuple[str, ...] = ()
+    realized_pl: float | None = None
+    reason: str | None = None
+    transaction_id: str = ""
+    raw: str = "{}"
+
+
+class Transaction(NamedTuple):
+    """A fill, a cancellation or a rejection that the venue has booked.
+
+    Attributes
+    ----------
+    kind
+        ``fill``, ``cancel``, ``reject`` or ``other`` (money moved, settings changed).
+    client_id
+        Of the order it belongs to; for a bracket's fill, of the order that opened the trade.
+    cause
+        What made the fill: an order, a bracket, or something else (a margin close-out).
+    units, price
+        Signed units of the fill, and its price.
+    trade_ids
+        Trades that it opened, reduced or closed.
+    """
+
+    transaction_id: str
+    kind: Literal["fill", "cancel", "reject", "other"]
+    time_ms: int
+    instrument: str = ""
+    client_id: str = ""
+    cause: Cause = "other"
+    units: float = 0.0
+    price: float | None = None
+    realized_pl: float | None = None
+    trade_ids: tuple[str, ...] = ()
+    reason: str | None = None
+    raw: str = "{}"
+
+
+class Broker(Protocol):
+    """A venue. Every method raises Recoverable when it does not answer, Fatal when it refuses us.
+
+    Attributes
+    ----------
+    account_id, mode
+        Which account, and what its orders mean.
+    price_interval_ms
+        How far apart the venue's prices lie by its nature: 0 for a stream, a bar for candles.
+    settle_sec
+        How long an order that was sent may stay invisible to ``lookup``.
+    """
+
+    @property
+    def account_id(self) -> str:
+        """Account the orders go to."""
+        ...
+
+    @property
+    def mode(self) -> Mode:
+        """Whether money is real."""
+        ...
+
+    @property
+    def price_interval_ms(self) -> int:
+        """How far apart prices lie by the venue's nature, in milliseconds."""
+        ...
+
+    @property
+    def settle_sec(self) -> float:
+        """How long an order that was sent may stay invisible to ``lookup``, in seconds."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the venue's clock: the time of the market that orders are filled in."""
+        ...
+
+    async def account(self) -> Account:
+        """Return the account's money."""
+        ...
+
+    async def instruments(self, names: Sequence[str]) -> Mapping[str, InstrumentTerms]:
+        """Return the terms of those of ``names`` that the venue trades."""
+        ...
+
+    async def quotes(self, names: Sequence[str]) -> Mapping[str, Quote]:
+        """Return the newest price of those of ``names`` that have one."""
+        ...
+
+    async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
+        """Return what one unit of each currency is worth in the account's currency.
+
+        A currency without a known rate is left out.
+        """
+        ...
+
+    async def positions(self) -> Sequence[Position]:
+        """Return what is held, by instrument; instruments without a position are left out."""
+        ...
+
+    async def trades(self) -> Sequence[OpenTrade]:
+        """Return the open trades, oldest first."""
+        ...
+
+    async def orders(self) -> Sequence[PendingOrder]:
+        """Return the orders that wait at the venue, without the brackets of open trades."""
+        ...
+
+    async def transactions(self, since_id: str) -> Sequence[Transaction]:
+        """Return everything booked after ``since_id``, in the venue's order."""
+        ...
+
+    async def submit(self, request: OrderRequest) -> OrderResult:
+        """Hand an order over, once, without trying again.
+
+        Raises
+        ------
+        OutcomeUnknown
+            It was sent, or may have been, and no answer says what became of it.
+        Recoverable
+            It was certainly not sent.
+        """
+        ...
+
+    async def lookup(self, client_id: str) -> OrderResult | None:
+        """Return what became of the order with this client id; None when the venue has none."""
+        ...
+
+    async def set_levels(
+        self, trade_id: str, stop_loss: float | None, take_profit: float | None
+    ) -> None:
+        """Replace the brackets of an open trade; None takes one away. May be repeated."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        ...

@@ -1,0 +1,19 @@
+"""The id of an order: the same inputs give the same id, here and at the broker."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def order_id(
+    application: str, mode: str, account_id: str, instrument: str, entry_bar_ms: int, sequence: int
+) -> str:
+    """Return the id of the ``sequence``-th intent of the trade joined at ``entry_bar_ms``.
+
+    An executor that starts again and comes to the same intent makes the same id, and so finds at
+    the broker whether it had been sent. It is the client id there; it tells nobody the account.
+    """
+    parts = (application, mode, account_id, instrument, str(entry_bar_ms), str(sequence))
+    # length first, so that no two lists of parts read the same
+    named = "".join(f"{len(part)}:{part}" for part in ("manifold/order/v1", *parts))
+    return "m" + hashlib.sha256(named.encode()).hexdigest()[:31]

@@ -1,0 +1,125 @@
+"""How many units: from a weight to a target, and from what is held to the next order.
+
+The base is named: ``min(balance, margin used + margin available)`` of the account. What is
+available plus what is in use is the account's worth with the open positions marked, so the base
+does not shrink because of the positions it is the base of, and unrealised gains do not enlarge it.
+A target exposure is the notional of the position in the account's currency (core-trading-loop.md
+4.4, 4.5): ``exposure = target_exposure_pct * base``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from streams.execution.broker import Account, InstrumentTerms
+
+
+class SizingRefused(ValueError):
+    """A size cannot be said; the message names the number at fault."""
+
+
+class StepRules(NamedTuple):
+    """How a position moves to its target.
+
+    Attributes
+    ----------
+    ramp
+        Most increase at once, as a fraction of the target (PM_RAMP_STEP_PCT).
+    least
+        A difference below this fraction of the target is left alone (PM_REBALANCE_MIN_PCT).
+    max_order
+        Most units of one order (RISK_MAX_POSITION_SIZE).
+    """
+
+    ramp: float
+    least: float
+    max_order: float
+
+
+def account_base(account: Account) -> float:
+    """Return what target exposures are fractions of, in the account's currency.
+
+    Raises
+    ------
+    SizingRefused
+        A figure of the account is not a number, or nothing is left.
+    """
+    figures = (account.balance, account.margin_used, account.margin_available)
+    if not all(math.isfinite(figure) for figure in figures):
+        raise SizingRefused(f"account {account.account_id} has a figure that is not a number")
+    if account.margin_used < 0.0 or account.margin_available < 0.0:
+        raise SizingRefused(f"account {account.account_id} has a negative margin")
+    base = min(account.balance, account.margin_used + account.margin_available)
+    if base <= 0.0:
+        raise SizingRefused(f"account {account.account_id} has no money left: base {base:g}")
+    return base
+
+
+def target_units(
+    target_exposure_pct: float,
+    base: float,
+    unit_value: float,
+    terms: InstrumentTerms,
+    max_net_units: float,
+) -> float:
+    """Return the units to hold when all is filled, without a sign; 0.0 when less than the least.
+
+    Parameters
+    ----------
+    target_exposure_pct
+        Fraction of the base, from ``risk.weights``.
+    base
+        Account base, in the account's currency.
+    unit_value
+        What one unit is worth in the account's currency: the rate of the base currency.
+    max_net_units
+        Most units of one instrument (RISK_MAX_NET_UNITS_PER_PAIR).
+
+    Raises
+    ------
+    SizingRefused
+        A number that is not one, or not positive where it must be.
+    """
+    if not (math.isfinite(target_exposure_pct) and 0.0 <= target_exposure_pct <= 1.0):
+        raise SizingRefused(f"target exposure {target_exposure_pct!r} is no fraction of an account")
+    for what, number in (("account base", base), ("value of a unit", unit_value)):
+        if not (math.isfinite(number) and number > 0.0):
+            raise SizingRefused(f"{what} {number!r} is not a positive number")
+    if not (math.isfinite(max_net_units) and max_net_units >= 0.0):
+        raise SizingRefused(f"RISK_MAX_NET_UNITS_PER_PAIR {max_net_units!r} is not a number")
+    units = floored(min(target_exposure_pct * base / unit_value, max_net_units), terms)
+    return units if units >= terms.min_units else 0.0
+
+
+def floored(units: float, terms: InstrumentTerms) -> float:
+    """Return the largest number of units the venue can trade that is not above ``units``."""
+    scale: int = 10**terms.units_digits
+    return math.floor(units * scale) / scale
+
+
+def next_change(held: float, target: float, rules: StepRules, terms: InstrumentTerms) -> float:
+    """Return what to add to (positive) or take from (negative) ``held`` units now, 0.0 for nothing.
+
+    All without signs: the direction is the trade's. Increases go in steps, reductions at once; a
+    target of 0 changes nothing, because a position ends with its run and not with its size.
+
+    Raises
+    ------
+    SizingRefused
+        A number of units that is not one.
+    """
+    if not all(math.isfinite(number) and number >= 0.0 for number in (held, target)):
+        raise SizingRefused(f"{held!r} units held, {target!r} wanted: not numbers of units")
+    if target <= 0.0:
+        return 0.0
+    most = min(rules.max_order, terms.max_units)
+    missing = target - held
+    if missing > 0.0:
+        if held > 0.0 and missing < rules.least * target:
+            return 0.0
+        step = floored(min(missing, max(rules.ramp * target, terms.min_units), most), terms)
+        return step if step >= terms.min_units else 0.0
+    excess = floored(min(-missing, most), terms)
+    too_little = -missing < rules.least * target or excess < terms.min_units
+    return 0.0 if too_little else -excess

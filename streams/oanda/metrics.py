@@ -1,0 +1,87 @@
+"""Prometheus metrics of a client and its streams, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.oanda.stream import StreamHealth
+from streams.oanda.transport import Transport
+
+
+class OandaCollector(Collector):
+    """What a client has done and how its streams are.
+
+    Parameters
+    ----------
+    transport
+        The client.
+    streams
+        Name to health.
+    """
+
+    def __init__(self, transport: Transport, streams: Mapping[str, StreamHealth]) -> None:
+        self._transport, self._streams = transport, streams
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they are now."""
+        counts, transport = self._transport.counts, self._transport
+        requests = CounterMetricFamily(
+            "manifold_oanda_requests",
+            "Requests to OANDA by what came of them",
+            labels=["endpoint", "outcome"],
+        )
+        for (endpoint, outcome), count in sorted(counts.requests.items()):
+            requests.add_metric([endpoint, outcome], count)
+        yield requests
+        retries = CounterMetricFamily(
+            "manifold_oanda_retries", "Requests sent again", labels=["endpoint"]
+        )
+        for endpoint, count in sorted(counts.retries.items()):
+            retries.add_metric([endpoint], count)
+        yield retries
+        yield CounterMetricFamily(
+            "manifold_oanda_rate_limited", "Answers 429", value=counts.rate_limited
+        )
+        yield CounterMetricFamily(
+            "manifold_oanda_connections", "Connections opened", value=counts.connections
+        )
+        yield GaugeMetricFamily(
+            "manifold_oanda_circuit_open",
+            "1 while requests are held back after failures",
+            value=float(transport.breaker.open),
+        )
+        skew_ms, either_way_ms = transport.clock.skew_ms, transport.clock.uncertainty_ms
+        if skew_ms is not None and either_way_ms is not None:
+            yield GaugeMetricFamily(
+                "manifold_oanda_clock_skew_seconds",
+                "OANDA's clock minus this machine's",
+                value=skew_ms / 1000,
+            )
+            yield GaugeMetricFamily(
+                "manifold_oanda_clock_skew_uncertainty_seconds",
+                "How far the skew may be off, either way",
+                value=either_way_ms / 1000,
+            )
+        yield from self._stream_metrics()
+
+    def _stream_metrics(self) -> Iterator[Metric]:
+        kinds: tuple[tuple[Any, str, str], ...] = (
+            (GaugeMetricFamily, "connected", "1 while lines come"),
+            (CounterMetricFamily, "reconnects", "How often it was opened again"),
+            (GaugeMetricFamily, "age_seconds", "Time since the last line"),
+        )
+        families = {
+            name: kind(f"manifold_oanda_stream_{name}", doc, labels=["stream"])
+            for kind, name, doc in kinds
+        }
+        for name, health in sorted(self._streams.items()):
+            families["connected"].add_metric([name], float(health.connected))
+            families["reconnects"].add_metric([name], health.reconnects)
+            age_s = health.age_s()
+            if age_s is not None:
+                families["age_seconds"].add_metric([name], age_s)
+        yield from families.values()

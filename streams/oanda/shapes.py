@@ -1,0 +1,378 @@
+"""OANDA's answers as typed values; each ``*_of`` reads one object and refuses what is not so.
+
+Prices are floats, as in our log; money and units are ``Decimal``, in the account's currency and in
+units of the base currency. Times are epoch milliseconds UTC, ids are OANDA's texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from streams.events import GRANULARITY_MS, Ohlc
+from streams.oanda.parsing import Fields
+
+
+class BrokerCandle(NamedTuple):
+    """A candle as OANDA gives it; ``complete`` is false while its bar has not ended."""
+
+    bar_ms: int
+    complete: bool
+    mid: Ohlc
+    bid: Ohlc
+    ask: Ohlc
+    volume: int
+
+
+class Price(NamedTuple):
+    """The best bid and ask of an instrument, from the stream or from ``/pricing``."""
+
+    instrument: str
+    time_ms: int
+    bid: float
+    ask: float
+    tradeable: bool
+
+    @property
+    def spread_bps(self) -> float:
+        """Ask minus bid in basis points of the middle."""
+        return 2e4 * (self.ask - self.bid) / (self.ask + self.bid)
+
+
+class HomeRate(NamedTuple):
+    """What one unit of a currency is worth in the account's: when gained, when lost."""
+
+    currency: str
+    gain: Decimal
+    loss: Decimal
+
+
+class Heartbeat(NamedTuple):
+    """A stream's sign of life; the transaction stream says its newest id with it."""
+
+    time_ms: int
+    last_transaction_id: str | None = None
+
+
+class AccountSummary(NamedTuple):
+    """The account's money."""
+
+    account_id: str
+    currency: str
+    balance: Decimal
+    nav: Decimal
+    unrealized_pl: Decimal
+    margin_used: Decimal
+    margin_available: Decimal
+    open_trades: int
+    open_positions: int
+    pending_orders: int
+    hedging: bool
+    last_transaction_id: str
+
+
+class InstrumentSpec(NamedTuple):
+    """How an instrument may be traded.
+
+    Attributes
+    ----------
+    price_digits, units_digits
+        Decimals of prices and of units.
+    pip_location
+        Power of ten of a pip.
+    """
+
+    name: str
+    kind: str
+    price_digits: int
+    units_digits: int
+    pip_location: int
+    min_units: Decimal
+    max_units: Decimal
+    margin_rate: Decimal
+
+
+class PositionSide(NamedTuple):
+    """One side of a position; ``units`` is negative on the short side."""
+
+    units: Decimal
+    average_price: float | None
+    unrealized_pl: Decimal
+    trade_ids: tuple[str, ...]
+
+
+class PositionState(NamedTuple):
+    """What is held in one instrument, both sides."""
+
+    instrument: str
+    long: PositionSide
+    short: PositionSide
+    unrealized_pl: Decimal
+    margin_used: Decimal
+
+
+class TradeState(NamedTuple):
+    """One open trade; brackets are prices."""
+
+    trade_id: str
+    instrument: str
+    price: float
+    opened_ms: int
+    units: Decimal
+    unrealized_pl: Decimal
+    client_id: str
+    stop_loss: float | None
+    take_profit: float | None
+
+
+class OrderState(NamedTuple):
+    """One order, whatever became of it."""
+
+    order_id: str
+    kind: str
+    state: str
+    created_ms: int
+    instrument: str
+    units: Decimal
+    client_id: str
+    fill_id: str | None
+    cancel_id: str | None
+
+
+class TransactionState(NamedTuple):
+    """One entry of the account's book.
+
+    Attributes
+    ----------
+    kind
+        OANDA's ``type``, such as ``ORDER_FILL``.
+    order_id, client_id
+        The order it is about, and the id that we gave to it.
+    trade_ids
+        Trades it opened, reduced or closed.
+    opened_trade_ids
+        Those of them that it opened.
+    content
+        The whole entry.
+    """
+
+    transaction_id: str
+    kind: str
+    time_ms: int
+    instrument: str
+    order_id: str
+    client_id: str
+    units: Decimal
+    price: float | None
+    reason: str | None
+    realized_pl: Decimal | None
+    trade_ids: tuple[str, ...]
+    opened_trade_ids: tuple[str, ...]
+    content: Mapping[str, Any]
+
+
+class OrderAnswer(NamedTuple):
+    """What a changing request led to: the transactions of the answer, in OANDA's order."""
+
+    created: TransactionState | None
+    filled: TransactionState | None
+    cancelled: TransactionState | None
+    last_transaction_id: str
+    content: Mapping[str, Any]
+
+
+def candles_of(
+    content: Any, endpoint: str, instrument: str, granularity: str
+) -> tuple[BrokerCandle, ...]:
+    """Read an answer to ``/candles``; other bars than those asked for are refused."""
+    fields = Fields(content, endpoint)
+    # OANDA writes some names with a slash here
+    if fields.text("instrument").replace("/", "_") != instrument:
+        raise fields.wrong("instrument", instrument, fields.content["instrument"])
+    if fields.text("granularity") != granularity:
+        raise fields.wrong("granularity", granularity, fields.content["granularity"])
+    length = min(GRANULARITY_MS[granularity], GRANULARITY_MS["H1"])
+    found = []
+    for each in fields.each("candles"):
+        if each.time_ns("time") % (length * 1_000_000):
+            raise each.wrong("time", f"the start of a bar of {granularity}", each.content["time"])
+        volume = each.whole("volume")
+        if volume < 0:
+            raise each.wrong("volume", "a number of ticks", volume)
+        mid, bid, ask = (_ohlc(each.part(side)) for side in ("mid", "bid", "ask"))
+        found.append(
+            BrokerCandle(each.time_ms("time"), each.flag("complete"), mid, bid, ask, volume)
+        )
+    return tuple(found)
+
+
+def _ohlc(fields: Fields) -> Ohlc:
+    return Ohlc(*(fields.price(name) for name in "ohlc"))
+
+
+def price_of(fields: Fields) -> Price | None:
+    """Read a price; None where OANDA has no bid or no ask to offer."""
+    sides = [next(iter(fields.each(side)), None) for side in ("bids", "asks")]
+    tradeable = (
+        fields.flag("tradeable")
+        if fields.has("tradeable")
+        else fields.content.get("status") == "tradeable"
+    )
+    name, at_ms = fields.text("instrument"), fields.time_ms("time")
+    best_bid, best_ask = sides
+    if best_bid is None or best_ask is None:
+        return None
+    bid, ask = best_bid.price("price"), best_ask.price("price")
+    if ask < bid:
+        raise fields.wrong("asks", f"a price not below the bid of {bid:g}", ask)
+    return Price(name, at_ms, bid, ask, tradeable)
+
+
+def heartbeat_of(fields: Fields) -> Heartbeat:
+    """Read a heartbeat."""
+    return Heartbeat(fields.time_ms("time"), fields.maybe("lastTransactionID", fields.text))
+
+
+def home_rate_of(fields: Fields) -> HomeRate:
+    """Read a conversion into the account's currency."""
+    return HomeRate(
+        fields.text("currency"), fields.decimal("accountGain"), fields.decimal("accountLoss")
+    )
+
+
+def summary_of(fields: Fields) -> AccountSummary:
+    """Read an account, or its summary."""
+    return AccountSummary(
+        fields.text("id"),
+        fields.text("currency"),
+        fields.decimal("balance"),
+        fields.decimal("NAV"),
+        fields.decimal("unrealizedPL"),
+        fields.decimal("marginUsed"),
+        fields.decimal("marginAvailable"),
+        fields.whole("openTradeCount"),
+        fields.whole("openPositionCount"),
+        fields.whole("pendingOrderCount"),
+        fields.flag("hedgingEnabled"),
+        fields.text("lastTransactionID"),
+    )
+
+
+def instrument_of(fields: Fields) -> InstrumentSpec:
+    """Read an instrument's terms."""
+    return InstrumentSpec(
+        fields.text("name"),
+        fields.text("type"),
+        fields.whole("displayPrecision"),
+        fields.whole("tradeUnitsPrecision"),
+        fields.whole("pipLocation"),
+        fields.decimal("minimumTradeSize"),
+        fields.decimal("maximumOrderUnits"),
+        fields.decimal("marginRate"),
+    )
+
+
+def position_of(fields: Fields) -> PositionState:
+    """Read a position."""
+    return PositionState(
+        fields.text("instrument"),
+        _side(fields.part("long")),
+        _side(fields.part("short")),
+        fields.decimal("unrealizedPL"),
+        fields.maybe("marginUsed", fields.decimal) or Decimal(0),
+    )
+
+
+def _side(fields: Fields) -> PositionSide:
+    units = fields.decimal("units")
+    price = fields.price("averagePrice") if units else None
+    return PositionSide(units, price, fields.decimal("unrealizedPL"), fields.texts("tradeIDs"))
+
+
+def trade_of(fields: Fields) -> TradeState:
+    """Read an open trade."""
+    return TradeState(
+        fields.text("id"),
+        fields.text("instrument"),
+        fields.price("price"),
+        fields.time_ms("openTime"),
+        fields.decimal("currentUnits"),
+        fields.decimal("unrealizedPL"),
+        _client_id(fields),
+        _bracket(fields, "stopLossOrder"),
+        _bracket(fields, "takeProfitOrder"),
+    )
+
+
+def _bracket(fields: Fields, name: str) -> float | None:
+    return fields.part(name).price("price") if fields.has(name) else None
+
+
+def _client_id(fields: Fields) -> str:
+    if not fields.has("clientExtensions"):
+        return ""
+    return fields.part("clientExtensions").maybe("id", fields.part("clientExtensions").text) or ""
+
+
+def order_of(fields: Fields) -> OrderState:
+    """Read an order. Orders on a trade (brackets) name neither an instrument nor units."""
+    return OrderState(
+        fields.text("id"),
+        fields.text("type"),
+        fields.text("state"),
+        fields.time_ms("createTime"),
+        fields.maybe("instrument", fields.text) or "",
+        fields.maybe("units", fields.decimal) or Decimal(0),
+        _client_id(fields),
+        fields.maybe("fillingTransactionID", fields.text),
+        fields.maybe("cancellingTransactionID", fields.text),
+    )
+
+
+def transaction_of(fields: Fields) -> TransactionState:
+    """Read an entry of the account's book; fields that its type does not have are empty."""
+    opened = [fields.part("tradeOpened")] if fields.has("tradeOpened") else []
+    changed = [fields.part("tradeReduced")] if fields.has("tradeReduced") else []
+    changed += list(fields.each("tradesClosed")) if fields.has("tradesClosed") else []
+    opened_ids = tuple(trade.text("tradeID") for trade in opened)
+    kind = fields.text("type")
+    fill = kind == "ORDER_FILL"
+    client_id = fields.maybe("clientOrderID", fields.text) or _client_id(fields)
+    return TransactionState(
+        fields.text("id"),
+        kind,
+        fields.time_ms("time"),
+        fields.text("instrument") if fill else fields.maybe("instrument", fields.text) or "",
+        fields.maybe("orderID", fields.text) or "",
+        client_id,
+        fields.decimal("units") if fill else fields.maybe("units", fields.decimal) or Decimal(0),
+        fields.price("price") if fill else fields.maybe("price", fields.price),
+        fields.maybe("reason", fields.text) or fields.maybe("rejectReason", fields.text),
+        fields.maybe("pl", fields.decimal),
+        (*opened_ids, *(trade.text("tradeID") for trade in changed)),
+        opened_ids,
+        fields.content,
+    )
+
+
+CREATED = ("orderCreateTransaction", "longOrderCreateTransaction", "shortOrderCreateTransaction")
+FILLED = ("orderFillTransaction", "longOrderFillTransaction", "shortOrderFillTransaction")
+CANCELLED = ("orderCancelTransaction", "longOrderCancelTransaction", "shortOrderCancelTransaction")
+
+
+def order_answer_of(content: Any, endpoint: str) -> OrderAnswer:
+    """Read the answer to an order, a cancellation or the close of one side."""
+    fields = Fields(content, endpoint)
+    created, filled, cancelled = (_first(fields, names) for names in (CREATED, FILLED, CANCELLED))
+    if not (created or filled or cancelled):
+        raise fields.wrong("", "an answer with a transaction", sorted(fields.content))
+    last_id = fields.text("lastTransactionID")
+    return OrderAnswer(created, filled, cancelled, last_id, fields.content)
+
+
+def _first(fields: Fields, names: tuple[str, ...]) -> TransactionState | None:
+    for name in names:
+        if fields.has(name):
+            return transaction_of(fields.part(name))
+    return None

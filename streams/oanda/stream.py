@@ -1,0 +1,248 @@
+"""OANDA's two streams: newline JSON that is watched, and opened again whenever it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from streams.oanda.errors import NotAsDescribed, RateLimited, Unavailable
+from streams.oanda.limits import pause_s
+from streams.oanda.parsing import Fields
+from streams.oanda.shapes import (
+    Heartbeat,
+    Price,
+    TransactionState,
+    heartbeat_of,
+    price_of,
+    transaction_of,
+)
+from streams.oanda.transport import CONNECT_S, Query, Transport
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LINE = 1 << 20
+STEADY_S = 60.0
+"""After this long without a break the pauses between attempts begin anew."""
+
+
+class Connected(NamedTuple):
+    """The stream is open (again): what happened before must be fetched another way."""
+
+    attempt: int
+
+
+@dataclass
+class StreamHealth:
+    """How a stream is doing; times are monotonic seconds.
+
+    Attributes
+    ----------
+    connected
+        Whether lines come.
+    reconnects
+        How often it was opened again.
+    last_line_at
+        When the last whole line came, heartbeats included; None before the first.
+    trouble
+        Why it broke last, None while lines come.
+    """
+
+    connected: bool = False
+    reconnects: int = 0
+    last_line_at: float | None = None
+    trouble: str | None = None
+
+    def age_s(self) -> float | None:
+        """Return how long ago the last line came, None before the first."""
+        return None if self.last_line_at is None else time.monotonic() - self.last_line_at
+
+
+class OandaStream(Generic[T]):
+    """One stream, for as long as the program lives.
+
+    A line that is cut off is never read; a line that is not as described, silence (no whole line
+    for OANDA_STREAM_SILENCE_SEC) and the end of the stream break it, and it is opened again after
+    a pause that grows.
+
+    Parameters
+    ----------
+    transport
+        Token, limits, counts.
+    endpoint
+        Its name, for messages.
+    path, query
+        Behind the address of the streams.
+    read
+        Makes an event of a line that is no heartbeat; None leaves the line out.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        endpoint: str,
+        path: str,
+        query: Query,
+        read: Callable[[Fields], T | None],
+    ) -> None:
+        self._transport, self._endpoint, self._path = transport, endpoint, path
+        self._query, self._read = query, read
+        self.health = StreamHealth()
+
+    async def events(self) -> AsyncGenerator[Connected | Heartbeat | T, None]:
+        """Yield ``Connected``, then what comes; again after every break, without end.
+
+        Raises
+        ------
+        AccessRefused
+            OANDA refuses us.
+        """
+        tries, attempt = 0, 0
+        while True:
+            begun = time.monotonic()
+            problem: Unavailable | NotAsDescribed
+            try:
+                async with aclosing(self._once(attempt)) as events:
+                    async for event in events:
+                        yield event
+            except (Unavailable, NotAsDescribed) as error:
+                problem = error
+            else:
+                problem = Unavailable(f"the {self._endpoint} ended")
+            self.health.connected, self.health.trouble = False, str(problem)
+            logger.warning("%s; it is opened again", problem)
+            if time.monotonic() - begun > STEADY_S:
+                tries = 0
+            tries, attempt = tries + 1, attempt + 1
+            asked_s = problem.retry_after_s if isinstance(problem, RateLimited) else None
+            backoff = self._transport.settings.oanda_http_backoff
+            await asyncio.sleep(pause_s(backoff, tries, asked_s))
+            self.health.reconnects += 1
+
+    async def _once(self, attempt: int) -> AsyncGenerator[Connected | Heartbeat | T, None]:
+        # a connection of its own each time: what is left in a broken one is not to be read
+        session = self._transport.session(1, None)
+        try:
+            response = await self._open(session)
+            self.health.connected, self.health.trouble = True, None
+            if attempt:
+                logger.info("the %s is open again", self._endpoint)
+            yield Connected(attempt)
+            async with aclosing(self._lines(response)) as lines:
+                async for line in lines:
+                    event = self._event(line)
+                    self.health.last_line_at = time.monotonic()
+                    if event is not None:
+                        yield event
+        finally:
+            await session.close()
+
+    async def _open(self, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        transport = self._transport
+        problem: Exception | None = None
+        url = URL(f"{transport.settings.stream_url}{self._path}", encoded=True)
+        silence_s = transport.settings.oanda_stream_silence_sec
+        try:
+            response = await session.get(
+                url,
+                params=self._query or None,
+                headers=transport.authorization(),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_S, sock_read=max(silence_s, CONNECT_S)
+                ),
+            )
+        except TimeoutError:
+            problem = Unavailable(f"OANDA did not open the {self._endpoint} in time")
+        except (aiohttp.ClientError, OSError) as error:
+            problem = transport.explained(self._endpoint, error)
+        if problem is not None:
+            raise problem
+        transport.counts.requests[self._endpoint, str(response.status)] += 1
+        if response.status == 200:
+            return response
+        if response.status in (401, 403):
+            raise transport.access_refused(self._endpoint, response.status)
+        if response.status == 429:
+            raise transport.limited(self._endpoint, response)
+        raise Unavailable(f"OANDA answers the {self._endpoint} with {response.status}")
+
+    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        left = b""
+        silence_s = self._transport.settings.oanda_stream_silence_sec
+        last_at = time.monotonic()
+        while True:
+            # whole lines count, not bytes: a line that never ends is silence too
+            piece = await self._piece(response, last_at + silence_s - time.monotonic())
+            *lines, left = (left + piece).split(b"\n")
+            for line in lines:
+                last_at = time.monotonic()
+                if line.strip():
+                    yield line
+            if len(left) > LONGEST_LINE:
+                raise NotAsDescribed(f"a line of the {self._endpoint} does not end")
+
+    async def _piece(self, response: aiohttp.ClientResponse, left_s: float) -> bytes:
+        problem: Exception
+        try:
+            async with asyncio.timeout(max(left_s, 0.0)):
+                piece = await response.content.readany()
+            if piece:
+                return piece
+            problem = Unavailable(f"the {self._endpoint} ended")
+        except TimeoutError:
+            silence_s = self._transport.settings.oanda_stream_silence_sec
+            problem = Unavailable(f"the {self._endpoint} was silent for {silence_s:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            problem = self._transport.explained(self._endpoint, error)
+        raise problem
+
+    def _event(self, line: bytes) -> Heartbeat | T | None:
+        content: Any = None
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            content = None
+        if content is None:
+            raise NotAsDescribed(f"a line of the {self._endpoint} is no JSON object")
+        fields = Fields(content, self._endpoint)
+        if fields.text("type") == "HEARTBEAT":
+            return heartbeat_of(fields)
+        return self._read(fields)
+
+
+def price_stream(transport: Transport, instruments: Sequence[str]) -> OandaStream[Price]:
+    """Return the stream of prices; a price without a bid or an ask is left out."""
+    return OandaStream(
+        transport,
+        "price stream",
+        f"{_account(transport)}/pricing/stream",
+        [("instruments", ",".join(instruments))],
+        lambda fields: price_of(fields) if fields.content["type"] == "PRICE" else None,
+    )
+
+
+def transaction_stream(transport: Transport) -> OandaStream[TransactionState]:
+    """Return the stream of the account's transactions."""
+    return OandaStream(
+        transport,
+        "transaction stream",
+        f"{_account(transport)}/transactions/stream",
+        (),
+        transaction_of,
+    )
+
+
+def _account(transport: Transport) -> str:
+    return f"/v3/accounts/{quote(transport.settings.oanda_account_id, safe='')}"

@@ -1,0 +1,371 @@
+"""Requests to OANDA: one pool of connections, its limits kept, its refusals told apart.
+
+aiohttp's exceptions know the request and with it the token: none of them leaves this module, not
+even as the cause or the context of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+from yarl import URL
+
+from streams import __version__
+from streams.errors import Fatal
+from streams.oanda.clock import BrokerClock
+from streams.oanda.errors import (
+    AccessRefused,
+    AnswerLost,
+    NotAsDescribed,
+    NotSent,
+    OrderRefused,
+    RateLimited,
+    RequestRefused,
+    Unavailable,
+)
+from streams.oanda.limits import CONNECTION_PAUSE_S, Breaker, Pace, pause_s, retry_after_s
+from streams.oanda.settings import Oanda
+
+Query = Sequence[tuple[str, str]]
+Sleep = Callable[[float], Awaitable[None]]
+
+CONNECT_S = 10.0
+READING_IDLE_S = 300.0
+CHANGING_IDLE_S = 10.0
+"""A changing request must not meet a connection that the other side is about to close."""
+LARGEST_ANSWER = 32 << 20
+UNKNOWN = (408, 425)
+"""Refusals that do not say whether the request was carried out."""
+
+
+class Answer(NamedTuple):
+    """An answer with its status and its JSON."""
+
+    status: int
+    content: Any
+
+
+@dataclass
+class Counts:
+    """What a client has done, for its metrics.
+
+    Attributes
+    ----------
+    requests
+        (endpoint, outcome): a status, ``error`` or ``timeout``.
+    retries
+        By endpoint.
+    """
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    rate_limited: int = 0
+    connections: int = 0
+
+
+class Transport:
+    """Sends requests and sorts what comes back. Use it as an async context manager.
+
+    Parameters
+    ----------
+    settings
+        Where OANDA is, the token, the limits.
+    sleep
+        Waits; seconds.
+
+    Raises
+    ------
+    Fatal
+        There is no token or no account.
+    """
+
+    def __init__(self, settings: Oanda, sleep: Sleep = asyncio.sleep) -> None:
+        settings.require_access()
+        self.settings, self._sleep = settings, sleep
+        self.clock, self.counts = BrokerClock(), Counts()
+        self.breaker = Breaker(settings.oanda_cb_failures, settings.oanda_cb_reset_sec)
+        self._pace = Pace(1.0 / settings.oanda_http_rate, max(1, int(settings.oanda_http_rate / 5)))
+        self._connection_pace = Pace(CONNECTION_PAUSE_S, 2)
+        self._reading: aiohttp.ClientSession | None = None
+        self._changing: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reading = self.session(self.settings.oanda_http_connections, READING_IDLE_S)
+        self._changing = self.session(2, CHANGING_IDLE_S)
+        # aiohttp repeats PUT on a connection that was closed: it may have been carried out
+        self._changing._retry_connection = False
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for session in (self._reading, self._changing):
+            if session is not None:
+                await session.close()
+        self._reading = self._changing = None
+
+    def session(self, connections: int, idle_s: float | None) -> aiohttp.ClientSession:
+        """Return a session with a pool of its own that opens connections at OANDA's pace."""
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_start.append(self._before_connecting)
+        trace.on_request_headers_sent.append(_note_sending)
+        connector = (
+            aiohttp.TCPConnector(limit=connections, force_close=True)
+            if idle_s is None
+            else aiohttp.TCPConnector(limit=connections, keepalive_timeout=idle_s)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=self.settings.oanda_http_timeout_sec, sock_connect=CONNECT_S
+            ),
+            headers={
+                "User-Agent": f"manifold-streams/{__version__}",
+                "Accept-Datetime-Format": "RFC3339",
+            },
+            trace_configs=[trace],
+        )
+
+    def authorization(self) -> dict[str, str]:
+        """Return the header with the token, for one request."""
+        return {"Authorization": f"Bearer {self.settings.oanda_api_key}"}
+
+    def now_ms(self) -> int:
+        """Return OANDA's time now, as far as it is known."""
+        return self.clock.theirs_ms(time.time_ns() // 1_000_000)
+
+    async def ask(self, endpoint: str, path: str, query: Query = ()) -> Answer:
+        """Ask a question that may be repeated; return an answer of status 200.
+
+        Parameters
+        ----------
+        endpoint
+            Its name, for messages and metrics.
+        path, query
+            Behind the base URL.
+
+        Raises
+        ------
+        Unavailable
+            No usable answer in OANDA_HTTP_RETRIES further attempts, or the breaker is open.
+        NotAsDescribed
+            The answer is no JSON.
+        RequestRefused
+            OANDA refuses the question.
+        AccessRefused
+            OANDA refuses us.
+        """
+        self._require_closed(endpoint)
+        attempt = 0
+        while True:
+            found = await self._attempt(self._reading, endpoint, "GET", path, query)
+            if isinstance(found, Answer):
+                self.breaker.succeeded()
+                return found
+            if not isinstance(found, Unavailable):
+                self.breaker.succeeded()  # it answered
+                raise found
+            attempt += 1
+            if attempt > self.settings.oanda_http_retries:
+                if not isinstance(found, RateLimited):
+                    self.breaker.failed(time.monotonic())
+                raise found
+            self.counts.retries[endpoint] += 1
+            asked_s = found.retry_after_s if isinstance(found, RateLimited) else None
+            await self._sleep(pause_s(self.settings.oanda_http_backoff, attempt, asked_s))
+
+    async def change(
+        self, endpoint: str, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Send a changing request, once; return an answer of status 200 or 201.
+
+        Raises
+        ------
+        NotSent, RateLimited
+            It was certainly not carried out.
+        OrderRefused
+            OANDA refused it.
+        AnswerLost
+            It may have been carried out.
+        AccessRefused
+            OANDA refuses us.
+        """
+        left_s = self.breaker.left_s(time.monotonic())
+        if left_s:
+            raise NotSent(self._open_words(endpoint, left_s))
+        data = None if body is None else json.dumps(body, allow_nan=False).encode()
+        sending = SimpleNamespace(begun=False)
+        found = await self._attempt(
+            self._changing, endpoint, method, path, (), data=data, sending=sending
+        )
+        if isinstance(found, Answer | OrderRefused | RateLimited | Fatal):
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed(time.monotonic())
+        if isinstance(found, Answer):
+            return found
+        if isinstance(found, OrderRefused | RateLimited | Fatal):
+            raise found
+        if not sending.begun:
+            raise NotSent(f"{found}; the request was not sent")
+        raise AnswerLost(f"{found}; whether it was carried out is not known")
+
+    async def _attempt(
+        self,
+        session: aiohttp.ClientSession | None,
+        endpoint: str,
+        method: str,
+        path: str,
+        query: Query,
+        *,
+        data: bytes | None = None,
+        sending: SimpleNamespace | None = None,
+    ) -> Answer | Exception:
+        """Send once; return the answer, or what to raise: outside of any ``except``."""
+        if session is None:
+            return Unavailable(f"{endpoint}: the client is closed")
+        await self._sleep(self._pace.wait_s(time.monotonic()))
+        headers = self.authorization()
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        sent_ms = time.time_ns() // 1_000_000
+        try:
+            async with session.request(
+                method,
+                URL(f"{self.settings.base_url}{path}", encoded=True),
+                params=query or None,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                trace_request_ctx=sending,
+            ) as response:
+                received_ms = time.time_ns() // 1_000_000
+                self.clock.note(response.headers.get("Date"), sent_ms, received_ms)
+                body = await _read(response)
+        except TimeoutError:
+            self.counts.requests[endpoint, "timeout"] += 1
+            return Unavailable(
+                f"OANDA did not answer {endpoint} within {self.settings.oanda_http_timeout_sec:g} s"
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            self.counts.requests[endpoint, "error"] += 1
+            return self.explained(endpoint, error)
+        self.counts.requests[endpoint, str(response.status)] += 1
+        return self._sorted(endpoint, method, response, body)
+
+    def _sorted(
+        self, endpoint: str, method: str, response: aiohttp.ClientResponse, body: bytes | None
+    ) -> Answer | Exception:
+        status = response.status
+        if status == 429:
+            return self.limited(endpoint, response)
+        if status in (401, 403):
+            return self.access_refused(endpoint, status)
+        content = _parsed(body)
+        if status in (200, 201):
+            if content is not None:
+                return Answer(status, content)
+            what = "is too large" if body is None else "is no JSON object"
+            return NotAsDescribed(f"OANDA's answer to {endpoint} {what}")
+        code, words = self._refusal(content)
+        said = f"OANDA answers {endpoint} with {status}{words}"
+        if status >= 500 or status in UNKNOWN or (method != "GET" and status < 400):
+            return Unavailable(said)
+        if method == "GET":
+            return RequestRefused(said, status, code)
+        return OrderRefused(said, status, code, content or {})
+
+    def limited(self, endpoint: str, response: aiohttp.ClientResponse) -> RateLimited:
+        """Return the error of an answer 429, and let nothing out before OANDA wants to."""
+        self.counts.rate_limited += 1
+        asked_s = retry_after_s(response.headers.get("Retry-After"))
+        if asked_s:
+            self._pace.hold(time.monotonic() + min(asked_s, 60.0))
+        return RateLimited(f"OANDA answers {endpoint} with 429: too many requests", asked_s)
+
+    def access_refused(self, endpoint: str, status: int) -> AccessRefused:
+        """Return the error of an answer 401 or 403."""
+        settings = self.settings
+        return AccessRefused(
+            f"OANDA's {settings.oanda_environment} environment refuses us ({status} for "
+            f"{endpoint}): OANDA_API_KEY is no valid token of it, or not for OANDA_ACCOUNT_ID="
+            f"{settings.oanda_account_id}; check both and OANDA_ENVIRONMENT"
+        )
+
+    def explained(self, endpoint: str, error: Exception) -> Unavailable | Fatal:
+        """Return what a failed connection means, without what aiohttp knows of the request."""
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return Fatal(
+                f"the certificate of {self.settings.base_url} is not to be trusted: "
+                f"{self.clean(str(error.certificate_error))}; check OANDA_BASE_URL and the "
+                "system's authorities"
+            )
+        words = self.clean(str(error)) or type(error).__name__
+        return Unavailable(f"no answer from OANDA to {endpoint}: {words}")
+
+    def clean(self, text: str) -> str:
+        """Return a text from outside without the token, and of a bearable length."""
+        return text.replace(self.settings.oanda_api_key, "***")[:300]
+
+    def _refusal(self, content: Any) -> tuple[str, str]:
+        if not isinstance(content, Mapping):
+            return "", ""
+        reject = content.get("orderRejectTransaction")
+        inner = reject.get("rejectReason") if isinstance(reject, Mapping) else None
+        code = self.clean(str(inner or content.get("errorCode") or ""))
+        told = self.clean(str(content.get("errorMessage") or ""))
+        return code, "".join(f": {part}" for part in (code, told) if part)
+
+    def _require_closed(self, endpoint: str) -> None:
+        left_s = self.breaker.left_s(time.monotonic())
+        if left_s:
+            raise Unavailable(self._open_words(endpoint, left_s))
+
+    def _open_words(self, endpoint: str, left_s: float) -> str:
+        return (
+            f"{endpoint} is not sent: {self.settings.oanda_cb_failures} requests to OANDA failed "
+            f"in a row; the next is tried in {left_s:.0f} s"
+        )
+
+    async def _before_connecting(self, *_: object) -> None:
+        self.counts.connections += 1
+        await self._sleep(self._connection_pace.wait_s(time.monotonic()))
+
+
+async def _note_sending(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.begun = True
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > LARGEST_ANSWER:
+            response.close()
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _parsed(body: bytes | None) -> dict[str, Any] | None:
+    try:
+        content = json.loads(body or b"", parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
