@@ -34,6 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from streams.admin import TIMEOUT_SEC, Cluster, drifts
 from streams.broker_errors import SILENT, explained
+from streams.broker_version import known_against, metadata_levels, release_of
 from streams.connection import aiokafka_config, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.registry import registry_of
@@ -81,11 +82,14 @@ class Finding(NamedTuple):
         False when the product will not work, or not safely, on this cluster.
     detail
         What was found; for a failure also what to do.
+    warning
+        It works, but something is known against it.
     """
 
     name: str
     ok: bool
     detail: str
+    warning: bool = False
 
 
 async def check_cluster(runtime: Runtime) -> list[Finding]:
@@ -112,19 +116,18 @@ async def check_cluster(runtime: Runtime) -> list[Finding]:
 
 
 async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
-    versions = await api_versions(runtime)
+    versions, releases = await api_versions(runtime)
     produce = versions.get(0, 0)
     age = next((f"as Kafka {v} or later" for n, v in _PRODUCE_OF_KAFKA if produce >= n), "old")
     meta = cluster.metadata
     plural = "s" if len(meta.brokers) != 1 else ""
-    found = [
-        Finding(
-            "broker",
-            True,
-            f"{len(meta.brokers)} broker{plural}, cluster {meta.cluster_id}, "
-            f"speaks Produce {produce} ({age}), Fetch {versions.get(1, 0)}",
-        )
-    ]
+    kind = f"Kafka {' and '.join(releases)}" if releases else f"unnamed ({age})"
+    against = [said for said in map(known_against, releases) if said]
+    told = (
+        f"{len(meta.brokers)} broker{plural}, {kind}, cluster {meta.cluster_id}, "
+        f"speaks Produce {produce}, Fetch {versions.get(1, 0)}"
+    )
+    found = [Finding("broker", True, "; ".join([told, *against]), bool(against))]
     lacking = [
         f"{name} {least}"
         for key, (name, least) in NEEDED_APIS.items()
@@ -136,8 +139,10 @@ async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
     return [*found, Finding("apis", True, "every request the product makes is supported")]
 
 
-async def api_versions(runtime: Runtime) -> dict[int, int]:
-    """Return API key -> highest version, as one broker of the cluster tells it.
+async def api_versions(runtime: Runtime) -> tuple[dict[int, int], list[str]]:
+    """Return API key -> highest version of one broker, and the releases of Kafka in the cluster.
+
+    No release where the brokers do not tell.
 
     Raises
     ------
@@ -149,13 +154,15 @@ async def api_versions(runtime: Runtime) -> dict[int, int]:
         await client.bootstrap()
         node = min(broker.nodeId for broker in client.cluster.brokers())
         answer = await client.send(node, ApiVersionRequest())
+        levels = await metadata_levels(client, TIMEOUT_SEC)
     except AioKafkaError as error:
         raise Recoverable(
             f"no broker answers at {runtime.kafka_bootstrap_servers}: {error}"
         ) from error
     finally:
         await client.close()
-    return {key: highest for key, _, highest in answer.api_versions}
+    releases = {release for level in levels.values() if (release := release_of(level))}
+    return {key: highest for key, _, highest in answer.api_versions}, sorted(releases)
 
 
 def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:

@@ -112,7 +112,7 @@ class LogReader:
             The topic does not exist.
         """
         name = self._runtime.topic(topic)
-        listed = _asking(self._runtime, lambda: self._consumer.list_topics(name, TIMEOUT_S))
+        listed = asking(self._runtime, lambda: self._consumer.list_topics(name, TIMEOUT_S))
         found = listed.topics[name]
         if found.error is not None or not found.partitions:
             raise Fatal(f"topic {name} does not exist; run: manifold topics create")
@@ -128,7 +128,7 @@ class LogReader:
         for partition in partitions:
             at = TopicPartition(self._runtime.topic(topic), partition)
             ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
-            found[partition] = _asking(self._runtime, ask)
+            found[partition] = asking(self._runtime, ask)
         filled = {p: high for p, (low, high) in found.items() if high > low}
         if filled and self._embedded:
             for partition, end in self._ends_by_reading(topic, filled).items():
@@ -159,7 +159,7 @@ class LogReader:
         if self._embedded:
             return self.bounds(topic, partition)[0]
         at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
-        found = _asking(self._runtime, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
+        found = asking(self._runtime, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
         offset: int = found[0].offset
         return offset if offset >= 0 else self.bounds(topic, partition)[1]
 
@@ -256,7 +256,8 @@ def _log_record(topic: str, message: Any) -> LogRecord:
     return LogRecord(_source_record(topic, message), headers)
 
 
-def _asking(runtime: Runtime, call: Callable[[], T]) -> T:
+def asking(runtime: Runtime, call: Callable[[], T]) -> T:
+    """Return what a client's ``call`` returns, its Kafka errors as Fatal or Recoverable."""
     try:
         return call()
     except KafkaException as error:
@@ -288,7 +289,7 @@ def committed_offsets(
     name, group = runtime.topic(topic), group or runtime.application
     asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(name, p) for p in partitions])]
     admin = AdminClient(confluent_config(runtime))
-    answer = _asking(
+    answer = asking(
         runtime,
         lambda: admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(
             TIMEOUT_S

@@ -1,0 +1,72 @@
+"""Errors of the API, all of one shape: ``{"error": code, "detail": sentence}``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from streams.errors import Fatal, Recoverable
+
+log = logging.getLogger("manifold.api")
+
+
+class ApiError(Exception):
+    """What is answered instead of what was asked for."""
+
+    def __init__(self, status: int, error: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.error, self.detail = status, error, detail
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error become an answer of the one shape."""
+
+    async def ours(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ApiError)
+        return _answer(error.status, error.error, error.detail)
+
+    async def away(_: Request, error: Exception) -> JSONResponse:
+        return _answer(503, "unavailable", str(error), {"Retry-After": "5"})
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return _answer(400, "invalid_request", in_words(error.errors()))
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return JSONResponse({"error": "not_found"}, 404)
+        code = {405: "method_not_allowed", 400: "invalid_request"}.get(error.status_code, "error")
+        headers = dict(error.headers) if error.headers else None
+        return _answer(error.status_code, code, str(error.detail), headers)
+
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", exc_info=error)
+        return _answer(500, "internal", "this is an error of the service; its log has the rest")
+
+    app.add_exception_handler(ApiError, ours)
+    app.add_exception_handler(Recoverable, away)
+    app.add_exception_handler(Fatal, away)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def in_words(errors: Any) -> str:
+    """Return what is wrong with a request: the first few places."""
+    said = []
+    for error in list(errors)[:3]:
+        place = ".".join(str(part) for part in error.get("loc", ()) if part != "body")
+        said.append(f"{place}: {error.get('msg')}" if place else str(error.get("msg")))
+    return "; ".join(said)[:500]
+
+
+def _answer(
+    status: int, error: str, detail: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse({"error": error, "detail": detail}, status, headers)

@@ -1,0 +1,155 @@
+"""What the executor (``manifold trade``) says of itself on its own ``/status``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, NamedTuple
+
+import aiohttp
+from pydantic import ConfigDict, Field, ValidationError
+
+from streams.api.shapes import AccountShape, PositionShape, Shape
+from streams.errors import Recoverable
+
+ANSWER_S = 2.0
+MAX_BYTES = 1_000_000
+
+
+class ExecutorKill(Shape):
+    """The kill switch as the executor sees it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    engaged: bool
+    why: list[str] = Field(default_factory=list)
+
+
+class Joined(Shape):
+    """A run of the backtest that the executor follows."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    direction: int
+    entry_bar_ms: int
+
+
+class ExecutorShape(Shape):
+    """The executor's status."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    ts_ms: int
+    venue: str
+    account_id: str
+    mode: str
+    read_only: bool
+    dry_run: bool
+    kill_switch: ExecutorKill
+    account: AccountShape | None = None
+    positions: list[PositionShape] = Field(default_factory=list)
+    joined: dict[str, Joined] = Field(default_factory=dict)
+    last_cycle_ms: int | None = None
+    reconciled: bool
+    unreconciled: str = ""
+    differences: list[str] = Field(default_factory=list)
+    blocked: dict[str, list[str]] = Field(default_factory=dict)
+    last_transaction_id: str | None = None
+
+
+class Executor(NamedTuple):
+    """What is known of the executor.
+
+    Attributes
+    ----------
+    state
+        ``running``; ``stale``: it answers, and has done nothing for long, or not as agreed;
+        ``absent``: nobody answers.
+    status
+        Its last answer, None unless it answered as agreed.
+    detail
+        The state in a sentence.
+    """
+
+    state: Literal["running", "stale", "absent"]
+    status: ExecutorShape | None
+    detail: str
+
+
+NOT_ASKED = Executor("absent", None, "the executor was not asked yet")
+
+
+def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
+    """Return what an answer of the executor says.
+
+    Parameters
+    ----------
+    stale_ms
+        A last cycle that long ago: it answers, and does nothing any more.
+    """
+    try:
+        status = ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        return Executor("stale", None, f"the executor's /status is not as agreed: {first}")
+    if not status.last_cycle_ms:
+        return Executor("running", status, "the executor has started and made no cycle yet")
+    age_s = (now_ms - status.last_cycle_ms) / 1000
+    if age_s * 1000 > stale_ms:
+        return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
+    return Executor("running", status, f"the executor's last cycle was {age_s:.0f} s ago")
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
+    """Ask the executor; never raises."""
+    try:
+        async with session.get(
+            url, timeout=aiohttp.ClientTimeout(total=ANSWER_S), allow_redirects=False
+        ) as answer:
+            body = await answer.content.read(MAX_BYTES)
+            if answer.status != 200:
+                return Executor("stale", None, f"the executor answers with {answer.status}")
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return Executor(
+            "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
+        )
+    return judged(body, now_ms, stale_ms)
+
+
+class ExecutorCalls:
+    """What may be asked of the executor beside its status.
+
+    Parameters
+    ----------
+    status_url
+        Its ``/status``; the calls are beside it.
+    """
+
+    def __init__(self, status_url: str) -> None:
+        self._base = status_url.rpartition("/")[0]
+
+    async def reconcile(self, actor: str, reason: str) -> tuple[bool, str]:
+        """Ask it to compare itself with the broker now; return whether it does, and its words.
+
+        Raises
+        ------
+        Recoverable
+            It does not answer.
+        """
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        said = {"actor": actor, "reason": reason}
+        try:
+            async with (
+                aiohttp.ClientSession(trust_env=False, timeout=timeout) as session,
+                session.post(f"{self._base}/reconcile", json=said, allow_redirects=False) as answer,
+            ):
+                if answer.status in (404, 405):
+                    return False, "this executor reconciles by itself and takes no call"
+                if answer.status not in (200, 202):
+                    return False, f"the executor answers with {answer.status}"
+                return True, "the executor reconciles now; see last_cycle_ms and differences"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Recoverable("the executor does not answer at TRADE_STATUS_URL") from error

@@ -1,0 +1,172 @@
+"""The aggregate that the page shows: everything of now in one answer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from streams import __version__
+from streams.api.executor import ExecutorKill, Joined
+from streams.api.live import Live
+from streams.api.shapes import (
+    AccountShape,
+    CandleAge,
+    GateShape,
+    KillSwitchShape,
+    LagShape,
+    ManifoldFigures,
+    OrderShape,
+    PositionShape,
+    Shape,
+    SignalShape,
+    VersionsShape,
+    WeightsShape,
+)
+from streams.api.views import candle_view, gate_view, manifold_view, order_view, weights_view
+from streams.kill_switch.reader import KillSwitchState
+from streams.liveness.market import market_at
+
+SHOWN_ORDERS = 50
+
+
+class MarketShape(Shape):
+    """The market week, and how far the candles are."""
+
+    open: bool
+    next_change_ms: int
+    newest_as_of_ms: int | None
+
+
+class TradingShape(Shape):
+    """The executor; null where it is absent or does not say."""
+
+    executor: Literal["running", "absent", "stale"]
+    detail: str
+    ts_ms: int | None = None
+    venue: str | None = None
+    account_id: str | None = None
+    mode: str | None = None
+    read_only: bool | None = None
+    dry_run: bool | None = None
+    kill_switch: ExecutorKill | None = None
+    account: AccountShape | None = None
+    positions: list[PositionShape] | None = None
+    joined: dict[str, Joined] | None = None
+    last_cycle_ms: int | None = None
+    reconciled: bool | None = None
+    unreconciled: str | None = None
+    differences: list[str] | None = None
+    blocked: dict[str, list[str]] | None = None
+    last_transaction_id: str | None = None
+
+
+class OwnPosition(Shape):
+    """The account's position in an instrument."""
+
+    units: float
+    average_price: float | None
+    unrealized_pl: float | None
+
+
+class InstrumentShape(Shape):
+    """One instrument from its candle to its position."""
+
+    instrument: str
+    candle: CandleAge | None
+    manifold: ManifoldFigures | None
+    gate: GateShape | None
+    weight: float
+    target_exposure_pct: float
+    position: OwnPosition | None
+
+
+class GlobalStatus(Shape):
+    """Everything of now."""
+
+    ts_ms: int
+    market: MarketShape
+    kill_switch: KillSwitchShape
+    trading: TradingShape
+    signals: list[SignalShape]
+    instruments: list[InstrumentShape]
+    weights: WeightsShape | None
+    orders: list[OrderShape]
+    lag: LagShape
+    versions: VersionsShape
+
+
+def kill_shape(state: KillSwitchState) -> KillSwitchShape:
+    """Return the kill switch as it is shown."""
+    return KillSwitchShape(
+        engaged=state.engaged,
+        why=list(state.why),
+        since_ms=state.since_ms,
+        actor=state.actor or None,
+        reason=state.reason or None,
+    )
+
+
+def global_status(live: Live) -> GlobalStatus:
+    """Return the aggregate as of now."""
+    view, now_ms = live.view, live.now_ms()
+    market = market_at(now_ms)
+    newest = max((c.as_of_ms for c in view.candles.values()), default=None)
+    trading = trading_shape(live)
+    held = {p.instrument: p for p in trading.positions or ()}
+    names = sorted({*view.instruments, *held})
+    engines = [origin.engine for origin in view.origins.values() if origin.engine]
+    return GlobalStatus(
+        ts_ms=now_ms,
+        market=MarketShape(
+            open=market.open, next_change_ms=market.next_change_ms, newest_as_of_ms=newest
+        ),
+        kill_switch=kill_shape(live.facts.kill_switch),
+        trading=trading,
+        signals=[SignalShape(**one._asdict()) for one in live.facts.signals(now_ms)],
+        instruments=[_instrument(live, name, now_ms, held.get(name)) for name in names],
+        weights=None if view.weights is None else WeightsShape(**weights_view(view.weights)),
+        orders=[OrderShape(**order_view(*pair)) for pair in view.newest_orders(SHOWN_ORDERS)],
+        lag=lag_shape(live.facts.lag),
+        versions=VersionsShape(
+            manifold=__version__,
+            engine=max(engines, default=None),
+            config_id=view.state.config_id or None,
+        ),
+    )
+
+
+def lag_shape(lag: dict[str, int]) -> LagShape:
+    """Return the lag of the stages and of the mirror."""
+    found: dict[str, Any] = dict.fromkeys(("signals", "gates", "weights", "mirror"))
+    return LagShape(**(found | lag))
+
+
+def trading_shape(live: Live) -> TradingShape:
+    """Return what is known of the executor."""
+    executor = live.facts.executor
+    said = {} if executor.status is None else dict(executor.status)
+    return TradingShape(executor=executor.state, detail=executor.detail, **said)
+
+
+def _instrument(
+    live: Live, name: str, now_ms: int, position: PositionShape | None
+) -> InstrumentShape:
+    view = live.view
+    candle, manifold, gate = (
+        view.candles.get(name),
+        view.manifolds.get(name),
+        view.decisions.get(name),
+    )
+    entries = view.weights.entries if view.weights else ()
+    entry = next((one for one in entries if one.instrument == name), None)
+    config = view.state.config_of(name)
+    return InstrumentShape(
+        instrument=name,
+        candle=None if candle is None else CandleAge(**candle_view(candle, now_ms)),
+        manifold=None if manifold is None else ManifoldFigures(**manifold_view(manifold)),
+        gate=None if gate is None else GateShape(**gate_view(gate, config)),
+        weight=entry.weight if entry else 0.0,
+        target_exposure_pct=entry.target_exposure_pct if entry else 0.0,
+        position=None
+        if position is None
+        else OwnPosition(**position.model_dump(exclude={"instrument"})),
+    )

@@ -1,0 +1,83 @@
+"""The kill switch (core-trading-loop.md 5.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from streams.api.errors import ApiError
+from streams.api.global_status import kill_shape
+from streams.api.live import LiveDep
+from streams.api.responses import CONFLICTS, READS
+from streams.api.shapes import KillSwitchShape
+from streams.kill_switch.commands import NotCleared, disengage, engage
+from streams.kill_switch.reader import KillSwitchState
+
+router = APIRouter(tags=["kill switch"])
+log = logging.getLogger("manifold.api")
+
+DEFAULT_ACTOR = "api"
+
+
+class KillSwitchAnswer(KillSwitchShape):
+    """The kill switch; ``kill_switch`` and ``enabled`` say the same as ``engaged``."""
+
+    kill_switch: bool
+    enabled: bool
+
+
+class KillSwitchRequest(BaseModel):
+    """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: StrictBool | None = None
+    kill_switch: StrictBool | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = DEFAULT_ACTOR
+
+
+def _answer(state: KillSwitchState) -> KillSwitchAnswer:
+    shape = kill_shape(state)
+    return KillSwitchAnswer(**shape.model_dump(), kill_switch=shape.engaged, enabled=shape.engaged)
+
+
+@router.get("/api/kill-switch", responses=READS)
+async def read_kill_switch(live: LiveDep) -> KillSwitchAnswer:
+    """Whether opening and increasing are stopped; closing and reducing never are."""
+    return _answer(live.facts.kill_switch)
+
+
+@router.post("/api/kill-switch", responses=CONFLICTS)
+async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitchAnswer:
+    """Engage or disengage; who and why go into the log, and the answer is what holds afterwards.
+
+    Exactly one explicit boolean must be there: a body without one never disengages anything. After
+    an "off" that holds nothing up any more ``engaged`` is false; where something still engages,
+    ``why`` says what.
+    """
+    said = [value for value in (wanted.enabled, wanted.kill_switch) if value is not None]
+    if len(said) != 1:
+        raise ApiError(
+            400, "invalid_request", "give exactly one of enabled and kill_switch, true or false"
+        )
+    name, command = ("engage", engage) if said[0] else ("disengage", disengage)
+    live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
+    async with live.writing:
+        try:
+            await asyncio.to_thread(
+                command,
+                live.runtime,
+                live.codec,
+                wanted.actor,
+                wanted.reason,
+                live.now_ms(),
+                live.kill_settings,
+            )
+        except NotCleared as error:
+            raise ApiError(409, "not_cleared", str(error)) from error
+    return _answer(await live.facts.read_kill_switch())

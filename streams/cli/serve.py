@@ -1,0 +1,60 @@
+"""``manifold serve``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import click
+
+from streams.errors import Fatal
+
+
+@click.command()
+@click.option("--openapi", metavar="FILE", help="Write the OpenAPI document there (- = stdout).")
+@click.option("--asyncapi", metavar="FILE", help="Write the AsyncAPI document there, likewise.")
+def serve(openapi: str | None, asyncapi: str | None) -> None:
+    """Serve REST, WebSocket and the page, and keep the kill switch's key in Valkey.
+
+    Everything is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST says
+    otherwise, which needs API_TOKEN; whatever changes something needs the token anywhere.
+
+    \b
+    Examples:
+      manifold serve
+      API_TOKEN_FILE=/run/secrets/api-token manifold serve
+      curl -s http://127.0.0.1:8000/api/global-status
+      manifold serve --openapi openapi.json --asyncapi asyncapi.json
+    """
+    if openapi is not None or asyncapi is not None:
+        from streams.api import documents
+
+        if openapi is not None:
+            _write(openapi, documents.openapi())
+        if asyncapi is not None:
+            _write(asyncapi, documents.asyncapi())
+        return
+    from streams.api.serve import Settings
+    from streams.api.serve import serve as run
+
+    settings = Settings.from_env(os.environ)
+    logging.basicConfig(
+        level=settings.runtime.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for name in ("aiokafka", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    import uvloop
+
+    uvloop.run(run(settings))
+
+
+def _write(file: str, document: dict[str, Any]) -> None:
+    from streams.api.documents import as_text
+
+    try:
+        with click.open_file(file, "w", encoding="utf-8") as out:
+            out.write(as_text(document))
+    except OSError as error:
+        raise Fatal(f"cannot write {file}: {error.strerror}") from error

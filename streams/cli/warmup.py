@@ -1,0 +1,124 @@
+"""``manifold warmup``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+
+import click
+from rich.progress import TaskID
+
+from streams.cli.progress import progress_bar
+from streams.errors import Fatal
+from streams.instants import clock
+from streams.liveness.warm_state import PairState, missing
+from streams.liveness.warmup import STEPS, Done, Progress, Warmup, report
+from streams.registry import open_codec
+from streams.settings import Config, Runtime
+
+EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 130
+PATIENCE_SEC = 60.0
+
+
+@click.command()
+@click.option("--steps", default=",".join(STEPS), show_default=True, help="Which, comma separated.")
+@click.option(
+    "--from-files",
+    "files",
+    multiple=True,
+    help="A candle file to fill the log from, instead of OANDA; may be given several times.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    help="How far back to fetch where the log is empty.  [default: EVAL_SPAN_DAYS]",
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(1, 86_400),
+    default=PATIENCE_SEC,
+    show_default=True,
+    help="Give up when nothing moved for so many seconds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, steps, instruments.")
+def warmup(
+    steps: str, files: tuple[str, ...], days: int | None, patience: float, as_json: bool
+) -> None:
+    """Bring a deployment to where it can decide, and say what is still missing.
+
+    backfill: fills the log, from OANDA after the last candle of each pair (with --from-files from
+    files instead). prime: waits until every stage has taken in all of it. hydrate: waits for the
+    mirror and compares Valkey with the log, pair by pair. No signal is ever made up. Ended at any
+    instant, the same command goes on. Workers and the mirror must be running.
+
+    Exit code 0: all steps done (what the history still lacks is listed and is no failure); 1: some
+    pair differs; 75: nothing moves, or something is away; 2: nothing to fill the log from.
+
+    \b
+    Examples:
+      manifold warmup
+      manifold warmup --from-files EUR_USD-M1.csv.gz --from-files USD_JPY-M1.csv.gz
+      manifold warmup --steps prime,hydrate --json | jq .instruments
+    """
+    wanted = [name.strip() for name in steps.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in STEPS]
+    if unknown or not wanted:
+        raise Fatal(f"--steps {steps!r}: the steps are {', '.join(STEPS)}")
+    logging.getLogger("streams").setLevel(logging.ERROR)
+    runtime = Runtime.from_env()
+    try:
+        with progress_bar(quiet=as_json) as bar:
+            tasks: dict[str, TaskID] = {}
+
+            def progress(what: str, done: int, total: int | None) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done, total=total)
+
+            found, states, config = asyncio.run(
+                _run(wanted, runtime, files, days, patience, progress)
+            )
+    except KeyboardInterrupt:
+        click.echo("manifold: stopped; the same command goes on from here", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps(report(found, states, config)))
+    else:
+        for line in lines(found, states, config):
+            click.echo(line)
+    sys.exit(EXIT_DIFFERS if any(step.problems for step in found) else 0)
+
+
+async def _run(
+    wanted: list[str],
+    runtime: Runtime,
+    files: tuple[str, ...],
+    days: int | None,
+    patience: float,
+    progress: Progress,
+) -> tuple[list[Done], list[PairState], Config]:
+    codec = await open_codec(runtime)
+    this = Warmup(
+        os.environ, codec, files=files, days=days, patience_sec=patience, progress=progress
+    )
+    found = await this.run(wanted)
+    return found, await this.states(), await this.config()
+
+
+def lines(steps: list[Done], states: list[PairState], config: Config) -> list[str]:
+    """Return a warm-up for people."""
+    said = []
+    for step in steps:
+        said.append(f"{step.step:<9} {step.detail} ({step.seconds:.1f} s)")
+        said += [f"{'':9} NO {name}: {why}" for name, why in step.problems.items()]
+    said.append("still missing:")
+    for state in states:
+        if state.candle_ms is None:
+            said.append(f"  {state.instrument:<9} no candle in the log")
+        else:
+            needs = missing(state, config).words()
+            said.append(f"  {state.instrument:<9} {needs} (up to {clock(state.candle_ms)} UTC)")
+    return said

@@ -1,0 +1,96 @@
+"""Filling the log from OANDA before a deployment trades; a feed that runs is left to do it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from streams.codec import Codec
+from streams.errors import Recoverable
+from streams.feed.oanda import OandaFeed
+from streams.feed.settings import FeedSettings
+from streams.feed.synthetic import market_start_ms
+from streams.liveness.status_pages import StatusPages
+from streams.oanda.client import OandaClient
+from streams.oanda.settings import Oanda
+from streams.settings import Config, Runtime
+
+LOOK_SEC: Final = 0.5
+CURRENT_BARS: Final = 3
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def last_bar_end(now_ms: int, config: Config) -> int:
+    """Return the end of the last bar of market hours that has ended."""
+    length = config.granularity_ms
+    return market_start_ms(now_ms, 1, length) + length
+
+
+def is_current(candles: Sequence[int | None], now_ms: int, config: Config) -> bool:
+    """Return whether the log is as far as it can be, a few bars aside.
+
+    Parameters
+    ----------
+    candles
+        ``as_of_ms`` of the last candle of each instrument.
+    """
+    behind = last_bar_end(now_ms, config) - CURRENT_BARS * config.granularity_ms
+    return all(at is not None and at >= behind for at in candles)
+
+
+async def feed_runs(feed_metrics_url: str) -> bool:
+    """Return whether a feed answers there; it must not be ended by a second one."""
+    pages = StatusPages("", feed_metrics_url)
+    try:
+        await pages.feed()
+    except Recoverable:
+        return False
+    finally:
+        await pages.close()
+    return True
+
+
+async def fill_from_oanda(
+    runtime: Runtime,
+    codec: Codec,
+    config: Config,
+    settings: FeedSettings,
+    access: Oanda,
+    from_ms: int,
+    progress: Progress,
+) -> int:
+    """Write every candle of ``HOTBAND_PAIRS`` up to now; return how many were written.
+
+    Goes on after the last candle of each instrument in the log; of one that has none, begins at
+    ``from_ms``.
+
+    Raises
+    ------
+    Fatal
+        OANDA refuses the token or the account, or another feed has taken over.
+    Recoverable
+        OANDA or the brokers do not answer; the same again goes on there.
+    """
+    async with OandaClient(access) as client:
+        feed = OandaFeed(runtime, codec, config, settings, client, runtime.hotband_pairs)
+        state = await feed.prepare(from_ms)
+        until_ms, length = last_bar_end(client.now_ms(), config), config.granularity_ms
+        begun = {name: pair.settled_ms for name, pair in state.pairs.items()}
+        total = sum(max(0, until_ms - at) for at in begun.values()) // length
+
+        async def show() -> None:
+            while True:
+                done = sum(p.settled_ms - begun[name] for name, p in state.pairs.items())
+                progress("bars from OANDA", min(total, done // length), total)
+                await asyncio.sleep(LOOK_SEC)
+
+        showing = asyncio.create_task(show())
+        try:
+            await feed.run(until_ms, with_prices=False)
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+        progress("bars from OANDA", total, total)
+        return sum(pair.candles for pair in state.pairs.values())

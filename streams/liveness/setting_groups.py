@@ -1,0 +1,25 @@
+"""Every group of settings of the product, for what looks at all of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streams.api.settings import Service
+from streams.environment import FromEnvironment
+from streams.execution.settings import Trading
+from streams.feed.settings import FeedSettings
+from streams.kill_switch.settings import KillSwitchSettings
+from streams.liveness.settings import Liveness
+from streams.oanda.settings import Oanda
+from streams.settings import Config, Runtime
+
+GROUPS: Final[tuple[type[FromEnvironment], ...]] = (
+    Config,
+    Runtime,
+    Oanda,
+    FeedSettings,
+    Trading,
+    KillSwitchSettings,
+    Service,
+    Liveness,
+)

@@ -1,0 +1,131 @@
+"""What a failure signal is, and the words and limits that all of them share."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from streams.liveness.facts import LiveFacts, Source
+from streams.liveness.market import Market, market_at, open_ms_between
+from streams.settings import Config
+
+State = Literal["ok", "quiet", "warn", "fail", "unknown"]
+SEVERITY: Final[dict[State, int]] = {"unknown": -1, "ok": 0, "quiet": 0, "warn": 1, "fail": 2}
+"""State -> the value of ``sep_failure_signal``."""
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60_000
+NAMED: Final = 3
+
+
+class FailureSignal(NamedTuple):
+    """One thing that tells whether the live loop does its work.
+
+    Attributes
+    ----------
+    state
+        ``ok``; ``warn``; ``fail``; ``quiet``: it cannot be judged now and need not (the market is
+        closed, the deployment has no such part); ``unknown``: it could not be looked at.
+    detail
+        What was found, in words.
+    since_ms
+        Since when it is so, epoch ms; None when that is not known.
+    action
+        What to do; empty when there is nothing to do.
+    """
+
+    name: str
+    state: State
+    detail: str
+    since_ms: int | None = None
+    action: str = ""
+
+
+class Limits(NamedTuple):
+    """From when on something is a failure (system profile; core-trading-loop.md 5.7 and 8.1).
+
+    ``manifold_sec`` is for bars of a minute and grows with the bar. ``kill_switch_sec`` is
+    open-market time. Margins are used / (used + available).
+    """
+
+    manifold_sec: int = 300
+    signal_sec: int = 300
+    fresh_ws_sec: int = 30
+    stream_silent_sec: int = 30
+    eligible_least: int = 3
+    eligible_for_sec: int = 600
+    cooling_most: int = 4
+    lag_records_per_pair: int = 10
+    standing_sec: int = 30
+    kill_switch_sec: int = 3_600
+    cycle_sec: int = 30
+    margin_entries: float = 0.30
+    margin_overload: float = 0.80
+    skew_ms: int = 2_000
+
+
+class Judged(NamedTuple):
+    """What every rule is given.
+
+    Attributes
+    ----------
+    market
+        Of ``now_ms``.
+    """
+
+    facts: LiveFacts
+    now_ms: int
+    config: Config
+    limits: Limits
+    market: Market
+
+    def age_ms(self, at_ms: int) -> int:
+        """Return the open-market time from ``at_ms`` to now."""
+        return open_ms_between(at_ms, self.now_ms)
+
+    def unjudged(self, name: str, source: Source) -> FailureSignal:
+        """Return the signal of a source of which nothing is known."""
+        if source in self.facts.unused:
+            return FailureSignal(name, "quiet", f"{WORDS[source]} is not part of this deployment")
+        why = self.facts.away.get(source, "it was not asked")
+        return FailureSignal(
+            name,
+            "unknown",
+            f"{WORDS[source]} cannot be asked: {why}",
+            action=f"make {WORDS[source]} answer; until then take it as failed",
+        )
+
+    def closed(self, name: str) -> FailureSignal:
+        """Return the signal of something that only moves while the market is open."""
+        return FailureSignal(
+            name, "quiet", f"the market is closed ({self.market.closed_for}), nothing is due"
+        )
+
+
+WORDS: Final[dict[Source, str]] = {
+    "log": "the log",
+    "valkey": "Valkey",
+    "kill_switch": "the kill switch",
+    "executor": "the executor",
+    "feed": "the OANDA feed",
+}
+
+
+def judged(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Judged:
+    """Return what the rules go by."""
+    return Judged(facts, now_ms, config, limits, market_at(now_ms))
+
+
+def span(ms: int) -> str:
+    """Return a length of time for people."""
+    seconds = ms / SECOND_MS
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    if seconds < 7_200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3_600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def several(parts: list[str]) -> str:
+    """Return the first parts, and how many more there are."""
+    more = len(parts) - NAMED
+    return ", ".join(parts[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,135 @@
+"""How fresh the mirror is, as any reader of Valkey finds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from streams.events import GRANULARITY_MS
+from streams.liveness.facts import MirroredManifold, MirrorFacts
+from streams.mirror import keys
+from streams.mirror.writer import connect, explained
+from streams.settings import Runtime
+
+METRICS: Final = ("coherence", "stability", "entropy", "rupture")
+
+
+class MirrorSight:
+    """Asks Valkey again and again with one connection.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+
+    Raises
+    ------
+    Fatal
+        VALKEY_URL or VALKEY_TLS_CA is unusable.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._client, self._pairs = connect(runtime), runtime.hotband_pairs
+
+    async def look(self, granularity: str) -> MirrorFacts:
+        """Return what stands in Valkey now.
+
+        Parameters
+        ----------
+        granularity
+            Of the bars.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As ``mirror_facts``.
+        """
+        return await mirror_facts(self._client, self._pairs, granularity)
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        await self._client.aclose()
+
+
+async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> MirrorFacts:
+    """Return what stands in Valkey for ``pairs``, in one round trip.
+
+    Parameters
+    ----------
+    client
+        Connection of ``streams.mirror.writer.connect``.
+    granularity
+        Of the bars: candles and signals are scored by the start of theirs.
+
+    Raises
+    ------
+    Recoverable
+        Valkey cannot be reached.
+    Fatal
+        The login or the certificate is refused.
+    """
+    length_ms = GRANULARITY_MS[granularity]
+    pipeline = client.pipeline(transaction=False)
+    for name in (keys.GATES_BLOB, keys.ALLOCATOR_STATUS, keys.ALLOCATION_WEIGHTS):
+        pipeline.get(name)
+    for pair in pairs:
+        pipeline.get(keys.manifold_key(pair))
+        pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
+        pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
+        pipeline.hget(keys.GUARD, keys.eligible_key(pair))
+        pipeline.zrange(keys.candles_key(pair, granularity), -1, -1, withscores=True)
+    try:
+        blob, status, weights, *rest = await pipeline.execute()
+    except (RedisError, OSError) as error:
+        raise explained(error) from error
+    manifolds, signals, decided, candles = {}, {}, {}, {}
+    for place, pair in enumerate(pairs):
+        last, history, index, guard, series = rest[5 * place : 5 * place + 5]
+        manifolds[pair] = _manifold(last, history)
+        signals[pair] = int(index[-1][1]) + length_ms if index else None
+        decided[pair] = None if guard is None else int(guard)
+        candles[pair] = int(series[-1][1]) + length_ms if series else None
+    return MirrorFacts(
+        manifolds,
+        signals,
+        _stamp(blob, "ts"),
+        _stamp(status, "ts_ms"),
+        _weighted(weights),
+        decided,
+        candles,
+    )
+
+
+def _manifold(last: str | None, history: Sequence[Any]) -> MirroredManifold:
+    newest = int(history[-1][1]) if history else None
+    if last is None:
+        return MirroredManifold(newest)
+    content = _object(last)
+    metrics = content.get("metrics")
+    found = metrics if isinstance(metrics, dict) else {}
+    missing = tuple(name for name in METRICS if not isinstance(found.get(name), int | float))
+    stamp = content.get("ts_ms")
+    return MirroredManifold(stamp if isinstance(stamp, int) else newest, missing)
+
+
+def _stamp(text: str | None, field: str) -> int | None:
+    stamp = _object(text).get(field)
+    return stamp if isinstance(stamp, int) else None
+
+
+def _weighted(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return sum(isinstance(w, int | float) and w > 0 for w in _object(text).values())
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """Return a JSON object; what is none has no fields, and is then missed by name."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,102 @@
+"""Examining the Valkey server: will it take what the mirror writes, and keep it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from streams.liveness.examination import Finding
+from streams.mirror.writer import connect, explained
+from streams.settings import Runtime
+
+MIB: Final = 1 << 20
+NEARLY_FULL: Final = 0.9
+OLDEST: Final = (6, 2)
+
+
+async def check_valkey(runtime: Runtime) -> list[Finding]:
+    """Return what is found of the server: version, role, memory, persistence, and a trial.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        The login is refused; the server does not answer.
+    """
+    client = connect(runtime)
+    try:
+        info = await client.info("all")
+        trial = await _try(client)
+        # a server that may not be asked for its settings tells them in INFO as far as needed here
+        return [_server(info, runtime), *trial, _memory(info), _persistence(info)]
+    except (RedisError, OSError) as error:
+        raise explained(error) from error
+    finally:
+        await client.aclose()
+
+
+async def _try(client: Any) -> list[Finding]:
+    name = f"manifold:doctor:{secrets.token_hex(6)}"
+    try:
+        await client.set(name, "1", px=5_000)
+        script = await client.script_load("return redis.call('GET', KEYS[1])")
+        read = await client.evalsha(script, 1, name)
+        await client.delete(name)
+    except RedisError as error:
+        said = str(error).split("//")[0]
+        action = "give the user of VALKEY_URL the right to write and to run scripts, on the primary"
+        return [Finding("valkey", "fail", f"a trial write is refused: {said}", action)]
+    if read != "1":
+        action = "use a Valkey or Redis server"
+        return [Finding("valkey", "fail", "a trial write is not read back", action)]
+    return []
+
+
+def _server(info: dict[str, Any], runtime: Runtime) -> Finding:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version") or info.get("redis_version") or "unknown")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    tls = "TLS" if runtime.valkey_url.startswith("rediss://") else "no TLS"
+    told = f"{name} {version}, {tls}, {info.get('role', 'unknown role')}"
+    if info.get("role") not in (None, "master"):
+        return Finding("valkey", "fail", f"{told}: a replica", "set VALKEY_URL to the primary")
+    if int(info.get("cluster_enabled", 0)):
+        action = "use a server without cluster mode: scripts touch several keys at once"
+        return Finding("valkey", "fail", f"{told}, in cluster mode", action)
+    if numbers and numbers < OLDEST:
+        return Finding("valkey", "fail", f"{told} is too old", "use Valkey 7.2 or Redis 6.2")
+    return Finding("valkey", "ok", told)
+
+
+def _memory(info: dict[str, Any]) -> Finding:
+    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    limit = f"of {most // MIB:,} MiB" if most else "without a limit"
+    told = f"{used // MIB:,} MiB used {limit}, {policy}"
+    if most and policy != "noeviction":
+        action = "set maxmemory-policy noeviction: the mirror's positions and guards must stay"
+        return Finding("valkey memory", "fail", f"keys are evicted when it is full: {told}", action)
+    if most and used > NEARLY_FULL * most:
+        action = "raise maxmemory, or set VALKEY_CANDLE_RETENTION"
+        return Finding("valkey memory", "warn", f"nearly full: {told}", action)
+    return Finding("valkey memory", "ok", told)
+
+
+def _persistence(info: dict[str, Any]) -> Finding:
+    failed = [
+        what
+        for field, what in (
+            ("rdb_last_bgsave_status", "the last snapshot"),
+            ("aof_last_write_status", "the last append"),
+            ("aof_last_bgrewrite_status", "the last rewrite of the append-only file"),
+        )
+        if info.get(field, "ok") != "ok"
+    ]
+    if failed:
+        action = "look at the server's log and its disk"
+        return Finding("valkey disk", "fail", f"{' and '.join(failed)} failed", action)
+    if int(info.get("aof_enabled", 0)):
+        return Finding("valkey disk", "ok", "append-only file")
+    action = "set appendonly yes; without it the mirror fills an emptied server from the log"
+    return Finding("valkey disk", "warn", "no append-only file: a restart may lose keys", action)

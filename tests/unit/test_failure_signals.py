@@ -1,0 +1,238 @@
+"""Every failure signal of the profile: what makes it, what does not, and what it says to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams.liveness.facts import CallFacts, KillFacts, LiveFacts, MirroredManifold
+from streams.liveness.market import market_at, open_ms_between
+from streams.liveness.preflight import preflight, ready
+from streams.liveness.signals import NAMES, judge
+from streams.settings import Config
+from tests.sample_facts import HOUR_MS, MINUTE_MS, OPEN, PAIRS, epoch, healthy, ms, signal
+
+SATURDAY = ms("2024-03-09T12:00")
+PAUSE = ms("2024-03-06T22:01")
+"""Wednesday 17:01 New York."""
+BY_TIME = (
+    "candle_stale", "manifold_stale", "gates_blob_stale", "allocator_stale", "stream_silent",
+    "eligible_few",
+)  # fmt: skip
+
+
+def part(facts: LiveFacts, name: str, **changed: object) -> LiveFacts:
+    """Return the facts with one source changed."""
+    return facts._replace(**{name: getattr(facts, name)._replace(**changed)})
+
+
+def with_epochs(*epochs: Any) -> LiveFacts:
+    return part(healthy(), "log", epochs=epochs)
+
+
+def lagging(**lags: int) -> dict[str, int]:
+    return {"signals": 0, "gates": 0, "weights": 0, "mirror": 0} | lags
+
+
+def test_a_healthy_deployment_is_ok_in_everything() -> None:
+    found = judge(healthy(), OPEN, Config())
+    assert [one.name for one in found] == list(NAMES)
+    assert {one.name: one.detail for one in found if one.state != "ok"} == {}
+    assert ready(preflight(healthy(), OPEN, Config()))
+
+
+def test_of_nothing_known_nothing_is_ok() -> None:
+    away = LiveFacts(PAIRS, away={"log": "no broker answers"})
+    found = judge(away, OPEN, Config())
+    assert {one.state for one in found} == {"unknown"}
+    assert "no broker answers" in signal("candle_stale", away).detail
+    checks = preflight(LiveFacts(PAIRS), OPEN, Config())
+    assert not ready(checks)
+    assert {c.name: c.state for c in checks if c.state == "ok"} == {"sessions": "ok"}
+
+
+HOUR_OLD = OPEN - HOUR_MS
+CASES: list[tuple[str, str, LiveFacts, str]] = [
+    ("a pair without a candle for an hour", "candle_stale",
+     part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN) | {"USD_JPY": HOUR_OLD}),
+     "fail USD_JPY"),
+    ("a pair that never had a candle", "candle_stale",
+     part(healthy(), "log", candles={"EUR_USD": OPEN}), "fail GBP_USD has none"),
+    ("an old manifold", "manifold_stale",
+     part(healthy(), "valkey",
+          manifolds=healthy().valkey.manifolds | {"EUR_USD": MirroredManifold(OPEN - 301_000)}),
+     "fail EUR_USD"),
+    ("a manifold just in time", "manifold_stale",
+     part(healthy(), "valkey",
+          manifolds=healthy().valkey.manifolds | {"EUR_USD": MirroredManifold(OPEN - 300_000)}),
+     "ok"),
+    ("a manifold without a metric", "manifold_stale",
+     part(healthy(), "valkey",
+          manifolds=healthy().valkey.manifolds | {"EUR_USD": MirroredManifold(OPEN, ("entropy",))}),
+     "fail EUR_USD lacks entropy"),
+    ("no blob", "gates_blob_stale", part(healthy(), "valkey", blob_ms=None), "fail there is no"),
+    ("a blob that the allocator no longer takes", "gates_blob_stale",
+     part(healthy(), "valkey", blob_ms=OPEN - 200_000), "warn usual 180 s"),
+    ("a blob older than EVAL_INTERVAL_SEC", "gates_blob_stale",
+     part(healthy(), "valkey", blob_ms=OPEN - 901_000), "fail 15 min of"),
+    ("no allocator status", "allocator_stale", part(healthy(), "valkey", status_ms=None), "fail"),
+    ("five epochs missed", "allocator_stale",
+     part(healthy(), "valkey", status_ms=OPEN - 301_000), "fail"),
+    ("empty weights with eligible gates", "weights_zeroed",
+     with_epochs(epoch(OPEN - MINUTE_MS), epoch(OPEN, 2, 0)), "fail 0 with weight of 2 eligible"),
+    ("empty weights because nobody is eligible", "weights_zeroed",
+     with_epochs(epoch(OPEN, 0, 0)), "ok"),
+    ("weights that only the log has", "weights_zeroed", part(healthy(), "valkey", weighted=0),
+     "fail empty in Valkey"),
+    ("fewer with weight than eligible and allowed", "selection_short",
+     with_epochs(epoch(OPEN, 3, 2)), "warn 2 with weight, 3 eligible"),
+    ("few eligible just now", "eligible_few",
+     with_epochs(epoch(OPEN - MINUTE_MS, 3), epoch(OPEN, 2, 2)), "warn 2 of 4"),
+    ("few eligible for ten minutes", "eligible_few",
+     with_epochs(*(epoch(OPEN - n * MINUTE_MS, 2, 2) for n in range(10, -1, -1))), "fail 2 of 4"),
+    ("five cool down", "cooldowns_many", with_epochs(epoch(OPEN, cooling=5)), "warn 5 of 4"),
+    ("four cool down", "cooldowns_many", with_epochs(epoch(OPEN, cooling=4)), "ok"),
+    ("a stage far behind", "stage_lag", part(healthy(), "log", lag=lagging(gates=4_000)),
+     "warn gates 4,000"),
+    ("a stage that stands still", "stage_lag",
+     part(healthy(), "log", lag=lagging(gates=2), standing_ms={"gates": 31_000}),
+     "fail gates stands still for 31 s with 2 to do"),
+    ("refused input", "dead_letters", part(healthy(), "log", dead_letters_recent=3), "warn 3 in"),
+    ("engaged for hours", "kill_switch_stuck",
+     healthy(kill_switch=KillFacts(True, True, ("log",), OPEN - 3 * HOUR_MS, "ana", "lunch")),
+     "warn engaged by ana: lunch for 3"),
+    ("engaged since just now", "kill_switch_stuck",
+     healthy(kill_switch=KillFacts(True, True, ("log",), OPEN - MINUTE_MS, "ana", "lunch")), "ok"),
+    ("engaged against the log", "kill_switch_stuck",
+     healthy(kill_switch=KillFacts(True, False, ("no proof of life",), OPEN)),
+     "fail no proof of life"),
+    ("engaged because nobody ever switched it", "kill_switch_stuck",
+     healthy(kill_switch=KillFacts(True, None, ("no record",))), "warn no record"),
+    ("a silent price stream", "stream_silent",
+     part(healthy(), "feed", last_message_ms=OPEN - 31_000), "fail last word 31 s"),
+    ("failed requests", "oanda_errors",
+     part(healthy(), "feed", calls=CallFacts(2, HOUR_MS, False, "503")),
+     "warn feed 2 in 60 min (503)"),
+    ("an open breaker", "oanda_errors",
+     part(healthy(), "executor", calls=CallFacts(9, HOUR_MS, True, "timeout")),
+     "fail executor: timeout"),
+    ("an executor that stopped", "executor_stale",
+     part(healthy(), "executor", last_cycle_ms=OPEN - 91_000), "fail last cycle 91 s"),
+    ("an executor that differs from its broker", "executor_stale",
+     part(healthy(), "executor", differences=("EUR_USD 100 units more",)), "fail EUR_USD 100"),
+    ("every order rejected", "orders_rejected",
+     part(healthy(), "log", orders=healthy().log.orders._replace(rejected=4, last_reason="MARGIN")),
+     "fail 4 rejected, 0 cancelled of 4 sent"),
+    ("an order rejected", "orders_rejected",
+     part(healthy(), "log", orders=healthy().log.orders._replace(rejected=1, last_reason="MARGIN")),
+     "warn last: MARGIN"),
+    ("an order nobody knows of", "orders_unresolved",
+     part(healthy(), "log", orders=healthy().log.orders._replace(unresolved=("m-1",))), "fail m-1"),
+    ("margin above what entries need", "margin_high",
+     part(healthy(), "executor", margin_used=300.0, margin_available=700.0), "warn 30.0%"),
+    ("margin at the overload", "margin_high",
+     part(healthy(), "executor", margin_used=800.0, margin_available=200.0), "fail 80.0%"),
+    ("no account yet", "margin_high", part(healthy(), "executor", margin_used=None), "unknown"),
+    ("a candle from the future", "clock_skew",
+     part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN + 5_000)), "fail 5 s off"),
+    ("a clock that differs from the broker's", "clock_skew",
+     part(healthy(), "feed", skew_ms=-9_000), "fail 9 s off"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "wanted"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_what_makes_a_signal(name: str, facts: LiveFacts, wanted: str) -> None:
+    state, _, words = wanted.partition(" ")
+    found = signal(name, facts)
+    assert (found.state, found.detail) == (state, found.detail)
+    assert words in found.detail
+    if state in ("warn", "fail"):
+        assert found.action, "a person must know what to do"
+    failing = {one.name for one in judge(facts, OPEN, Config()) if one.state == "fail"}
+    assert failing <= {name}, "one cause is one signal"
+
+
+@pytest.mark.parametrize("now_ms", [SATURDAY, PAUSE], ids=["weekend", "daily pause"])
+def test_nothing_is_late_while_the_market_is_closed(now_ms: int) -> None:
+    old = healthy(now_ms - 12 * HOUR_MS)._replace(
+        executor=healthy(now_ms).executor, kill_switch=healthy(now_ms).kill_switch
+    )
+    found = {one.name: one.state for one in judge(old, now_ms, Config())}
+    assert {name: found[name] for name in BY_TIME} == dict.fromkeys(BY_TIME, "quiet")
+    assert not {"warn", "fail"} & set(found.values())
+    assert ready(preflight(old, now_ms, Config()))
+
+
+def test_a_weekend_is_no_age() -> None:
+    friday, sunday = ms("2024-03-08T21:59"), ms("2024-03-10T21:05")  # clocks change between them
+    assert market_at(friday).closed_for == "weekend"
+    assert market_at(friday) == (False, sunday, "weekend")
+    facts = healthy(friday)
+    later = sunday + 100_000
+    assert signal("manifold_stale", facts, later).detail.endswith("100 s old (EUR_USD)")
+    assert signal("manifold_stale", facts, sunday + 301_000).state == "fail"
+
+
+@pytest.mark.parametrize(
+    ("at", "is_open", "changes"),
+    [
+        ("2024-03-06T21:58:59", True, "2024-03-06T21:59"),  # winter time: 17:00 is 22:00 UTC
+        ("2024-03-06T21:59", False, "2024-03-06T22:05"),
+        ("2024-03-06T22:05", True, "2024-03-07T21:59"),
+        ("2024-03-11T20:58:59", True, "2024-03-11T20:59"),  # summer time: 21:00 UTC
+        ("2024-03-11T20:59", False, "2024-03-11T21:05"),
+        ("2024-11-03T12:00", False, "2024-11-03T22:05"),
+        ("2024-11-02T12:00", False, "2024-11-03T22:05"),
+        ("2024-11-01T20:59", False, "2024-11-03T22:05"),
+    ],
+)
+def test_the_market_keeps_new_yorks_clock(at: str, is_open: bool, changes: str) -> None:
+    found = market_at(ms(at))
+    assert (found.open, found.next_change_ms) == (is_open, ms(changes))
+
+
+def test_a_week_has_five_days_less_their_pauses() -> None:
+    day = 24 * HOUR_MS - 6 * MINUTE_MS
+    assert open_ms_between(ms("2024-01-06"), ms("2024-01-13")) == 5 * day
+    assert open_ms_between(ms("2024-01-07T22:05"), ms("2024-01-08T22:05")) == day
+
+
+def test_bars_of_an_hour_are_given_hours() -> None:
+    config = Config(candle_gran="H1")
+    facts = part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN - 2 * HOUR_MS))
+    assert signal("candle_stale", facts, config=config).state == "ok"
+    facts = part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN - 6 * HOUR_MS))
+    assert signal("candle_stale", facts, config=config).state == "fail"
+
+
+def test_few_open_sessions_are_no_failure() -> None:
+    evening = ms("2024-03-06T23:00")  # 18:00 New York: only Tokyo is about to open
+    facts = healthy(evening)
+    few = part(facts, "log", epochs=(epoch(evening, 0, 0),))
+    assert signal("eligible_few", few, evening).state == "quiet"
+    always = Config(session_trading_enabled=False)
+    assert signal("eligible_few", few, evening, always).state == "warn"
+
+
+def test_what_a_deployment_does_not_have_is_quiet() -> None:
+    facts = healthy(executor=None, feed=None, unused=frozenset({"executor", "feed"}))
+    found = {one.name: one.state for one in judge(facts, OPEN, Config())}
+    quiet = {"stream_silent", "oanda_errors", "executor_stale", "margin_high"}
+    assert {name for name, state in found.items() if state == "quiet"} == quiet
+
+
+def test_the_checklist_waits_for_weights_every_minute() -> None:
+    gap = with_epochs(*(epoch(OPEN - n * MINUTE_MS) for n in (5, 4, 2, 1, 0)))
+    weights = {c.name: c for c in preflight(gap, OPEN, Config())}["weights"]
+    assert weights.state == "fail"
+    assert "gaps of up to 120 s" in weights.detail
+
+
+def test_the_checklist_wants_candles_of_this_minute() -> None:
+    late = part(healthy(), "valkey", manifolds={p: MirroredManifold(OPEN - 91_000) for p in PAIRS})
+    checks = {c.name: c.state for c in preflight(late, OPEN, Config())}
+    assert checks["manifold_age"] == "fail"
+    assert signal("manifold_stale", late).state == "ok"
