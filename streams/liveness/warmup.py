@@ -80,6 +80,7 @@ class Warmup:
         self._files, self._days = files, days
         self._patience_sec, self._progress = patience_sec, progress
         self._states: list[PairState] | None = None
+        self._active: Config | None = None
         self._catch_up = CatchUp(self._runtime, patience_sec, progress)
 
     async def run(self, steps: Sequence[str]) -> list[Done]:
@@ -114,8 +115,10 @@ class Warmup:
 
     async def config(self) -> Config:
         """Return the active configuration; that of the environment before there is one."""
-        log = await asyncio.to_thread(read_control, self._runtime, self._codec)
-        return active_config(log) or self._config
+        if self._active is None:
+            log = await asyncio.to_thread(read_control, self._runtime, self._codec)
+            self._active = active_config(log)
+        return self._active or self._config
 
     async def _backfill(self) -> tuple[str, dict[str, str]]:
         now_ms = time.time_ns() // 1_000_000

@@ -32,6 +32,8 @@ from tests.v20 import V20Server
 pytestmark = pytest.mark.kafka
 
 PAIRS = ("EUR_USD", "USD_JPY")
+BARS = 180
+"""More than the first window, less than a full window of repetitions."""
 
 
 def deployment_of(
@@ -61,17 +63,36 @@ def candles(deployment: Deployment) -> list[tuple[str, int]]:
 def warm(
     kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Deployment, dict[str, Any], str]]:
-    """A deployment that was warmed up from a file, what was said, and the file."""
+    """A deployment warmed up from a file in spite of two kills; what was said; the file."""
     directory = tmp_path_factory.mktemp("warm")
     deployment = deployment_of(kafka, "warm.", valkey.url.removesuffix("/0") + "/62", directory)
-    path = write_csv(directory / "candles.csv", market(PAIRS, 200))
+    path = write_csv(directory / "candles.csv", market(PAIRS, BARS))
+    command = [sys.executable, "-m", "streams", "warmup", "--from-files", path]
     try:
         start_all(deployment)
+        for reached in (1, BARS):
+            process = subprocess.Popen(
+                command, env=deployment.environment, stderr=subprocess.DEVNULL
+            )
+            end = time.monotonic() + 60
+            while deployment.status().ends[CANDLES] < reached and process.poll() is None:
+                assert time.monotonic() < end
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         done = deployment.run("warmup", "--from-files", path, "--json", "--patience", "60")
         assert done.returncode == 0, done.stdout + done.stderr
         yield deployment, json.loads(done.stdout), path
     finally:
         deployment.stop()
+
+
+def test_killed_at_any_time_it_went_on_and_nothing_is_there_twice(
+    warm: tuple[Deployment, dict[str, Any], str],
+) -> None:
+    deployment, _, _ = warm
+    found = candles(deployment)
+    assert len(found) == len(set(found)) == len(market(PAIRS, BARS))
+    deployment.require_exact()
 
 
 def test_a_warm_deployment_says_exactly_what_its_history_lacks(
@@ -208,32 +229,6 @@ def test_nothing_that_runs_is_said_and_ends_it(
     assert "no worker runs; start one: manifold worker" in done.stderr
     assert "signals (" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_killed_in_the_middle_it_goes_on(
-    kafka: KafkaBroker, topic_prefix: str, valkey_url: str, tmp_path: Path
-) -> None:
-    deployment = deployment_of(kafka, topic_prefix, valkey_url, tmp_path)
-    path = write_csv(tmp_path / "candles.csv", market(PAIRS, 600))
-    command = [sys.executable, "-m", "streams", "warmup", "--from-files", path, "--json"]
-    try:
-        start_all(deployment)
-        for reached in (1, 500):
-            process = subprocess.Popen(
-                command, env=deployment.environment, stdout=subprocess.DEVNULL
-            )
-            end = time.monotonic() + 60
-            while deployment.status().ends[CANDLES] < reached and process.poll() is None:
-                assert time.monotonic() < end
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        done = deployment.run("warmup", "--from-files", path, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        found = candles(deployment)
-        assert len(found) == len(set(found)) == len(market(PAIRS, 600))
-        deployment.require_exact()
-    finally:
-        deployment.stop()
 
 
 def test_oanda_fills_an_empty_log_once(
