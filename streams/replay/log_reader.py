@@ -178,6 +178,8 @@ class LogReader:
             batch, position = self._batch(topic, partition, position, end)
             if batch:
                 yield batch
+        # else the fetch that waits for more holds up every other question on the connection
+        self._consumer.unassign()
 
     def holding(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
         """Return those of the spans [start, end) of (topic, partition) that hold a record.
