@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "calibrate": "Show what the guards let through; suggest thresholds.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
+    "trade": "Send the orders that the log asks for (paper account, or OANDA).",
+    "flatten": "Close everything of ours at the broker, and let nothing be opened.",
     "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",

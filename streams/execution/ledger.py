@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.brackets import levels
-from streams.execution.broker import LevelRule
+from streams.execution.broker import LevelRule, Transaction
 from streams.execution.market_day import Worth
 from streams.execution.runs import Joined
 
@@ -67,6 +67,12 @@ class Ledger:
     ----------
     account_id, mode
         Whose orders these are.
+
+    Attributes
+    ----------
+    cursor
+        Transaction up to which everything booked had been looked at when the last intent was made.
+        An order's own answer does not move it: what others caused may lie before that.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -79,7 +85,8 @@ class Ledger:
         self.last_opened_ms: dict[str, int] = {}
         self.worth = Worth()
         self.realized_pl = 0.0
-        self.last_transaction_id = ""
+        self.cursor = ""
+        self.highest_transaction_id = ""
         self._transactions: set[str] = set()
         self._sequences: dict[tuple[str, int], int] = {}
         self._unsent: dict[str, OrderIntent] = {}
@@ -92,7 +99,7 @@ class Ledger:
         if intent.entry_bar_ms is not None:
             place = (intent.instrument, intent.entry_bar_ms)
             self._sequences[place] = max(self._sequences.get(place, 0), intent.sequence + 1)
-        self._saw_transaction(intent.transaction_id)
+        self.cursor = _later(self.cursor, intent.transaction_id)
         if not intent.submitted:
             self._unsent[intent.instrument] = intent
             return
@@ -112,7 +119,7 @@ class Ledger:
         self.reports.setdefault(report.order_id, []).append(report)
         if report.transaction_id:
             self._transactions.add(report.transaction_id)
-            self._saw_transaction(report.transaction_id)
+            self.highest_transaction_id = _later(self.highest_transaction_id, report.transaction_id)
         if report.status == "unknown":
             self.doubtful[report.order_id] = report
             return
@@ -127,9 +134,16 @@ class Ledger:
         if nav is not None:
             self.worth.observe(at_ms, nav)
 
-    def booked(self, transaction_id: str) -> bool:
-        """Return whether a report of this transaction is in the log."""
-        return transaction_id in self._transactions
+    def booked(self, transaction: Transaction) -> bool:
+        """Return whether a report of this transaction is in the log.
+
+        An order is filled all at once, so a fill of it that is there already is this one.
+        """
+        if transaction.transaction_id in self._transactions:
+            return True
+        reports = self.reports.get(transaction.client_id, ())
+        filled = any(r.status == "filled" and r.cause == "order" for r in reports)
+        return transaction.kind == "fill" and transaction.cause == "order" and filled
 
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
         """Return the number of the next intent of a joined trade."""
@@ -146,10 +160,6 @@ class Ledger:
     def waiting(self, instrument: str) -> list[OrderIntent]:
         """Return the intents of the instrument whose outcome is not known."""
         return [i for i in self.unresolved.values() if i.instrument == instrument]
-
-    def _saw_transaction(self, transaction_id: str) -> None:
-        if transaction_order(transaction_id) > transaction_order(self.last_transaction_id):
-            self.last_transaction_id = transaction_id
 
     def _fill(self, intent: OrderIntent, report: BrokerReport) -> None:
         price = report.price
@@ -207,6 +217,10 @@ def rule_of(intent: OrderIntent) -> LevelRule | None:
     if intent.level_kind == "pct":
         return LevelRule("pct", stop, target)
     return LevelRule("distance", stop, target) if intent.level_kind == "distance" else None
+
+
+def _later(known: str, found: str) -> str:
+    return found if transaction_order(found) > transaction_order(known) else known
 
 
 def transaction_order(transaction_id: str) -> tuple[int, str]:

@@ -133,9 +133,9 @@ class Runs:
         """Return the entries that can be joined now, by instrument."""
         return {n: s.entry for n, s in sorted(self._states.items()) if s.entry is not None}
 
-    def newest_ms(self) -> int:
-        """Return ``as_of`` of the newest decision; 0 before the first."""
-        return max((state.decision.as_of_ms for state in self._states.values()), default=0)
+    def decided(self) -> dict[str, int]:
+        """Return ``as_of`` of the latest decision by instrument."""
+        return {name: s.decision.as_of_ms for name, s in sorted(self._states.items())}
 
 
 def _entry(before: RunState, decision: GateDecision, source: str) -> Entry:
@@ -163,6 +163,11 @@ class Allocation:
     def __init__(self) -> None:
         self._epochs: dict[int, Weights] = {}
         self._newest_ms = -1
+
+    @property
+    def newest_ms(self) -> int:
+        """The newest epoch; -1 before the first."""
+        return self._newest_ms
 
     @property
     def newest(self) -> Weights | None:

@@ -94,7 +94,7 @@ def target_units(
 
 def floored(units: float, terms: InstrumentTerms) -> float:
     """Return the largest number of units the venue can trade that is not above ``units``."""
-    scale = 10**terms.units_digits
+    scale: int = 10**terms.units_digits
     return math.floor(units * scale) / scale
 
 

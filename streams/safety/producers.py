@@ -28,7 +28,7 @@ INIT_SECONDS = 30.0
 PAUSE_S = 0.05
 
 
-def transactional_id(runtime: Runtime, stage: str, partition: int) -> str:
+def transactional_id(runtime: Runtime, stage: str, partition: int | str) -> str:
     """Return the id that fences: whoever takes the partition over uses the same."""
     return f"{runtime.application}-{stage}-{partition}"
 
@@ -116,7 +116,7 @@ class GroupState:
             raise Recoverable(f"first offset of {topic}-{partition}: {error}") from error
 
 
-def new_producer(runtime: Runtime, stage: str, partition: int) -> Producer:
+def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer:
     """Return a producer that has fenced every former owner of the partition.
 
     Its open transaction, if there was one, is aborted when this returns.

@@ -1,0 +1,115 @@
+"""``manifold flatten``."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+
+import click
+
+from streams.errors import Fatal, Recoverable
+from streams.execution.settings import Trading
+from streams.settings import Config, Runtime
+
+LOOK_S = 0.3
+
+
+@click.command()
+@click.option("--reason", required=True, help="Why; stands in the log.")
+@click.option("--actor", default=getpass.getuser, help="Who; default: the user of this session.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0.0),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for the running executor, before this command takes over from it.",
+)
+@click.option("--no-takeover", is_flag=True, help="Only write the word; an executor obeys it.")
+def flatten(reason: str, actor: str, wait_s: float, no_takeover: bool) -> None:
+    """Close everything of ours at the broker, and let nothing be opened.
+
+    First the kill switch is engaged, then the word is written to ops.control: every position whose
+    opening order stands before it is closed, by whichever executor reads it. When none does within
+    --wait, this command takes the account over (a running executor is fenced and ends), closes,
+    and leaves. Positions of others in the account are not touched. The kill switch stays engaged:
+    manifold kill off --reason TEXT clears it.
+
+    \b
+    Examples:
+      manifold flatten --reason "central bank in ten minutes"
+      manifold flatten --reason test --wait 0
+    """
+    if not reason.strip():
+        raise Fatal("--reason is empty; say why, it stands in the log")
+    runtime, config, trading = Runtime.from_env(), Config.from_env(), Trading.from_env()
+    if trading.read_only or trading.dry_run_trades:
+        raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
+    account_id, mode = _account(trading)
+    _say(runtime, account_id, actor, reason)
+    if no_takeover:
+        click.echo("the word is in the log; an executor that runs obeys it")
+        return
+    held = _wait(runtime, account_id, mode, wait_s)
+    if held:
+        click.echo(f"still held after {wait_s:g} s: {', '.join(held)}; taking over")
+        from streams.cli.trade import run
+
+        run(runtime, config, trading, only_flatten=True)
+        held = _held(runtime, account_id, mode)
+    if held:
+        raise Recoverable(f"still held: {', '.join(held)}; see exec.fills for the broker's answers")
+    click.echo(f"nothing of ours is held in account {account_id}")
+
+
+def _account(trading: Trading) -> tuple[str, str]:
+    from streams.cli.trade import open_venue
+
+    async def ask() -> tuple[str, str]:
+        venue = await open_venue(trading)
+        if venue is None:
+            return trading.paper_account_id, "paper"
+        found = venue.account_id, str(venue.mode)
+        await venue.aclose()
+        return found
+
+    return asyncio.run(ask())
+
+
+def _say(runtime: Runtime, account_id: str, actor: str, reason: str) -> None:
+    from streams.control_log import append_control
+    from streams.execution.flatten import flatten_record
+    from streams.kill_switch.commands import engage
+    from streams.registry import open_codec
+
+    codec = asyncio.run(open_codec(runtime))
+    now_ms = int(time.time() * 1000)
+    engaged = engage(runtime, codec, actor, f"flatten: {reason}", now_ms)
+    click.echo(f"kill switch engaged (ops.control {engaged.offset})")
+    if engaged.key_problem:
+        click.echo(f"Valkey could not be told: {engaged.key_problem}", err=True)
+    record = flatten_record(account_id, actor, reason, now_ms)
+    offset = append_control(runtime, codec, [record])[0]
+    click.echo(f"flatten of account {account_id} written (ops.control {offset})")
+
+
+def _wait(runtime: Runtime, account_id: str, mode: str, wait_s: float) -> list[str]:
+    end = time.monotonic() + wait_s
+    while True:
+        held = _held(runtime, account_id, mode)
+        if not held or time.monotonic() >= end:
+            return held
+        time.sleep(LOOK_S)
+
+
+def _held(runtime: Runtime, account_id: str, mode: str) -> list[str]:
+    """Return what the log says we hold or have on its way, in words."""
+    from streams.execution.ledger import Ledger
+    from streams.execution.start import fold_orders
+    from streams.registry import open_codec
+
+    ledger = Ledger(account_id, mode)
+    fold_orders(runtime, asyncio.run(open_codec(runtime)), ledger)
+    found = [f"{name} {held.signed_units:g}" for name, held in sorted(ledger.holdings.items())]
+    return found + [f"order {order} without an outcome" for order in sorted(ledger.unresolved)]

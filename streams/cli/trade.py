@@ -1,0 +1,100 @@
+"""``manifold trade``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+
+import click
+
+from streams.execution.broker import Broker
+from streams.execution.settings import Trading
+from streams.settings import Config, Runtime
+
+
+@click.command()
+@click.option(
+    "--venue", type=click.Choice(["paper", "oanda"]), help="Where orders go.  [env: TRADING_VENUE]"
+)
+@click.option("--status-port", type=int, help="Port of /status, /metrics, /healthz; 0 = off.")
+def trade(venue: str | None, status_port: int | None) -> None:
+    """Send the orders that the log asks for: one executor per account.
+
+    It joins a trade of an instrument's backtest run at the run's own entry, when the gate is
+    eligible and the weights of that bar select it, and closes when the run does. Every order is
+    written to exec.orders with the verdict of every guard before the broker is called. The paper
+    account is the default; practice and live need --venue oanda, and live needs
+    OANDA_ENVIRONMENT=live and LIVE_TRADING_ENABLED=1 both.
+
+    Starting a second executor of an account ends the first one (exit code 70): run it under a
+    supervisor that restarts it. The kill switch must be off for anything to be opened.
+
+    \b
+    Examples:
+      manifold trade
+      READ_ONLY=1 manifold trade --venue oanda
+      manifold trade --status-port 8121
+    """
+    if venue:
+        os.environ["TRADING_VENUE"] = venue
+    if status_port is not None:
+        os.environ["TRADE_STATUS_PORT"] = str(status_port)
+    run(Runtime.from_env(), Config.from_env(), Trading.from_env())
+
+
+def run(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool = False) -> None:
+    """Run an executor until it is told to stop."""
+    from streams.admin import require_topics
+    from streams.stack.child import require_port
+
+    logging.basicConfig(
+        level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    require_topics(runtime)
+    if trading.trade_status_port and not only_flatten:
+        require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
+    asyncio.run(_trade(runtime, config, trading, only_flatten=only_flatten))
+
+
+async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool) -> None:
+    from streams.execution.executor import Executor
+    from streams.execution.start import open_parts
+    from streams.execution.status_page import open_page
+    from streams.kill_switch.reader import KillSwitchReader
+    from streams.kill_switch.settings import KillSwitchSettings
+    from streams.registry import open_codec
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    codec = await open_codec(runtime)
+    kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
+    venue = await open_venue(trading)
+    parts = await open_parts(runtime, codec, trading, config, kill, venue)
+    executor = Executor(parts, only_flatten=only_flatten)
+    page = None if only_flatten else await open_page(executor, trading)
+    try:
+        await executor.run(stopping)
+    finally:
+        await parts.following.aclose()
+        await parts.broker.aclose()
+        kill.close()
+        if page is not None:
+            await page.cleanup()
+
+
+async def open_venue(trading: Trading) -> Broker | None:
+    """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
+
+    Raises
+    ------
+    Fatal
+        The venue's settings are incomplete.
+    """
+    if trading.trading_venue == "paper":
+        return None
+    from streams.execution.oanda_broker import open_oanda
+
+    return await open_oanda(trading)

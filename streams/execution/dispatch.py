@@ -1,0 +1,249 @@
+"""Hands orders to the venue, at most once each, and learns what became of them.
+
+The intent is committed to the log, the kill switch is read once more, and only then is the venue
+called. An id is handed over at most once, by one process: an order whose answer was lost is looked
+up by its id until the venue's answer is final, or until the venue has had time to show it and does
+not know it. Then it is cancelled in the log, and what is still wanted is a new order with a new id.
+(OANDA fills a market order twice that is sent twice with one id, so the same id again protects
+nobody.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from streams.errors import Fatal, Recoverable
+from streams.events import BrokerReport, OrderIntent
+from streams.execution.broker import (
+    Broker,
+    OrderRequest,
+    OrderResult,
+    OutcomeUnknown,
+    Transaction,
+)
+from streams.execution.journal import Journal, Record
+from streams.execution.ledger import Ledger, rule_of, transaction_order
+from streams.execution.metrics import ExecutorMetrics
+from streams.execution.reports import Told, report, report_of_result, report_of_transaction
+
+STALE_S = 1.0
+"""How long after an intent's commit the venue may be called: a process that stood still longer may
+have been succeeded, and does not call."""
+
+ACCEPTED = "accepted by the venue, waits for the next price"
+
+log = logging.getLogger("manifold.executor")
+
+
+class KillState(Protocol):
+    """What a kill switch answers."""
+
+    @property
+    def engaged(self) -> bool:
+        """Whether nothing may be opened or increased."""
+        ...
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Every reason for which it is engaged."""
+        ...
+
+
+class KillSwitch(Protocol):
+    """What is asked right before every order that opens or increases."""
+
+    async def aread(self) -> KillState:
+        """Return the state at the moment of the call; what fails is engaged."""
+        ...
+
+
+class Dispatch:
+    """The only door to the venue's orders.
+
+    Parameters
+    ----------
+    journal, broker, ledger, kill, metrics
+        The order log, the venue, our books, the kill switch, the counters.
+    cursor
+        The venue's transaction up to which everything booked has been looked at.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        broker: Broker,
+        ledger: Ledger,
+        kill: KillSwitch,
+        metrics: ExecutorMetrics,
+        cursor: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal, self._broker, self._ledger = journal, broker, ledger
+        self._kill, self._metrics, self._clock = kill, metrics, clock
+        self._missing_since: dict[str, float] = {}
+        self.cursor = cursor
+        self.nav: float | None = None
+        self.strangers: list[str] = []
+
+    async def send(self, intent: OrderIntent) -> None:
+        """Write an intent and, when it is to be submitted, hand it over and write the answer.
+
+        Raises
+        ------
+        Fatal
+            The venue refuses us altogether; the order is cancelled in the log first.
+        """
+        await self._write(intent)
+        if not intent.submitted:
+            failing = [f"{v.guard} ({v.detail})" for v in intent.guards if not v.passed]
+            log.info("%s %s is not sent: %s", intent.instrument, intent.kind, "; ".join(failing))
+            return
+        committed_at = self._clock()
+        if intent.kind in ("open", "increase"):
+            state = await self._kill.aread()
+            if state.engaged:
+                why = "; ".join(state.why)
+                await self._report(report(intent, "cancelled", self._told(), f"kill switch: {why}"))
+                return
+        if self._clock() - committed_at > STALE_S:
+            reason = f"not sent: more than {STALE_S:g} s went by after the intent was written"
+            await self._report(report(intent, "cancelled", self._told(), reason))
+            return
+        await self._hand_over(intent, committed_at)
+
+    async def _hand_over(self, intent: OrderIntent, committed_at: float) -> None:
+        try:
+            result = await self._broker.submit(request_of(intent))
+        except OutcomeUnknown as error:
+            log.warning("%s: the answer was lost, looking it up: %s", intent.order_id, error)
+            await self._report(report(intent, "unknown", self._told(), str(error)))
+            return
+        except Recoverable as error:
+            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            return
+        except Fatal as error:
+            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            raise
+        self._metrics.answer_seconds.observe(self._clock() - committed_at)
+        await self._answered(intent, result)
+
+    async def _answered(self, intent: OrderIntent, result: OrderResult) -> None:
+        made = report_of_result(intent, result, self._told())
+        if result.outcome == "pending":
+            before = self._ledger.doubtful.get(intent.order_id)
+            if before is not None and before.reason == ACCEPTED:
+                return
+            made = made._replace(reason=ACCEPTED)
+        await self._report(made)
+
+    async def follow_up(self) -> None:
+        """Take in what the venue has booked since the last time, and look up what is in doubt.
+
+        What became of an order stands in the venue's book of transactions; asked for a single
+        order, OANDA knows only those that still wait.
+
+        Raises
+        ------
+        Recoverable
+            The venue does not answer.
+        """
+        await self._read_book()
+        given_up = [i for i in list(self._ledger.unresolved.values()) if await self._gave_up(i)]
+        if not given_up:
+            return
+        await self._read_book()  # once more: it may have been filled while it was looked up
+        for intent in given_up:
+            if intent.order_id in self._ledger.unresolved:
+                reason = "the venue does not know it: it never arrived, and is not sent again"
+                await self._report(report(intent, "cancelled", self._told(), reason))
+
+    async def _read_book(self) -> None:
+        for booked in await self._broker.transactions(self.cursor):
+            await self._booked(booked)
+            if transaction_order(booked.transaction_id) > transaction_order(self.cursor):
+                self.cursor = booked.transaction_id
+
+    async def _gave_up(self, intent: OrderIntent) -> bool:
+        """Look an order up; return whether the venue had its time and does not know it."""
+        result = await self._broker.lookup(intent.order_id)
+        if result is not None:
+            self._missing_since.pop(intent.order_id, None)
+            await self._answered(intent, result)
+            return False
+        since = self._missing_since.setdefault(intent.order_id, self._clock())
+        return self._clock() - since >= self._broker.settle_sec
+
+    async def _booked(self, booked: Transaction) -> None:
+        if booked.kind == "other" or self._ledger.booked(booked):
+            return
+        intent = self._ledger.intents.get(booked.client_id) or self._opener_of(booked)
+        if intent is None:
+            if booked.kind == "fill":
+                self.strangers.append(
+                    f"{booked.instrument}: transaction {booked.transaction_id} filled "
+                    f"{booked.units:g} units that are not ours"
+                )
+            return
+        if booked.kind == "fill" or intent.order_id in self._ledger.unresolved:
+            ours = self._part_of_ours(booked)
+            await self._report(report_of_transaction(intent, ours, self._told()))
+
+    def _part_of_ours(self, booked: Transaction) -> Transaction:
+        """Return a fill that no order of ours made with the units that went to our trades alone."""
+        held = self._ledger.holdings.get(booked.instrument)
+        if booked.cause == "order" or not booked.reduced or held is None:
+            return booked
+        units = sum(units for trade, units in booked.reduced if trade in held.trade_ids)
+        return booked._replace(units=units)
+
+    def _opener_of(self, booked: Transaction) -> OrderIntent | None:
+        held = self._ledger.holdings.get(booked.instrument)
+        if held is not None and set(held.trade_ids) & set(booked.trade_ids):
+            return self._ledger.intents.get(held.opening_id)
+        return None
+
+    async def record(self, made: BrokerReport) -> None:
+        """Write a report of the executor's own."""
+        await self._report(made)
+
+    async def _report(self, made: BrokerReport) -> None:
+        intent = self._ledger.intents[made.order_id]
+        await self._commit(made)
+        self._ledger.take_report(made)
+        self._metrics.reported(intent, made)
+        log.info(
+            "%s %s %s %g units: %s%s", made.instrument, intent.kind, intent.side, made.units,
+            made.status, f" ({made.reason})" if made.reason else "",
+        )  # fmt: skip
+
+    async def _write(self, intent: OrderIntent) -> None:
+        await self._commit(intent)
+        self._ledger.take_intent(intent)
+        self._metrics.intended(intent)
+
+    async def _commit(self, record: Record) -> None:
+        await asyncio.to_thread(self._journal.write, [record])
+
+    def _told(self) -> Told:
+        return Told(self._broker.now_ms(), self._broker.price_interval_ms, self.nav)
+
+
+def request_of(intent: OrderIntent) -> OrderRequest:
+    """Return the order of an intent."""
+    sign = 1.0 if intent.side == "buy" else -1.0
+    return OrderRequest(
+        intent.order_id,
+        intent.instrument,
+        sign * intent.units,
+        intent.kind in ("reduce", "close"),
+        intent.stop_loss,
+        intent.take_profit,
+        rule_of(intent),
+        intent.placed_ms,
+    )

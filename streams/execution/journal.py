@@ -1,0 +1,89 @@
+"""Writes intents and reports, one transaction each, and fences every other executor.
+
+Whoever opens the journal of an account takes it over: the former executor's next write fails and
+ends it. An intent's own transaction, committed right before the broker is called, is therefore the
+proof that no other executor had taken over when the call was made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+from streams.codec import Codec
+from streams.engine import ENGINE_VERSION
+from streams.events import BrokerReport, OrderIntent
+from streams.feed.partitioner import partition_of
+from streams.replay.log_reader import LogReader
+from streams.safety.leaving import leave
+from streams.safety.producers import new_producer
+from streams.settings import Runtime
+from streams.topics import FILLS, ORDERS
+
+STAGE = "executor"
+PAUSE_S = 0.05
+
+Record = OrderIntent | BrokerReport
+
+
+class Journal:
+    """The executor's hand on ``exec.orders`` and ``exec.fills``.
+
+    Making one fences every former executor of the account: its open transaction is aborted.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment.
+    account_id
+        Part of the transactional id, ``<application>-executor-<account>``.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec, account_id: str) -> None:
+        self._runtime, self._codec = runtime, codec
+        with LogReader(runtime) as reader:
+            self._partitions = {t: len(reader.partitions(t)) for t in (ORDERS, FILLS)}
+        self._producer: Producer = new_producer(runtime, STAGE, account_id)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write records as one transaction; return after the commit.
+
+        The process ends when that fails: another executor has taken over, or nobody can say whether
+        the records are in the log. The next start reads what is there.
+        """
+        try:
+            self._producer.begin_transaction()
+            for record in records:
+                self._produce(record)
+            self._settled(self._producer.commit_transaction, self._runtime.transaction_timeout_sec)
+        except KafkaException as error:
+            leave(f"executor: the order log cannot be written: {error.args[0].str()}")
+
+    def _produce(self, record: Record) -> None:
+        topic = ORDERS if isinstance(record, OrderIntent) else FILLS
+        key = record.instrument.encode()
+        self._producer.produce(
+            self._runtime.topic(topic),
+            self._codec.encode(topic, record),
+            key,
+            partition=partition_of(key, self._partitions[topic]),
+            timestamp=record.as_of_ms,
+            headers=[
+                ("config_id", record.config_id.encode()),
+                ("engine", ENGINE_VERSION.encode()),
+            ],
+        )
+
+    def _settled(self, call: Callable[..., Any], *args: Any) -> None:
+        end = time.monotonic() + self._runtime.transaction_timeout_sec
+        while True:
+            try:
+                call(*args)
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE_S)

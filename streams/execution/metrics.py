@@ -1,0 +1,69 @@
+"""Prometheus metrics of the executor; names of the profile (core-trading-loop.md 5.7)."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.events import BrokerReport, OrderIntent
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ExecutorMetrics:
+    """What an executor exports."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of = self.registry
+        self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
+        self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
+        self.margin = Gauge("sep_margin_ratio", "Margin in use as a fraction of all", registry=of)
+        self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
+        self.entries = Counter(
+            "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of
+        )
+        self.units = Gauge(
+            "sep_position_units", "Signed units held by us", ["instrument"], registry=of
+        )
+        self.intents = Counter(
+            "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
+        )
+        self.reports = Counter(
+            "manifold_broker_reports", "Broker reports written", ["status", "cause"], registry=of
+        )
+        self.blocked = Counter(
+            "manifold_guard_blocked", "Orders that a guard held back", ["guard"], registry=of
+        )
+        self.answer_seconds = Histogram(
+            "manifold_order_answer_seconds",
+            "From the committed intent to the broker's answer",
+            buckets=SECONDS,
+            registry=of,
+        )
+        self.decision_seconds = Histogram(
+            "manifold_decision_to_order_seconds",
+            "From a decision or weights in hand to the order handed over",
+            buckets=SECONDS,
+            registry=of,
+        )
+        self.reconciled = Gauge("manifold_reconciled", "1 when books and broker agree", registry=of)
+        self.differences = Gauge(
+            "manifold_reconcile_differences", "Differences at the last reconcile", registry=of
+        )
+        self.last_cycle = Gauge(
+            "manifold_executor_cycle_seconds", "Wall clock of the last cycle", registry=of
+        )
+
+    def intended(self, intent: OrderIntent) -> None:
+        """Count an intent and what held it back."""
+        self.intents.labels(intent.kind, str(int(intent.submitted))).inc()
+        for verdict in intent.guards:
+            if not verdict.passed:
+                self.blocked.labels(verdict.guard).inc()
+
+    def reported(self, intent: OrderIntent, report: BrokerReport) -> None:
+        """Count a report."""
+        self.reports.labels(report.status, report.cause).inc()
+        filled = report.status == "filled" and report.cause == "order"
+        if filled and intent.kind == "open":
+            self.entries.labels(intent.instrument).inc()

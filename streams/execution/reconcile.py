@@ -1,0 +1,96 @@
+"""Our books beside the broker's: what differs, what is not ours, what is to be put right. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from streams.execution.broker import OpenTrade, PendingOrder
+from streams.execution.ledger import EPSILON, Ledger
+
+
+class Correction(NamedTuple):
+    """What our books lack: signed units to add under an order of ours, and at which price."""
+
+    order_id: str
+    instrument: str
+    signed_units: float
+    price: float
+    reason: str
+
+
+class Comparison(NamedTuple):
+    """The outcome.
+
+    Attributes
+    ----------
+    differences
+        Everything that does not agree, a sentence each.
+    foreign
+        Instrument -> what others hold or have ordered there.
+    foreign_held
+        Instruments in which others hold something.
+    corrections
+        What brings our books to the broker's.
+    """
+
+    differences: tuple[str, ...]
+    foreign: dict[str, str]
+    foreign_held: frozenset[str]
+    corrections: tuple[Correction, ...]
+
+
+def compare(
+    ledger: Ledger, trades: Sequence[OpenTrade], orders: Sequence[PendingOrder]
+) -> Comparison:
+    """Compare what the log says we hold with what the broker has.
+
+    Ours is what bears the client id of an intent of ours, or a trade that a fill of ours opened.
+    In an instrument with an order whose outcome is not known nothing is put right: that order may
+    be the difference.
+    """
+    known = {t for held in ledger.holdings.values() for t in held.trade_ids}
+    ours = [t for t in trades if t.client_id in ledger.intents or t.trade_id in known]
+    others = [t for t in trades if t not in ours]
+    differences: list[str] = []
+    corrections: list[Correction] = []
+    for name in sorted({t.instrument for t in ours} | set(ledger.holdings)):
+        here = [t for t in ours if t.instrument == name]
+        held = ledger.holdings.get(name)
+        booked = held.signed_units if held else 0.0
+        there = sum(t.units for t in here)
+        if abs(there - booked) <= EPSILON:
+            continue
+        waiting = ledger.waiting(name)
+        said = f"{name}: our books say {booked:g} units, the broker has {there:g} of ours"
+        if waiting:
+            differences.append(f"{said}; {len(waiting)} order(s) without a known outcome")
+            continue
+        differences.append(f"{said}; the books now follow the broker")
+        order_id = here[0].client_id if here else ""
+        if order_id not in ledger.intents and held is not None:
+            order_id = held.opening_id
+        price = here[0].price if here else held.average_price if held else 0.0
+        if order_id in ledger.intents:
+            corrections.append(Correction(order_id, name, there - booked, price, said))
+    foreign = _foreign(ledger, others, orders)
+    differences += [f"{name}: {what}" for name, what in sorted(foreign.items())]
+    held_by_others = frozenset(t.instrument for t in others)
+    return Comparison(tuple(differences), foreign, held_by_others, tuple(corrections))
+
+
+def _foreign(
+    ledger: Ledger, trades: Sequence[OpenTrade], orders: Sequence[PendingOrder]
+) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for trade in trades:
+        what = f"trade {trade.trade_id} of {trade.units:g} units is not ours"
+        found.setdefault(trade.instrument, []).append(what)
+    for order in orders:
+        if order.client_id not in ledger.intents:
+            what = f"order {order.order_id} of {order.units:g} units is not ours"
+            found.setdefault(order.instrument, []).append(what)
+    return {
+        name: "; ".join(what) + ": nothing is opened here, and it is not touched"
+        for name, what in found.items()
+    }

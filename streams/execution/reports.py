@@ -1,0 +1,105 @@
+"""From the venue's answers to the records of ``exec.fills``."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
+from streams.execution.broker import OrderResult, Transaction
+
+Status = Literal["filled", "rejected", "cancelled", "unknown"]
+
+
+class Told(NamedTuple):
+    """When something was learnt: the venue's clock, how coarse it is, and the account's worth."""
+
+    now_ms: int
+    price_interval_ms: int
+    nav: float | None
+
+
+def report(
+    intent: OrderIntent, status: Status, told: Told, reason: str, raw: str = "{}"
+) -> BrokerReport:
+    """Return a report of ours about an order: not sent, lost, or not known to the venue."""
+    return _stamped(intent, told.now_ms, 0, told)._replace(status=status, reason=reason, raw=raw)
+
+
+def report_of_result(intent: OrderIntent, result: OrderResult, told: Told) -> BrokerReport:
+    """Return the report of the venue's answer to an order.
+
+    An order that the venue has and has not decided is ``unknown``, with its word as the reason.
+    """
+    time_ms = result.time_ms or told.now_ms
+    made = _stamped(intent, time_ms, told.price_interval_ms, told)
+    return made._replace(
+        broker_ids=result.broker_ids,
+        status="unknown" if result.outcome == "pending" else result.outcome,
+        units=abs(result.units),
+        price=result.price,
+        reason=result.reason,
+        raw=result.raw,
+        side=_side(result.units),
+        trade_ids=result.trade_ids,
+        transaction_id=result.transaction_id,
+        realized_pl=result.realized_pl,
+    )
+
+
+def report_of_transaction(intent: OrderIntent, booked: Transaction, told: Told) -> BrokerReport:
+    """Return the report of something the venue booked for an order or for a trade it opened."""
+    statuses: dict[str, Status] = {"fill": "filled", "cancel": "cancelled", "reject": "rejected"}
+    made = _stamped(intent, booked.time_ms, told.price_interval_ms, told)
+    return made._replace(
+        broker_ids=(booked.transaction_id,),
+        status=statuses[booked.kind],
+        units=abs(booked.units),
+        price=booked.price,
+        reason=booked.reason,
+        raw=booked.raw,
+        side=_side(booked.units),
+        cause=booked.cause,
+        trade_ids=booked.trade_ids,
+        transaction_id=booked.transaction_id,
+        realized_pl=booked.realized_pl,
+    )
+
+
+def adjustment(
+    intent: OrderIntent, signed_units: float, price: float, told: Told, reason: str
+) -> BrokerReport:
+    """Return the report that brings our books to what the broker holds; made at a reconcile."""
+    return _stamped(intent, told.now_ms, 0, told)._replace(
+        status="filled",
+        units=abs(signed_units),
+        price=price,
+        reason=reason,
+        side=_side(signed_units),
+        cause="other",
+    )
+
+
+def _side(units: float) -> str:
+    return "buy" if units > 0 else "sell" if units < 0 else ""
+
+
+def _stamped(intent: OrderIntent, time_ms: int, known_after_ms: int, told: Told) -> BrokerReport:
+    bar_ms = time_ms - time_ms % GRANULARITY_MS[intent.granularity]
+    return BrokerReport(
+        intent.instrument,
+        intent.granularity,
+        bar_ms,
+        time_ms + known_after_ms,
+        intent.config_id,
+        intent.control_offset,
+        intent.order_id,
+        (),
+        "unknown",
+        0.0,
+        None,
+        None,
+        "{}",
+        account_id=intent.account_id,
+        time_ms=time_ms,
+        nav=told.nav,
+    )

@@ -1,0 +1,146 @@
+"""``/status``, ``/metrics`` and ``/healthz`` of an executor."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from streams.errors import Fatal
+from streams.execution.executor import Executor
+from streams.execution.settings import Trading
+from streams.health import METRICS_TYPE
+
+LEAST_PATIENCE_S = 60.0
+
+
+def status_of(executor: Executor) -> dict[str, Any]:
+    """Return what an executor knows, as the service and the page show it."""
+    parts = executor.parts
+    ledger, broker, trading = parts.ledger, parts.broker, parts.trading
+    account, kill = executor.account, executor.kill_state
+    return {
+        "ts_ms": int(time.time() * 1000),
+        "venue": trading.trading_venue,
+        "account_id": broker.account_id,
+        "mode": broker.mode,
+        "read_only": trading.read_only,
+        "dry_run": trading.dry_run_trades,
+        "kill_switch": {
+            "engaged": kill.engaged if kill else True,
+            "why": list(kill.why) if kill else ["not read yet"],
+        },
+        "account": None
+        if account is None
+        else {
+            "currency": account.currency,
+            "balance": account.balance,
+            "nav": account.nav,
+            "margin_used": account.margin_used,
+            "margin_available": account.margin_available,
+            "unrealized_pl": account.unrealized_pl,
+        },
+        "positions": [
+            {
+                "instrument": position.instrument,
+                "units": position.units,
+                "average_price": position.average_price,
+                "unrealized_pl": position.unrealized_pl,
+            }
+            for position in executor.positions
+        ],
+        "joined": {
+            name: {
+                "direction": held.direction,
+                "entry_bar_ms": held.entry_bar_ms,
+                "units": held.units,
+                "entry_price": held.entry_price,
+                "stop_loss": held.stop_loss,
+                "take_profit": held.take_profit,
+            }
+            for name, held in sorted(ledger.holdings.items())
+        },
+        "unresolved": sorted(ledger.unresolved),
+        "last_cycle_ms": executor.last_cycle_ms,
+        "reconciled": not executor.unreconciled,
+        "unreconciled": executor.unreconciled,
+        "differences": list(executor.remarks),
+        "blocked": _blocked(executor),
+        "foreign": dict(executor.comparison.foreign),
+        "last_transaction_id": parts.dispatch.cursor,
+        "decided_ms": executor.settled.decided_ms,
+        "epoch_ms": executor.settled.epoch_ms,
+        "reading": parts.following.trouble,
+    }
+
+
+def _blocked(executor: Executor) -> dict[str, list[str]]:
+    """Return what held back the newest order of an instrument that was not sent."""
+    ledger = executor.parts.ledger
+    found = {}
+    for name in sorted({intent.instrument for intent in ledger.intents.values()}):
+        intent = ledger.unsent(name)
+        if intent is not None:
+            failing = [v for v in intent.guards if not v.passed]
+            found[name] = [f"{verdict.guard}: {verdict.detail}" for verdict in failing]
+    return found
+
+
+def health_of(executor: Executor, now: float) -> dict[str, Any]:
+    """Return whether an executor is at work; ``now`` is its monotonic clock."""
+    trading = executor.parts.trading
+    patience_s = max(LEAST_PATIENCE_S, 3.0 * trading.reconcile_interval_sec)
+    stuck = []
+    if now - executor.last_cycle_at > patience_s:
+        stuck.append(f"no cycle for {now - executor.last_cycle_at:.0f} s")
+    if executor.unreconciled:
+        stuck.append(executor.unreconciled)
+    if executor.parts.following.trouble:
+        stuck.append(executor.parts.following.trouble)
+    return {"healthy": not stuck, "stuck": stuck}
+
+
+def make_web(executor: Executor) -> web.Application:
+    """Return the web application with the three addresses."""
+
+    async def show_status(_: web.Request) -> web.Response:
+        return web.json_response(status_of(executor))
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        body = generate_latest(executor.parts.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+    async def show_health(_: web.Request) -> web.Response:
+        found = health_of(executor, time.monotonic())
+        return web.json_response(found, status=200 if found["healthy"] else 503)
+
+    application = web.Application()
+    application.router.add_get("/status", show_status)
+    application.router.add_get("/metrics", show_metrics)
+    application.router.add_get("/healthz", show_health)
+    return application
+
+
+async def open_page(executor: Executor, trading: Trading) -> web.AppRunner:
+    """Serve until the runner that is returned is cleaned up.
+
+    Raises
+    ------
+    Fatal
+        The port is in use.
+    """
+    runner = web.AppRunner(make_web(executor), access_log=None)
+    await runner.setup()
+    if not trading.trade_status_port:
+        return runner
+    try:
+        await web.TCPSite(runner, trading.trade_status_host, trading.trade_status_port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise Fatal(
+            f"TRADE_STATUS_PORT={trading.trade_status_port} cannot be used on "
+            f"{trading.trade_status_host} ({error.strerror}); choose another, or 0 for none"
+        ) from error
+    return runner
