@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.events import (
     DeadLetter,
-    Floors,
     GateDecision,
     Manifold,
     SimulatedTrade,
     Summary,
     Weights,
 )
+from streams.profile_gauges import ProfileGauges
 from streams.stages.step import Output, SourceRecord
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -68,61 +68,23 @@ class WorkerMetrics:
             "manifold_gap_bars", "Missing bars in market hours", ["instrument"], **made
         )
         self.late = Counter("manifold_late_candles", "Candles behind the watermark", **made)
-        self.gate = Gauge(
-            "sep_rolling_gate",
-            "1 for the instrument's current verdict and buffer",
-            ["instrument", "eligible", "buf"],
-            **made,
-        )
-        self.eligible = Gauge(
-            "sep_gate_eligible", "1 when the instrument is eligible", ["instrument"], **made
-        )
         self.reasons = Counter(
             "manifold_gate_reasons", "Decisions that had a reason", ["reason"], **made
         )
         self.decisions = Counter("manifold_gate_decisions", "Gate decisions", **made)
-        self.selected = Gauge(
-            "sep_allocator_selected", "1 when the instrument has weight", ["instrument"], **made
-        )
-        self.cooldown = Gauge(
-            "sep_allocator_cooldown", "1 when the instrument cools down", ["instrument"], **made
-        )
-        instrument = ["instrument"]
-        self.span_ok = Gauge(
-            "sep_span_integrity_ok",
-            "1 when no longer slice of the backtest has fewer trades than a shorter one",
-            instrument,
-            **made,
-        )
         self.span_violations = Counter(
             "sep_span_monotonic_violations", "Evaluations that violate that", **made
         )
-        self.backtest = {
-            figure: Gauge(f"sep_bt_{figure}", f"{what} of the rolling backtest", instrument, **made)
-            for figure, what in (
-                ("trades", "Trades"),
-                ("calmar", "Calmar (NaN: no drawdown)"),
-                ("pnl_total", "P&L, fraction of notional,"),
-                ("max_drawdown", "Drawdown, fraction of notional,"),
-                ("win_rate", "Share of trades won (NaN: none)"),
-                ("cost_bps", "Cost of a trade in bps"),
-            )
-        }
-        self.floors = {
-            floor: Gauge(f"sep_floor_{floor}", f"Floor {floor} of the gate", instrument, **made)
-            for floor in Floors._fields
-        }
         self.exit_efficiency = Gauge(
             "sep_exit_efficiency",
             "P&L of the last simulated trade over its best excursion",
-            instrument,
+            ["instrument"],
             **made,
         )
         self.trades = Counter(
             "sep_bt_trades_closed", "Simulated trades", ["instrument", "exit_reason"], **made
         )
-        self.weight = Gauge("manifold_weight", "Weight of the instrument", ["instrument"], **made)
-        self._gate_labels: dict[str, tuple[str, str]] = {}
+        self.profile = ProfileGauges(self.registry)
         self._arrived: dict[int, float] = {}
         self._positions: dict[tuple[str, int], int] = {}
         self.last_progress: dict[str, float] = {}
@@ -195,35 +157,17 @@ class WorkerMetrics:
             self._weights(event, now)
 
     def _decision(self, event: GateDecision) -> None:
-        name, labels = event.instrument, (str(int(event.eligible)), f"{event.buffer:.2f}")
-        before = self._gate_labels.get(name)
-        if before != labels:
-            if before is not None:
-                self.gate.remove(name, *before)  # else every verdict ever would look current
-            self._gate_labels[name] = labels
-        self.gate.labels(name, *labels).set(1)
-        self.eligible.labels(name).set(event.eligible)
+        self.profile.decision(event)
         self.decisions.inc()
         for reason in event.reasons:
             self.reasons.labels(reason).inc()
 
     def _summary(self, event: Summary) -> None:
-        name = event.instrument
-        self.span_ok.labels(name).set(event.span_integrity_ok)
+        self.profile.summary(event)
         self.span_violations.inc(not event.span_integrity_ok)
-        figures = next(one for one in event.slices if one.days == event.span_days)
-        for figure, gauge in self.backtest.items():
-            value = getattr(figures, figure)
-            gauge.labels(name).set(float("nan") if value is None else value)
-        for floor, gauge in self.floors.items():
-            gauge.labels(name).set(getattr(event.floors, floor))
 
     def _weights(self, event: Weights, now: float) -> None:
         arrived = self._arrived.get(event.epoch_ms)
         if arrived is not None:
             self.candle_to_weights.observe(max(0.0, now - arrived))
-        weights = {entry.instrument: entry.weight for entry in event.entries}
-        for gate in event.gates:
-            self.selected.labels(gate.instrument).set(gate.instrument in weights)
-            self.cooldown.labels(gate.instrument).set(gate.cooldown)
-            self.weight.labels(gate.instrument).set(weights.get(gate.instrument, 0.0))
+        self.profile.weights(event)

@@ -129,7 +129,11 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
         bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
         for topic, spans in bounds.items():
             status.ends[topic] = sum(high - low for low, high in spans.values())
-        status.lag = _lags(runtime, reader, bounds)
+        for stage, source in STAGE_SOURCES.items():
+            status.lag[stage] = _lag(runtime, reader, source, bounds[source], runtime.application)
+        status.lag["mirror"] = sum(
+            _lag(runtime, reader, topic, bounds[topic], runtime.mirror_group) for topic in MIRRORED
+        )
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
             if isinstance(event, Weights):
                 status.weights = event
@@ -138,33 +142,6 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
             if isinstance(event, DeadLetter):
                 status.dead_letters[event.reason] += 1
     return status
-
-
-def lags(runtime: Runtime) -> dict[str, int]:
-    """Return how many offsets of its sources each stage, and the mirror, has not taken in.
-
-    Raises
-    ------
-    Fatal, Recoverable
-        A topic is missing; no broker answers.
-    """
-    with LogReader(runtime) as reader:
-        topics = {*STAGE_SOURCES.values(), *MIRRORED}
-        bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in sorted(topics)}
-        return _lags(runtime, reader, bounds)
-
-
-def _lags(
-    runtime: Runtime, reader: LogReader, bounds: Mapping[str, Mapping[int, tuple[int, int]]]
-) -> dict[str, int]:
-    found = {
-        stage: _lag(runtime, reader, source, bounds[source], runtime.application)
-        for stage, source in STAGE_SOURCES.items()
-    }
-    found["mirror"] = sum(
-        _lag(runtime, reader, topic, bounds[topic], runtime.mirror_group) for topic in MIRRORED
-    )
-    return found
 
 
 def _lag(

@@ -6,10 +6,13 @@ from fastapi import FastAPI
 
 from streams import __version__
 from streams.api import (
+    routes_broker,
     routes_kill_switch,
     routes_market,
     routes_page,
     routes_status,
+    routes_studies,
+    routes_trading,
 )
 from streams.api.errors import add_handlers
 from streams.api.live import Live
@@ -20,6 +23,9 @@ ROUTERS = (
     routes_status.router,
     routes_kill_switch.router,
     routes_market.router,
+    routes_trading.router,
+    routes_broker.router,
+    routes_studies.router,
     routes_page.router,
 )
 
@@ -44,7 +50,8 @@ def make_app(live: Live, door: WebSocketDoor) -> App:
     """Return what answers on the API's port: REST, the page, and ``/ws``."""
     rest = make_rest()
     rest.state.live = live
-    guarded = Guard(rest, live.doorkeeper, live.settings.api_max_body_bytes)
+    limit = live.settings.api_max_body_bytes
+    guarded = Guard(rest, live.doorkeeper, limit, live.metrics.answered)
     return _with_socket(guarded, door, frozenset(("/ws",)))
 
 

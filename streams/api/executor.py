@@ -9,11 +9,10 @@ import aiohttp
 from pydantic import ConfigDict, Field, ValidationError
 
 from streams.api.shapes import AccountShape, PositionShape, Shape
+from streams.errors import Recoverable
 
 ANSWER_S = 2.0
 MAX_BYTES = 1_000_000
-STALE_MS = 120_000
-"""A cycle that long ago: the executor answers, and trades no more."""
 
 
 class ExecutorKill(Shape):
@@ -51,6 +50,7 @@ class ExecutorShape(Shape):
     joined: dict[str, Joined] = Field(default_factory=dict)
     last_cycle_ms: int | None = None
     reconciled: bool
+    unreconciled: str = ""
     differences: list[str] = Field(default_factory=list)
     blocked: dict[str, list[str]] = Field(default_factory=dict)
     last_transaction_id: str | None = None
@@ -78,17 +78,23 @@ class Executor(NamedTuple):
 NOT_ASKED = Executor("absent", None, "the executor was not asked yet")
 
 
-def judged(answer: bytes, now_ms: int) -> Executor:
-    """Return what an answer of the executor says."""
+def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
+    """Return what an answer of the executor says.
+
+    Parameters
+    ----------
+    stale_ms
+        A last cycle that long ago: it answers, and does nothing any more.
+    """
     try:
         status = ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         return Executor("stale", None, f"the executor's /status is not as agreed: {first}")
-    if status.last_cycle_ms is None:
+    if not status.last_cycle_ms:
         return Executor("running", status, "the executor has started and made no cycle yet")
     age_s = (now_ms - status.last_cycle_ms) / 1000
-    if age_s * 1000 > STALE_MS:
+    if age_s * 1000 > stale_ms:
         return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
     return Executor("running", status, f"the executor's last cycle was {age_s:.0f} s ago")
 
@@ -97,7 +103,7 @@ def _refused(constant: str) -> Any:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-async def ask(session: aiohttp.ClientSession, url: str, now_ms: int) -> Executor:
+async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
     """Ask the executor; never raises."""
     try:
         async with session.get(
@@ -110,4 +116,40 @@ async def ask(session: aiohttp.ClientSession, url: str, now_ms: int) -> Executor
         return Executor(
             "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
         )
-    return judged(body, now_ms)
+    return judged(body, now_ms, stale_ms)
+
+
+class ExecutorCalls:
+    """What may be asked of the executor beside its status.
+
+    Parameters
+    ----------
+    status_url
+        Its ``/status``; the calls are beside it.
+    """
+
+    def __init__(self, status_url: str) -> None:
+        self._base = status_url.rpartition("/")[0]
+
+    async def reconcile(self, actor: str, reason: str) -> tuple[bool, str]:
+        """Ask it to compare itself with the broker now; return whether it does, and its words.
+
+        Raises
+        ------
+        Recoverable
+            It does not answer.
+        """
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        said = {"actor": actor, "reason": reason}
+        try:
+            async with (
+                aiohttp.ClientSession(trust_env=False, timeout=timeout) as session,
+                session.post(f"{self._base}/reconcile", json=said, allow_redirects=False) as answer,
+            ):
+                if answer.status in (404, 405):
+                    return False, "this executor reconciles by itself and takes no call"
+                if answer.status not in (200, 202):
+                    return False, f"the executor answers with {answer.status}"
+                return True, "the executor reconciles now; see last_cycle_ms and differences"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Recoverable("the executor does not answer at TRADE_STATUS_URL") from error

@@ -53,6 +53,7 @@ class TradingShape(Shape):
     joined: dict[str, Joined] | None = None
     last_cycle_ms: int | None = None
     reconciled: bool | None = None
+    unreconciled: str | None = None
     differences: list[str] | None = None
     blocked: dict[str, list[str]] | None = None
     last_transaction_id: str | None = None
@@ -120,7 +121,7 @@ def global_status(live: Live) -> GlobalStatus:
         ),
         kill_switch=kill_shape(live.facts.kill_switch),
         trading=trading,
-        signals=[SignalShape(**one._asdict()) for one in live.facts.signals],
+        signals=[SignalShape(**one._asdict()) for one in live.facts.signals(now_ms)],
         instruments=[_instrument(live, name, now_ms, held.get(name)) for name in names],
         weights=None if view.weights is None else WeightsShape(**weights_view(view.weights)),
         orders=[OrderShape(**order_view(*pair)) for pair in view.newest_orders(SHOWN_ORDERS)],
@@ -133,10 +134,10 @@ def global_status(live: Live) -> GlobalStatus:
     )
 
 
-def lag_shape(lag: dict[str, int] | None) -> LagShape:
+def lag_shape(lag: dict[str, int]) -> LagShape:
     """Return the lag of the stages and of the mirror."""
     found: dict[str, Any] = dict.fromkeys(("signals", "gates", "weights", "mirror"))
-    return LagShape(**(found | (lag or {})))
+    return LagShape(**(found | lag))
 
 
 def trading_shape(live: Live) -> TradingShape:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
+from itertools import islice
 
 from streams.api.channels import CHANNELS, Frame, Place, text_of
 
@@ -118,6 +119,11 @@ class Client:
 class Hub:
     """The subscribers and the last frames.
 
+    Parameters
+    ----------
+    ring
+        How many of the last frames are kept.
+
     Attributes
     ----------
     positions
@@ -129,7 +135,8 @@ class Hub:
     def __init__(self, ring: int = RING) -> None:
         self._clients: dict[Client, None] = {}
         self._by_channel: dict[str, dict[Client, None]] = {name: {} for name in CHANNELS}
-        self._ring: deque[Frame] = deque(maxlen=ring)
+        self._ring: deque[Frame] = deque()
+        self._size = ring
         self._numbers: dict[str, int] = {}
         self._first = 0
         self.positions: dict[tuple[str, int], int] = {}
@@ -172,10 +179,9 @@ class Hub:
         """Put a frame into the queue of every client that wants it, and into the ring."""
         self.published[frame.channel] += 1
         if frame.id is not None:
-            if len(self._ring) == self._ring.maxlen:
-                gone = self._ring[0].id
-                if gone is not None:
-                    self._numbers.pop(gone, None)
+            if len(self._ring) == self._size:
+                gone = self._ring.popleft().id
+                self._numbers.pop(gone or "", None)
                 self._first += 1
             self._numbers[frame.id] = self._first + len(self._ring)
             self._ring.append(frame)
@@ -192,8 +198,7 @@ class Hub:
         number = self._numbers.get(event_id)
         if number is None:
             return None
-        start = number + 1 - self._first
-        return [self._ring[at] for at in range(start, len(self._ring))]
+        return list(islice(self._ring, number + 1 - self._first, None))
 
     def tell_all(self, text: str) -> None:
         """Say something to every client."""

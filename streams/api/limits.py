@@ -17,7 +17,7 @@ class Buckets:
     rate, per_s
         So many tokens in so many seconds; rate 0 = no limit.
     burst
-        Most tokens of a bucket, in seconds' worth of ``rate``.
+        Most tokens of a bucket, in seconds of filling.
     clock
         Monotonic seconds.
     """
@@ -30,7 +30,7 @@ class Buckets:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate / per_s
-        self._most = max(1.0, rate * burst)
+        self._most = max(1.0, self._rate * burst)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 

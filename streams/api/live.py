@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from streams.api.errors import ApiError
+from streams.api.executor import ExecutorCalls
 from streams.api.facts import Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
+from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
+from streams.api.oanda import OandaDoor
 from streams.api.security import Doorkeeper
 from streams.api.settings import Service
 from streams.api.view import LiveView
 from streams.codec import Codec
+from streams.kill_switch.keeper import KillSwitchKeeper
+from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config, Runtime
 
 SILENT_S = 10.0
+
+log = logging.getLogger("manifold.audit")
 
 
 def wall_ms() -> int:
@@ -35,12 +44,14 @@ class Live:
 
     Attributes
     ----------
-    runtime, environment_config, settings
+    runtime, environment_config, settings, kill_settings
         Settings of the process; what the log says of the configuration is ``view.config``.
     codec
         For writing; used by one call at a time.
-    view, hub, follower, facts, history, mirror, doorkeeper
+    view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper
         The parts.
+    writing
+        Held by the one call that writes to the log.
     now_ms
         Wall clock.
     """
@@ -48,6 +59,7 @@ class Live:
     runtime: Runtime
     environment_config: Config
     settings: Service
+    kill_settings: KillSwitchSettings
     codec: Codec
     hub: Hub
     follower: LogFollower
@@ -55,6 +67,11 @@ class Live:
     history: History
     mirror: Mirror
     doorkeeper: Doorkeeper
+    oanda: OandaDoor
+    executor_calls: ExecutorCalls
+    metrics: ServiceMetrics
+    keeper: KillSwitchKeeper
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     now_ms: Callable[[], int] = wall_ms
 
     @property
@@ -78,6 +95,10 @@ class Live:
             return f"the log has not answered for {silent_s:.0f} s"
         return None
 
+    def audit(self, what: str, actor: str, reason: str) -> None:
+        """Write who changes what and why into the log of the process, before it is done."""
+        log.warning("%s by %s: %s", what, _one_line(actor), _one_line(reason))
+
     def require_instrument(self, instrument: str) -> None:
         """Refuse an instrument that the log knows nothing of.
 
@@ -90,6 +111,10 @@ class Live:
         if instrument not in known:
             there = ", ".join(known) or "none yet"
             raise ApiError(404, "unknown_instrument", f"the log holds {there}, not {instrument}")
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def live_of(request: Request) -> Live:

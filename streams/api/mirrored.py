@@ -37,22 +37,18 @@ class Mirror:
         """Leave Valkey."""
         await self._client.aclose()
 
-    async def alive(self) -> None:
-        """Check that it answers.
+    async def candles(self, instrument: str, granularity: str, limit: int) -> list[dict[str, Any]]:
+        """Return the last candles, ascending.
 
         Raises
         ------
         Recoverable, Fatal
             Valkey does not answer, or refuses.
         """
-        await self._asked(self._client.ping())
-
-    async def candles(self, instrument: str, granularity: str, limit: int) -> list[dict[str, Any]]:
-        """Return the last candles, ascending; errors as ``alive``."""
         return await self._series(keys.candles_key(instrument, granularity), limit)
 
     async def manifolds(self, instrument: str, limit: int) -> list[dict[str, Any]]:
-        """Return the last manifolds of 24 hours, ascending; errors as ``alive``."""
+        """Return the last manifolds of 24 hours, ascending; errors as ``candles``."""
         return await self._series(keys.history_key(instrument), limit)
 
     async def _series(self, key: str, limit: int) -> list[dict[str, Any]]:

@@ -12,12 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
 from streams.api.live import LiveDep
-from streams.api.responses import CHANGES, READS
+from streams.api.responses import CONFLICTS, READS
 from streams.api.shapes import KillSwitchShape
-from streams.control_log import append_control
-from streams.events import Control
+from streams.kill_switch.commands import NotCleared, disengage, engage
 from streams.kill_switch.reader import KillSwitchState
-from streams.kill_switch.state import KIND, Word
 
 router = APIRouter(tags=["kill switch"])
 log = logging.getLogger("manifold.api")
@@ -54,21 +52,32 @@ async def read_kill_switch(live: LiveDep) -> KillSwitchAnswer:
     return _answer(live.facts.kill_switch)
 
 
-@router.post("/api/kill-switch", responses=CHANGES)
+@router.post("/api/kill-switch", responses=CONFLICTS)
 async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitchAnswer:
     """Engage or disengage; who and why go into the log, and the answer is what holds afterwards.
 
-    Exactly one explicit boolean must be there: a body without one never disengages anything.
+    Exactly one explicit boolean must be there: a body without one never disengages anything. After
+    an "off" that holds nothing up any more ``engaged`` is false; where something still engages,
+    ``why`` says what.
     """
     said = [value for value in (wanted.enabled, wanted.kill_switch) if value is not None]
     if len(said) != 1:
         raise ApiError(
             400, "invalid_request", "give exactly one of enabled and kill_switch, true or false"
         )
-    read_to = None if said[0] else live.view.control.end
-    record = Control(
-        KIND, None, Word(said[0], read_to).to_json(), wanted.actor, wanted.reason, live.now_ms()
-    )
-    await asyncio.to_thread(append_control, live.runtime, live.codec, [record])
-    log.info("kill switch %s by %s: %s", "on" if said[0] else "off", wanted.actor, wanted.reason)
+    name, command = ("engage", engage) if said[0] else ("disengage", disengage)
+    live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
+    async with live.writing:
+        try:
+            await asyncio.to_thread(
+                command,
+                live.runtime,
+                live.codec,
+                wanted.actor,
+                wanted.reason,
+                live.now_ms(),
+                live.kill_settings,
+            )
+        except NotCleared as error:
+            raise ApiError(409, "not_cleared", str(error)) from error
     return _answer(await live.facts.read_kill_switch())

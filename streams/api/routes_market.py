@@ -1,33 +1,156 @@
-"""Candles, metrics and manifolds."""
+"""Candles, metrics, manifolds and the ranking."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from streams.api.live import LiveDep
-from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY
-from streams.api.shapes import INSTRUMENT_FORM, Shape
+from streams.api.errors import ApiError
+from streams.api.live import Live, LiveDep
+from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
+from streams.api.shapes import INSTRUMENT_FORM, ManifoldFigures, Shape
+from streams.api.views import manifold_view
+from streams.events import GRANULARITY_MS, GateDecision, Manifold
+from streams.feed.synthetic import market_start_ms
+from streams.liveness.market import open_ms_between
+from streams.stages.sessions import HOURS, session_state, zone
 
 router = APIRouter(tags=["market"])
+
+GRANULARITY_FORM = f"^({'|'.join(GRANULARITY_MS)})$"
+FLOW_MS = 300_000
+FEED_LIVES_BARS = 3
 
 InstrumentQuery = Annotated[
     str, Query(pattern=INSTRUMENT_FORM, description="Such as EUR_USD.", examples=["EUR_USD"])
 ]
 LimitQuery = Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")]
+GranularityQuery = Annotated[
+    str, Query(pattern=GRANULARITY_FORM, description="Length of a bar.", examples=["M1"])
+]
 
 
-class HistoryItem(Shape):
-    """A manifold of the last 24 hours."""
+class Prices(Shape):
+    """One price side of a candle."""
 
-    as_of_ms: int
-    price: float
+    o: float
+    h: float
+    l: float  # noqa: E741  # the profile's name
+    c: float
+
+
+class CandleItem(Shape):
+    """A complete candle; ``o``, ``h``, ``l``, ``c`` are those of ``mid``, ``t`` its start (ms)."""
+
+    t: int
+    o: float
+    h: float
+    l: float  # noqa: E741
+    c: float
+    v: int | None
+    mid: Prices
+    bid: Prices | None
+    ask: Prices | None
+    complete: bool
+
+
+class MarketData(Shape):
+    """Candles, ascending."""
+
+    instrument: str
+    granularity: str
+    candles: list[CandleItem]
+
+
+class Candles(Shape):
+    """Candles, ascending."""
+
+    instrument: str
+    granularity: str
+    items: list[CandleItem]
+
+
+class FetchRequest(BaseModel):
+    """Which candles the log shall hold; without ``instrument`` those of all HOTBAND_PAIRS."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instrument: Annotated[str | None, Field(pattern=INSTRUMENT_FORM)] = None
+    granularity: Annotated[str, Field(pattern=GRANULARITY_FORM)] = "M1"
+    count: Annotated[int, Field(ge=1, le=20_000)] = 1500
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")] = "candles/fetch"
+    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+
+
+class Fetched(Shape):
+    """The log holds the candles up to now; ``written`` of them are new."""
+
+    success: bool
+    written: int
+    detail: str
+
+
+class Metrics(Shape):
+    """The four metrics of a window."""
+
     coherence: float
     stability: float
     entropy: float
     rupture: float
+
+
+class CoherencePoint(Metrics):
+    """The metrics of an earlier bar."""
+
+    as_of_ms: int
+    price: float
+
+
+class CoherenceStatus(Metrics):
+    """The metrics of the last bar."""
+
+    instrument: str
+    ts_ms: int
+    age_ms: int
+    metrics: Metrics
+    lambda_hazard: float
+    points: list[CoherencePoint] | None
+
+
+class Coeffs(Shape):
+    """The coefficients of the last manifold."""
+
+    instrument: str
+    ts_ms: int
+    sigma_eff: float
+    lambda_: Annotated[float, Field(alias="lambda")]
+    lambda_hazard: float
+
+
+class LatestManifold(ManifoldFigures):
+    """The last manifold with what it was made of."""
+
+    instrument: str
+    price: float
+    count: int
+    t0_ms: int
+    t1_ms: int
+    window_start_ms: int
+    first_seen_ms: int
+    gap_bars: int
+    volume_missing: bool
+    late: bool
+    config_id: str
+
+
+class HistoryItem(Metrics):
+    """A manifold of the last 24 hours."""
+
+    as_of_ms: int
+    price: float
     lambda_hazard: float
     sigma_eff: float
     lambda_: Annotated[float, Field(alias="lambda")]
@@ -39,6 +162,173 @@ class ManifoldHistory(Shape):
 
     instrument: str
     items: list[HistoryItem]
+
+
+class RankingItem(Shape):
+    """An instrument in the ranking; ``flow_m5``: signals of the last five minutes."""
+
+    instrument: str
+    is_open: bool
+    near_close: bool
+    score: float | None
+    flow_m5: int
+    coherence: float | None
+    stability: float | None
+    entropy: float | None
+    hazard: float | None
+    repetitions: int | None
+    admit: int
+    direction: int
+    gate_source: str
+    regime_min_reps: int
+    regime_hazard_max: float | None
+
+
+class Ranking(Shape):
+    """The instruments, the best score first; those without a score last."""
+
+    now_ms: int
+    sessions: list[str]
+    items: list[RankingItem]
+
+
+@router.get("/api/market-data", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def market_data(
+    live: LiveDep,
+    instrument: InstrumentQuery,
+    granularity: GranularityQuery,
+    limit: LimitQuery = 500,
+) -> MarketData:
+    """The last candles, from the mirror."""
+    items = await _candles(live, instrument, granularity, limit)
+    return MarketData(instrument=instrument, granularity=granularity, candles=items)
+
+
+@router.get("/api/candles", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def candles(
+    live: LiveDep,
+    instrument: InstrumentQuery,
+    granularity: GranularityQuery = "M1",
+    limit: LimitQuery = 500,
+) -> Candles:
+    """The last candles, from the mirror."""
+    items = await _candles(live, instrument, granularity, limit)
+    return Candles(instrument=instrument, granularity=granularity, items=items)
+
+
+async def _candles(live: Live, instrument: str, granularity: str, limit: int) -> list[CandleItem]:
+    live.require_instrument(instrument)
+    found = await live.mirror.candles(instrument, granularity, limit)
+    return [CandleItem(**one) for one in found]
+
+
+@router.post("/api/candles/fetch", responses=CONFLICTS)
+async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
+    """Make sure that the log holds OANDA's candles up to now.
+
+    A feed that runs has done so: nothing is fetched then. Otherwise what is missing of *all*
+    HOTBAND_PAIRS is written, as ``manifold feed oanda --once`` does; an instrument the log holds
+    nothing of begins ``count`` bars back. History before what the log holds is never written.
+    """
+    config, pairs = live.config, live.runtime.hotband_pairs
+    if wanted.granularity != config.candle_gran:
+        raise ApiError(
+            409, "other_granularity", f"this deployment works on CANDLE_GRAN={config.candle_gran}"
+        )
+    if wanted.instrument is not None and wanted.instrument not in pairs:
+        raise ApiError(409, "not_in_pairs", f"HOTBAND_PAIRS does not name {wanted.instrument}")
+    vouched_ms = live.view.vouched_ms
+    most_ms = FEED_LIVES_BARS * config.granularity_ms
+    if vouched_ms is not None and open_ms_between(vouched_ms, live.now_ms()) <= most_ms:
+        detail = "a feed is running, and the log is complete up to its last watermark"
+        return Fetched(success=True, written=0, detail=detail)
+    if not live.oanda.configured:
+        raise ApiError(
+            409,
+            "no_oanda",
+            "no OANDA account is configured (OANDA_API_KEY, OANDA_ACCOUNT_ID), so there is "
+            "nowhere to fetch candles from: load files with manifold load",
+        )
+    if await live.oanda.feed_runs():
+        raise ApiError(
+            503, "feed_behind", "a feed runs and is catching up; a second one would end it"
+        )
+    live.audit("candles/fetch", wanted.actor, wanted.reason)
+    from_ms = market_start_ms(live.now_ms(), wanted.count, config.granularity_ms)
+    written = await live.oanda.fetch(live.runtime, config, from_ms)
+    return Fetched(success=True, written=written, detail="written from OANDA")
+
+
+@router.get("/api/coherence/status", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def coherence_status(
+    live: LiveDep,
+    instrument: InstrumentQuery,
+    points: Annotated[int, Query(ge=0, le=1_440, description="Earlier bars as well.")] = 0,
+) -> CoherenceStatus:
+    """The metrics of the last bar; with ``points`` also of so many bars up to it."""
+    found = _manifold(live, instrument)
+    metrics = Metrics(
+        coherence=found.coherence,
+        stability=found.stability,
+        entropy=found.entropy,
+        rupture=found.rupture,
+    )
+    earlier = await live.mirror.manifolds(instrument, points) if points else None
+    return CoherenceStatus(
+        instrument=instrument,
+        ts_ms=found.as_of_ms,
+        age_ms=max(0, live.now_ms() - found.as_of_ms),
+        **metrics.model_dump(),
+        metrics=metrics,
+        lambda_hazard=found.lambda_hazard,
+        points=None
+        if earlier is None
+        else [
+            CoherencePoint(as_of_ms=one["ts_ms"], price=one["price"], **one["metrics"])
+            for one in earlier
+        ],
+    )
+
+
+@router.get("/api/manifold/coeffs", responses=ABOUT_INSTRUMENT)
+async def manifold_coeffs(live: LiveDep, instrument: InstrumentQuery) -> Coeffs:
+    """Volatility and hazard of the last manifold."""
+    found = _manifold(live, instrument)
+    return Coeffs(
+        instrument=instrument,
+        ts_ms=found.as_of_ms,
+        sigma_eff=found.sigma_eff,
+        lambda_=found.lambda_,
+        lambda_hazard=found.lambda_hazard,
+    )
+
+
+@router.get("/api/manifold/latest", responses=ABOUT_INSTRUMENT)
+async def manifold_latest(live: LiveDep, instrument: InstrumentQuery) -> LatestManifold:
+    """The last manifold."""
+    found = _manifold(live, instrument)
+    return LatestManifold(
+        **manifold_view(found),
+        instrument=instrument,
+        price=found.price,
+        count=found.count,
+        t0_ms=found.t0_ms,
+        t1_ms=found.t1_ms,
+        window_start_ms=found.window_start_ms,
+        first_seen_ms=found.first_seen_ms,
+        gap_bars=found.gap_bars,
+        volume_missing=found.volume_missing,
+        late=found.late,
+        config_id=found.config_id,
+    )
+
+
+def _manifold(live: Live, instrument: str) -> Manifold:
+    live.require_instrument(instrument)
+    found = live.view.manifolds.get(instrument)
+    if found is None:
+        raise ApiError(404, "no_manifold", f"{instrument} has no manifold yet: it is warming up")
+    return found
 
 
 @router.get("/api/manifold/history", responses=ABOUT_INSTRUMENT | FROM_AWAY)
@@ -59,3 +349,56 @@ def _history_item(content: dict[str, Any]) -> HistoryItem:
         **content["coeffs"],
         count_1h=content["repetition"]["count_1h"],
     )
+
+
+@router.get("/api/ranking/active", responses=READS)
+async def ranking(
+    live: LiveDep, limit: Annotated[int, Query(ge=1, le=500, description="At most.")] = 50
+) -> Ranking:
+    """The instruments by score, from the last gate decisions."""
+    now_ms = live.now_ms()
+    found = [_ranked(live, name, decision, now_ms) for name, decision in _decisions(live)]
+    found.sort(key=lambda one: (one.score is None, -(one.score or 0.0), one.instrument))
+    return Ranking(now_ms=now_ms, sessions=_open_sessions(now_ms), items=found[:limit])
+
+
+def _decisions(live: Live) -> list[tuple[str, GateDecision]]:
+    return sorted(live.view.decisions.items())
+
+
+def _ranked(live: Live, name: str, decision: GateDecision, now_ms: int) -> RankingItem:
+    config = live.view.state.config_of(name) or live.config
+    session = session_state(name, now_ms, config.session_exit_minutes)
+    metrics = decision.metrics
+    echo = config.gate_mode == "echo"
+    recent = live.view.recent.get(name, ())
+    return RankingItem(
+        instrument=name,
+        is_open=session.open,
+        near_close=session.near_close,
+        score=decision.score,
+        flow_m5=sum(at_ms > now_ms - FLOW_MS for at_ms in recent),
+        coherence=metrics.coherence if metrics else None,
+        stability=metrics.stability if metrics else None,
+        entropy=metrics.entropy if metrics else None,
+        hazard=metrics.lambda_hazard if metrics else None,
+        repetitions=metrics.count_1h if metrics else None,
+        admit=int(decision.eligible),
+        direction=decision.direction,
+        gate_source=decision.mode,
+        regime_min_reps=config.echo_min_repetitions
+        if echo
+        else config.session_pattern_min_occurrences,
+        regime_hazard_max=config.echo_hazard_max if echo else config.auto_max_hazard,
+    )
+
+
+def _open_sessions(now_ms: int) -> list[str]:
+    """Return the names of the sessions that are open, by their own hours."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    found = []
+    for name, (place, opens, closes) in HOURS.items():
+        local = now.astimezone(zone(place))
+        if local.weekday() < 5 and opens <= local.hour < closes:
+            found.append(name)
+    return found

@@ -1,4 +1,4 @@
-"""The page: static files of this package, nothing else and nothing from elsewhere."""
+"""The page, and the documents of the API: files of this package, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -58,6 +58,25 @@ async def index(request: Request) -> Response:
 async def page_file(name: str, request: Request) -> Response:
     """A file of the page."""
     return _served(name, request)
+
+
+@router.get("/openapi.json")
+async def openapi_document() -> Response:
+    """The OpenAPI document."""
+    return Response(_document("openapi"), media_type="application/json")
+
+
+@router.get("/asyncapi.json")
+async def asyncapi_document() -> Response:
+    """The AsyncAPI document."""
+    return Response(_document("asyncapi"), media_type="application/json")
+
+
+@lru_cache
+def _document(name: str) -> str:
+    from streams.api import documents  # made of the routers, this one among them
+
+    return documents.as_text(documents.openapi() if name == "openapi" else documents.asyncapi())
 
 
 def _served(name: str, request: Request) -> Response:

@@ -214,10 +214,19 @@ class Guard:
         The rules.
     max_body
         Most bytes of a body.
+    answered
+        Told method and status of every answer.
     """
 
-    def __init__(self, app: App, doorkeeper: Doorkeeper, max_body: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        doorkeeper: Doorkeeper,
+        max_body: int,
+        answered: Callable[[str, int], None] = lambda method, status: None,
+    ) -> None:
         self._app, self._doorkeeper, self._max_body = app, doorkeeper, max_body
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -232,6 +241,7 @@ class Guard:
                 if b"cache-control" not in there:
                     added.append((b"cache-control", b"no-store"))
                 message["headers"] = [*message["headers"], *added]
+                self._answered(scope["method"], message["status"])
             await send(message)
 
         try:

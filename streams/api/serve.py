@@ -8,26 +8,38 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import uvicorn
 
 from streams.admin import require_topics
 from streams.api.app import make_app, make_socket_app
-from streams.api.channels import Frame, Place
-from streams.api.facts import Facts
+from streams.api.channels import Frame, Place, status_frame
+from streams.api.executor import ExecutorCalls
+from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
-from streams.api.live import Live
+from streams.api.live import Live, wall_ms
+from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
+from streams.api.oanda import OandaDoor
 from streams.api.security import App, Doorkeeper
 from streams.api.settings import Service
+from streams.api.status_ports import make_allocator_app, make_hydrator_app
 from streams.api.tail import read_start
 from streams.api.websocket import WebSocketDoor, beat
+from streams.codec import Codec
 from streams.errors import Fatal
+from streams.execution.settings import Trading
+from streams.execution.status_page import LEAST_PATIENCE_S
+from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader
 from streams.kill_switch.settings import KillSwitchSettings
+from streams.liveness.sources import feed_url, limits_of, open_gatherer
+from streams.liveness.verdict import Limits
+from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 
@@ -47,9 +59,40 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(
-    runtime: Runtime, config: Config, settings: Service, kill: KillSwitchSettings
-) -> None:
+class Settings(NamedTuple):
+    """All settings of the process, read and checked."""
+
+    env: Mapping[str, str]
+    runtime: Runtime
+    config: Config
+    service: Service
+    kill: KillSwitchSettings
+    oanda: Oanda
+    trading: Trading
+    limits: Limits
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read them.
+
+        Raises
+        ------
+        Fatal
+            One is unusable; names it.
+        """
+        return cls(
+            env,
+            Runtime.from_env(env),
+            Config.from_env(env),
+            Service.from_env(env),
+            KillSwitchSettings.from_env(env),
+            Oanda.from_env(env),
+            Trading.from_env(env),
+            limits_of(env),
+        )
+
+
+async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises
@@ -63,36 +106,55 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    sockets = _listen(settings)
+    sockets = _listen(settings.service)
     try:
-        live = await _assemble(runtime, config, settings, kill)
+        live = await _assemble(settings)
         await _run(live, sockets, stopping)
     finally:
         for each in sockets.values():
             each.close()
 
 
-async def _assemble(
-    runtime: Runtime, config: Config, settings: Service, kill: KillSwitchSettings
-) -> Live:
+async def _assemble(settings: Settings) -> Live:
+    runtime, config, service = settings.runtime, settings.config, settings.service
     await asyncio.to_thread(require_topics, runtime)
-    # a codec is for one thread: one follows, one reads back, one writes, one reads the kill switch
-    codecs = [await open_codec(runtime) for _ in range(4)]
-    start = await asyncio.to_thread(read_start, runtime, codecs[0])
-    hub = Hub()
-    history = History(runtime, config, codecs[1])
-    reader = KillSwitchReader(runtime, codecs[3], kill)
+
+    async def codec() -> Codec:
+        # a codec is for one thread, so every part that decodes has its own
+        return await open_codec(runtime)
+
+    hub, metrics, mirror = Hub(), ServiceMetrics(), Mirror(runtime)
+    following = await codec()
+    start = await asyncio.to_thread(read_start, runtime, following)
+    reader = KillSwitchReader(runtime, await codec(), settings.kill)
+    gatherer = open_gatherer(settings.env, runtime, config, await codec(), reader)
+
+    def changed(change: Change) -> None:
+        hub.publish(status_frame(wall_ms(), change._asdict()))
+
     return Live(
         runtime=runtime,
         environment_config=config,
-        settings=settings,
-        codec=codecs[2],
+        settings=service,
+        kill_settings=settings.kill,
+        codec=await codec(),
         hub=hub,
-        follower=LogFollower(runtime, config, codecs[0], start, hub),
-        facts=Facts(runtime, reader, history, settings.trade_status_url),
-        history=history,
-        mirror=Mirror(runtime),
-        doorkeeper=Doorkeeper(settings),
+        follower=LogFollower(runtime, config, following, start, hub),
+        facts=Facts(
+            reader,
+            gatherer,
+            settings.limits,
+            service.trade_status_url,
+            int(1000 * max(LEAST_PATIENCE_S, 3 * settings.trading.reconcile_interval_sec)),
+            changed,
+        ),
+        history=History(runtime, config, await codec()),
+        mirror=mirror,
+        doorkeeper=Doorkeeper(service),
+        oanda=OandaDoor(settings.oanda, feed_url(settings.env, runtime)),
+        executor_calls=ExecutorCalls(service.trade_status_url),
+        metrics=metrics,
+        keeper=KillSwitchKeeper(runtime, await codec(), settings.kill, metrics.kill_switch),
     )
 
 
@@ -102,11 +164,17 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         return await live.history.since(live.hub, live.view, places, channels, limit)
 
     door = WebSocketDoor(live.settings, live.doorkeeper, live.hub, missed)
-    apps = {"API_PORT": make_app(live, door), "WS_PORT": make_socket_app(live, door)}
-    servers = {name: _server(apps[name]) for name in sockets if name in apps}
+    apps = {
+        "API_PORT": make_app(live, door),
+        "WS_PORT": make_socket_app(live, door),
+        "ALLOCATOR_STATUS_PORT": make_allocator_app(live),
+        "HYDRATOR_STATUS_PORT": make_hydrator_app(live),
+    }
+    servers = {name: _server(apps[name]) for name in sockets}
     await live.facts.read_kill_switch()
     parts = [
         asyncio.create_task(live.follower.run(), name="follower"),
+        asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
         asyncio.create_task(beat(live.hub, live.settings.ws_heartbeat_sec), name="heartbeat"),
         *(
@@ -131,6 +199,7 @@ async def _leave(
     live: Live, servers: Sequence[uvicorn.Server], tasks: Sequence[asyncio.Task[object]]
 ) -> None:
     live.follower.stop()
+    live.keeper.stop()
     for server in servers:
         server.should_exit = True
     _, pending = await asyncio.wait(tasks, timeout=LEAVE_WITHIN_S)
@@ -138,6 +207,8 @@ async def _leave(
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     live.history.close()
+    await live.facts.close()
+    await live.oanda.close()
     await live.mirror.close()
 
 

@@ -20,6 +20,7 @@ from streams.stages.limits import GUARD_LIMITS
 from streams.stages.reasons import Reason
 
 BPS = 1e4
+REASON_WORDS: dict[str, str] = {reason.value: reason.doc for reason in Reason}
 
 
 def spread_bps(bid: float, ask: float) -> float:
@@ -60,10 +61,7 @@ def manifold_view(event: Manifold) -> dict[str, Any]:
 
 def reason_text(detail: ReasonDetail, decision: GateDecision, config: Config | None) -> str:
     """Return one sentence: what is in the way, by how much, and what would change it."""
-    try:
-        words = Reason(detail.reason).doc
-    except ValueError:
-        words = detail.reason
+    words = REASON_WORDS.get(detail.reason, detail.reason)
     guard = GUARD_LIMITS[decision.mode].get(detail.reason)
     if guard is not None and detail.value is not None and detail.limit is not None:
         way = "rise to" if guard.relation == ">=" else "fall to"

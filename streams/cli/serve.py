@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+from typing import Any
 
 import click
 
-from streams.settings import Config, Runtime
+from streams.errors import Fatal
 
 
 @click.command()
-def serve() -> None:
+@click.option("--openapi", metavar="FILE", help="Write the OpenAPI document there (- = stdout).")
+@click.option("--asyncapi", metavar="FILE", help="Write the AsyncAPI document there, likewise.")
+def serve(openapi: str | None, asyncapi: str | None) -> None:
     """Serve REST, WebSocket and the page, and keep the kill switch's key in Valkey.
 
     Everything is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST says
@@ -21,17 +25,36 @@ def serve() -> None:
       manifold serve
       API_TOKEN_FILE=/run/secrets/api-token manifold serve
       curl -s http://127.0.0.1:8000/api/global-status
+      manifold serve --openapi openapi.json --asyncapi asyncapi.json
     """
-    from streams.api.serve import serve as run
-    from streams.api.settings import Service
-    from streams.kill_switch.settings import KillSwitchSettings
+    if openapi is not None or asyncapi is not None:
+        from streams.api import documents
 
-    runtime, config, settings = Runtime.from_env(), Config.from_env(), Service.from_env()
-    kill = KillSwitchSettings.from_env()
-    logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
+        if openapi is not None:
+            _write(openapi, documents.openapi())
+        if asyncapi is not None:
+            _write(asyncapi, documents.asyncapi())
+        return
+    from streams.api.serve import Settings
+    from streams.api.serve import serve as run
+
+    settings = Settings.from_env(os.environ)
+    logging.basicConfig(
+        level=settings.runtime.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     for name in ("aiokafka", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     import uvloop
 
-    uvloop.run(run(runtime, config, settings, kill))
+    uvloop.run(run(settings))
+
+
+def _write(file: str, document: dict[str, Any]) -> None:
+    from streams.api.documents import as_text
+
+    try:
+        with click.open_file(file, "w", encoding="utf-8") as out:
+            out.write(as_text(document))
+    except OSError as error:
+        raise Fatal(f"cannot write {file}: {error.strerror}") from error

@@ -127,6 +127,11 @@ class Executor:
         """Whether nothing of ours is held or on its way."""
         return not self._parts.ledger.holdings and not self._parts.ledger.unresolved
 
+    def reconcile_soon(self) -> None:
+        """Compare with the broker now instead of at the next time."""
+        self._due_at = self._clock()
+        self._parts.following.arrivals.put_nowait([])  # ends the wait
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; or, when only flattening, until nothing is held.
 

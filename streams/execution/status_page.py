@@ -1,4 +1,4 @@
-"""``/status``, ``/metrics`` and ``/healthz`` of an executor."""
+"""``/status``, ``/metrics`` and ``/healthz`` of an executor; ``/reconcile`` hurries it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def health_of(executor: Executor, now: float) -> dict[str, Any]:
 
 
 def make_web(executor: Executor) -> web.Application:
-    """Return the web application with the three addresses."""
+    """Return the web application with its addresses."""
 
     async def show_status(_: web.Request) -> web.Response:
         return web.json_response(status_of(executor))
@@ -116,10 +116,15 @@ def make_web(executor: Executor) -> web.Application:
         found = health_of(executor, time.monotonic())
         return web.json_response(found, status=200 if found["healthy"] else 503)
 
+    async def take_reconcile(_: web.Request) -> web.Response:
+        executor.reconcile_soon()
+        return web.json_response({"accepted": True}, status=202)
+
     application = web.Application()
     application.router.add_get("/status", show_status)
     application.router.add_get("/metrics", show_metrics)
     application.router.add_get("/healthz", show_health)
+    application.router.add_post("/reconcile", take_reconcile)
     return application
 
 

@@ -1,0 +1,119 @@
+"""OANDA for the service: the account in OANDA's own words, and candles that the log lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from streams.errors import Fatal, Recoverable
+from streams.feed.settings import FeedSettings
+from streams.liveness.backfill import feed_runs, fill_from_oanda
+from streams.oanda.client import OandaClient
+from streams.oanda.settings import Oanda
+from streams.oanda.shapes import Price
+from streams.registry import open_codec
+from streams.settings import Config, Runtime
+
+FETCH_WITHIN_S = 120.0
+T = TypeVar("T")
+
+
+class OandaDoor:
+    """One client for the life of the service, where there are a token and an account.
+
+    Parameters
+    ----------
+    settings
+        Where OANDA is, and who we are there.
+    feed_metrics_url
+        Where a feed that follows OANDA shows its metrics; empty where there is none.
+
+    Attributes
+    ----------
+    connected
+        Whether the last question was answered; None before the first.
+    """
+
+    def __init__(self, settings: Oanda, feed_metrics_url: str = "") -> None:
+        self.settings, self._feed_url = settings, feed_metrics_url
+        self.connected: bool | None = None
+        self._client: OandaClient | None = None
+        self._fetching = asyncio.Lock()
+
+    @property
+    def configured(self) -> bool:
+        """Whether OANDA_API_KEY and OANDA_ACCOUNT_ID are set."""
+        return bool(self.settings.oanda_api_key and self.settings.oanda_account_id)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def passed_through(
+        self, endpoint: str, query: Sequence[tuple[str, str]] = ()
+    ) -> Mapping[str, Any]:
+        """Return OANDA's own answer; raises as the client."""
+        return await self._asked(lambda client: client.passed_through(endpoint, query))
+
+    async def prices(self, instruments: Sequence[str]) -> tuple[Price, ...]:
+        """Return the newest prices; raises as the client."""
+        found = await self._asked(lambda client: client.prices(instruments))
+        return found.prices
+
+    async def _asked(self, ask: Callable[[OandaClient], Awaitable[T]]) -> T:
+        client = await self._opened()
+        try:
+            found = await ask(client)
+        except (Recoverable, Fatal):
+            self.connected = False
+            raise
+        self.connected = True
+        return found
+
+    async def feed_runs(self) -> bool:
+        """Return whether a feed follows OANDA already."""
+        return bool(self._feed_url) and await feed_runs(self._feed_url)
+
+    async def fetch(self, runtime: Runtime, config: Config, from_ms: int) -> int:
+        """Write what the log lacks of all HOTBAND_PAIRS up to now; return how many candles.
+
+        It takes the log over as every feed does: a feed that runs elsewhere ends.
+
+        Parameters
+        ----------
+        from_ms
+            First bar where the log holds nothing of an instrument.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As the feed; Recoverable as well when it takes too long or one is under way.
+        """
+        if self._fetching.locked():
+            raise Recoverable("candles are being fetched already; ask again when that is done")
+        async with self._fetching:
+            codec = await open_codec(runtime)
+            settings = FeedSettings.from_env()
+            try:
+                async with asyncio.timeout(FETCH_WITHIN_S):
+                    return await fill_from_oanda(
+                        runtime, codec, config, settings, self.settings, from_ms, _unseen
+                    )
+            except TimeoutError:
+                raise Recoverable(
+                    f"not all candles were there within {FETCH_WITHIN_S:.0f} s; what came is in "
+                    "the log: ask again, or run manifold warmup --steps backfill"
+                ) from None
+
+    async def _opened(self) -> OandaClient:
+        if self._client is None:
+            client = OandaClient(self.settings)
+            await client.__aenter__()
+            self._client = client
+        return self._client
+
+
+def _unseen(what: str, done: int, total: int | None) -> None:
+    """Progress that nobody looks at."""

@@ -1,0 +1,58 @@
+/* The server's clock, as far as the last frames tell, and everything that grows older with it. */
+import { put, attr } from "./dom.js";
+import { bothTimes, clock, duration, NONE, when } from "./words.js";
+
+const KEEP_MS = 60000;
+let offset = null, measured = 0;
+
+/**
+ * Take a time the server just sent. A frame can only arrive late, so the largest difference to our
+ * own monotonic clock is the truest; after a minute a smaller one counts too, because clocks drift.
+ */
+export function heard(serverMs, travelMs = 0) {
+  if (!Number.isFinite(serverMs)) return;
+  const own = performance.now(), found = serverMs + travelMs - own;
+  if (offset === null || found > offset || own - measured > KEEP_MS || offset - found > 5000) {
+    offset = found;
+    measured = own;
+  }
+}
+
+/** Now by the server's clock (epoch ms); null before the server has said a time. */
+export const serverNow = () => (offset === null ? null : performance.now() + offset);
+
+const ageing = new Map();
+
+/** Let a node say how long ago `ms` was, or how long until then, from now on. */
+export function ages(node, ms, form = (text) => text) {
+  if (!Number.isFinite(ms)) {
+    ageing.delete(node);
+    put(node, NONE);
+    attr(node, "title", null);
+    return;
+  }
+  ageing.set(node, { ms, form });
+  attr(node, "title", bothTimes(ms));
+  say(node, ms, form, serverNow());
+}
+
+/** Let a node show a time: UTC in the text, the reader's own in the title. */
+export function shows(node, ms, now) {
+  put(node, when(ms, now));
+  attr(node, "title", bothTimes(ms));
+}
+
+function say(node, ms, form, now) {
+  if (now !== null) put(node, form(duration(now - ms), now - ms));
+}
+
+/** Move every age on; call once a second. */
+export function tick() {
+  const now = serverNow();
+  if (now === null) return;
+  put(document.getElementById("clock"), clock(now));
+  for (const [node, { ms, form }] of ageing) {
+    if (node.isConnected) say(node, ms, form, now);
+    else ageing.delete(node);
+  }
+}

@@ -1,0 +1,97 @@
+/* One row per instrument: candle, gate with its reasons, direction, weight, position. */
+import { attr, byId, el, keyed, put, row, show, table } from "./dom.js";
+import { ages, serverNow, shows } from "./clock.js";
+import { freshness } from "./verdict.js";
+import { counted, figure, fixed, instrumentName, NONE, percent, price, reasonName, reasonShort, relation, way } from "./words.js";
+import { barMs, positionOf } from "./status.js";
+
+const COLUMNS = [["Instrument"], ["Candle age", "n", "Age"], ["Mid", "n"], ["Spread, bps", "n", "Bps"], ["Gate", "state"], ["Reasons", "w"],
+  ["May change", "n", "Next"], ["Signal"], ["Run"], ["Weight", "n"], ["Target", "n"], ["Units", "n"], ["P&L", "n"]];
+const MOST_CHIPS = 5;
+const FILTERS = {
+  all: () => true,
+  eligible: (one) => one.gate?.eligible === true,
+  refused: (one) => one.gate?.eligible !== true,
+  used: (one) => Boolean(one.weight || one.position?.units),
+};
+let shown = null;
+
+export function startInstruments(redraw) {
+  byId("filter").addEventListener("change", redraw);
+  byId("reasons").addEventListener("toggle", redraw);
+}
+
+export function showInstruments(status, live, chosen) {
+  const all = status.instruments.map((one) => ({ ...one, position: one.position ?? positionOf(status, one.instrument) }));
+  const some = all.filter(FILTERS[byId("filter").value] || FILTERS.all);
+  show(byId("instruments-none"), !all.length);
+  show(byId("instruments-body"), all.length > 0);
+  put(byId("instruments-count"), all.length ? `${some.length} of ${counted(all.length, "instrument")}` : "");
+  if (!shown) byId("instruments-body").append((shown = table("Instruments: candle, gate, weight and position", COLUMNS, "instruments")).node);
+  const now = serverNow(), open = status.market?.open, bar = barMs(status);
+  keyed(shown.body, some, (one) => one.instrument, makeRow, (part, one) => fillRow(part, one, live ? freshness(one.candle, open, now, bar) : "unknown", chosen));
+  if (byId("reasons").open) showReasons(all, now);
+}
+
+function makeRow(one) {
+  const made = row(COLUMNS);
+  made.cells[0].append(el("a", { href: "#instrument=" + one.instrument }, instrumentName(one.instrument)));
+  made.chips = el("ul", { class: "chips" });
+  made.cells[5].append(made.chips);
+  return made;
+}
+
+function fillRow({ node, cells, chips }, one, fresh, chosen) {
+  const { candle, gate, position } = one;
+  attr(node, "class", one.instrument === chosen ? "chosen" : null);
+  attr(cells[0].firstChild, "aria-current", one.instrument === chosen ? "true" : null);
+  ages(cells[1], candle?.as_of_ms);
+  attr(cells[1], "data-fresh", fresh);
+  put(cells[2], price(candle?.mid, one.instrument));
+  put(cells[3], fixed(candle?.spread_bps, 2));
+  const reasons = gate?.reasons ?? [];
+  attr(node, "data-gate", !gate ? "none" : gate.eligible ? "yes" : "no");
+  put(cells[4], !gate ? "no decision" : gate.eligible ? "eligible" : `no: ${counted(reasons.length, "reason")}`);
+  keyed(chips, chipsOf(reasons), (text, at) => at, () => ({ node: el("li") }), (part, text) => put(part.node, text));
+  attr(chips, "title", reasons.length > MOST_CHIPS ? reasons.map(reasonShort).join("; ") : null);
+  const next = gate?.next_change_ms;
+  if (Number.isFinite(next)) ages(cells[6], next, (text, gone) => (gone > 0 ? "due" : "in " + text));
+  else ages(cells[6], null);
+  put(cells[7], gate ? way(gate.direction) : NONE);
+  put(cells[8], gate ? way(gate.position) : NONE);
+  for (const cell of cells.slice(9)) attr(cell, "class", (cell.cellIndex < 11 ? one.weight : position?.units) ? "n" : "n none");
+  put(cells[9], one.weight ? fixed(one.weight, 3) : NONE);
+  put(cells[10], one.target_exposure_pct ? percent(one.target_exposure_pct) : NONE);
+  put(cells[11], position?.units ? fixed(position.units, Number.isInteger(position.units) ? 0 : 1, true) : NONE);
+  put(cells[12], position?.units ? fixed(position.unrealized_pl, 2, true) : NONE);
+  attr(cells[12], "data-sign", position?.units ? Math.sign(position.unrealized_pl) : null);
+}
+
+function chipsOf(reasons) {
+  const texts = reasons.map(reasonShort);
+  return texts.length > MOST_CHIPS ? [...texts.slice(0, MOST_CHIPS), `and ${texts.length - MOST_CHIPS} more`] : texts;
+}
+
+export const REASON_COLUMNS = [["Reason"], ["Value", "n"], ["Limit", "n"], ["What would change it", "w"], ["May change", "n"]];
+const EVERY = [["Instrument"], ...REASON_COLUMNS];
+let every = null;
+
+function showReasons(all, now) {
+  const flat = all.flatMap((one) => (one.gate?.reasons ?? []).map((reason) => ({ ...reason, instrument: one.instrument })));
+  if (!every) byId("reasons-body").append((every = table("Every reason of every gate", EVERY, "reasons")).node);
+  keyed(every.body, flat, (one) => one.instrument + " " + one.reason, () => row(EVERY), ({ cells }, one) => {
+    put(cells[0], instrumentName(one.instrument));
+    fillReason(cells.slice(1), one, now);
+  });
+}
+
+/** Fill five cells with a reason: name, value, limit, what would change it, and when it may. */
+export function fillReason(cells, one, now) {
+  put(cells[0], reasonName(one.reason));
+  attr(cells[0], "title", one.reason);
+  put(cells[1], figure(one.value));
+  put(cells[2], one.limit === null || one.limit === undefined ? NONE : `${relation(one.reason) === ">" ? "at most" : "at least"} ${figure(one.limit)}`);
+  put(cells[3], one.text || NONE);
+  if (Number.isFinite(one.next_change_ms)) shows(cells[4], one.next_change_ms, now);
+  else put(cells[4], "with the next bars");
+}

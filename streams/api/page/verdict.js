@@ -1,0 +1,73 @@
+/* The answer of the first three seconds: is everything fine, and if not, why. */
+import { killSwitch } from "./status.js";
+import { counted, duration, instrumentName, plain } from "./words.js";
+
+const WORST = ["ok", "notice", "warn", "fail", "unknown"];
+const LEVEL = { fail: "fail", warn: "warn", unknown: "warn" };
+
+function executorSays(trading) {
+  if (!trading) return ["warn", "The service says nothing about the executor."];
+  if (trading.executor === "absent") return ["warn", "No executor is running: nothing can be traded."];
+  if (trading.executor !== "running") return ["fail", `The executor is ${trading.executor}: its figures below are old.`];
+  if (trading.reconciled === false) return ["warn", "The executor has not reconciled with the broker: it opens nothing."];
+  return null;
+}
+
+/**
+ * Judge a status. Returns `{level, title, why}`; `why` has one `[level, words]` for each thing that
+ * is not as it should be, the worst first. `now` is the server's time (ms).
+ */
+export function judge(status, now) {
+  if (!status) return { level: "unknown", title: "Nothing is known yet", why: [] };
+  const found = [], kill = killSwitch(status), market = status.market;
+  if (!kill.certain) found.push(["fail", "The kill switch cannot be read, so it counts as engaged."]);
+  for (const signal of status.signals)
+    if (LEVEL[signal.state]) found.push([LEVEL[signal.state], `${plain(signal.name)}: ${signal.detail}`]);
+  const executor = executorSays(status.trading);
+  if (executor) found.push(executor);
+  for (const said of status.trading?.differences ?? []) found.push(["fail", "Difference to the broker: " + said]);
+  found.sort((a, b) => WORST.indexOf(b[0]) - WORST.indexOf(a[0]));
+  const failing = found.filter(([level]) => level === "fail").length;
+  const title = headline(status, kill, market, found.length, failing);
+  if (kill.engaged && kill.certain) found.unshift(["notice", killWords(kill, now)]);
+  if (market && market.open === false) found.push(["notice", closedWords(market, now)]);
+  if (!status.instruments.length) found.push(["notice", "The log holds no instrument yet: run a feed or `manifold warmup`."]);
+  const level = found.reduce((worst, [one]) => (WORST.indexOf(one) > WORST.indexOf(worst) ? one : worst), "ok");
+  return { level, title, why: found };
+}
+
+function headline(status, kill, market, problems, failing) {
+  const stopped = kill.engaged ? "Trading is stopped" : null;
+  if (failing) return (stopped ? stopped + ", and " : "") + counted(problems, "problem");
+  if (problems) return (stopped ? stopped + ", and " : "") + counted(problems, "warning");
+  if (!status.instruments.length) return stopped ? stopped + "; nothing to trade yet" : "Nothing to trade yet";
+  if (stopped) return stopped + "; everything else is fine";
+  return market?.open === false ? "Everything is fine; the market is closed" : "Everything is fine";
+}
+
+function killWords(kill, now) {
+  const parts = [kill.reason || kill.why.join("; ") || "no reason is given"];
+  if (kill.actor) parts.push("by " + kill.actor);
+  if (Number.isFinite(kill.since_ms) && now !== null) parts.push(duration(now - kill.since_ms) + " ago");
+  return "Kill switch engaged: " + parts.join(", ") + ".";
+}
+
+function closedWords(market, now) {
+  if (!Number.isFinite(market.next_change_ms) || now === null) return "The market is closed.";
+  return `The market is closed and opens in ${duration(market.next_change_ms - now)}.`;
+}
+
+/** How fresh a candle of bars of `barMs` is, judged by event time in an open market (`open`). */
+export function freshness(candle, open, now, barMs) {
+  if (!candle || !Number.isFinite(candle.as_of_ms)) return "none";
+  if (open === false) return "closed";
+  if (now === null || barMs === null) return "unknown";
+  const age = now - candle.as_of_ms;
+  return age <= barMs + 60000 ? "fresh" : age <= barMs + 240000 ? "late" : "stale";
+}
+
+/** Names in a row, cut where they become too many. */
+export function named(names, most = 4) {
+  const shown = names.slice(0, most).map(instrumentName).join(", ");
+  return names.length > most ? `${shown} and ${names.length - most} more` : shown;
+}

@@ -1,0 +1,322 @@
+"""Studies and backtests: figures of the rolling run, read from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from streams.api.backtests import RunId, runs_of, summary_of, trades_of
+from streams.api.errors import ApiError
+from streams.api.live import Live, LiveDep
+from streams.api.plain import plain
+from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS, Responses, problem
+from streams.api.routes_market import InstrumentQuery
+from streams.api.routes_trading import Said
+from streams.api.shapes import INSTRUMENT_FORM, Shape
+from streams.events import Summary
+from streams.settings import Config
+
+router = APIRouter(tags=["studies"])
+
+RUN_FORM = INSTRUMENT_FORM[:-1] + ":[0-9a-f]{1,64}$"
+RunQuery = Annotated[
+    str,
+    Query(
+        pattern=RUN_FORM,
+        description="<instrument>:<params_id>",
+        examples=["EUR_USD:0123456789abcdef"],
+    ),
+]
+CMin = Annotated[float | None, Query(ge=0, le=1, description="Least coherence.")]
+Look = Annotated[int | None, Query(ge=1, le=120, description="Bars of the slope.")]
+Threshold = Annotated[float | None, Query(ge=0, le=10_000, description="Least slope, bps.")]
+Cooldown = Annotated[int | None, Query(ge=0, le=31_536_000, description="Seconds.")]
+
+
+class Window(Shape):
+    """The span that floors are applied to."""
+
+    days: int
+    hours: int
+
+
+class SeriesItem(Shape):
+    """One trailing slice of the same run."""
+
+    days: int
+    trades: int
+    win_rate: float | None
+    pnl_total: float
+    max_drawdown: float
+    calmar: float | None
+
+
+class Run(Shape):
+    """The last evaluation of a run."""
+
+    run_id: str
+    instrument: str
+    params_id: str
+    as_of_ms: int
+    span_days: int
+    trades: int
+    c_min: float | None
+    look: int | None
+    thr_bps: float | None
+    eligible: bool
+    span_integrity_ok: bool
+
+
+class Results(Run):
+    """The figures of a run."""
+
+    slices: list[dict[str, Any]]
+    floors: dict[str, float]
+    floor_samples: int
+    config_id: str
+
+
+class TradeShape(Shape):
+    """A closed trade of the rolling backtest."""
+
+    trade_id: str
+    direction: int
+    entry_bar_ms: int
+    entry_price: float
+    exit_bar_ms: int
+    exit_price: float
+    exit_reason: str
+    bars_held: int
+    cost_bps: float
+    pnl_bps: float
+    mae_bps: float
+    mfe_bps: float
+    cost_assumed: bool
+
+
+class Trades(Shape):
+    """The last closed trades of a run, newest first; ``complete``: there are no others."""
+
+    run_id: str
+    complete: bool
+    trades: list[TradeShape]
+
+
+class LongRun(Said):
+    """A run under other parameters."""
+
+    instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM)]
+
+
+class Wanted(Shape):
+    """Parameters that a run must have; None is any."""
+
+    c_min: float | None
+    look: int | None
+    thr_bps: float | None
+    entry_cd: int | None
+    exit_cd: int | None
+
+    def fits(self, summary: Summary, config: Config | None) -> bool:
+        """Return whether a run has these parameters.
+
+        Parameters
+        ----------
+        config
+            The instrument's configuration when the run is the present one, else None: a summary
+            does not tell its cooldowns.
+        """
+        params = summary.params
+        told = (
+            (self.c_min, params.c_min if params else None),
+            (self.look, params.direction_lookback if params else None),
+            (self.thr_bps, params.dir_threshold_bps if params else None),
+            (self.entry_cd, config.entry_cooldown_sec if config else None),
+            (self.exit_cd, config.exit_cooldown_sec if config else None),
+        )
+        return all(want is None or want == have for want, have in told)
+
+
+GONE: Responses = {410: problem("this endpoint of the profile is legacy and was removed")}
+
+
+@router.get("/api/studies/default-window", responses=READS)
+async def default_window(live: LiveDep) -> Window:
+    """The span that the gate is judged by."""
+    days = live.config.eval_span_days
+    return Window(days=days, hours=24 * days)
+
+
+@router.get("/api/studies/series", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def series(
+    live: LiveDep,
+    instrument: InstrumentQuery,
+    c_min: CMin = None,
+    look: Look = None,
+    thr_bps: Threshold = None,
+    entry_cd: Cooldown = None,
+    exit_cd: Cooldown = None,
+) -> list[SeriesItem]:
+    """The trailing slices of one run; with parameters of the run that has exactly these.
+
+    404 ``no_long_run`` where no run has them. The slices are cut from one run with one end, so a
+    longer one never has fewer trades.
+    """
+    wanted = Wanted(c_min=c_min, look=look, thr_bps=thr_bps, entry_cd=entry_cd, exit_cd=exit_cd)
+    counted = live.metrics.studies
+    try:
+        found = await _run(live, instrument, wanted, 0)
+    except ApiError as error:
+        counted.labels("no_long_run" if error.error == "no_long_run" else "error").inc()
+        raise
+    except Exception:
+        counted.labels("error").inc()
+        raise
+    counted.labels("ok").inc()
+    return [
+        SeriesItem(
+            days=one.days,
+            trades=one.trades,
+            win_rate=one.win_rate,
+            pnl_total=one.pnl_total,
+            max_drawdown=one.max_drawdown,
+            calmar=one.calmar,
+        )
+        for one in sorted(found.slices, key=lambda one: one.days)
+    ]
+
+
+@router.post("/api/studies/enqueue-long-run", responses=CONFLICTS | ABOUT_INSTRUMENT)
+async def enqueue_long_run(wanted: LongRun, live: LiveDep) -> Window:
+    """Always 409: nothing is queued here.
+
+    The run under the parameters in force is always current (bt.summaries); one under others is
+    ``manifold replay --set``, which does not compete with the live loop for this process.
+    """
+    live.require_instrument(wanted.instrument)
+    raise ApiError(
+        409,
+        "not_queued",
+        f"the run of {wanted.instrument} is always current (/api/studies/series); one under other "
+        f"parameters: manifold replay --instruments {wanted.instrument} --set NAME=VALUE",
+    )
+
+
+@router.get("/api/backtest/latest-run", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def latest_run(
+    live: LiveDep,
+    instrument: InstrumentQuery,
+    min_trades: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    c_min: CMin = None,
+    look: Look = None,
+    thr_bps: Threshold = None,
+    entry_cd: Cooldown = None,
+    exit_cd: Cooldown = None,
+) -> Run:
+    """The run with the most trades among those that have exactly these parameters.
+
+    Without parameters the one that was evaluated last. 404 ``no_long_run`` where there is none.
+    """
+    wanted = Wanted(c_min=c_min, look=look, thr_bps=thr_bps, entry_cd=entry_cd, exit_cd=exit_cd)
+    return _shape(await _run(live, instrument, wanted, min_trades))
+
+
+@router.get("/api/backtest/results", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def results(live: LiveDep, run_id: RunQuery) -> Results:
+    """The figures of a run at its last evaluation."""
+    run = _known(live, run_id)
+    present = live.view.summaries.get(run.instrument)
+    found = present
+    if present is None or present.params_id != run.params_id:
+        found = await live.history.ask(summary_of(run))
+    if found is None:
+        raise ApiError(404, "no_long_run", f"bt.summaries holds no run {run.text}")
+    return Results(
+        **_shape(found).model_dump(),
+        slices=plain(found.slices),
+        floors=plain(found.floors),
+        floor_samples=found.floor_samples,
+        config_id=found.config_id,
+    )
+
+
+@router.get("/api/backtest/trades", responses=ABOUT_INSTRUMENT | FROM_AWAY)
+async def trades(
+    live: LiveDep,
+    run_id: RunQuery,
+    limit: Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")] = 500,
+) -> Trades:
+    """The last closed trades of a run."""
+    run = _known(live, run_id)
+    found = await live.history.ask(trades_of(run, limit))
+    fields = TradeShape.model_fields
+    return Trades(
+        run_id=run.text,
+        complete=found.complete,
+        trades=[
+            TradeShape(**{name: getattr(one, name) for name in fields}) for one in found.trades
+        ],
+    )
+
+
+@router.get("/api/opt/slice", responses=GONE, status_code=410)
+@router.get("/api/opt/slice/similarity", responses=GONE, status_code=410)
+@router.get("/api/opt/slice/matches", responses=GONE, status_code=410)
+async def legacy() -> None:
+    """Legacy: removed from the profile."""
+    raise ApiError(
+        410,
+        "gone",
+        "the slices of the older generation were removed: see /api/studies/series and "
+        "/api/backtest/results",
+    )
+
+
+def _known(live: Live, run_id: str) -> RunId:
+    run = RunId.of(run_id)
+    live.require_instrument(run.instrument)
+    return run
+
+
+async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> Summary:
+    live.require_instrument(instrument)
+    present = live.view.summaries.get(instrument)
+    config = live.view.state.config_of(instrument)
+    if present is not None and wanted.fits(present, config) and _trades(present) >= min_trades:
+        return present
+    found: Sequence[Summary] = await live.history.ask(runs_of(instrument))
+    fitting = [
+        one
+        for one in found
+        if _trades(one) >= min_trades
+        and wanted.fits(one, config if present and one.params_id == present.params_id else None)
+    ]
+    if not fitting:
+        raise ApiError(
+            404, "no_long_run", f"bt.summaries holds no run of {instrument} with these parameters"
+        )
+    return max(fitting, key=_trades)
+
+
+def _trades(summary: Summary) -> int:
+    return next(one.trades for one in summary.slices if one.days == summary.span_days)
+
+
+def _shape(summary: Summary) -> Run:
+    params = summary.params
+    return Run(
+        run_id=RunId(summary.instrument, summary.params_id).text,
+        instrument=summary.instrument,
+        params_id=summary.params_id,
+        as_of_ms=summary.as_of_ms,
+        span_days=summary.span_days,
+        trades=_trades(summary),
+        c_min=params.c_min if params else None,
+        look=params.direction_lookback if params else None,
+        thr_bps=params.dir_threshold_bps if params else None,
+        eligible=summary.eligible,
+        span_integrity_ok=summary.span_integrity_ok,
+    )

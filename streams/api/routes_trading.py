@@ -1,0 +1,375 @@
+"""Trading: mode, readiness, budget, strategy, and why something is not traded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from streams.api.errors import ApiError
+from streams.api.global_status import kill_shape
+from streams.api.live import Live, LiveDep
+from streams.api.plain import plain
+from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
+from streams.api.routes_market import InstrumentQuery
+from streams.api.shapes import (
+    INSTRUMENT_FORM,
+    AccountShape,
+    GateShape,
+    KillSwitchShape,
+    Shape,
+)
+from streams.api.views import gate_view
+from streams.api.why import Known, steps, summary
+
+router = APIRouter(tags=["trading"])
+
+SomeInstrument = Annotated[
+    str | None, Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"])
+]
+
+
+class Said(BaseModel):
+    """Who asks for a change, and why; both go into the log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+
+
+class TradingMode(Shape):
+    """How orders go out. ``mode`` is ``none`` while no executor runs."""
+
+    mode: str
+    venue: str | None
+    environment: str
+    oanda_configured: bool
+    oanda_connected: bool | None
+    practice_trading_enabled: bool
+    auto_trading_enabled: bool
+    live_trading_enabled: bool
+    read_only: bool | None
+    dry_run: bool | None
+    kill_switch: bool
+    detail: str
+
+
+class ModeRequest(Said):
+    """The mode that is wished for."""
+
+    mode: Annotated[str, Field(pattern="^(paper|practice|live)$")]
+
+
+class ReadinessItem(Shape):
+    """Whether an instrument could be traded now, and what is in the way."""
+
+    instrument: str
+    ready: bool
+    coherence: float | None
+    stability: float | None
+    entropy: float | None
+    rupture: float | None
+    gate: GateShape | None
+    weight: float
+    blocked: list[str]
+
+
+class Readiness(Shape):
+    """Readiness of every instrument."""
+
+    ts_ms: int
+    trading_active: bool
+    kill_switch: KillSwitchShape
+    executor: str
+    instruments: list[ReadinessItem]
+
+
+class AllocationStatus(Shape):
+    """The weights in force; ``weights`` is the profile's ``risk:allocation_weights``."""
+
+    weights: dict[str, float]
+    target_exposure_pct: dict[str, float]
+    ts_ms: int
+    age_ms: int
+    target_pct: float
+    top_k: int
+    action: str
+    reason: str
+    held_since_ms: int | None
+
+
+class Budget(Shape):
+    """What may be exposed: ``budget`` = min(NAV, margin available) * ``target_pct``."""
+
+    currency: str
+    balance: float
+    nav: float
+    margin_available: float
+    base: float
+    target_pct: float
+    budget: float
+    source: str
+
+
+class StrategyItem(Shape):
+    """The rolling run of an instrument and its gate's counters."""
+
+    instrument: str
+    as_of_ms: int
+    direction: int
+    position: int
+    eligible: bool
+    score: float | None
+    params_id: str
+    buffer: float
+    passes: int
+    fails: int
+    misses: int
+    cooldown_until_ms: int | None
+    floors: dict[str, float] | None
+    evaluation: dict[str, Any] | None
+
+
+class StrategyStatus(Shape):
+    """The strategy everywhere."""
+
+    ts_ms: int
+    mode: str
+    config_id: str | None
+    trading_active: bool
+    instruments: list[StrategyItem]
+
+
+class WhyStep(Shape):
+    """One step from the candle to the broker."""
+
+    step: str
+    ok: bool | None
+    words: str
+    change: str
+
+
+class Why(Shape):
+    """Why an instrument is, or is not, traded."""
+
+    instrument: str
+    ts_ms: int
+    trading: bool
+    stops_at: str | None
+    summary: str
+    steps: list[WhyStep]
+
+
+class Reconciled(Shape):
+    """The executor has taken the call."""
+
+    accepted: bool
+    detail: str
+
+
+def trading_active(live: Live) -> bool:
+    """Return whether orders go out: an executor that runs, may write, and no kill switch."""
+    status = live.facts.executor.status
+    return (
+        live.facts.executor.state == "running"
+        and status is not None
+        and not (status.read_only or status.dry_run)
+        and not live.facts.kill_switch.engaged
+    )
+
+
+@router.get("/api/trading/mode", responses=READS)
+async def trading_mode(live: LiveDep) -> TradingMode:
+    """How orders go out: what the executor says of itself, and this process's OANDA settings."""
+    executor, oanda = live.facts.executor, live.oanda.settings
+    status = executor.status
+    mode = status.mode if status is not None else "none"
+    return TradingMode(
+        mode=mode,
+        venue=status.venue if status else None,
+        environment=oanda.oanda_environment,
+        oanda_configured=live.oanda.configured,
+        oanda_connected=live.oanda.connected,
+        practice_trading_enabled=mode == "practice",
+        auto_trading_enabled=trading_active(live),
+        live_trading_enabled=oanda.live_trading_enabled and oanda.oanda_environment == "live",
+        read_only=status.read_only if status else None,
+        dry_run=status.dry_run if status else None,
+        kill_switch=live.facts.kill_switch.engaged,
+        detail=executor.detail,
+    )
+
+
+@router.post("/api/trading/mode", responses=CONFLICTS)
+async def set_trading_mode(wanted: ModeRequest, live: LiveDep) -> TradingMode:
+    """Confirms the mode that is in force; any other is refused.
+
+    The mode is made of settings of the executor (TRADING_VENUE, OANDA_ENVIRONMENT,
+    LIVE_TRADING_ENABLED, READ_ONLY) and of nothing that a call can change: 409.
+    """
+    found = await trading_mode(live)
+    live.audit(f"trading/mode: {wanted.mode} wished for", wanted.actor, wanted.reason)
+    if wanted.mode != found.mode:
+        raise ApiError(
+            409,
+            "fixed_by_settings",
+            f"the mode is {found.mode}; it changes only when manifold trade is started with other "
+            "TRADING_VENUE, OANDA_ENVIRONMENT and LIVE_TRADING_ENABLED",
+        )
+    return found
+
+
+@router.get("/api/trade/readiness", responses=ABOUT_INSTRUMENT)
+async def readiness(live: LiveDep, instrument: SomeInstrument = None) -> Readiness:
+    """Coherence, gate and everything in the way, per instrument."""
+    if instrument is not None:
+        live.require_instrument(instrument)
+    names = live.view.instruments if instrument is None else (instrument,)
+    return Readiness(
+        ts_ms=live.now_ms(),
+        trading_active=trading_active(live),
+        kill_switch=kill_shape(live.facts.kill_switch),
+        executor=live.facts.executor.state,
+        instruments=[_readiness(live, name) for name in names],
+    )
+
+
+def _readiness(live: Live, name: str) -> ReadinessItem:
+    view = live.view
+    manifold, decision = view.manifolds.get(name), view.decisions.get(name)
+    found = [one for one in steps(name, _known(live)) if one.step not in ("order", "broker")]
+    entries = view.weights.entries if view.weights else ()
+    weight = next((entry.weight for entry in entries if entry.instrument == name), 0.0)
+    gate = None
+    if decision is not None:
+        gate = GateShape(**gate_view(decision, view.state.config_of(name)))
+    return ReadinessItem(
+        instrument=name,
+        ready=all(one.ok for one in found),
+        coherence=manifold.coherence if manifold else None,
+        stability=manifold.stability if manifold else None,
+        entropy=manifold.entropy if manifold else None,
+        rupture=manifold.rupture if manifold else None,
+        gate=gate,
+        weight=weight,
+        blocked=[f"{one.step}: {one.words}" for one in found if not one.ok],
+    )
+
+
+@router.get("/api/risk/allocation-status", responses=READS | FROM_AWAY)
+async def allocation_status(live: LiveDep) -> AllocationStatus:
+    """The weights of the last epoch; 503 while there is none."""
+    weights = live.view.weights
+    if weights is None:
+        raise ApiError(503, "no_weights", "no epoch has been closed yet: see /api/preflight")
+    return AllocationStatus(
+        weights={entry.instrument: entry.weight for entry in weights.entries},
+        target_exposure_pct={e.instrument: e.target_exposure_pct for e in weights.entries},
+        ts_ms=weights.epoch_ms,
+        age_ms=max(0, live.now_ms() - weights.epoch_ms),
+        target_pct=live.config.risk_alloc_target_pct,
+        top_k=weights.top_k,
+        action=weights.action,
+        reason=weights.reason,
+        held_since_ms=weights.held_since_ms,
+    )
+
+
+@router.get("/api/risk/budget", responses=READS | FROM_AWAY)
+async def risk_budget(live: LiveDep) -> Budget:
+    """The account's budget as the executor sees the account; 503 while none tells it."""
+    account = executor_account(live)
+    base = min(account.nav, account.margin_available)
+    target_pct = live.config.risk_alloc_target_pct
+    return Budget(
+        currency=account.currency,
+        balance=account.balance,
+        nav=account.nav,
+        margin_available=account.margin_available,
+        base=base,
+        target_pct=target_pct,
+        budget=base * target_pct,
+        source="executor",
+    )
+
+
+def executor_account(live: Live) -> AccountShape:
+    """Return the account as the executor tells it.
+
+    Raises
+    ------
+    ApiError
+        503: no executor, or it does not know the account yet.
+    """
+    executor = live.facts.executor
+    if executor.status is None:
+        raise ApiError(503, "no_executor", executor.detail)
+    if executor.status.account is None:
+        raise ApiError(503, "no_account", "the executor does not know the account yet")
+    return executor.status.account
+
+
+@router.post("/api/trade/reconcile", responses=CONFLICTS)
+async def reconcile(said: Said, live: LiveDep) -> Reconciled:
+    """Let the executor compare itself with the broker now instead of at its next time."""
+    executor = live.facts.executor
+    if executor.state == "absent":
+        raise ApiError(503, "no_executor", executor.detail)
+    live.audit("trade/reconcile", said.actor, said.reason)
+    accepted, detail = await live.executor_calls.reconcile(said.actor, said.reason)
+    if not accepted:
+        raise ApiError(409, "not_taken", detail)
+    return Reconciled(accepted=True, detail=detail)
+
+
+@router.get("/api/strategy/status", responses=READS)
+async def strategy_status(live: LiveDep) -> StrategyStatus:
+    """The rolling run of every instrument: direction, position, floors, counters."""
+    decisions = sorted(live.view.decisions.items())
+    return StrategyStatus(
+        ts_ms=live.now_ms(),
+        mode=live.config.gate_mode,
+        config_id=live.view.state.config_id or None,
+        trading_active=trading_active(live),
+        instruments=[
+            StrategyItem(
+                instrument=name,
+                as_of_ms=found.as_of_ms,
+                direction=found.direction,
+                position=found.position,
+                eligible=found.eligible,
+                score=found.score,
+                params_id=found.params_id,
+                buffer=found.buffer,
+                passes=found.passes,
+                fails=found.fails,
+                misses=found.misses,
+                cooldown_until_ms=found.cooldown_until_ms,
+                floors=plain(found.floors) if found.floors else None,
+                evaluation=plain(found.evaluation) if found.evaluation else None,
+            )
+            for name, found in decisions
+        ],
+    )
+
+
+@router.get("/api/why", responses=ABOUT_INSTRUMENT)
+async def why(live: LiveDep, instrument: InstrumentQuery) -> Why:
+    """Why an instrument is, or is not, traded: every step from its candle to the broker."""
+    live.require_instrument(instrument)
+    found = steps(instrument, _known(live))
+    stops = next((one.step for one in found if one.ok is not True), None)
+    return Why(
+        instrument=instrument,
+        ts_ms=live.now_ms(),
+        trading=stops is None,
+        stops_at=stops,
+        summary=summary(instrument, found),
+        steps=[WhyStep(**one._asdict()) for one in found],
+    )
+
+
+def _known(live: Live) -> Known:
+    return Known(live.view, live.config, live.facts.kill_switch, live.facts.executor, live.now_ms())

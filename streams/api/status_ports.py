@@ -1,0 +1,92 @@
+"""The ``/status`` of the allocator and of the hydrator, on the ports the profile gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from streams import __version__
+from streams.api.errors import ApiError, add_handlers
+from streams.api.live import Live, LiveDep
+from streams.api.security import App, Guard
+from streams.mirror.keys import MANIFOLD_TTL_MS
+from streams.stages.weights import status_object
+
+
+def allocator_status(live: Live) -> dict[str, Any]:
+    """Return ``opt:allocator:status`` (core-trading-loop.md 4.6), and how old it is.
+
+    Raises
+    ------
+    ApiError
+        503 while no epoch has been closed.
+    """
+    weights = live.view.weights
+    if weights is None:
+        raise ApiError(503, "no_weights", "no epoch has been closed yet")
+    now_ms = live.now_ms()
+    found = status_object(weights, live.config.alloc_interval_sec)
+    return found | {"now_ms": now_ms, "age_ms": max(0, now_ms - weights.epoch_ms)}
+
+
+def hydrator_status(live: Live) -> dict[str, Any]:
+    """Return how fresh the last manifold of every instrument is."""
+    now_ms, manifolds = live.now_ms(), live.view.manifolds
+    names = sorted({*live.view.universe, *manifolds})
+    instruments = {}
+    for name in names:
+        found = manifolds.get(name)
+        age_ms = None if found is None else max(0, now_ms - found.as_of_ms)
+        instruments[name] = {
+            "as_of_ms": found.as_of_ms if found else None,
+            "age_ms": age_ms,
+            "stale": age_ms is None or age_ms > MANIFOLD_TTL_MS,
+        }
+    newest = max((one.as_of_ms for one in manifolds.values()), default=None)
+    return {
+        "ts": None if newest is None else newest // 1000,
+        "ts_ms": newest,
+        "now_ms": now_ms,
+        "count": len(manifolds),
+        "pairs": len(names),
+        "max_age_sec": MANIFOLD_TTL_MS // 1000,
+        "stale": [name for name, one in instruments.items() if one["stale"]],
+        "instruments": instruments,
+        "mirror_lag": live.facts.lag.get("mirror"),
+    }
+
+
+def make_allocator_app(live: Live) -> App:
+    """Return what answers on ALLOCATOR_STATUS_PORT."""
+    app = _app(live, "allocator")
+
+    @app.get("/status")
+    async def status(live: LiveDep) -> dict[str, Any]:
+        return allocator_status(live)
+
+    return _guarded(app, live)
+
+
+def make_hydrator_app(live: Live) -> App:
+    """Return what answers on HYDRATOR_STATUS_PORT."""
+    app = _app(live, "hydrator")
+
+    @app.get("/status")
+    async def status(live: LiveDep) -> dict[str, Any]:
+        return hydrator_status(live)
+
+    return _guarded(app, live)
+
+
+def _app(live: Live, name: str) -> FastAPI:
+    app = FastAPI(
+        title=f"{name} status", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    add_handlers(app)
+    app.state.live = live
+    return app
+
+
+def _guarded(app: FastAPI, live: Live) -> App:
+    return Guard(app, live.doorkeeper, live.settings.api_max_body_bytes)

@@ -1,0 +1,254 @@
+"""Why an instrument is, or is not, traded: from its candle to the broker, in one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from streams.api.executor import Executor
+from streams.api.view import LiveView
+from streams.api.views import reason_text
+from streams.events import GateDecision, ReasonDetail
+from streams.instants import clock
+from streams.kill_switch.reader import KillSwitchState
+from streams.liveness.market import market_at, open_ms_between
+from streams.liveness.verdict import span
+from streams.settings import Config
+
+WARM_UP_CANDLES = 129
+WAYS = {1: "long", -1: "short", 0: "flat"}
+
+
+class Step(NamedTuple):
+    """One step of the way.
+
+    Attributes
+    ----------
+    ok
+        Whether it lets the instrument through; None when that cannot be known.
+    words
+        What was found.
+    change
+        What would change it; empty when nothing has to.
+    """
+
+    step: str
+    ok: bool | None
+    words: str
+    change: str = ""
+
+
+class Known(NamedTuple):
+    """What the steps go by, all as of ``now_ms``."""
+
+    view: LiveView
+    config: Config
+    kill_switch: KillSwitchState
+    executor: Executor
+    now_ms: int
+
+
+def steps(name: str, known: Known) -> list[Step]:
+    """Return every step, from the candle to the broker, whatever the ones before it say."""
+    return [
+        _universe(name, known),
+        _market(known),
+        _candle(name, known),
+        _signal(name, known),
+        _gate(name, known),
+        _weights(name, known),
+        _run(name, known),
+        _kill_switch(known),
+        *_executor(name, known),
+        _order(name, known),
+        _broker(name, known),
+    ]
+
+
+def summary(name: str, found: list[Step]) -> str:
+    """Return the answer in one sentence."""
+    first = next((one for one in found if one.ok is not True), None)
+    if first is None:
+        return f"{name} is traded: nothing is in the way"
+    verb = "stops" if first.ok is False else "may stop"
+    change = f"; {first.change}" if first.change else ""
+    return f"{name} {verb} at {first.step}: {first.words}{change}"
+
+
+def _universe(name: str, known: Known) -> Step:
+    if name in known.view.universe:
+        return Step("universe", True, "a feed has declared it")
+    return Step(
+        "universe",
+        False,
+        "no feed has declared it for now",
+        "name it in HOTBAND_PAIRS and start the feed again",
+    )
+
+
+def _market(known: Known) -> Step:
+    market = market_at(known.now_ms)
+    until = clock(market.next_change_ms)
+    if market.open:
+        return Step("market", True, f"open until {until} UTC")
+    return Step("market", False, f"closed ({market.closed_for})", f"it opens at {until} UTC")
+
+
+def _candle(name: str, known: Known) -> Step:
+    candle = known.view.candles.get(name)
+    if candle is None:
+        return Step("candle", False, "the log holds no candle of it", "start a feed, or load files")
+    age_ms = open_ms_between(candle.as_of_ms, known.now_ms)
+    most_ms = 2 * known.config.granularity_ms + 30_000
+    words = f"the last bar ended {clock(candle.as_of_ms)} UTC, {span(age_ms)} ago in open markets"
+    if age_ms > most_ms:
+        return Step("candle", False, words, f"look at the feed: a bar is due every {span(most_ms)}")
+    return Step("candle", True, words)
+
+
+def _signal(name: str, known: Known) -> Step:
+    signal, candle = known.view.signals.get(name), known.view.candles.get(name)
+    if signal is None:
+        return Step(
+            "signal",
+            False,
+            "no signal yet",
+            f"it needs {WARM_UP_CANDLES} candles, and a worker that runs",
+        )
+    words = (
+        f"of the bar that ended {clock(signal.as_of_ms)} UTC: coherence {signal.coherence:.3f}, "
+        f"stability {signal.stability:.3f}, entropy {signal.entropy:.3f}, rupture "
+        f"{signal.rupture:.3f}, seen {signal.count_1h} times in the hour"
+    )
+    behind_ms = (candle.as_of_ms if candle else signal.as_of_ms) - signal.as_of_ms
+    if behind_ms > known.config.granularity_ms:
+        return Step(
+            "signal", False, f"{words}; {span(behind_ms)} behind the candles", "look at the worker"
+        )
+    return Step("signal", True, words)
+
+
+def _gate(name: str, known: Known) -> Step:
+    decision = known.view.decisions.get(name)
+    if decision is None:
+        return Step("gate", False, "no decision yet", "look at the worker: it decides at every bar")
+    at = f"decided for the bar that ended {clock(decision.as_of_ms)} UTC ({decision.mode})"
+    if decision.eligible:
+        return Step("gate", True, f"eligible, {at}")
+    config = known.view.state.config_of(name)
+    reasons = [reason_text(detail, decision, config) for detail in _details(decision)]
+    change = "the reasons have to go"
+    if decision.next_change_ms is not None:
+        change += f"; by time alone not before {clock(decision.next_change_ms)} UTC"
+    return Step("gate", False, f"not eligible, {at}: {'; '.join(reasons)}", change)
+
+
+def _details(decision: GateDecision) -> Iterator[ReasonDetail]:
+    found = {detail.reason: detail for detail in decision.details}
+    for reason in decision.reasons:
+        yield found.get(reason, ReasonDetail(reason, None, None, None))
+
+
+def _weights(name: str, known: Known) -> Step:
+    weights = known.view.weights
+    if weights is None:
+        return Step("weights", False, "no epoch has been closed yet", "look at the worker")
+    at = f"epoch {clock(weights.epoch_ms)} UTC ({weights.action})"
+    for entry in weights.entries:
+        if entry.instrument == name:
+            share = f"{entry.target_exposure_pct:.1%} of the account"
+            return Step("weights", True, f"weight {entry.weight:.3f}, {share}, {at}")
+    gate = next((one for one in weights.gates if one.instrument == name), None)
+    if gate is None:
+        return Step("weights", False, f"no member of the {at}", "the universe has to name it")
+    if gate.cooldown:
+        return Step("weights", False, f"cooling down at the {at}", "the cooldown has to end")
+    if gate.eligible:
+        words = f"eligible, but behind the best {weights.top_k}, {at}"
+        return Step("weights", False, words, "a better score, or a larger ALLOC_TOP_K")
+    return Step("weights", False, f"not eligible at the {at}", "the gate has to open")
+
+
+def _run(name: str, known: Known) -> Step:
+    decision = known.view.decisions.get(name)
+    if decision is None:
+        return Step("run", None, "the rule's run is not known yet")
+    way = WAYS[decision.position]
+    if decision.position == 0:
+        return Step(
+            "run",
+            False,
+            f"the rule's run is flat (its signal says {WAYS[decision.direction]})",
+            "the run has to enter: only its own entries are joined",
+        )
+    status = known.executor.status
+    if status is None:
+        return Step("run", None, f"the rule's run is {way}; no executor says whether it has joined")
+    joined = status.joined.get(name)
+    if joined is None:
+        words = f"the rule's run is {way}, and was not joined at its entry"
+        return Step("run", False, words, "a run is joined only when it enters: the next one")
+    words = f"{way}, joined at the bar {clock(joined.entry_bar_ms)} UTC"
+    return Step("run", True, words)
+
+
+def _kill_switch(known: Known) -> Step:
+    state = known.kill_switch
+    if not state.engaged:
+        return Step("kill_switch", True, f"off, by {state.actor}: {state.reason}")
+    return Step(
+        "kill_switch",
+        False,
+        f"engaged: {'; '.join(state.why)}",
+        "manifold kill off --reason, when all of that is settled",
+    )
+
+
+def _executor(name: str, known: Known) -> Iterator[Step]:
+    executor, status = known.executor, known.executor.status
+    if status is None:
+        absent = executor.state == "absent"
+        yield Step("executor", False, executor.detail, "" if absent else "look at its log")
+        yield Step("guards", None, "no executor has judged it")
+        return
+    against = [
+        *(["READ_ONLY is set"] if status.read_only else []),
+        *(["DRY_RUN_TRADES is set: nothing is sent"] if status.dry_run else []),
+        *([] if status.reconciled else [status.unreconciled or "it is not reconciled"]),
+        *(f"difference to the broker: {one}" for one in status.differences),
+    ]
+    words = f"{executor.detail}; {status.venue}, {status.mode}"
+    if executor.state != "running" or against:
+        yield Step("executor", False, "; ".join([words, *against]), "see manifold trade")
+    else:
+        yield Step("executor", True, words)
+    blocked = status.blocked.get(name, [])
+    if blocked:
+        yield Step("guards", False, "; ".join(blocked), "every guard has to pass")
+    else:
+        yield Step("guards", True, "none of them blocks it in the last cycle")
+
+
+def _order(name: str, known: Known) -> Step:
+    orders = [pair for pair in known.view.newest_orders(200) if pair[0].instrument == name]
+    if not orders:
+        return Step("order", None, "no order yet")
+    order, report = orders[0]
+    said = f"{order.kind}, {order.side} {order.units:g}, {clock(order.as_of_ms)} UTC"
+    if report is None:
+        if order.submitted:
+            return Step("order", None, f"{said}: sent, the broker has not answered yet")
+        failed = [f"{g.guard}: {g.detail}" for g in order.guards if not g.passed]
+        return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason told'})")
+    words = f"{said}: {report.status}" + (f" ({report.reason})" if report.reason else "")
+    return Step("order", report.status == "filled", words)
+
+
+def _broker(name: str, known: Known) -> Step:
+    status = known.executor.status
+    if status is None:
+        return Step("broker", None, "the position is not known: no executor tells it")
+    held = next((one for one in status.positions if one.instrument == name), None)
+    if held is None or held.units == 0:
+        return Step("broker", False, "nothing is held", "an order has to be filled")
+    return Step("broker", True, f"{held.units:g} units are held")

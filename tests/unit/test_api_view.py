@@ -1,0 +1,257 @@
+"""The last values in memory, and the explanations made of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from streams.api.channels import Place
+from streams.api.executor import NOT_ASKED, Executor, ExecutorShape, judged
+from streams.api.routes_page import asset
+from streams.api.view import MAX_ORDERS, LiveView
+from streams.api.views import gate_view, order_view
+from streams.api.why import Known, steps, summary
+from streams.control import ControlLog, UniverseChange
+from streams.events import Control
+from streams.kill_switch.reader import KillSwitchState
+from streams.kill_switch.state import KillSwitch
+from streams.settings import Config
+from tests.sample_events import BAR_MS, SAMPLES, TOPIC_OF
+
+OFF = KillSwitchState(False, (), BAR_MS, "ops", "checked", 3, KillSwitch(False, ()), "0")
+ON = KillSwitchState(True, ("engaged by ops: storm",), BAR_MS, "ops", "storm", 3, None, "1")
+NOW_MS = BAR_MS + 61_000
+
+
+def place(event: Any, offset: int = 0) -> Place:
+    return Place(TOPIC_OF[type(event).__name__], 0, offset)
+
+
+def view_of(*events: Any) -> LiveView:
+    control = ControlLog()
+    change = UniverseChange("replace", ("EUR_USD", "NZD_USD"), 0, None)
+    config = Control("config", None, Config().to_json(), "environment", "first start", 0)
+    control.append(0, config)
+    control.append(1, Control("universe", None, change.to_json(), "feed", "start", 0))
+    view = LiveView(control)
+    for event in events:
+        view.apply(place(event), event)
+    return view
+
+
+def test_a_last_value_never_goes_backwards() -> None:
+    for name, kept in (
+        ("Candle", "candles"),
+        ("Signal", "signals"),
+        ("Manifold", "manifolds"),
+        ("GateDecision", "decisions"),
+        ("Summary", "summaries"),
+    ):
+        event: Any = SAMPLES[name]
+        older = event._replace(as_of_ms=event.as_of_ms - 60_000)
+        newer = event._replace(as_of_ms=event.as_of_ms + 60_000)
+        view = view_of(event, older)
+        assert getattr(view, kept)["EUR_USD"] == event, name
+        view.apply(place(newer), newer)
+        assert getattr(view, kept)["EUR_USD"] == newer, name
+
+
+def test_candles_of_another_granularity_are_not_the_ones_that_are_worked_on() -> None:
+    event: Any = SAMPLES["Candle"]
+    later = event._replace(granularity="H1", as_of_ms=event.as_of_ms + 3_600_000)
+    assert view_of(event, later).candles["EUR_USD"] == event
+
+
+def test_orders_are_bounded_and_carry_what_the_broker_said_last() -> None:
+    order: Any = SAMPLES["OrderIntent"]
+    report: Any = SAMPLES["BrokerReport"]
+    view = view_of()
+    for number in range(MAX_ORDERS + 5):
+        one = order._replace(order_id=f"o-{number:04}", as_of_ms=order.as_of_ms + number)
+        view.apply(place(one), one)
+    assert len(view.orders) == MAX_ORDERS
+    answered = report._replace(order_id=f"o-{MAX_ORDERS + 4:04}")
+    view.apply(place(answered), answered)
+    first, said = view.newest_orders(1)[0]
+    assert first.order_id == answered.order_id and said == answered
+    shown = order_view(first, said)
+    assert (shown["status"], shown["price"]) == ("filled", 1.3711)
+    assert order_view(first, None)["status"] == "intended"
+    assert order_view(first._replace(submitted=False), None)["status"] == "not_sent"
+
+
+def test_the_universe_is_that_of_the_log() -> None:
+    assert view_of().universe == ("EUR_USD", "NZD_USD")
+    assert view_of(SAMPLES["Weights"]).universe == ("EUR_USD", "NZD_USD")
+    assert LiveView().universe == ()
+
+
+def test_a_decision_says_in_words_what_would_change_it() -> None:
+    decision: Any = SAMPLES["GateDecision"]
+    shown = gate_view(decision, Config())
+    assert [one["reason"] for one in shown["reasons"]] == list(decision.reasons)
+    first = shown["reasons"][0]["text"]
+    assert "coherence is 0.5 and must rise to 0.55 (AUTO_MIN_COHERENCE)" in first
+    unknown = decision._replace(reasons=("something_new",), details=())
+    assert gate_view(unknown, None)["reasons"][0]["text"] == "something_new"
+
+
+# -- why ---------------------------------------------------------------------------------------
+
+
+def status(**more: Any) -> Executor:
+    shape = {
+        "ts_ms": NOW_MS,
+        "venue": "paper",
+        "account_id": "paper",
+        "mode": "paper",
+        "read_only": False,
+        "dry_run": False,
+        "kill_switch": {"engaged": False},
+        "reconciled": True,
+        "last_cycle_ms": NOW_MS,
+        "joined": {"EUR_USD": {"direction": 1, "entry_bar_ms": BAR_MS}},
+        "positions": [
+            {"instrument": "EUR_USD", "units": 100, "average_price": 1.37, "unrealized_pl": 1}
+        ],
+        **more,
+    }
+    return Executor("running", ExecutorShape.model_validate(shape), "at work")
+
+
+def traded() -> LiveView:
+    decision: Any = SAMPLES["GateDecision"]
+    order: Any = SAMPLES["OrderIntent"]
+    eligible = decision._replace(eligible=True, reasons=(), details=(), position=1, direction=1)
+    return view_of(
+        *(SAMPLES["Candle"], SAMPLES["Signal"], SAMPLES["Manifold"], eligible, SAMPLES["Weights"]),
+        *(order, SAMPLES["BrokerReport"]),
+    )
+
+
+def asked(view: LiveView, kill: KillSwitchState = OFF, executor: Executor | None = None) -> Any:
+    # Tuesday 2014-05-13 17:34 UTC: the market is open
+    known = Known(view, Config(), kill, executor or status(), NOW_MS)
+    found = steps("EUR_USD", known)
+    stops = next((one for one in found if one.ok is not True), None)
+    return (stops.step if stops else None), found
+
+
+def test_an_instrument_that_is_traded_stops_nowhere() -> None:
+    stops, found = asked(traded())
+    assert stops is None, found
+    assert summary("EUR_USD", found) == "EUR_USD is traded: nothing is in the way"
+
+
+@pytest.mark.parametrize(
+    ("change", "stops"),
+    [
+        ({"candles": {}}, "candle"),
+        ({"signals": {}}, "signal"),
+        ({"decisions": {}}, "gate"),
+        ({"weights": None}, "weights"),
+        ({"orders": {}}, "order"),
+    ],
+)
+def test_what_is_missing_is_where_it_stops(change: dict[str, Any], stops: str) -> None:
+    view = traded()
+    for name, value in change.items():
+        setattr(view, name, value)
+    assert asked(view)[0] == stops
+
+
+@pytest.mark.parametrize(
+    ("more", "stops"),
+    [
+        ({"read_only": True}, "executor"),
+        ({"dry_run": True}, "executor"),
+        ({"reconciled": False, "unreconciled": "the venue is away"}, "executor"),
+        ({"differences": ["EUR_USD: 100 there, 0 here"]}, "executor"),
+        ({"blocked": {"EUR_USD": ["spread: 3.1 bps > 2"]}}, "guards"),
+        ({"joined": {}}, "run"),
+        ({"positions": []}, "broker"),
+    ],
+)
+def test_what_the_executor_has_against_it_is_where_it_stops(
+    more: dict[str, Any], stops: str
+) -> None:
+    found, all_steps = asked(traded(), executor=status(**more))
+    assert found == stops
+    assert all(one.words for one in all_steps)
+
+
+def test_the_kill_switch_and_an_absent_executor_stop_it() -> None:
+    stops, found = asked(traded(), kill=ON)
+    assert stops == "kill_switch"
+    assert "storm" in next(one.words for one in found if one.step == "kill_switch")
+    stops, found = asked(traded(), executor=NOT_ASKED)
+    assert stops == "run", "whether the run was joined is not known"
+    assert {one.step for one in found if one.ok is None} >= {"run", "guards", "broker"}
+
+
+def test_an_ineligible_instrument_says_every_reason_and_when_it_can_change() -> None:
+    view = traded()
+    decision: Any = SAMPLES["GateDecision"]
+    view.decisions["EUR_USD"] = decision._replace(as_of_ms=NOW_MS)
+    _, found = asked(view)
+    gate = next(one for one in found if one.step == "gate")
+    assert gate.ok is False
+    assert "coherence" in gate.words and "session" in gate.words
+    assert "not before" in gate.change
+
+
+# -- the executor's words ------------------------------------------------------------------------
+
+
+def answer(**more: Any) -> bytes:
+    found = status().status
+    assert found is not None
+    return json.dumps(found.model_dump() | more).encode()
+
+
+def test_an_executor_that_answers_as_agreed_is_running() -> None:
+    found = judged(answer(), NOW_MS + 1000, 60_000)
+    assert (found.state, found.status is not None) == ("running", True)
+    assert judged(answer(last_cycle_ms=0), NOW_MS, 60_000).state == "running"
+    assert judged(answer(something_new=1), NOW_MS, 60_000).state == "running"
+
+
+def test_one_that_did_nothing_for_long_is_stale() -> None:
+    assert judged(answer(), NOW_MS + 60_001, 60_000).state == "stale"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"not json",
+        b"{}",
+        answer(positions=[{"instrument": "EUR_USD", "units": 1e999}]).replace(b"1e999", b"NaN"),
+        answer().replace(b"100.0", b"NaN"),
+        answer().replace(b"100.0", b"Infinity"),
+        answer(account={"currency": "USD", "balance": "much"}),
+    ],
+)
+def test_one_that_says_something_else_is_stale_and_nothing_of_it_is_taken(text: bytes) -> None:
+    found = judged(text, NOW_MS, 60_000)
+    assert (found.state, found.status) == ("stale", None)
+    assert found.detail
+
+
+# -- files of the page ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../settings.py", "..", ".", "", "settings.py", "a/b.js", "..\\x.js", ".hidden.js", "none.js"],
+)
+def test_no_other_file_than_the_pages_is_served(name: str) -> None:
+    assert asset(name) is None
+
+
+def test_the_page_is_served_with_its_type() -> None:
+    found = asset("index.html")
+    assert found is not None and found.type.startswith("text/html")
