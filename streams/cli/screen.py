@@ -70,6 +70,9 @@ def _head(stack: Stack) -> Panel:
         f"metrics :{ports.metrics}\n",
         (kept, "" if stack.durable else "yellow"),
     )
+    if stack.live:
+        text.append(f"\npage {stack.page_url}", "bold")
+        text.append(f"   token for changing calls: {stack.token_file}   orders go to paper")
     return Panel(text, title="manifold up", title_align="left")
 
 

@@ -72,7 +72,9 @@ def up(
     """Start the whole stack on this machine: broker, Valkey, topics, registry, worker, market.
 
     One screen shows it; Ctrl-C ends it and leaves no process. A worker that dies is restarted with
-    back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs.
+    back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs, and
+    there are the service with its page (API_PORT) and an executor on a paper account. Nothing is
+    opened while the kill switch is engaged, as it is at first (KILL_SWITCH=0 begins without).
 
     \b
     Examples:

@@ -1,9 +1,10 @@
-"""The local stack: a broker, Valkey, topics, a registry, the worker, the mirror and a market."""
+"""The local stack: broker, Valkey, topics, registry, worker, mirror, market, service, executor."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -13,7 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from streams.admin import create_topics
+from streams.api.settings import Service
 from streams.errors import Fatal, Recoverable
+from streams.execution.settings import Trading
+from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config, Runtime
 from streams.stack.child import Child, require_port, require_space
 from streams.stack.embedded import EmbeddedBroker
@@ -116,8 +120,18 @@ class Stack:
         }
         kept = {k: v for k, v in environment.items() if not k.startswith(_CONNECTION)}
         self.environment = kept | self.connection | {"METRICS_PORT": str(ports.metrics)}
+        if "API_TOKEN" not in kept and "API_TOKEN_FILE" not in kept:
+            self.environment["API_TOKEN_FILE"] = str(self.token_file)
+            _write_token(self.token_file)
+        # whatever the environment says of real accounts, a local stack trades on paper
+        self.environment["TRADING_VENUE"] = "paper"
         self.runtime = Runtime.from_env(self.environment)
         self.config = Config.from_env(self.environment)
+        self.service = Service.from_env(self.environment)
+        self.trading = Trading.from_env(self.environment)
+        self.environment["TRADE_STATUS_URL"] = (
+            f"http://127.0.0.1:{self.trading.trade_status_port}/status"
+        )
         self.registry = RegistryServer(ports.registry, self.runtime.topic_prefix)
         self.processes: dict[str, Supervised] = {}
 
@@ -125,6 +139,21 @@ class Stack:
     def durable(self) -> bool:
         """Whether the log survives the stack."""
         return self.plan.broker == "kafka"
+
+    @property
+    def live(self) -> bool:
+        """Whether the market goes on: with the service, its page and an executor."""
+        return self.plan.bars is None
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://127.0.0.1:{self.service.api_port}/"
+
+    @property
+    def token_file(self) -> Path:
+        """What a changing call to the service must bring, unless API_TOKEN says."""
+        return self.plan.directory.absolute() / "api.token"
 
     @property
     def env_file(self) -> Path:
@@ -153,7 +182,8 @@ class Stack:
             self.registry.start()
         with self.timings.of("topics", say):
             create_topics(self.runtime)
-        with self.timings.of("worker, mirror and synthetic market started", say):
+        parts = "worker, mirror and synthetic market"
+        with self.timings.of(f"{parts}{', service, executor' if self.live else ''}", say):
             self._start_processes()
         self.env_file.write_text(self._env_text())
 
@@ -171,7 +201,8 @@ class Stack:
         ------
         StackEnded
             The broker or Valkey is gone, a process refuses its settings, or, on the embedded
-            broker, the worker died: that broker shows what an unfinished transaction wrote.
+            broker, the worker or the executor died: that broker shows what an unfinished
+            transaction wrote.
         """
         for server in (self.broker, self.valkey):
             if not server.child.running:
@@ -179,11 +210,13 @@ class Stack:
                     f"{server.child.name} ended with code {server.child.returncode}: "
                     f"{server.child.last_words()}"
                 )
-        worker = self.processes["worker"]
-        if not self.durable and not worker.child.running:
+        writers = [self.processes[n].child for n in ("worker", "executor") if n in self.processes]
+        for child in writers:
+            if self.durable or child.running:
+                continue
             raise StackEnded(
-                f"the worker ended with code {worker.child.returncode}: "
-                f"{worker.child.last_words(1)}. The embedded broker cannot take back what an "
+                f"{child.name} ended with code {child.returncode}: "
+                f"{child.last_words(1)}. The embedded broker cannot take back what an "
                 "unfinished transaction wrote, so the stack ends; 'manifold up --broker kafka' "
                 "goes on after a crash"
             )
@@ -194,7 +227,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, in the order in which nothing is cut off."""
-        for name in ("market", "worker", "mirror"):
+        for name in ("market", "executor", "worker", "service", "mirror"):
             if name in self.processes:
                 self.processes[name].stop()
         self.registry.stop()
@@ -205,10 +238,14 @@ class Stack:
 
     def _check(self) -> None:
         ports = asdict(self.plan.ports)
+        if self.live:
+            ports |= self.service.ports
+            ports["TRADE_STATUS_PORT"] = self.trading.trade_status_port
         if len(set(ports.values())) != len(ports):
             raise Fatal(f"the ports of the stack must differ: {ports}")
         for what, port in ports.items():
-            require_port(port, f"the stack (--{what}-port)")
+            named = what if what.isupper() else f"--{what}-port"
+            require_port(port, f"the stack ({named})")
         if shutil.which("g++") is None and shutil.which("c++") is None:
             raise Fatal("no C++ compiler: install g++ (the metrics core is compiled at start)")
 
@@ -217,6 +254,8 @@ class Stack:
         market += ["--start", f"@{self._market_start()}"]
         market += ["--live"] if self.plan.bars is None else ["--bars", str(self.plan.bars)]
         commands = {"worker": ["worker"], "mirror": ["mirror"], "market": market}
+        if self.live:
+            commands |= {"service": ["serve"], "executor": ["trade"]}
         for name, arguments in commands.items():
             child = Child(
                 f"the {name}",
@@ -251,6 +290,18 @@ class Stack:
         return "".join(f"{name}={value}\n" for name, value in sorted(settings.items()))
 
 
+def _write_token(place: Path) -> None:
+    """Make a token that only this user can read, unless there is one."""
+    if place.is_file():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(secrets.token_urlsafe(32))
+
+
 def _setting_names() -> set[str]:
-    rows = [*Config().table(), *Runtime().table()]
-    return {name for row in rows for name in (row["name"], *row["other_names"])} - {"METRICS_PORT"}
+    rows = [*Config().table(), *Runtime().table(), *Service().table(), *Trading().table()]
+    rows += KillSwitchSettings().table()
+    named = {name for row in rows for name in (row["name"], *row["other_names"])}
+    # the token itself stays where it is, METRICS_PORT is the worker's own
+    return (named | {"API_TOKEN_FILE"}) - {"METRICS_PORT", "API_TOKEN"}

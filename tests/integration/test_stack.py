@@ -23,6 +23,10 @@ from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVICE_PORTS = (
+    *("API_PORT", "WS_PORT", "ALLOCATOR_STATUS_PORT", "HYDRATOR_STATUS_PORT"),
+    "TRADE_STATUS_PORT",
+)
 PROFILE = ROOT / "deploy" / "profiles" / "demo.env"
 
 
@@ -34,6 +38,8 @@ class Up:
         self.ports = {name: free_port() for name in ("broker", "registry", "valkey", "metrics")}
         options = [f"--{name}-port={port}" for name, port in self.ports.items()]
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.service = {name: free_port() for name in SERVICE_PORTS}
+        kept |= {name: str(port) for name, port in self.service.items()}
         self.command = [sys.executable, "-m", "streams", "up", "--data-dir", str(directory)]
         self.command += [*options, "--env-file", str(PROFILE), *arguments]
         self.log = Path(tempfile.mkstemp(suffix=".out")[1])
@@ -125,10 +131,10 @@ def test_interrupt_leaves_no_process_and_frees_the_ports(
 ) -> None:
     ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
     up.wait_for("md.candles")
-    assert len(up.children()) == 5
+    assert len(up.children()) == 7
     assert up.end() == 0, up.output
     assert not up.children()
-    for port in up.ports.values():
+    for port in (*up.ports.values(), *up.service.values()):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
