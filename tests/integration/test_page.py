@@ -58,6 +58,20 @@ def test_the_verdict_says_in_one_look_whether_all_is_fine_and_why_not(
         server.stop()
 
 
+def test_signals_that_say_the_same_are_one_line_of_the_verdict(
+    page_server: PageServer, new_page: Open
+) -> None:
+    away = {"state": "unknown", "detail": "the executor cannot be asked: nothing answers"}
+    for signal in page_server.state["signals"][4:7]:
+        signal |= away
+    watched = new_page()
+    watched.open(page_server.url)
+    assert watched.text("#verdict-title") == "1 warning"
+    said = "kill switch long, order rejections, feed silent: the executor cannot be asked"
+    assert said in watched.text("#verdict-why")
+    watched.page.context.close()
+
+
 def test_an_instrument_tells_every_reason_its_value_its_limit_and_what_would_change_it(
     page_server: PageServer, live_page: Watched
 ) -> None:
