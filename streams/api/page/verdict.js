@@ -21,6 +21,9 @@ export function judge(status, now) {
   if (!status) return { level: "unknown", title: "Nothing is known yet", why: [] };
   const found = [], kill = killSwitch(status), market = status.market;
   if (!kill.certain) found.push(["fail", "The kill switch cannot be read, so it counts as engaged."]);
+  // silence is no good news
+  if (!status.signals.length) found.push(["warn", "No failure signal has been judged yet."]);
+  if (typeof market?.open !== "boolean") found.push(["warn", "The service does not say whether the market is open."]);
   found.push(...signalsSay(status.signals));
   const executor = executorSays(status.trading);
   if (executor && !status.signals.some((one) => LEVEL[one.state] && one.name.startsWith("executor"))) found.push(executor);
