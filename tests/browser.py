@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+if TYPE_CHECKING:  # tests that need no browser do not need its package either
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -107,6 +108,8 @@ class Watched:
 @contextlib.contextmanager
 def browser(path: str) -> Iterator[Callable[..., Watched]]:
     """Run a browser; what is given makes a watched page with options of a context."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         running: Browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         contexts: list[BrowserContext] = []

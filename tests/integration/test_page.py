@@ -38,7 +38,11 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(
             "Trading is stopped; 2 problems and 3 warnings",
             ("Kill switch engaged", "too large orders", "by ops", "Difference to the broker"),
         ),
-        ("empty", "Trading is stopped; 1 warning", ("no kill switch record", "manifold warmup")),
+        (
+            "empty",
+            "Trading is stopped; 2 warnings",
+            ("no kill switch record", "manifold warmup", "No failure signal has been judged yet"),
+        ),
         ("closed", "Everything is fine; the market is closed", ("opens in 1 d 3 h",)),
     ],
 )
@@ -56,6 +60,41 @@ def test_the_verdict_says_in_one_look_whether_all_is_fine_and_why_not(
     finally:
         watched.page.context.close()
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("signals", [], "No failure signal has been judged yet"),
+        ("market", None, "does not say whether the market is open"),
+        ("trading", None, "says nothing about the executor"),
+        ("trading", {"executor": "stale", "detail": ""}, "The executor is stale"),
+    ],
+)
+def test_what_is_not_told_is_not_taken_for_good_news(
+    page_server: PageServer, new_page: Open, part: str, value: object, words: str
+) -> None:
+    page_server.state[part] = value
+    watched = new_page()
+    watched.open(page_server.url)
+    assert "fine" not in watched.text("#verdict-title")
+    assert words in watched.text("#verdict-why")
+    assert watched.errors == []
+    watched.page.context.close()
+
+
+def test_signals_that_say_the_same_are_one_line_of_the_verdict(
+    page_server: PageServer, new_page: Open
+) -> None:
+    away = {"state": "unknown", "detail": "the executor cannot be asked: nothing answers"}
+    for signal in page_server.state["signals"][4:7]:
+        signal |= away
+    watched = new_page()
+    watched.open(page_server.url)
+    assert watched.text("#verdict-title") == "1 warning"
+    said = "kill switch long, order rejections, feed silent: the executor cannot be asked"
+    assert said in watched.text("#verdict-why")
+    watched.page.context.close()
 
 
 def test_an_instrument_tells_every_reason_its_value_its_limit_and_what_would_change_it(
@@ -104,7 +143,9 @@ def test_times_are_utc_with_the_readers_own_in_the_title(
     watched = new_page(timezone_id="Asia/Tokyo")
     watched.open(page_server.url)
     title = watched.page.locator("tr td[data-fresh]").first.get_attribute("title") or ""
-    found = re.fullmatch(r"\S+ (\d\d):(\d\d)\S* UTC; here \S+ (\d\d):(\d\d)\S* \S+", title)
+    found = re.fullmatch(
+        r"\S+ (\d\d):(\d\d):\d\d UTC; here \S+ (\d\d):(\d\d):\d\d \(UTC\+09:00\)", title
+    )
     assert found, title
     assert (int(found[3]) - int(found[1])) % 24 == 9
     watched.page.context.close()

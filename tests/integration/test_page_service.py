@@ -66,7 +66,8 @@ def test_the_page_shows_the_service_lives_with_it_and_works_the_kill_switch(
             )
         for reason in decided["EUR_USD"]["reasons"]:
             assert reason["text"] in watched.text("#gate-body")
-        assert "no kill switch record" in watched.text("#verdict-why")
+        assert watched.text("#kill-word") == "engaged"
+        assert "Kill switch engaged: " in watched.text("#verdict-why")
         watched.wait("document.querySelectorAll('#steps li').length >= 8")
         slider = "document.querySelector('#charts [role=slider]')"
         watched.wait(f"Number({slider}.getAttribute('aria-valuemax')) > 20")

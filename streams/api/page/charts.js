@@ -119,6 +119,7 @@ class Panel {
 export class Charts {
   constructor(holder) {
     this.items = [];
+    this.added = [];
     this.limits = {};
     this.at = null;
     this.panels = PANELS.map((spec) => new Panel(spec));
@@ -144,6 +145,7 @@ export class Charts {
 
   clear() {
     this.items = [];
+    this.added = [];
     this.at = null;
     this.empty("Loading");
   }
@@ -161,6 +163,7 @@ export class Charts {
     this.instrument = instrument;
     this.most = most;
     this.items = items;
+    this.added = [];
     if (!items.length) return this.empty("No manifold in the last 24 hours: a first one needs 129 candles.");
     const found = marked === null ? -1 : items.findIndex((item) => item.as_of_ms === marked);
     this.at = found < 0 ? null : found;
@@ -170,11 +173,17 @@ export class Charts {
     this.list();
   }
 
-  /** Put one more bar at the end. */
+  /** Put one more bar at the end; `flush` draws it, however many came in between. */
   add(item) {
-    const last = this.items.at(-1);
-    if (!last || !(item.as_of_ms > last.as_of_ms)) return;
-    this.set(this.instrument, [...this.items, item].slice(-this.most), this.most);
+    const last = this.added.at(-1) ?? this.items.at(-1);
+    if (last && item.as_of_ms > last.as_of_ms) this.added.push(item);
+  }
+
+  /** Draw what was added. */
+  flush() {
+    if (!this.added.length) return;
+    const items = [...this.items, ...this.added].slice(-this.most);
+    this.set(this.instrument, items, this.most);
   }
 
   limit(limits) {

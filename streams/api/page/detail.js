@@ -74,7 +74,12 @@ async function loadWhy() {
 export function detailEvent(frame) {
   if (!chosen || (frame.instrument && frame.instrument !== chosen)) return;
   if (frame.type === "manifold") charts.add(manifoldOf(frame.data));
-  else if (!whyTimer) whyTimer = setTimeout(() => { whyTimer = null; loadWhy(); }, WHY_AT_MOST_EVERY_MS);
+  else whySoon();
+}
+
+/** Ask again why, soon, and not more often than it makes sense. */
+export function whySoon() {
+  if (chosen && !whyTimer) whyTimer = setTimeout(() => { whyTimer = null; loadWhy(); }, WHY_AT_MOST_EVERY_MS);
 }
 
 const OK = { true: "ok", false: "fail" };
@@ -105,6 +110,7 @@ export function showDetail(status) {
   put(byId("instrument-h"), chosen ? `Why and charts: ${instrumentName(chosen)}` : "Why and charts");
   show(byId("instrument-none"), !chosen);
   show(byId("detail"), Boolean(chosen));
+  charts.flush();
   if (chosen) showGate(status.instruments.find((one) => one.instrument === chosen));
 }
 

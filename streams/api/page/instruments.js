@@ -5,8 +5,8 @@ import { freshness } from "./verdict.js";
 import { counted, figure, fixed, instrumentName, NONE, percent, price, reasonName, reasonShort, relation, way } from "./words.js";
 import { barMs, positionOf } from "./status.js";
 
-const COLUMNS = [["Instrument"], ["Candle age", "n", "Age"], ["Mid, spread bps", "n", "Mid"], ["Gate", "state"], ["Reasons", "w"],
-  ["May change in", "n", "Next in"], ["Signal, run", "", "Signal"], ["Weight, target", "n", "Weight"], ["Units, P&L", "n", "Units"]];
+const COLUMNS = [["Instrument"], ["Candle age", "n", "Age"], ["Mid, bps", "n", "Mid"], ["Gate", "state"], ["Reasons", "w"],
+  ["Change in", "n", "Next in"], ["Signal, run", "", "Signal"], ["Weight, target", "n", "Weight"], ["Units, P&L", "n", "Units"]];
 const MOST_CHIPS = 8;
 const FILTERS = {
   all: () => true,

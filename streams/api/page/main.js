@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { heard, serverNow, tick } from "./clock.js";
 import { attr, byId, put, show } from "./dom.js";
-import { chosenInstrument, detailEvent, reloadDetail, showDetail, startDetail } from "./detail.js";
+import { chosenInstrument, detailEvent, reloadDetail, showDetail, startDetail, whySoon } from "./detail.js";
 import { showInstruments, startInstruments } from "./instruments.js";
 import { showKillSwitch, startKillSwitch } from "./kill.js";
 import { Link } from "./link.js";
@@ -78,7 +78,8 @@ async function load() {
     loadedAt = performance.now();
     refused = null;
     locked = false;
-    if (live) lostSince = null;
+    lostSince = live || !lost ? null : serverNow();
+    whySoon();
   } catch (error) {
     if (!(error instanceof api.Refused)) throw error;
     lostSince ??= status ? serverNow() : null;
@@ -132,7 +133,7 @@ function start() {
   byId("lost-retry").addEventListener("click", () => { link.hurry(); load(); });
   setInterval(() => {
     tick();
-    if (live && performance.now() - loadedAt > RELOAD_EVERY_MS && soon === null) reloadSoon();
+    if (performance.now() - loadedAt > RELOAD_EVERY_MS && soon === null && !locked) reloadSoon();
     draw();
   }, 1000);
   load();

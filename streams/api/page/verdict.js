@@ -21,10 +21,12 @@ export function judge(status, now) {
   if (!status) return { level: "unknown", title: "Nothing is known yet", why: [] };
   const found = [], kill = killSwitch(status), market = status.market;
   if (!kill.certain) found.push(["fail", "The kill switch cannot be read, so it counts as engaged."]);
-  for (const signal of status.signals)
-    if (LEVEL[signal.state]) found.push([LEVEL[signal.state], `${plain(signal.name)}: ${signal.detail}`]);
+  // silence is no good news
+  if (!status.signals.length) found.push(["warn", "No failure signal has been judged yet."]);
+  if (typeof market?.open !== "boolean") found.push(["warn", "The service does not say whether the market is open."]);
+  found.push(...signalsSay(status.signals));
   const executor = executorSays(status.trading);
-  if (executor) found.push(executor);
+  if (executor && !status.signals.some((one) => LEVEL[one.state] && one.name.startsWith("executor"))) found.push(executor);
   for (const said of status.trading?.differences ?? []) found.push(["fail", "Difference to the broker: " + said]);
   found.sort((a, b) => WORST.indexOf(b[0]) - WORST.indexOf(a[0]));
   const failing = found.filter(([level]) => level === "fail").length;
@@ -34,6 +36,18 @@ export function judge(status, now) {
   if (!status.instruments.length) found.push(["notice", "The log holds no instrument yet: run a feed or `manifold warmup`."]);
   const level = found.reduce((worst, [one]) => (WORST.indexOf(one) > WORST.indexOf(worst) ? one : worst), "ok");
   return { level, title, why: found };
+}
+
+/* Signals that say the same (one part is away, and all that hangs on it) are one line. */
+function signalsSay(signals) {
+  const alike = new Map();
+  for (const { name, state, detail } of signals) {
+    if (!LEVEL[state]) continue;
+    const key = state + " " + detail;
+    if (!alike.has(key)) alike.set(key, { level: LEVEL[state], names: [], detail });
+    alike.get(key).names.push(plain(name));
+  }
+  return [...alike.values()].map(({ level, names, detail }) => [level, names.join(", ") + (detail ? ": " + detail : "")]);
 }
 
 function headline(status, kill, market, problems, failing) {
