@@ -62,6 +62,8 @@ def _measured(directory: Path, broker: KafkaBroker, settle_ms: int) -> list[Row]
         CANDLE_COUNT="150",
         FEED_METRICS_PORT="0",
         FEED_SETTLE_MS=str(settle_ms),
+        # a quiet bar must be settled well before the next ends, as it is with bars of a minute
+        FEED_ABSENT_AFTER_SEC="1",
         **oanda.environment(),
     )
     try:
