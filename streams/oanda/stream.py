@@ -218,7 +218,9 @@ class OandaStream(Generic[T]):
             raise NotAsDescribed(f"a line of the {self._endpoint} is no JSON object")
         fields = Fields(content, self._endpoint)
         if fields.text("type") == "HEARTBEAT":
-            return heartbeat_of(fields)
+            beat = heartbeat_of(fields)
+            self._transport.clock.note_beat(beat.time_ms, time.time_ns() // 1_000_000)
+            return beat
         return self._read(fields)
 
 

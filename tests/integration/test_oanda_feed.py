@@ -48,6 +48,7 @@ class Feed:
         self.process: subprocess.Popen[str] | None = None
         self.port = free_port()
         self.log = deployment.directory / "feed.log"
+        self.log.touch()
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
         environment = self.deployment.environment | {"FEED_METRICS_PORT": str(self.port)} | settings
@@ -119,6 +120,7 @@ class Feed:
         if vouched:
             self.require_vouched()
         assert self.broker.violations() == []
+        assert self.broker.token not in self.log.read_text()
 
     def require_vouched(self) -> None:
         """Assert that no watermark came before a candle that it vouches for."""

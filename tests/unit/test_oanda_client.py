@@ -725,6 +725,19 @@ def test_the_clock_believes_the_last_when_a_clock_was_set() -> None:
     assert abs((clock.skew_ms or 0) - 3_599_495) < 2
 
 
+def test_heartbeats_tell_the_clock_more_closely() -> None:
+    clock = BrokerClock()
+    clock.note_beat(START_MS, START_MS)
+    assert clock.skew_ms is None, "no answer has said anything yet"
+    clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS + 500, START_MS + 510)
+    clock.note_beat(START_MS + 2_390, START_MS + 2_100)
+    assert (clock.skew_ms, clock.uncertainty_ms) == (290, 210)
+    clock.note_beat(START_MS + 3_000, START_MS + 3_900)
+    assert clock.skew_ms == 290, "one that was held up says nothing"
+    clock.note_beat(START_MS + 90_000, START_MS)
+    assert clock.skew_ms is None, "a clock was set: the next answer says more"
+
+
 def test_times_are_written_as_oanda_does() -> None:
     assert rfc3339(START_MS + 7) == "2024-03-04T12:00:00.007000000Z"
 
