@@ -177,9 +177,9 @@ def _lines(found: KillSwitchState) -> list[str]:
     since = "" if found.since_ms is None else f" since {clock(found.since_ms)} UTC"
     lines = [f"{'ENGAGED' if found.engaged else 'off'}{since}"]
     lines += [f"  {why}" for why in found.why]
-    if found.offset is not None:
-        said = f"{found.actor}: {found.reason}".strip()
-        lines.append(f"  last word in the log: offset {found.offset}, {said}")
+    if found.log is not None and found.log.offset is not None:
+        said = f"{found.log.actor}: {found.log.reason}"
+        lines.append(f"  last word in the log: offset {found.log.offset}, {said}")
     return lines
 
 
