@@ -185,6 +185,7 @@ class Executor:
                 self._take_candle(event)
             elif found.topic == CONTROL and found.offset >= parts.control.end:
                 await self._read_control()
+                self._kill_state = await parts.kill.aread()
 
     def _take_candle(self, candle: Candle) -> None:
         broker = self._parts.broker
@@ -246,9 +247,12 @@ class Executor:
                 self._refused.pop(name, None)
 
     async def _open_and_resize(self, begun: float) -> None:
-        desk = self._desk()
+        desk, broker = self._desk(), self._parts.broker
+        if resizable(desk, broker.now_ms()):
+            # a stop that was hit meanwhile has ended the trade: nothing is added to it
+            await self._parts.dispatch.follow_up()
         names = {c.instrument for c in candidates(desk)}
-        names |= {h.instrument for h in resizable(desk, self._parts.broker.now_ms())}
+        names |= {h.instrument for h in resizable(desk, broker.now_ms())}
         if not names:
             return
         venue = await self._venue(desk, names)

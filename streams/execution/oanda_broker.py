@@ -251,7 +251,7 @@ def _booked(found: TransactionState) -> Transaction:
         found.price if filled else None,
         float(found.realized_pl) if filled and found.realized_pl is not None else None,
         found.trade_ids,
-        found.reason,
+        None if cause == "order" and filled else found.reason,
         _text(found.content),
         _reduced(found) if filled else (),
     )

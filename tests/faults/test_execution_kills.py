@@ -11,40 +11,28 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from streams.events import BrokerReport, OrderIntent
-from streams.execution.ledger import Ledger
 from streams.stack.kafka import KafkaBroker
 from streams.topics import FILLS, ORDERS
 from tests.deployment import Deployment
-from tests.trading import ExecutorProcess, ScriptedLog, await_that, switch_off
+from tests.trading import (
+    PAIRS,
+    ExecutorProcess,
+    await_that,
+    flat,
+    oanda_floor,
+    require_exact,
+    script_of,
+    switch_off,
+)
 from tests.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "20"))
-PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY")
-SETTINGS = {
-    "TRADING_VENUE": "oanda",
-    "TOPIC_PARTITIONS": "2",
-    "HOTBAND_PAIRS": ",".join(PAIRS),
-    "GATE_MODE": "static",
-    "SESSION_TRADING_ENABLED": "0",
-    "FRESH_MAX_SIGNAL_AGE_SEC": "86400",
-    "GATES_BLOB_MAX_AGE_SEC": "86400",
-    "ENTRY_COOLDOWN_SEC": "0",
-    "MAX_SPREAD_BPS": "100",
-    "FRESH_MAX_WS_AGE_SEC": "3600",
-    "RISK_MAX_DAILY_LOSS": "1",
-    "RISK_MAX_DRAWDOWN": "1",
-    "RECONCILE_INTERVAL_SEC": "0.5",
-    "ORDER_SETTLE_SEC": "0.7",
-    "OANDA_HTTP_TIMEOUT_SEC": "3",
-    "OANDA_CB_FAILURES": "1000",
-}
 
 
 @pytest.fixture
@@ -57,59 +45,10 @@ def broker() -> Iterator[V20Process]:
 def floor(
     kafka: KafkaBroker, valkey_url: str, topic_prefix: str, tmp_path: Path, broker: V20Process
 ) -> Iterator[Deployment]:
-    """A deployment whose venue is the test broker, the kill switch off."""
-    deployment = Deployment(
-        tmp_path,
-        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
-        TOPIC_PREFIX=topic_prefix,
-        VALKEY_URL=valkey_url,
-        **SETTINGS,
-        **broker.environment(),
-    )
-    yield deployment
-    deployment.stop()
-
-
-def script_of(deployment: Deployment, hours: int = 20) -> ScriptedLog:
-    start_ms = int(time.time() * 1000) // 60_000 * 60_000 - hours * 3_600_000
-    return ScriptedLog(deployment, PAIRS, start_ms)
-
-
-def books(deployment: Deployment, account_id: str) -> Ledger:
-    """Return what the log says is held."""
-    ledger = Ledger(account_id, "practice")
-    for intent in deployment.events(ORDERS):
-        ledger.take_intent(intent)
-    for report in deployment.events(FILLS):
-        ledger.take_report(report)
-    return ledger
-
-
-def flat(said: dict[str, Any]) -> bool:
-    return bool(said["reconciled"] and not said["joined"] and not said["unresolved"])
-
-
-def require_exact(deployment: Deployment, broker: V20Process) -> Ledger:
-    """Assert that the log and the broker's own book say the same."""
-    account = broker.account()
-    ledger = books(deployment, broker.account_id)
-    for client_id, order in account["clientOrders"].items():
-        assert order["submitted"] == 1, (client_id, order)
-        assert order["filled"] <= 1, (client_id, order)
-        assert client_id in ledger.intents, f"{client_id} was sent without an intent in the log"
-    filled = {c: float(o["units"]) for c, o in account["clientOrders"].items() if o["filled"]}
-    booked: dict[str, float] = {}
-    for order_id, reports in ledger.reports.items():
-        for report in reports:
-            if report.status == "filled" and report.cause == "order":
-                assert order_id not in booked, f"{order_id} is filled twice in the log"
-                booked[order_id] = report.units * (1 if report.side == "buy" else -1)
-    assert booked == filled
-    assert not ledger.unresolved
-    held = {name: h.signed_units for name, h in ledger.holdings.items()}
-    assert held == {name: float(units) for name, units in account["positions"].items()}
-    assert broker.violations() == []
-    return ledger
+    """A deployment whose venue is the test broker."""
+    made = oanda_floor(tmp_path, kafka.bootstrap, topic_prefix, valkey_url, broker)
+    yield made
+    made.stop()
 
 
 def test_no_order_is_sent_twice_and_none_is_forgotten(
@@ -123,34 +62,36 @@ def test_no_order_is_sent_twice_and_none_is_forgotten(
     executor.until_reconciled()
     killed = 0
     for kind, share in (("lost_answer", 0.15), ("cut_before", 0.05), ("reject_order", 0.05)):
-        extra = {"reason": "MARKET_HALTED"} if kind == "reject_order" else {}
+        extra = {"reason": "INSTRUMENT_NOT_TRADEABLE"} if kind == "reject_order" else {}
         broker.fault(kind, method="POST", path="/orders", probability=share, seed=7, **extra)
     broker.fault("slow", method="POST", path="/orders", delay_sec=0.06, probability=0.5, seed=3)
     broker.fault(
         "slow", method="POST", path="/orders", delay_sec=0.06, probability=0.5, seed=4, after=True
     )
+    script.bar({})
     while killed < KILLS:
-        script.bar({name: chance.choice((1, -1)) for name in PAIRS})
-        if chance.random() < 0.5:
-            killed += kill_and_start(executor, chance)
-            require_intents_first(floor, broker)
-        script.bar({name: 0 for name in PAIRS if chance.random() < 0.8})
-        if chance.random() < 0.7:
-            killed += kill_and_start(executor, chance)
-        script.bar(dict.fromkeys(PAIRS, 0))
-        executor.until(lambda said: said["epoch_ms"] > 0)
+        for positions in (
+            {name: chance.choice((1, -1)) for name in PAIRS},
+            {name: 0 for name in PAIRS if chance.random() < 0.7},
+            dict.fromkeys(PAIRS, 0),
+        ):
+            end_ms = script.bar(positions)
+            if chance.random() < 0.6 and killed < KILLS:
+                killed += kill_and_start(executor, chance)
+                require_intents_first(floor, broker)
+            executor.until(lambda said, end_ms=end_ms: said["epoch_ms"] >= end_ms)
     broker.clear_faults()
     script.bar(dict.fromkeys(PAIRS, 0))
     executor.until(flat)
     ledger = require_exact(floor, broker)
     filled = [r for reports in ledger.reports.values() for r in reports if r.status == "filled"]
-    assert len(filled) >= KILLS, "hardly anything was traded: the kills hit nothing"
+    assert len(filled) >= KILLS // 2, "hardly anything was traded: the kills hit nothing"
     print(f"{killed} kills, {len(ledger.intents)} intents, {len(filled)} fills")
 
 
 def kill_and_start(executor: ExecutorProcess, chance: random.Random) -> int:
     """Kill the executor at a random instant of what it does, and start it again."""
-    time.sleep(chance.uniform(0.0, 0.45))
+    time.sleep(chance.uniform(0.0, 0.4))
     assert executor.process is not None
     executor.process.child.kill()
     executor.start()
