@@ -42,7 +42,7 @@ def make_rest() -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    add_handlers(app)
+    add_handlers(app, ROUTERS)
     return app
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from streams.errors import Fatal, Recoverable
@@ -23,8 +25,15 @@ class ApiError(Exception):
         self.status, self.error, self.detail = status, error, detail
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let every error become an answer of the one shape."""
+def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
+    """Let every error become an answer of the one shape.
+
+    Parameters
+    ----------
+    routers
+        What was included in the application.
+    """
+    places = (app.router, *routers)
 
     async def ours(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
@@ -37,13 +46,14 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return _answer(400, "invalid_request", in_words(error.errors()))
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
             return JSONResponse({"error": "not_found"}, 404)
-        code = {405: "method_not_allowed", 400: "invalid_request"}.get(error.status_code, "error")
-        headers = dict(error.headers) if error.headers else None
-        return _answer(error.status_code, code, str(error.detail), headers)
+        if error.status_code == 405:
+            allow = ", ".join(_methods(places, request.url.path))
+            return _answer(405, "method_not_allowed", f"allowed: {allow}", {"Allow": allow})
+        return _answer(error.status_code, "invalid_request", str(error.detail))
 
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
         log.error("a request failed", exc_info=error)
@@ -55,6 +65,16 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def _methods(routers: Sequence[APIRouter], path: str) -> list[str]:
+    """Return what a path answers to; the routes of one path may be several."""
+    found: set[str] = set()
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.path_regex.match(path):
+                found |= route.methods
+    return sorted(found)
 
 
 def in_words(errors: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic_core import PydanticCustomError
 
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
@@ -33,12 +34,38 @@ class KillSwitchAnswer(KillSwitchShape):
 class KillSwitchRequest(BaseModel):
     """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=lambda schema: _one_of(schema))
 
-    enabled: StrictBool | None = None
-    kill_switch: StrictBool | None = None
+    # never read unless it was given; were it, it would engage
+    enabled: StrictBool = True
+    kill_switch: StrictBool = True
     reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
     actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = DEFAULT_ACTOR
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> KillSwitchRequest:
+        if len(self._given) != 1:
+            raise PydanticCustomError(
+                "one_of", "give exactly one of enabled and kill_switch, true or false"
+            )
+        return self
+
+    @property
+    def engage(self) -> bool:
+        """What is asked for."""
+        (name,) = self._given
+        return bool(getattr(self, name))
+
+    @property
+    def _given(self) -> set[str]:
+        return self.model_fields_set & {"enabled", "kill_switch"}
+
+
+def _one_of(schema: dict[str, Any]) -> None:
+    names = ("enabled", "kill_switch")
+    for name in names:
+        del schema["properties"][name]["default"]
+    schema["oneOf"] = [{"required": [name]} for name in names]
 
 
 def _answer(state: KillSwitchState) -> KillSwitchAnswer:
@@ -60,12 +87,7 @@ async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitc
     an "off" that holds nothing up any more ``engaged`` is false; where something still engages,
     ``why`` says what.
     """
-    said = [value for value in (wanted.enabled, wanted.kill_switch) if value is not None]
-    if len(said) != 1:
-        raise ApiError(
-            400, "invalid_request", "give exactly one of enabled and kill_switch, true or false"
-        )
-    name, command = ("engage", engage) if said[0] else ("disengage", disengage)
+    name, command = ("engage", engage) if wanted.engage else ("disengage", disengage)
     live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
     async with live.writing:
         try:

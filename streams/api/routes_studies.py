@@ -12,7 +12,7 @@ from streams.api.backtests import RunId, runs_of, summary_of, trades_of
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.plain import plain
-from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS, Responses, problem
+from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.routes_market import InstrumentQuery
 from streams.api.routes_trading import Said
 from streams.api.shapes import INSTRUMENT_FORM, Shape
@@ -140,9 +140,6 @@ class Wanted(Shape):
         return all(want is None or want == have for want, have in told)
 
 
-GONE: Responses = {410: problem("this endpoint of the profile is legacy and was removed")}
-
-
 @router.get("/api/studies/default-window", responses=READS)
 async def default_window(live: LiveDep) -> Window:
     """The span that the gate is judged by."""
@@ -262,9 +259,9 @@ async def trades(
     )
 
 
-@router.get("/api/opt/slice", responses=GONE, status_code=410)
-@router.get("/api/opt/slice/similarity", responses=GONE, status_code=410)
-@router.get("/api/opt/slice/matches", responses=GONE, status_code=410)
+@router.get("/api/opt/slice", include_in_schema=False)
+@router.get("/api/opt/slice/similarity", include_in_schema=False)
+@router.get("/api/opt/slice/matches", include_in_schema=False)
 async def legacy() -> None:
     """Legacy: removed from the profile."""
     raise ApiError(

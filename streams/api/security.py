@@ -30,7 +30,7 @@ OPEN_PATHS = frozenset(("/", "/health", "/api/health", "/openapi.json", "/asynca
 OPEN_PREFIXES = ("/page/",)
 WRONG_TOKENS_PER_MIN = 20.0
 BURST_S = 2.0
-BODY_WITHIN_S = 10.0
+BODY_WITHIN_S = 5.0
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (

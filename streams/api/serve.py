@@ -47,6 +47,8 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
+SEND_BUFFER = 131_072
+"""Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
 log = logging.getLogger("manifold.api")
 
@@ -249,6 +251,7 @@ def _listen(settings: Service) -> dict[str, socket.socket]:
         # what a client does not take for so long is given up by the kernel
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         try:
             made.bind((host, port))
             made.listen(BACKLOG)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.events import Candle, GateDecision, Manifold, SimulatedTrade, Summary, Weights
 from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
+from streams.stack.supervise import Supervised
 from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES, CONTROL, GATES, MANIFOLDS, SUMMARIES, TRADES, WEIGHTS
 from tests.candle_files import market, write_csv
 from tests.deployment import LIVELY, Deployment
-from tests.service import TOKEN, ServiceProcess
+from tests.service import PORTS, TOKEN, ServiceProcess
 
 pytestmark = pytest.mark.kafka
 
@@ -494,10 +496,61 @@ def test_who_asks_too_often_is_told_when_to_come_again(deployment: Deployment) -
         del deployment.processes["limited"]
 
 
+# -- with an executor on the paper account ---------------------------------------------------------
+
+
+@pytest.fixture
+def executor(deployment: Deployment, service: ServiceProcess) -> Iterator[Supervised]:
+    """``manifold trade`` where the service looks for it; gone afterwards, and seen to be."""
+    port = service.settings["TRADE_STATUS_URL"].rpartition(":")[2].partition("/")[0]
+    process = deployment.start("trade", "trade", "--status-port", port)
+
+    def state() -> str:
+        return str(service.get("/api/global-status").json["trading"]["executor"])
+
+    try:
+        service.wait_until(lambda: service.get("/api/risk/budget").status == 200, 60.0)
+        yield process
+    finally:
+        process.stop()
+        del deployment.processes["trade"]
+    service.wait_until(lambda: state() == "absent")
+
+
+def test_the_paper_account_is_told_by_the_executor(
+    service: ServiceProcess, executor: Supervised
+) -> None:
+    budget = service.get("/api/risk/budget").json
+    assert budget["balance"] == budget["nav"] == 100_000.0 and budget["currency"] == "USD"
+    assert budget["budget"] == pytest.approx(budget["base"] * 0.3)
+    account = service.get("/api/oanda/account").json
+    assert account["source"] == "executor" and account["account"]["mode"] == "paper"
+    assert service.get("/api/oanda/positions").json["positions"] == []
+    trading = service.get("/api/global-status").json["trading"]
+    assert (trading["executor"], trading["mode"]) == ("running", "paper")
+    assert trading["account"]["balance"] == 100_000.0
+    mode = service.get("/api/trading/mode").json
+    assert mode["mode"] == "paper" and mode["auto_trading_enabled"] is False
+    same = service.post("/api/trading/mode", {"mode": "paper", "reason": "look"})
+    assert same.status == 200 and same.json["mode"] == "paper"
+
+
+def test_a_reconcile_can_be_asked_for(service: ServiceProcess, executor: Supervised) -> None:
+    before = service.get("/api/global-status").json["trading"]["last_cycle_ms"]
+    found = service.post("/api/trade/reconcile", {"reason": "look", "actor": "ann"})
+    assert found.status == 200 and found.json["accepted"] is True
+    service.wait_until(
+        lambda: service.get("/api/global-status").json["trading"]["last_cycle_ms"] > before, 10.0
+    )
+    assert "trade/reconcile by ann: look" in service.words
+
+
 # -- schemathesis --------------------------------------------------------------------------------
 
 
-def test_schemathesis_finds_nothing(service: ServiceProcess) -> None:
+def test_schemathesis_finds_nothing(
+    service: ServiceProcess, executor: Supervised, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run"),
@@ -510,6 +563,7 @@ def test_schemathesis_finds_nothing(service: ServiceProcess) -> None:
         text=True,
         check=False,
         timeout=240,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
     assert service.healthy
@@ -521,15 +575,21 @@ def test_schemathesis_finds_nothing(service: ServiceProcess) -> None:
 
 
 def test_what_it_cannot_start_with_is_one_sentence(deployment: Deployment) -> None:
-    for settings, said in (
+    cases: tuple[tuple[dict[str, str], str], ...] = (
         ({"API_HOST": "0.0.0.0"}, "API_TOKEN"),
         ({"API_HOST": "203.0.113.7", "API_TOKEN": TOKEN}, "API_HOST"),
         ({"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}, "127.0.0.1"),
         ({"TOPIC_PREFIX": "nothing-here."}, "manifold topics create"),
         ({"VALKEY_URL": "http://nowhere"}, "VALKEY_URL"),
-    ):
-        ports = {name: str(free_port()) for name in ("API_PORT", "WS_PORT")}
-        done = deployment.run("serve", **ports, **settings)
+    )
+
+    def tried(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        ports = {name: str(free_port()) for name in PORTS}
+        return deployment.run("serve", **ports, **settings)
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        done_of = list(pool.map(tried, [settings for settings, _ in cases]))
+    for (settings, said), done in zip(cases, done_of, strict=True):
         assert done.returncode in (2, 75), (settings, done)
         (line,) = [one for one in done.stderr.splitlines() if one.startswith("manifold: ")]
         assert said in line and TOKEN not in line
