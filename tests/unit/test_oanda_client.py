@@ -609,7 +609,7 @@ async def test_a_broken_stream_is_opened_again_and_half_a_line_is_never_read(
     pieces: tuple[bytes, ...], pause: float, stay: float, trouble: str
 ) -> None:
     talk = answering(HEAD + chunk(line(LINE)), *pieces, pause_s=pause, stay_s=stay)
-    async with serving(talk) as (made, heads), OandaClient(made) as oanda:
+    async with serving(talk) as (made, heads), OandaClient(made, short) as oanda:
         stream = price_stream(oanda, ["EUR_USD"])
         said: list[str] = []
 
