@@ -44,6 +44,7 @@ from streams.topics import CANDLES, CONTROL
 ACTOR = "executor"
 IN_DOUBT_S = 1.0
 CLOSE_AGAIN_S = 0.5
+LOOK_AGAIN_S = 0.2
 ROUNDS = 3
 
 log = logging.getLogger("manifold.executor")
@@ -205,6 +206,7 @@ class Executor:
 
     async def _cycle(self, *, reconcile: bool) -> None:
         parts, begun = self._parts, self._clock()
+        fills = parts.dispatch.fills
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
         if self._reconciled_once:  # a venue that answers no questions may still take an order
             await self._close()
@@ -215,6 +217,8 @@ class Executor:
         await self._close()
         if not self._only_flatten:
             await self._open_and_resize(begun)
+        if parts.dispatch.fills > fills:  # levels, positions and money are looked at anew
+            self._due_at = min(self._due_at, self._clock() + LOOK_AGAIN_S)
         self.last_cycle_ms, self.last_cycle_at = int(time.time() * 1000), self._clock()
         self.settled = progress
         parts.metrics.last_cycle.set(self.last_cycle_ms / 1000)
