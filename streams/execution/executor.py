@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -45,6 +46,7 @@ ACTOR = "executor"
 IN_DOUBT_S = 1.0
 CLOSE_AGAIN_S = 0.5
 LOOK_AGAIN_S = 0.2
+CHECKS_KEPT = 1_000
 ROUNDS = 3
 
 log = logging.getLogger("manifold.executor")
@@ -83,6 +85,8 @@ class Executor:
         What it is made of; the former executor is fenced already.
     only_flatten
         Whether it opens nothing and ends when nothing is held any more.
+    within_s
+        Seconds after which one that only flattens ends in any case.
     clock
         Monotonic seconds.
     """
@@ -92,9 +96,11 @@ class Executor:
         parts: Parts,
         *,
         only_flatten: bool = False,
+        within_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
+        self._end_at = clock() + within_s
         self._due_at = clock()
         self._margin = MarginGate(parts.trading)
         self._terms: dict[str, InstrumentTerms] = {}
@@ -144,7 +150,8 @@ class Executor:
                 log.warning("%s; nothing is opened until it is reconciled again", error)
                 self.unreconciled = str(error)
                 self._due_at = self._clock() + min(5.0, self._parts.trading.reconcile_interval_sec)
-            if self._only_flatten and not self.unreconciled and self.flat:
+            done = not self.unreconciled and self.flat
+            if self._only_flatten and (done or self._clock() >= self._end_at):
                 return
             await self._wait(stopping)
 
@@ -295,6 +302,8 @@ class Executor:
             decision = candidate.entry.decision
             place, config = (candidate.instrument, decision.bar_ms), desk.config_of(decision)
             if place not in self._checked:
+                if len(self._checked) >= CHECKS_KEPT:
+                    self._checked.clear()
                 why = await asyncio.to_thread(late_entry, parts.runtime, parts.codec, candidate)
                 average = await asyncio.to_thread(
                     entry_range, parts.runtime, parts.codec, config, candidate
