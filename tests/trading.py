@@ -88,14 +88,14 @@ class ExecutorProcess:
     """``manifold trade`` as a process, and its ``/status``."""
 
     def __init__(self, deployment: Deployment, name: str = "trade", **settings: str) -> None:
-        self._deployment, self._name, self._settings = deployment, name, settings
+        self._deployment, self._name, self.settings = deployment, name, settings
         self.port = free_port()
         self.process: Supervised | None = None
 
     def start(self) -> None:
         """Start it; it is restarted by nobody."""
         self.process = self._deployment.start(
-            self._name, "trade", "--status-port", str(self.port), once=True, **self._settings
+            self._name, "trade", "--status-port", str(self.port), once=True, **self.settings
         )
 
     def status(self) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 
@@ -44,8 +45,16 @@ def trade(venue: str | None, status_port: int | None) -> None:
     run(Runtime.from_env(), Config.from_env(), Trading.from_env())
 
 
-def run(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool = False) -> None:
-    """Run an executor until it is told to stop."""
+def run(
+    runtime: Runtime, config: Config, trading: Trading, *, flatten_within_s: float | None = None
+) -> None:
+    """Run an executor until it is told to stop.
+
+    Parameters
+    ----------
+    flatten_within_s
+        When given it opens nothing, and ends when nothing is held or after that many seconds.
+    """
     from streams.admin import require_topics
     from streams.stack.child import require_port
 
@@ -53,12 +62,14 @@ def run(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: boo
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     require_topics(runtime)
-    if trading.trade_status_port and not only_flatten:
+    if trading.trade_status_port and flatten_within_s is None:
         require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
-    asyncio.run(_trade(runtime, config, trading, only_flatten=only_flatten))
+    asyncio.run(_trade(runtime, config, trading, flatten_within_s))
 
 
-async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool) -> None:
+async def _trade(
+    runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
+) -> None:
     from streams.execution.executor import Executor
     from streams.execution.start import open_parts
     from streams.execution.status_page import open_page
@@ -73,7 +84,9 @@ async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_fla
     kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
     venue = await open_venue(trading)
     parts = await open_parts(runtime, codec, trading, config, kill, venue)
-    executor = Executor(parts, only_flatten=only_flatten)
+    only_flatten = flatten_within_s is not None
+    within_s = math.inf if flatten_within_s is None else flatten_within_s
+    executor = Executor(parts, only_flatten=only_flatten, within_s=within_s)
     page = None if only_flatten else await open_page(executor, trading)
     try:
         await executor.run(stopping)

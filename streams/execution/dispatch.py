@@ -90,6 +90,7 @@ class Dispatch:
         self.cursor = cursor
         self.nav: float | None = None
         self.strangers: list[str] = []
+        self.fills = 0
 
     async def send(self, intent: OrderIntent) -> None:
         """Write an intent and, when it is to be submitted, hand it over and write the answer.
@@ -217,6 +218,7 @@ class Dispatch:
         await self._commit(made)
         self._ledger.take_report(made)
         self._metrics.reported(intent, made)
+        self.fills += made.status == "filled"
         log.info(
             "%s %s %s %g units: %s%s", made.instrument, intent.kind, intent.side, made.units,
             made.status, f" ({made.reason})" if made.reason else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -44,6 +45,8 @@ from streams.topics import CANDLES, CONTROL
 ACTOR = "executor"
 IN_DOUBT_S = 1.0
 CLOSE_AGAIN_S = 0.5
+LOOK_AGAIN_S = 0.2
+CHECKS_KEPT = 1_000
 ROUNDS = 3
 
 log = logging.getLogger("manifold.executor")
@@ -82,6 +85,8 @@ class Executor:
         What it is made of; the former executor is fenced already.
     only_flatten
         Whether it opens nothing and ends when nothing is held any more.
+    within_s
+        Seconds after which one that only flattens ends in any case.
     clock
         Monotonic seconds.
     """
@@ -91,9 +96,11 @@ class Executor:
         parts: Parts,
         *,
         only_flatten: bool = False,
+        within_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
+        self._end_at = clock() + within_s
         self._due_at = clock()
         self._margin = MarginGate(parts.trading)
         self._terms: dict[str, InstrumentTerms] = {}
@@ -148,7 +155,8 @@ class Executor:
                 log.warning("%s; nothing is opened until it is reconciled again", error)
                 self.unreconciled = str(error)
                 self._due_at = self._clock() + min(5.0, self._parts.trading.reconcile_interval_sec)
-            if self._only_flatten and not self.unreconciled and self.flat:
+            done = not self.unreconciled and self.flat
+            if self._only_flatten and (done or self._clock() >= self._end_at):
                 return
             await self._wait(stopping)
 
@@ -210,6 +218,7 @@ class Executor:
 
     async def _cycle(self, *, reconcile: bool) -> None:
         parts, begun = self._parts, self._clock()
+        fills = parts.dispatch.fills
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
         if self._reconciled_once:  # a venue that answers no questions may still take an order
             await self._close()
@@ -220,6 +229,8 @@ class Executor:
         await self._close()
         if not self._only_flatten:
             await self._open_and_resize(begun)
+        if parts.dispatch.fills > fills:  # levels, positions and money are looked at anew
+            self._due_at = min(self._due_at, self._clock() + LOOK_AGAIN_S)
         self.last_cycle_ms, self.last_cycle_at = int(time.time() * 1000), self._clock()
         self.settled = progress
         parts.metrics.last_cycle.set(self.last_cycle_ms / 1000)
@@ -296,6 +307,8 @@ class Executor:
             decision = candidate.entry.decision
             place, config = (candidate.instrument, decision.bar_ms), desk.config_of(decision)
             if place not in self._checked:
+                if len(self._checked) >= CHECKS_KEPT:
+                    self._checked.clear()
                 why = await asyncio.to_thread(late_entry, parts.runtime, parts.codec, candidate)
                 average = await asyncio.to_thread(
                     entry_range, parts.runtime, parts.codec, config, candidate

@@ -57,13 +57,17 @@ class OandaBroker:
         self._client, self.settle_sec = client, settle_sec
         self.account_id = settings.oanda_account_id
         self.mode: Mode = "live" if settings.oanda_environment == "live" else "practice"
-        self._currency = ""
+        self._currency, self._said_ms = "", 0
         self._rates: dict[str, float] = {}
         self._specs: dict[str, InstrumentSpec] = {}
 
     def now_ms(self) -> int:
-        """Return OANDA's time, as far as it is known."""
-        return self._client.now_ms()
+        """Return OANDA's time as far as it is known; never earlier than it was said before.
+
+        What is known of their clock becomes better with every answer, in either direction.
+        """
+        self._said_ms = max(self._said_ms, self._client.now_ms())
+        return self._said_ms
 
     async def account(self) -> Account:
         """Return the account's money."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,8 +128,38 @@ def test_an_accepted_order_whose_answer_is_lost_is_found_and_not_sent_again(
     require_exact(floor, broker)
 
 
+@pytest.mark.parametrize("goes_on", [True, False], ids=["the run goes on", "the run has ended"])
+def test_an_order_that_arrives_after_it_was_given_up_is_booked_and_put_in_order(
+    floor: Deployment, broker: V20Process, goes_on: bool
+) -> None:
+    switch_off(floor)
+    script = script_of(floor)
+    executor = ExecutorProcess(floor, OANDA_HTTP_TIMEOUT_SEC="0.4", PM_RAMP_STEP_PCT="1")
+    executor.start()
+    executor.until_reconciled()
+    script.bar({})
+    broker.fault("slow", method="POST", path="/orders", delay_sec=4.0, count=1)
+    script.bar({"EUR_USD": 1})
+    executor.until(lambda said: said["unresolved"])
+    said = executor.until(lambda said: not said["unresolved"])
+    assert not said["joined"]
+    statuses = [r.status for r in floor.events(FILLS) if isinstance(r, BrokerReport)]
+    assert statuses == ["unknown", "cancelled"]
+    script.bar({} if goes_on else {"EUR_USD": 0})
+    await_that(lambda: broker.account()["clientOrders"], executor.words)
+    executor.until(lambda said: bool(said["joined"]) if goes_on else flat(said))
+    ledger = require_exact(floor, broker)
+    if not goes_on:
+        await_that(lambda: "close" in {i.kind for i in floor.events(ORDERS)}, executor.words)
+    assert [i.kind for i in ledger.intents.values()].count("open") == 1
+    script.bar({"EUR_USD": 0})
+    executor.until(flat)
+    assert not require_exact(floor, broker).holdings
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["at work", "stopped and woken"])
 def test_a_second_executor_ends_the_first_and_takes_over_its_orders(
-    floor: Deployment, broker: V20Process
+    floor: Deployment, broker: V20Process, frozen: bool
 ) -> None:
     switch_off(floor)
     script, first = script_of(floor), ExecutorProcess(floor, "first")
@@ -137,12 +168,16 @@ def test_a_second_executor_ends_the_first_and_takes_over_its_orders(
     script.bar({})
     script.bar({"EUR_USD": 1})
     first.until(lambda said: "EUR_USD" in said["joined"])
+    assert first.process is not None
+    if frozen:
+        first.process.child.signal(signal.SIGSTOP)
     second = ExecutorProcess(floor, "second")
     second.start()
     second.until(lambda said: said["reconciled"] and "EUR_USD" in said["joined"])
     script.bar({"EUR_USD": 0, "GBP_USD": 1})
     second.until(lambda said: list(said["joined"]) == ["GBP_USD"] and not said["unresolved"])
-    assert first.process is not None
+    if frozen:
+        first.process.child.signal(signal.SIGCONT)
     await_that(lambda: not first.process.child.running, first.words)
     assert first.process.child.returncode == 70, first.words()
     assert "order log cannot be written" in first.process.child.last_words(8)

@@ -23,6 +23,7 @@ PARTS = (
     "bench_load",
     "bench_chain",
     "bench_kill",
+    "bench_execution",
 )
 Row = dict[str, Any]
 
