@@ -141,7 +141,9 @@ async def _assemble(settings: Settings) -> Live:
         kill_settings=settings.kill,
         codec=await codec(),
         hub=hub,
-        follower=LogFollower(runtime, config, following, start, hub),
+        follower=LogFollower(
+            runtime, config, following, start, hub, max(1, min(100, service.ws_max_queue // 2))
+        ),
         facts=Facts(
             reader,
             gatherer,
