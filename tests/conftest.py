@@ -112,6 +112,16 @@ def embedded_broker(run_directory: Path) -> Iterator[EmbeddedBroker]:
     yield from _started(EmbeddedBroker(run_directory / "embedded"), "the embedded broker")
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser that the page is tested in."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        MISSING["Chromium"] = "there is no chromium on PATH"
+        pytest.skip(f"Chromium cannot be had: {MISSING['Chromium']}")
+    return found
+
+
 @pytest.fixture
 def topic_prefix() -> str:
     """A prefix of this test's own, for topics, groups and transactional ids."""

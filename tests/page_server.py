@@ -1,13 +1,14 @@
 """A server of the page that speaks the service's contract with seeded test data and faults.
 
 The page's tests need states that a real deployment is in for a moment only (a reset, a cut
-connection, 28 instruments with all their reasons). It runs in a thread; ``manifold serve`` itself is
-tested with the page as well.
+connection, 28 instruments with all their reasons). It runs in a thread; ``manifold serve`` itself
+is tested with the page as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import math
@@ -303,6 +304,10 @@ class PageServer:
         Status and sentence that ``/api/global-status`` answers instead.
     locked
         Reading needs the token too.
+    answer_to_kill
+        What a change of the kill switch is answered with; what was wanted when None.
+    ahead_ms
+        How far this server's clock is ahead of the browser's.
     """
 
     def __init__(self, initial: Json | None = None) -> None:
@@ -313,7 +318,8 @@ class PageServer:
         self.silent = self.locked = False
         self.resumable = True
         self.refuse: tuple[int, str] | None = None
-        self.port = 0
+        self.answer_to_kill: Json | None = None
+        self.port = self.ahead_ms = 0
         self._events: list[Json] = []
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop = asyncio.new_event_loop()
@@ -346,12 +352,17 @@ class PageServer:
 
     def emit(self, type_: str, channel: str, data: Json, pair: str | None = None) -> None:
         """Tell every subscriber of an event, and keep it for who comes back."""
+        frame = self.missed(type_, channel, data, pair)
+        self._call(lambda: self._tell(frame))
+
+    def missed(self, type_: str, channel: str, data: Json, pair: str | None = None) -> Json:
+        """Keep an event that nobody is told of now."""
         frame: Json = {"type": type_, "channel": channel, "ts_ms": now_ms(), "data": data}
         frame["id"] = None if type_ == "status" else f"test.{channel}-0-{len(self._events)}"
         if pair is not None:
             frame["instrument"] = pair
         self._events.append(frame)
-        self._call(lambda: self._tell(frame))
+        return frame
 
     def say(self, message: Json) -> None:
         """Send any other frame to every client."""
@@ -365,6 +376,9 @@ class PageServer:
                 await socket.close()
 
         self._call(close)
+
+    def _now(self) -> int:
+        return now_ms() + self.ahead_ms
 
     def _call(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run_coroutine_threadsafe(make(), self._loop).result(15)
@@ -413,7 +427,7 @@ class PageServer:
         if self.refuse is not None:
             status, detail = self.refuse
             return web.json_response({"error": "refused", "detail": detail}, status=status)
-        return web.json_response({**self.state, "ts_ms": now_ms()})
+        return web.json_response({**self.state, "ts_ms": self._now()})
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(history(request.query["instrument"], int(request.query["limit"])))
@@ -423,7 +437,7 @@ class PageServer:
         one = next((i for i in self.state["instruments"] if i["instrument"] == pair), None)
         if one is None:
             return web.json_response({"error": "not_found", "detail": f"no {pair}"}, status=404)
-        gate_ = one["gate"]
+        gate_ = one["gate"] or {"eligible": None, "reasons": []}
         steps = [
             {"step": "candle", "ok": True, "words": "the last candle ended 12 s ago"},
             {"step": "signal", "ok": True, "words": "signal c0.47_s0.87_e0.84 of that bar"},
@@ -436,11 +450,25 @@ class PageServer:
             {"step": "kill_switch", "ok": True, "words": "off"},
             {"step": "executor", "ok": None, "words": "not asked: there is no weight"},
         ]
-        return web.json_response({"instrument": pair, "steps": steps})
+        for step in steps:
+            step["change"] = "" if step["ok"] else "look at `manifold why`"
+        stops = next(step["step"] for step in steps if step["ok"] is not True)
+        return web.json_response(
+            {
+                "instrument": pair,
+                "ts_ms": now_ms(),
+                "trading": False,
+                "stops_at": stops,
+                "summary": f"{pair} stops at {stops}",
+                "steps": steps,
+            }
+        )
 
     async def _kill(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append((dict(request.headers), body))
+        if self.answer_to_kill is not None:
+            return web.json_response(self.answer_to_kill)
         self.state = copy.deepcopy(self.state)
         self.state["kill_switch"] = {
             "engaged": body["kill_switch"],
@@ -470,7 +498,13 @@ class PageServer:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self._sockets.add(socket)
-        try:
+        with contextlib.suppress(ConnectionResetError):  # the client may go at any time
+            await self._talk(socket)
+        self._sockets.discard(socket)
+        return socket
+
+    async def _talk(self, socket: web.WebSocketResponse) -> None:
+        if not self.silent:
             await socket.send_json(
                 {
                     "type": "connection",
@@ -480,17 +514,14 @@ class PageServer:
                     "version": "0.1.0",
                 }
             )
-            async for message in socket:
-                if message.type is WSMsgType.TEXT and not self.silent:
-                    await self._answer(socket, json.loads(message.data))
-        finally:
-            self._sockets.discard(socket)
-        return socket
+        async for message in socket:
+            if message.type is WSMsgType.TEXT and not self.silent:
+                await self._answer(socket, json.loads(message.data))
 
     async def _answer(self, socket: web.WebSocketResponse, said: Json) -> None:
         self.messages.append(said)
         if said["type"] == "ping":
-            await socket.send_json({"type": "pong", "ts_ms": now_ms()})
+            await socket.send_json({"type": "pong", "ts_ms": self._now()})
         elif said["type"] == "token":
             if said["token"] == TOKEN:
                 await socket.send_json({"type": "authenticated"})

@@ -7,7 +7,7 @@ const PANELS = [
   { key: "coherence", title: "Coherence", limit: "coherence_below_min" },
   { key: "stability", title: "Stability", limit: "stability_below_min" },
   { key: "entropy", title: "Entropy", limit: "entropy_above_max" },
-  { key: "rupture", title: "Rupture, hazard (dashed)", second: "lambda_hazard", limit: "rupture_above_max" },
+  { key: "rupture", title: "Rupture", second: "lambda_hazard", also: "hazard", limit: "rupture_above_max" },
   { key: "sigma_eff", title: "sigma_eff per bar" },
   { key: "lambda", title: "lambda" },
 ];
@@ -53,7 +53,8 @@ class Panel {
     this.cursor = el("line", { class: "cursor", y1: TOP });
     this.dot = el("circle", { class: "dot", r: 3 });
     this.svg = el("svg", { "aria-hidden": "true" }, this.grid, this.line, this.second, this.cursor, this.dot);
-    this.node = el("div", { class: spec.wide ? "panel wide" : "panel" }, el("p", { class: "panel-title" }, el("span", {}, spec.title), this.value), this.svg);
+    this.title = el("span", {}, spec.title);
+    this.node = el("div", { class: spec.wide ? "panel wide" : "panel" }, el("p", { class: "panel-title" }, this.title, this.value), this.svg);
     this.drawn = "";
   }
 
@@ -72,9 +73,16 @@ class Panel {
     this.y = (n) => bottom - ((n - low) / (high - low)) * (bottom - TOP);
     attr(this.svg, "viewBox", `0 0 ${width} ${height}`);
     attr(this.line, "d", path(items, this.spec.key, this.x, this.y, breaks));
-    if (this.second) attr(this.second, "d", path(items, this.spec.second, this.x, this.y, breaks));
+    if (this.second) this.drawSecond(items, breaks);
     attr(this.cursor, "y2", bottom);
     this.rule(items, breaks, width, bottom, low, high, limit, format);
+  }
+
+  /* Hazard is the rupture by definition; a second line is drawn where a record says otherwise. */
+  drawSecond(items, breaks) {
+    const { key, title, second, also } = this.spec, same = items.every((item) => item[key] === item[second]);
+    put(this.title, same ? `${title} = ${also}` : `${title}, ${also} (dashed)`);
+    attr(this.second, "d", same ? "" : path(items, second, this.x, this.y, breaks));
   }
 
   rule(items, breaks, width, bottom, low, high, limit, format) {
@@ -94,11 +102,11 @@ class Panel {
     this.grid.replaceChildren(...parts);
   }
 
-  point(items, at, format) {
+  point(items, at, marked, format) {
     const value = items[at]?.[this.spec.key], second = this.spec.second ? items[at]?.[this.spec.second] : undefined;
     put(this.value, known(value) ? format(value) + (known(second) && second !== value ? " / " + format(second) : "") : NONE);
     const seen = Boolean(this.x) && at !== null && known(value);
-    attr(this.cursor, "class", seen ? "cursor" : "cursor off");
+    attr(this.cursor, "class", seen && marked ? "cursor" : "cursor off");
     attr(this.dot, "class", seen ? "dot" : "dot off");
     if (!seen) return;
     for (const end of ["x1", "x2"]) attr(this.cursor, end, this.x(at).toFixed(1));
@@ -111,6 +119,7 @@ class Panel {
 export class Charts {
   constructor(holder) {
     this.items = [];
+    this.added = [];
     this.limits = {};
     this.at = null;
     this.panels = PANELS.map((spec) => new Panel(spec));
@@ -136,6 +145,7 @@ export class Charts {
 
   clear() {
     this.items = [];
+    this.added = [];
     this.at = null;
     this.empty("Loading");
   }
@@ -153,6 +163,7 @@ export class Charts {
     this.instrument = instrument;
     this.most = most;
     this.items = items;
+    this.added = [];
     if (!items.length) return this.empty("No manifold in the last 24 hours: a first one needs 129 candles.");
     const found = marked === null ? -1 : items.findIndex((item) => item.as_of_ms === marked);
     this.at = found < 0 ? null : found;
@@ -162,11 +173,17 @@ export class Charts {
     this.list();
   }
 
-  /** Put one more bar at the end. */
+  /** Put one more bar at the end; `flush` draws it, however many came in between. */
   add(item) {
-    const last = this.items.at(-1);
-    if (!last || !(item.as_of_ms > last.as_of_ms)) return;
-    this.set(this.instrument, [...this.items, item].slice(-this.most), this.most);
+    const last = this.added.at(-1) ?? this.items.at(-1);
+    if (last && item.as_of_ms > last.as_of_ms) this.added.push(item);
+  }
+
+  /** Draw what was added. */
+  flush() {
+    if (!this.added.length) return;
+    const items = [...this.items, ...this.added].slice(-this.most);
+    this.set(this.instrument, items, this.most);
   }
 
   limit(limits) {
@@ -190,7 +207,7 @@ export class Charts {
   tell() {
     const at = this.at ?? this.items.length - 1, item = this.items[at];
     if (!item) return;
-    for (const panel of this.panels) panel.point(this.items, this.at ?? at, this.format(panel.spec.key));
+    for (const panel of this.panels) panel.point(this.items, at, this.at !== null, this.format(panel.spec.key));
     const back = this.items.at(-1).as_of_ms - item.as_of_ms;
     put(this.read, `${when(item.as_of_ms)} UTC${back ? ", " + duration(back) + " before the newest" : ", the newest bar"}`);
     attr(this.read, "title", bothTimes(item.as_of_ms));

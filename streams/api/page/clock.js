@@ -3,23 +3,24 @@ import { put, attr } from "./dom.js";
 import { bothTimes, clock, duration, NONE, when } from "./words.js";
 
 const KEEP_MS = 60000;
-let offset = null, measured = 0;
+let best = null, before = null, since = 0;
 
 /**
  * Take a time the server just sent. A frame can only arrive late, so the largest difference to our
- * own monotonic clock is the truest; after a minute a smaller one counts too, because clocks drift.
+ * own monotonic clock is the truest: the largest of this minute and the last, because clocks drift.
  */
 export function heard(serverMs, travelMs = 0) {
   if (!Number.isFinite(serverMs)) return;
   const own = performance.now(), found = serverMs + travelMs - own;
-  if (offset === null || found > offset || own - measured > KEEP_MS || offset - found > 5000) {
-    offset = found;
-    measured = own;
-  }
+  if (own - since > KEEP_MS) [before, best, since] = [best, null, own];
+  best = best === null ? found : Math.max(best, found);
 }
 
 /** Now by the server's clock (epoch ms); null before the server has said a time. */
-export const serverNow = () => (offset === null ? null : performance.now() + offset);
+export function serverNow() {
+  if (best === null && before === null) return null;
+  return performance.now() + Math.max(best ?? before, before ?? best);
+}
 
 const ageing = new Map();
 

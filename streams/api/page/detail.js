@@ -1,7 +1,7 @@
 /* One instrument: from its candle to the broker, its gate reason by reason, its manifold charts. */
 import * as api from "./api.js";
 import { Charts } from "./charts.js";
-import { attr, byId, el, keyed, put, row, show, table } from "./dom.js";
+import { attr, byId, el, keyed, prose, put, row, show, table } from "./dom.js";
 import { serverNow } from "./clock.js";
 import { fillReason, REASON_COLUMNS } from "./instruments.js";
 import { manifoldOf } from "./status.js";
@@ -60,10 +60,11 @@ async function loadWhy() {
   const name = chosen;
   try {
     const found = await api.why(name);
-    if (name === chosen) showSteps(found.steps ?? []);
+    if (name === chosen) showSteps(found);
   } catch (error) {
     if (name !== chosen) return;
     keyed(byId("steps"), [], String);
+    put(byId("why-say"), "");
     put(byId("why-none"), `No explanation: ${error.message}`);
     show(byId("why-none"), true);
   }
@@ -73,23 +74,30 @@ async function loadWhy() {
 export function detailEvent(frame) {
   if (!chosen || (frame.instrument && frame.instrument !== chosen)) return;
   if (frame.type === "manifold") charts.add(manifoldOf(frame.data));
-  else if (!whyTimer) whyTimer = setTimeout(() => { whyTimer = null; loadWhy(); }, WHY_AT_MOST_EVERY_MS);
+  else whySoon();
+}
+
+/** Ask again why, soon, and not more often than it makes sense. */
+export function whySoon() {
+  if (chosen && !whyTimer) whyTimer = setTimeout(() => { whyTimer = null; loadWhy(); }, WHY_AT_MOST_EVERY_MS);
 }
 
 const OK = { true: "ok", false: "fail" };
 
-function showSteps(steps) {
+function showSteps({ steps = [], summary }) {
   show(byId("why-none"), !steps.length);
   put(byId("why-none"), "The service knows no step of this instrument.");
-  keyed(byId("steps"), steps, (one, at) => one.step ?? at, () => {
-    const state = el("span", { class: "step-state" }), name = el("b"), words = el("span", { class: "step-words" });
-    return { node: el("li", {}, state, name, words), state, name, words };
+  put(byId("why-say"), summary ?? "");
+  keyed(byId("steps"), steps, (one, at) => `${at} ${one.step}`, () => {
+    const state = el("span", { class: "step-state" }), name = el("b"), words = el("span"), change = el("span", { class: "change" });
+    return { node: el("li", {}, state, name, el("span", { class: "step-words" }, words, change)), state, name, words, change };
   }, (part, one) => {
     const state = OK[one.ok] ?? "unknown";
     attr(part.node, "data-state", state);
-    put(part.state, state === "ok" ? "ok" : state === "fail" ? "stops here" : "unknown");
+    put(part.state, state === "ok" ? "passes" : state === "fail" ? "stops here" : "not known");
     put(part.name, plain(one.step));
-    put(part.words, one.words);
+    prose(part.words, one.words);
+    prose(part.change, one.change ? "To change it: " + one.change + "." : "");
   });
 }
 
@@ -102,6 +110,7 @@ export function showDetail(status) {
   put(byId("instrument-h"), chosen ? `Why and charts: ${instrumentName(chosen)}` : "Why and charts");
   show(byId("instrument-none"), !chosen);
   show(byId("detail"), Boolean(chosen));
+  charts.flush();
   if (chosen) showGate(status.instruments.find((one) => one.instrument === chosen));
 }
 

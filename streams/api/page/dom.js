@@ -28,6 +28,14 @@ export function attr(node, name, value) {
   if (node.getAttribute(name) !== wanted) node.setAttribute(name, wanted);
 }
 
+/** Write a sentence in which commands stand between backticks. */
+export function prose(node, text) {
+  const wanted = text === null || text === undefined ? "" : String(text);
+  if (node.said === wanted) return;
+  node.said = wanted;
+  node.replaceChildren(...wanted.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part)).filter((part) => part !== ""));
+}
+
 export function show(node, shown) {
   if (node.hidden === shown) node.hidden = !shown;
 }
@@ -64,7 +72,13 @@ export function table(caption, columns, kind) {
   const body = el("tbody", { role: "rowgroup" });
   const made = el("table", { role: "table", class: kind }, el("caption", {}, caption),
     el("thead", { role: "rowgroup" }, head), body);
-  return { node: el("div", { class: "box", role: "region", "aria-label": caption, tabindex: 0 }, made), body };
+  const node = el("div", { class: "box", role: "region", "aria-label": caption }, made);
+  // a box that scrolls must be reachable with the keyboard; one that does not is no stop on the way
+  const look = () => attr(node, "tabindex", node.scrollWidth > node.clientWidth || node.scrollHeight > node.clientHeight ? 0 : null);
+  const observer = new ResizeObserver(look);
+  observer.observe(node);
+  observer.observe(made);
+  return { node, body };
 }
 
 /** Make a row of a table of these columns: name, alignment, and a shorter name for narrow screens. */

@@ -5,9 +5,9 @@ import { freshness } from "./verdict.js";
 import { counted, figure, fixed, instrumentName, NONE, percent, price, reasonName, reasonShort, relation, way } from "./words.js";
 import { barMs, positionOf } from "./status.js";
 
-const COLUMNS = [["Instrument"], ["Candle age", "n", "Age"], ["Mid", "n"], ["Spread, bps", "n", "Bps"], ["Gate", "state"], ["Reasons", "w"],
-  ["May change", "n", "Next"], ["Signal"], ["Run"], ["Weight", "n"], ["Target", "n"], ["Units", "n"], ["P&L", "n"]];
-const MOST_CHIPS = 5;
+const COLUMNS = [["Instrument"], ["Candle age", "n", "Age"], ["Mid, bps", "n", "Mid"], ["Gate", "state"], ["Reasons", "w"],
+  ["Change in", "n", "Next in"], ["Signal, run", "", "Signal"], ["Weight, target", "n", "Weight"], ["Units, P&L", "n", "Units"]];
+const MOST_CHIPS = 8;
 const FILTERS = {
   all: () => true,
   eligible: (one) => one.gate?.eligible === true,
@@ -33,38 +33,49 @@ export function showInstruments(status, live, chosen) {
   if (byId("reasons").open) showReasons(all, now);
 }
 
+/* Two figures that belong together, one above the other. */
+function pair(cell) {
+  const made = [el("span"), el("span", { class: "under" })];
+  cell.append(...made);
+  return made;
+}
+
 function makeRow(one) {
   const made = row(COLUMNS);
   made.cells[0].append(el("a", { href: "#instrument=" + one.instrument }, instrumentName(one.instrument)));
   made.chips = el("ul", { class: "chips" });
-  made.cells[5].append(made.chips);
+  made.cells[4].append(made.chips);
+  [made.mid, made.signal, made.weight, made.units] = [2, 6, 7, 8].map((at) => pair(made.cells[at]));
   return made;
 }
 
-function fillRow({ node, cells, chips }, one, fresh, chosen) {
-  const { candle, gate, position } = one;
+function fillRow(part, one, fresh, chosen) {
+  const { node, cells } = part, { candle, gate, position } = one;
   attr(node, "class", one.instrument === chosen ? "chosen" : null);
   attr(cells[0].firstChild, "aria-current", one.instrument === chosen ? "true" : null);
   ages(cells[1], candle?.as_of_ms);
   attr(cells[1], "data-fresh", fresh);
-  put(cells[2], price(candle?.mid, one.instrument));
-  put(cells[3], fixed(candle?.spread_bps, 2));
+  put(part.mid[0], price(candle?.mid, one.instrument));
+  put(part.mid[1], candle ? fixed(candle.spread_bps, 2) : "");
+  fillGate(part, gate);
+  put(part.signal[0], gate ? way(gate.direction) : NONE);
+  put(part.signal[1], gate ? "run " + way(gate.position) : "");
+  attr(cells[7], "class", one.weight ? "n" : "n none");
+  put(part.weight[0], one.weight ? fixed(one.weight, 3) : NONE);
+  put(part.weight[1], one.target_exposure_pct ? percent(one.target_exposure_pct) : "");
+  const units = position?.units;
+  attr(cells[8], "class", units ? "n" : "n none");
+  put(part.units[0], units ? fixed(units, Number.isInteger(units) ? 0 : 1, true) : NONE);
+  put(part.units[1], units ? fixed(position.unrealized_pl, 2, true) : "");
+  attr(part.units[1], "data-sign", units ? Math.sign(position.unrealized_pl) : null);
+}
+
+function fillGate({ node, cells, chips }, gate) {
   const reasons = gate?.reasons ?? [];
   attr(node, "data-gate", !gate ? "none" : gate.eligible ? "yes" : "no");
-  put(cells[4], !gate ? "no decision" : gate.eligible ? "eligible" : `no: ${counted(reasons.length, "reason")}`);
+  put(cells[3], !gate ? "no decision" : gate.eligible ? "eligible" : `no: ${counted(reasons.length, "reason")}`);
   keyed(chips, chipsOf(reasons), (text, at) => at, () => ({ node: el("li") }), (part, text) => put(part.node, text));
-  attr(chips, "title", reasons.length > MOST_CHIPS ? reasons.map(reasonShort).join("; ") : null);
-  const next = gate?.next_change_ms;
-  if (Number.isFinite(next)) ages(cells[6], next, (text, gone) => (gone > 0 ? "due" : "in " + text));
-  else ages(cells[6], null);
-  put(cells[7], gate ? way(gate.direction) : NONE);
-  put(cells[8], gate ? way(gate.position) : NONE);
-  for (const cell of cells.slice(9)) attr(cell, "class", (cell.cellIndex < 11 ? one.weight : position?.units) ? "n" : "n none");
-  put(cells[9], one.weight ? fixed(one.weight, 3) : NONE);
-  put(cells[10], one.target_exposure_pct ? percent(one.target_exposure_pct) : NONE);
-  put(cells[11], position?.units ? fixed(position.units, Number.isInteger(position.units) ? 0 : 1, true) : NONE);
-  put(cells[12], position?.units ? fixed(position.unrealized_pl, 2, true) : NONE);
-  attr(cells[12], "data-sign", position?.units ? Math.sign(position.unrealized_pl) : null);
+  ages(cells[5], gate?.next_change_ms, (text, gone) => (gone > 0 ? "due" : text));
 }
 
 function chipsOf(reasons) {

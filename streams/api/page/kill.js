@@ -106,10 +106,11 @@ async function submit(event) {
   attr(field("submit"), "aria-busy", "true");
   put(field("submit"), "Sent, waiting for the service…");
   try {
-    await setKillSwitch(engaging, reason, field("actor").value.trim(), given);
+    const found = await setKillSwitch(engaging, reason, field("actor").value.trim(), given);
     if (given !== heldToken()) holdToken(given);
-    field("dialog").close();
     changed();
+    if (found.kill_switch === engaging) field("dialog").close();
+    else complain(`Written to the log, but the switch is still ${engaging ? "off" : "engaged"}: ${(found.why ?? []).join("; ") || "the service does not say why"}.`, null);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (error.wantsToken) holdToken(null);

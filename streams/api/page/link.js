@@ -2,7 +2,7 @@
 import { heard } from "./clock.js";
 import { heldToken, onToken } from "./token.js";
 
-const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15000, SILENCE_MS = 8000, PING_MS = 3000;
+const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15000, SILENCE_MS = 8000, PING_MS = 3000, HEARTBEATS = 2.5;
 const CHANNELS = ["market", "manifold", "gates", "weights", "orders", "system"];
 
 /**
@@ -18,12 +18,14 @@ export class Link {
     this.failures = 0;
     this.socket = null;
     this.timer = null;
-    this.watch = null;
     this.asked = null;
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.hurry(); });
+    this.heardAt = 0;
+    this.heartbeatMs = 15000;
+    document.addEventListener("visibilitychange", () => this.seen());
     window.addEventListener("online", () => this.hurry());
     window.addEventListener("offline", () => this.drop("this computer is offline"));
     setInterval(() => this.ping(), PING_MS);
+    setInterval(() => this.listen(), 1000);
     onToken(() => { if (heldToken()) this.hurry(); });
   }
 
@@ -31,7 +33,7 @@ export class Link {
     clearTimeout(this.timer);
     this.timer = null;
     const socket = this.socket = new WebSocket(this.address);
-    this.expect();
+    this.heardAt = performance.now();
     const mine = (act) => (event) => { if (this.socket === socket) act(event); };
     socket.addEventListener("message", mine((event) => this.take(event.data)));
     socket.addEventListener("close", mine((event) => this.drop(event.reason || "the connection was closed")));
@@ -54,7 +56,7 @@ export class Link {
   }
 
   take(text) {
-    this.expect();
+    this.heardAt = performance.now();
     let frame;
     try {
       frame = JSON.parse(text);
@@ -71,6 +73,7 @@ export class Link {
   }
 
   on_connection(frame) {
+    if (frame.heartbeat_sec > 0) this.heartbeatMs = frame.heartbeat_sec * 1000;
     if (!frame.token_required) this.subscribe();
     else if (heldToken()) this.say({ type: "token", token: heldToken() });
     else this.drop("the service wants its API token", "locked");
@@ -96,14 +99,20 @@ export class Link {
 
   on_error(frame) { this.drop("the service refused: " + (frame.detail || frame.error)); }
 
-  /* A connection can die without a word: silence in spite of pings is the end. */
-  expect() {
-    clearTimeout(this.watch);
-    this.watch = setTimeout(() => this.drop("nothing was heard from the service"), SILENCE_MS);
+  /* A connection can die without a word. A hidden tab pings seldom: it has the heartbeats only. */
+  listen() {
+    const patience = document.hidden ? Math.max(SILENCE_MS, this.heartbeatMs * HEARTBEATS) : SILENCE_MS;
+    if (this.socket && performance.now() - this.heardAt > patience) this.drop("nothing was heard from the service");
+  }
+
+  seen() {
+    if (document.hidden) return;
+    this.hurry();
+    this.heardAt = Math.max(this.heardAt, performance.now() - SILENCE_MS / 2);
+    this.ping();
   }
 
   drop(why, name = "lost") {
-    clearTimeout(this.watch);
     if (this.timer) return;
     const socket = this.socket;
     this.socket = null;

@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { heard, serverNow, tick } from "./clock.js";
 import { attr, byId, put, show } from "./dom.js";
-import { chosenInstrument, detailEvent, reloadDetail, showDetail, startDetail } from "./detail.js";
+import { chosenInstrument, detailEvent, reloadDetail, showDetail, startDetail, whySoon } from "./detail.js";
 import { showInstruments, startInstruments } from "./instruments.js";
 import { showKillSwitch, startKillSwitch } from "./kill.js";
 import { Link } from "./link.js";
@@ -73,11 +73,13 @@ async function load() {
     heard(found.ts_ms, (performance.now() - asked) / 2);
     if (!found.granularity && status) found.granularity = status.granularity;
     status = found;
+    tick();
     for (const frame of during) take(status, frame);
     loadedAt = performance.now();
     refused = null;
     locked = false;
-    if (live) lostSince = null;
+    lostSince = live || !lost ? null : serverNow();
+    whySoon();
   } catch (error) {
     if (!(error instanceof api.Refused)) throw error;
     lostSince ??= status ? serverNow() : null;
@@ -109,8 +111,8 @@ function linkState(name, detail) {
   live = name === "live";
   lost = live ? null : detail;
   locked = name === "locked";
-  if (live) load();
-  else if (status) lostSince ??= serverNow();
+  if (live && (lostSince !== null || refused !== null)) load();
+  else if (!live && status) lostSince ??= serverNow();
   draw();
 }
 
@@ -131,7 +133,7 @@ function start() {
   byId("lost-retry").addEventListener("click", () => { link.hurry(); load(); });
   setInterval(() => {
     tick();
-    if (live && performance.now() - loadedAt > RELOAD_EVERY_MS && soon === null) reloadSoon();
+    if (performance.now() - loadedAt > RELOAD_EVERY_MS && soon === null && !locked) reloadSoon();
     draw();
   }, 1000);
   load();

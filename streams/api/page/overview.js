@@ -1,8 +1,8 @@
 /* The first screen: verdict, tiles, failure signals, and the title of the tab. */
-import { attr, byId, el, figures, keyed, put, row, show, table } from "./dom.js";
+import { attr, byId, el, figures, keyed, prose, put, row, show, table } from "./dom.js";
 import { ages, serverNow } from "./clock.js";
 import { judge, freshness, named } from "./verdict.js";
-import { bothTimes, counted, duration, fixed, percent, plain, reasonName, when } from "./words.js";
+import { bothTimes, counted, duration, fixed, NONE, percent, plain, reasonName, when } from "./words.js";
 import { barMs, killSwitch } from "./status.js";
 
 const TITLE = { ok: "OK", notice: "Note", warn: "Warning", fail: "Problem", unknown: "Unknown" };
@@ -24,7 +24,7 @@ export function showVerdict(status, live, lostSince) {
   }, (part, [level, words]) => {
     attr(part.node, "data-level", level);
     put(part.mark, TITLE[level] + ": ");
-    put(part.words, words);
+    prose(part.words, words);
   });
   const kill = killSwitch(status), state = live && status ? (kill.engaged ? "Stopped" : "Trading") : "Not live";
   put(document.querySelector("title"), `${TITLE[verdict.level]} · ${state} · manifold-streams`);
@@ -32,7 +32,7 @@ export function showVerdict(status, live, lostSince) {
 
 /** Show the tiles: one fact and its context each. Nothing is called fresh while not live. */
 export function showTiles(status, live) {
-  figures(byId("tiles"), [market(status), candles(status, live), gates(status), allocation(status), executor(status), account(status), lag(status)]
+  figures(byId("tiles"), [market(status), killTile(status), candles(status, live), gates(status), allocation(status), executor(status), account(status), lag(status)]
     .map(([name, big, more, level]) => [name, (node) => tile(node, big, more, level)]));
 }
 
@@ -52,14 +52,22 @@ function market({ market: found }) {
   return ["Market", found.open ? "open" : "closed", Number.isFinite(next) ? more : "", found.open ? "ok" : "quiet"];
 }
 
+function killTile(status) {
+  const kill = killSwitch(status), words = [kill.actor && "by " + kill.actor, kill.reason || kill.why.join("; ")].filter(Boolean).join(": ");
+  const more = (node) => ages(node, kill.since_ms, (text) => `${text} ago${words ? ", " + words : ""}`);
+  return ["Kill switch", kill.engaged ? "engaged" : "off", Number.isFinite(kill.since_ms) ? more : words, kill.engaged ? "stop" : "ok"];
+}
+
 function candles(status, live) {
   const { instruments, market: found } = status, bar = barMs(status), now = serverNow();
   const times = instruments.map((one) => one.candle?.as_of_ms).filter(Number.isFinite), newest = (node) => ages(node, Math.max(...times));
-  const behind = instruments.filter((one) => ["late", "stale", "none"].includes(freshness(one.candle, found?.open, now, bar))).map((one) => one.instrument);
+  const fresh = instruments.map((one) => [freshness(one.candle, found?.open, now, bar), one.instrument]);
+  const behind = fresh.filter(([how]) => how === "stale" || how === "none").map(([, name]) => name), late = fresh.filter(([how]) => how === "late").map(([, name]) => name);
   if (!instruments.length) return ["Candles", "none", "no instrument yet", "quiet"];
   if (found?.open === false) return ["Candles", newest, "old; the market is closed", "quiet"];
   if (!live) return ["Candles", newest, "the newest that was seen", "unknown"];
-  if (behind.length) return ["Candles", newest, "the newest; behind: " + named(behind, 2), "warn"];
+  if (behind.length) return ["Candles", newest, "the newest; behind: " + named(behind, 3), "warn"];
+  if (late.length) return ["Candles", newest, "the newest; late: " + named(late, 3), "ok"];
   if (bar === null) return ["Candles", newest, (node) => ages(node, Math.min(...times), (text) => `the newest; the oldest ${text}`), "ok"];
   return ["Candles", newest, `the newest; all ${instruments.length} fresh`, "ok"];
 }
@@ -75,7 +83,7 @@ function allocation({ weights }) {
   if (!weights) return ["Weights", "none", "no epoch yet", "quiet"];
   const total = (weights.entries || []).reduce((sum, one) => sum + (one.target_exposure_pct || 0), 0);
   const more = (node) => ages(node, weights.epoch_ms, (text) => `${weights.action} ${text} ago, ${counted((weights.entries || []).length, "instrument")}`);
-  return ["Weights", percent(total), more, weights.action === "published" ? "ok" : "warn"];
+  return ["Weights", percent(total), more, "ok"];
 }
 
 function executor({ trading }) {
@@ -96,7 +104,7 @@ function lag({ lag: found }) {
   const entries = Object.entries(found).filter(([, n]) => Number.isFinite(n));
   if (!entries.length) return ["Lag", "–", "not measured", "quiet"];
   const most = entries.reduce((a, b) => (b[1] > a[1] ? b : a));
-  return ["Lag", fixed(most[1]), most[1] ? `records, ${most[0]} is furthest behind` : "records; every stage is at the end", most[1] > 1000 ? "warn" : "ok"];
+  return ["Lag", fixed(most[1]), most[1] ? `records, ${most[0]} is furthest behind` : "records; every stage is at the end", "ok"];
 }
 
 const COLUMNS = [["Signal"], ["State"], ["What is seen", "w"], ["Since", "n"], ["What to do", "w"]];
@@ -117,9 +125,9 @@ export function showSignals(status, live) {
     put(cells[0], plain(signal.name));
     put(cells[1], signal.state);
     attr(cells[1], "class", "state");
-    put(cells[2], signal.detail);
+    prose(cells[2], signal.detail);
     ages(cells[3], signal.since_ms);
-    put(cells[4], signal.action);
+    prose(cells[4], signal.action);
   });
   keyed(byId("signals-calm"), signals.filter((one) => !isBad(one.state)), (one) => one.name, makeCalm, ({ node, name, words }, signal) => {
     attr(node, "data-state", signal.state);
@@ -147,6 +155,6 @@ function announce(signals) {
 export function showSystem(status) {
   figures(byId("lag"), Object.entries(status.lag).map(([name, n]) => ["Lag of " + plain(name), n === null ? "unknown" : counted(n, "record")]));
   const versions = status.versions || {};
-  const lines = Object.entries(versions).map(([name, text]) => [name === "config_id" ? "Configuration" : name === "manifold" ? "manifold-streams" : name, text]);
+  const lines = Object.entries(versions).map(([name, text]) => [name === "config_id" ? "Configuration" : name === "manifold" ? "manifold-streams" : name, text ?? NONE]);
   figures(byId("versions"), [...lines, ["State read", (node) => ages(node, status.ts_ms, (text) => text + " ago"), bothTimes(status.ts_ms)], ["Up for", duration(performance.now())]]);
 }

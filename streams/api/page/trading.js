@@ -1,5 +1,5 @@
 /* Weights, account, positions and orders. */
-import { attr, byId, el, figures, keyed, put, row, show, table } from "./dom.js";
+import { attr, byId, el, figures, keyed, prose, put, row, show, table } from "./dom.js";
 import { ages, serverNow, shows } from "./clock.js";
 import { counted, fixed, instrumentName, NONE, percent, plain, price, when } from "./words.js";
 
@@ -41,7 +41,8 @@ export function showWeights({ weights }) {
 
 function accountWords(trading) {
   if (!trading) return "The service does not say whether an executor runs.";
-  if (trading.executor === "absent") return "No executor is running, so nothing here can be known. Start one with `manifold trade`.";
+  if (trading.executor === "absent") return `No executor is running${trading.detail ? ` (${trading.detail})` : ""}, so nothing here can be known. Start one with \`manifold trade\`.`;
+  if (!trading.venue) return `Executor ${trading.executor}: ${trading.detail ?? "it does not say anything"}.`;
   const parts = [`Executor ${trading.executor}`, `venue ${trading.venue ?? "unknown"} (${trading.mode ?? "unknown"})`];
   if (trading.account_id) parts.push("account " + trading.account_id);
   if (trading.read_only) parts.push("read only");
@@ -52,7 +53,7 @@ function accountWords(trading) {
 }
 
 export function showAccount({ trading, instruments }) {
-  put(byId("account-say"), accountWords(trading));
+  prose(byId("account-say"), accountWords(trading));
   const account = trading?.account, money = (n, sign) => `${fixed(n, 2, sign)} ${account.currency ?? ""}`;
   figures(byId("account-figures"), !account ? [] : [["NAV", money(account.nav)], ["Balance", money(account.balance)], ["Unrealised P&L", money(account.unrealized_pl, true)],
     ["Margin used", `${money(account.margin_used)} (${percent(account.nav ? account.margin_used / account.nav : null)})`], ["Margin available", money(account.margin_available)],

@@ -21,10 +21,12 @@ export function judge(status, now) {
   if (!status) return { level: "unknown", title: "Nothing is known yet", why: [] };
   const found = [], kill = killSwitch(status), market = status.market;
   if (!kill.certain) found.push(["fail", "The kill switch cannot be read, so it counts as engaged."]);
-  for (const signal of status.signals)
-    if (LEVEL[signal.state]) found.push([LEVEL[signal.state], `${plain(signal.name)}: ${signal.detail}`]);
+  // silence is no good news
+  if (!status.signals.length) found.push(["warn", "No failure signal has been judged yet."]);
+  if (typeof market?.open !== "boolean") found.push(["warn", "The service does not say whether the market is open."]);
+  found.push(...signalsSay(status.signals));
   const executor = executorSays(status.trading);
-  if (executor) found.push(executor);
+  if (executor && !status.signals.some((one) => LEVEL[one.state] && one.name.startsWith("executor"))) found.push(executor);
   for (const said of status.trading?.differences ?? []) found.push(["fail", "Difference to the broker: " + said]);
   found.sort((a, b) => WORST.indexOf(b[0]) - WORST.indexOf(a[0]));
   const failing = found.filter(([level]) => level === "fail").length;
@@ -36,10 +38,22 @@ export function judge(status, now) {
   return { level, title, why: found };
 }
 
+/* Signals that say the same (one part is away, and all that hangs on it) are one line. */
+function signalsSay(signals) {
+  const alike = new Map();
+  for (const { name, state, detail } of signals) {
+    if (!LEVEL[state]) continue;
+    const key = state + " " + detail;
+    if (!alike.has(key)) alike.set(key, { level: LEVEL[state], names: [], detail });
+    alike.get(key).names.push(plain(name));
+  }
+  return [...alike.values()].map(({ level, names, detail }) => [level, names.join(", ") + (detail ? ": " + detail : "")]);
+}
+
 function headline(status, kill, market, problems, failing) {
-  const stopped = kill.engaged ? "Trading is stopped" : null;
-  if (failing) return (stopped ? stopped + ", and " : "") + counted(problems, "problem");
-  if (problems) return (stopped ? stopped + ", and " : "") + counted(problems, "warning");
+  const stopped = kill.engaged ? "Trading is stopped" : null, mild = problems - failing;
+  const counts = [failing && counted(failing, "problem"), mild && counted(mild, "warning")].filter(Boolean).join(" and ");
+  if (counts) return stopped ? `${stopped}; ${counts}` : counts;
   if (!status.instruments.length) return stopped ? stopped + "; nothing to trade yet" : "Nothing to trade yet";
   if (stopped) return stopped + "; everything else is fine";
   return market?.open === false ? "Everything is fine; the market is closed" : "Everything is fine";

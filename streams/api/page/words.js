@@ -51,7 +51,14 @@ export function when(ms, now) {
 export function bothTimes(ms) {
   if (!possible(ms)) return null;
   const utc = new Date(ms).toISOString().replace("T", " ").replace(/\.000Z$|Z$/, " UTC");
-  return utc + "; here " + new Date(ms).toLocaleString("sv-SE", { timeZoneName: "short" });
+  return `${utc}; here ${localTime(new Date(ms))}`;
+}
+
+function localTime(date) {
+  const two = (n) => String(n).padStart(2, "0"), ahead = -date.getTimezoneOffset(), size = Math.abs(ahead);
+  const day = [date.getFullYear(), two(date.getMonth() + 1), two(date.getDate())].join("-");
+  const zone = `UTC${ahead < 0 ? "−" : "+"}${two(Math.floor(size / 60))}:${two(size % 60)}`;
+  return `${day} ${[date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":")} (${zone})`;
 }
 
 /** How long, in the two largest units that say something. */
@@ -85,7 +92,8 @@ export const relation = (code) => (ABOVE.test(code) ? ">" : "<");
 export function reasonShort(reason) {
   const name = reasonName(reason.reason);
   if (!known(reason.value) || !known(reason.limit)) return name;
-  return `${name} ${figure(reason.value)} ${relation(reason.reason)} ${figure(reason.limit)}`;
+  const limit = figure(reason.limit).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  return `${name} ${figure(reason.value)} ${relation(reason.reason)} ${limit}`;
 }
 
 export const way = (n) => (n > 0 ? "▲ long" : n < 0 ? "▼ short" : n === 0 ? "flat" : NONE);
