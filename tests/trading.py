@@ -7,18 +7,30 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Producer
+
+from streams.connection import producer_config
 from streams.control import UniverseChange
+from streams.control_log import read_control, seed_config
+from streams.events import PORTFOLIO_KEY, Event, GateDecision, GateMetrics, WeightEntry, Weights
+from streams.execution.ledger import Ledger
 from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import BarArrivals
 from streams.feed.writer import FactWriter
+from streams.kill_switch.reader import KillSwitchReader
+from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config
 from streams.stack.supervise import Supervised
+from streams.topics import FILLS, GATES, ORDERS, WEIGHTS
 from tests.deployment import Deployment
+from tests.v20 import Handle
 
 PATIENCE_S = 60.0
+METRICS = GateMetrics(0.9, 0.9, 0.1, 0.1, 0.1, 9, 0.0, 0.0)
 
 
 def free_port() -> int:
@@ -40,24 +52,50 @@ def await_that(ready: Callable[[], Any], otherwise: Callable[[], str]) -> Any:
 
 
 def switch_off(deployment: Deployment) -> None:
-    """Run a keeper of the kill switch and clear it."""
-    keeper = deployment.start("keeper", "kill", "keep")
-    done = deployment.run("kill", "off", "--reason", "test")
-    assert done.returncode == 0, done.stdout + done.stderr + keeper.child.last_words(8)
+    """Run a keeper of the kill switch whose first word is "off"; wait until it is."""
+    keeper = deployment.start("keeper", "kill", "keep", KILL_SWITCH="0")
+    settings = KillSwitchSettings.from_env(deployment.environment)
+    reader = KillSwitchReader(deployment.runtime, deployment.codec, settings)
+    try:
+        await_that(lambda: not reader.read().engaged, lambda: keeper.child.last_words(8))
+    finally:
+        reader.close()
+
+
+PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY")
+SETTINGS = {
+    "TRADING_VENUE": "oanda",
+    "TOPIC_PARTITIONS": "2",
+    "HOTBAND_PAIRS": ",".join(PAIRS),
+    "GATE_MODE": "static",
+    "SESSION_TRADING_ENABLED": "0",
+    "FRESH_MAX_SIGNAL_AGE_SEC": "86400",
+    "GATES_BLOB_MAX_AGE_SEC": "86400",
+    "ENTRY_COOLDOWN_SEC": "0",
+    "MAX_SPREAD_BPS": "100",
+    "FRESH_MAX_WS_AGE_SEC": "3600",
+    "RISK_MAX_DAILY_LOSS": "1",
+    "RISK_MAX_DRAWDOWN": "1",
+    "RECONCILE_INTERVAL_SEC": "0.5",
+    "ORDER_SETTLE_SEC": "0.7",
+    "OANDA_HTTP_TIMEOUT_SEC": "3",
+    "OANDA_CB_FAILURES": "1000",
+}
+"""An executor on a test broker, quick to reconcile, that nothing but a test holds back."""
 
 
 class ExecutorProcess:
     """``manifold trade`` as a process, and its ``/status``."""
 
     def __init__(self, deployment: Deployment, name: str = "trade", **settings: str) -> None:
-        self._deployment, self._name, self._settings = deployment, name, settings
+        self._deployment, self._name, self.settings = deployment, name, settings
         self.port = free_port()
         self.process: Supervised | None = None
 
     def start(self) -> None:
         """Start it; it is restarted by nobody."""
         self.process = self._deployment.start(
-            self._name, "trade", "--status-port", str(self.port), once=True, **self._settings
+            self._name, "trade", "--status-port", str(self.port), once=True, **self.settings
         )
 
     def status(self) -> dict[str, Any] | None:
@@ -107,3 +145,146 @@ class BarByBar:
         self._writer.write(facts)
         self._writer.flush()
         return bar
+
+
+class ScriptedLog:
+    """Writes gate decisions and weights as the stages would, bar by bar, at a pace of one's own.
+
+    Parameters
+    ----------
+    deployment
+        Whose log; its settings become the configuration.
+    pairs
+        The universe.
+    from_ms
+        Start of the first bar.
+    """
+
+    def __init__(self, deployment: Deployment, pairs: Sequence[str], from_ms: int) -> None:
+        runtime, codec = deployment.runtime, deployment.codec
+        config = Config.from_env(deployment.environment)
+        control = seed_config(
+            runtime, codec, config, read_control(runtime, codec), int(time.time() * 1000)
+        )
+        self._runtime, self._codec, self._config = runtime, codec, config
+        self._stamp = (control.state(control.end).config_id, control.end)
+        self._pairs, self._bar_ms, self._number = tuple(sorted(pairs)), from_ms, 0
+        self._producer = Producer(producer_config(runtime) | {"linger.ms": 0})
+        self.positions = dict.fromkeys(self._pairs, 0)
+
+    def bar(self, positions: Mapping[str, int], *, eligible: bool = True, pct: float = 0.05) -> int:
+        """Write a bar's decisions and the weights of its epoch; return the bar's end.
+
+        Parameters
+        ----------
+        positions
+            Instrument -> position of its run; those not named keep theirs.
+        pct
+            Target exposure of every instrument that is in a trade.
+        """
+        self.positions |= positions
+        bar_ms, end_ms = self._bar_ms, self._bar_ms + self._config.granularity_ms
+        gran = self._config.candle_gran
+        for name in self._pairs:
+            position = self.positions[name]
+            reasons = () if eligible else ("cooldown",)
+            decision = GateDecision(
+                name, gran, bar_ms, end_ms, *self._stamp, eligible, reasons, METRICS, False,
+                None, 0.1, 0, 0, 0, None, True, False, position, position, None, bar_ms, 0.8,
+                "static", "p1",
+            )  # fmt: skip
+            self._write(GATES, decision, name.encode(), end_ms)
+        held = [name for name in self._pairs if self.positions[name]]
+        entries = tuple(WeightEntry(name, 0.8, 1.0 / len(held), pct) for name in held)
+        weights = Weights(
+            gran, bar_ms, end_ms, *self._stamp, end_ms, self._pairs, self._pairs, entries, (),
+            "published", None, "", 3,
+        )  # fmt: skip
+        self._write(WEIGHTS, weights, PORTFOLIO_KEY, end_ms)
+        assert self._producer.flush(20) == 0
+        self._bar_ms = end_ms
+        return end_ms
+
+    def _write(self, topic: str, event: Event, key: bytes, at_ms: int) -> None:
+        self._number += 1
+        self._producer.produce(
+            self._runtime.topic(topic),
+            self._codec.encode(topic, event),
+            key,
+            partition=0,
+            timestamp=at_ms,
+            headers=[("source", f"sep.manifolds-0-{self._number}".encode())],
+        )
+
+
+def oanda_floor(
+    directory: Path, bootstrap: str, prefix: str, valkey_url: str, broker: Handle, **more: str
+) -> Deployment:
+    """Return a deployment whose venue is a test broker."""
+    return Deployment(
+        directory,
+        KAFKA_BOOTSTRAP_SERVERS=bootstrap,
+        TOPIC_PREFIX=prefix,
+        VALKEY_URL=valkey_url,
+        **SETTINGS | broker.environment() | more,
+    )
+
+
+def script_of(deployment: Deployment, hours: int = 20) -> ScriptedLog:
+    start_ms = int(time.time() * 1000) // 60_000 * 60_000 - hours * 3_600_000
+    return ScriptedLog(deployment, PAIRS, start_ms)
+
+
+def books(deployment: Deployment, account_id: str) -> Ledger:
+    """Return what the log says is held."""
+    ledger = Ledger(account_id, "practice")
+    for intent in deployment.events(ORDERS):
+        ledger.take_intent(intent)
+    for report in deployment.events(FILLS):
+        ledger.take_report(report)
+    return ledger
+
+
+def flat(said: dict[str, Any]) -> bool:
+    return bool(said["reconciled"] and not said["joined"] and not said["unresolved"])
+
+
+def require_exact(deployment: Deployment, broker: Handle) -> Ledger:
+    """Assert that the log and the broker's own book say the same.
+
+    An order may be on its way at any moment, so the two are looked at until they agree, for a
+    little while; what must never be is not waited for.
+    """
+    end = time.monotonic() + 5.0
+    while True:
+        try:
+            return _exact(deployment, broker)
+        except Unsettled:
+            if time.monotonic() > end:
+                raise
+
+
+class Unsettled(AssertionError):
+    """The log and the broker differ in what an order on its way explains."""
+
+
+def _exact(deployment: Deployment, broker: Handle) -> Ledger:
+    account = broker.account()
+    ledger = books(deployment, broker.account_id)
+    for client_id, order in account["clientOrders"].items():
+        assert order["submitted"] == 1, (client_id, order)
+        assert order["filled"] <= 1, (client_id, order)
+        assert client_id in ledger.intents, f"{client_id} was sent without an intent in the log"
+    filled = {c: float(o["units"]) for c, o in account["clientOrders"].items() if o["filled"]}
+    booked: dict[str, float] = {}
+    for order_id, reports in ledger.reports.items():
+        for report in reports:
+            if report.status == "filled" and report.cause == "order":
+                assert order_id not in booked, f"{order_id} is filled twice in the log"
+                booked[order_id] = report.units * (1 if report.side == "buy" else -1)
+    assert broker.violations() == []
+    held = {name: h.signed_units for name, h in ledger.holdings.items()}
+    there = {name: float(units) for name, units in account["positions"].items()}
+    if booked != filled or ledger.unresolved or held != there:
+        raise Unsettled(f"{booked=} {filled=} {ledger.unresolved=} {held=} {there=}")
+    return ledger

@@ -26,15 +26,24 @@ LOOK_S = 0.3
     show_default=True,
     help="Seconds to wait for the running executor, before this command takes over from it.",
 )
+@click.option(
+    "--within",
+    "within_s",
+    type=click.FloatRange(1.0),
+    default=60.0,
+    show_default=True,
+    help="Seconds that this command tries to close after it took over.",
+)
 @click.option("--no-takeover", is_flag=True, help="Only write the word; an executor obeys it.")
-def flatten(reason: str, actor: str, wait_s: float, no_takeover: bool) -> None:
+def flatten(reason: str, actor: str, wait_s: float, within_s: float, no_takeover: bool) -> None:
     """Close everything of ours at the broker, and let nothing be opened.
 
     First the kill switch is engaged, then the word is written to ops.control: every position whose
     opening order stands before it is closed, by whichever executor reads it. When none does within
     --wait, this command takes the account over (a running executor is fenced and ends), closes,
-    and leaves. Positions of others in the account are not touched. The kill switch stays engaged:
-    manifold kill off --reason TEXT clears it.
+    and leaves. The paper account fills at the next candle: without a feed it cannot close.
+    Positions of others in the account are not touched. The kill switch stays engaged: manifold
+    kill off --reason TEXT clears it. Exit codes: 0 nothing of ours is held, 75 something still is.
 
     \b
     Examples:
@@ -56,7 +65,7 @@ def flatten(reason: str, actor: str, wait_s: float, no_takeover: bool) -> None:
         click.echo(f"still held after {wait_s:g} s: {', '.join(held)}; taking over")
         from streams.cli.trade import run
 
-        run(runtime, config, trading, only_flatten=True)
+        run(runtime, config, trading, flatten_within_s=within_s)
         held = _held(runtime, account_id, mode)
     if held:
         raise Recoverable(f"still held: {', '.join(held)}; see exec.fills for the broker's answers")
@@ -67,7 +76,7 @@ def _account(trading: Trading) -> tuple[str, str]:
     from streams.cli.trade import open_venue
 
     async def ask() -> tuple[str, str]:
-        venue = open_venue(trading)
+        venue = await open_venue(trading)
         if venue is None:
             return trading.paper_account_id, "paper"
         found = venue.account_id, str(venue.mode)

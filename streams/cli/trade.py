@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 
@@ -44,8 +45,16 @@ def trade(venue: str | None, status_port: int | None) -> None:
     run(Runtime.from_env(), Config.from_env(), Trading.from_env())
 
 
-def run(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool = False) -> None:
-    """Run an executor until it is told to stop."""
+def run(
+    runtime: Runtime, config: Config, trading: Trading, *, flatten_within_s: float | None = None
+) -> None:
+    """Run an executor until it is told to stop.
+
+    Parameters
+    ----------
+    flatten_within_s
+        When given it opens nothing, and ends when nothing is held or after that many seconds.
+    """
     from streams.admin import require_topics
     from streams.stack.child import require_port
 
@@ -53,12 +62,14 @@ def run(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: boo
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     require_topics(runtime)
-    if trading.trade_status_port and not only_flatten:
+    if trading.trade_status_port and flatten_within_s is None:
         require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
-    asyncio.run(_trade(runtime, config, trading, only_flatten=only_flatten))
+    asyncio.run(_trade(runtime, config, trading, flatten_within_s))
 
 
-async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_flatten: bool) -> None:
+async def _trade(
+    runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
+) -> None:
     from streams.execution.executor import Executor
     from streams.execution.start import open_parts
     from streams.execution.status_page import open_page
@@ -71,9 +82,11 @@ async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_fla
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     codec = await open_codec(runtime)
     kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
-    venue = open_venue(trading)
+    venue = await open_venue(trading)
     parts = await open_parts(runtime, codec, trading, config, kill, venue)
-    executor = Executor(parts, only_flatten=only_flatten)
+    only_flatten = flatten_within_s is not None
+    within_s = math.inf if flatten_within_s is None else flatten_within_s
+    executor = Executor(parts, only_flatten=only_flatten, within_s=within_s)
     page = None if only_flatten else await open_page(executor, trading)
     try:
         await executor.run(stopping)
@@ -85,7 +98,7 @@ async def _trade(runtime: Runtime, config: Config, trading: Trading, *, only_fla
             await page.cleanup()
 
 
-def open_venue(trading: Trading) -> Broker | None:
+async def open_venue(trading: Trading) -> Broker | None:
     """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
 
     Raises
@@ -95,7 +108,6 @@ def open_venue(trading: Trading) -> Broker | None:
     """
     if trading.trading_venue == "paper":
         return None
-    import importlib
+    from streams.execution.oanda_broker import open_oanda
 
-    venue: Broker = importlib.import_module("streams.execution.oanda_broker").open_oanda()
-    return venue
+    return await open_oanda(trading)

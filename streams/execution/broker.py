@@ -220,6 +220,9 @@ class Transaction(NamedTuple):
         Signed units of the fill, and its price.
     trade_ids
         Trades that it opened, reduced or closed.
+    reduced
+        Trades that it reduced or closed, with the signed units of the fill that went to each; for
+        a fill that no order of ours made only these are ours.
     """
 
     transaction_id: str
@@ -234,6 +237,7 @@ class Transaction(NamedTuple):
     trade_ids: tuple[str, ...] = ()
     reason: str | None = None
     raw: str = "{}"
+    reduced: tuple[tuple[str, float], ...] = ()
 
 
 class Broker(Protocol):
@@ -288,7 +292,8 @@ class Broker(Protocol):
     async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
         """Return what one unit of each currency is worth in the account's currency.
 
-        A currency without a known rate is left out.
+        Asked after ``quotes`` of the instruments concerned: a venue may give both at once. A
+        currency without a known rate is left out.
         """
         ...
 

@@ -90,6 +90,7 @@ class Dispatch:
         self.cursor = cursor
         self.nav: float | None = None
         self.strangers: list[str] = []
+        self.fills = 0
 
     async def send(self, intent: OrderIntent) -> None:
         """Write an intent and, when it is to be submitted, hand it over and write the answer.
@@ -145,17 +146,39 @@ class Dispatch:
     async def follow_up(self) -> None:
         """Take in what the venue has booked since the last time, and look up what is in doubt.
 
+        What became of an order stands in the venue's book of transactions; asked for a single
+        order, OANDA knows only those that still wait.
+
         Raises
         ------
         Recoverable
             The venue does not answer.
         """
+        await self._read_book()
+        given_up = [i for i in list(self._ledger.unresolved.values()) if await self._gave_up(i)]
+        if not given_up:
+            return
+        await self._read_book()  # once more: it may have been filled while it was looked up
+        for intent in given_up:
+            if intent.order_id in self._ledger.unresolved:
+                reason = "the venue does not know it: it never arrived, and is not sent again"
+                await self._report(report(intent, "cancelled", self._told(), reason))
+
+    async def _read_book(self) -> None:
         for booked in await self._broker.transactions(self.cursor):
             await self._booked(booked)
             if transaction_order(booked.transaction_id) > transaction_order(self.cursor):
                 self.cursor = booked.transaction_id
-        for intent in list(self._ledger.unresolved.values()):
-            await self._look_up(intent)
+
+    async def _gave_up(self, intent: OrderIntent) -> bool:
+        """Look an order up; return whether the venue had its time and does not know it."""
+        result = await self._broker.lookup(intent.order_id)
+        if result is not None:
+            self._missing_since.pop(intent.order_id, None)
+            await self._answered(intent, result)
+            return False
+        since = self._missing_since.setdefault(intent.order_id, self._clock())
+        return self._clock() - since >= self._broker.settle_sec
 
     async def _booked(self, booked: Transaction) -> None:
         if booked.kind == "other" or self._ledger.booked(booked):
@@ -169,25 +192,22 @@ class Dispatch:
                 )
             return
         if booked.kind == "fill" or intent.order_id in self._ledger.unresolved:
-            await self._report(report_of_transaction(intent, booked, self._told()))
+            ours = self._part_of_ours(booked)
+            await self._report(report_of_transaction(intent, ours, self._told()))
+
+    def _part_of_ours(self, booked: Transaction) -> Transaction:
+        """Return a fill that no order of ours made with the units that went to our trades alone."""
+        held = self._ledger.holdings.get(booked.instrument)
+        if booked.cause == "order" or not booked.reduced or held is None:
+            return booked
+        units = sum(units for trade, units in booked.reduced if trade in held.trade_ids)
+        return booked._replace(units=units)
 
     def _opener_of(self, booked: Transaction) -> OrderIntent | None:
-        for held in self._ledger.holdings.values():
-            if set(held.trade_ids) & set(booked.trade_ids):
-                return self._ledger.intents.get(held.opening_id)
+        held = self._ledger.holdings.get(booked.instrument)
+        if held is not None and set(held.trade_ids) & set(booked.trade_ids):
+            return self._ledger.intents.get(held.opening_id)
         return None
-
-    async def _look_up(self, intent: OrderIntent) -> None:
-        result = await self._broker.lookup(intent.order_id)
-        if result is not None:
-            self._missing_since.pop(intent.order_id, None)
-            await self._answered(intent, result)
-            return
-        since = self._missing_since.setdefault(intent.order_id, self._clock())
-        if self._clock() - since >= self._broker.settle_sec:
-            del self._missing_since[intent.order_id]
-            reason = "the venue does not know it: it never arrived, and is not sent again"
-            await self._report(report(intent, "cancelled", self._told(), reason))
 
     async def record(self, made: BrokerReport) -> None:
         """Write a report of the executor's own."""
@@ -198,6 +218,7 @@ class Dispatch:
         await self._commit(made)
         self._ledger.take_report(made)
         self._metrics.reported(intent, made)
+        self.fills += made.status == "filled"
         log.info(
             "%s %s %s %g units: %s%s", made.instrument, intent.kind, intent.side, made.units,
             made.status, f" ({made.reason})" if made.reason else "",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from streams.codec import Codec
 from streams.control import ControlLog
@@ -44,6 +45,8 @@ from streams.topics import CANDLES, CONTROL
 ACTOR = "executor"
 IN_DOUBT_S = 1.0
 CLOSE_AGAIN_S = 0.5
+LOOK_AGAIN_S = 0.2
+CHECKS_KEPT = 1_000
 ROUNDS = 3
 
 log = logging.getLogger("manifold.executor")
@@ -82,6 +85,8 @@ class Executor:
         What it is made of; the former executor is fenced already.
     only_flatten
         Whether it opens nothing and ends when nothing is held any more.
+    within_s
+        Seconds after which one that only flattens ends in any case.
     clock
         Monotonic seconds.
     """
@@ -91,9 +96,11 @@ class Executor:
         parts: Parts,
         *,
         only_flatten: bool = False,
+        within_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
+        self._end_at = clock() + within_s
         self._due_at = clock()
         self._margin = MarginGate(parts.trading)
         self._terms: dict[str, InstrumentTerms] = {}
@@ -148,7 +155,8 @@ class Executor:
                 log.warning("%s; nothing is opened until it is reconciled again", error)
                 self.unreconciled = str(error)
                 self._due_at = self._clock() + min(5.0, self._parts.trading.reconcile_interval_sec)
-            if self._only_flatten and not self.unreconciled and self.flat:
+            done = not self.unreconciled and self.flat
+            if self._only_flatten and (done or self._clock() >= self._end_at):
                 return
             await self._wait(stopping)
 
@@ -185,6 +193,7 @@ class Executor:
                 self._take_candle(event)
             elif found.topic == CONTROL and found.offset >= parts.control.end:
                 await self._read_control()
+                self._kill_state = await parts.kill.aread()
 
     def _take_candle(self, candle: Candle) -> None:
         broker = self._parts.broker
@@ -209,6 +218,7 @@ class Executor:
 
     async def _cycle(self, *, reconcile: bool) -> None:
         parts, begun = self._parts, self._clock()
+        fills = parts.dispatch.fills
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
         if self._reconciled_once:  # a venue that answers no questions may still take an order
             await self._close()
@@ -219,6 +229,8 @@ class Executor:
         await self._close()
         if not self._only_flatten:
             await self._open_and_resize(begun)
+        if parts.dispatch.fills > fills:  # levels, positions and money are looked at anew
+            self._due_at = min(self._due_at, self._clock() + LOOK_AGAIN_S)
         self.last_cycle_ms, self.last_cycle_at = int(time.time() * 1000), self._clock()
         self.settled = progress
         parts.metrics.last_cycle.set(self.last_cycle_ms / 1000)
@@ -246,9 +258,12 @@ class Executor:
                 self._refused.pop(name, None)
 
     async def _open_and_resize(self, begun: float) -> None:
-        desk = self._desk()
+        desk, broker = self._desk(), self._parts.broker
+        if resizable(desk, broker.now_ms()):
+            # a stop that was hit meanwhile has ended the trade: nothing is added to it
+            await self._parts.dispatch.follow_up()
         names = {c.instrument for c in candidates(desk)}
-        names |= {h.instrument for h in resizable(desk, self._parts.broker.now_ms())}
+        names |= {h.instrument for h in resizable(desk, broker.now_ms())}
         if not names:
             return
         venue = await self._venue(desk, names)
@@ -261,13 +276,13 @@ class Executor:
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         ordered = sorted(involved)
         currencies = sorted({base_currency(name) for name in involved})
-        account, quotes, rates, kill, _ = await asyncio.gather(
+        account, quotes, kill, _ = await asyncio.gather(
             broker.account(),
             broker.quotes(ordered),
-            broker.home_rates(currencies),
             self._parts.kill.aread(),
             self._learn_terms(ordered),
         )
+        rates = await broker.home_rates(currencies)
         self._observed(account)
         self._kill_state = kill
         late, ranges = await self._entry_checks(desk)
@@ -292,6 +307,8 @@ class Executor:
             decision = candidate.entry.decision
             place, config = (candidate.instrument, decision.bar_ms), desk.config_of(decision)
             if place not in self._checked:
+                if len(self._checked) >= CHECKS_KEPT:
+                    self._checked.clear()
                 why = await asyncio.to_thread(late_entry, parts.runtime, parts.codec, candidate)
                 average = await asyncio.to_thread(
                     entry_range, parts.runtime, parts.codec, config, candidate
@@ -343,9 +360,9 @@ class Executor:
                     intent, correction.signed_units, correction.price, told, correction.reason
                 )
             )
-        await self._put_levels_right(trades)
+        problems = await self._put_levels_right(trades)
         self._kill_state = await parts.kill.aread()
-        self._say(self.comparison.differences)
+        self._say((*self.comparison.differences, *problems))
         self.unreconciled, self._reconciled_once = "", True
         await self._watch_margin(account)
         self._due_at = self._clock() + parts.trading.reconcile_interval_sec
@@ -376,16 +393,17 @@ class Executor:
         self.remarks = said
         strangers.clear()
 
-    async def _put_levels_right(self, trades: list[OpenTrade] | Any) -> None:
+    async def _put_levels_right(self, trades: Sequence[OpenTrade]) -> list[str]:
         """Set the brackets of our trades to the run's levels, where the fill was at another price.
 
-        A venue that sets them by the fill itself needs none of this.
+        A venue that sets them by the fill itself needs none of this. What the venue refuses is
+        returned, a sentence each: the executor still closes when the run does.
         """
-        parts = self._parts
+        parts, problems = self._parts, list[str]()
         if isinstance(parts.broker, PaperBroker) or not parts.trading.auto_tp_on_fill_enabled:
-            return
+            return problems
         if parts.trading.read_only or parts.trading.dry_run_trades:
-            return
+            return problems
         for trade in trades:
             held = parts.ledger.holdings.get(trade.instrument)
             if held is None or trade.client_id not in parts.ledger.intents:
@@ -396,8 +414,13 @@ class Executor:
                 None if price is None else in_precision(price, terms)
                 for price in (held.stop_loss, held.take_profit)
             )
-            if (trade.stop_loss, trade.take_profit) != wanted:
+            if (trade.stop_loss, trade.take_profit) == wanted:
+                continue
+            try:
                 await parts.broker.set_levels(trade.trade_id, *wanted)
+            except Recoverable as error:
+                problems.append(f"{trade.instrument}: brackets of trade {trade.trade_id}: {error}")
+        return problems
 
     async def _watch_margin(self, account: Account) -> None:
         parts = self._parts

@@ -44,6 +44,12 @@ class Trading(FromEnvironment):
     reconcile_interval_sec: float = setting(
         30.0, "time between reconciles with the broker", unit="s", bounds=(0.1, 3600.0)
     )
+    order_settle_sec: float = setting(
+        10.0,
+        "how long an order whose answer was lost may stay unseen at the broker",
+        unit="s",
+        bounds=(0.0, 600.0),
+    )
     margin_hyst_low: float = setting(
         0.25, "margin use below which entries go on", unit="fraction of the margin", bounds=_RATIO
     )

@@ -149,7 +149,9 @@ class BrokerLane:
         """Note that a question was not answered: nothing is known by that."""
         self.trouble = why
 
-    def take(self, answer: Sequence[BrokerCandle], asked_ms: int, page: int) -> list[Notice]:
+    def take(
+        self, answer: Sequence[BrokerCandle], asked_ms: int, page: int, sure_ms: int | None = None
+    ) -> list[Notice]:
         """Take in the candles from ``from_ms`` on.
 
         Parameters
@@ -160,11 +162,14 @@ class BrokerLane:
             The broker's time when it was asked.
         page
             Most candles it gives at once: behind the last of so many nothing is known.
+        sure_ms
+            An instant that had certainly come at the broker when it was asked, for what is not
+            there; ``asked_ms`` by default.
         """
         self.trouble, self.asked_ms = None, asked_ms
         self._behind = len(answer) >= page
         before_ms = self.frontier_ms
-        known_ms = asked_ms - self._absent_after_ms
+        known_ms = (asked_ms if sure_ms is None else sure_ms) - self._absent_after_ms
         if self._behind:
             known_ms = min(known_ms, max(candle.bar_ms for candle in answer))
         found = [self._candle(each) for each in answer if each.complete]

@@ -263,7 +263,7 @@ class OandaFeed:
             await self._until_due(lane)
             if self._stop.is_set():
                 return
-            asked_ms = self._client.now_ms()
+            asked_ms, ours_ms = self._client.now_ms(), time.time_ns() // 1_000_000
             try:
                 answer = await self._client.candles(
                     lane.instrument, self._config.candle_gran, lane.from_ms
@@ -281,7 +281,9 @@ class OandaFeed:
             if lane.trouble is not None:
                 logger.info("%s goes on", lane.instrument)
             state.failures = 0
-            for notice in lane.take(answer, asked_ms, LONGEST_PAGE):
+            # a Date that runs ahead must not make a bar of tomorrow one without a candle
+            sure_ms = min(asked_ms, ours_ms)
+            for notice in lane.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
                 if notice.kind == "revised":
                     state.revised += 1
                 else:

@@ -60,8 +60,8 @@ class FactWriter:
         self, runtime: Runtime, codec: Codec, config: Config, now_ms: int, *, fenced: bool = False
     ) -> None:
         self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
-        with LogReader(runtime) as reader:
-            self.partitions = len(reader.partitions(CANDLES))
+        self._reader = LogReader(runtime)
+        self.partitions = len(self._reader.partitions(CANDLES))
         log = read_control(runtime, codec)
         self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
         self._failed: list[KafkaError] = []
@@ -97,7 +97,7 @@ class FactWriter:
 
     def refresh_control(self) -> int:
         """Read ``ops.control`` on; return its end."""
-        return read_control(self._runtime, self._codec, self.control).end
+        return read_control(self._runtime, self._codec, self.control, self._reader).end
 
     def write(self, facts: Iterable[Fact]) -> None:
         """Hand records to the producer, in order.

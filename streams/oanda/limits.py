@@ -28,13 +28,14 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Take the next free instant; return how long it is until then (monotonic seconds)."""
-        free_at = now if self._next_at is None else max(self._next_at, now - self._ahead_s)
+        rested_at = now - self._ahead_s
+        free_at = rested_at if self._next_at is None else max(self._next_at, rested_at)
         self._next_at = free_at + self._distance_s
         return max(0.0, free_at - now)
 
     def hold(self, until: float) -> None:
         """Give out nothing before ``until`` (monotonic seconds)."""
-        self._next_at = max(self._next_at or until, until + self._ahead_s)
+        self._next_at = max(self._next_at or until, until)
 
 
 class Breaker:

@@ -178,6 +178,8 @@ class LogReader:
             batch, position = self._batch(topic, partition, position, end)
             if batch:
                 yield batch
+        # else the fetch that waits for more holds up every other question on the connection
+        self._consumer.unassign()
 
     def read_many(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> Iterator[LogRecord]:
         """Yield the committed records of several partitions, read side by side.

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.kafka
 
 START_MS = 1_709_546_400_000  # Monday 2024-03-04 10:00 UTC: London is open
 PAIRS = ("EUR_USD", "GBP_USD")
-HISTORY, BARS = 150, 220
-DATABASE = 60
+HISTORY, BARS, RESTART_EVERY = 150, 220, 37
+DATABASE, MINUTE = 60, 60_000
 
 TRADING = LIVELY | {
     "GATE_MODE": "static",
@@ -51,7 +51,11 @@ class Traded(NamedTuple):
 def traded(
     kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Traded]:
-    """A market through worker and executor, the executor keeping up with every bar."""
+    """A market through worker and executor, which keeps up with every bar and is killed at times.
+
+    After kill -9 the paper account is what the log makes of it: a trade that goes on across a
+    restart ends in the bar and at the price of the backtest like any other.
+    """
     deployment = Deployment(
         tmp_path_factory.mktemp("paper"),
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
@@ -69,7 +73,12 @@ def traded(
         executor = ExecutorProcess(deployment)
         executor.start()
         executor.until_reconciled()
-        for _ in range(BARS):
+        for number in range(BARS):
+            if number % RESTART_EVERY == RESTART_EVERY - 1:
+                assert executor.process is not None
+                executor.process.child.kill()
+                executor.start()
+                executor.until_reconciled()
             at_ms = bars.next().as_of_ms
             executor.until(
                 lambda said, at_ms=at_ms: (
@@ -118,3 +127,27 @@ def test_a_joined_trade_has_the_bars_and_prices_of_the_backtests(traded: Traded)
     assert {"stop", "target"} <= {reason for reason, _ in compared}
     assert {reason for reason, _ in compared} - {"stop", "target"}, "none was closed by the run"
     assert {direction for _, direction in compared} == {1, -1}
+    restarts = [
+        START_MS + (HISTORY + n) * MINUTE for n in range(RESTART_EVERY - 1, BARS, RESTART_EVERY)
+    ]
+    crossed = [
+        opening
+        for opening in joined
+        for done in [fills(traded, opening)]
+        if len(done) >= 2 and any(done[0].time_ms < at < done[-1].time_ms for at in restarts)
+    ]
+    assert crossed, "no trade went on across a restart"
+
+
+def test_money_and_books_are_the_sum_of_the_fills(traded: Traded) -> None:
+    realized = sum(report.realized_pl or 0.0 for report in traded.reports)
+    account = traded.status["account"]
+    assert account["balance"] == pytest.approx(100_000.0 + realized)
+    assert realized != 0.0
+    held: dict[str, float] = {}
+    for report in traded.reports:
+        if report.status == "filled":
+            sign = 1 if report.side == "buy" else -1
+            held[report.instrument] = held.get(report.instrument, 0.0) + sign * report.units
+    joined = {n: j["direction"] * j["units"] for n, j in traded.status["joined"].items()}
+    assert {name: units for name, units in held.items() if units} == joined

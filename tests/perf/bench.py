@@ -16,7 +16,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("bench_engine", "bench_backtest", "bench_replay", "bench_load", "bench_chain")
+PARTS = (
+    "bench_engine",
+    "bench_backtest",
+    "bench_replay",
+    "bench_load",
+    "bench_chain",
+    "bench_execution",
+)
 Row = dict[str, Any]
 
 

@@ -9,7 +9,9 @@ import os
 import signal
 from dataclasses import fields
 
-from tests.v20.server import Broker, Options, serve
+from tests.v20.broker import Broker
+from tests.v20.options import Options
+from tests.v20.server import serve
 
 
 def options() -> Options:

@@ -19,6 +19,7 @@ _UNIX = re.compile(r"(\d{1,12})(?:\.(\d{1,9})\d*)?\Z")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)\Z")
 
 TIME_FIELDS = frozenset(
+<<<<<<< HEAD
     [
         "time",
         "timestamp",
@@ -34,6 +35,12 @@ TIME_FIELDS = frozenset(
         "from",
         "to",
     ]
+=======
+    {
+        *("time", "timestamp", "openTime", "closeTime", "createTime", "filledTime", "from", "to"),
+        *("cancelledTime", "createdTime", "gtdTime", "lastOrderFillTimestamp", "resettablePLTime"),
+    }
+>>>>>>> execution
 )
 """Names of the fields that hold an instant."""
 

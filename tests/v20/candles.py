@@ -93,7 +93,7 @@ class CandleQuery(NamedTuple):
     instrument: str
     granularity: str
     sides: str
-    count: int
+    most: int
     from_ms: int | None
     to_ms: int | None
     include_first: bool
@@ -188,8 +188,8 @@ def bars(market: Market, query: CandleQuery, now_ms: int) -> list[Bar]:
         return list(_forward(market, query, now_ms))
     end = query.to_ms if query.to_ms is not None else now_ms + 1
     found: list[Bar] = []
-    at, oldest = end - 1, end - 1 - (query.count + 5000) * 3 * LENGTH_MS[query.granularity]
-    while len(found) < query.count and at > oldest:
+    at, oldest = end - 1, end - 1 - (query.most + 5000) * 3 * LENGTH_MS[query.granularity]
+    while len(found) < query.most and at > oldest:
         start, stop = span(query.granularity, at, query.align)
         bar = one_bar(market, query.instrument, start, stop, now_ms)
         if bar is not None:
@@ -205,7 +205,7 @@ def _forward(market: Market, query: CandleQuery, now_ms: int) -> Iterator[Bar]:
     if not query.include_first:
         start, stop = span(query.granularity, stop, query.align)
     given = 0
-    while start < end and given < query.count:
+    while start < end and given < query.most:
         bar = one_bar(market, query.instrument, start, stop, now_ms)
         if bar is not None:
             given += 1

@@ -30,7 +30,7 @@ from tests.v20.instruments import INSTRUMENTS
 from tests.v20.views import summary_json
 
 if TYPE_CHECKING:
-    from tests.v20.server import Broker
+    from tests.v20.broker import Broker
 
 Json = dict[str, Any]
 

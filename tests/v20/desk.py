@@ -10,7 +10,7 @@ from tests.v20.account import Account, Trade
 from tests.v20.amounts import number, units_text
 from tests.v20.exchange import Exchange
 from tests.v20.instruments import INSTRUMENTS
-from tests.v20.matching import Batch, Matcher, dependent_fields, triggered
+from tests.v20.matching import Batch, Matcher, dependent_fields
 from tests.v20.orders import (
     BadParameter,
     Reject,
@@ -21,8 +21,17 @@ from tests.v20.orders import (
     echo,
     message,
 )
+from tests.v20.triggers import triggered
 
 Json = dict[str, Any]
+
+
+def client_id_of(order: Json) -> str | None:
+    """Return the name that the client gave an order."""
+    found: str | None = order.get("clientExtensions", {}).get("id")
+    return found
+
+
 INVALID_PARAMETER = "oanda::rest::core::InvalidParameterException"
 
 
@@ -77,11 +86,11 @@ class Desk:
         body["lastTransactionID"] = self.account.last_id
         return Answer(status, body)
 
-    def _refused(self, name: str, kind: str, reason: str, status: int, **fields: Any) -> Answer:
-        rejected = self.batch.add(kind, **fields, rejectReason=reason)
+    def _refused(self, name: str, kind: str, why: str, status: int, /, **fields: Any) -> Answer:
+        rejected = self.batch.add(kind, **fields, rejectReason=why)
         answer = self._answer(status, **{name: rejected})
-        answer.body["errorCode"] = reason
-        answer.body["errorMessage"] = message(reason)
+        answer.body["errorCode"] = why
+        answer.body["errorMessage"] = message(why)
         return answer
 
     def create(self, body: Json) -> Answer:
@@ -116,20 +125,22 @@ class Desk:
         name = order.get("instrument") or self.account.trades[order["tradeID"]].instrument
         tick = self.exchange.market.at(name, self.matcher.time_ms)
         open_now = self.exchange.market.trading(name, self.matcher.time_ms)
-        if open_now and triggered(self.account, order, tick, tick):
+        if open_now and triggered(self.account, order, tick, self.exchange.market):
             return self.matcher.execute(order, tick)
         if order["timeInForce"] in ("FOK", "IOC"):
             return self.matcher.cancel(order, "TIME_IN_FORCE_EXPIRED")
         return None
 
     def find_order(self, specifier: str) -> Json | None:
-        """Return an order by its id, or a pending one by ``@`` and the client's.
+        """Return an order by its id, or by ``@`` and the client's; the newest of that name.
 
-        Measured: an order that is filled or cancelled is not found by the client's id.
+        Measured: an order that is filled or cancelled is not found any more, by either id.
         """
-        if specifier.startswith("@"):
-            return self.account.pending_by_client_id(specifier[1:])
-        return self.account.orders.get(specifier)
+        shown = self.account.orders if self.exchange.show_finished else self.account.pending
+        if not specifier.startswith("@"):
+            return shown.get(specifier)
+        named = (o for o in reversed(shown.values()) if client_id_of(o) == specifier[1:])
+        return next(named, None)
 
     def find_trade(self, specifier: str) -> Trade | None:
         """Return a trade by its id, or an open one by ``@`` and the client's."""
@@ -259,7 +270,8 @@ class Desk:
         name, kind = "orderRejectTransaction", "MARKET_ORDER_REJECT"
         trade, sent = self.find_trade(specifier), body.get("units", "ALL")
         if trade is None or trade.state != "OPEN":
-            wanted = {"tradeID": specifier.removeprefix("@"), "units": str(sent)}
+            named = "clientTradeID" if specifier.startswith("@") else "tradeID"
+            wanted = {named: specifier.removeprefix("@"), "units": str(sent)}
             fields = self._closing("TRADE_CLOSE", tradeClose=wanted)
             return self._refused(name, kind, "TRADE_DOESNT_EXIST", 404, **fields)
         units = closing_units(sent, abs(trade.units))
@@ -268,7 +280,9 @@ class Desk:
         fields = self._closing("TRADE_CLOSE", tradeClose=wanted) | {"instrument": trade.instrument}
         if units is None or units > abs(trade.units):
             reason = "CLOSE_TRADE_UNITS_EXCEED_TRADE_SIZE"
-            return self._refused(name, kind, reason, 400, **fields)
+            answer = self._refused(name, kind, reason, 400, **fields)
+            del answer.body["relatedTransactionIDs"]
+            return answer
         created = self.batch.add(
             "MARKET_ORDER", **fields, units=units_text(-units.copy_sign(trade.units))
         )
@@ -335,7 +349,9 @@ class Desk:
             return failure(
                 self.account, 404, "NO_SUCH_TRADE", "The trade ID specified does not exist"
             )
-        instrument, parts, ready = INSTRUMENTS[trade.instrument], {}, []
+        instrument = INSTRUMENTS[trade.instrument]
+        parts: dict[str, Json | None] = {}
+        ready: list[tuple[str, str, Json | None]] = []
         for field, kind, name in (
             ("takeProfit", "TAKE_PROFIT", "takeProfitOrder"),
             ("stopLoss", "STOP_LOSS", "stopLossOrder"),
@@ -386,6 +402,12 @@ class Desk:
         made |= self._outcome(created, name)
         return made
 
+    def _not_configured(self, why: str, **sent: str) -> Answer:
+        name, kind = "clientConfigureRejectTransaction", "CLIENT_CONFIGURE_REJECT"
+        answer = self._refused(name, kind, why, 400, **sent)
+        del answer.body["relatedTransactionIDs"]
+        return answer
+
     def configure(self, body: Json) -> Answer:
         """Change the account's name or margin rate."""
         fields: Json = {}
@@ -394,23 +416,15 @@ class Desk:
         if body.get("marginRate") is not None:
             rate = number(body["marginRate"])
             if rate is None or not 0 < rate <= 1:
-                return self._refused(
-                    "clientConfigureRejectTransaction",
-                    "CLIENT_CONFIGURE_REJECT",
-                    "MARGIN_RATE_INVALID",
-                    400,
-                    marginRate=str(body["marginRate"]),
-                )
+                sent = {"marginRate": str(body["marginRate"])}
+                return self._not_configured("MARGIN_RATE_INVALID", **sent)
             fields["marginRate"] = str(rate)
         if not fields:
-            return self._refused(
-                "clientConfigureRejectTransaction",
-                "CLIENT_CONFIGURE_REJECT",
-                "CLIENT_CONFIGURE_DATA_MISSING",
-                400,
-            )
+            return self._not_configured("CLIENT_CONFIGURE_DATA_MISSING")
         configured = self.batch.add("CLIENT_CONFIGURE", **fields)
-        return self._answer(200, clientConfigureTransaction=configured)
+        answer = self._answer(200, clientConfigureTransaction=configured)
+        del answer.body["relatedTransactionIDs"]
+        return answer
 
 
 Action = Callable[[Desk], Answer]

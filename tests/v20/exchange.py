@@ -1,4 +1,4 @@
-"""The broker behind the API: accounts, the market's ticks, orders that fire, what is written down."""
+"""The broker behind the API: accounts, the market's ticks, orders that fire, the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.v20.amounts import money, parse_time
 from tests.v20.clock import BrokerClock
 from tests.v20.instruments import INSTRUMENTS
 from tests.v20.market import Market, Tick
-from tests.v20.matching import Batch, Matcher, expiry_ns, order_instrument, triggered
+from tests.v20.matching import Batch, Matcher
+from tests.v20.triggers import expiry_ns, order_instrument, triggered
 from tests.v20.valuation import Quote, figures
 
 Json = dict[str, Any]
@@ -71,15 +72,23 @@ class Exchange:
         What survives a kill.
     unique_ids
         Refuse any client order id that was ever used; OANDA refuses only those of pending orders.
+    show_finished
+        Find and list orders that are filled or cancelled; OANDA does not.
     """
 
     def __init__(
-        self, market: Market, clock: BrokerClock, journal: Journal, unique_ids: bool = False
+        self,
+        market: Market,
+        clock: BrokerClock,
+        journal: Journal,
+        unique_ids: bool = False,
+        show_finished: bool = False,
     ) -> None:
         self.market = market
         self.clock = clock
         self.journal = journal
         self.unique_ids = unique_ids
+        self.show_finished = show_finished
         self.accounts: dict[str, Account] = {}
         self.price_listeners: dict[object, tuple[frozenset[str], OnPrice]] = {}
         self.transaction_listeners: dict[object, OnTransaction] = {}
@@ -207,10 +216,9 @@ class Exchange:
             if not self.market.trading(name, tick.time_ms):
                 continue
             until = expiry_ns(order)
-            placed = self.market.at(name, parse_time(order["createTime"]) // MS)
             if until is not None and until <= tick.time_ms * MS:
                 self._cancel(account, order, "TIME_IN_FORCE_EXPIRED", until)
-            elif triggered(account, order, tick, placed):
+            elif triggered(account, order, tick, self.market):
                 batch = self.batch(account, None, tick.time_ms * MS)
                 Matcher(self.market, batch).execute(order, tick)
                 batch.close()

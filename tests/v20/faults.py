@@ -18,7 +18,7 @@ cancel_order       an order is accepted and cancelled at once with ``reason``
 half_line          a stream ends in the middle of a line (``reset``)
 split_line         a stream writes half a line, waits ``delay_sec``, then the rest: this is legal
 garbage_line       a stream writes a line that is no JSON
-silent             a stream writes nothing more, not even heartbeats, for ``delay_sec`` (0: for ever)
+silent             a stream writes nothing, no heartbeat either, for ``delay_sec`` (0: for ever)
 no_heartbeat       a stream writes prices but no heartbeats
 end_stream         a stream ends cleanly
 late_candle        a complete candle cannot be seen until ``delay_sec`` after its end
@@ -29,8 +29,8 @@ clock_skew         ``seconds`` are added to the ``Date`` header
 =================  ===============================================================================
 
 Every fault has ``count`` (how often at most; none: until cleared), ``skip`` (how many matching
-requests go free first), ``probability`` (1), ``seed`` (0), ``method``, ``path`` (regular expression,
-searched), for candles ``instrument``, ``granularity`` and ``time``.
+requests go free first), ``probability`` (1), ``seed`` (0), ``method``, ``path`` (a regular
+expression, searched), for candles ``instrument``, ``granularity`` and ``time``.
 """
 
 from __future__ import annotations
@@ -46,49 +46,19 @@ from tests.v20.amounts import parse_time
 from tests.v20.candles import Bar
 
 KINDS = frozenset(
-    [
-        "cut_before",
-        "cut_after",
-        "lost_answer",
-        "cut_middle",
-        "status",
-        "slow",
-        "hang",
-        "wrong_json",
-        "wrong_type",
-        "reject_order",
-        "cancel_order",
-        "half_line",
-        "split_line",
-        "garbage_line",
-        "silent",
-        "no_heartbeat",
-        "end_stream",
-        "late_candle",
-        "missing_candle",
-        "duplicate_candle",
-        "revised_candle",
-        "clock_skew",
-    ]
+    {
+        *("cut_before", "cut_after", "lost_answer", "cut_middle", "status", "slow", "hang"),
+        *("wrong_json", "wrong_type", "reject_order", "cancel_order", "clock_skew"),
+        *("half_line", "split_line", "garbage_line", "silent", "no_heartbeat", "end_stream"),
+        *("late_candle", "missing_candle", "duplicate_candle", "revised_candle"),
+    }
 )
 COMMON = ("count", "skip", "probability", "seed", "method", "path")
 PARAMETERS = frozenset(
-    [
-        "reset",
-        "how",
-        "code",
-        "retry_after",
-        "processed",
-        "delay_sec",
-        "after",
-        "body",
-        "reason",
-        "instrument",
-        "granularity",
-        "time",
-        "points",
-        "seconds",
-    ]
+    {
+        *("reset", "how", "code", "retry_after", "processed", "delay_sec", "after", "body"),
+        *("reason", "instrument", "granularity", "time", "points", "seconds"),
+    }
 )
 
 
@@ -197,10 +167,10 @@ class FaultBook:
                 return fault
         return None
 
-    def skew_sec(self, method: str, path: str) -> float | None:
+    def skew_sec(self, method: str, path: str) -> float:
         """Return what is added to the Date header."""
         fault = self.take(("clock_skew",), method, path)
-        return None if fault is None else float(fault.more.get("seconds", 0))
+        return 0.0 if fault is None else float(fault.more.get("seconds", 0))
 
     def candles(self, instrument: str, granularity: str, bars: list[Bar], now_ms: int) -> list[Bar]:
         """Return candles as the faults make them."""

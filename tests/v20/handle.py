@@ -58,7 +58,7 @@ class Handle:
         return response.status, json.loads(text) if text else None
 
     def api(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Make a request of the API; ``path`` after ``/v3``, ``{account}`` stands for the account."""
+        """Make a request of the API; ``path`` after ``/v3``, ``{account}`` is the first account."""
         where = "/v3" + path.replace("{account}", self.account_id)
         named = {k.replace("_", "-"): v for k, v in headers.items()}
         return self.call(method, where, body, {"Authorization": f"Bearer {self.token}"} | named)

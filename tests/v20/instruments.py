@@ -46,6 +46,11 @@ class Instrument(NamedTuple):
         """Write a price with the instrument's precision."""
         return str(price.quantize(Decimal(1).scaleb(-self.precision), ROUND_HALF_EVEN))
 
+    def text_of(self, points: int) -> str:
+        """Write the price of so many points."""
+        whole, rest = divmod(points, 10**self.precision)
+        return f"{whole}.{rest:0{self.precision}d}"
+
     def points(self, price: Decimal) -> int:
         """Return a price in whole points."""
         return int(price.scaleb(self.precision).to_integral_value())

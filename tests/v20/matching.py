@@ -1,4 +1,4 @@
-"""How orders become fills: prices, netting, margin, brackets. Everything it does is transactions."""
+"""How orders become fills: prices, netting, margin, brackets; all it does is transactions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.v20.account import Account, Trade
-from tests.v20.amounts import NS, ZERO, factor, money, parse_time, rfc3339, rounded, units_text
-from tests.v20.candles import Alignment, span
+from tests.v20.amounts import ZERO, factor, money, rfc3339, rounded, units_text
 from tests.v20.instruments import INSTRUMENTS, Instrument
 from tests.v20.market import Market, Tick
 from tests.v20.valuation import Quote, Quotes, factors, figures, margin, profit
@@ -341,61 +340,3 @@ def fill_reason(order: Json) -> str:
         if field in order:
             return reason
     return "MARKET_ORDER"
-
-
-def order_instrument(account: Account, order: Json) -> str:
-    """Return the instrument that decides about an order."""
-    if "instrument" in order:
-        return str(order["instrument"])
-    return account.trades[order["tradeID"]].instrument
-
-
-def triggered(account: Account, order: Json, tick: Tick, placed: Tick) -> bool:
-    """Return whether a pending order is filled at this tick.
-
-    Parameters
-    ----------
-    account
-        Of the order.
-    order
-        The pending order.
-    tick
-        The price now.
-    placed
-        The price when it was placed (which side of it an if-touched order waits on).
-    """
-    name = order_instrument(account, order)
-    instrument = INSTRUMENTS[name]
-    price = instrument.points(Decimal(order["price"]))
-    if order["type"] in ("TAKE_PROFIT", "STOP_LOSS"):
-        long = account.open[order["tradeID"]].units > 0
-        now = _side_price(order, tick, buying=not long)
-        above = long == (order["type"] == "TAKE_PROFIT")
-        return now >= price if above else now <= price
-    buying = Decimal(order["units"]) > 0
-    now = _side_price(order, tick, buying)
-    if order["type"] == "LIMIT":
-        return now <= price if buying else now >= price
-    if order["type"] == "STOP":
-        return now >= price if buying else now <= price
-    then = _side_price(order, placed, buying)
-    return now <= price if then > price else now >= price
-
-
-def _side_price(order: Json, tick: Tick, buying: bool) -> int:
-    condition = order.get("triggerCondition", "DEFAULT")
-    if condition == "MID":
-        return (tick.bid + tick.ask) // 2
-    if condition in ("BID", "ASK"):
-        return tick.bid if condition == "BID" else tick.ask
-    return tick.ask if buying != (condition == "INVERSE") else tick.bid
-
-
-def expiry_ns(order: Json) -> int | None:
-    """Return when a pending order ends by itself."""
-    if order.get("timeInForce") == "GTD":
-        return parse_time(order["gtdTime"])
-    if order.get("timeInForce") == "GFD":
-        created = parse_time(order["createTime"]) // 1_000_000
-        return span("D", created, Alignment())[1] * (NS // 1000)
-    return None

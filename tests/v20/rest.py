@@ -26,7 +26,7 @@ from tests.v20.views import (
 )
 
 if TYPE_CHECKING:
-    from tests.v20.server import Broker
+    from tests.v20.broker import Broker
 
 Json = dict[str, Any]
 MS = 1_000_000
@@ -123,7 +123,9 @@ def changes(call: Call) -> Answer:
         if any(int(i) > since for i in touched if i):
             states[order["state"]].append(order)
     created = [o for o in held.orders.values() if int(o["id"]) > since]
-    opened, reduced, closed = [], [], []
+    opened: list[Json] = []
+    reduced: list[Json] = []
+    closed: list[Json] = []
     for trade in held.trades.values():
         shown = trade_json(held, trade, quotes, full=False)
         if int(trade.id) > since:
@@ -176,10 +178,7 @@ def candles(call: Call) -> Answer:
     found = bars(call.exchange.market, query, now_ms)
     shown = call.broker.faults.candles(name, query.granularity, found, now_ms)
 
-    def text(points: int) -> str:
-        return instrument.text(instrument.price(points))
-
-    made = [candle_json(bar, query.sides, text) for bar in shown]
+    made = [candle_json(bar, query.sides, instrument.text_of) for bar in shown]
     return Answer(200, {"instrument": name, "granularity": query.granularity, "candles": made})
 
 
@@ -215,7 +214,9 @@ def list_orders(call: Call) -> Answer:
     state = call.query.get("state", "PENDING")
     if state not in ("PENDING", "FILLED", "TRIGGERED", "CANCELLED", "ALL"):
         raise BadParameter("state")
-    found = [o for o in call.account.orders.values() if state in ("ALL", o["state"])]
+    held = call.account
+    shown = held.orders if call.exchange.show_finished else held.pending
+    found = [o for o in shown.values() if state in ("ALL", o["state"])]
     return call.answer(orders=_page(call, found, lambda order: _instrument_of(call, order)))
 
 
@@ -400,12 +401,14 @@ def list_transactions(call: Call) -> Answer:
         if "type" in call.query:
             query["type"] = call.query["type"]
         pages.append(str(url.with_query(query)))
-    return call.answer(
-        **{"from": rfc3339(low), "to": rfc3339(high)},
-        pageSize=int(size),
-        count=len(found),
-        pages=pages,
-    )
+    listing: Json = {
+        "from": rfc3339(low),
+        "to": rfc3339(high),
+        "pageSize": int(size),
+        "count": len(found),
+        "pages": pages,
+    }
+    return call.answer(**listing)
 
 
 def get_transaction(call: Call) -> Answer:

@@ -14,10 +14,11 @@ from tests.v20.market import Tick
 from tests.v20.views import price_json
 
 if TYPE_CHECKING:
-    from tests.v20.server import Broker
+    from tests.v20.broker import Broker
 
 Json = dict[str, Any]
 MS = 1_000_000
+REQUEST_ID = web.RequestKey("request_id", str)
 FAULTS = ("half_line", "split_line", "garbage_line", "silent", "end_stream")
 
 
@@ -32,7 +33,7 @@ class LineWriter:
         self.broker = broker
         self.request = request
         self.response = web.StreamResponse(
-            headers={"Content-Type": "application/octet-stream", "RequestID": request["request_id"]}
+            headers={"Content-Type": "application/octet-stream", "RequestID": request[REQUEST_ID]}
         )
         self._unix = request.headers.get("Accept-Datetime-Format", "").upper() == "UNIX"
 
@@ -74,8 +75,7 @@ class LineWriter:
         if seconds:
             await asyncio.sleep(seconds)
             return
-        while self.request.transport is not None and not self.request.transport.is_closing():
-            await asyncio.sleep(0.2)
+        await self.broker.until_gone(self.request)
         raise StreamEnded
 
 
@@ -138,14 +138,16 @@ async def _run(
 ) -> web.StreamResponse:
     await writer.response.prepare(request)
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    # what holds now comes first, then a heartbeat at once
+    due, begun = loop.time(), False
     try:
-        while not broker.stopping.is_set():
-            if loop.time() >= due:
+        while not broker.stopping.is_set() and not gone(request):
+            if loop.time() >= due and (begun or queue.empty()):
+                begun = True
                 await writer.write(heartbeat())
                 due = loop.time() + broker.heartbeat_sec
             # a short wait, so that a stop is noticed without waking every stream
-            left = min(max(due - loop.time(), 0.001), 0.25)
+            left = min(max(due - loop.time(), 0.001), 0.25) if begun else 1
             try:
                 line = await asyncio.wait_for(queue.get(), left)
             except TimeoutError:
@@ -154,6 +156,11 @@ async def _run(
     except (StreamEnded, ConnectionError):
         pass
     return writer.response
+
+
+def gone(request: web.Request) -> bool:
+    """Return whether the client has closed the connection."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def stream_names(request: web.Request) -> list[str] | None:

@@ -167,7 +167,7 @@ def price_json(
 
     def ladder(best: int, step: int) -> list[Json]:
         return [
-            {"price": instrument.text(instrument.price(best + step * away)), "liquidity": units}
+            {"price": instrument.text_of(best + step * away), "liquidity": units}
             for away, units in LADDER
         ]
 
@@ -177,8 +177,8 @@ def price_json(
         "time": rfc3339(tick.time_ms * 1_000_000),
         "bids": ladder(tick.bid, -1),
         "asks": ladder(tick.ask, 1),
-        "closeoutBid": instrument.text(instrument.price(closeout[0])),
-        "closeoutAsk": instrument.text(instrument.price(closeout[1])),
+        "closeoutBid": instrument.text_of(closeout[0]),
+        "closeoutAsk": instrument.text_of(closeout[1]),
         "status": "tradeable" if tradeable else "non-tradeable",
         "tradeable": tradeable,
         "instrument": name,

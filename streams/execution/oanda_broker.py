@@ -1,0 +1,307 @@
+"""OANDA as a venue: its client's answers in the executor's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from streams.execution.broker import (
+    Account,
+    Cause,
+    InstrumentTerms,
+    Mode,
+    OpenTrade,
+    OrderRequest,
+    OrderResult,
+    OutcomeUnknown,
+    PendingOrder,
+    Position,
+    Quote,
+    Transaction,
+)
+from streams.execution.conversion import base_currency, quote_currency
+from streams.execution.settings import Trading
+from streams.oanda.client import MarketOrder, OandaClient
+from streams.oanda.errors import AnswerLost, OrderRefused
+from streams.oanda.settings import Oanda
+from streams.oanda.shapes import (
+    HomeRate,
+    InstrumentSpec,
+    OrderAnswer,
+    PositionState,
+    TransactionState,
+)
+
+BRACKETS = ("STOP_LOSS", "TAKE_PROFIT", "TRAILING_STOP_LOSS", "GUARANTEED_STOP_LOSS")
+CAUSES: dict[str, Cause] = {"STOP_LOSS_ORDER": "stop_loss", "TAKE_PROFIT_ORDER": "take_profit"}
+NO_LONGER_PENDING = {"FILLED": "filled", "CANCELLED": "cancelled"}
+
+
+class OandaBroker:
+    """A `Broker` on an account at OANDA.
+
+    Parameters
+    ----------
+    client
+        Connected; ``aclose`` closes it.
+    settle_sec
+        How long an order that was sent may stay unseen.
+    """
+
+    price_interval_ms = 0
+
+    def __init__(self, client: OandaClient, settle_sec: float) -> None:
+        settings = client.settings
+        self._client, self.settle_sec = client, settle_sec
+        self.account_id = settings.oanda_account_id
+        self.mode: Mode = "live" if settings.oanda_environment == "live" else "practice"
+        self._currency, self._said_ms = "", 0
+        self._rates: dict[str, float] = {}
+        self._specs: dict[str, InstrumentSpec] = {}
+
+    def now_ms(self) -> int:
+        """Return OANDA's time as far as it is known; never earlier than it was said before.
+
+        What is known of their clock becomes better with every answer, in either direction.
+        """
+        self._said_ms = max(self._said_ms, self._client.now_ms())
+        return self._said_ms
+
+    async def account(self) -> Account:
+        """Return the account's money."""
+        found = await self._client.account_summary()
+        self._currency = found.currency
+        return Account(
+            self.account_id,
+            found.currency,
+            float(found.balance),
+            float(found.nav),
+            float(found.margin_used),
+            float(found.margin_available),
+            float(found.unrealized_pl),
+            found.last_transaction_id,
+        )
+
+    async def instruments(self, names: Sequence[str]) -> Mapping[str, InstrumentTerms]:
+        """Return the terms of those of ``names`` that the account may trade."""
+        if not all(name in self._specs for name in names):
+            self._specs = await self._client.instruments()
+        return {name: _terms(self._specs[name]) for name in names if name in self._specs}
+
+    async def quotes(self, names: Sequence[str]) -> Mapping[str, Quote]:
+        """Return the newest prices; the conversions that come with them serve ``home_rates``."""
+        if not names:
+            return {}
+        found = await self._client.prices(names, home_rates=True)
+        quotes = {
+            p.instrument: Quote(p.instrument, p.bid, p.ask, p.time_ms, p.tradeable)
+            for p in found.prices
+        }
+        self._rates = _rates(found.home_rates, quotes)
+        return quotes
+
+    async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
+        """Return what the last ``quotes`` said of the currencies of its instruments."""
+        known = self._rates | ({self._currency: 1.0} if self._currency else {})
+        return {currency: known[currency] for currency in currencies if currency in known}
+
+    async def positions(self) -> Sequence[Position]:
+        """Return what is held, by instrument."""
+        return [_position(found) for found in await self._client.open_positions()]
+
+    async def trades(self) -> Sequence[OpenTrade]:
+        """Return the open trades, oldest first."""
+        found = [
+            OpenTrade(
+                t.trade_id, t.instrument, float(t.units), t.price, t.opened_ms, t.client_id,
+                t.stop_loss, t.take_profit, float(t.unrealized_pl),
+            )
+            for t in await self._client.open_trades()
+        ]  # fmt: skip
+        return sorted(found, key=lambda trade: (trade.opened_ms, trade.trade_id))
+
+    async def orders(self) -> Sequence[PendingOrder]:
+        """Return the orders that wait, without the brackets of trades."""
+        return [
+            PendingOrder(o.order_id, o.instrument, float(o.units), o.client_id)
+            for o in await self._client.pending_orders()
+            if o.kind not in BRACKETS
+        ]
+
+    async def transactions(self, since_id: str) -> Sequence[Transaction]:
+        """Return everything booked after ``since_id``."""
+        return [_booked(t) for t in await self._client.transactions_since(since_id)]
+
+    async def submit(self, request: OrderRequest) -> OrderResult:
+        """Send a market order, once.
+
+        Raises
+        ------
+        OutcomeUnknown
+            OANDA may have it.
+        Recoverable
+            It was certainly not sent.
+        """
+        order = MarketOrder(
+            request.client_id,
+            request.instrument,
+            _decimal(request.units),
+            request.reduce_only,
+            _maybe_decimal(request.stop_loss),
+            _maybe_decimal(request.take_profit),
+        )
+        try:
+            answer = await self._client.submit(order)
+        except AnswerLost as error:
+            raise OutcomeUnknown(str(error)) from error
+        except OrderRefused as error:
+            return OrderResult(
+                request.client_id, "rejected", 0.0, None, self.now_ms(), reason=error.code
+                or str(error), raw=_text(error.content),
+            )  # fmt: skip
+        return _result(request.client_id, answer, self.now_ms())
+
+    async def lookup(self, client_id: str) -> OrderResult | None:
+        """Return what became of an order; None when OANDA has none of this id."""
+        found = await self._client.order_by_client_id(client_id)
+        if found is None:
+            return None
+        end_id = found.fill_id or found.cancel_id
+        if found.state not in NO_LONGER_PENDING or end_id is None:
+            return OrderResult(client_id, "pending", 0.0, None, found.created_ms, (found.order_id,))
+        return _ended(client_id, await self._client.transaction(end_id), found.order_id)
+
+    async def set_levels(
+        self, trade_id: str, stop_loss: float | None, take_profit: float | None
+    ) -> None:
+        """Replace the brackets of an open trade."""
+        await self._client.set_brackets(
+            trade_id, _maybe_decimal(stop_loss), _maybe_decimal(take_profit)
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def open_oanda(trading: Trading) -> OandaBroker:
+    """Return the broker of the OANDA settings in the environment.
+
+    Raises
+    ------
+    Fatal
+        A setting is missing or does not fit another.
+    """
+    client = OandaClient(Oanda.from_env())
+    await client.__aenter__()
+    return OandaBroker(client, trading.order_settle_sec)
+
+
+def _terms(spec: InstrumentSpec) -> InstrumentTerms:
+    return InstrumentTerms(
+        spec.name,
+        spec.price_digits,
+        spec.units_digits,
+        float(spec.min_units),
+        float(spec.max_units),
+        float(spec.margin_rate),
+        10.0**spec.pip_location,
+    )
+
+
+def _rates(given: Sequence[HomeRate], quotes: Mapping[str, Quote]) -> dict[str, float]:
+    # the dearer of the two rates: a size is rather too small
+    rates = {rate.currency: float(max(rate.gain, rate.loss)) for rate in given}
+    for name, quote in quotes.items():
+        base, worth = base_currency(name), rates.get(quote_currency(name))
+        if base not in rates and worth is not None:
+            rates[base] = quote.ask * worth
+    return rates
+
+
+def _position(found: PositionState) -> Position:
+    units = float(found.long.units + found.short.units)
+    side = found.long if units >= 0 else found.short
+    return Position(
+        found.instrument,
+        units,
+        side.average_price or 0.0,
+        float(found.unrealized_pl),
+        float(found.margin_used),
+    )
+
+
+def _booked(found: TransactionState) -> Transaction:
+    kind: Any = "other"
+    if found.kind == "ORDER_FILL":
+        kind = "fill"
+    elif found.kind == "ORDER_CANCEL":
+        kind = "cancel"
+    elif found.kind.endswith("_REJECT"):
+        kind = "reject"
+    ours = found.reason == "MARKET_ORDER" and bool(found.client_id)
+    cause: Cause = "order" if ours else CAUSES.get(found.reason or "", "other")
+    filled = kind == "fill"
+    return Transaction(
+        found.transaction_id,
+        kind,
+        found.time_ms,
+        found.instrument,
+        found.client_id,
+        cause,
+        float(found.units) if filled else 0.0,
+        found.price if filled else None,
+        float(found.realized_pl) if filled and found.realized_pl is not None else None,
+        found.trade_ids,
+        None if cause == "order" and filled else found.reason,
+        _text(found.content),
+        _reduced(found) if filled else (),
+    )
+
+
+def _reduced(found: TransactionState) -> tuple[tuple[str, float], ...]:
+    content = found.content
+    changed = [content["tradeReduced"]] if content.get("tradeReduced") else []
+    changed += content.get("tradesClosed") or []
+    return tuple((str(trade["tradeID"]), float(trade["units"])) for trade in changed)
+
+
+def _result(client_id: str, answer: OrderAnswer, now_ms: int) -> OrderResult:
+    order_id = answer.created.transaction_id if answer.created else ""
+    end = answer.filled or answer.cancelled
+    if end is None:
+        return OrderResult(client_id, "pending", 0.0, None, now_ms, (order_id,))
+    return _ended(client_id, end, order_id)
+
+
+def _ended(client_id: str, end: TransactionState, order_id: str) -> OrderResult:
+    filled = end.kind == "ORDER_FILL"
+    return OrderResult(
+        client_id,
+        "filled" if filled else "cancelled",
+        float(end.units) if filled else 0.0,
+        end.price if filled else None,
+        end.time_ms,
+        tuple(i for i in (order_id, end.transaction_id) if i),
+        end.trade_ids,
+        float(end.realized_pl) if filled and end.realized_pl is not None else None,
+        None if filled else end.reason,
+        end.transaction_id,
+        _text(end.content),
+    )
+
+
+def _decimal(number: float) -> Decimal:
+    # the shortest decimal that is this float: what was rounded to the instrument's precision
+    exact = Decimal(repr(number))
+    return exact.to_integral_value() if exact == exact.to_integral_value() else exact
+
+
+def _maybe_decimal(number: float | None) -> Decimal | None:
+    return None if number is None else Decimal(repr(number))
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
