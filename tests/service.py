@@ -132,8 +132,10 @@ def _lower(headers: Any) -> dict[str, str]:
 
 def frame(socket: ClientConnection, seconds: float = PATIENCE_S) -> dict[str, Any]:
     """Return the next frame that is no heartbeat."""
+    end = time.monotonic() + seconds
     while True:
-        found: dict[str, Any] = json.loads(socket.recv(seconds), parse_constant=_no_constant)
+        text = socket.recv(max(0.0, end - time.monotonic()))
+        found: dict[str, Any] = json.loads(text, parse_constant=_no_constant)
         if found["type"] != "heartbeat":
             return found
 

@@ -73,7 +73,7 @@ def _methods(routers: Sequence[APIRouter], path: str) -> list[str]:
     for router in routers:
         for route in router.routes:
             if isinstance(route, APIRoute) and route.path_regex.match(path):
-                found |= route.methods
+                found |= route.methods or set()
     return sorted(found)
 
 

@@ -45,6 +45,8 @@ class LogFollower:
         The view so far, and where to go on.
     hub
         Who is told.
+    breath
+        After so many records everybody else gets a turn: fewer than wait for one client at most.
 
     Attributes
     ----------
@@ -57,13 +59,20 @@ class LogFollower:
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, codec: Codec, start: Start, hub: Hub
+        self,
+        runtime: Runtime,
+        config: Config,
+        codec: Codec,
+        start: Start,
+        hub: Hub,
+        breath: int = 100,
     ) -> None:
         self._runtime, self._codec, self._hub = runtime, codec, hub
         self._interval_sec = config.alloc_interval_sec
         self.view: LiveView = start.view
         self._next = dict(start.ends)
         self._names = {runtime.topic(topic): topic for topic in FOLLOWED}
+        self._breath = breath
         self._stopping = asyncio.Event()
         self.alive_at: float | None = None
         self.trouble: str | None = None
@@ -127,8 +136,10 @@ class LogFollower:
             await self._codec.resolve(unknown)
         for tp, found in fetched.items():
             topic = self._names[tp.topic]
-            for record in found:
+            for number, record in enumerate(found, 1):
                 self._publish(topic, record)
+                if number % self._breath == 0:
+                    await asyncio.sleep(0)  # clients that can take them do so now
             if found:
                 self._next[topic, tp.partition] = found[-1].offset + 1
                 self._skip(consumer, tp, topic, found[-1].offset + 1)

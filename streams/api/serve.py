@@ -47,6 +47,7 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
+ENDLESS = ("facts", "heartbeat", "signals")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
@@ -141,7 +142,9 @@ async def _assemble(settings: Settings) -> Live:
         kill_settings=settings.kill,
         codec=await codec(),
         hub=hub,
-        follower=LogFollower(runtime, config, following, start, hub),
+        follower=LogFollower(
+            runtime, config, following, start, hub, max(1, min(100, service.ws_max_queue // 2))
+        ),
         facts=Facts(
             reader,
             gatherer,
@@ -204,6 +207,9 @@ async def _leave(
     live.keeper.stop()
     for server in servers:
         server.should_exit = True
+    for task in tasks:
+        if task.get_name() in ENDLESS:
+            task.cancel()
     _, pending = await asyncio.wait(tasks, timeout=LEAVE_WITHIN_S)
     for task in pending:
         task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,17 @@ from streams.events import Event
 from streams.feed.partitioner import partition_of
 from streams.replay.log_reader import LogReader, LogRecord
 from streams.settings import Runtime
-from streams.topics import CONTROL, WEIGHTS
+from streams.topics import (
+    CANDLES,
+    CONTROL,
+    FILLS,
+    GATES,
+    MANIFOLDS,
+    ORDERS,
+    SIGNALS,
+    SUMMARIES,
+    WEIGHTS,
+)
 
 FIRST_STRETCH = 500
 LONGEST_SEARCH = 100_000
@@ -26,12 +35,11 @@ a record may be written after one with a later time. It may get some twice, and 
 FOLLOWED: tuple[str, ...] = tuple(kind.topic for kind in KINDS.values() if kind.topic)
 """Topics whose records are told of."""
 
-PER_INSTRUMENT = frozenset(
-    topic for topic in FOLLOWED if topic.startswith(("md.", "sep.", "opt.", "bt.summ"))
-)
-"""Topics whose last record of every instrument is looked for."""
+KEPT = (CANDLES, SIGNALS, MANIFOLDS, GATES, SUMMARIES, ORDERS, FILLS)
+"""Topics beside the weights of which the view keeps something."""
 
-log = logging.getLogger("manifold.api")
+Ends = dict[tuple[str, int], int]
+Spans = dict[tuple[str, int], tuple[int, int]]
 
 
 class Record(NamedTuple):
@@ -80,52 +88,63 @@ def read_start(runtime: Runtime, codec: Codec) -> Start:
         A topic is missing; no broker answers.
     """
     view = LiveView(read_control(runtime, codec))
-    ends: dict[tuple[str, int], int] = {(CONTROL, 0): view.control.end}
+    ends: Ends = {(CONTROL, 0): view.control.end}
     with LogReader(runtime) as reader:
-        # weights name the universe that the others are searched for
-        for topic in sorted(FOLLOWED, key=lambda name: name != WEIGHTS):
+        lows: Ends = {}
+        for topic in FOLLOWED:
             if topic == CONTROL:
                 continue
-            bounds = reader.all_bounds(topic, reader.partitions(topic))
-            spread = len(bounds) > 1
-            for partition, (low, high) in bounds.items():
-                wanted = _members(view, partition, len(bounds) if spread else 0)
-                for record in _stretch(reader, codec, topic, partition, (low, high), wanted):
-                    view.apply(record.place, record.event, record.origin)
-                ends[topic, partition] = high
+            for partition, (low, high) in reader.all_bounds(
+                topic, reader.partitions(topic)
+            ).items():
+                lows[topic, partition], ends[topic, partition] = low, high
+        # weights name the universe that the others are searched for
+        _fold(view, reader, codec, _last(ends, lows, (WEIGHTS,)))
+        spans = _last(ends, lows, KEPT)
+        searched, most = FIRST_STRETCH, max(1, LONGEST_SEARCH)
+        while spans:
+            _fold(view, reader, codec, spans)
+            searched *= 2
+            missing = _missing(view, ends)
+            spans = {
+                place: (max(lows[place], start - searched), start)
+                for place, (start, _) in spans.items()
+                if place in missing and start > lows[place] and searched <= most
+            }
     return Start(view, ends)
 
 
-def _members(view: LiveView, partition: int, partitions: int) -> frozenset[str]:
-    names = view.universe
-    if not partitions:
-        return frozenset(names)
-    return frozenset(n for n in names if partition_of(n.encode(), partitions) == partition)
+def _last(ends: Ends, lows: Ends, topics: Sequence[str]) -> Spans:
+    return {
+        place: (max(lows[place], end - FIRST_STRETCH), end)
+        for place, end in ends.items()
+        if place[0] in topics
+    }
 
 
-def _stretch(
-    reader: LogReader,
-    codec: Codec,
-    topic: str,
-    partition: int,
-    bounds: tuple[int, int],
-    wanted: frozenset[str],
-) -> list[Record]:
-    """Return the end of a partition, oldest first, as far back as something is looked for."""
-    low, high = bounds
-    found: list[Record] = []
-    count, end = FIRST_STRETCH, high
-    missing = set(wanted) if topic in PER_INSTRUMENT else set()
-    while end > low and high - end < LONGEST_SEARCH:
-        start = max(low, end - count)
-        stretch = list(_records(reader, codec, topic, partition, start, end))
-        found = stretch + found
-        missing -= {getattr(record.event, "instrument", "") for record in stretch}
-        if not missing:
-            break
-        end, count = start, count * 2
-    if missing and high > low:
-        log.info("%s-%d: nothing of %s", topic, partition, ", ".join(sorted(missing)))
+def _fold(view: LiveView, reader: LogReader, codec: Codec, spans: Spans) -> None:
+    for found in reader.read_many(spans):
+        record = decoded(codec, found)
+        if record is not None:
+            view.apply(record.place, record.event, record.origin)
+
+
+def _missing(view: LiveView, ends: Ends) -> set[tuple[str, int]]:
+    """Return the partitions in which an instrument of the universe was not met."""
+    met: dict[str, Mapping[str, object]] = {
+        CANDLES: view.candles,
+        SIGNALS: view.signals,
+        MANIFOLDS: view.manifolds,
+        GATES: view.decisions,
+        SUMMARIES: view.summaries,
+    }
+    found = set()
+    for topic, known in met.items():
+        partitions = sum(1 for place in ends if place[0] == topic)
+        for name in view.universe:
+            if name not in known:
+                place = partition_of(name.encode(), partitions) if partitions > 1 else 0
+                found.add((topic, place))
     return found
 
 
@@ -179,7 +198,7 @@ def frames_since(
         times = [_time_of(reader, codec, place, upto) for place in places]
         since_ms = max(times) - OVERLAP_MS
         known = {(place.topic, place.partition): place.offset + 1 for place in places}
-        spans: dict[tuple[str, int], tuple[int, int]] = {}
+        spans: Spans = {}
         for (topic, partition), end in upto.items():
             if topic in wanted:
                 start = known.get((topic, partition))
@@ -190,14 +209,16 @@ def frames_since(
         if behind > limit:
             raise CannotResume(f"{behind} log positions behind, more than {limit}")
         records: list[tuple[int, Record]] = []
-        for (topic, partition), (start, end) in spans.items():
-            reached_ms = 0
-            for record in _records(reader, codec, topic, partition, start, end):
-                # what is late stays behind what stands before it in its partition
-                reached_ms = max(reached_ms, record.ts_ms)
-                if record.ts_ms < since_ms and (topic, partition) not in known:
-                    continue
-                records.append((reached_ms, record))
+        reached_ms: dict[tuple[str, int], int] = {}
+        for each in reader.read_many(spans):
+            record = decoded(codec, each)
+            if record is None:
+                continue
+            place = record.place[:2]
+            # what is late stays behind what stands before it in its partition
+            reached_ms[place] = max(reached_ms.get(place, 0), record.ts_ms)
+            if record.ts_ms >= since_ms or place in known:
+                records.append((reached_ms[place], record))
     records.sort(key=lambda pair: pair[0])
     frames = (frame_of(r.place, r.ts_ms, r.event, control, alloc_interval_sec) for _, r in records)
     return [frame for frame in frames if frame is not None]

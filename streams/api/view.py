@@ -6,7 +6,7 @@ asks of it needs neither Valkey nor the broker. Last values never go backwards i
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from streams.events import (
     BrokerReport,
     Candle,
     Control,
-    DeadLetter,
     Event,
     GateDecision,
     Manifold,
@@ -62,8 +61,6 @@ class LiveView:
         The last epoch.
     orders, reports
         Order id -> the order, and what the broker said last; the newest ones.
-    dead_letters
-        Reason -> how many were met.
     vouched_ms
         Newest watermark of the candles.
     version
@@ -82,7 +79,6 @@ class LiveView:
         self.weights: Weights | None = None
         self.orders: OrderedDict[str, OrderIntent] = OrderedDict()
         self.reports: OrderedDict[str, BrokerReport] = OrderedDict()
-        self.dead_letters: Counter[str] = Counter()
         self.vouched_ms: int | None = None
         self.version = 0
 
@@ -133,8 +129,6 @@ class LiveView:
             self.reports[event.order_id] = event
             self.reports.move_to_end(event.order_id)
             _shorten(self.reports)
-        elif isinstance(event, DeadLetter):
-            self.dead_letters[event.reason] += 1
 
     @property
     def state(self) -> ControlState:

@@ -38,7 +38,7 @@ TOKEN_PROTOCOL = "token."
 MAX_MESSAGE = 16_384
 CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FULL, CLOSE_RESTART, CLOSE_SLOW = 1008, 1009, 1013, 1012, 4008
 SLOW_CLIENT_S = 30.0
-TOKEN_WITHIN_S = 10.0
+TOKEN_WITHIN_S = 5.0
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

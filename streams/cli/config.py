@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.control_log import active_config, append_control, read_control
+from streams.environment import FromEnvironment
 from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.registry import open_codec
+from streams.setting_groups import LIVE_GROUPS
 from streams.settings import Config, Runtime
 
 
@@ -35,6 +37,7 @@ def show(as_json: bool, offline: bool) -> None:
       manifold config show --json --offline
     """
     mine, runtime = Config.from_env(), Runtime.from_env()
+    live = {name: group.from_env() for name, group in LIVE_GROUPS.items()}
     active, trouble = (None, "not asked") if offline else _active(runtime)
     differs = mine.differences(active) if active else []
     if as_json:
@@ -45,12 +48,14 @@ def show(as_json: bool, offline: bool) -> None:
             "differs": differs,
             "config": mine.table(),
             "runtime": runtime.table(),
-        }
+        } | {name: group.table() for name, group in live.items()}
         click.echo(json.dumps(content, default=str))
         return
     console = Console()
     console.print(_table("settings that can change a result", mine.table()))
     console.print(_table("connections, names, limits", runtime.table()))
+    for name, group in live.items():
+        console.print(_table(f"{name.replace('_', ' ')}: {_first_line(group)}", group.table()))
     console.print(f"config_id here: {mine.config_id}")
     if active:
         console.print(f"active in ops.control: {active.config_id}")
@@ -58,6 +63,10 @@ def show(as_json: bool, offline: bool) -> None:
         console.print(f"active in ops.control: unknown ({trouble})")
     for line in differs:
         console.print(f"  differs: {line}  (here != active)")
+
+
+def _first_line(group: FromEnvironment) -> str:
+    return (type(group).__doc__ or "").splitlines()[0].rstrip(".")
 
 
 def _active(runtime: Runtime) -> tuple[Config | None, str | None]:

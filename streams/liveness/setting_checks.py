@@ -12,7 +12,7 @@ from streams.control_log import active_config, read_control
 from streams.environment import FromEnvironment, environment_names
 from streams.errors import Fatal
 from streams.liveness.examination import Finding
-from streams.liveness.setting_groups import GROUPS
+from streams.setting_groups import GROUPS
 from streams.settings import Config, Runtime
 
 ALIKE: Final = 0.86

@@ -248,6 +248,53 @@ class LogReader:
                 raise Recoverable(f"no end of {min(unread)[0]} within {TIMEOUT_S:.0f} s")
         return found
 
+    def read_many(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> Iterator[LogRecord]:
+        """Yield the committed records of several partitions, read side by side.
+
+        Each partition's come in order; between partitions there is none.
+
+        Parameters
+        ----------
+        spans
+            (topic, partition) -> start and end; the end no further than the last stable offset.
+
+        Raises
+        ------
+        Recoverable
+            Nothing comes any more before the ends.
+        """
+        left = {
+            (self._runtime.topic(topic), partition): (topic, end)
+            for (topic, partition), (start, end) in spans.items()
+            if start < end
+        }
+        starts = {(self._runtime.topic(t), p): start for (t, p), (start, _) in spans.items()}
+        if left:
+            self._consumer.assign([TopicPartition(*place, starts[place]) for place in left])
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while left:
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
+                place = (message.topic(), message.partition())
+                if place not in left:
+                    continue
+                topic, end = left[place]
+                error = message.error()
+                if error is None:
+                    give_up_at = time.monotonic() + TIMEOUT_S
+                    if message.offset() < end:
+                        yield _log_record(topic, message)
+                    if message.offset() + 1 >= end:
+                        del left[place]
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # markers and aborted records take offsets: nothing committed is left before it
+                    if message.offset() >= end:
+                        del left[place]
+                elif not error.retriable():
+                    raise Recoverable(f"reading {topic}-{place[1]}: {error.str()}")
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"{sorted(left)} were not read to the end in {TIMEOUT_S:.0f} s")
+
     def _batch(
         self,
         topic: str,

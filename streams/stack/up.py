@@ -17,7 +17,7 @@ from streams.admin import create_topics
 from streams.api.settings import Service
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
-from streams.kill_switch.settings import KillSwitchSettings
+from streams.setting_groups import GROUPS
 from streams.settings import Config, Runtime
 from streams.stack.child import Child, require_port, require_space
 from streams.stack.embedded import EmbeddedBroker
@@ -300,8 +300,7 @@ def _write_token(place: Path) -> None:
 
 
 def _setting_names() -> set[str]:
-    rows = [*Config().table(), *Runtime().table(), *Service().table(), *Trading().table()]
-    rows += KillSwitchSettings().table()
+    rows = [row for group in GROUPS for row in group().table()]
     named = {name for row in rows for name in (row["name"], *row["other_names"])}
     # the token itself stays where it is, METRICS_PORT is the worker's own
     return (named | {"API_TOKEN_FILE"}) - {"METRICS_PORT", "API_TOKEN"}

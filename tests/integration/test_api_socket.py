@@ -225,7 +225,8 @@ def test_a_client_goes_on_where_it_was_also_over_a_killed_service(
 
 
 @pytest.mark.parametrize(
-    "event_id", ["opt.gates-0-999999999", "opt.gates-77-1", "risk.weights-0-1", "nothing.there-0-1"]
+    "event_id",
+    ["opt.gates-0-999999999", "opt.gates-77-1", "ops.control-0-99999", "nothing.there-0-1"],
 )
 def test_who_cannot_be_continued_is_told_to_load_anew(
     service: ServiceProcess, event_id: str

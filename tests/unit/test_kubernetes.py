@@ -13,7 +13,7 @@ from streams.cli import COMMANDS
 from streams.execution.settings import Trading
 from streams.feed.settings import FeedSettings
 from streams.liveness.setting_checks import known_names
-from streams.liveness.setting_groups import GROUPS
+from streams.setting_groups import GROUPS
 from streams.settings import Runtime
 
 FILE = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes" / "manifold.yaml"

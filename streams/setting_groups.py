@@ -13,13 +13,14 @@ from streams.liveness.settings import Liveness
 from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
 
-GROUPS: Final[tuple[type[FromEnvironment], ...]] = (
-    Config,
-    Runtime,
-    Oanda,
-    FeedSettings,
-    Trading,
-    KillSwitchSettings,
-    Service,
-    Liveness,
-)
+LIVE_GROUPS: Final[dict[str, type[FromEnvironment]]] = {
+    "oanda": Oanda,
+    "feed": FeedSettings,
+    "trading": Trading,
+    "kill_switch": KillSwitchSettings,
+    "service": Service,
+    "liveness": Liveness,
+}
+"""What the live loop adds: name in JSON -> its settings. No derived record depends on them."""
+
+GROUPS: Final[tuple[type[FromEnvironment], ...]] = (Config, Runtime, *LIVE_GROUPS.values())
