@@ -70,15 +70,15 @@ def warm(
     command = [sys.executable, "-m", "streams", "warmup", "--from-files", path]
     try:
         start_all(deployment)
-        for reached in (1, BARS):
+        for reached, end_by in ((1, signal.SIGKILL), (BARS, signal.SIGINT)):
             process = subprocess.Popen(
                 command, env=deployment.environment, stderr=subprocess.DEVNULL
             )
             end = time.monotonic() + 60
             while deployment.status().ends[CANDLES] < reached and process.poll() is None:
                 assert time.monotonic() < end
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.send_signal(end_by)
+            assert process.wait(20) in (0, -signal.SIGKILL, 130)
         done = deployment.run("warmup", "--from-files", path, "--json", "--patience", "60")
         assert done.returncode == 0, done.stdout + done.stderr
         yield deployment, json.loads(done.stdout), path
