@@ -52,8 +52,8 @@ def preflight(
 
 
 def ready(checks: tuple[Check, ...]) -> bool:
-    """Return whether the checklist is passed."""
-    return all(check.state in ("ok", "quiet") for check in checks)
+    """Return whether the checklist is passed; one that nobody went through is not."""
+    return bool(checks) and all(check.state in ("ok", "quiet") for check in checks)
 
 
 def _kill_switch(at: Judged) -> Check:

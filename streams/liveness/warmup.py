@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from streams.codec import Codec
@@ -18,6 +19,7 @@ from streams.errors import Fatal
 from streams.feed.load import LoadReport, load_series, read_series
 from streams.feed.settings import FeedSettings
 from streams.liveness.backfill import feed_runs, fill_from_oanda, is_current
+from streams.liveness.background import in_background
 from streams.liveness.catch_up import CatchUp, until
 from streams.liveness.pair_states import pair_states
 from streams.liveness.sources import feed_url
@@ -123,7 +125,7 @@ class Warmup:
     async def _backfill(self) -> tuple[str, dict[str, str]]:
         now_ms = time.time_ns() // 1_000_000
         if self._files:
-            return await asyncio.to_thread(self._load, now_ms)
+            return await in_background(partial(self._load, now_ms))
         access = Oanda.from_env(self._env)
         states = await self._read_states()
         candles = [state.candle_ms for state in states]

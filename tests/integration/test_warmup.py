@@ -70,15 +70,15 @@ def warm(
     command = [sys.executable, "-m", "streams", "warmup", "--from-files", path]
     try:
         start_all(deployment)
-        for reached in (1, BARS):
+        for reached, end_by in ((1, signal.SIGKILL), (BARS, signal.SIGINT)):
             process = subprocess.Popen(
                 command, env=deployment.environment, stderr=subprocess.DEVNULL
             )
             end = time.monotonic() + 60
             while deployment.status().ends[CANDLES] < reached and process.poll() is None:
                 assert time.monotonic() < end
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.send_signal(end_by)
+            process.wait(20)
         done = deployment.run("warmup", "--from-files", path, "--json", "--patience", "60")
         assert done.returncode == 0, done.stdout + done.stderr
         yield deployment, json.loads(done.stdout), path
@@ -224,6 +224,20 @@ def test_nothing_that_runs_is_said_and_ends_it(
     assert empty.returncode == 2
     assert "nothing to fill it from" in empty.stderr
     path = write_csv(tmp_path / "few.csv", market(PAIRS, 20))
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "streams", "warmup", "--from-files", path],
+        env=deployment.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while deployment.status().ends[CANDLES] < 20:
+        assert time.monotonic() < end
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=20)
+    assert waiting.returncode == 130
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
     done = deployment.run("warmup", "--from-files", path, "--patience", "1")
     assert done.returncode == 75, done.stderr
     assert "no worker runs; start one: manifold worker" in done.stderr
