@@ -65,5 +65,6 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
+	@deploy/setup.sh bench
 	@$(PIP) -e '.[embedded,dev,bench]'
 	@touch $@
