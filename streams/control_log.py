@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from streams.broker_errors import SILENT
 from streams.codec import Codec, DecodeError
 from streams.connection import producer_config
 from streams.control import ControlLog, control_key
@@ -101,8 +102,16 @@ class ControlAppender:
     def connect(self) -> None:
         """Make the client, where there is none; the first record then finds it connected."""
         if self._producer is None:
-            patience = {"message.timeout.ms": int(self._within_s * 1000)}
-            self._producer = Producer(producer_config(self._runtime) | patience)
+            # an idempotent one waits half a second for its id, and a kill switch should not; the
+            # same word twice, after an answer that was lost, says what it says once
+            settings = {
+                "enable.idempotence": False,
+                "max.in.flight.requests.per.connection": 1,
+                "linger.ms": 0,
+                "message.timeout.ms": int(self._within_s * 1000),
+                "logger": SILENT,
+            }
+            self._producer = Producer(producer_config(self._runtime) | settings)
 
     def append(self, records: Sequence[Control]) -> list[int]:
         """Append records, in order; return their offsets.

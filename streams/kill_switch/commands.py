@@ -20,7 +20,7 @@ from streams.settings import Runtime
 
 PATIENCE_S = 2.0
 APPEND_S = 15.0
-READ_S = 10.0
+READ_S = 5.0
 AGAIN_S = 0.1
 TRIES = 50
 

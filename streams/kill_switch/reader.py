@@ -41,7 +41,8 @@ class KillSwitchState(NamedTuple):
         Since when the answer has been this one: by the log's record where the log says so, else
         when this reader first found it so.
     actor, reason, offset
-        Of the log's last word; empty and None where there is none or it cannot be read.
+        Of the log's last word where that is the answer; empty and None where the log says
+        something else, nothing, or cannot be read.
     log
         What the log alone says; None when it could not be read.
     valkey
@@ -127,18 +128,15 @@ class KillSwitchReader:
         except (Recoverable, Fatal) as error:
             why.append(str(error))
         if look is not None:
-            problem = valkey_problem(
-                look,
-                self._settings.kill_switch_key,
-                self._tail.log_name,
-                self._settings.max_age_ms,
-            )
+            # a log that was never reached has no name yet, and has said so above
+            name = self._tail.log_name or (look.kept.log if look.kept else "")
+            key, max_age_ms = self._settings.kill_switch_key, self._settings.max_age_ms
+            problem = valkey_problem(look, key, name, max_age_ms)
             why += [problem] if problem else []
         engaged = said is None or said.engaged or look is None or bool(why)
-        since_ms = self._since(engaged)
-        if said is not None and said.engaged == engaged and said.since_ms is not None:
-            since_ms = said.since_ms
-        word = said or KillSwitch()
+        word = said if said is not None and said.engaged == engaged else KillSwitch()
+        found_ms = self._since(engaged)
+        since_ms = found_ms if word.since_ms is None else word.since_ms
         shown = None if look is None or look.missing else look.shown.strip("'")
         return KillSwitchState(
             engaged, tuple(why), since_ms, word.actor, word.reason, word.offset, said, shown

@@ -17,6 +17,7 @@ STAGES = sorted((ROOT / "streams" / "stages").glob("*.py"))
 ENGINE = sorted((ROOT / "streams" / "engine").glob("*.py"))
 # what the stages compute with, outside their package
 ALSO_PURE = [ROOT / "streams" / name for name in ("control.py", "events.py", "feed/plan.py")]
+ALSO_PURE += [ROOT / "streams" / "kill_switch" / name for name in ("state.py", "custody.py")]
 
 MODULES = {
     *("time", "random", "secrets", "uuid", "os", "io", "socket", "subprocess", "threading"),
