@@ -22,13 +22,8 @@ PARTS = (
     "bench_replay",
     "bench_load",
     "bench_chain",
-<<<<<<< HEAD
     "bench_kill",
     "bench_execution",
-=======
-    "bench_execution",
-    "bench_kill",
->>>>>>> execution
 )
 Row = dict[str, Any]
 
