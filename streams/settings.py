@@ -8,6 +8,7 @@ once, at start.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import socket
@@ -290,7 +291,7 @@ class Config(FromEnvironment):
             values["hysteresis_pair_json"] = tuple(sorted((k, float(v)) for k, v in pairs.items()))
             if "eval_slices_days" in values:
                 values["eval_slices_days"] = tuple(int(v) for v in values["eval_slices_days"])
-            made = cls(**{name: _typed(cls, name, value) for name, value in values.items()})
+            made = cls(**{name: _typed(name, value) for name, value in values.items()})
         except (TypeError, ValueError, AttributeError) as error:
             raise Fatal(
                 f"a config record in ops.control has a value of a wrong type: {error}"
@@ -312,8 +313,13 @@ class Config(FromEnvironment):
         ]
 
 
-def _typed(cls: type[Config], name: str, value: Any) -> Any:
-    hint = get_type_hints(cls)[name]
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Config)
+
+
+def _typed(name: str, value: Any) -> Any:
+    hint = _hints()[name]
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if float in kinds and type(value) is int:
         return float(value)

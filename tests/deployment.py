@@ -18,7 +18,7 @@ import redis
 from streams.admin import create_topics
 from streams.codec import DecodeError, locked_codec
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
-from streams.mirror.keys import POSITIONS
+from streams.mirror.keys import KEYS_OF_OTHERS, POSITIONS
 from streams.replay.log_reader import LogReader, committed_offsets
 from streams.settings import Runtime
 from streams.stack.child import Child
@@ -241,10 +241,11 @@ def _require_same(found: Counter[Any], wanted: set[Any], topic: str) -> None:
 
 
 def dump(url: str, least_ttl_ms: int = 20_000) -> dict[bytes, Any]:
-    """Return every key of a Valkey with its value; keys about to expire are left out."""
+    """Return every key of the mirror with its value; keys about to expire are left out."""
     client = redis.Redis.from_url(url)
     found: dict[bytes, Any] = {}
-    for key in sorted(client.scan_iter(count=5_000)):
+    others = {kind.pattern.encode() for kind in KEYS_OF_OTHERS}
+    for key in sorted(set(client.scan_iter(count=5_000)) - others):
         if 0 <= client.pttl(key) < least_ttl_ms:
             continue
         kind = client.type(key)

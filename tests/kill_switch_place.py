@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import redis
 from confluent_kafka.admin import AdminClient, NewTopic
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from streams.codec import Codec, locked_codec
 from streams.control_log import append_control
@@ -44,7 +46,7 @@ class Place:
         self.runtime = Runtime.from_env(self.environment)
         self.settings = KillSwitchSettings.from_env(env)
         self.codec: Codec = locked_codec(prefix)
-        self.valkey: Any = redis.Redis.from_url(valkey_url, socket_timeout=2)
+        self.valkey: Any = plain_client(valkey_url)
         self._made: list[Any] = []
         self._log: LogReader | None = None
         admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -92,13 +94,26 @@ class Place:
 
     def plain(self) -> str:
         """Return what a consumer that reads the key alone takes it for."""
-        return "off" if self.valkey.get(KEY) == b"0" else "engaged"
+        return "off" if says_off(self.valkey) else "engaged"
 
     def close(self) -> None:
         """Leave everything."""
         for made in self._made:
             made.close()
         self.valkey.close()
+
+
+def plain_client(url: str) -> Any:
+    """Return a client of Valkey that gives up at once."""
+    return redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+
+
+def says_off(client: Any) -> bool:
+    """Return what a naive consumer makes of the key: what cannot be read is engaged."""
+    try:
+        return bool(client.get(KEY) == b"0")
+    except redis.RedisError:
+        return False
 
 
 def now_ms() -> int:
@@ -127,7 +142,7 @@ class Observer(threading.Thread):
 
     def __init__(self, url: str, every_s: float = 0.002) -> None:
         super().__init__(daemon=True)
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=1)
+        self._client: Any = plain_client(url)
         self._every_s, self._stopping = every_s, threading.Event()
         self.seen: list[Seen] = []
 
@@ -135,10 +150,7 @@ class Observer(threading.Thread):
         """Look until ``stop``; what cannot be read is engaged."""
         while not self._stopping.wait(self._every_s):
             began = time.monotonic()
-            try:
-                off = self._client.get(KEY) == b"0"
-            except redis.RedisError:
-                off = False
+            off = says_off(self._client)
             self.seen.append(Seen(began, time.monotonic(), off))
 
     def stop(self) -> None:

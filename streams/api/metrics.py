@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from streams.kill_switch.metrics import KillSwitchMetrics
+from streams.liveness.facts import nothing_known
 from streams.liveness.metrics import LivenessMetrics
 from streams.profile_gauges import ProfileGauges
 
@@ -63,8 +64,11 @@ class ServiceMetrics:
         now_ms = live.now_ms()
         self._profile(live)
         facts = live.facts.facts()
-        if facts is not None:
-            self.liveness.show(facts, now_ms, live.config, live.facts.limits)
+        if facts is None:  # the last values would say that all is as it was
+            facts = nothing_known(
+                tuple(live.view.instruments), "nothing was looked at for too long"
+            )
+        self.liveness.show(facts, now_ms, live.config, live.facts.limits)
         age_s = live.facts.gathered_age_s
         self.age.set(float("nan") if age_s is None else age_s)
         hub = live.hub

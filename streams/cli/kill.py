@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from streams.admin import require_topics
 from streams.errors import Fatal
 from streams.instants import clock
 from streams.kill_switch.commands import disengage, engage
@@ -21,7 +20,9 @@ from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.registry import open_codec
+from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
+from streams.topics import CONTROL
 
 ACTOR = click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
 REASON = click.option("--reason", required=True, help="Why; it stands in the log.")
@@ -142,7 +143,8 @@ def keep(metrics_port: int) -> None:
     """
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
-    require_topics(runtime)
+    with LogReader(runtime) as reader:
+        reader.partitions(CONTROL)
     asyncio.run(_keep(runtime, settings, metrics_port))
 
 
@@ -175,9 +177,9 @@ def _lines(found: KillSwitchState) -> list[str]:
     since = "" if found.since_ms is None else f" since {clock(found.since_ms)} UTC"
     lines = [f"{'ENGAGED' if found.engaged else 'off'}{since}"]
     lines += [f"  {why}" for why in found.why]
-    if found.offset is not None:
-        said = f"{found.actor}: {found.reason}".strip()
-        lines.append(f"  last word in the log: offset {found.offset}, {said}")
+    if found.log is not None and found.log.offset is not None:
+        said = f"{found.log.actor}: {found.log.reason}"
+        lines.append(f"  last word in the log: offset {found.log.offset}, {said}")
     return lines
 
 

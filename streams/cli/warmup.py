@@ -55,7 +55,8 @@ def warmup(
     instant, the same command goes on. Workers and the mirror must be running.
 
     Exit code 0: all steps done (what the history still lacks is listed and is no failure); 1: some
-    pair differs; 75: nothing moves, or something is away; 2: nothing to fill the log from.
+    pair differs; 2: nothing to fill the log from; 75: nothing moves, or something is away; 130:
+    interrupted.
 
     \b
     Examples:
@@ -83,7 +84,8 @@ def warmup(
             )
     except KeyboardInterrupt:
         click.echo("manifold: stopped; the same command goes on from here", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        # what a thread was writing is cut off as by a kill, which a load is made for
+        os._exit(EXIT_INTERRUPTED)
     if as_json:
         click.echo(json.dumps(report(found, states, config)))
     else:

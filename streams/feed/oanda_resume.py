@@ -62,11 +62,11 @@ def _look(
 
 
 def _resume(found: Survey, key: SeriesKey, length: int, start_ms: int) -> Resume:
-    last_bar_ms = found.last_bar_ms(key)
+    last_bar_ms, vouched_ms = found.last_bar_ms(key), found.vouched_ms.get(key, -1)
     if last_bar_ms < 0:
-        return Resume(start_ms)
+        # one that was begun and has no candle yet: no gap behind its opening watermark
+        return Resume(start_ms if vouched_ms < 0 else min(start_ms, vouched_ms))
     series, versions = found.series[key], dict[int, set[int]]()
     for bar_ms, mark in zip(series.bars, series.digests, strict=True):
         versions.setdefault(bar_ms, set()).add(mark)
-    frontier_ms = max(last_bar_ms + length, found.vouched_ms.get(key, -1))
-    return Resume(frontier_ms, last_bar_ms, versions)
+    return Resume(max(last_bar_ms + length, vouched_ms), last_bar_ms, versions)

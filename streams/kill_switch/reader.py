@@ -41,7 +41,8 @@ class KillSwitchState(NamedTuple):
         Since when the answer has been this one: by the log's record where the log says so, else
         when this reader first found it so.
     actor, reason, offset
-        Of the log's last word; empty and None where there is none or it cannot be read.
+        Of the log's last word where that is the answer; empty and None where the log says
+        something else, nothing, or cannot be read.
     log
         What the log alone says; None when it could not be read.
     valkey
@@ -135,10 +136,9 @@ class KillSwitchReader:
             )
             why += [problem] if problem else []
         engaged = said is None or said.engaged or look is None or bool(why)
-        since_ms = self._since(engaged)
-        if said is not None and said.engaged == engaged and said.since_ms is not None:
-            since_ms = said.since_ms
-        word = said or KillSwitch()
+        word = said if said is not None and said.engaged == engaged else KillSwitch()
+        found_ms = self._since(engaged)
+        since_ms = found_ms if word.since_ms is None else word.since_ms
         shown = None if look is None or look.missing else look.shown.strip("'")
         return KillSwitchState(
             engaged, tuple(why), since_ms, word.actor, word.reason, word.offset, said, shown

@@ -17,6 +17,7 @@ from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
 
 LOOK_SEC: Final = 0.5
+DAY_MS: Final = 86_400_000
 CURRENT_BARS: Final = 3
 
 Progress = Callable[[str, int, int | None], None]
@@ -58,13 +59,13 @@ async def fill_from_oanda(
     config: Config,
     settings: FeedSettings,
     access: Oanda,
-    from_ms: int,
+    days: int,
     progress: Progress,
 ) -> int:
     """Write every candle of ``HOTBAND_PAIRS`` up to now; return how many were written.
 
-    Goes on after the last candle of each instrument in the log; of one that has none, begins at
-    ``from_ms``.
+    Goes on after the last candle of each instrument in the log; of one that has none, begins
+    ``days`` before OANDA's now.
 
     Raises
     ------
@@ -75,7 +76,9 @@ async def fill_from_oanda(
     """
     async with OandaClient(access) as client:
         feed = OandaFeed(runtime, codec, config, settings, client, runtime.hotband_pairs)
-        state = await feed.prepare(from_ms)
+        # the first request of a client tells it OANDA's time
+        await client.account_summary()
+        state = await feed.prepare(client.now_ms() - days * DAY_MS)
         until_ms, length = last_bar_end(client.now_ms(), config), config.granularity_ms
         begun = {name: pair.settled_ms for name, pair in state.pairs.items()}
         total = sum(max(0, until_ms - at) for at in begun.values()) // length

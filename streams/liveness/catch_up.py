@@ -46,6 +46,14 @@ class CatchUp:
     ) -> None:
         self._runtime, self._patience_sec = runtime, patience_sec
         self._progress, self._clock = progress, clock
+        self._reader: LogReader | None = None
+        self._sight = LagSight(runtime, clock)
+
+    async def close(self) -> None:
+        """Leave the broker."""
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.close)
+            self._reader = None
 
     async def stages(self) -> None:
         """Wait for every stage.
@@ -70,29 +78,28 @@ class CatchUp:
         await self._wait((MIRROR,), self._runtime.mirror_group, "mirror")
 
     async def _wait(self, names: Sequence[str], group: str, command: str) -> None:
-        with_reader = await asyncio.to_thread(LogReader, self._runtime)
-        sight = LagSight(self._runtime, self._clock)
-        try:
-            most = dict.fromkeys(names, 0)
-            before, moved_at, sure = dict.fromkeys(names, -1), self._clock(), 0
-            while sure < SURE_LOOKS:
-                lag = await asyncio.to_thread(self._lag, sight, with_reader)
-                now = {name: lag.get(name, 0) for name in names}
-                self._show(now, most)
-                sure = 0 if any(now.values()) else sure + 1
-                if now != before:
-                    before, moved_at = now, self._clock()
-                elif any(now.values()) and self._clock() - moved_at > self._patience_sec:
-                    members = await asyncio.to_thread(sight.members, group)
-                    raise Recoverable(standing(now, members, command, self._patience_sec))
-                await asyncio.sleep(LOOK_SEC)
-        finally:
-            await asyncio.to_thread(with_reader.close)
+        most = dict.fromkeys(names, 0)
+        before, moved_at, sure = dict.fromkeys(names, -1), self._clock(), 0
+        while True:
+            lag = await asyncio.to_thread(self._lag)
+            now = {name: lag.get(name, 0) for name in names}
+            self._show(now, most)
+            sure = 0 if any(now.values()) else sure + 1
+            if sure == SURE_LOOKS:
+                return
+            if now != before:
+                before, moved_at = now, self._clock()
+            elif any(now.values()) and self._clock() - moved_at > self._patience_sec:
+                members = await asyncio.to_thread(self._sight.members, group)
+                raise Recoverable(standing(now, members, command, self._patience_sec))
+            await asyncio.sleep(LOOK_SEC)
 
-    def _lag(self, sight: LagSight, reader: LogReader) -> dict[str, int]:
-        topics = (*MIRRORED, *STAGE_SOURCES.values())
-        bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in dict.fromkeys(topics)}
-        return sight.look(reader, bounds)[0]
+    def _lag(self) -> dict[str, int]:
+        if self._reader is None:
+            self._reader = LogReader(self._runtime)
+        reader, topics = self._reader, dict.fromkeys((*MIRRORED, *STAGE_SOURCES.values()))
+        bounds = {topic: reader.all_bounds(topic, reader.partitions(topic)) for topic in topics}
+        return self._sight.look(reader, bounds)[0]
 
     def _show(self, now: Mapping[str, int], most: dict[str, int]) -> None:
         for name, lag in now.items():

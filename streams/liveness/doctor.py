@@ -28,6 +28,11 @@ from streams.settings import Runtime
 NO_BROKER: Final = "start it (manifold up does), or set KAFKA_BOOTSTRAP_SERVERS"
 NO_VALKEY: Final = "start it (manifold up does), or set VALKEY_URL"
 CREATE: Final = "manifold topics create"
+WHAT_BROKERS_CAN: Final = ("apis", "transactions", "fencing", "read_committed", "timestamps")
+OTHER_BROKER: Final = (
+    "use a broker with transactions: Apache Kafka 4.2.2 (manifold up --broker kafka); this one is "
+    "for trying things out"
+)
 
 
 def doctor(env: Mapping[str, str]) -> list[Finding]:
@@ -98,6 +103,8 @@ def _cluster(runtime: Runtime) -> list[Finding]:
 def _told(found: ClusterFinding) -> Finding:
     state = "fail" if not found.ok else "warn" if found.warning else "ok"
     action = CREATE if found.name == "topics" and "is missing" in found.detail else ""
+    if found.name in WHAT_BROKERS_CAN and not found.ok:
+        action = OTHER_BROKER
     return Finding(found.name, state, found.detail, action)  # type: ignore[arg-type]
 
 

@@ -169,8 +169,12 @@ class ExecutorFacts(NamedTuple):
     ----------
     mode
         ``paper``, ``practice`` or ``live``.
+    differences
+        Where the broker's books are not ours.
     margin_used, margin_available
         Of the account, in its currency; None when the broker has not told.
+    trouble
+        Why nothing is opened, in the executor's own words.
     """
 
     mode: str
@@ -182,6 +186,7 @@ class ExecutorFacts(NamedTuple):
     margin_used: float | None = None
     margin_available: float | None = None
     calls: CallFacts | None = None
+    trouble: str = ""
 
 
 class FeedFacts(NamedTuple):
@@ -221,3 +226,9 @@ class LiveFacts(NamedTuple):
     feed: FeedFacts | None = None
     away: Mapping[str, str] = NOTHING
     unused: frozenset[str] = frozenset()
+
+
+def nothing_known(pairs: tuple[str, ...], why: str) -> LiveFacts:
+    """Return the facts of somebody who could not look at anything."""
+    sources: tuple[Source, ...] = ("log", "valkey", "kill_switch", "executor", "feed")
+    return LiveFacts(pairs, away=dict.fromkeys(sources, why))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -12,13 +12,22 @@ from confluent_kafka.admin import AdminClient
 from streams.broker_errors import SILENT
 from streams.connection import confluent_config
 from streams.errors import Fatal
-from streams.replay.log_reader import LogReader, asking, remaining
+from streams.replay.log_reader import FEW, LogReader, asking
 from streams.settings import Runtime
 from streams.topics import MIRRORED, STAGE_SOURCES
 
 MIRROR: Final = "mirror"
 ASK_SEC: Final = 10.0
 Bounds = Mapping[int, tuple[int, int]]
+
+
+class Left(NamedTuple):
+    """What is left of a partition to somebody who has come to ``start``."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
 
 
 class LagSight:
@@ -35,7 +44,7 @@ class LagSight:
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime, self._clock = runtime, clock
         self._admin: Any = AdminClient(confluent_config(runtime) | {"logger": SILENT})
-        self._counted: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._holds: dict[Left, bool] = {}
         self._moved: dict[str, tuple[int, float]] = {}
 
     def look(
@@ -57,18 +66,21 @@ class LagSight:
             As ``LogReader``.
         """
         stages = {source: stage for stage, source in STAGE_SOURCES.items()}
-        lag: dict[str, int] = {}
-        done: dict[str, int] = {}
-        for group, topics in (
-            (self._runtime.application, tuple(stages)),
-            (self._runtime.mirror_group, MIRRORED),
-        ):
-            reached = self._reached(group, {topic: bounds[topic] for topic in topics})
-            for (topic, partition), at in reached.items():
-                name = MIRROR if topics is MIRRORED else stages[topic]
-                end = bounds[topic][partition][1]
-                lag[name] = lag.get(name, 0) + self._left(reader, topic, partition, at, end)
-                done[name] = done.get(name, 0) + at
+        mirrored = dict.fromkeys(MIRRORED, MIRROR)
+        reached = [
+            *self._reached(self._runtime.application, stages, bounds),
+            *self._reached(self._runtime.mirror_group, mirrored, bounds),
+        ]
+        for group in (STAGE_SOURCES, (MIRROR,)):  # one partition may be left at two places
+            self._look_into(reader, [left for name, left in reached if name in group])
+        kept = {left for _, left in reached}
+        self._holds = {left: holds for left, holds in self._holds.items() if left in kept}
+        lag = dict.fromkeys((*STAGE_SOURCES, MIRROR), 0)
+        done = dict.fromkeys(lag, 0)
+        for name, left in reached:
+            done[name] += left.start
+            if self._holds.get(left, True):
+                lag[name] += max(0, left.end - left.start)
         return lag, self._standing(lag, done)
 
     def members(self, group: str) -> int | None:
@@ -86,8 +98,11 @@ class LagSight:
             return None
         return len(described.members)
 
-    def _reached(self, group: str, bounds: Mapping[str, Bounds]) -> dict[tuple[str, int], int]:
-        places = [TopicPartition(self._runtime.topic(t), p) for t in bounds for p in bounds[t]]
+    def _reached(
+        self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
+    ) -> list[tuple[str, Left]]:
+        """Return what is left to a group, each with the name that stands for its topic."""
+        places = [TopicPartition(self._runtime.topic(t), p) for t in names for p in bounds[t]]
         asked = [ConsumerGroupTopicPartitions(group, places)]
         answer = asking(
             self._runtime,
@@ -96,19 +111,21 @@ class LagSight:
             ].result(ASK_SEC),
         )
         told = {(at.topic, at.partition): at.offset for at in answer.topic_partitions}
-        return {
-            (topic, partition): max(low, told.get((self._runtime.topic(topic), partition), low))
-            for topic, partitions in bounds.items()
-            for partition, (low, _) in partitions.items()
-        }
+        return [
+            (name, Left(topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high))
+            for topic, name in names.items()
+            for p, (low, high) in bounds[topic].items()
+        ]
 
-    def _left(self, reader: LogReader, topic: str, partition: int, at: int, end: int) -> int:
-        # a look into the partition tells markers from records; once is enough for a stretch
-        known = self._counted.get((topic, partition))
-        if known is None or known[:2] != (at, end):
-            left = remaining(reader, topic, {partition: (at, end)})
-            known = self._counted[topic, partition] = (at, end, left)
-        return known[2]
+    def _look_into(self, reader: LogReader, every: Sequence[Left]) -> None:
+        """Tell markers of transactions from records, once for a stretch."""
+        unknown = [
+            left for left in every if 0 < left.end - left.start <= FEW and left not in self._holds
+        ]
+        spans = {(left.topic, left.partition): (left.start, left.end) for left in unknown}
+        held = reader.holding(spans) if spans else set()
+        for left in unknown:
+            self._holds[left] = (left.topic, left.partition) in held
 
     def _standing(self, lag: Mapping[str, int], done: Mapping[str, int]) -> dict[str, int]:
         now, standing = self._clock(), {}

@@ -25,6 +25,8 @@ WINDOW_MS: Final = 3_600_000
 FIRST_LOOK: Final = 2_000
 FURTHEST_LOOK: Final = 200_000
 LETTERS_READ: Final = 5_000
+OF_THE_ORDER: Final = "order"
+"""What a report is about: the order itself, not the end of the trade that it opened."""
 LOOKED_AT: Final = (*MIRRORED, ORDERS, FILLS, DEAD_LETTERS)
 
 Bounds = Mapping[int, tuple[int, int]]
@@ -162,7 +164,7 @@ class LogSight:
                 self._epochs.append(epoch_facts(event))
         elif isinstance(event, OrderIntent):
             self._orders[event.order_id] = event
-        elif isinstance(event, BrokerReport):
+        elif isinstance(event, BrokerReport) and event.cause == OF_THE_ORDER:
             self._reports[event.order_id] = event
 
     def _forget_orders(self, since_ms: int) -> None:
@@ -175,7 +177,7 @@ class LogSight:
         """Return how many came in the window, by their own time or since we look."""
         now = self._clock()
         self._letters.append((now, end))
-        while now - self._letters[0][0] > WINDOW_MS / 1000:
+        while len(self._letters) > 1 and now - self._letters[1][0] > WINDOW_MS / 1000:
             self._letters.popleft()
         arrived = self._count_letters(self._letters[0][1], end, 0)
         since_ms = now_ms - WINDOW_MS

@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from streams.liveness.facts import LiveFacts
 from streams.liveness.market import market_at
 from streams.liveness.signals import judge
-from streams.liveness.trading_rules import margin_share
 from streams.liveness.verdict import SEVERITY, FailureSignal, Limits
 from streams.settings import Config
 
@@ -45,9 +44,6 @@ class LivenessMetrics:
             **made,
         )
         self.market_open = Gauge("sep_market_open", "1 while the market is open", **made)
-        self.kill_switch = Gauge(
-            "sep_kill_switch", "1 engaged, 0 off; 1 as well when nobody knows", **made
-        )
         self.candle_age = Gauge(
             "sep_candle_age_seconds",
             "Since the end of the last candle in the log",
@@ -76,7 +72,6 @@ class LivenessMetrics:
             **made,
         )
         self.dead_letters = Gauge("sep_dead_letters", "Records in dead.letters", **made)
-        self.margin = Gauge("sep_margin_used_ratio", "Margin used / (used + available)", **made)
         self.source_up = Gauge(
             "sep_source_up", "1 when the source answered at the last look", ["source"], **made
         )
@@ -99,10 +94,6 @@ class LivenessMetrics:
         self.market_open.set(market_at(now_ms).open)
         self._show_log(facts, now_ms)
         self._show_mirror(facts, now_ms)
-        kill, executor = facts.kill_switch, facts.executor
-        self.kill_switch.set(1 if kill is None else kill.engaged)
-        used = margin_share(executor) if executor is not None else None
-        self.margin.set(AWAY if used is None else used)
         for source in ("log", "valkey", "kill_switch", "executor", "feed"):
             if source not in facts.unused:
                 self.source_up.labels(source).set(getattr(facts, source) is not None)

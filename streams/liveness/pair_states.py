@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from streams.codec import Codec, DecodeError
 from streams.events import Candle, Event, GateDecision, Manifold
@@ -14,6 +15,7 @@ from streams.topics import CANDLES, GATES, MANIFOLDS
 
 STRETCH = 2_000
 FURTHEST = 400_000
+AT_ONCE = 8
 
 Found = tuple[Event, str]
 """An event, and the engine that derived it."""
@@ -32,12 +34,19 @@ def pair_states(
     states = {pair: PairState(pair) for pair in pairs}
     with LogReader(runtime) as reader:
         count = len(reader.partitions(CANDLES))
-        homes: dict[int, set[str]] = {}
-        for pair in pairs:
-            homes.setdefault(partition_of(pair.encode(), count), set()).add(pair)
-        for partition, here in sorted(homes.items()):
-            _last_manifolds(reader, codec, partition, here, states)
-            _candles(reader, codec, partition, here, states, granularity)
+    homes: dict[int, set[str]] = {}
+    for pair in pairs:
+        homes.setdefault(partition_of(pair.encode(), count), set()).add(pair)
+
+    def look(partition: int) -> None:
+        with LogReader(runtime) as reader:
+            _last_manifolds(reader, codec, partition, homes[partition], states)
+            _candles(reader, codec, partition, homes[partition], states, granularity)
+
+    # reading the end of a partition is waiting for the most part
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(look, sorted(homes)))
+    with LogReader(runtime) as reader:
         _last_decisions(reader, codec, states)
     return [states[pair] for pair in pairs]
 

@@ -52,8 +52,8 @@ def preflight(
 
 
 def ready(checks: tuple[Check, ...]) -> bool:
-    """Return whether the checklist is passed."""
-    return all(check.state in ("ok", "quiet") for check in checks)
+    """Return whether the checklist is passed; one that nobody went through is not."""
+    return bool(checks) and all(check.state in ("ok", "quiet") for check in checks)
 
 
 def _kill_switch(at: Judged) -> Check:
@@ -74,9 +74,12 @@ def _mode(at: Judged) -> Check:
         return _unjudged(at.unjudged("mode", "executor"))
     flags = ["READ_ONLY"] * found.read_only + ["DRY_RUN_TRADES"] * found.dry_run
     said = found.mode + (f", {' and '.join(flags)} set: no order goes out" if flags else "")
-    if found.differences or not found.reconciled:
-        detail = several(list(found.differences)) or "not reconciled with the broker yet"
-        return Check("mode", "fail", f"{said}; {detail}", "nothing is opened until it agrees")
+    if found.trouble or not found.reconciled:
+        detail = found.trouble or "not reconciled with the broker"
+        return Check("mode", "fail", f"{said}; {detail}", "nothing is opened until it is")
+    if found.differences:
+        detail = f"the broker's books differ: {several(list(found.differences))}"
+        return Check("mode", "warn", f"{said}; {detail}", "see the executor's /status")
     return Check("mode", "ok", said)
 
 

@@ -59,7 +59,8 @@ class Recent:
             self._grown += total - self._last if total >= self._last else total
         self._last = total
         self._seen.append((now, self._grown))
-        while now - self._seen[0][0] > WINDOW_MS / 1000:
+        # the newest look from before the window stays: what came since then counts
+        while len(self._seen) > 1 and now - self._seen[1][0] > WINDOW_MS / 1000:
             self._seen.popleft()
         return None if first else int(self._grown - self._seen[0][1])
 
@@ -208,15 +209,17 @@ def executor_facts(content: Any) -> ExecutorFacts:
         raise ValueError("account is not an object")
     differences = _field(content, "differences", list)
     last = content.get("last_cycle_ms")
+    troubles = (content.get("unreconciled"), content.get("reading"))
     return ExecutorFacts(
         mode,
         _field(content, "read_only", bool),
         _field(content, "dry_run", bool),
-        last if isinstance(last, int) else None,
+        last if isinstance(last, int) and last > 0 else None,
         _field(content, "reconciled", bool),
         tuple(str(one) for one in differences),
         _number(account, "margin_used"),
         _number(account, "margin_available"),
+        trouble="; ".join(one for one in troubles if isinstance(one, str) and one),
     )
 
 

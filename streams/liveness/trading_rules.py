@@ -52,14 +52,16 @@ def executor_stale(at: Judged) -> FailureSignal:
     action = "restart the executor: it reconciles before it opens anything"
     if age_ms > MISSED_CYCLES_FAIL * cycle_ms:
         return FailureSignal(name, "fail", detail, since_ms, action)
+    if not found.reconciled or found.trouble:
+        said = found.trouble or "not reconciled with the broker"
+        action = "nothing is opened until it is; look at the executor's output"
+        return FailureSignal(name, "fail", f"{detail}; {said}", action=action)
     if found.differences:
-        said = f"differs from the broker: {several(list(found.differences))}"
-        action = "see each difference: GET /status of the executor; nothing is opened until then"
-        return FailureSignal(name, "fail", said, action=action)
+        said = f"the broker's books differ: {several(list(found.differences))}"
+        action = "see each difference in the executor's /status; close by hand what is not ours"
+        return FailureSignal(name, "warn", said, action=action)
     if age_ms > MISSED_CYCLES_WARN * cycle_ms:
         return FailureSignal(name, "warn", detail, since_ms, action)
-    if not found.reconciled:
-        return FailureSignal(name, "warn", "not reconciled with the broker yet", action="wait")
     return FailureSignal(name, "ok", f"{found.mode}, {detail}")
 
 

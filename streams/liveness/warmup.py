@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from streams.codec import Codec
@@ -18,6 +19,7 @@ from streams.errors import Fatal
 from streams.feed.load import LoadReport, load_series, read_series
 from streams.feed.settings import FeedSettings
 from streams.liveness.backfill import feed_runs, fill_from_oanda, is_current
+from streams.liveness.background import in_background
 from streams.liveness.catch_up import CatchUp, until
 from streams.liveness.pair_states import pair_states
 from streams.liveness.sources import feed_url
@@ -27,7 +29,6 @@ from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
 
 STEPS: Final = ("backfill", "prime", "hydrate")
-DAY_MS: Final = 86_400_000
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -80,6 +81,9 @@ class Warmup:
         self._runtime, self._config = Runtime.from_env(env), Config.from_env(env)
         self._files, self._days = files, days
         self._patience_sec, self._progress = patience_sec, progress
+        self._states: list[PairState] | None = None
+        self._active: Config | None = None
+        self._catch_up = CatchUp(self._runtime, patience_sec, progress)
 
     async def run(self, steps: Sequence[str]) -> list[Done]:
         """Take the steps in their order; return what each found.
@@ -89,31 +93,41 @@ class Warmup:
         Fatal, Recoverable
             A step cannot be taken; says why and what to do.
         """
+        take = {"backfill": self._backfill, "prime": self._prime, "hydrate": self._hydrate}
         found = []
-        for name in STEPS:
-            if name in steps:
-                begun = time.monotonic()
-                detail, problems = await getattr(self, f"_{name}")()
-                found.append(Done(name, detail, problems, time.monotonic() - begun))
+        try:
+            for name in STEPS:
+                if name in steps:
+                    begun = time.monotonic()
+                    detail, problems = await take[name]()
+                    found.append(Done(name, detail, problems, time.monotonic() - begun))
+        finally:
+            await self._catch_up.close()
         return found
 
     async def states(self) -> list[PairState]:
-        """Return what the log holds of every instrument."""
+        """Return what the log held of every instrument when it was read last."""
+        return await self._read_states() if self._states is None else self._states
+
+    async def _read_states(self) -> list[PairState]:
         gran = (await self.config()).candle_gran
         pairs = self._runtime.hotband_pairs
-        return await asyncio.to_thread(pair_states, self._runtime, self._codec, pairs, gran)
+        self._states = await asyncio.to_thread(pair_states, self._runtime, self._codec, pairs, gran)
+        return self._states
 
     async def config(self) -> Config:
         """Return the active configuration; that of the environment before there is one."""
-        log = await asyncio.to_thread(read_control, self._runtime, self._codec)
-        return active_config(log) or self._config
+        if self._active is None:
+            log = await asyncio.to_thread(read_control, self._runtime, self._codec)
+            self._active = active_config(log)
+        return self._active or self._config
 
     async def _backfill(self) -> tuple[str, dict[str, str]]:
         now_ms = time.time_ns() // 1_000_000
         if self._files:
-            return await asyncio.to_thread(self._load, now_ms)
+            return await in_background(partial(self._load, now_ms))
         access = Oanda.from_env(self._env)
-        states = await self.states()
+        states = await self._read_states()
         candles = [state.candle_ms for state in states]
         if not access.oanda_api_key:
             return _nothing_to_fill_from(states)
@@ -129,7 +143,7 @@ class Warmup:
             self._config,
             FeedSettings.from_env(self._env),
             access,
-            now_ms - days * DAY_MS,
+            days,
             self._progress,
         )
         return f"{written:,} candles from OANDA", {}
@@ -147,7 +161,7 @@ class Warmup:
 
     async def _wait_for_feed(self) -> tuple[str, dict[str, str]]:
         async def ask() -> tuple[int | None, ...]:
-            return tuple(state.candle_ms for state in await self.states())
+            return tuple(state.candle_ms for state in await self._read_states())
 
         def done(candles: tuple[int | None, ...]) -> bool:
             return is_current(candles, time.time_ns() // 1_000_000, self._config)
@@ -163,8 +177,8 @@ class Warmup:
         return "a feed runs and fills the log", late
 
     async def _prime(self) -> tuple[str, dict[str, str]]:
-        await CatchUp(self._runtime, self._patience_sec, self._progress).stages()
-        states = await self.states()
+        await self._catch_up.stages()
+        states = await self._read_states()
         problems = {
             state.instrument: problem
             for state in states
@@ -173,12 +187,12 @@ class Warmup:
         return f"every stage is at the end of the log, engine {ENGINE_VERSION}", problems
 
     async def _hydrate(self) -> tuple[str, dict[str, str]]:
-        await CatchUp(self._runtime, self._patience_sec, self._progress).mirror()
+        await self._catch_up.mirror()
         config = await self.config()
         sight = MirrorSight(self._runtime)
 
         async def ask() -> dict[str, str]:
-            states = await self.states()
+            states = await self._read_states()
             mirror = await sight.look(config.candle_gran)
             found = {state.instrument: hydrated(state, mirror) for state in states}
             return {name: "; ".join(differs) for name, differs in found.items() if differs}

@@ -14,11 +14,13 @@ class BrokerClock:
 
     An answer sent at ``Date`` (whole seconds) that was asked for at ``sent`` and came at
     ``received`` (both ours) bounds the difference: ``Date - received <= skew < Date + 1 s - sent``.
-    The bounds of the last answers together are narrower than any of them.
+    The bounds of the last answers together are narrower than any of them. A heartbeat of a stream
+    bounds it from below by its whole way here, which is short.
     """
 
     def __init__(self) -> None:
-        self._bounds: deque[tuple[int, int]] = deque(maxlen=SAMPLES)
+        self._answers: deque[tuple[int, int]] = deque(maxlen=SAMPLES)
+        self._beats: deque[int] = deque(maxlen=SAMPLES)
 
     def note(self, date: str | None, sent_ms: int, received_ms: int) -> None:
         """Take in the Date header of an answer and when, by our clock, it was asked for and came.
@@ -30,32 +32,40 @@ class BrokerClock:
         except ValueError:
             return
         bounds = (at_ms - received_ms, at_ms + DATE_STEP_MS - sent_ms)
-        self._bounds.append(bounds)
+        self._answers.append(bounds)
         if self._low() > self._high():
             # one of the clocks was set: what was seen before no longer holds
-            self._bounds.clear()
-            self._bounds.append(bounds)
+            self._answers.clear()
+            self._beats.clear()
+            self._answers.append(bounds)
+
+    def note_beat(self, time_ms: int, received_ms: int) -> None:
+        """Take in the time of a heartbeat and when, by our clock, it came."""
+        self._beats.append(time_ms - received_ms)
+        if self._answers and self._low() > self._high():
+            self._answers.clear()
+            self._beats.clear()
 
     @property
     def skew_ms(self) -> float | None:
         """How far OANDA is ahead of us, None before the first answer."""
-        if not self._bounds:
+        if not self._answers:
             return None
-        return (self._low() + self._high()) / 2
+        # a little too small: a bar is rather asked for late than before it has ended
+        return self._low() if self._beats else (self._low() + self._high()) / 2
 
     @property
     def uncertainty_ms(self) -> float | None:
-        """How far ``skew_ms`` may be off, either way."""
-        if not self._bounds:
-            return None
-        return (self._high() - self._low()) / 2
+        """How far ``skew_ms`` may be off."""
+        skew_ms = self.skew_ms
+        return None if skew_ms is None else max(self._high() - skew_ms, skew_ms - self._low())
 
     def theirs_ms(self, ours_ms: int) -> int:
         """Return OANDA's time at an instant of our clock; ours before the first answer."""
         return ours_ms + round(self.skew_ms or 0.0)
 
     def _low(self) -> int:
-        return max(low for low, _ in self._bounds)
+        return max(*(low for low, _ in self._answers), *self._beats, -(1 << 62))
 
     def _high(self) -> int:
-        return min(high for _, high in self._bounds)
+        return min(high for _, high in self._answers)

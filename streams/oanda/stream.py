@@ -127,7 +127,7 @@ class OandaStream(Generic[T]):
             tries, attempt = tries + 1, attempt + 1
             asked_s = problem.retry_after_s if isinstance(problem, RateLimited) else None
             backoff = self._transport.settings.oanda_http_backoff
-            await asyncio.sleep(pause_s(backoff, tries, asked_s))
+            await self._transport.sleep(pause_s(backoff, tries, asked_s))
             self.health.reconnects += 1
 
     async def _once(self, attempt: int) -> AsyncGenerator[Connected | Heartbeat | T, None]:
@@ -218,7 +218,9 @@ class OandaStream(Generic[T]):
             raise NotAsDescribed(f"a line of the {self._endpoint} is no JSON object")
         fields = Fields(content, self._endpoint)
         if fields.text("type") == "HEARTBEAT":
-            return heartbeat_of(fields)
+            beat = heartbeat_of(fields)
+            self._transport.clock.note_beat(beat.time_ms, time.time_ns() // 1_000_000)
+            return beat
         return self._read(fields)
 
 

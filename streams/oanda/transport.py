@@ -42,6 +42,7 @@ READING_IDLE_S = 300.0
 CHANGING_IDLE_S = 10.0
 """A changing request must not meet a connection that the other side is about to close."""
 LARGEST_ANSWER = 32 << 20
+REJECTED = ("orderRejectTransaction", "longOrderRejectTransaction", "shortOrderRejectTransaction")
 UNKNOWN = (408, 425)
 """Refusals that do not say whether the request was carried out."""
 
@@ -89,7 +90,7 @@ class Transport:
 
     def __init__(self, settings: Oanda, sleep: Sleep = asyncio.sleep) -> None:
         settings.require_access()
-        self.settings, self._sleep = settings, sleep
+        self.settings, self.sleep = settings, sleep
         self.clock, self.counts = BrokerClock(), Counts()
         self.breaker = Breaker(settings.oanda_cb_failures, settings.oanda_cb_reset_sec)
         self._pace = Pace(1.0 / settings.oanda_http_rate, max(1, int(settings.oanda_http_rate / 5)))
@@ -183,7 +184,7 @@ class Transport:
                 raise found
             self.counts.retries[endpoint] += 1
             asked_s = found.retry_after_s if isinstance(found, RateLimited) else None
-            await self._sleep(pause_s(self.settings.oanda_http_backoff, attempt, asked_s))
+            await self.sleep(pause_s(self.settings.oanda_http_backoff, attempt, asked_s))
 
     async def change(
         self, endpoint: str, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -235,7 +236,7 @@ class Transport:
         """Send once; return the answer, or what to raise: outside of any ``except``."""
         if session is None:
             return Unavailable(f"{endpoint}: the client is closed")
-        await self._sleep(self._pace.wait_s(time.monotonic()))
+        await self.sleep(self._pace.wait_s(time.monotonic()))
         headers = self.authorization()
         if data is not None:
             headers["Content-Type"] = "application/json"
@@ -321,8 +322,8 @@ class Transport:
     def _refusal(self, content: Any) -> tuple[str, str]:
         if not isinstance(content, Mapping):
             return "", ""
-        reject = content.get("orderRejectTransaction")
-        inner = reject.get("rejectReason") if isinstance(reject, Mapping) else None
+        rejects = [content.get(name) for name in REJECTED]
+        inner = next((r.get("rejectReason") for r in rejects if isinstance(r, Mapping)), None)
         code = self.clean(str(inner or content.get("errorCode") or ""))
         told = self.clean(str(content.get("errorMessage") or ""))
         return code, "".join(f": {part}" for part in (code, told) if part)
@@ -340,7 +341,7 @@ class Transport:
 
     async def _before_connecting(self, *_: object) -> None:
         self.counts.connections += 1
-        await self._sleep(self._connection_pace.wait_s(time.monotonic()))
+        await self.sleep(self._connection_pace.wait_s(time.monotonic()))
 
 
 async def _note_sending(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:

@@ -227,6 +227,44 @@ class LogReader:
                     raise Recoverable(f"reading {topic}-{place[1]}: {error.str()}")
             if time.monotonic() > give_up_at:
                 raise Recoverable(f"{sorted(left)} were not read to the end in {TIMEOUT_S:.0f} s")
+        # as at the end of read
+        self._consumer.unassign()
+
+    def holding(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
+        """Return those of the spans [start, end) of (topic, partition) that hold a record.
+
+        All are read side by side: markers of transactions and aborted records take offsets, and
+        one read after the other of spans with nothing else in them takes a while.
+
+        Raises
+        ------
+        Recoverable
+            The broker does not answer in time.
+        """
+        names = {self._runtime.topic(topic): topic for topic, _ in spans}
+        self._consumer.assign(
+            [
+                TopicPartition(self._runtime.topic(t), p, start)
+                for (t, p), (start, _) in spans.items()
+            ]
+        )
+        unread, found = dict(spans), set()
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while unread:
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
+                place = (names[message.topic()], message.partition())
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    if not error.retriable():
+                        raise Recoverable(f"reading {place[0]}-{place[1]}: {error.str()}")
+                elif place in unread:
+                    if error is None and message.offset() < unread[place][1]:
+                        found.add(place)
+                    del unread[place]
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"no end of {min(unread)[0]} within {TIMEOUT_S:.0f} s")
+        return found
 
     def _batch(
         self, topic: str, partition: int, position: int, end: int

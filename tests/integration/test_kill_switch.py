@@ -14,20 +14,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redis
 from confluent_kafka import Producer
 
 from streams.cli import main
+from streams.control_log import append_control
 from streams.events import Control
 from streams.kill_switch.commands import NotCleared, disengage, engage
 from streams.kill_switch.keeper import KillSwitchKeeper
+from streams.kill_switch.key import KillSwitchKey
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.kill_switch.state import Word
 from streams.mirror.rebuild import rebuild
 from streams.settings import Config
-from streams.stack.child import free_port
+from streams.stack.child import Child, free_port
+from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
 from streams.topics import CONTROL, MANIFOLDS
 from tests.candle_files import market, write_csv
@@ -275,11 +279,17 @@ def test_an_operators_word_between_reading_and_writing_stays(
     off: tuple[Place, KillSwitchKeeper],
 ) -> None:
     place, keeper = off
-    for act in (lambda: place.valkey.set(KEY, "1"), place.valkey.flushdb):
+    acts = (
+        lambda: place.valkey.set(KEY, "1"),
+        lambda: place.valkey.delete(KEY),
+        lambda: place.valkey.delete(KEPT),
+        place.valkey.flushdb,
+    )
+    for act in acts:
         between(keeper, act)
         assert not keeper.round()
-        assert place.plain() == "engaged"
         assert keeper.round()
+        assert place.plain() == "engaged"
         assert place.words()[-1].actor == "valkey"
         place.off()
         assert keeper.round()
@@ -324,6 +334,21 @@ def test_an_off_made_from_an_old_reading_expires_with_the_age_of_that_reading(
     keeper.round()
     until(lambda: place.plain() == "engaged", 2.0, 0.005)
     assert time.monotonic() - began < 1.3
+
+
+def test_off_is_not_written_by_a_clock_that_went_back_or_too_late(
+    off: tuple[Place, KillSwitchKeeper],
+) -> None:
+    place, _ = off
+    key = KillSwitchKey(place.runtime, place.settings)
+    now = key.look()
+    kept = now.kept
+    assert kept is not None
+    ahead = now._replace(now_ms=now.now_ms + 60_000)
+    assert not key.swap(ahead, kept, until_ms=ahead.now_ms + 15_000)
+    assert not key.swap(now, kept, until_ms=now.now_ms - 1)
+    assert key.swap(now, kept, until_ms=now.now_ms + 15_000)
+    key.close()
 
 
 def test_a_keeper_killed_between_telling_the_log_and_writing_leaves_the_word(
@@ -394,6 +419,7 @@ def test_the_environment_may_be_forced_upon_the_log_but_not_upon_an_operators_wo
     assert keeper.round()
     assert place.words()[-1].reason == "KILL_SWITCH_FORCE_ENV=1: KILL_SWITCH=0"
     assert place.plain() == "off"
+    place.on()
     place.valkey.set(KEY, "1")
     time.sleep(2.0)
     place.keeper(**forced).round()
@@ -418,6 +444,29 @@ def test_valkey_of_another_log_is_engaged(make_place: MakePlace) -> None:
     assert other.plain() == "engaged"
     keeper.round()
     assert engaged_by(one.reader().read(), "is kept for another log")
+
+
+def test_it_is_kept_on_the_embedded_broker(
+    embedded_broker: EmbeddedBroker, topic_prefix: str, valkey_url: str
+) -> None:
+    place = Place(embedded_broker.bootstrap, topic_prefix, valkey_url, KILL_SWITCH="0")
+    try:
+        keeper, reader = place.keeper(), place.reader()
+        assert keeper.round()
+        assert not reader.read().engaged
+        many = [Control("universe", None, "{}", "x", "x", now_ms())] * 3
+        append_control(place.runtime, place.codec, many)  # one batch, whose end it tells wrongly
+        assert not reader.read().engaged
+        place.valkey.set(KEY, "1")
+        assert keeper.round()
+        assert engaged_by(reader.read(), "engaged by valkey")
+        place.off()
+        assert keeper.round()
+        assert not reader.read().engaged
+        place.on()
+        assert engaged_by(reader.read(), "engaged by ann")
+    finally:
+        place.close()
 
 
 # -- what is away ---------------------------------------------------------------------------------
@@ -620,6 +669,30 @@ def test_the_commands(
     assert "off: ops.control has it at offset 4" in capsys.readouterr().out
     assert manifold("kill", "on", "--reason", " ") == 2
     assert "the reason is empty" in capsys.readouterr().err
+
+
+def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
+    make_place: MakePlace, tmp_path: Path
+) -> None:
+    place, port = make_place(KILL_SWITCH="0"), free_port()
+    command = [sys.executable, "-m", "streams", "kill", "keep", "--metrics-port", str(port)]
+    child = Child("keeper", command, tmp_path / "keeper.log", place.environment)
+    child.start()
+    try:
+        child.wait_until(lambda: place.plain() == "off", 30.0)
+        place.valkey.set(KEY, "1")
+        until(lambda: place.valkey.pttl(KEY) > 0)
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            shown = answer.read().decode().splitlines()
+        assert "manifold_kill_switch_engaged 1.0" in shown
+        assert 'manifold_kill_switch_source{source="log"} 1.0' in shown
+        assert 'manifold_kill_switch_appended_total{actor="environment"} 1.0' in shown
+        assert 'manifold_kill_switch_appended_total{actor="valkey"} 1.0' in shown
+        assert child.stop() == 0
+        assert place.plain() == "engaged"
+    finally:
+        child.stop()
+    assert "was set to '1' by another hand" in child.last_words(5)
 
 
 def test_exit_codes_without_a_broker() -> None:

@@ -140,6 +140,25 @@ async def test_the_cluster_is_tried_out_and_nothing_is_left(runtime: Runtime) ->
 
 
 @pytest.mark.kafka
+async def test_a_release_that_loses_commit_markers_is_a_warning(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topics(runtime)
+    broker = (await check_cluster(runtime))[0]
+    assert (broker.ok, broker.warning) == (True, False)
+    assert "Kafka 4.2," in broker.detail
+
+    async def levels(client: object, answer_sec: float) -> dict[int, int | None]:
+        return {1: 29, 2: 33}
+
+    monkeypatch.setattr("streams.cluster_check.metadata_levels", levels)
+    broker = (await check_cluster(runtime))[0]
+    assert (broker.ok, broker.warning) == (True, True)
+    assert "Kafka 4.2 and 4.4" in broker.detail
+    assert "Kafka 4.4 takes the commit markers" in broker.detail
+
+
+@pytest.mark.kafka
 def test_the_commands_answer_with_exit_codes_and_json(runtime: Runtime) -> None:
     before = manifold(runtime, "check", "--json")
     assert before.returncode == 1

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import NOTES, SHARED_DATA
 from tests.v20 import Handle, V20Process
-from tests.v20.contract import EXCEPTIONS, Contract
+from tests.v20.contract import EXCEPTIONS, UNDESCRIBED_PATHS, Contract
 from tests.v20.recorded import form_faults, form_of
 from tests.v20.rest import ROUTES
 
@@ -111,6 +111,7 @@ READS = (
     f"/instruments/USD_JPY/candles?granularity=H4&from={START}&price=M&smooth=false",
     f"{A}/instruments/USD_JPY/candles?granularity=S5&count=10&price=BA",
     "/instruments/USD_JPY/candles?granularity=M7",
+    f"{A}/candles/latest?candleSpecifications=EUR_USD:M1:BM,USD_JPY:H1:M",
     "/instruments/XXX_YYY/candles",
     f"{A}/pricing?instruments=EUR_USD,USD_JPY&includeHomeConversions=true",
     f"{A}/pricing?instruments=XXX_YYY",
@@ -173,8 +174,9 @@ def test_streams_are_as_described(broker: V20Process, contract: Contract, stream
 
 def test_the_routes_are_described(contract: Contract) -> None:
     for method, path, _ in ROUTES:
+        known = path.removeprefix("/v3").replace("{account}", "{accountID}") in UNDESCRIBED_PATHS
         described = contract.endpoint(path.replace("{", "").replace("}", ""))
-        assert described is not None, f"{method} {path}"
+        assert known or described is not None, f"{method} {path}"
 
 
 # the validator: what it must notice

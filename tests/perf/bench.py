@@ -23,6 +23,7 @@ PARTS = (
     "bench_load",
     "bench_chain",
     "bench_execution",
+    "bench_kill",
 )
 Row = dict[str, Any]
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from streams.errors import Fatal, Recoverable
-from streams.oanda.client import MarketOrder, OandaClient, rfc3339
+from streams.feed.broker_lane import BrokerLane, Resume
+from streams.oanda.client import LONGEST_PAGE, MarketOrder, OandaClient, rfc3339
 from streams.oanda.clock import BrokerClock
 from streams.oanda.errors import (
     AccessRefused,
@@ -29,6 +30,7 @@ from streams.oanda.settings import Oanda
 from streams.oanda.shapes import Heartbeat, Price, TransactionState
 from streams.oanda.stream import Connected, OandaStream, price_stream, transaction_stream
 from streams.stack.child import free_port
+from tests.oanda_venue import candles_of
 from tests.v20 import Handle, V20Server
 
 TOKEN = "a1b2c3-very-secret-token"
@@ -75,9 +77,11 @@ async def client(broker: Handle, **more: str) -> AsyncIterator[tuple[OandaClient
         yield made, naps
 
 
-def order(client_id: str = "o-1", units: int = 1000, **more: Any) -> MarketOrder:
+def order(
+    client_id: str = "o-1", units: int = 1000, instrument: str = "EUR_USD", **more: Any
+) -> MarketOrder:
     given = {"reduce_only": False, "stop_loss": None, "take_profit": None} | more
-    return MarketOrder(client_id, "EUR_USD", Decimal(units), **given)
+    return MarketOrder(client_id, instrument, Decimal(units), **given)
 
 
 async def test_every_question_is_read_and_is_as_described(broker: Handle) -> None:
@@ -137,18 +141,36 @@ async def test_a_pending_order_is_found_by_our_id_and_one_that_is_not_there_is_n
                 "units": "10",
                 "price": "0.50000",
                 "timeInForce": "GTC",
-                "clientExtensions": {"id": "waits @/1"},
+                "clientExtensions": {"id": "waits-1"},
             }
         },
     )
     assert status == 201
     async with client(broker) as (oanda, _):
-        found = await oanda.order_by_client_id("waits @/1")
+        found = await oanda.order_by_client_id("waits-1")
         assert found is not None
-        assert (found.client_id, found.state) == ("waits @/1", "PENDING")
+        assert (found.client_id, found.state) == ("waits-1", "PENDING")
         cancelled = await oanda.cancel(found.order_id)
         assert cancelled.cancelled is not None
         assert await oanda.order_by_client_id("never was") is None
+
+
+async def test_a_long_gap_comes_in_pages_and_every_candle_once(broker: Handle) -> None:
+    begun_ms = START_MS - 7 * 86_400_000
+    resume = Resume(begun_ms)
+    lane = BrokerLane("USD_CHF", "M1", resume, settle_ms=500, absent_after_ms=5_000, reread_bars=3)
+    async with client(broker) as (oanda, _):
+        while lane.frontier_ms < START_MS - 60_000:
+            asked_ms = START_MS
+            assert lane.ask_ms <= asked_ms
+            answer = await oanda.candles("USD_CHF", "M1", lane.from_ms)
+            assert lane.take(answer, asked_ms, LONGEST_PAGE) == []
+    assert len(broker.requests("/candles")) == 2
+    found = [candle for bar in lane.ready for candle in bar.candles]
+    assert len(found) > LONGEST_PAGE
+    assert found == list(candles_of(broker, ["USD_CHF"], "M1", begun_ms).values())
+    ends = [bar.as_of_ms for bar in lane.ready]
+    assert ends == sorted(set(ends))
 
 
 async def test_connections_are_kept(broker: Handle) -> None:
@@ -315,20 +337,28 @@ async def test_an_order_to_nobody_is_known_not_to_be_sent(broker: Handle) -> Non
 
 async def test_only_the_open_side_is_closed(broker: Handle) -> None:
     async with client(broker) as (oanda, _):
-        await oanda.submit(order("short", -500))
+        await oanda.submit(order("short", -500, "USD_CAD"))
         broker.control("POST", "/reset")
-        await oanda.close_position("EUR_USD", "short", Decimal(200))
-        await oanda.close_position("EUR_USD", "short")
+        await oanda.close_position("USD_CAD", "short", Decimal(200))
+        await oanda.close_position("USD_CAD", "short")
+        with pytest.raises(OrderRefused) as raised:
+            await oanda.close_position("USD_CAD", "short")
+        assert raised.value.code == "CLOSEOUT_POSITION_DOESNT_EXIST"
         assert not [p for p in await oanda.open_positions() if p.short.units]
     bodies = [json.loads(request["body"]) for request in broker.requests("/close")]
-    assert bodies == [
+    assert bodies[:2] == [
         {"shortUnits": "200", "longUnits": "NONE"},
         {"shortUnits": "ALL", "longUnits": "NONE"},
     ]
 
 
-async def test_the_clocks_difference_is_measured(broker: Handle) -> None:
-    broker.fault("clock_skew", seconds=-7200)
+async def test_the_clocks_difference_is_measured() -> None:
+    with V20Server(hours="always") as broker:
+        broker.fault("clock_skew", seconds=-7200)
+        await _measured_skew(broker)
+
+
+async def _measured_skew(broker: Handle) -> None:
     async with client(broker) as (oanda, _):
         for _ in range(12):
             await oanda.account_summary()
@@ -597,6 +627,10 @@ async def test_a_broken_stream_is_opened_again_and_half_a_line_is_never_read(
     assert len(heads) == 2
 
 
+async def short(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.1))
+
+
 async def _troubles(stream: OandaStream[Any], said: list[str]) -> None:
     while True:
         said.append(stream.health.trouble or "")
@@ -689,6 +723,19 @@ def test_the_clock_believes_the_last_when_a_clock_was_set() -> None:
     for date in ("", None, "yesterday", "Mon, 99 Mar 2024 12:00:00 GMT"):
         clock.note(date, START_MS, START_MS)
     assert abs((clock.skew_ms or 0) - 3_599_495) < 2
+
+
+def test_heartbeats_tell_the_clock_more_closely() -> None:
+    clock = BrokerClock()
+    clock.note_beat(START_MS, START_MS)
+    assert clock.skew_ms is None, "no answer has said anything yet"
+    clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS + 500, START_MS + 510)
+    clock.note_beat(START_MS + 2_390, START_MS + 2_100)
+    assert (clock.skew_ms, clock.uncertainty_ms) == (290, 210)
+    clock.note_beat(START_MS + 3_000, START_MS + 3_900)
+    assert clock.skew_ms == 290, "one that was held up says nothing"
+    clock.note_beat(START_MS + 90_000, START_MS)
+    assert clock.skew_ms is None, "a clock was set: the next answer says more"
 
 
 def test_times_are_written_as_oanda_does() -> None:

@@ -17,6 +17,15 @@ STAGES = sorted((ROOT / "streams" / "stages").glob("*.py"))
 ENGINE = sorted((ROOT / "streams" / "engine").glob("*.py"))
 # what the stages compute with, outside their package
 ALSO_PURE = [ROOT / "streams" / name for name in ("control.py", "events.py", "feed/plan.py")]
+ALSO_PURE += [ROOT / "streams" / "kill_switch" / name for name in ("state.py", "custody.py")]
+# judging what is known of a running deployment: the caller says what time it is
+JUDGES = [
+    ROOT / "streams" / "liveness" / f"{name}.py"
+    for name in (
+        *("facts", "market", "verdict", "stream_rules", "trading_rules", "signals", "preflight"),
+        *("orders", "warm_state"),
+    )
+]
 
 MODULES = {
     *("time", "random", "secrets", "uuid", "os", "io", "socket", "subprocess", "threading"),
@@ -127,6 +136,11 @@ def test_a_stage_is_pure(path: Path) -> None:
         assert [fault.split(": ")[1] for fault in found] == [".open()"]
     else:
         assert found == []
+
+
+@pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.name)
+def test_what_judges_a_deployment_is_pure(path: Path) -> None:
+    assert faults(path.read_text(), MODULES) == []
 
 
 @pytest.mark.parametrize("path", ALSO_PURE, ids=lambda path: path.name)

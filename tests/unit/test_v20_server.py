@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -118,17 +119,19 @@ def test_candles_are_aligned_to_new_york(granularity: str, start: str, end: str)
 
 
 def test_candles_are_exactly_what_the_stream_said(new_broker: Callable[..., V20Server]) -> None:
-    broker = new_broker(heartbeat_sec=0.1)
+    broker = new_broker(heartbeat_sec=0.3)
     stream = lines(broker, f"{ACCOUNT}/pricing/stream?instruments=EUR_USD&snapshot=false", 10_000)
     assert next(stream)["type"] == "HEARTBEAT"
     broker.advance(600)
     said: dict[str, list[tuple[str, str]]] = {}
     end = parse_time(MONDAY) + 600 * 1_000_000_000
+    quiet = 0
     for line in stream:
+        quiet = quiet + 1 if line["type"] == "HEARTBEAT" else 0
         if line["type"] == "PRICE":
             prices = (line["bids"][0]["price"], line["asks"][0]["price"])
             said.setdefault(line["time"][:16], []).append(prices)
-        elif said:
+        elif said and quiet == 2:
             break
     stream.close()
     query = f"granularity=M1&price=BA&from={MONDAY}&to={rfc3339(end)}"
@@ -461,6 +464,13 @@ def test_closing_a_side_without_units(broker: V20Server) -> None:
     assert broker.account()["positions"] == {"EUR_USD": "1000"}
     status, answer = broker.api("PUT", path, {"longUnits": "2000"})
     assert answer["errorCode"] == "CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE"
+    status, answer = broker.api("PUT", path, {"longUnits": "0.5"})
+    assert status == 400 and answer["errorCode"] == "UNITS_PRECISION_EXCEEDED"
+    long_id = {"longUnits": "1", "longClientExtensions": {"id": "x" * 129}}
+    status, answer = broker.api("PUT", path, long_id)
+    assert status == 400 and answer["errorCode"] == "CLIENT_ORDER_ID_INVALID"
+    broker.fault("reject_order", reason="ACCOUNT_LOCKED", count=1, path="/close$")
+    assert broker.api("PUT", path, {"longUnits": "1"})[1]["errorCode"] == "ACCOUNT_LOCKED"
     status, answer = broker.api(
         "PUT", path, {"longUnits": "400", "longClientExtensions": {"id": "out"}}
     )
@@ -650,7 +660,55 @@ def test_transactions_are_streamed(new_broker: Callable[..., V20Server]) -> None
     stream.close()
 
 
+def test_a_halt_is_streamed(new_broker: Callable[..., V20Server]) -> None:
+    broker = new_broker()
+    stream = lines(broker, f"{ACCOUNT}/pricing/stream?instruments=EUR_USD", 3)
+    assert next(stream)["tradeable"] is True and next(stream)["type"] == "HEARTBEAT"
+    broker.halt()
+    assert next(stream)["status"] == "non-tradeable"
+    stream.close()
+
+
+def test_the_newest_candles_of_several(broker: V20Server) -> None:
+    path = f"{ACCOUNT}/candles/latest?candleSpecifications=EUR_USD:M1:BM,USD_JPY:H1:A"
+    status, answer = broker.api("GET", path)
+    first, second = answer["latestCandles"]
+    assert status == 200 and len(first["candles"]) == 2 == len(second["candles"])
+    assert set(first["candles"][0]) == {"bid", "mid", "time", "volume", "complete"}
+    path = f"{ACCOUNT}/candles/latest?candleSpecifications=EUR_USD"
+    assert broker.api("GET", path)[0] == 400
+
+
+def test_accounts_are_apart(new_broker: Callable[..., V20Server]) -> None:
+    other = "101-001-1234567-002"
+    broker = new_broker(more_accounts=(other,))
+    order(broker)
+    _, answer = broker.api("GET", "/accounts")
+    assert [a["id"] for a in answer["accounts"]] == [broker.account_id, other]
+    _, answer = broker.api("GET", f"/accounts/{other}/summary")
+    assert answer["account"]["openTradeCount"] == 0 and answer["lastTransactionID"] == "3"
+
+
+def test_the_clock_can_run_faster() -> None:
+    with V20Server(speed=600, start=MONDAY, heartbeat_sec=0.1) as broker:
+        stream = lines(broker, f"{ACCOUNT}/pricing/stream?instruments=EUR_USD,GBP_USD", 40)
+        times = [line["time"] for line in stream if line["type"] == "PRICE"]
+        assert len(times) > 10 and times[2:] == sorted(times[2:])
+        assert parse_time(times[-1]) - parse_time(times[2]) > 60 * 1_000_000_000
+        assert broker.violations() == []
+
+
 # faults
+
+
+def test_every_connection_can_be_dropped(new_broker: Callable[..., V20Server]) -> None:
+    broker = new_broker(heartbeat_sec=0.1)
+    stream = lines(broker, STREAM, 100)
+    next(stream)
+    assert broker.drop(reset=True) >= 1
+    with pytest.raises((ValueError, http.client.HTTPException, OSError)):
+        list(stream)
+    assert broker.api("GET", f"{ACCOUNT}/summary")[0] == 200
 
 
 def test_an_answer_can_be_lost_after_the_order_was_taken(broker: V20Server) -> None:
@@ -827,3 +885,35 @@ def test_a_broker_that_was_killed_comes_back_the_same(tmp_path: Path) -> None:
         assert broker.state() == before
         broker.price("EUR_USD", "1.08000", "1.08010")
         assert broker.account()["positions"] == {}
+
+
+def test_no_acknowledged_order_is_forgotten_by_a_kill(tmp_path: Path) -> None:
+    with V20Process(state=tmp_path / "state", hours="always") as broker:
+        acknowledged: list[str] = []
+
+        def trade(name: str) -> None:
+            for number in range(100_000):
+                client_id = f"{name}-{number}"
+                try:
+                    status, _ = order(broker, units="1", clientExtensions={"id": client_id})
+                except (OSError, http.client.HTTPException):
+                    return
+                if status == 201:
+                    acknowledged.append(client_id)
+
+        for attempt in range(3):
+            threads = [Thread(target=trade, args=(f"{attempt}-{i}",)) for i in range(2)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.25)
+            broker.kill()
+            for thread in threads:
+                thread.join()
+            broker.start()
+        told = broker.account()
+        assert len(acknowledged) > 20
+        assert all(told["clientOrders"][i]["filled"] == 1 for i in acknowledged)
+        filled = sum(entry["filled"] for entry in told["clientOrders"].values())
+        assert told["positions"] == {"EUR_USD": str(filled)}
+        # at most the one order of each thread that was under way is there without an answer
+        assert filled - len(acknowledged) <= 6

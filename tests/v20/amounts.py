@@ -19,28 +19,10 @@ _UNIX = re.compile(r"(\d{1,12})(?:\.(\d{1,9})\d*)?\Z")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)\Z")
 
 TIME_FIELDS = frozenset(
-<<<<<<< HEAD
-    [
-        "time",
-        "timestamp",
-        "openTime",
-        "closeTime",
-        "createTime",
-        "filledTime",
-        "cancelledTime",
-        "createdTime",
-        "gtdTime",
-        "lastOrderFillTimestamp",
-        "resettablePLTime",
-        "from",
-        "to",
-    ]
-=======
     {
         *("time", "timestamp", "openTime", "closeTime", "createTime", "filledTime", "from", "to"),
         *("cancelledTime", "createdTime", "gtdTime", "lastOrderFillTimestamp", "resettablePLTime"),
     }
->>>>>>> execution
 )
 """Names of the fields that hold an instant."""
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from email.utils import formatdate
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from tests.v20 import control, rest, streams
 from tests.v20.amounts import parse_time, with_unix_times
+from tests.v20.call import Call
 from tests.v20.clock import BrokerClock
 from tests.v20.contract import Contract
 from tests.v20.desk import Answer, Forced
@@ -31,7 +33,7 @@ from tests.v20.streams import REQUEST_ID
 
 Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Make = Callable[[rest.Call], Answer]
+Make = Callable[[Call], Answer]
 
 ENTRY: web.RequestKey[Json] = web.RequestKey("entry", dict)
 """Where a request keeps its line of the log."""
@@ -74,6 +76,7 @@ class Broker:
         self.requests: list[Json] = []
         self.violations: list[Json] = []
         self.contract = Contract.available()
+        self.connections: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self._recent: list[float] = []
         self._number = 0
         self.app = web.Application(middlewares=[self._middleware], client_max_size=1 << 20)
@@ -111,6 +114,8 @@ class Broker:
             k: "***" if k.lower() == "authorization" else v for k, v in request.headers.items()
         }
         text = await request.text()
+        if request.transport is not None:
+            self.connections.add(request.transport)
         peer = request.transport.get_extra_info("peername") if request.transport else None
         entry: Json = {
             "number": self._number,
@@ -242,7 +247,7 @@ class Broker:
             self._check_request(request, None)
             return Answer(400, {"errorMessage": "Unable to parse JSON from the request body"})
         self._check_request(request, body or None)
-        return make(rest.Call(self, request, body, request[REQUEST_ID]))
+        return make(Call(self, request, body, request[REQUEST_ID]))
 
     def _failed(self, fault: Fault) -> web.Response:
         code = int(fault.more.get("code", 503))
@@ -301,17 +306,16 @@ class Broker:
 
     def cut(self, request: web.Request, reset: bool) -> web.Response:
         """End the connection, politely or with a reset; return what nobody will read."""
-        transport = request.transport
-        if transport is not None:
-            if reset:
-                sock = transport.get_extra_info("socket")
-                linger = struct.pack("ii", 1, 0)
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                transport.abort()
-            else:
-                transport.close()
+        if request.transport is not None:
+            end_connection(request.transport, reset)
         return web.Response(status=500)
+
+    def drop(self, reset: bool) -> int:
+        """End every connection of a client, idle ones and streams too; return how many."""
+        open_now = [each for each in self.connections if not each.is_closing()]
+        for transport in open_now:
+            end_connection(transport, reset)
+        return len(open_now)
 
     async def _stream_fault(self, request: web.Request) -> web.StreamResponse | None:
         self._check_request(request, None)
@@ -342,3 +346,14 @@ class Broker:
         if failed is not None:
             return failed
         return await streams.transaction_stream(self, request)
+
+
+def end_connection(transport: asyncio.BaseTransport, reset: bool) -> None:
+    """End a connection, politely or with a reset."""
+    if reset and isinstance(transport, asyncio.Transport):
+        sock = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()

@@ -12,7 +12,8 @@ DELETE /control/faults      all away; ``/control/faults/{id}``: one
 POST /control/clock         {"advance_sec": 60} or {"to": time} or {"speed": 10}
 POST /control/prices        {"instrument", "bid", "ask", "hold": true}: a tick now; held, the market
                             makes none of its own; {"instrument", "release": true} ends that
-POST /control/halt          {"instruments": [...], "halted": true}
+POST /control/halt          {"instruments": [...], "halted": true}; the price streams say so
+POST /control/drop          end every connection there is now; {"reset": true} with RST
 POST /control/reset         forget requests and violations
 ==========================  =====================================================================
 """
@@ -74,7 +75,12 @@ def add_routes(app: web.Application, broker: Broker) -> None:
         halted |= names
         if not body.get("halted", True):
             halted -= names
+        broker.exchange.repeat_prices(names)
         return web.json_response({"halted": sorted(halted)})
+
+    async def drop(request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {}
+        return web.json_response({"dropped": broker.drop(bool(body.get("reset")))})
 
     async def reset(request: web.Request) -> web.Response:
         broker.requests.clear()
@@ -91,6 +97,7 @@ def add_routes(app: web.Application, broker: Broker) -> None:
     app.router.add_post("/control/clock", clock)
     app.router.add_post("/control/prices", prices)
     app.router.add_post("/control/halt", halt)
+    app.router.add_post("/control/drop", drop)
     app.router.add_post("/control/reset", reset)
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tests.v20.account import Account, Trade
-from tests.v20.amounts import number, units_text
+from tests.v20.amounts import ZERO, decimals, number, units_text
 from tests.v20.exchange import Exchange
 from tests.v20.instruments import INSTRUMENTS
 from tests.v20.matching import Batch, Matcher, dependent_fields
@@ -17,6 +17,7 @@ from tests.v20.orders import (
     check_details,
     check_extensions,
     check_order,
+    check_unused,
     closing_units,
     echo,
     message,
@@ -299,47 +300,53 @@ class Desk:
         nothing is closed then, not even the other side.
         """
         held = self.account.units(name)
-        if "longUnits" not in body and "shortUnits" not in body:
-            raise BadParameter("longUnits")
-        asked: list[tuple[str, Decimal, str]] = []
-        for side, have in (("long", max(held, Decimal(0))), ("short", max(-held, Decimal(0)))):
-            sent = body.get(f"{side}Units")
-            units = closing_units(sent, have)
-            if units is not None:
-                asked.append((side, units, "ALL" if sent == "ALL" else units_text(units)))
+        have = {"long": max(held, ZERO), "short": max(-held, ZERO)}
+        wanted = {side: closing_units(body.get(f"{side}Units"), have[side]) for side in have}
+        asked = {side: units for side, units in wanted.items() if units is not None}
         if not asked:
             raise BadParameter("longUnits")
-        for side, units, text in asked:
-            have = max(held, Decimal(0)) if side == "long" else max(-held, Decimal(0))
-            reason = None
-            if not have:
-                reason = "CLOSEOUT_POSITION_DOESNT_EXIST"
-            elif units > have:
-                reason = "CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE"
-            if self.forced.reject:
-                reason = self.forced.reject
+        for side, units in asked.items():
+            reason = self._closing_refusal(units, have[side], body.get(f"{side}ClientExtensions"))
             if reason:
-                fields = self._closeout(side, name, text, body)
+                fields = self._closeout(side, name, units, body, checked=False)
                 status = 400 if held or reason != "CLOSEOUT_POSITION_DOESNT_EXIST" else 404
                 return self._refused(
                     f"{side}OrderRejectTransaction", "MARKET_ORDER_REJECT", reason, status, **fields
                 )
         parts: dict[str, Json | None] = {}
-        for side, units, text in asked:
-            signed = -units if side == "long" else units
-            created = self.batch.add(
-                "MARKET_ORDER", **self._closeout(side, name, text, body), units=units_text(signed)
-            )
+        for side, units in asked.items():
+            signed = units_text(-units if side == "long" else units)
+            fields = self._closeout(side, name, units, body, checked=True)
+            created = self.batch.add("MARKET_ORDER", **fields, units=signed)
             parts[f"{side}OrderCreateTransaction"] = created
             parts |= self._outcome(created, f"{side}Order")
         return self._answer(200, **parts)
 
-    def _closeout(self, side: str, name: str, text: str, body: Json) -> Json:
+    def _closing_refusal(self, units: Decimal, have: Decimal, extensions: Any) -> str | None:
+        if self.forced.reject:
+            return self.forced.reject
+        if not have:
+            return "CLOSEOUT_POSITION_DOESNT_EXIST"
+        if decimals(units):
+            return "UNITS_PRECISION_EXCEEDED"
+        if units > have:
+            return "CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE"
+        try:
+            found = check_extensions(extensions, "CLIENT_ORDER") if extensions else {}
+            check_unused(self.account, found.get("id"), self.exchange.unique_ids)
+        except Reject as reject:
+            return reject.reason
+        return None
+
+    def _closeout(self, side: str, name: str, units: Decimal, body: Json, checked: bool) -> Json:
+        sent, extensions = body[f"{side}Units"], body.get(f"{side}ClientExtensions")
+        text = "ALL" if sent == "ALL" else units_text(units)
         fields = self._closing("POSITION_CLOSEOUT", instrument=name)
         fields[f"{side}PositionCloseout"] = {"instrument": name, "units": text}
-        extensions = body.get(f"{side}ClientExtensions")
-        if extensions:
+        if extensions and checked:
             fields["clientExtensions"] = check_extensions(extensions, "CLIENT_ORDER")
+        elif isinstance(extensions, dict):
+            fields |= echo({"clientExtensions": extensions})
         return fields
 
     def set_dependents(self, specifier: str, body: Json) -> Answer:

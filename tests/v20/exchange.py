@@ -174,6 +174,13 @@ class Exchange:
         self.pump()
         return tick
 
+    def repeat_prices(self, names: set[str]) -> None:
+        """Tell the streams these instruments' prices again, after their status has changed."""
+        self.pump()
+        for wanted, listener in list(self.price_listeners.values()):
+            for name in sorted(wanted & names):
+                listener(name, self.market.at(name, self.done_ms))
+
     def release(self, name: str) -> None:
         """Let the market make an instrument's prices again."""
         at = self.now_ns() // MS

@@ -121,6 +121,10 @@ class Handle:
         """Let the market make the instrument's prices again."""
         self.control("POST", "/prices", {"instrument": instrument, "release": True})
 
+    def drop(self, reset: bool = False) -> int:
+        """End every connection of a client; return how many there were."""
+        return int(self.control("POST", "/drop", {"reset": reset})["dropped"])
+
     def halt(self, *instruments: str, halted: bool = True) -> None:
         """Halt instruments, or all."""
         self.control("POST", "/halt", {"instruments": list(instruments), "halted": halted})

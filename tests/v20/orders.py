@@ -95,12 +95,19 @@ def check_order(account: Account, request: Json, now_ns: int, unique_ids: bool) 
         fields = _entry(account, request, kind, now_ns)
     extensions = _extensions(request.get("clientExtensions"), "CLIENT_ORDER")
     if extensions:
-        _check_unused(account, extensions.get("id"), unique_ids)
+        check_unused(account, extensions.get("id"), unique_ids)
         fields["clientExtensions"] = extensions
     return fields
 
 
-def _check_unused(account: Account, client_id: str | None, unique_ids: bool) -> None:
+def check_unused(account: Account, client_id: str | None, unique_ids: bool) -> None:
+    """Refuse a client order id that is in use.
+
+    Raises
+    ------
+    Reject
+        When it is.
+    """
     if client_id is None:
         return
     used = account.orders if unique_ids else account.pending

@@ -9,73 +9,31 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.v20.account import Account
-from tests.v20.amounts import parse_time, rfc3339
-from tests.v20.candles import BadQuery, bars, candle_json, parse_query
+from tests.v20.call import Call, out_of_range, transaction_id
+from tests.v20.candles import BadQuery
 from tests.v20.desk import INVALID_PARAMETER, Answer, Desk, failure
 from tests.v20.instruments import INSTRUMENTS
 from tests.v20.orders import BadParameter
+from tests.v20.rest_prices import candles, latest_candles, pricing
+from tests.v20.rest_transactions import (
+    get_transaction,
+    list_transactions,
+    transactions_between,
+    transactions_since,
+)
 from tests.v20.views import (
     account_json,
-    home_conversions,
     position_json,
-    price_json,
     state_json,
     summary_json,
     trade_json,
-    units_available,
 )
 
 if TYPE_CHECKING:
     from tests.v20.broker import Broker
 
 Json = dict[str, Any]
-MS = 1_000_000
-PAGE_LIMIT = 1000
-ORDER_KINDS = ("MARKET", "LIMIT", "STOP", "TAKE_PROFIT", "STOP_LOSS", "ORDER", "FIXED_PRICE")
-FUNDING_KINDS = ("TRANSFER_FUNDS",)
-ADMIN_KINDS = ("CREATE", "CLOSE", "REOPEN", "CLIENT_CONFIGURE")
-Reading = Callable[["Call"], Answer]
-
-
-class Call:
-    """One request, taken apart."""
-
-    def __init__(self, broker: Broker, request: web.Request, body: Json, request_id: str) -> None:
-        self.broker = broker
-        self.exchange = broker.exchange
-        self.request = request
-        self.query = request.query
-        self.match = request.match_info
-        self.body = body
-        self.request_id = request_id
-
-    @property
-    def account(self) -> Account:
-        """The account of the path; the middleware has checked it."""
-        return self.exchange.accounts[self.match["account"]]
-
-    def desk(self) -> Desk:
-        """Return a desk for this request, with the wish of a fault if one strikes it."""
-        forced = self.broker.forced_order(self.request)
-        return Desk(self.exchange, self.account, self.request_id, forced)
-
-    def names(self, required: bool) -> list[str]:
-        """Return the instruments of the query.
-
-        Raises
-        ------
-        BadParameter
-            When one is unknown, or none is given where one must be.
-        """
-        text = self.query.get("instruments", "")
-        names = [name for name in text.split(",") if name]
-        if (required and not names) or any(name not in INSTRUMENTS for name in names):
-            raise BadParameter("instruments")
-        return names
-
-    def answer(self, status: int = 200, **body: Any) -> Answer:
-        """Return an answer with the account's newest transaction id."""
-        return Answer(status, body | {"lastTransactionID": self.account.last_id})
+Reading = Callable[[Call], Answer]
 
 
 def accounts(call: Call) -> Answer:
@@ -106,12 +64,12 @@ def configure(call: Call) -> Answer:
 
 def changes(call: Call) -> Answer:
     """GET /accounts/{account}/changes."""
-    since = _transaction_id(call, "sinceTransactionID")
+    since = transaction_id(call, "sinceTransactionID")
     if since is None:
         raise BadParameter("sinceTransactionID")
     held, quotes = call.account, call.exchange.quotes
     if since > len(held.transactions):
-        return _out_of_range(held)
+        return out_of_range(held)
     new = held.transactions[since:]
     states: dict[str, list[Json]] = {"PENDING": [], "CANCELLED": [], "FILLED": []}
     for order in held.orders.values():
@@ -167,43 +125,6 @@ def _changed_state(held: Account, call: Call) -> Json:
     return state_json(held, quotes) | {"orders": [], "trades": trades, "positions": positions}
 
 
-def candles(call: Call) -> Answer:
-    """GET /instruments/{instrument}/candles, with and without an account."""
-    name = call.match["instrument"]
-    instrument = INSTRUMENTS.get(name)
-    if instrument is None:
-        raise BadParameter("instrument")
-    now_ms = call.exchange.now_ns() // MS
-    query = parse_query(name, call.query, now_ms)
-    found = bars(call.exchange.market, query, now_ms)
-    shown = call.broker.faults.candles(name, query.granularity, found, now_ms)
-
-    made = [candle_json(bar, query.sides, instrument.text_of) for bar in shown]
-    return Answer(200, {"instrument": name, "granularity": query.granularity, "candles": made})
-
-
-def pricing(call: Call) -> Answer:
-    """GET /accounts/{account}/pricing."""
-    names, exchange = call.names(required=True), call.exchange
-    now_ns = exchange.now_ns()
-    since = call.query.get("since")
-    since_ns = parse_time(since) if since else None
-    prices = []
-    for name in dict.fromkeys(names):
-        tick = exchange.market.at(name, now_ns // MS)
-        if since_ns is not None and tick.time_ms * MS <= since_ns:
-            continue
-        tradeable = exchange.market.trading(name, now_ns // MS)
-        price = price_json(call.account, name, tick, tradeable, exchange.quotes)
-        if call.query.get("includeUnitsAvailable", "true").lower() == "true":
-            price["unitsAvailable"] = units_available(call.account, name, exchange.quotes)
-        prices.append(price)
-    body: Json = {"time": rfc3339(now_ns), "prices": prices}
-    if call.query.get("includeHomeConversions", "false").lower() == "true":
-        body["homeConversions"] = home_conversions(call.account, names, exchange.quotes)
-    return Answer(200, body)
-
-
 def create_order(call: Call) -> Answer:
     """POST /accounts/{account}/orders."""
     return call.desk().create(call.body)
@@ -230,7 +151,7 @@ def _page(call: Call, found: list[Any], instrument_of: Callable[[Any], str]) -> 
     text = call.query.get("count", "50")
     if not text.isdigit() or not 1 <= int(text) <= 500:
         raise BadParameter("count")
-    ids, before = call.query.get("ids"), _transaction_id(call, "beforeID")
+    ids, before = call.query.get("ids"), transaction_id(call, "beforeID")
     names = [n for n in call.query.get("instrument", "").split(",") if n]
     if any(name not in INSTRUMENTS for name in names):
         raise BadParameter("instrument")
@@ -354,96 +275,6 @@ def _known(call: Call) -> str:
     return name
 
 
-def _transaction_id(call: Call, name: str) -> int | None:
-    text = call.query.get(name)
-    if text is None:
-        return None
-    if not text.isdigit():
-        raise BadParameter(name)
-    return int(text)
-
-
-def _out_of_range(held: Account) -> Answer:
-    return failure(held, 416, "INVALID_RANGE", "The transaction ID range specified is invalid")
-
-
-def _of_types(call: Call, found: list[Json]) -> list[Json]:
-    wanted = [t for t in call.query.get("type", "").split(",") if t]
-    if not wanted:
-        return found
-    groups = {"ORDER": ORDER_KINDS, "FUNDING": FUNDING_KINDS, "ADMIN": ADMIN_KINDS}
-
-    def kept(kind: str) -> bool:
-        for each in wanted:
-            if each == kind or (each in groups and kind.startswith(groups[each])):
-                return True
-        return False
-
-    return [t for t in found if kept(t["type"])]
-
-
-def list_transactions(call: Call) -> Answer:
-    """GET /accounts/{account}/transactions: the pages, not the transactions."""
-    held = call.account
-    size = call.query.get("pageSize", "100")
-    if not size.isdigit() or not 1 <= int(size) <= PAGE_LIMIT:
-        return failure(held, 400, "INVALID_PAGESIZE", "Invalid value specified for 'pageSize'")
-    start = call.query.get("from", held.created)
-    end = call.query.get("to", rfc3339(call.exchange.now_ns()))
-    low, high = parse_time(start), parse_time(end)
-    inside = [t for t in held.transactions if low <= parse_time(t["time"]) <= high]
-    found = _of_types(call, inside)
-    url = call.request.url.with_path(f"/v3/accounts/{held.id}/transactions/idrange")
-    pages = []
-    for i in range(0, len(found), int(size)):
-        page = found[i : i + int(size)]
-        query = {"from": page[0]["id"], "to": page[-1]["id"]}
-        if "type" in call.query:
-            query["type"] = call.query["type"]
-        pages.append(str(url.with_query(query)))
-    listing: Json = {
-        "from": rfc3339(low),
-        "to": rfc3339(high),
-        "pageSize": int(size),
-        "count": len(found),
-        "pages": pages,
-    }
-    return call.answer(**listing)
-
-
-def get_transaction(call: Call) -> Answer:
-    """GET /accounts/{account}/transactions/{id}."""
-    held, text = call.account, call.match["id"]
-    if not text.isdigit() or not 1 <= int(text) <= len(held.transactions):
-        return failure(
-            held, 404, "NO_SUCH_TRANSACTION", "The transaction ID specified does not exist"
-        )
-    return call.answer(transaction=held.transactions[int(text) - 1])
-
-
-def transactions_between(call: Call) -> Answer:
-    """GET /accounts/{account}/transactions/idrange."""
-    first, last = _transaction_id(call, "from"), _transaction_id(call, "to")
-    if first is None or last is None:
-        raise BadParameter("from" if first is None else "to")
-    held = call.account
-    if first < 1 or first > last or last > len(held.transactions):
-        return _out_of_range(held)
-    return call.answer(transactions=_of_types(call, held.transactions[first - 1 : last]))
-
-
-def transactions_since(call: Call) -> Answer:
-    """GET /accounts/{account}/transactions/sinceid; at most a thousand."""
-    since = _transaction_id(call, "id")
-    if since is None:
-        raise BadParameter("id")
-    held = call.account
-    if since > len(held.transactions):
-        return _out_of_range(held)
-    new = held.transactions[since : since + PAGE_LIMIT]
-    return call.answer(transactions=_of_types(call, new))
-
-
 ACCOUNT = "/v3/accounts/{account}"
 
 ROUTES: tuple[tuple[str, str, Reading], ...] = (
@@ -455,6 +286,7 @@ ROUTES: tuple[tuple[str, str, Reading], ...] = (
     ("GET", f"{ACCOUNT}/changes", changes),
     ("GET", "/v3/instruments/{instrument}/candles", candles),
     ("GET", f"{ACCOUNT}/instruments/{{instrument}}/candles", candles),
+    ("GET", f"{ACCOUNT}/candles/latest", latest_candles),
     ("GET", f"{ACCOUNT}/pricing", pricing),
     ("POST", f"{ACCOUNT}/orders", create_order),
     ("GET", f"{ACCOUNT}/orders", list_orders),

@@ -88,7 +88,7 @@ async def price_stream(
     queue: asyncio.Queue[Json] = asyncio.Queue()
 
     def priced(name: str, tick: Tick) -> None:
-        tradeable = exchange.market.trading(name, tick.time_ms)
+        tradeable = exchange.market.trading(name, exchange.now_ns() // MS)
         queue.put_nowait(price_json(account, name, tick, tradeable, exchange.quotes))
 
     wanted = list(dict.fromkeys(names))

@@ -1,0 +1,98 @@
+"""The kill switch: what a question costs, and how fast a word is in the log and in the key."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streams.stack.kafka import KafkaBroker
+from streams.stack.valkey import ValkeyServer
+from tests.kill_switch_place import KEY, Place, until
+
+Row = dict[str, Any]
+QUESTIONS, WORDS = 2_000, 20
+
+
+def rows() -> list[Row]:
+    """Measure and return the rows of the table."""
+    with tempfile.TemporaryDirectory(prefix="manifold-bench-") as name:
+        directory = Path(name)
+        broker = KafkaBroker(directory / "kafka")
+        broker.start()
+        valkey = ValkeyServer(directory / "valkey")
+        valkey.start()
+        try:
+            place = Place(broker.bootstrap, "bench.", valkey.url, KILL_SWITCH="0")
+            try:
+                return _measured(place)
+            finally:
+                place.close()
+        finally:
+            valkey.stop()
+            broker.stop()
+
+
+def _measured(place: Place) -> list[Row]:
+    keeper, reader, stopping = place.keeper(), place.reader(), threading.Event()
+
+    def keep() -> None:
+        while not stopping.wait(0.2):
+            keeper.round()
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        until(lambda: not reader.read().engaged)
+        _timed(lambda: reader.read(), 200)
+        asked = _timed(lambda: reader.read(), QUESTIONS)
+        assert not reader.read().engaged
+        set_to_log, on_to_answer, on_returns = [], [], []
+        for _ in range(WORDS):
+            _clear(place)
+            began = time.perf_counter()
+            place.valkey.set(KEY, "1")
+            until(lambda: reader.read().actor == "valkey", every_s=0.001)
+            set_to_log.append(time.perf_counter() - began)
+            until(lambda: place.valkey.pttl(KEY) > 0)
+            _clear(place)
+            began = time.perf_counter()
+            on = threading.Thread(target=place.on)
+            on.start()
+            until(lambda: reader.read().engaged, every_s=0.001)
+            on_to_answer.append(time.perf_counter() - began)
+            on.join()
+            on_returns.append(time.perf_counter() - began)
+        return [
+            _row("kill switch: a question, nothing new in the log", asked),
+            _row("kill switch: SET ops:kill_switch 1 to its record in the log", set_to_log),
+            _row("kill switch: engage called to a reader's answer", on_to_answer),
+            _row("kill switch: engage called to its return, log and key", on_returns),
+        ]
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _clear(place: Place) -> None:
+    place.off(wait_s=0.0)
+    until(lambda: place.plain() == "off")
+
+
+def _timed(act: Callable[[], Any], count: int) -> list[float]:
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        act()
+        took.append(time.perf_counter() - began)
+    return took
+
+
+def _row(name: str, took: list[float]) -> Row:
+    ordered = sorted(took)
+    share = {at: ordered[int(at * (len(ordered) - 1))] * 1e3 for at in (0.5, 0.95, 0.99)}
+    note = f"median of {len(ordered):,}; p95 {share[0.95]:.2f}, p99 {share[0.99]:.2f} ms"
+    return {"name": name, "value": share[0.5], "unit": "ms", "ratios": {}, "note": note}

@@ -1,0 +1,184 @@
+"""Status and metrics of other processes as facts: what is not as agreed is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from streams.errors import Recoverable
+from streams.events import BrokerReport, OrderIntent
+from streams.liveness.facts import LiveFacts, nothing_known
+from streams.liveness.metrics import LivenessMetrics
+from streams.liveness.orders import order_facts
+from streams.liveness.status_pages import (
+    Recent,
+    executor_facts,
+    failed_request,
+    feed_facts,
+    samples_of,
+)
+from streams.liveness.warm_state import PairState, missing
+from streams.oanda.metrics import OandaCollector
+from streams.oanda.settings import Oanda
+from streams.oanda.stream import StreamHealth
+from streams.oanda.transport import Transport
+from streams.settings import Config
+from tests.sample_events import SAMPLES
+from tests.sample_facts import MINUTE_MS, OPEN, PAIRS, healthy
+
+STATUS: dict[str, Any] = {
+    "ts_ms": OPEN,
+    "mode": "practice",
+    "read_only": False,
+    "dry_run": True,
+    "account": {"currency": "EUR", "margin_used": 10.0, "margin_available": 90},
+    "last_cycle_ms": OPEN,
+    "reconciled": True,
+    "unreconciled": "",
+    "differences": [],
+    "reading": None,
+}
+
+
+def test_an_executors_status_becomes_facts() -> None:
+    found = executor_facts(STATUS)
+    assert (found.mode, found.dry_run, found.last_cycle_ms) == ("practice", True, OPEN)
+    assert (found.margin_used, found.margin_available) == (10.0, 90.0)
+    assert executor_facts(STATUS | {"account": None}).margin_used is None
+    assert executor_facts(STATUS | {"unreconciled": "no broker"}).trouble == "no broker"
+    assert executor_facts(STATUS | {"last_cycle_ms": 0}).last_cycle_ms is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        {"mode": "real"},
+        {"read_only": 0},
+        {"reconciled": "yes"},
+        {"differences": None},
+        {"account": 7},
+        {"account": {"margin_used": "much"}},
+    ],
+)
+def test_a_status_that_is_not_as_agreed_is_no_status(wrong: Any) -> None:
+    content = STATUS | wrong if isinstance(wrong, dict) else wrong
+    with pytest.raises(ValueError, match=r".+"):
+        executor_facts(content)
+
+
+def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:
+    transport = Transport(Oanda(oanda_api_key="t", oanda_account_id="101-001-1-001"))
+    health = StreamHealth()
+    registry = CollectorRegistry()
+    registry.register(OandaCollector(transport, {"prices": health}))
+    samples = samples_of(generate_latest(registry).decode())
+    assert feed_facts(samples, OPEN) == (None, None, None)
+    transport.counts.requests["candles", "503"] += 2
+    transport.counts.requests["candles", "200"] += 5
+    transport.counts.requests["order", "404"] += 1
+    transport.clock.note("Wed, 06 Mar 2024 14:30:20 GMT", OPEN - 9_000, OPEN - 8_000)
+    samples = samples_of(generate_latest(registry).decode())
+    assert feed_facts(samples, OPEN).skew_ms == pytest.approx(9_000, abs=1_100)
+    failed = sum(
+        value
+        for name, labels, value in samples
+        if name == "manifold_oanda_requests_total" and failed_request(labels)
+    )
+    assert failed == 2
+
+
+def test_what_is_no_page_is_said() -> None:
+    with pytest.raises(Recoverable):
+        samples_of("<html>")
+
+
+def test_a_counter_is_counted_over_an_hour_and_over_restarts() -> None:
+    now = [0.0]
+    recent = Recent(lambda: now[0])
+    assert recent.note(5) is None
+    now[0] = 60.0
+    assert recent.note(7) == 2
+    now[0] = 120.0
+    assert recent.note(1) == 3  # started again: what it counts from 0 is new
+    now[0] = 3_700.0
+    assert recent.note(1) == 1
+
+
+def order(order_id: str, as_of_ms: int, submitted: bool = True) -> OrderIntent:
+    intent: Any = SAMPLES["OrderIntent"]
+    made: OrderIntent = intent._replace(order_id=order_id, as_of_ms=as_of_ms, submitted=submitted)
+    return made
+
+
+def answer(order_id: str, status: str, reason: str | None = None) -> BrokerReport:
+    report: Any = SAMPLES["BrokerReport"]
+    made: BrokerReport = report._replace(order_id=order_id, status=status, reason=reason)
+    return made
+
+
+def test_orders_are_counted_by_what_came_of_them() -> None:
+    intents = [
+        order("old", OPEN - 2 * 3_600_000),
+        order("filled", OPEN - MINUTE_MS),
+        order("rejected", OPEN - MINUTE_MS),
+        order("held back", OPEN - MINUTE_MS, submitted=False),
+        order("lost", OPEN - 2 * MINUTE_MS),
+        order("asked", OPEN - 2 * MINUTE_MS),
+        order("just sent", OPEN - 1_000),
+    ]
+    reports = {
+        "filled": answer("filled", "filled"),
+        "rejected": answer("rejected", "rejected", "INSUFFICIENT_MARGIN"),
+        "asked": answer("asked", "unknown"),
+        "old": answer("old", "rejected"),
+    }
+    found = order_facts(intents, reports, OPEN, 3_600_000)
+    assert (found.sent, found.rejected, found.cancelled) == (5, 1, 0)
+    assert found.unresolved == ("asked", "lost")
+    assert found.last_reason == "INSUFFICIENT_MARGIN"
+
+
+def shown(facts: LiveFacts) -> dict[str, float]:
+    registry = CollectorRegistry()
+    LivenessMetrics(registry).show(facts, OPEN, Config())
+    lines = generate_latest(registry).decode().splitlines()
+    found = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, _, value in found}
+
+
+def test_metrics_say_what_the_page_says_and_never_keep_an_old_value() -> None:
+    found = shown(healthy())
+    assert {v for name, v in found.items() if name.startswith("sep_failure_signal{")} == {0.0}
+    assert found['sep_manifold_age_seconds{instrument="EUR_USD"}'] == 20.0
+    registry = CollectorRegistry()
+    metrics = LivenessMetrics(registry)
+    metrics.show(healthy(), OPEN, Config())
+    metrics.show(nothing_known(PAIRS, "not asked"), OPEN, Config())
+    text = generate_latest(registry).decode()
+    assert 'sep_failure_signal{name="candle_stale"} -1.0' in text
+    assert 'sep_manifold_age_seconds{instrument="EUR_USD"} NaN' in text
+    assert "sep_stage_lag{" not in text
+
+
+@pytest.mark.parametrize(
+    ("candles", "days", "wanted"),
+    [
+        (0, 0.0, (129, 189, 30.0)),
+        (128, 0.1, (1, 61, 29.9)),
+        (129, 0.1, (0, 60, 29.9)),
+        (189, 29.0, (0, 0, 1.0)),
+        (1500, 31.0, (0, 0, 0.0)),
+    ],
+)
+def test_what_is_missing_is_exact(
+    candles: int, days: float, wanted: tuple[int, int, float]
+) -> None:
+    last = OPEN
+    state = PairState("EUR_USD", candles, round(last - days * 86_400_000), last)
+    found = missing(state, Config())
+    assert found[:2] == wanted[:2]
+    assert found.days_to_floors == pytest.approx(wanted[2])
+    assert missing(state, Config(gate_mode="static")).days_to_floors == 0
