@@ -15,7 +15,7 @@ import click
 
 from streams.errors import Fatal
 from streams.instants import clock
-from streams.kill_switch.commands import disengage, engage
+from streams.kill_switch.commands import READ_S, disengage, engage
 from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
 from streams.kill_switch.settings import KillSwitchSettings
@@ -116,7 +116,7 @@ def status(as_json: bool) -> None:
     runtime = Runtime.from_env()
     codec = asyncio.run(open_codec(runtime))
     # nothing is connected yet: a moment more than a running reader gives
-    reader = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), within_s=5.0)
+    reader = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), READ_S)
     try:
         found = reader.read()
     finally:

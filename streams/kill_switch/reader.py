@@ -128,12 +128,10 @@ class KillSwitchReader:
         except (Recoverable, Fatal) as error:
             why.append(str(error))
         if look is not None:
-            problem = valkey_problem(
-                look,
-                self._settings.kill_switch_key,
-                self._tail.log_name,
-                self._settings.max_age_ms,
-            )
+            # a log that was never reached has no name yet, and has said so above
+            name = self._tail.log_name or (look.kept.log if look.kept else "")
+            key, max_age_ms = self._settings.kill_switch_key, self._settings.max_age_ms
+            problem = valkey_problem(look, key, name, max_age_ms)
             why += [problem] if problem else []
         engaged = said is None or said.engaged or look is None or bool(why)
         word = said if said is not None and said.engaged == engaged else KillSwitch()

@@ -27,7 +27,7 @@ from streams.stack.valkey import ValkeyServer
 from tests.kill_switch_place import KEY, Observer, Place, until
 
 ROUNDS = int(os.environ.get("MANIFOLD_KILL_SWITCH_FAULTS", "10"))
-MAX_AGE_S = 2.0
+MAX_AGE_S = 1.5
 WORDS = ("on", "set")
 FAULTS = ("keeper", "valkey", "emptied", "frozen", "kafka")
 
@@ -151,7 +151,7 @@ def test_no_fault_at_any_instant_shows_an_off_that_nobody_said(stage: Stage) -> 
     place, reader = stage.place, stage.place.reader()
     for number in range(ROUNDS):
         stage.clear()
-        assert not reader.read().engaged
+        until(lambda: not reader.read().engaged)
         told = len(place.words())
         word = WORDS[number % len(WORDS)]
         fault = FAULTS[number // len(WORDS) % len(FAULTS)]
@@ -174,7 +174,7 @@ def test_no_fault_at_any_instant_shows_an_off_that_nobody_said(stage: Stage) -> 
             heal = stage.fault(fault, chance)
         stage.run(chance.uniform(0.0, 0.5))
         heal()
-        stage.run(1.0)
+        stage.run(0.6)
         until(lambda: reader.read().log is not None)
         assert reader.read().engaged
         require_never_off(stage, since, f"round {number}: {word}, {fault} {after_s:+.3f} s")
@@ -209,7 +209,7 @@ def test_a_restart_of_everything_keeps_what_was_said(stage: Stage) -> None:
 
 def test_a_keeper_frozen_while_somebody_engages_does_not_wake_up_to_say_off(stage: Stage) -> None:
     chance = random.Random(21)
-    for longer in (False, True, True):
+    for longer in (False, True):
         stage.clear()
         stage.run(chance.uniform(0.0, 0.2))
         os.kill(stage.keeper.pid, signal.SIGSTOP)

@@ -171,19 +171,20 @@ def test_whatever_another_hand_does_engages_at_once_and_is_told_to_the_log(
     place, keeper = off
     reader = place.reader()
     for command in OTHER_HANDS:
-        assert not reader.read().engaged, command
-        before = len(place.words())
+        before = reader.read()
+        assert not before.engaged, command
+        assert before.offset is not None
         place.valkey.execute_command(*command)
         assert reader.read().engaged, command
         assert keeper.round()
-        (said,) = place.words()[before:]
-        assert (said.value, said.actor) == ('{"engaged":true}', "valkey"), command
+        said = reader.read().log
+        assert said is not None
+        assert (said.engaged, said.actor, said.offset) == (True, "valkey", before.offset + 1)
         assert KEY in said.reason
         assert place.valkey.get(KEY) == b"1"
         assert 0 < place.valkey.pttl(KEY) <= 15_000
         assert keeper.round()
-        assert len(place.words()) == before + 1, "once"
-        assert place.off().offset == before + 1
+        assert place.off().offset == before.offset + 2, "told once"
         assert keeper.round()
 
 
@@ -695,25 +696,19 @@ def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
     assert "was set to '1' by another hand" in child.last_words(5)
 
 
-def test_exit_codes_without_a_broker() -> None:
+def test_without_a_broker_status_is_engaged_and_off_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    cases = {
-        ("off", "--reason", "x"): (75, "no broker answers"),
-        ("status",): (1, "ENGAGED"),
-    }
-    running = {
-        arguments: subprocess.Popen(
-            [sys.executable, "-m", "streams", "kill", *arguments],
-            env={"KAFKA_BOOTSTRAP_SERVERS": nowhere, "VALKEY_URL": f"redis://:hunter2@{nowhere}/0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for arguments in cases
-    }
-    for arguments, (code, said) in cases.items():
-        told, _ = running[arguments].communicate(timeout=60)
-        assert running[arguments].returncode == code, (arguments, told)
-        assert said in told
-        assert "Traceback" not in told
-        assert "hunter2" not in told
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", nowhere)
+    monkeypatch.setenv("VALKEY_URL", f"redis://:hunter2@{nowhere}/0")
+    monkeypatch.setattr("streams.kill_switch.commands.READ_S", 0.5)
+    monkeypatch.setattr("streams.cli.kill.READ_S", 0.5)
+    assert manifold("kill", "status") == 1
+    assert manifold("kill", "off", "--reason", "x") == 75
+    told = capsys.readouterr()
+    assert told.out.startswith("ENGAGED")
+    assert "Valkey (VALKEY_URL) does not answer" in told.out
+    (sentence,) = told.err.splitlines()
+    assert "no broker answers at KAFKA_BOOTSTRAP_SERVERS" in sentence
+    assert "hunter2" not in told.out + told.err

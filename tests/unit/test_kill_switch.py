@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.control import ControlLog
 from streams.errors import Fatal
-from streams.events import Control
+from streams.events import Control, Event
 from streams.kill_switch.commands import engage
 from streams.kill_switch.custody import (
     ACTOR,
@@ -26,7 +25,19 @@ from streams.kill_switch.settings import KillSwitchSettings
 from streams.kill_switch.state import NO_RECORD, KillSwitch, Unreadable, Word, fold
 from streams.mirror.keys import KEYS, KEYS_OF_OTHERS
 from streams.settings import Config, Runtime
-from tests.stage_bench import CODEC
+from streams.topics import GATES, MANIFOLDS, WEIGHTS
+from tests.stage_bench import (
+    CODEC,
+    MINUTE,
+    T0,
+    A,
+    Bench,
+    candle,
+    config_record,
+    control_log,
+    mark,
+    universe_record,
+)
 
 ON, OFF = Word(True).to_json(), Word(False).to_json()
 KEY, LOG, AGE_MS = "ops:kill_switch", "cluster/ops.control", 15_000
@@ -160,12 +171,34 @@ def test_only_an_object_with_exactly_that_boolean_is_off(text: str) -> None:
     assert json.loads(text)["engaged"] is False
 
 
+def derived(switched: bool) -> list[Any]:
+    """Return what the whole chain makes of an hour, with words in the middle of it or without."""
+    words = (said(ON), said("{}"), said(OFF)) if switched else ()
+    control = control_log(config_record(), universe_record((A,)), *words)
+    source: list[Event] = [mark(T0, 2, A)]
+    for minute in range(190):
+        bar_ms = T0 + minute * MINUTE
+        offset = control.end if minute > 160 else 2
+        source += [candle(bar_ms), mark(bar_ms + MINUTE, offset, A)]
+    found: list[Any] = []
+    for stage, topic in (("signals", MANIFOLDS), ("gates", GATES), ("weights", WEIGHTS)):
+        outputs = Bench(stage, control).feed(*source)
+        found += [output.event for output in outputs]
+        source = [output.event for output in outputs if output.topic == topic]
+    return found
+
+
+def test_words_in_the_log_change_no_derived_record_but_for_the_offset_it_is_stamped_with() -> None:
+    plain, switched = derived(False), derived(True)
+    assert {type(event).__name__ for event in plain} >= {"Signal", "GateDecision", "Weights"}
+    assert plain != switched
+    unstamped = [[e._replace(control_offset=0) for e in events] for events in (plain, switched)]
+    assert unstamped[0] == unstamped[1]
+
+
 def test_the_stages_pass_over_it_and_list_a_malformed_one() -> None:
-    log = ControlLog()
-    log.append(0, said(ON))
-    log.append(1, said("{}"))
+    log = control_log(said(ON), said("{}"))
     assert [offset for offset, _ in log.refused] == [1]
-    assert log.state(2)._replace(offset=0, universe=None) == log.state(0)._replace(universe=None)
 
 
 # -- the custody of the key -----------------------------------------------------------------------
