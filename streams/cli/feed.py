@@ -23,6 +23,7 @@ from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
+from streams.stack.child import require_port
 
 
 @click.group()
@@ -142,7 +143,10 @@ def oanda(
     runtime, config = Runtime.from_env(), Config.from_env()
     settings, access = FeedSettings.from_env(), Oanda.from_env()
     access.require_access()
-    names = tuple(p.strip().upper() for p in pairs.split(",")) if pairs else runtime.hotband_pairs
+    given = [name.strip().upper() for name in pairs.split(",")] if pairs else runtime.hotband_pairs
+    names = [name for name in given if name]
+    if not names:
+        raise Fatal("no instrument is named: set HOTBAND_PAIRS or --pairs")
     if once and until:
         raise Fatal("--once ends now and --until later; give one of them")
     from_ms = instant_ms("--from", start) if start else None
@@ -150,6 +154,10 @@ def oanda(
     logging.basicConfig(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    port = 0 if once else settings.feed_metrics_port
+    if port:
+        # before another feed is ended for this one
+        require_port(port, "FEED_METRICS_PORT")
     codec = asyncio.run(open_codec(runtime))
 
     async def follow() -> dict[str, Any]:
@@ -159,7 +167,6 @@ def oanda(
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, this.stop)
-            port = 0 if once else settings.feed_metrics_port
             runner = (
                 await serve_status(state, config.candle_gran, runtime.metrics_host, port)
                 if port

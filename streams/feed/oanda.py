@@ -38,6 +38,8 @@ PATIENCE_S = 5.0
 ROOM_BARS = 2 * LONGEST_PAGE
 TRANSACTION_FACTS = 2_000
 FAILURES_TO_GIVE_UP = 3
+LONGEST_REST_S = 10.0
+"""After a long outage an instrument is not to be missing for longer than that."""
 SKEW_SHOWN_MS = 2_000
 STEP_S = 1.0
 
@@ -127,7 +129,7 @@ class OandaFeed:
     ) -> None:
         self._runtime, self._codec, self._config = runtime, codec, config
         self._settings, self._client = settings, client
-        self._names = sorted(instruments)
+        self._names = sorted(set(instruments))
         self._writer: FactWriter | None = None
         self._plans: dict[str, FeedPlan] = {}
         self._more = asyncio.Event()
@@ -166,7 +168,7 @@ class OandaFeed:
         missing = [name for name in self._names if name not in known]
         if missing:
             raise Fatal(
-                f"HOTBAND_PAIRS names {', '.join(missing)}, which the account "
+                f"HOTBAND_PAIRS (--pairs) names {', '.join(missing)}, which the account "
                 f"{self._client.settings.oanda_account_id} cannot have; leave them away"
             )
         self._show_skew()
@@ -276,7 +278,7 @@ class OandaFeed:
                 self._more.set()
                 if self._until_ms is not None and state.failures >= FAILURES_TO_GIVE_UP:
                     return
-                await self._rest(pause_s(1.5, state.failures))
+                await self._rest(min(pause_s(1.5, state.failures), LONGEST_REST_S))
                 continue
             if lane.trouble is not None:
                 logger.info("%s goes on", lane.instrument)

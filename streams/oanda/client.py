@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from streams.events import GRANULARITY_MS
 from streams.oanda import shapes
 from streams.oanda.errors import AnswerLost, NotAsDescribed, RequestRefused
 from streams.oanda.parsing import Fields
@@ -90,6 +91,9 @@ class OandaClient(Transport):
             ("from", rfc3339(from_ms)),
             ("count", str(count)),
         ]
+        if GRANULARITY_MS[granularity] > GRANULARITY_MS["H1"]:
+            # else they begin by New York's clock, an hour later in winter
+            query += [("dailyAlignment", "0"), ("alignmentTimezone", "UTC")]
         path = f"/v3/instruments/{quote(instrument, safe='')}/candles"
         endpoint = f"candles of {instrument}"
         answer = await self.ask("candles", path, query)

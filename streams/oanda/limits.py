@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 CONNECTION_PAUSE_S = 0.5
 """OANDA allows two new connections a second."""
-LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 30.0
 
 
 class Pace:

@@ -192,7 +192,7 @@ def candles_of(
         raise fields.wrong("instrument", instrument, fields.content["instrument"])
     if fields.text("granularity") != granularity:
         raise fields.wrong("granularity", granularity, fields.content["granularity"])
-    length = min(GRANULARITY_MS[granularity], GRANULARITY_MS["H1"])
+    length = GRANULARITY_MS[granularity]
     found = []
     for each in fields.each("candles"):
         if each.time_ns("time") % (length * 1_000_000):

@@ -31,7 +31,14 @@ from streams.oanda.errors import (
     RequestRefused,
     Unavailable,
 )
-from streams.oanda.limits import CONNECTION_PAUSE_S, Breaker, Pace, pause_s, retry_after_s
+from streams.oanda.limits import (
+    CONNECTION_PAUSE_S,
+    LONGEST_PAUSE_S,
+    Breaker,
+    Pace,
+    pause_s,
+    retry_after_s,
+)
 from streams.oanda.settings import Oanda
 
 Query = Sequence[tuple[str, str]]
@@ -292,7 +299,7 @@ class Transport:
         self.counts.rate_limited += 1
         asked_s = retry_after_s(response.headers.get("Retry-After"))
         if asked_s:
-            self._pace.hold(time.monotonic() + min(asked_s, 60.0))
+            self._pace.hold(time.monotonic() + min(asked_s, LONGEST_PAUSE_S))
         return RateLimited(f"OANDA answers {endpoint} with 429: too many requests", asked_s)
 
     def access_refused(self, endpoint: str, status: int) -> AccessRefused:

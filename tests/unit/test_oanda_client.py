@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from streams.errors import Fatal, Recoverable
+from streams.events import GRANULARITY_MS
 from streams.feed.broker_lane import BrokerLane, Resume
 from streams.oanda.client import LONGEST_PAGE, MarketOrder, OandaClient, rfc3339
 from streams.oanda.clock import BrokerClock
@@ -171,6 +172,31 @@ async def test_a_long_gap_comes_in_pages_and_every_candle_once(broker: Handle) -
     assert found == list(candles_of(broker, ["USD_CHF"], "M1", begun_ms).values())
     ends = [bar.as_of_ms for bar in lane.ready]
     assert ends == sorted(set(ends))
+
+
+@pytest.mark.parametrize("granularity", ["S30", "M15", "H1", "H4", "H12"])
+async def test_bars_of_any_length_begin_where_the_feed_expects_them(
+    broker: Handle, granularity: str
+) -> None:
+    length = GRANULARITY_MS[granularity]
+    begun_ms = START_MS - 20 * length
+    lane = BrokerLane(
+        "EUR_USD",
+        granularity,
+        Resume(begun_ms),
+        settle_ms=0,
+        absent_after_ms=0,
+        reread_bars=3,
+    )
+    async with client(broker) as (oanda, _):
+        answer = await oanda.candles("EUR_USD", granularity, lane.from_ms)
+    assert all(candle.bar_ms % length == 0 for candle in answer)
+    lane.take(answer, START_MS, LONGEST_PAGE)
+    found = [candle.bar_ms for bar in lane.ready for candle in bar.candles]
+    assert found == [candle.bar_ms for candle in answer if candle.complete]
+    assert lane.frontier_ms >= START_MS - length
+    quiet = [bar.as_of_ms for bar in lane.ready if not bar.candles]
+    assert len(quiet) < 20 - len(found) + 2
 
 
 async def test_connections_are_kept(broker: Handle) -> None:
@@ -609,7 +635,7 @@ async def test_a_broken_stream_is_opened_again_and_half_a_line_is_never_read(
     pieces: tuple[bytes, ...], pause: float, stay: float, trouble: str
 ) -> None:
     talk = answering(HEAD + chunk(line(LINE)), *pieces, pause_s=pause, stay_s=stay)
-    async with serving(talk) as (made, heads), OandaClient(made) as oanda:
+    async with serving(talk) as (made, heads), OandaClient(made, short) as oanda:
         stream = price_stream(oanda, ["EUR_USD"])
         said: list[str] = []
 
