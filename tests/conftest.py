@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from streams.errors import Fatal
@@ -22,6 +23,12 @@ from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from tests.apicurio import ApicurioRegistry
+
+# how fast examples come says something of the machine, nothing of the code
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -294,6 +294,8 @@ class LogReader:
                     raise Recoverable(f"reading {topic}-{place[1]}: {error.str()}")
             if time.monotonic() > give_up_at:
                 raise Recoverable(f"{sorted(left)} were not read to the end in {TIMEOUT_S:.0f} s")
+        # as at the end of read
+        self._consumer.unassign()
 
     def _batch(
         self,
