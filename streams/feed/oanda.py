@@ -323,7 +323,8 @@ class OandaFeed:
         while not self._stop.is_set():
             ended = all(task.done() for task in lanes)
             self._more.clear()
-            await self._write(merged(list(self.state.lanes.values()), self._horizon_ms()))
+            until_ms = min(self._horizon_ms(), self._last_ms)
+            await self._write(merged(list(self.state.lanes.values()), until_ms))
             if ended:
                 return
             try:
@@ -331,6 +332,11 @@ class OandaFeed:
                     await self._more.wait()
             except TimeoutError:
                 self._show_skew()
+
+    @property
+    def _last_ms(self) -> int:
+        """End of the last bar that is written."""
+        return (1 << 62) if self._until_ms is None else self._until_ms
 
     def _horizon_ms(self) -> int:
         lanes, now_ms = list(self.state.lanes.values()), self._client.now_ms()
@@ -381,7 +387,7 @@ class OandaFeed:
     async def _finish(self) -> None:
         """Write what is known, and the watermarks that are still missing."""
         lanes = list(self.state.lanes.values())
-        await self._write(merged(lanes, 1 << 62))
+        await self._write(merged(lanes, self._last_ms))
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
