@@ -22,6 +22,7 @@ PARTS = (
     "bench_replay",
     "bench_load",
     "bench_chain",
+    "bench_oanda",
     "bench_kill",
     "bench_execution",
 )
