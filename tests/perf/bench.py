@@ -24,6 +24,7 @@ PARTS = (
     "bench_chain",
     "bench_execution",
     "bench_kill",
+    "bench_service",
 )
 Row = dict[str, Any]
 
