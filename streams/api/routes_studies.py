@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from streams.api.backtests import RunId, runs_of, summary_of, trades_of
+from streams.api.backtests import Found, RunId, runs_of, summary_of, trades_of
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
+from streams.api.long_runs import MOST_TRADES, LongRun, Parameters, TooManyRuns
 from streams.api.plain import plain
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.routes_market import InstrumentQuery
@@ -21,6 +23,7 @@ from streams.settings import Config
 
 router = APIRouter(tags=["studies"])
 
+LONG_DAYS = 90
 RUN_FORM = INSTRUMENT_FORM[:-1] + ":[0-9a-f]{1,64}$"
 RunQuery = Annotated[
     str,
@@ -105,10 +108,31 @@ class Trades(Shape):
     trades: list[TradeShape]
 
 
-class LongRun(Said):
-    """A run under other parameters."""
+class LongRunRequest(Said):
+    """A run under these parameters; what is not given is as it is in force."""
 
     instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM)]
+    days: Annotated[int, Field(ge=1, le=3_650)] = LONG_DAYS
+    c_min: Annotated[float, Field(ge=0, le=1)] | None = None
+    look: Annotated[int, Field(ge=1, le=120)] | None = None
+    thr_bps: Annotated[float, Field(ge=0, le=10_000)] | None = None
+    entry_cd: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    exit_cd: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+
+
+class QueuedRun(Shape):
+    """A run in the queue, or what became of it; ``run_id`` when it is done."""
+
+    queued: str
+    state: str
+    detail: str
+    run_id: str | None
+
+
+class QueuedRuns(Shape):
+    """Every run that is remembered, the last asked for first."""
+
+    runs: list[QueuedRun]
 
 
 class Wanted(Shape):
@@ -187,18 +211,31 @@ async def series(
 
 
 @router.post("/api/studies/enqueue-long-run", responses=CONFLICTS | ABOUT_INSTRUMENT)
-async def enqueue_long_run(wanted: LongRun, live: LiveDep) -> Window:
-    """Always 409: nothing is queued here.
+async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep) -> QueuedRun:
+    """Queue a backtest over the log under other parameters; one at a time runs.
 
-    The run under the parameters in force is always current (bt.summaries); one under others is
-    ``manifold replay --set``, which does not compete with the live loop for this process.
+    It runs in a process of its own with the lowest priority and changes nothing of the deployment.
+    When it is done, /api/studies/series and /api/backtest/* know it by its parameters and by its
+    ``run_id`` until the service is started again.
     """
     live.require_instrument(wanted.instrument)
-    raise ApiError(
-        409,
-        "not_queued",
-        f"the run of {wanted.instrument} is always current (/api/studies/series); one under other "
-        f"parameters: manifold replay --instruments {wanted.instrument} --set NAME=VALUE",
+    asked = Parameters(**wanted.model_dump(include=set(Parameters._fields)))
+    live.audit(f"studies/enqueue-long-run {asked.key}", wanted.actor, wanted.reason)
+    try:
+        return _queued(live.long_runs.enqueue(asked))
+    except TooManyRuns as error:
+        raise ApiError(429, "too_many_runs", str(error), retry_after_s=60) from error
+
+
+@router.get("/api/studies/long-runs", responses=READS)
+async def long_runs(live: LiveDep) -> QueuedRuns:
+    """The queue, and what became of the last runs."""
+    return QueuedRuns(runs=[_queued(one) for one in live.long_runs.runs])
+
+
+def _queued(run: LongRun) -> QueuedRun:
+    return QueuedRun(
+        queued=run.parameters.key, state=run.state, detail=run.detail, run_id=run.run_id
     )
 
 
@@ -227,8 +264,9 @@ async def results(live: LiveDep, run_id: RunQuery) -> Results:
     run = _known(live, run_id)
     present = live.view.summaries.get(run.instrument)
     found = present
+    queued = live.long_runs.of_id(run.text)
     if present is None or present.params_id != run.params_id:
-        found = await live.history.ask(summary_of(run))
+        found = queued.summary if queued else await live.history.ask(summary_of(run))
     if found is None:
         raise ApiError(404, "no_long_run", f"bt.summaries holds no run {run.text}")
     return Results(
@@ -248,7 +286,12 @@ async def trades(
 ) -> Trades:
     """The last closed trades of a run."""
     run = _known(live, run_id)
-    found = await live.history.ask(trades_of(run, limit))
+    queued, present = live.long_runs.of_id(run.text), live.view.summaries.get(run.instrument)
+    if queued is not None and (present is None or present.params_id != run.params_id):
+        newest = list(queued.trades)
+        found = Found(newest[:limit], len(newest) <= limit and len(newest) < MOST_TRADES)
+    else:
+        found = await live.history.ask(trades_of(run, limit))
     fields = TradeShape.model_fields
     return Trades(
         run_id=run.text,
@@ -285,7 +328,14 @@ async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> 
     if present is not None and wanted.fits(present, config) and _trades(present) >= min_trades:
         return present
     found: Sequence[Summary] = await live.history.ask(runs_of(instrument))
-    fitting = [
+    queued = [
+        one.summary
+        for one in live.long_runs.done(instrument)
+        if one.summary is not None
+        and _trades(one.summary) >= min_trades
+        and wanted.fits(one.summary, _asked(one, live.config))
+    ]
+    fitting = queued + [
         one
         for one in found
         if _trades(one) >= min_trades
@@ -296,6 +346,17 @@ async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> 
             404, "no_long_run", f"bt.summaries holds no run of {instrument} with these parameters"
         )
     return max(fitting, key=_trades)
+
+
+def _asked(run: LongRun, config: Config) -> Config:
+    """Return the configuration that a run had, its cooldowns at least."""
+    asked = run.parameters
+    entry, leave = asked.entry_cd, asked.exit_cd
+    return replace(
+        config,
+        entry_cooldown_sec=config.entry_cooldown_sec if entry is None else entry,
+        exit_cooldown_sec=config.exit_cooldown_sec if leave is None else leave,
+    )
 
 
 def _trades(summary: Summary) -> int:

@@ -22,6 +22,7 @@ from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
 from streams.api.live import Live, wall_ms
+from streams.api.long_runs import LongRuns
 from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
 from streams.api.oanda import OandaDoor
@@ -47,7 +48,7 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
-ENDLESS = ("facts", "heartbeat", "signals")
+ENDLESS = ("facts", "heartbeat", "long runs", "signals")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
@@ -160,6 +161,7 @@ async def _assemble(settings: Settings) -> Live:
         executor_calls=ExecutorCalls(service.trade_status_url),
         metrics=metrics,
         keeper=KillSwitchKeeper(runtime, await codec(), settings.kill, metrics.kill_switch),
+        long_runs=LongRuns(settings.env),
     )
 
 
@@ -181,6 +183,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         asyncio.create_task(live.follower.run(), name="follower"),
         asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
+        asyncio.create_task(live.long_runs.run(), name="long runs"),
         asyncio.create_task(beat(live.hub, live.settings.ws_heartbeat_sec), name="heartbeat"),
         *(
             asyncio.create_task(server.serve(sockets=[sockets[name]]), name=name)
