@@ -48,6 +48,14 @@ class KeptStatus(NamedTuple):
 
 
 @dataclass
+class Pen:
+    """What one call at a time writes to the log with."""
+
+    codec: Codec
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass
 class Live:
     """What a service is made of.
 
@@ -55,13 +63,11 @@ class Live:
     ----------
     runtime, environment_config, settings, kill_settings
         Settings of the process; what the log says of the configuration is ``view.config``.
-    codec
-        For writing; used by one call at a time.
     view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper,
     long_runs
         The parts.
-    writing
-        Held by the one call that writes to the log.
+    engaging, clearing
+        For the kill switch: engaging it waits for nothing that clears it.
     now_ms
         Wall clock.
     kept_status
@@ -72,7 +78,8 @@ class Live:
     environment_config: Config
     settings: Service
     kill_settings: KillSwitchSettings
-    codec: Codec
+    engaging: Pen
+    clearing: Pen
     hub: Hub
     follower: LogFollower
     facts: Facts
@@ -84,7 +91,6 @@ class Live:
     metrics: ServiceMetrics
     keeper: KillSwitchKeeper
     long_runs: LongRuns
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     now_ms: Callable[[], int] = wall_ms
     kept_status: KeptStatus | None = None
 

@@ -22,6 +22,7 @@ router = APIRouter(tags=["market"])
 
 GRANULARITY_FORM = f"^({'|'.join(GRANULARITY_MS)})$"
 FLOW_MS = 300_000
+DAY_MS = 86_400_000
 FEED_LIVES_BARS = 3
 
 InstrumentQuery = Annotated[
@@ -228,7 +229,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
 
     A feed that runs has done so: nothing is fetched then. Otherwise what is missing of *all*
     HOTBAND_PAIRS is written, as ``manifold feed oanda --once`` does; an instrument the log holds
-    nothing of begins ``count`` bars back. History before what the log holds is never written.
+    nothing of begins at least ``count`` bars back, by whole days. History before what the log holds
+    is never written.
     """
     config, pairs = live.config, live.runtime.hotband_pairs
     if wanted.granularity != config.candle_gran:
@@ -254,8 +256,9 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
             503, "feed_behind", "a feed runs and is catching up; a second one would end it"
         )
     live.audit("candles/fetch", wanted.actor, wanted.reason)
-    from_ms = market_start_ms(live.now_ms(), wanted.count, config.granularity_ms)
-    written = await live.oanda.fetch(live.runtime, config, from_ms)
+    now_ms = live.now_ms()
+    back_ms = now_ms - market_start_ms(now_ms, wanted.count, config.granularity_ms)
+    written = await live.oanda.fetch(live.runtime, config, -(-back_ms // DAY_MS))
     return Fetched(success=True, written=written, detail="written from OANDA")
 
 

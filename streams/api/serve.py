@@ -21,7 +21,7 @@ from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
-from streams.api.live import Live, wall_ms
+from streams.api.live import Live, Pen, wall_ms
 from streams.api.long_runs import LongRuns
 from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
@@ -141,7 +141,8 @@ async def _assemble(settings: Settings) -> Live:
         environment_config=config,
         settings=service,
         kill_settings=settings.kill,
-        codec=await codec(),
+        engaging=Pen(await codec()),
+        clearing=Pen(await codec()),
         hub=hub,
         follower=LogFollower(
             runtime, config, following, start, hub, max(1, min(100, service.ws_max_queue // 2))
