@@ -48,6 +48,8 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
+MOST_REQUESTS = 500
+"""Connections of one port beside the WebSocket clients; more are answered with 503."""
 ENDLESS = ("facts", "heartbeat", "long runs", "signals")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
@@ -178,7 +180,8 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         "ALLOCATOR_STATUS_PORT": make_allocator_app(live),
         "HYDRATOR_STATUS_PORT": make_hydrator_app(live),
     }
-    servers = {name: _server(apps[name]) for name in sockets}
+    most = live.settings.ws_max_clients + MOST_REQUESTS
+    servers = {name: _server(apps[name], most) for name in sockets}
     await live.facts.read_kill_switch()
     parts = [
         asyncio.create_task(live.follower.run(), name="follower"),
@@ -224,7 +227,7 @@ async def _leave(
     await live.mirror.close()
 
 
-def _server(app: App) -> uvicorn.Server:
+def _server(app: App, most_connections: int) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # the same protocol in other words
@@ -239,6 +242,7 @@ def _server(app: App) -> uvicorn.Server:
             timeout_graceful_shutdown=LEAVE_WITHIN_S - 2,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=32_768,
+            limit_concurrency=most_connections,
         )
     )
 
