@@ -104,6 +104,7 @@ class Executor:
         self._due_at = clock()
         self._margin = MarginGate(parts.trading)
         self._terms: dict[str, InstrumentTerms] = {}
+        self._untraded: set[str] = set()
         self._kill_state: KillState | None = None
         self._granularity = self._active().candle_gran
         self._overloaded = False
@@ -298,6 +299,7 @@ class Executor:
         missing = [name for name in names if name not in self._terms]
         if missing:
             self._terms |= await self._parts.broker.instruments(missing)
+            self._untraded |= set(missing) - set(self._terms)
 
     async def _entry_checks(
         self, desk: Desk
@@ -342,15 +344,18 @@ class Executor:
         parts = self._parts
         for _ in range(ROUNDS):
             await parts.dispatch.follow_up()
-            trades = await parts.broker.trades()
-            orders = await parts.broker.orders()
-            account = await parts.broker.account()
+            # two at a time: that many connections stay open for when an order has to go at once
+            trades, orders = await asyncio.gather(parts.broker.trades(), parts.broker.orders())
+            account, positions = await asyncio.gather(
+                parts.broker.account(), parts.broker.positions()
+            )
             before = parts.dispatch.cursor
             await parts.dispatch.follow_up()
             if parts.dispatch.cursor == before:
                 break
         self._observed(account)
-        self.positions = tuple(await parts.broker.positions())
+        self.positions = tuple(positions)
+        await self._learn_terms([n for n in parts.runs.decided() if n not in self._untraded])
         self.comparison = compare(parts.ledger, trades, orders)
         for correction in self.comparison.corrections:
             intent = parts.ledger.intents[correction.order_id]

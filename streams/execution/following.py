@@ -58,7 +58,7 @@ class Following:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 500,
+                "fetch.wait.max.ms": 100,
                 "logger": SILENT,
             }
         )

@@ -134,11 +134,11 @@ def test_an_order_that_arrives_after_it_was_given_up_is_booked_and_put_in_order(
 ) -> None:
     switch_off(floor)
     script = script_of(floor)
-    executor = ExecutorProcess(floor, OANDA_HTTP_TIMEOUT_SEC="0.4", PM_RAMP_STEP_PCT="1")
+    executor = ExecutorProcess(floor, OANDA_HTTP_TIMEOUT_SEC="1.5", PM_RAMP_STEP_PCT="1")
     executor.start()
     executor.until_reconciled()
     script.bar({})
-    broker.fault("slow", method="POST", path="/orders", delay_sec=4.0, count=1)
+    broker.fault("slow", method="POST", path="/orders", delay_sec=5.0, count=1)
     script.bar({"EUR_USD": 1})
     executor.until(lambda said: said["unresolved"])
     said = executor.until(lambda said: not said["unresolved"])

@@ -60,13 +60,15 @@ def _measured(floor: Deployment, broker: V20Process) -> list[Row]:
     executor.start()
     executor.until_reconciled()
     script.bar({})
-    took = [_entry(script, executor, broker) for _ in range(ENTRIES)]
+    # the first one meets OANDA's limit of two new connections a second, right after the start
+    first, *took = [_entry(script, executor, broker) for _ in range(1 + ENTRIES)]
     after = [_kill(floor, script, executor, broker) for _ in range(KILL_TRIES)]
     rank = min(len(took) - 1, int(len(took) * 0.99))
     note = "gate decision and weights in the log to order at the broker"
     return [
         _row(f"{note}: p50", statistics.median(took)),
         _row(f"{note}: p99", sorted(took)[rank]),
+        _row(f"{note}: the first after a start", first),
         _row(
             f"kill switch: call to engage to the last opening order, worst of {KILL_TRIES}",
             max(after),
