@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.chain import open_chain
+from streams.collector import settle_collector
 from streams.replay.log_reader import LogReader
 from streams.replay.verify import Report, Verifier
 from streams.replay.verify_processes import verify_in_processes
@@ -53,6 +54,7 @@ def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
 
 def _run(runtime: Runtime, processes: int | None, *, quiet: bool) -> Report:
     chain = asyncio.run(open_chain(runtime))
+    settle_collector()
     columns = (
         TextColumn("{task.description:14}"),
         BarColumn(),

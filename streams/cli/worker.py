@@ -44,6 +44,7 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.admin import require_topics
     from streams.app import make_app
     from streams.chain import open_chain
+    from streams.collector import settle_collector
     from streams.control_log import seed_config
     from streams.health import serve
     from streams.metrics import WorkerMetrics
@@ -65,6 +66,7 @@ def run(runtime: Runtime, config: Config) -> None:
             await serve(runtime, metrics)
 
     quiet_logs()
+    settle_collector()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -32,7 +32,8 @@ class Columns(NamedTuple):
 
 def address_of(array: NDArray[Any]) -> int:
     """Return the address of an array's first element."""
-    return int(array.__array_interface__["data"][0])
+    # __array_interface__ describes every field of a structured array first: 14 us instead of 1
+    return int(array.ctypes.data)
 
 
 def columns(

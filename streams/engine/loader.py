@@ -104,14 +104,14 @@ def core() -> Any:
 
 
 def _warm_up(door: Any) -> None:
-    # The first call of a function compiles it; a live candle must not wait for that.
+    # The first call of a function compiles it; a live candle must not wait for that. What only a
+    # replay calls (the bulk functions) is left to it: half a second of every start.
     handle = door.make_handle()
     handle.open(129, 1, 0)
     for bar in range(130):
         handle.step(bar, 1.0, 1.0, 1.0, 0)
     handle.write_head()
     handle.write_chunk(handle.newest_chunk())
-    handle.run(0, 0, 0, 0, 0, 0, 0)
     door.check(0, 1.0, 1.0, 1.0, 0)
     door.drop_handle(handle)
     _warm_up_gate(door)
@@ -130,18 +130,12 @@ def _warm_up_gate(door: Any) -> None:
     gate.decided_ms(), gate.last_bar_ms(), gate.run_number(), gate.set_run_number(0)
     gate.take_changed_days(), gate.samples(), gate.kept_samples()
     gate.write_head(), gate.write_day(gate.newest_day()), gate.write_samples(0)
-    gate.run(0, 0, 0, 0)
     for address in (
         *(door.bar_address, door.trade_address, door.evaluation_address),
         *(door.decision_address, door.rules_address, door.gate_row_address),
     ):
         address(gate)
     door.drop_gate(gate)
-    allocator = door.make_allocator()
-    allocator.rules.top_k = 1
-    allocator.restore(0, 0, 0)
-    allocator.run(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    door.drop_allocator(allocator)
 
 
 def build_info() -> BuildInfo:

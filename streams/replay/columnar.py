@@ -17,7 +17,7 @@ from streams.control import ControlLog, ControlState
 from streams.feed.columns import CandleColumns
 from streams.replay.epochs import ClosedEpochs, Epochs
 from streams.replay.lanes import Derived, Lane, Marks
-from streams.stages.gate_records import Scope
+from streams.stages.gate_records import Scope, scope_of
 
 CHUNK_BARS = 4_096
 NO_CONFIG = "before any configuration"
@@ -102,7 +102,7 @@ class ColumnarReplay:
         found = lane.feed(stretch.candles, stretch.marks)
         self.candles += len(stretch.candles.bar_ms)
         self.signals += found.signals
-        scope = Scope(
+        scope = scope_of(
             stretch.instrument, lane.config, state.config_id, state.offset, lane.params_id
         )
         self._epochs.add(stretch.instrument, found.decisions)

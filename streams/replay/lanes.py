@@ -118,7 +118,7 @@ class Lane:
         """
         length_ms = self.config.granularity_ms
         places = self._accepted(candles)
-        taken = candles.where(places)
+        taken = candles if len(places) == len(candles.bar_ms) else candles.where(places)
         metrics = self._metrics(taken)
         first = len(taken.bar_ms) - len(metrics)
         bars = taken.where(np.s_[first:])

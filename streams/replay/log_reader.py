@@ -30,7 +30,7 @@ TIMEOUT_S = 30.0
 READ_BATCH = 5_000
 FEW = READ_BATCH
 # consume() waits for a full batch that long, also when the end is reached
-POLL_S = 0.05
+POLL_S = 0.01
 EMBEDDED_CLUSTER = "tansu_cluster"
 
 
@@ -51,6 +51,8 @@ class LogReader:
     ----------
     runtime
         Where the brokers are, and the prefix.
+    cluster_id
+        What another reader of the deployment has learned; without it the cluster is asked.
 
     Raises
     ------
@@ -60,7 +62,7 @@ class LogReader:
         No broker answers.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, cluster_id: str | None = None) -> None:
         self._runtime = runtime
         servers = runtime.kafka_bootstrap_servers
         complaints: list[KafkaError] = []
@@ -81,8 +83,9 @@ class LogReader:
             )
         except KafkaException as error:
             raise explained(servers, error) from error
-        told = first_answer(self._consumer, servers, complaints)
-        self.cluster_id = str(told.cluster_id)
+        if cluster_id is None:
+            cluster_id = str(first_answer(self._consumer, servers, complaints).cluster_id)
+        self.cluster_id = cluster_id
         self._embedded = self.cluster_id == EMBEDDED_CLUSTER
 
     def __enter__(self) -> Self:
@@ -168,14 +171,42 @@ class LogReader:
         ``start`` defaults to the first offset, ``end`` to the last stable offset at the call.
         """
         low, high = self.bounds(topic, partition)
-        position = low if start is None else max(start, low)
-        end = high if end is None else min(end, high)
-        name = self._runtime.topic(topic)
-        if position >= end:
-            return
-        self._consumer.assign([TopicPartition(name, partition, position)])
+        first = low if start is None else max(start, low)
+        yield from self.read_span(topic, partition, first, high if end is None else min(end, high))
+
+    def read_span(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[LogRecord]]:
+        """Return the committed records of ``[start, end)``, which must lie within the bounds.
+
+        They are fetched from the call on, not from when the first batch is asked for: a client that
+        begins to fetch only some time after it was made waits for a second.
+        """
+        return self._read(topic, partition, start, end, _log_record)
+
+    def read_values(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[SourceRecord]]:
+        """Return the same without headers, which cost more than all the rest."""
+        return self._read(topic, partition, start, end, _source_record)
+
+    def _read(
+        self, topic: str, partition: int, start: int, end: int, made_of: Callable[[str, Any], T]
+    ) -> Iterator[list[T]]:
+        if start < end:
+            self._consumer.assign([TopicPartition(self._runtime.topic(topic), partition, start)])
+        return self._batches(topic, partition, start, end, made_of)
+
+    def _batches(
+        self,
+        topic: str,
+        partition: int,
+        position: int,
+        end: int,
+        made_of: Callable[[str, Any], T],
+    ) -> Iterator[list[T]]:
         while position < end:
-            batch, position = self._batch(topic, partition, position, end)
+            batch, position = self._batch(topic, partition, position, end, made_of)
             if batch:
                 yield batch
         # else the fetch that waits for more holds up every other question on the connection
@@ -267,10 +298,15 @@ class LogReader:
         return found
 
     def _batch(
-        self, topic: str, partition: int, position: int, end: int
-    ) -> tuple[list[LogRecord], int]:
+        self,
+        topic: str,
+        partition: int,
+        position: int,
+        end: int,
+        made_of: Callable[[str, Any], T],
+    ) -> tuple[list[T], int]:
         messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
-        batch: list[LogRecord] = []
+        batch: list[T] = []
         for message in messages:
             error = message.error()
             if error is not None:
@@ -284,13 +320,13 @@ class LogReader:
                 continue
             if message.offset() >= end:
                 return batch, end
-            batch.append(_log_record(topic, message))
+            batch.append(made_of(topic, message))
             position = message.offset() + 1
         return batch, position
 
 
-def _log_record(topic: str, message: Any) -> LogRecord:
-    record = SourceRecord(
+def _source_record(topic: str, message: Any) -> SourceRecord:
+    return SourceRecord(
         topic,
         message.partition(),
         message.offset(),
@@ -298,8 +334,11 @@ def _log_record(topic: str, message: Any) -> LogRecord:
         message.key(),
         message.value(),
     )
+
+
+def _log_record(topic: str, message: Any) -> LogRecord:
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
-    return LogRecord(record, headers)
+    return LogRecord(_source_record(topic, message), headers)
 
 
 def asking(runtime: Runtime, call: Callable[[], T]) -> T:

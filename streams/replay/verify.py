@@ -147,22 +147,26 @@ class Verifier:
         topics = {topic: TopicReport(topic) for topic in stage.outputs}
         with LogReader(self._runtime) as reader:
             funnels = {t: len(reader.partitions(t)) < len(task.known) for t in topics}
-        targets = [
-            (topic, target)
-            for topic, one in funnels.items()
-            for target in ((0,) if one else task.sources)
-        ]
-        readers = [LogReader(self._runtime) for _ in (*task.sources, *targets)]
-        expected = {
-            p: _Expected(stage, stage.open(p, {}), _up_to(r, stage.source, p, done.get(p, 0)))
-            for p, r in zip(task.sources, readers, strict=False)
-        }
+            targets = [
+                (topic, target)
+                for topic, one in funnels.items()
+                for target in ((0,) if one else task.sources)
+            ]
+            inputs = reader.all_bounds(stage.source, list(task.sources))
+            spans = {at: reader.bounds(*at) for at in targets}
+            cluster_id = reader.cluster_id
+        readers = [LogReader(self._runtime, cluster_id) for _ in (*task.sources, *targets)]
+        expected = {}
+        for p, own in zip(task.sources, readers, strict=False):
+            low, high = inputs[p]
+            batches = own.read_values(stage.source, p, low, min(high, done.get(p, 0)))
+            expected[p] = _Expected(stage, stage.open(p, {}), batches)
         try:
             # in turns: every topic's share of what one input gives waits in memory until it is met
             walks = [
-                self._walk(topics[topic], expected, reader.read(topic, target), task)
-                for (topic, target), reader in zip(
-                    targets, readers[len(task.sources) :], strict=True
+                self._walk(topics[topic], expected, own.read_span(topic, target, *span), task)
+                for ((topic, target), span), own in zip(
+                    spans.items(), readers[len(task.sources) :], strict=True
                 )
             ]
             while walks:
@@ -208,7 +212,9 @@ class Verifier:
                     return
                 if offset >= done.get(partition, 0):
                     continue
-                wanted = await expected[partition].next(outcome.topic)
+                again = expected[partition]
+                ready = again.queues.get(outcome.topic)
+                wanted = ready.popleft() if ready else await again.next(outcome.topic)
                 outcome.difference = self._difference(outcome, found, wanted)
                 if outcome.difference:
                     return
@@ -281,11 +287,6 @@ def add(report: Report, source: str, outcome: Outcome) -> None:
         topic.compared += found.compared
         topic.other_engine += found.other_engine
         topic.difference = topic.difference or found.difference
-
-
-def _up_to(reader: LogReader, topic: str, partition: int, end: int) -> Iterator[list[SourceRecord]]:
-    for batch in reader.read(topic, partition, end=end):
-        yield [found.record for found in batch]
 
 
 def _coordinates(source: str) -> tuple[int, int]:

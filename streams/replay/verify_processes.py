@@ -7,6 +7,7 @@ import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 from streams.chain import open_chain
+from streams.collector import settle_collector
 from streams.replay.verify import Outcome, Progress, Report, Task, Verifier, add
 from streams.settings import Runtime
 
@@ -52,6 +53,7 @@ def _open(runtime: Runtime) -> None:
     global _verifier
     chain = asyncio.run(open_chain(runtime))
     _verifier = Verifier(runtime, chain.codec, chain.stages)
+    settle_collector()
 
 
 def _compare(task: Task) -> Outcome:

@@ -68,6 +68,10 @@ class Scope(NamedTuple):
         What ``ops.control`` says at the bar.
     params_id
         Hash of the run's parameters.
+    buffer
+        Hysteresis buffer of the instrument.
+    guards
+        Reason -> place of the guard's metric in a decision, and the guard's limit.
     """
 
     instrument: str
@@ -75,6 +79,21 @@ class Scope(NamedTuple):
     config_id: str
     control_offset: int
     params_id: str
+    buffer: float
+    guards: dict[str, tuple[int, float]]
+
+
+def scope_of(
+    instrument: str, config: Config, config_id: str, control_offset: int, params_id: str
+) -> Scope:
+    """Return what the records of an instrument have in common while its settings hold."""
+    guards = {}
+    for code, guard in GUARD_LIMITS[config.gate_mode].items():
+        limit = getattr(config, guard.setting)
+        if limit is not None:
+            guards[code] = (Decision._fields.index(guard.metric), float(limit))
+    buffer = config.buffer(instrument)
+    return Scope(instrument, config, config_id, control_offset, params_id, buffer, guards)
 
 
 def flags_of(session: SessionState, *, quoted: bool = False) -> int:
@@ -217,7 +236,7 @@ def decision_record(decision: Decision, scope: Scope) -> GateDecision:
         metrics if d.has_signal else None,
         bool(d.no_candle),
         floors,
-        config.buffer(scope.instrument),
+        scope.buffer,
         d.passes,
         d.fails,
         d.misses,
@@ -253,18 +272,21 @@ def _evaluation(d: Decision) -> GateEvaluation:
 
 
 def _details(d: Decision, scope: Scope) -> tuple[ReasonDetail, ...]:
-    return tuple(
-        ReasonDetail(code, *_measured(code, d, scope), _lifts(code, d, scope.config))
-        for code in reasons_of(d.reasons)
-    )
+    guards, details = scope.guards, []
+    for code in reasons_of(d.reasons):
+        guard = guards.get(code)
+        if guard is not None:
+            place, limit = guard
+            details.append(ReasonDetail(code, float(d[place]), limit, None))
+        else:
+            lifts_ms = _lifts(code, d, scope.config)
+            details.append(ReasonDetail(code, *_measured(code, d, scope), lifts_ms))
+    return tuple(details)
 
 
 def _measured(code: str, d: Decision, scope: Scope) -> tuple[float | None, float | None]:
     """Return what was found and what is wanted."""
     config = scope.config
-    limit = GUARD_LIMITS[config.gate_mode].get(code)
-    if limit is not None:
-        return float(getattr(d, limit.metric)), float(getattr(config, limit.setting))
     if code == Reason.SIGNAL_STALE:
         # the signal's bar ends one bar length after its start
         age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
@@ -273,11 +295,10 @@ def _measured(code: str, d: Decision, scope: Scope) -> tuple[float | None, float
         return float(d.passes), float(PASSES_TO_OPEN)
     if code == Reason.TRADES_BELOW_FLOOR:
         return float(d.evaluated_trades), d.min_trades
-    buffer = config.buffer(scope.instrument)
     if code == Reason.CALMAR_BELOW_FLOOR:
-        return _known(d.evaluated_calmar), upper_band(d.calmar_min, buffer, CALMAR_UNIT)
+        return _known(d.evaluated_calmar), upper_band(d.calmar_min, scope.buffer, CALMAR_UNIT)
     if code == Reason.PNL_BELOW_FLOOR:
-        return d.evaluated_pnl, upper_band(d.pnl_min, buffer, PNL_UNIT)
+        return d.evaluated_pnl, upper_band(d.pnl_min, scope.buffer, PNL_UNIT)
     return None, None
 
 

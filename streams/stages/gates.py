@@ -22,6 +22,7 @@ from streams.stages.gate_records import (
     bar_of,
     decision_record,
     flags_of,
+    scope_of,
     summary_record,
     trade_record,
 )
@@ -52,10 +53,11 @@ partition and are stamped later than a time (epoch ms)."""
 class _Instrument:
     """One instrument's gate, and under which configuration its run is."""
 
-    __slots__ = ("config", "gate", "run")
+    __slots__ = ("config", "gate", "run", "scope")
 
     def __init__(self, gate: GateStream, config: Config, run: Run) -> None:
         self.gate, self.config, self.run = gate, config, run
+        self.scope: Scope | None = None
 
 
 class GatesStep(ControlledStep):
@@ -146,7 +148,11 @@ class GatesStep(ControlledStep):
         return derived
 
     def _scope(self, name: str, each: _Instrument) -> Scope:
-        return Scope(name, each.config, self.state.config_id, self.state.offset, each.run[0])
+        # whatever changes a scope comes with another offset of ops.control
+        if each.scope is None or each.scope.control_offset != self.state.offset:
+            state = self.state
+            each.scope = scope_of(name, each.config, state.config_id, state.offset, each.run[0])
+        return each.scope
 
     def _begin(self, name: str, number: int = 0) -> _Instrument:
         config = self.state.config_of(name)

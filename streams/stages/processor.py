@@ -7,7 +7,7 @@ turns what cannot be decoded into dead letters, and encodes what it derives.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from streams.codec import Codec, DecodeError
@@ -27,14 +27,17 @@ from streams.topics import DEAD_LETTERS, TOPICS
 
 STATE_VERSION = 1
 PARTITION_ROW = b"~"
+ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
+ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
 Derived = tuple[str, Event]
+Header = tuple[str, bytes]
 LoadControl = Callable[[int], Awaitable[None]]
 
 
 class Step(Protocol):
     """The pure fold of one source partition over decoded events."""
 
-    def step(self, event: Any, at: SourceRecord) -> Iterable[Derived]:
+    def step(self, event: Any, at: SourceRecord) -> Sequence[Derived]:
         """Take in one event; return what it derives as (topic, event), in order."""
         ...
 
@@ -137,6 +140,7 @@ class PartitionProcessor:
 
     def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
         self._stage, self._source, self._codec, self.step = stage, source, codec, step
+        self._config_headers: dict[str, Header] = {}
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
@@ -147,34 +151,38 @@ class PartitionProcessor:
                 event = decode(source, record.value)
             except DecodeError as error:
                 letter = dead_letter(record, error.reason, error.detail, self._stage)
-                outputs.append(self._output(DEAD_LETTERS, letter, record))
+                source_header = ("source", record.coordinates.encode())
+                outputs.append(self._output(DEAD_LETTERS, letter, record, source_header))
                 continue
-            for topic, derived in step(event, record):
-                outputs.append(self._output(topic, derived, record))
+            derived = step(event, record)
+            if derived:
+                source_header = ("source", record.coordinates.encode())
+                for topic, each in derived:
+                    outputs.append(self._output(topic, each, record, source_header))
         return Batch(outputs, self.step.changes())
 
-    def _output(self, topic: str, event: Event, record: SourceRecord) -> Output:
+    def _output(self, topic: str, event: Event, record: SourceRecord, source: Header) -> Output:
         config_id = event.config_id if isinstance(event, Weights) else self.step.config_id
+        config = self._config_headers.get(config_id)
+        if config is None:
+            config = self._config_headers[config_id] = ("config_id", config_id.encode())
         return Output(
             topic,
-            0 if TOPICS[topic].partitions == 1 else record.partition,
+            0 if topic in ONE_PARTITION else record.partition,
             record_key(event),
             self._codec.encode(topic, event),
             record.timestamp_ms if isinstance(event, DeadLetter) else event.as_of_ms,
-            (
-                ("source", record.coordinates.encode()),
-                ("engine", ENGINE_VERSION.encode()),
-                ("config_id", config_id.encode()),
-            ),
+            (source, ENGINE_HEADER, config),
             event,
         )
 
 
 def record_key(event: Event) -> bytes:
     """Return the Kafka key of a derived event."""
-    if isinstance(event, Watermark):
+    kind = event.__class__
+    if kind is Watermark:
         return WATERMARK_KEY
-    if isinstance(event, Weights):
+    if kind is Weights:
         return PORTFOLIO_KEY
     if isinstance(event, DeadLetter):
         return event.key or b""

@@ -96,7 +96,7 @@ class WeightsStep(ControlledStep):
         self._open: list[int] = []
         self._waiting_for: str | None = None
         self._waiting_ms = -1  # the epoch that waits; without meaning when nobody is waited for
-        self._changed: RowChanges = {}
+        self._changed: dict[bytes, _Decision | None] = {}
         for key in sorted(rows):
             if key.startswith(DECISION_ROWS):
                 name, _, _ = key[len(DECISION_ROWS) :].decode().rpartition("/")
@@ -119,8 +119,7 @@ class WeightsStep(ControlledStep):
             )
             if not self._remember(event.instrument, decision):
                 return []
-            row = write_row({"decision": decision})
-            self._changed[_row_name(event.instrument, decision)] = row
+            self._changed[_row_name(event.instrument, decision)] = decision
             waits = self._waiting_for not in (None, event.instrument)
             # an epoch before the one that waits may have another universe, and wait for nobody
             if waits and decision.as_of_ms >= self._waiting_ms:
@@ -129,9 +128,13 @@ class WeightsStep(ControlledStep):
 
     def changes(self) -> RowChanges:
         """Return the rows that changed since the last call."""
-        changed = self._changed | self.own_changes()
+        # written here: most decisions of a catch-up are no longer needed at the batch's end
+        changed: RowChanges = {
+            name: None if decision is None else write_row({"decision": decision})
+            for name, decision in self._changed.items()
+        }
         self._changed = {}
-        return changed
+        return changed | self.own_changes()
 
     def _remember(self, name: str, decision: _Decision) -> bool:
         kept = self._decisions.setdefault(name, [])

@@ -95,21 +95,28 @@ def _rates(deploy: Callable[..., Deployment], directory: Path) -> list[Row]:
     candles = PAIRS * BARS
     signals = PAIRS * (BARS - 128)
     plain = _plain_faust(deployment, directory, signals)
+    ours = _signals_alone(deploy("alone", PAIRS), directory, signals)
     begun = time.monotonic()
     worker = deployment.start_worker()
     watched = {SIGNALS: signals, WEIGHTS: BARS}
     seen = _watch(deployment, watched, begun, 300.0)
     worker.stop()
-    ours = _middle_rate(seen[SIGNALS])
+    within = _middle_rate(seen[SIGNALS])
     chain = _middle_rate(seen[WEIGHTS]) * PAIRS
     ready = min(at for at, count in seen[SIGNALS] if count)
     done = seen[WEIGHTS][-1][0]
     return [
         {
-            "name": "md.candles to sep.signals, candles/s (two outputs, exactly once)",
+            "name": "md.candles to sep.signals, the stage alone (two outputs, exactly once)",
             "value": ours,
-            "unit": "1/s",
+            "unit": "candles/s",
             "ratios": {"plain Faust agent (one output, its defaults)": ours / plain},
+        },
+        {
+            "name": "md.candles to sep.signals, with gates and weights in the same worker",
+            "value": within,
+            "unit": "candles/s",
+            "ratios": {"plain Faust agent (one output, its defaults)": within / plain},
         },
         {"name": "plain Faust agent, candles/s", "value": plain, "unit": "1/s", "ratios": {}},
         {
@@ -153,6 +160,24 @@ def _middle_rate(seen: list[tuple[float, int]]) -> float:
     first = next(one for one in seen if one[1] >= total * 0.1)
     last = next(one for one in seen if one[1] >= total * 0.9)
     return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def _signals_alone(deployment: Deployment, directory: Path, signals: int) -> float:
+    """Return the rate of a worker that has one agent, as the plain one has."""
+    _fill(deployment, BARS)
+    child = Child(
+        "the signals stage",
+        [sys.executable, "-m", "tests.perf.signals_worker"],
+        directory / "signals.log",
+        env=deployment.environment,
+        cwd=ROOT,
+    )
+    begun = time.monotonic()
+    child.start()
+    try:
+        return _middle_rate(_watch(deployment, {SIGNALS: signals}, begun, 300.0)[SIGNALS])
+    finally:
+        child.kill()
 
 
 def _plain_faust(deployment: Deployment, directory: Path, signals: int) -> float:
