@@ -3,7 +3,7 @@
 # where it does not, prints the one line that says what to install.
 #   deploy/setup.sh run    to build and run (compiler, Python headers)
 #   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests) and Chromium (the page)
-#   deploy/setup.sh bench  also wrk, which asks the service as fast as it can
+#   deploy/setup.sh bench  also wrk (requests per second)
 set -euo pipefail
 want=${1:-run}
 python=${PYTHON:-}
@@ -38,7 +38,7 @@ missing() {
   if [ "$want" = bench ]; then
     command -v wrk >/dev/null || echo wrk
   fi
-  if [ "$want" = test ]; then
+  if [ "$want" = test ] || [ "$want" = bench ]; then
     local java
     java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || true)
     [ "${java:-0}" -ge 17 ] || echo default-jre-headless

@@ -18,11 +18,14 @@ log = logging.getLogger("manifold.api")
 
 
 class ApiError(Exception):
-    """What is answered instead of what was asked for."""
+    """What is answered instead of what was asked for; ``retry_after_s``: it may be later."""
 
-    def __init__(self, status: int, error: str, detail: str) -> None:
+    def __init__(
+        self, status: int, error: str, detail: str, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.status, self.error, self.detail = status, error, detail
+        self.retry_after_s = retry_after_s
 
 
 def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
@@ -37,7 +40,9 @@ def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
 
     async def ours(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
-        return _answer(error.status, error.error, error.detail)
+        wait_s = error.retry_after_s
+        headers = None if wait_s is None else {"Retry-After": str(wait_s)}
+        return _answer(error.status, error.error, error.detail, headers)
 
     async def away(_: Request, error: Exception) -> JSONResponse:
         return _answer(503, "unavailable", str(error), {"Retry-After": "5"})

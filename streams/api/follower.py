@@ -30,6 +30,7 @@ MAX_BEHIND = 20_000
 KEPT_AT_SKIP = 1_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 FETCH_WAIT_MS = 250
+PROBE_S, PROBE_WITHIN_S, STOP_WITHIN_S = 2.0, 4.0, 2.0
 
 log = logging.getLogger("manifold.api")
 
@@ -109,8 +110,8 @@ class LogFollower:
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             places = {
                 TopicPartition(self._runtime.topic(topic), partition): at
                 for (topic, partition), at in self._next.items()
@@ -121,7 +122,7 @@ class LogFollower:
             while not self._stopping.is_set():
                 await self._take(consumer)
         finally:
-            await consumer.stop()
+            await _stopped(consumer)
 
     async def _take(self, consumer: Any) -> None:
         try:
@@ -129,7 +130,10 @@ class LogFollower:
         except OffsetOutOfRangeError as error:
             await self._restart_at_end(consumer, error)
             return
-        self.alive_at, self.trouble = time.monotonic(), None
+        if any(fetched.values()):
+            self.alive_at, self.trouble = time.monotonic(), None
+        else:
+            await self._probe(consumer)
         values = [record.value for found in fetched.values() for record in found]
         unknown = self._codec.unknown_ids(values)
         if unknown:
@@ -143,6 +147,24 @@ class LogFollower:
             if found:
                 self._next[topic, tp.partition] = found[-1].offset + 1
                 self._skip(consumer, tp, topic, found[-1].offset + 1)
+
+    async def _probe(self, consumer: Any) -> None:
+        """Ask the brokers something: silence alone does not tell a quiet log from a dead one.
+
+        Raises
+        ------
+        KafkaError, Recoverable
+            They do not answer.
+        """
+        now = time.monotonic()
+        if self.trouble is None and self.alive_at is not None and now - self.alive_at < PROBE_S:
+            return
+        try:
+            async with asyncio.timeout(PROBE_WITHIN_S):
+                await consumer.end_offsets(list(consumer.assignment()))
+        except TimeoutError:
+            raise Recoverable(f"the brokers do not answer within {PROBE_WITHIN_S:g} s") from None
+        self.alive_at, self.trouble = time.monotonic(), None
 
     def _publish(self, topic: str, record: Any) -> None:
         place = Place(topic, record.partition, record.offset)
@@ -201,6 +223,19 @@ class LogFollower:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+async def _stopped(consumer: Any) -> None:
+    """Leave the brokers, for so long at most; they may be what has gone."""
+    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
+    # connections open then
+    for leaving in (consumer.stop(), consumer._client.close()):
+        task = asyncio.ensure_future(leaving)
+        await asyncio.wait([task], timeout=STOP_WITHIN_S)
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled() and task.exception() is not None:
+            log.info("leaving the brokers: %r", task.exception())
 
 
 def _origin(place: Place, headers: Any) -> Origin:

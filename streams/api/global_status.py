@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from streams import __version__
 from streams.api.executor import ExecutorKill, Joined
-from streams.api.live import Live
+from streams.api.live import KeptStatus, Live
 from streams.api.shapes import (
     AccountShape,
     CandleAge,
@@ -26,6 +26,8 @@ from streams.kill_switch.reader import KillSwitchState
 from streams.liveness.market import market_at
 
 SHOWN_ORDERS = 50
+SAME_FOR_MS = 250
+"""Only ages change as long as nothing new has come; many pages ask at the same time."""
 
 
 class MarketShape(Shape):
@@ -83,6 +85,7 @@ class GlobalStatus(Shape):
     """Everything of now."""
 
     ts_ms: int
+    granularity: str
     market: MarketShape
     kill_switch: KillSwitchShape
     trading: TradingShape
@@ -92,6 +95,18 @@ class GlobalStatus(Shape):
     orders: list[OrderShape]
     lag: LagShape
     versions: VersionsShape
+
+
+def status_text(live: Live) -> bytes:
+    """Return the aggregate as JSON, made at most ``SAME_FOR_MS`` ago from the same facts."""
+    facts = live.facts
+    made_of = (live.view.version, facts.kill_switch, facts.executor, facts.gathered)
+    kept, now_ms = live.kept_status, live.now_ms()
+    if kept is not None and kept.made_of == made_of and 0 <= now_ms - kept.at_ms < SAME_FOR_MS:
+        return kept.text
+    text = global_status(live).model_dump_json(by_alias=True).encode()
+    live.kept_status = KeptStatus(now_ms, made_of, text)
+    return text
 
 
 def kill_shape(state: KillSwitchState) -> KillSwitchShape:
@@ -116,6 +131,7 @@ def global_status(live: Live) -> GlobalStatus:
     engines = [origin.engine for origin in view.origins.values() if origin.engine]
     return GlobalStatus(
         ts_ms=now_ms,
+        granularity=live.config.candle_gran,
         market=MarketShape(
             open=market.open, next_change_ms=market.next_change_ms, newest_as_of_ms=newest
         ),

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
 
@@ -17,6 +17,7 @@ from streams.api.facts import Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
+from streams.api.long_runs import LongRuns
 from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
 from streams.api.oanda import OandaDoor
@@ -38,6 +39,22 @@ def wall_ms() -> int:
     return int(time.time() * 1000)
 
 
+class KeptStatus(NamedTuple):
+    """An aggregate that was made: when, of what, and its JSON."""
+
+    at_ms: int
+    made_of: tuple[object, ...]
+    text: bytes
+
+
+@dataclass
+class Pen:
+    """What one call at a time writes to the log with."""
+
+    codec: Codec
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 @dataclass
 class Live:
     """What a service is made of.
@@ -46,21 +63,23 @@ class Live:
     ----------
     runtime, environment_config, settings, kill_settings
         Settings of the process; what the log says of the configuration is ``view.config``.
-    codec
-        For writing; used by one call at a time.
-    view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper
+    view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper,
+    long_runs
         The parts.
-    writing
-        Held by the one call that writes to the log.
+    engaging, clearing
+        For the kill switch: engaging it waits for nothing that clears it.
     now_ms
         Wall clock.
+    kept_status
+        The last aggregate.
     """
 
     runtime: Runtime
     environment_config: Config
     settings: Service
     kill_settings: KillSwitchSettings
-    codec: Codec
+    engaging: Pen
+    clearing: Pen
     hub: Hub
     follower: LogFollower
     facts: Facts
@@ -71,8 +90,9 @@ class Live:
     executor_calls: ExecutorCalls
     metrics: ServiceMetrics
     keeper: KillSwitchKeeper
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    long_runs: LongRuns
     now_ms: Callable[[], int] = wall_ms
+    kept_status: KeptStatus | None = None
 
     @property
     def view(self) -> LiveView:

@@ -76,15 +76,15 @@ class OandaDoor:
         """Return whether a feed follows OANDA already."""
         return bool(self._feed_url) and await feed_runs(self._feed_url)
 
-    async def fetch(self, runtime: Runtime, config: Config, from_ms: int) -> int:
+    async def fetch(self, runtime: Runtime, config: Config, days: int) -> int:
         """Write what the log lacks of all HOTBAND_PAIRS up to now; return how many candles.
 
         It takes the log over as every feed does: a feed that runs elsewhere ends.
 
         Parameters
         ----------
-        from_ms
-            First bar where the log holds nothing of an instrument.
+        days
+            How far back an instrument begins of which the log holds nothing.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class OandaDoor:
             try:
                 async with asyncio.timeout(FETCH_WITHIN_S):
                     return await fill_from_oanda(
-                        runtime, codec, config, settings, self.settings, from_ms, _unseen
+                        runtime, codec, config, settings, self.settings, days, _unseen
                     )
             except TimeoutError:
                 raise Recoverable(

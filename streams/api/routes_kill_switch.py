@@ -88,13 +88,14 @@ async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitc
     ``why`` says what.
     """
     name, command = ("engage", engage) if wanted.engage else ("disengage", disengage)
+    pen = live.engaging if wanted.engage else live.clearing
     live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
-    async with live.writing:
+    async with pen.lock:
         try:
             await asyncio.to_thread(
                 command,
                 live.runtime,
-                live.codec,
+                pen.codec,
                 wanted.actor,
                 wanted.reason,
                 live.now_ms(),

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from streams import __version__
 from streams.api.errors import ApiError
-from streams.api.global_status import GlobalStatus, global_status
+from streams.api.global_status import GlobalStatus, status_text
 from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
 from streams.api.routes_trading import trading_active
@@ -125,10 +125,10 @@ async def pairs(live: LiveDep) -> Pairs:
     return Pairs(pairs=list(_pairs(live)))
 
 
-@router.get("/api/global-status", responses=READS)
-async def read_global_status(live: LiveDep) -> GlobalStatus:
+@router.get("/api/global-status", response_model=GlobalStatus, responses=READS)
+async def read_global_status(live: LiveDep) -> Response:
     """Everything of now: market, kill switch, account, instruments, weights, orders, lag."""
-    return global_status(live)
+    return Response(status_text(live), media_type="application/json")
 
 
 @router.get("/api/preflight", responses=READS | FROM_AWAY)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
 
-from streams.api.backtests import RunId, runs_of, summary_of, trades_of
+from streams.api.backtests import Found, RunId, runs_of, summary_of, trades_of
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
+from streams.api.long_runs import MOST_TRADES, LongRun, Parameters, TooManyRuns
 from streams.api.plain import plain
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.routes_market import InstrumentQuery
-from streams.api.routes_trading import Said
-from streams.api.shapes import INSTRUMENT_FORM, Shape
+from streams.api.shapes import INSTRUMENT_FORM
+from streams.api.shapes_studies import (
+    LongRunRequest,
+    QueuedRun,
+    QueuedRuns,
+    Results,
+    Run,
+    SeriesItem,
+    Trades,
+    TradeShape,
+    Wanted,
+    Window,
+)
 from streams.events import Summary
 from streams.settings import Config
 
@@ -34,110 +46,6 @@ CMin = Annotated[float | None, Query(ge=0, le=1, description="Least coherence.")
 Look = Annotated[int | None, Query(ge=1, le=120, description="Bars of the slope.")]
 Threshold = Annotated[float | None, Query(ge=0, le=10_000, description="Least slope, bps.")]
 Cooldown = Annotated[int | None, Query(ge=0, le=31_536_000, description="Seconds.")]
-
-
-class Window(Shape):
-    """The span that floors are applied to."""
-
-    days: int
-    hours: int
-
-
-class SeriesItem(Shape):
-    """One trailing slice of the same run."""
-
-    days: int
-    trades: int
-    win_rate: float | None
-    pnl_total: float
-    max_drawdown: float
-    calmar: float | None
-
-
-class Run(Shape):
-    """The last evaluation of a run."""
-
-    run_id: str
-    instrument: str
-    params_id: str
-    as_of_ms: int
-    span_days: int
-    trades: int
-    c_min: float | None
-    look: int | None
-    thr_bps: float | None
-    eligible: bool
-    span_integrity_ok: bool
-
-
-class Results(Run):
-    """The figures of a run."""
-
-    slices: list[dict[str, Any]]
-    floors: dict[str, float]
-    floor_samples: int
-    config_id: str
-
-
-class TradeShape(Shape):
-    """A closed trade of the rolling backtest."""
-
-    trade_id: str
-    direction: int
-    entry_bar_ms: int
-    entry_price: float
-    exit_bar_ms: int
-    exit_price: float
-    exit_reason: str
-    bars_held: int
-    cost_bps: float
-    pnl_bps: float
-    mae_bps: float
-    mfe_bps: float
-    cost_assumed: bool
-
-
-class Trades(Shape):
-    """The last closed trades of a run, newest first; ``complete``: there are no others."""
-
-    run_id: str
-    complete: bool
-    trades: list[TradeShape]
-
-
-class LongRun(Said):
-    """A run under other parameters."""
-
-    instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM)]
-
-
-class Wanted(Shape):
-    """Parameters that a run must have; None is any."""
-
-    c_min: float | None
-    look: int | None
-    thr_bps: float | None
-    entry_cd: int | None
-    exit_cd: int | None
-
-    def fits(self, summary: Summary, config: Config | None) -> bool:
-        """Return whether a run has these parameters.
-
-        Parameters
-        ----------
-        config
-            The instrument's configuration when the run is the present one, else None: a summary
-            does not tell its cooldowns.
-        """
-        params = summary.params
-        told = (
-            (self.c_min, params.c_min if params else None),
-            (self.look, params.direction_lookback if params else None),
-            (self.thr_bps, params.dir_threshold_bps if params else None),
-            (self.entry_cd, config.entry_cooldown_sec if config else None),
-            (self.exit_cd, config.exit_cooldown_sec if config else None),
-        )
-        return all(want is None or want == have for want, have in told)
 
 
 @router.get("/api/studies/default-window", responses=READS)
@@ -187,18 +95,31 @@ async def series(
 
 
 @router.post("/api/studies/enqueue-long-run", responses=CONFLICTS | ABOUT_INSTRUMENT)
-async def enqueue_long_run(wanted: LongRun, live: LiveDep) -> Window:
-    """Always 409: nothing is queued here.
+async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep) -> QueuedRun:
+    """Queue a backtest over the log under other parameters; one at a time runs.
 
-    The run under the parameters in force is always current (bt.summaries); one under others is
-    ``manifold replay --set``, which does not compete with the live loop for this process.
+    It runs in a process of its own with the lowest priority and changes nothing of the deployment.
+    When it is done, /api/studies/series and /api/backtest/* know it by its parameters and by its
+    ``run_id`` until the service is started again.
     """
     live.require_instrument(wanted.instrument)
-    raise ApiError(
-        409,
-        "not_queued",
-        f"the run of {wanted.instrument} is always current (/api/studies/series); one under other "
-        f"parameters: manifold replay --instruments {wanted.instrument} --set NAME=VALUE",
+    asked = Parameters(**wanted.model_dump(include=set(Parameters._fields)))
+    live.audit(f"studies/enqueue-long-run {asked.key}", wanted.actor, wanted.reason)
+    try:
+        return _queued(live.long_runs.enqueue(asked))
+    except TooManyRuns as error:
+        raise ApiError(429, "too_many_runs", str(error), retry_after_s=60) from error
+
+
+@router.get("/api/studies/long-runs", responses=READS)
+async def long_runs(live: LiveDep) -> QueuedRuns:
+    """The queue, and what became of the last runs."""
+    return QueuedRuns(runs=[_queued(one) for one in live.long_runs.runs])
+
+
+def _queued(run: LongRun) -> QueuedRun:
+    return QueuedRun(
+        queued=run.parameters.key, state=run.state, detail=run.detail, run_id=run.run_id
     )
 
 
@@ -227,8 +148,9 @@ async def results(live: LiveDep, run_id: RunQuery) -> Results:
     run = _known(live, run_id)
     present = live.view.summaries.get(run.instrument)
     found = present
+    queued = live.long_runs.of_id(run.text)
     if present is None or present.params_id != run.params_id:
-        found = await live.history.ask(summary_of(run))
+        found = queued.summary if queued else await live.history.ask(summary_of(run))
     if found is None:
         raise ApiError(404, "no_long_run", f"bt.summaries holds no run {run.text}")
     return Results(
@@ -248,7 +170,12 @@ async def trades(
 ) -> Trades:
     """The last closed trades of a run."""
     run = _known(live, run_id)
-    found = await live.history.ask(trades_of(run, limit))
+    queued, present = live.long_runs.of_id(run.text), live.view.summaries.get(run.instrument)
+    if queued is not None and (present is None or present.params_id != run.params_id):
+        newest = list(queued.trades)
+        found = Found(newest[:limit], len(newest) <= limit and len(newest) < MOST_TRADES)
+    else:
+        found = await live.history.ask(trades_of(run, limit))
     fields = TradeShape.model_fields
     return Trades(
         run_id=run.text,
@@ -285,7 +212,14 @@ async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> 
     if present is not None and wanted.fits(present, config) and _trades(present) >= min_trades:
         return present
     found: Sequence[Summary] = await live.history.ask(runs_of(instrument))
-    fitting = [
+    queued = [
+        one.summary
+        for one in live.long_runs.done(instrument)
+        if one.summary is not None
+        and _trades(one.summary) >= min_trades
+        and wanted.fits(one.summary, _asked(one, live.config))
+    ]
+    fitting = queued + [
         one
         for one in found
         if _trades(one) >= min_trades
@@ -296,6 +230,17 @@ async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> 
             404, "no_long_run", f"bt.summaries holds no run of {instrument} with these parameters"
         )
     return max(fitting, key=_trades)
+
+
+def _asked(run: LongRun, config: Config) -> Config:
+    """Return the configuration that a run had, its cooldowns at least."""
+    asked = run.parameters
+    entry, leave = asked.entry_cd, asked.exit_cd
+    return replace(
+        config,
+        entry_cooldown_sec=config.entry_cooldown_sec if entry is None else entry,
+        exit_cooldown_sec=config.exit_cooldown_sec if leave is None else leave,
+    )
 
 
 def _trades(summary: Summary) -> int:

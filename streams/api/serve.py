@@ -21,7 +21,8 @@ from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
 from streams.api.hub import Hub
-from streams.api.live import Live, wall_ms
+from streams.api.live import Live, Pen, wall_ms
+from streams.api.long_runs import LongRuns
 from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
 from streams.api.oanda import OandaDoor
@@ -47,7 +48,9 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
-ENDLESS = ("facts", "heartbeat", "signals")
+MOST_REQUESTS = 500
+"""Connections of one port beside the WebSocket clients; more are answered with 503."""
+ENDLESS = ("facts", "heartbeat", "long runs", "signals")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
@@ -140,7 +143,8 @@ async def _assemble(settings: Settings) -> Live:
         environment_config=config,
         settings=service,
         kill_settings=settings.kill,
-        codec=await codec(),
+        engaging=Pen(await codec()),
+        clearing=Pen(await codec()),
         hub=hub,
         follower=LogFollower(
             runtime, config, following, start, hub, max(1, min(100, service.ws_max_queue // 2))
@@ -160,6 +164,7 @@ async def _assemble(settings: Settings) -> Live:
         executor_calls=ExecutorCalls(service.trade_status_url),
         metrics=metrics,
         keeper=KillSwitchKeeper(runtime, await codec(), settings.kill, metrics.kill_switch),
+        long_runs=LongRuns(settings.env),
     )
 
 
@@ -175,12 +180,14 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         "ALLOCATOR_STATUS_PORT": make_allocator_app(live),
         "HYDRATOR_STATUS_PORT": make_hydrator_app(live),
     }
-    servers = {name: _server(apps[name]) for name in sockets}
+    most = live.settings.ws_max_clients + MOST_REQUESTS
+    servers = {name: _server(apps[name], most) for name in sockets}
     await live.facts.read_kill_switch()
     parts = [
         asyncio.create_task(live.follower.run(), name="follower"),
         asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
+        asyncio.create_task(live.long_runs.run(), name="long runs"),
         asyncio.create_task(beat(live.hub, live.settings.ws_heartbeat_sec), name="heartbeat"),
         *(
             asyncio.create_task(server.serve(sockets=[sockets[name]]), name=name)
@@ -220,7 +227,7 @@ async def _leave(
     await live.mirror.close()
 
 
-def _server(app: App) -> uvicorn.Server:
+def _server(app: App, most_connections: int) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # the same protocol in other words
@@ -235,6 +242,7 @@ def _server(app: App) -> uvicorn.Server:
             timeout_graceful_shutdown=LEAVE_WITHIN_S - 2,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=32_768,
+            limit_concurrency=most_connections,
         )
     )
 

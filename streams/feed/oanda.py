@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from streams.codec import Codec
@@ -20,6 +19,7 @@ from streams.events import Candle
 from streams.feed.broker_lane import BrokerLane, Settled, horizon_ms, merged
 from streams.feed.live import take_over
 from streams.feed.oanda_resume import resumes
+from streams.feed.oanda_state import FeedState, PairState
 from streams.feed.plan import Fact, FeedPlan
 from streams.feed.settings import FeedSettings
 from streams.feed.synthetic import market_start_ms
@@ -29,7 +29,7 @@ from streams.oanda.client import LONGEST_PAGE, OandaClient
 from streams.oanda.errors import RequestRefused
 from streams.oanda.limits import pause_s
 from streams.oanda.shapes import Price
-from streams.oanda.stream import OandaStream, price_stream
+from streams.oanda.stream import price_stream
 from streams.settings import Config, Runtime
 
 ACTOR = "manifold feed oanda"
@@ -44,65 +44,6 @@ SKEW_SHOWN_MS = 2_000
 STEP_S = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class PairState:
-    """What has been written of one instrument.
-
-    Attributes
-    ----------
-    candles, revised, late
-        Numbers of candles.
-    candle_as_of_ms
-        End of the newest candle in the log.
-    settled_ms
-        Up to here everything is in the log.
-    """
-
-    candles: int = 0
-    revised: int = 0
-    late: int = 0
-    candle_as_of_ms: int = -1
-    settled_ms: int = -1
-    failures: int = 0
-
-
-@dataclass
-class FeedState:
-    """All that a feed knows of itself, for its metrics and its report."""
-
-    client: OandaClient
-    lanes: dict[str, BrokerLane]
-    pairs: dict[str, PairState]
-    stream: OandaStream[Price]
-    prices: dict[str, Price] = field(default_factory=dict)
-    written: int = 0
-    watermarks: int = 0
-
-    def report(self) -> dict[str, Any]:
-        """Return what was done, for ``--json``."""
-        counts = self.client.counts
-        return {
-            "written": self.written,
-            "watermarks": self.watermarks,
-            "candles": sum(pair.candles for pair in self.pairs.values()),
-            "revised": sum(pair.revised for pair in self.pairs.values()),
-            "late": sum(pair.late for pair in self.pairs.values()),
-            "requests": sum(counts.requests.values()),
-            "retries": sum(counts.retries.values()),
-            "rate_limited": counts.rate_limited,
-            "clock_skew_ms": self.client.clock.skew_ms,
-            "pairs": {
-                name: {
-                    "candles": pair.candles,
-                    "candle_as_of_ms": pair.candle_as_of_ms,
-                    "settled_ms": pair.settled_ms,
-                    "trouble": self.lanes[name].trouble,
-                }
-                for name, pair in sorted(self.pairs.items())
-            },
-        }
 
 
 class OandaFeed:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
-from streams.feed.oanda import FeedState
+from streams.feed.oanda_state import FeedState
 from streams.health import METRICS_TYPE
 from streams.oanda.metrics import OandaCollector
 from streams.stages.sessions import week_of

@@ -208,6 +208,39 @@ def test_studies_and_backtests_are_those_of_the_log(
     assert service.get("/api/studies/default-window").json == {"days": 30, "hours": 720}
 
 
+def test_a_run_under_other_parameters_is_run_beside_the_live_loop(
+    deployment: Deployment, service: ServiceProcess
+) -> None:
+    path = f"/api/studies/series?instrument={PAIR}&c_min=0.45&entry_cd=120"
+    assert service.get(path).json["error"] == "no_long_run"
+    asked = {"instrument": PAIR, "c_min": 0.45, "entry_cd": 120, "days": 3_650, "reason": "what if"}
+    queued = service.post("/api/studies/enqueue-long-run", asked)
+    assert queued.status == 200 and queued.json["state"] in ("queued", "running")
+    assert (
+        service.post("/api/studies/enqueue-long-run", asked).json["queued"]
+        == (queued.json["queued"])
+    )
+
+    def ended() -> Any:
+        (one,) = service.get("/api/studies/long-runs").json["runs"]
+        return one["state"] in ("done", "failed") and one
+
+    run = service.wait_until(ended, 90.0)
+    assert run["state"] == "done", run
+    replayed = deployment.run(
+        *("replay", "--instruments", PAIR, "--set", "AUTO_MIN_COHERENCE=0.45"),
+        *("--set", "ENTRY_COOLDOWN_SEC=120", "--topic", TRADES),
+    )
+    ids = [json.loads(json.loads(x)["value"])["trade_id"] for x in replayed.stdout.splitlines()]
+    assert ids
+    found = service.get(f"/api/backtest/trades?run_id={run['run_id']}&limit=5000").json
+    assert [one["trade_id"] for one in found["trades"]] == ids[::-1]
+    assert service.get(path).json[0]["trades"] == len(ids)
+    assert service.get(f"/api/backtest/results?run_id={run['run_id']}").json["c_min"] == 0.45
+    mine: Summary = last(deployment, SUMMARIES, Summary)
+    assert not run["run_id"].endswith(mine.params_id), "the live run is another one"
+
+
 def test_where_figures_come_from_can_be_looked_up_in_the_log(service: ServiceProcess) -> None:
     one = service.get(f"/api/authenticity?instruments={PAIR}").json["instruments"][0]
     assert (one["candle_source"], one["native"]) == ("file", True)
@@ -293,9 +326,9 @@ def test_a_read_that_cannot_be_answered_says_so(
         ("/api/trading/mode", {"mode": "live", "reason": "x"}, 409, "fixed_by_settings"),
         (
             "/api/studies/enqueue-long-run",
-            {"instrument": PAIR, "reason": "x"},
-            409,
-            "not_queued",
+            {"instrument": "XXX_YYY", "reason": "x"},
+            404,
+            "unknown_instrument",
         ),
     ],
 )

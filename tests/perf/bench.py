@@ -25,6 +25,7 @@ PARTS = (
     "bench_oanda",
     "bench_kill",
     "bench_execution",
+    "bench_service",
 )
 Row = dict[str, Any]
 

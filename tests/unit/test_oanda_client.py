@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from streams.errors import Fatal, Recoverable
+from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
 from streams.feed.broker_lane import BrokerLane, Resume
-from streams.oanda.client import LONGEST_PAGE, MarketOrder, OandaClient, rfc3339
-from streams.oanda.clock import BrokerClock
+from streams.oanda.client import LONGEST_PAGE, OandaClient
 from streams.oanda.errors import (
     AccessRefused,
     AnswerLost,
@@ -26,15 +24,12 @@ from streams.oanda.errors import (
     RequestRefused,
     Unavailable,
 )
-from streams.oanda.limits import Breaker, Pace, pause_s, retry_after_s
-from streams.oanda.settings import Oanda
-from streams.oanda.shapes import Heartbeat, Price, TransactionState
-from streams.oanda.stream import Connected, OandaStream, price_stream, transaction_stream
 from streams.stack.child import free_port
+from tests.oanda_clients import client, order
+from tests.oanda_raw import TOKEN, answering, page, serving
 from tests.oanda_venue import candles_of
 from tests.v20 import Handle, V20Server
 
-TOKEN = "a1b2c3-very-secret-token"
 START = "2024-03-04T12:00:00Z"
 START_MS = 1_709_553_600_000
 
@@ -52,37 +47,6 @@ def broker(shared: Handle) -> Iterator[Handle]:
     yield shared
     shared.clear_faults()
     assert shared.violations() == []
-
-
-def settings(broker: Handle, **more: str) -> Oanda:
-    quick = {"OANDA_HTTP_BACKOFF": "1", "OANDA_HTTP_TIMEOUT_SEC": "2"}
-    return Oanda.from_env(broker.environment() | quick | more)
-
-
-class Naps:
-    """Sleeps that take no time, and are remembered."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        if seconds > 0:
-            self.taken.append(seconds)
-        await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def client(broker: Handle, **more: str) -> AsyncIterator[tuple[OandaClient, Naps]]:
-    naps = Naps()
-    async with OandaClient(settings(broker, **more), naps) as made:
-        yield made, naps
-
-
-def order(
-    client_id: str = "o-1", units: int = 1000, instrument: str = "EUR_USD", **more: Any
-) -> MarketOrder:
-    given = {"reduce_only": False, "stop_loss": None, "take_profit": None} | more
-    return MarketOrder(client_id, instrument, Decimal(units), **given)
 
 
 async def test_every_question_is_read_and_is_as_described(broker: Handle) -> None:
@@ -395,62 +359,6 @@ async def _measured_skew(broker: Handle) -> None:
     assert abs(skew_ms + 7_200_000) <= either_way_ms < 400
 
 
-# ------------------------------------------------------------------------ a server of any bytes
-
-
-@asynccontextmanager
-async def serving(
-    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[tuple[Oanda, list[bytes]]]:
-    heads: list[bytes] = []
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            heads.append(await reader.readuntil(b"\r\n\r\n"))
-            await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            return
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    made = Oanda.from_env(
-        {
-            "OANDA_API_KEY": TOKEN,
-            "OANDA_ACCOUNT_ID": "101-001-1-001",
-            "OANDA_BASE_URL": url,
-            "OANDA_STREAM_URL": url,
-            "OANDA_HTTP_RETRIES": "0",
-            "OANDA_HTTP_TIMEOUT_SEC": "2",
-            "OANDA_HTTP_BACKOFF": "1",
-            "OANDA_STREAM_SILENCE_SEC": "0.4",
-        }
-    )
-    try:
-        yield made, heads
-    finally:
-        server.close()
-
-
-def answering(*pieces: bytes, pause_s: float = 0.0, stay_s: float = 0.0) -> Any:
-    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(pause_s)
-        await asyncio.sleep(stay_s)
-
-    return talk
-
-
-def page(body: bytes, status: str = "200 OK", head: str = "") -> bytes:
-    return (
-        f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n"
-        f"{head}\r\n"
-    ).encode() + body
-
-
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -567,277 +475,3 @@ async def test_candles_of_something_else_are_refused(wrong: dict[str, str]) -> N
     async with serving(talk) as (made, _), OandaClient(made) as oanda:
         with pytest.raises(NotAsDescribed):
             await oanda.candles("EUR_USD", "M1", START_MS)
-
-
-# ----------------------------------------------------------------------------------- the streams
-
-LINE = {
-    "type": "PRICE",
-    "instrument": "EUR_USD",
-    "time": "2024-03-04T12:00:00.123456789Z",
-    "tradeable": True,
-    "bids": [{"price": "1.10000", "liquidity": 1}],
-    "asks": [{"price": "1.10010", "liquidity": 1}],
-}
-BEAT = {"type": "HEARTBEAT", "time": "2024-03-04T12:00:01.000000000Z"}
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def chunk(content: bytes) -> bytes:
-    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
-
-
-def line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
-async def heard(stream: OandaStream[Any], until: Callable[[list[Any]], bool]) -> list[Any]:
-    events: list[Any] = []
-    async with asyncio.timeout(8):
-        async for event in stream.events():
-            events.append(event)
-            if until(events):
-                return events
-    raise AssertionError("the stream ended")
-
-
-def second_connection(events: list[Any]) -> bool:
-    return Connected(1) in events
-
-
-async def test_lines_come_in_any_pieces() -> None:
-    whole = line(LINE) + b"\n" + line(BEAT) + line(LINE | {"type": "NEW_KIND"}) + line(LINE)
-    pieces = [chunk(whole[at : at + 7]) for at in range(0, len(whole), 7)]
-    talk = answering(HEAD, *pieces, pause_s=0.001)
-    async with serving(talk) as (made, _), OandaClient(made) as oanda:
-        stream = price_stream(oanda, ["EUR_USD"])
-        events = await heard(stream, lambda found: len(found) == 4)
-    price = Price("EUR_USD", 1_709_553_600_123, 1.1, 1.1001, True)
-    assert events == [Connected(0), price, Heartbeat(1_709_553_601_000), price]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "pause", "stay", "trouble"),
-    [
-        ((chunk(line(LINE)[:40]),), 0.0, 0.0, "no answer"),
-        ((chunk(line(LINE)[:40]), chunk(b"")), 0.0, 0.0, "ended"),
-        ((chunk(b"<html>\n"),), 0.0, 0.9, "no JSON object"),
-        ((chunk(b"[1]\n"),), 0.0, 0.9, "not as described"),
-        ((chunk(line({"type": "PRICE"})),), 0.0, 0.9, "not as described"),
-        ((chunk(line(LINE | {"asks": [{"price": "1.0"}]})),), 0.0, 0.9, "asks"),
-        ((), 0.0, 0.9, "silent"),
-        (tuple([chunk(b" ")] * 20), 0.1, 0.0, "silent"),
-        ((chunk(b"x" * (1 << 20) + b"xx"),), 0.0, 0.9, "does not end"),
-    ],
-    ids=["cut", "ended", "garbage", "list", "empty", "crossed", "silent", "drip", "endless"],
-)
-async def test_a_broken_stream_is_opened_again_and_half_a_line_is_never_read(
-    pieces: tuple[bytes, ...], pause: float, stay: float, trouble: str
-) -> None:
-    talk = answering(HEAD + chunk(line(LINE)), *pieces, pause_s=pause, stay_s=stay)
-    async with serving(talk) as (made, heads), OandaClient(made, short) as oanda:
-        stream = price_stream(oanda, ["EUR_USD"])
-        said: list[str] = []
-
-        def until(events: list[Any]) -> bool:
-            said.append(stream.health.trouble or "")
-            return second_connection(events)
-
-        watch = asyncio.create_task(_troubles(stream, said))
-        events = await heard(stream, until)
-        watch.cancel()
-    assert events[:2] == [Connected(0), Price("EUR_USD", 1_709_553_600_123, 1.1, 1.1001, True)]
-    assert len([e for e in events if isinstance(e, Price)]) == 1
-    assert stream.health.reconnects == 1
-    assert any(trouble in text for text in said), said
-    assert len(heads) == 2
-
-
-async def short(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, 0.1))
-
-
-async def _troubles(stream: OandaStream[Any], said: list[str]) -> None:
-    while True:
-        said.append(stream.health.trouble or "")
-        await asyncio.sleep(0.02)
-
-
-async def test_a_stream_that_may_not_be_opened_ends_the_program(broker: Handle) -> None:
-    async with client(broker, OANDA_API_KEY="wrong") as (oanda, _):
-        with pytest.raises(AccessRefused):
-            await heard(price_stream(oanda, ["EUR_USD"]), lambda _: False)
-
-
-async def test_prices_and_transactions_come_as_they_happen(broker: Handle) -> None:
-    async with client(broker) as (oanda, _):
-        prices, booked = price_stream(oanda, ["EUR_USD"]), transaction_stream(oanda)
-
-        async def happen() -> None:
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(broker.price, "EUR_USD", "1.20000", "1.20010", False)
-            await oanda.submit(order("streamed"))
-
-        def is_there(events: list[Any]) -> bool:
-            last = events[-1]
-            return (isinstance(last, Price) and last.bid == 1.2) or (
-                isinstance(last, TransactionState) and last.kind == "ORDER_FILL"
-            )
-
-        seen, entries, _ = await asyncio.gather(
-            heard(prices, is_there), heard(booked, is_there), happen()
-        )
-    assert isinstance(seen[0], Connected)
-    filled = entries[-1]
-    assert filled.client_id == "streamed"
-    beats = [e for e in entries if isinstance(e, Heartbeat)]
-    assert beats
-    assert beats[0].last_transaction_id is not None
-
-
-# ---------------------------------------------------------------------------------------- limits
-
-
-def test_instants_are_given_out_at_a_distance_after_a_burst() -> None:
-    pace = Pace(0.1, burst=3)
-    assert [round(pace.wait_s(100.0), 3) for _ in range(6)] == [0, 0, 0, 0.1, 0.2, 0.3]
-    assert pace.wait_s(200.0) == 0
-    pace.hold(210.0)
-    assert round(pace.wait_s(201.0), 3) == 9
-
-
-def test_pauses_grow_are_jittered_and_are_never_shorter_than_asked() -> None:
-    for attempt in (1, 2, 3):
-        pauses = [pause_s(1.5, attempt) for _ in range(200)]
-        assert 1.5**attempt <= min(pauses) < max(pauses) <= 1.25 * 1.5**attempt
-        assert len(set(pauses)) > 100
-    assert pause_s(1.5, 1, 9.0) == 9.0
-    assert pause_s(1.5, 10_000) <= 75
-
-
-@pytest.mark.parametrize(
-    ("header", "least", "most"),
-    [("3", 3, 3), (" 3 ", 3, 3), (None, None, None), ("soon", None, None), ("-1", None, None),
-     ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0)],
-)  # fmt: skip
-def test_retry_after(header: str | None, least: float | None, most: float | None) -> None:
-    found = retry_after_s(header)
-    assert found == least == most
-
-
-def test_the_breaker_lets_one_through_at_a_time() -> None:
-    breaker = Breaker(2, 30.0)
-    breaker.failed(0.0)
-    assert breaker.left_s(0.0) == 0
-    breaker.failed(1.0)
-    assert breaker.left_s(2.0) == 29
-    assert breaker.left_s(31.0) == 0
-    assert breaker.left_s(31.0) == 30
-    breaker.succeeded()
-    assert breaker.left_s(31.0) == 0
-    breaker.failed(32.0)
-    assert not breaker.open
-
-
-def test_the_clock_believes_the_last_when_a_clock_was_set() -> None:
-    clock = BrokerClock()
-    clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS, START_MS + 10)
-    assert clock.theirs_ms(5) == 5 + round(clock.skew_ms or 0)
-    assert abs((clock.skew_ms or 0) - 495) < 1
-    clock.note("Mon, 04 Mar 2024 13:00:00 GMT", START_MS + 1_000, START_MS + 1_010)
-    assert abs((clock.skew_ms or 0) - 3_599_495) < 2
-    for date in ("", None, "yesterday", "Mon, 99 Mar 2024 12:00:00 GMT"):
-        clock.note(date, START_MS, START_MS)
-    assert abs((clock.skew_ms or 0) - 3_599_495) < 2
-
-
-def test_heartbeats_tell_the_clock_more_closely() -> None:
-    clock = BrokerClock()
-    clock.note_beat(START_MS, START_MS)
-    assert clock.skew_ms is None, "no answer has said anything yet"
-    clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS + 500, START_MS + 510)
-    clock.note_beat(START_MS + 2_390, START_MS + 2_100)
-    assert (clock.skew_ms, clock.uncertainty_ms) == (290, 210)
-    clock.note_beat(START_MS + 3_000, START_MS + 3_900)
-    assert clock.skew_ms == 290, "one that was held up says nothing"
-    clock.note_beat(START_MS + 90_000, START_MS)
-    assert clock.skew_ms is None, "a clock was set: the next answer says more"
-
-
-def test_times_are_written_as_oanda_does() -> None:
-    assert rfc3339(START_MS + 7) == "2024-03-04T12:00:00.007000000Z"
-
-
-# -------------------------------------------------------------------------------------- settings
-
-ACCESS = {"OANDA_API_KEY": TOKEN, "OANDA_ACCOUNT_ID": "101-001-1-001"}
-
-
-def test_practice_is_the_default_and_live_needs_two_words() -> None:
-    made = Oanda.from_env(ACCESS)
-    assert made.base_url == "https://api-fxpractice.oanda.com"
-    assert made.stream_url == "https://stream-fxpractice.oanda.com"
-    with pytest.raises(Fatal, match="LIVE_TRADING_ENABLED"):
-        Oanda.from_env(ACCESS | {"OANDA_ENVIRONMENT": "live"})
-    both = Oanda.from_env(ACCESS | {"OANDA_ENVIRONMENT": "live", "LIVE_TRADING_ENABLED": "1"})
-    assert both.base_url == "https://api-fxtrade.oanda.com"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"OANDA_BASE_URL": "https://api-fxtrade.oanda.com"},
-        {"OANDA_BASE_URL": "https://API-FXTRADE.oanda.com./v3"},
-        {"OANDA_STREAM_URL": "https://stream-fxtrade.oanda.com:443"},
-        {"OANDA_BASE_URL": "https://stream-fxtrade.oanda.com", "LIVE_TRADING_ENABLED": "1"},
-        {
-            "OANDA_BASE_URL": "https://api-fxpractice.oanda.com",
-            "OANDA_ENVIRONMENT": "live",
-            "LIVE_TRADING_ENABLED": "1",
-        },
-        {"OANDA_BASE_URL": "http://api-fxpractice.oanda.com"},
-        {"OANDA_BASE_URL": "http://10.0.0.1:8080"},
-        {"OANDA_BASE_URL": "http://127.0.0.1.example.com"},
-        {"OANDA_BASE_URL": f"https://x:{TOKEN}@example.com"},
-        {"OANDA_BASE_URL": f"https://example.com/?token={TOKEN}"},
-        {"OANDA_BASE_URL": "ftp://example.com"},
-        {"OANDA_BASE_URL": "https://"},
-        {"OANDA_BASE_URL": "https://[::1"},
-        {"OANDA_BASE_URL": "https://a:999999"},
-        {"OANDA_API_KEY": f"{TOKEN}\nX-Header: 1"},
-        {"OANDA_API_KEY": f"Bearer {TOKEN}"},
-        {"OANDA_ACCOUNT_ID": "../../v3/accounts"},
-        {"OANDA_ENVIRONMENT": "demo"},
-    ],
-    ids=str,
-)
-def test_settings_that_are_unsafe_are_refused_by_name_and_without_the_token(
-    wrong: dict[str, str],
-) -> None:
-    with pytest.raises(Fatal, match="OANDA_") as raised:
-        Oanda.from_env(ACCESS | wrong)
-    assert TOKEN not in str(raised.value)
-    assert raised.value.__context__ is None or TOKEN not in str(raised.value.__context__)
-
-
-def test_the_token_is_in_no_repr_and_may_come_from_a_file(tmp_path: Any) -> None:
-    path = tmp_path / "token"
-    path.write_text(TOKEN + "\n")
-    made = Oanda.from_env({"OANDA_API_KEY_FILE": str(path), "OANDA_ACCOUNT_ID": "1-2-3-4"})
-    assert made.oanda_api_key == TOKEN
-    assert TOKEN not in repr(made) + str(made.table())
-    assert TOKEN not in repr(OandaClient(made))
-
-
-@pytest.mark.parametrize("missing", ["OANDA_API_KEY", "OANDA_ACCOUNT_ID"])
-def test_no_client_without_token_and_account(missing: str) -> None:
-    made = Oanda.from_env(ACCESS | {missing: ""})
-    with pytest.raises(Fatal, match=missing):
-        OandaClient(made)
-
-
-def test_the_errors_are_of_the_two_roots() -> None:
-    for kind in (Unavailable, RateLimited, NotAsDescribed, NotSent, AnswerLost, OrderRefused):
-        assert issubclass(kind, Recoverable)
-    for kind in (RequestRefused, AccessRefused):
-        assert issubclass(kind, Fatal)

@@ -1,0 +1,188 @@
+"""The service: from the record in the log to the last of 500 WebSocket clients, and REST by wrk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer
+from websockets.asyncio.client import ClientConnection, connect
+
+from streams.connection import producer_config
+from streams.events import Candle
+from streams.feed.synthetic import synthetic_market
+from streams.stack.kafka import KafkaBroker
+from streams.stack.valkey import ValkeyServer
+from streams.topics import CANDLES
+from tests.candle_files import START_MS
+from tests.deployment import LIVELY, Deployment
+from tests.service import ServiceProcess
+from tests.trading import BarByBar
+
+Row = dict[str, Any]
+PAIRS = tuple(f"P{chr(65 + i // 26)}{chr(65 + i % 26)}_USD" for i in range(8))
+CLIENTS, EVENTS, EVERY_S = 500, 100, 0.1
+WARM_UP_BARS = 200
+WRK_S, WRK_CONNECTIONS = 5, 16
+PATHS = ("/api/global-status", "/api/kill-switch", f"/api/manifold/latest?instrument={PAIRS[0]}")
+
+
+def rows() -> list[Row]:
+    """Measure and return the rows of the table."""
+    with tempfile.TemporaryDirectory(prefix="manifold-bench-") as place:
+        directory = Path(place)
+        broker = KafkaBroker(directory / "kafka")
+        broker.start()
+        valkey = ValkeyServer(directory / "valkey")
+        valkey.start()
+        deployment = Deployment(
+            directory,
+            KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap,
+            VALKEY_URL=valkey.url,
+            TOPIC_PREFIX="service.",
+            TOPIC_PARTITIONS="4",
+            HOTBAND_PAIRS=",".join(PAIRS),
+            **LIVELY,
+        )
+        try:
+            deployment.start_worker()
+            deployment.start("mirror", "mirror")
+            market = BarByBar(deployment, synthetic_market(7, PAIRS, START_MS, 1_000), START_MS)
+            for _ in range(WARM_UP_BARS):
+                market.next()
+            deployment.settle()
+            service = ServiceProcess(deployment, API_RATE_PER_SEC="0", WS_HEARTBEAT_SEC="60")
+            service.start()
+            return [*_fan_out(deployment, service), *_rest(service)]
+        finally:
+            deployment.stop()
+            valkey.stop()
+            broker.stop()
+
+
+# -- fan-out ---------------------------------------------------------------------------------------
+
+
+def _fan_out(deployment: Deployment, service: ServiceProcess) -> list[Row]:
+    place = f"ws://127.0.0.1:{service.ports['WS_PORT']}/ws"
+    last, every = asyncio.run(_measured(deployment, place))
+    note = f"{CLIENTS} clients of one process, a candle every {EVERY_S * 1000:.0f} ms"
+    name = "record acknowledged by the log to"
+    return [
+        _row(f"{name} the last of {CLIENTS} WebSocket clients: p50", _p(last, 0.5), note),
+        _row(f"{name} the last of {CLIENTS} WebSocket clients: p99", _p(last, 0.99), note),
+        _row(f"{name} any of {CLIENTS} WebSocket clients: p50", _p(every, 0.5), note),
+    ]
+
+
+async def _measured(deployment: Deployment, place: str) -> tuple[list[float], list[float]]:
+    """Return seconds from the log's word to the last client, and to every client."""
+    sockets = [await _subscribed(place) for _ in range(CLIENTS)]
+    arrived: dict[int, list[float]] = {}
+    readers = [asyncio.create_task(_read(one, arrived)) for one in sockets]
+    acknowledged = await asyncio.to_thread(_produce, deployment)
+    give_up_at = time.monotonic() + 30
+    while time.monotonic() < give_up_at:
+        if all(len(arrived.get(bar, ())) == CLIENTS for bar in acknowledged):
+            break
+        await asyncio.sleep(0.1)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    for one in sockets:
+        await one.close()
+    missing = sum(CLIENTS - len(arrived.get(bar, ())) for bar in acknowledged)
+    if missing:
+        raise RuntimeError(f"{missing} of {CLIENTS * len(acknowledged)} events did not arrive")
+    last = [max(arrived[bar]) - at for bar, at in acknowledged.items()]
+    every = [one - at for bar, at in acknowledged.items() for one in arrived[bar]]
+    return last, every
+
+
+async def _subscribed(place: str) -> ClientConnection:
+    one = await connect(place, compression=None, ping_interval=None, max_queue=1_000)
+    await one.recv()
+    await one.send(json.dumps({"type": "subscribe", "channels": ["market"]}))
+    await one.recv()
+    return one
+
+
+async def _read(one: ClientConnection, arrived: dict[int, list[float]]) -> None:
+    while True:
+        text = await one.recv()
+        at = time.monotonic()
+        found = re.search(r'"bar_ms":(\d+)', str(text))
+        if found is not None:
+            arrived.setdefault(int(found[1]), []).append(at)
+
+
+def _produce(deployment: Deployment) -> dict[int, float]:
+    """Write candles one by one; return when the log has acknowledged each, by its bar."""
+    # of another granularity: nothing is derived of them, so the fan-out alone is measured
+    first = next(iter(synthetic_market(3, PAIRS[:1], START_MS, 1))).candles[0]
+    producer = Producer(producer_config(deployment.runtime) | {"linger.ms": 0})
+    acknowledged: dict[int, float] = {}
+    due = time.monotonic()
+    for number in range(EVENTS):
+        due += EVERY_S
+        time.sleep(max(0.0, due - time.monotonic()))
+        candle = _hourly(first, number)
+
+        def delivered(_: Any, __: Any, bar_ms: int = candle.bar_ms) -> None:
+            acknowledged[bar_ms] = time.monotonic()
+
+        producer.produce(
+            deployment.runtime.topic(CANDLES),
+            deployment.codec.encode(CANDLES, candle),
+            candle.instrument.encode(),
+            timestamp=candle.as_of_ms,
+            on_delivery=delivered,
+        )
+        producer.flush(10.0)
+    return acknowledged
+
+
+def _hourly(candle: Candle, number: int) -> Candle:
+    bar_ms = START_MS + number * 3_600_000
+    return candle._replace(granularity="H1", bar_ms=bar_ms, as_of_ms=bar_ms + 3_600_000)
+
+
+# -- REST ------------------------------------------------------------------------------------------
+
+
+def _rest(service: ServiceProcess) -> list[Row]:
+    if shutil.which("wrk") is None:
+        note = "wrk is not installed: apt-get install wrk"
+        return [{"name": "REST requests", "value": None, "unit": "1/s", "note": note}]
+    return [_wrk(service, path) for path in PATHS]
+
+
+def _wrk(service: ServiceProcess, path: str) -> Row:
+    url = f"http://127.0.0.1:{service.ports['API_PORT']}{path}"
+    command = ["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{WRK_S}s", "--latency", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    late = re.search(r"99%\s+([\d.]+\w+)", done.stdout)
+    if rate is None or "Non-2xx" in done.stdout:
+        raise RuntimeError(f"wrk {path}: {done.stdout}")
+    note = f"wrk, {WRK_CONNECTIONS} connections, p99 {late[1] if late else '?'}"
+    return {"name": f"REST {path}", "value": float(rate[1]), "unit": "1/s", "note": note}
+
+
+def _row(name: str, seconds: float, note: str) -> Row:
+    return {"name": name, "value": seconds * 1000, "unit": "ms", "note": note}
+
+
+def _p(values: list[float], share: float) -> float:
+    if share == 0.5:
+        return statistics.median(values)
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
