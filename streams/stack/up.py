@@ -294,9 +294,12 @@ def _write_token(place: Path) -> None:
     """Make a token that only this user can read, unless there is one."""
     if place.is_file():
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(secrets.token_urlsafe(32))
+    require_space(place.parent, SPACE_MIB)
+    try:
+        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(secrets.token_urlsafe(32))
+    except OSError as error:
+        raise Fatal(f"cannot write {place}: {error.strerror}") from error
 
 
 def _setting_names() -> set[str]:

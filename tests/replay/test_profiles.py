@@ -16,7 +16,8 @@ from streams.events import GateDecision, Weights
 from streams.feed.load import LoadReport, read_series
 from streams.feed.synthetic import market_start_ms, synthetic_market
 from streams.replay.files import derive
-from streams.settings import DEFAULT_PAIRS, Config, Runtime
+from streams.setting_groups import GROUPS
+from streams.settings import DEFAULT_PAIRS, Config
 from streams.topics import TRADES
 
 PROFILES = Path(__file__).resolve().parents[2] / "deploy" / "profiles"
@@ -27,12 +28,10 @@ WINTER_MS, SUMMER_MS = 1_767_866_400_000, 1_783_504_800_000
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.env")), ids=lambda path: path.stem)
 def test_every_line_is_a_setting_that_is_accepted(path: Path) -> None:
     env = read_env_file(str(path))
-    known = {
-        name for kind in (Config, Runtime) for f in fields(kind) for name in environment_names(f)
-    }
+    known = {name for kind in GROUPS for f in fields(kind) for name in environment_names(f)}
     assert set(env) <= known
-    Config.from_env(env)
-    Runtime.from_env(env)
+    for group in GROUPS:
+        group.from_env(env)
 
 
 @pytest.mark.parametrize("now_ms", [WINTER_MS, SUMMER_MS], ids=["winter", "summer"])
