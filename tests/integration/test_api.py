@@ -589,7 +589,7 @@ def test_schemathesis_finds_nothing(
             *(sys.executable, "-m", "schemathesis.cli", "run"),
             f"http://127.0.0.1:{service.ports['API_PORT']}/openapi.json",
             *("--header", f"Authorization: Bearer {TOKEN}", "--checks", "all"),
-            *("--phases", "examples,coverage,fuzzing", "--max-time", "30", "--seed", "1"),
+            *("--phases", "examples,coverage,fuzzing", "--max-time", "20", "--seed", "1"),
             *("--max-failures", "5", "--warnings", "off", "--request-timeout", "20"),
         ],
         capture_output=True,
