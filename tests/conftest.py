@@ -21,7 +21,7 @@ import pytest
 from streams.errors import Fatal
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
-from streams.stack.valkey import ValkeyServer
+from streams.stack.valkey import DATABASES, ValkeyServer
 from tests.apicurio import ApicurioRegistry
 
 # how fast examples come says something of the machine, nothing of the code
@@ -98,13 +98,17 @@ def new_valkey(tmp_path: Path) -> Iterator[Callable[[], ValkeyServer]]:
         server.stop()
 
 
-_databases = iter(range(1, 64))
+@pytest.fixture(scope="session")
+def new_database(valkey: ValkeyServer) -> Callable[[], str]:
+    """Return the address of a database of the shared Valkey that nobody has used."""
+    numbers = iter(range(1, DATABASES))
+    return lambda: valkey.url.removesuffix("/0") + f"/{next(numbers)}"
 
 
 @pytest.fixture
-def valkey_url(valkey: ValkeyServer) -> str:
+def valkey_url(new_database: Callable[[], str]) -> str:
     """An empty database of the shared Valkey."""
-    return valkey.url.removesuffix("/0") + f"/{next(_databases)}"
+    return new_database()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import redis
 from streams.errors import Fatal
 from streams.stack.child import Child, free_port, require_port, require_space
 
+DATABASES = 1_024
+
 
 def server_binary() -> str:
     """Return the path of the server program.
@@ -67,7 +69,7 @@ class ValkeyServer:
             [
                 *(server_binary(), "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self.directory), "--appendonly", "yes"),
-                *("--appendfsync", "everysec", "--save", "", "--databases", "64"),
+                *("--appendfsync", "everysec", "--save", "", "--databases", str(DATABASES)),
             ],
             self.directory / "valkey.log",
             cwd=self.directory,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from streams.events import Candle, GateDecision, Manifold, SimulatedTrade, Summa
 from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
 from streams.stack.supervise import Supervised
-from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES, CONTROL, GATES, MANIFOLDS, SUMMARIES, TRADES, WEIGHTS
 from tests.candle_files import market, write_csv
 from tests.deployment import LIVELY, Deployment
@@ -36,7 +35,7 @@ BARS = 300
 
 @pytest.fixture(scope="module")
 def deployment(
-    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """A deployment whose log is derived and mirrored, and nothing goes on."""
     directory = tmp_path_factory.mktemp("api")
@@ -45,9 +44,8 @@ def deployment(
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX="api.",
         TOPIC_PARTITIONS="2",
-        VALKEY_URL=valkey.url.removesuffix("/0") + "/60",
+        VALKEY_URL=new_database(),
         HOTBAND_PAIRS=",".join(PAIRS),
-        VALKEY_DATABASES="64",
         **LIVELY,
     )
     path = write_csv(directory / "candles.csv", market(PAIRS, BARS))

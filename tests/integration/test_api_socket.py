@@ -6,7 +6,8 @@ import json
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from streams.events import Watermark
 from streams.feed.synthetic import synthetic_market
 from streams.replay.log_reader import LogReader
 from streams.stack.kafka import KafkaBroker
-from streams.stack.valkey import ValkeyServer
 from tests.candle_files import START_MS
 from tests.deployment import LIVELY, Deployment
 from tests.service import TOKEN, ServiceProcess, frame, frames_until, say, subscribe
@@ -40,22 +40,25 @@ class Market:
 
     def __init__(self, deployment: Deployment) -> None:
         self._bars = BarByBar(deployment, synthetic_market(7, PAIRS, START_MS, 5_000), START_MS)
+        self.last_ms = START_MS
 
     def go_on(self, bars: int) -> int:
         """Write so many more bars; return the last one's end."""
-        return [self._bars.next().as_of_ms for _ in range(bars)][-1]
+        for _ in range(bars):
+            self.last_ms = self._bars.next().as_of_ms
+        return self.last_ms
 
 
 @pytest.fixture(scope="module")
 def deployment(
-    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     made = Deployment(
         tmp_path_factory.mktemp("socket"),
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX="socket.",
         TOPIC_PARTITIONS="2",
-        VALKEY_URL=valkey.url.removesuffix("/0") + "/61",
+        VALKEY_URL=new_database(),
         HOTBAND_PAIRS=",".join(PAIRS),
         **LIVELY,
     )
@@ -262,8 +265,12 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_learns_what_it_missed(
     with service.socket(sock=narrow, max_queue=4) as slow, service.socket() as quick:
         for ws in (slow, quick):
             subscribe(ws, *CHANNELS)
-        last_ms = going_on.go_on(120)
-        frames_until(quick, weights_of(last_ms), 60.0)
+        # read while it goes on: who reads later is not quick either
+        last_ms = going_on.last_ms + 120 * 60_000
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(frames_until, quick, weights_of(last_ms), 120.0)
+            assert going_on.go_on(120) == last_ms
+            reading.result()
         lagging = frames_until(slow, lambda one: one["type"] == "lagging", 60.0)[-1]
         assert lagging["dropped"] >= QUEUE
         assert sum(lagging["channels"].values()) == lagging["dropped"]

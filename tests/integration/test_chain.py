@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ import pytest
 
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
 from streams.stack.kafka import KafkaBroker
-from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES, DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS, WEIGHTS
 from tests.candle_files import market, write_csv
 from tests.deployment import WARM_UP_CANDLES, Deployment
 
 pytestmark = pytest.mark.kafka
 
-LIVE, REBUILT = 61, 62
 MADE = (SIGNALS, MANIFOLDS, GATES, WEIGHTS)
 PAIRS = ("EUR_USD", "NZD_USD")
 
@@ -31,7 +29,7 @@ PAIRS = ("EUR_USD", "NZD_USD")
 @pytest.fixture(scope="module")
 def chain(
     kafka: KafkaBroker,
-    valkey: ValkeyServer,
+    new_database: Callable[[], str],
     shared_data: Path | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
@@ -42,7 +40,7 @@ def chain(
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
         TOPIC_PARTITIONS="4",
-        VALKEY_URL=valkey.url.removesuffix("/0") + f"/{LIVE}",
+        VALKEY_URL=new_database(),
     )
     worker = deployment.start_worker()
     mirror = deployment.start("mirror", "mirror")
@@ -110,8 +108,8 @@ def test_deriving_everything_again_gives_the_same_bytes(chain: Deployment) -> No
     assert all(found["compared"] for name, found in report["topics"].items() if name in MADE)
 
 
-def test_the_followed_mirror_equals_a_rebuilt_one(chain: Deployment, valkey: ValkeyServer) -> None:
-    chain.require_mirror_equals_rebuild(valkey.url.removesuffix("/0") + f"/{REBUILT}")
+def test_the_followed_mirror_equals_a_rebuilt_one(chain: Deployment, valkey_url: str) -> None:
+    chain.require_mirror_equals_rebuild(valkey_url)
 
 
 def test_status_says_what_the_log_says(chain: Deployment) -> None:

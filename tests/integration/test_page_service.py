@@ -37,7 +37,6 @@ def test_the_page_shows_the_service_lives_with_it_and_works_the_kill_switch(
         TOPIC_PARTITIONS="2",
         VALKEY_URL=valkey_url,
         HOTBAND_PAIRS=",".join(PAIRS),
-        VALKEY_DATABASES="64",
         **LIVELY,
     )
     candles = market(PAIRS, BARS + 20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from streams.events import BrokerReport, OrderIntent, SimulatedTrade
 from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.stack.kafka import KafkaBroker
-from streams.stack.valkey import ValkeyServer
 from streams.topics import FILLS, ORDERS, TRADES
 from tests.deployment import LIVELY, Deployment
 from tests.trading import BarByBar, ExecutorProcess, switch_off
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.kafka
 START_MS = 1_709_546_400_000  # Monday 2024-03-04 10:00 UTC: London is open
 PAIRS = ("EUR_USD", "GBP_USD")
 HISTORY, BARS, RESTART_EVERY = 150, 220, 37
-DATABASE, MINUTE = 60, 60_000
+MINUTE = 60_000
 
 TRADING = LIVELY | {
     "GATE_MODE": "static",
@@ -49,7 +48,7 @@ class Traded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def traded(
-    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Traded]:
     """A market through worker and executor, which keeps up with every bar and is killed at times.
 
@@ -60,7 +59,7 @@ def traded(
         tmp_path_factory.mktemp("paper"),
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
-        VALKEY_URL=valkey.url.removesuffix("/0") + f"/{DATABASE}",
+        VALKEY_URL=new_database(),
         **TRADING,
     )
     try:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,27 @@ def json_of(url: str) -> Any:
         return json.loads(answer.read())
 
 
+def eventually(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+    """Ask until the answer is as wanted."""
+    end, found = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        try:
+            found = ask()
+        except OSError as error:  # not there yet
+            found = error
+        else:
+            if wanted(found):
+                return found
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds} s: {found}")
+
+
+def runs_on_paper(state: Any) -> bool:
+    """Whether the service sees a paper executor that agrees with its account."""
+    trading = state["trading"]
+    return trading["executor"] == "running" and trading["mode"] == "paper" and trading["reconciled"]
+
+
 def worker_pid(up: Up) -> int:
     return next(pid for pid, command in up.children().items() if "streams worker" in command)
 
@@ -132,6 +153,12 @@ def test_interrupt_leaves_no_process_and_frees_the_ports(
     ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
     up.wait_for("md.candles")
     assert len(up.children()) == 7
+    api = f"http://127.0.0.1:{up.service['API_PORT']}"
+    state = eventually(lambda: json_of(f"{api}/api/global-status"), runs_on_paper)
+    assert not state["kill_switch"]["engaged"]  # the profile says so
+    with urllib.request.urlopen(f"{api}/", timeout=10) as page:
+        assert b"manifold-streams" in page.read()
+    assert (up.directory / "api.token").stat().st_mode & 0o777 == 0o600
     assert up.end() == 0, up.output
     assert not up.children()
     for port in (*up.ports.values(), *up.service.values()):

@@ -15,7 +15,6 @@ import pytest
 from streams.events import BrokerReport, Control, OrderIntent
 from streams.execution.ledger import Ledger
 from streams.stack.kafka import KafkaBroker
-from streams.stack.valkey import ValkeyServer
 from streams.topics import CONTROL, FILLS, ORDERS
 from tests.deployment import Deployment
 from tests.trading import (
@@ -33,19 +32,17 @@ from tests.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 
-DATABASE = 59
-
 
 @pytest.fixture(scope="module")
 def hall(
-    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Deployment, ScriptedLog]]:
     """One log for all tests of this module; each has a broker and an account of its own."""
     made = Deployment(
         tmp_path_factory.mktemp("hall"),
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
-        VALKEY_URL=valkey.url.removesuffix("/0") + f"/{DATABASE}",
+        VALKEY_URL=new_database(),
         **SETTINGS,
     )
     switch_off(made)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from streams.liveness.sources import open_gatherer
 from streams.liveness.warmup import Warmup
 from streams.settings import Config
 from streams.stack.kafka import KafkaBroker
-from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment
@@ -61,11 +60,11 @@ def candles(deployment: Deployment) -> list[tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def warm(
-    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Deployment, dict[str, Any], str]]:
     """A deployment warmed up from a file in spite of two kills; what was said; the file."""
     directory = tmp_path_factory.mktemp("warm")
-    deployment = deployment_of(kafka, "warm.", valkey.url.removesuffix("/0") + "/62", directory)
+    deployment = deployment_of(kafka, "warm.", new_database(), directory)
     path = write_csv(directory / "candles.csv", market(PAIRS, BARS))
     command = [sys.executable, "-m", "streams", "warmup", "--from-files", path]
     try:
