@@ -21,7 +21,7 @@ up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
 
 test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry.
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/faults --ignore tests/slow $(PYTEST_ARGS)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1 tests/faults $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills).
 	@MANIFOLD_FAULT_KILLS=100 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
