@@ -33,7 +33,7 @@ from tests.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 
-KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "20"))
+KILLS = 2 * int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 
 
 @pytest.fixture
