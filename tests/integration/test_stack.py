@@ -41,7 +41,8 @@ class Up:
         self.service = {name: free_port() for name in SERVICE_PORTS}
         kept |= {name: str(port) for name, port in self.service.items()}
         self.command = [sys.executable, "-m", "streams", "up", "--data-dir", str(directory)]
-        self.command += [*options, "--env-file", str(PROFILE), *arguments]
+        report = directory.with_name(f"{directory.name}.html")
+        self.command += [*options, "--env-file", str(PROFILE), "--report", str(report), *arguments]
         self.log = Path(tempfile.mkstemp(suffix=".out")[1])
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
