@@ -104,7 +104,7 @@ async def _level(client: Any, node: int, answer_sec: float) -> int | None:
     try:
         answer = await asyncio.wait_for(client.send(node, _AskFeatures()), answer_sec)
     except (NotImplementedError, TimeoutError):
-        return None
+        return None  # the first is the client's word for a version that the broker does not know
     supported = answer.tags.get(SUPPORTED_FEATURES)
     if supported is None:
         return None

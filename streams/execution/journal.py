@@ -7,9 +7,7 @@ proof that no other executor had taken over when the call was made.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from confluent_kafka import KafkaException, Producer
 
@@ -19,12 +17,11 @@ from streams.events import BrokerReport, OrderIntent
 from streams.feed.partitioner import partition_of
 from streams.replay.log_reader import LogReader
 from streams.safety.leaving import leave
-from streams.safety.producers import new_producer
+from streams.safety.producers import new_producer, settle
 from streams.settings import Runtime
 from streams.topics import FILLS, ORDERS
 
 STAGE = "executor"
-PAUSE_S = 0.05
 
 Record = OrderIntent | BrokerReport
 
@@ -58,7 +55,8 @@ class Journal:
             self._producer.begin_transaction()
             for record in records:
                 self._produce(record)
-            self._settled(self._producer.commit_transaction, self._runtime.transaction_timeout_sec)
+            timeout_s = self._runtime.transaction_timeout_sec
+            settle(self._runtime, self._producer.commit_transaction, timeout_s)
         except KafkaException as error:
             leave(f"executor: the order log cannot be written: {error.args[0].str()}")
 
@@ -76,14 +74,3 @@ class Journal:
                 ("engine", ENGINE_VERSION.encode()),
             ],
         )
-
-    def _settled(self, call: Callable[..., Any], *args: Any) -> None:
-        end = time.monotonic() + self._runtime.transaction_timeout_sec
-        while True:
-            try:
-                call(*args)
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise
-                time.sleep(PAUSE_S)

@@ -19,12 +19,12 @@ from streams.errors import Fatal, Recoverable
 from streams.events import Candle, Control
 from streams.feed.plan import Fact, FeedPlan
 from streams.replay.log_reader import LogReader
+from streams.safety.producers import settle
 from streams.settings import Config, Runtime
 from streams.topics import CANDLES, CONTROL
 
 FLUSH_SECONDS = 30.0
 CONTROL_EVERY_S = 1.0
-PAUSE_S = 0.05
 FENCED = (
     KafkaError._FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -142,22 +142,11 @@ class FactWriter:
         try:
             self._producer.begin_transaction()
             yield
-            self._commit()
+            timeout_s = self._runtime.transaction_timeout_sec
+            settle(self._runtime, self._producer.commit_transaction, timeout_s)
         except KafkaException as error:
             raise self._explained(error.args[0]) from error
-
-    def _commit(self) -> None:
-        end = time.monotonic() + self._runtime.transaction_timeout_sec
-        while True:
-            try:
-                self._producer.commit_transaction(self._runtime.transaction_timeout_sec)
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise
-                time.sleep(PAUSE_S)
-            else:
-                self._check()
-                return
+        self._check()
 
     def _produce_control(self, record: Control) -> None:
         self._producer.produce(

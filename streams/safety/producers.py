@@ -141,6 +141,25 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
     return producer
 
 
+def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
+    """Make a call of a transaction, again while the broker says that it may go through later.
+
+    Raises
+    ------
+    KafkaException
+        The error is of another kind, or ``TRANSACTION_TIMEOUT_SEC`` has passed.
+    """
+    end = time.monotonic() + runtime.transaction_timeout_sec
+    while True:
+        try:
+            call(*args)
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > end:
+                raise
+            time.sleep(PAUSE_S)
+
+
 class BatchTransaction:
     """One batch of one partition, as one Kafka transaction. Runs in a thread.
 
@@ -200,22 +219,11 @@ class BatchTransaction:
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
         metadata = self._group.metadata
-        self._again(producer.send_offsets_to_transaction, [source], metadata, timeout_s)
+        settle(runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s)
         self._at("offsets")
-        self._again(producer.commit_transaction, timeout_s)
+        settle(runtime, producer.commit_transaction, timeout_s)
         self._at("committed")
 
     def _at(self, place: str) -> None:
         if self._hook is not None:
             self._hook(place, self._producer)
-
-    def _again(self, call: Callable[..., Any], *args: Any) -> None:
-        end = time.monotonic() + self._runtime.transaction_timeout_sec
-        while True:
-            try:
-                call(*args)
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise
-                time.sleep(PAUSE_S)
