@@ -12,7 +12,7 @@ def settle_collector() -> None:
 
     Called by a process that has opened what it needs, before it takes in records. Events, frames
     and rows form no cycles: they go when nobody holds them. The collector's passes over them, and
-    over everything that the interpreter and the engine have loaded, took more than half of the time
+    over everything that the interpreter and the engine have loaded, took about a third of the time
     of the signals stage.
     """
     gc.collect()
