@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.cli.actor import ACTOR
 from streams.control_log import active_config, append_control, read_control
 from streams.environment import FromEnvironment
 from streams.errors import Fatal, Recoverable
@@ -91,7 +91,7 @@ def _table(title: str, rows: list[dict[str, object]]) -> Table:
 
 @config.command()
 @click.option("--reason", required=True, help="Why; it stands in the log.")
-@click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
+@ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def apply(reason: str, actor: str, as_json: bool) -> None:
     """Make the settings of this environment the active ones, for the whole fleet.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import time
 
 import click
 
+from streams.cli.actor import ACTOR
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
@@ -17,7 +17,7 @@ LOOK_S = 0.3
 
 @click.command()
 @click.option("--reason", required=True, help="Why; stands in the log.")
-@click.option("--actor", default=getpass.getuser, help="Who; default: the user of this session.")
+@ACTOR
 @click.option(
     "--wait",
     "wait_s",

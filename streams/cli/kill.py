@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import click
 
+from streams.cli.actor import ACTOR
 from streams.errors import Fatal
 from streams.instants import clock
 from streams.kill_switch.commands import READ_S, disengage, engage
@@ -24,7 +24,6 @@ from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
-ACTOR = click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
 REASON = click.option("--reason", required=True, help="Why; it stands in the log.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
@@ -97,8 +96,8 @@ def off(reason: str, actor: str, as_json: bool) -> None:
     codec = asyncio.run(open_codec(runtime))
     done = disengage(runtime, codec, actor, reason, _now_ms(), settings)
     if as_json:
-        content = {"engaged": bool(done.still), "offset": done.offset, "why": [done.still]}
-        click.echo(json.dumps(content | ({} if done.still else {"why": []})))
+        why = [done.still] if done.still else []
+        click.echo(json.dumps({"engaged": bool(why), "offset": done.offset, "why": why}))
     else:
         click.echo(f"off: ops.control has it at offset {done.offset}")
     if done.still:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from typing import Any, TextIO
 
@@ -12,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.cli.actor import ACTOR
 from streams.control import ControlState
 from streams.control_log import append_control, read_control
 from streams.errors import Fatal
@@ -66,7 +66,7 @@ def show(instrument: str, as_json: bool) -> None:
 @click.argument("instrument")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
 @click.option("--reason", required=True, help="Why; it stands in the log.")
-@click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
+@ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_json: bool) -> None:
     """Set parameters of INSTRUMENT; NAME= takes one back to the fleet's setting.
@@ -90,7 +90,7 @@ def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_
 @click.argument("instrument")
 @click.argument("file", type=click.File())
 @click.option("--reason", required=True, help="Why; it stands in the log.")
-@click.option("--actor", default=lambda: os.environ.get("USER", "operator"), help="Who.")
+@ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def import_(instrument: str, file: TextIO, reason: str, actor: str, as_json: bool) -> None:
     """Set the parameters of INSTRUMENT from a best-config JSON ({params, env, summary, ts}).

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import COMMANDS, cli
+from streams.errors import Fatal, Recoverable
 from streams.stack.child import free_port
 
 
@@ -111,3 +112,25 @@ def test_a_topic_that_is_none_of_ours_is_answered_with_the_list() -> None:
     done = run("tail", "md.candle")
     assert done.returncode == 2
     assert "md.candles" in sentence(done)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("flatten",), ("kill", "on"), ("kill", "off"), ("config", "apply")],
+    ids=" ".join,
+)
+def test_a_word_can_be_said_where_the_user_has_no_name(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs under a number."""
+
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr("streams.broker_errors.CONNECT_SEC", 0.1)
+    said = CliRunner().invoke(cli, [*command, "--reason", " "])
+    assert isinstance(said.exception, Fatal | Recoverable), said.exception
