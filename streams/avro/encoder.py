@@ -32,10 +32,15 @@ class _Encoder(Compiler):
         if kind == "optional":
             if kind_of(schema[1]) in ("long", "timestamp-millis"):
                 return f"OL({value})"
+            if kind_of(schema[1]) == "double":
+                return f"OD({value})"
             return f'(b"\\0" if {value} is None else b"\\2" + {self.expression(schema[1], value)})'
         if kind == "array":
+            if kind_of(schema["items"]) == "string":
+                return f"AT({value})"
             item = self.expression(schema["items"], "x")
-            return f"A({value}, lambda x: {item})"
+            put = item.removesuffix("(x)") if item.startswith("encode_") else f"lambda x: {item}"
+            return f"A({value}, {put})"
         return f"{self.record(schema)}({value})"
 
     def record(self, schema: Any, prefix: str = "") -> str:

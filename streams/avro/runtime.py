@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NoReturn
 
 _CACHE_LIMIT: Final = 16_384
 _CACHED_TEXT_BYTES: Final = 64
+_CACHED_TEXTS: Final = 16
 _LONG_MIN: Final = -(1 << 63)
 _LONG_MAX: Final = (1 << 63) - 1
 MILLIS_BYTES: Final = 6  # of the zigzag varint of any instant between 1970-07 and 2039-09
@@ -38,6 +39,7 @@ class Malformed(Exception):
 # -- run-time support of the generated encoders --------------------------------------------------
 
 _text_bytes: dict[str, bytes] = {}
+_texts_bytes: dict[tuple[str, ...], bytes] = {}
 _long_bytes: dict[int, bytes] = {}
 
 
@@ -93,6 +95,17 @@ def _put_array(items: tuple[Any, ...], put: Callable[[Any], bytes]) -> bytes:
     return b"".join((_put_long(len(items)), *map(put, items), b"\0"))
 
 
+def _put_texts(items: tuple[str, ...]) -> bytes:
+    encoded = _texts_bytes.get(items)
+    if encoded is None:
+        encoded = _put_array(items, _put_text)
+        if len(encoded) <= _CACHED_TEXT_BYTES * _CACHED_TEXTS:
+            if len(_texts_bytes) >= _CACHE_LIMIT:
+                _texts_bytes.clear()
+            _texts_bytes[items] = encoded
+    return encoded
+
+
 def _refuse_infinite(*doubles: tuple[str, float]) -> None:
     for name, value in doubles:
         if value - value != 0.0:
@@ -106,6 +119,18 @@ def _put_double(value: float) -> bytes:
     if value - value != 0.0:
         raise ValueError(f"a number is {value}")
     return _put_double_raw(value)
+
+
+_put_some_double_raw = struct.Struct("<bd").pack
+_SOME: Final = 2  # the branch of an optional that is there
+
+
+def _put_optional_double(value: float | None) -> bytes:
+    if value is None:
+        return b"\0"
+    if value - value != 0.0:
+        raise ValueError(f"a number is {value}")
+    return _put_some_double_raw(_SOME, value)
 
 
 # -- run-time support of the generated decoders --------------------------------------------------
@@ -194,7 +219,8 @@ def check_end(at: int, size: int) -> None:
 ENCODER_GLOBALS: Final[dict[str, Any]] = {
     "LG": _long_bytes.get, "L": _put_long, "OL": _put_optional_long,
     "TG": _text_bytes.get, "T": _put_text, "Y": _put_bytes, "D": _put_double,
-    "A": _put_array, "B": {True: b"\1", False: b"\0"}, "F": _refuse_infinite, "J": b"".join,
+    "OD": _put_optional_double, "A": _put_array, "AT": _put_texts,
+    "B": {True: b"\1", False: b"\0"}, "F": _refuse_infinite, "J": b"".join,
 }  # fmt: skip
 DECODER_GLOBALS: Final[dict[str, Any]] = {
     "SMALL": _SMALL, "long": _get_long, "millis": _get_millis, "MG": _millis.get,

@@ -182,13 +182,19 @@ class LogReader:
         They are fetched from the call on, not from when the first batch is asked for: a client that
         begins to fetch only some time after it was made waits for a second.
         """
-        return self._read(topic, partition, start, end, _log_record)
+        return self._read(topic, partition, start, end, log_record)
 
     def read_values(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[SourceRecord]]:
         """Return the same without headers, which cost more than all the rest."""
         return self._read(topic, partition, start, end, _source_record)
+
+    def read_messages(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[Any]]:
+        """Return the same as the client's own messages, for who needs a part of most of them."""
+        return self._read(topic, partition, start, end, _as_it_is)
 
     def _read(
         self, topic: str, partition: int, start: int, end: int, made_of: Callable[[str, Any], T]
@@ -283,7 +289,7 @@ class LogReader:
                 if error is None:
                     give_up_at = time.monotonic() + TIMEOUT_S
                     if message.offset() < end:
-                        yield _log_record(topic, message)
+                        yield log_record(topic, message)
                     if message.offset() + 1 >= end:
                         del left[place]
                 elif error.code() == KafkaError._PARTITION_EOF:
@@ -325,6 +331,10 @@ class LogReader:
         return batch, position
 
 
+def _as_it_is(topic: str, message: Any) -> Any:
+    return message
+
+
 def _source_record(topic: str, message: Any) -> SourceRecord:
     return SourceRecord(
         topic,
@@ -336,7 +346,8 @@ def _source_record(topic: str, message: Any) -> SourceRecord:
     )
 
 
-def _log_record(topic: str, message: Any) -> LogRecord:
+def log_record(topic: str, message: Any) -> LogRecord:
+    """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
     return LogRecord(_source_record(topic, message), headers)
 

@@ -8,14 +8,20 @@ apart.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from streams.codec import Codec, DecodeError, EncodeError, schema_id_of
 from streams.engine import ENGINE_VERSION
-from streams.replay.log_reader import LogReader, LogRecord, committed_offsets, remaining
+from streams.replay.log_reader import (
+    LogReader,
+    LogRecord,
+    committed_offsets,
+    log_record,
+    remaining,
+)
 from streams.settings import Runtime
 from streams.stages.step import Output, Processor, SourceRecord, Stage
 
@@ -56,7 +62,7 @@ class _Expected:
 
     def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
         self._stage, self._processor, self._batches = stage, processor, batches
-        self.queues: dict[str, deque[Output]] = {}
+        self._queues: defaultdict[str, deque[Output]] = defaultdict(deque)
         self.read = 0
 
     async def more(self) -> bool:
@@ -66,11 +72,14 @@ class _Expected:
         await self._stage.prepare(records, self._processor)
         self.read += len(records)
         for output in self._processor.process(records).outputs:
-            self.queues.setdefault(output.topic, deque()).append(output)
+            self._queues[output.topic].append(output)
         return True
 
+    def queue(self, topic: str) -> deque[Output]:
+        return self._queues[topic]
+
     async def next(self, topic: str) -> Output | None:
-        queue = self.queues.setdefault(topic, deque())
+        queue = self._queues[topic]
         while not queue:
             if not await self.more():
                 return None
@@ -125,7 +134,10 @@ class Verifier:
         return report
 
     def plan(self, parts: int) -> tuple[Report, list[Task]]:
-        """Return an empty report and what there is to do, in up to ``parts`` tasks a stage."""
+        """Return an empty report and what there is to do, for ``parts`` that work at once.
+
+        What takes longest and can be divided least comes first.
+        """
         report, tasks = Report(), []
         with LogReader(self._runtime) as reader:
             for stage in self._stages.values():
@@ -136,10 +148,13 @@ class Verifier:
                 left = {p: (done.get(p, 0), end) for p, (_, end) in found.items()}
                 report.unprocessed[stage.name] = remaining(reader, stage.source, left)
                 report.inputs[stage.source] = 0
-                for part in range(min(parts, len(partitions))):
-                    mine = tuple(partitions[part::parts])
+                # each task reads all of a topic that gathers what the partitions derive
+                gathers = any(len(reader.partitions(t)) < len(partitions) for t in stage.outputs)
+                count = parts if gathers or parts == 1 else len(partitions)
+                for part in range(min(count, len(partitions))):
+                    mine = tuple(partitions[part::count])
                     tasks.append(Task(stage.name, mine, tuple(partitions), done))
-        return report, tasks
+        return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
 
     async def compare(self, task: Task) -> Outcome:
         """Fold the task's source partitions again; compare what they derive with what is there."""
@@ -164,7 +179,7 @@ class Verifier:
         try:
             # in turns: every topic's share of what one input gives waits in memory until it is met
             walks = [
-                self._walk(topics[topic], expected, own.read_span(topic, target, *span), task)
+                self._walk(topics[topic], expected, own.read_messages(topic, target, *span), task)
                 for ((topic, target), span), own in zip(
                     spans.items(), readers[len(task.sources) :], strict=True
                 )
@@ -193,34 +208,44 @@ class Verifier:
         self,
         outcome: TopicReport,
         expected: dict[int, _Expected],
-        batches: Iterator[list[LogRecord]],
+        batches: Iterator[list[Any]],
         task: Task,
     ) -> AsyncIterator[int]:
-        done = task.done
+        near: deque[Output] = deque()
         for batch in batches:
             if not outcome.same:
                 return
-            for found in batch:
-                partition, offset = _coordinates(found.headers.get("source", ""))
-                if partition not in expected:
-                    if partition in task.known:
-                        continue  # another task's
-                    outcome.difference = (
-                        f"{_at(found)}: its header source is "
-                        f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
-                    )
-                    return
-                if offset >= done.get(partition, 0):
+            for message in batch:
+                # nearly every record is the next one of the partition that the last one was of
+                if near and _is(message, near[0]):
+                    near.popleft()
+                    outcome.compared += 1
                     continue
-                again = expected[partition]
-                ready = again.queues.get(outcome.topic)
-                wanted = ready.popleft() if ready else await again.next(outcome.topic)
-                outcome.difference = self._difference(outcome, found, wanted)
+                partition = await self._compare_one(outcome, expected, message, task)
                 if outcome.difference:
                     return
-                outcome.compared += 1
+                if partition in expected:
+                    near = expected[partition].queue(outcome.topic)
             self._progress(outcome.topic, len(batch))
             yield len(batch)
+
+    async def _compare_one(
+        self, outcome: TopicReport, expected: dict[int, _Expected], message: Any, task: Task
+    ) -> int:
+        partition, offset = _coordinates(_source_in(message.headers()))
+        if partition in task.known and partition not in expected:
+            return partition  # another task's
+        found = log_record(outcome.topic, message)
+        if partition not in expected:
+            outcome.difference = (
+                f"{_at(found)}: its header source is "
+                f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
+            )
+        elif offset < task.done.get(partition, 0):
+            wanted = await expected[partition].next(outcome.topic)
+            outcome.difference = self._difference(outcome, found, wanted)
+            outcome.compared += outcome.same
+        return partition
 
     def _difference(
         self, outcome: TopicReport, found: LogRecord, wanted: Output | None
@@ -294,6 +319,20 @@ def _coordinates(source: str) -> tuple[int, int]:
     if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
         return int(parts[1]), int(parts[2])
     return -1, -1
+
+
+def _is(message: Any, wanted: Output) -> bool:
+    return (
+        message.value() == wanted.value
+        and tuple(message.headers() or ()) == wanted.headers
+        and message.key() == wanted.key
+        and message.timestamp()[1] == wanted.timestamp_ms
+    )
+
+
+def _source_in(headers: list[tuple[str, bytes | None]] | None) -> str:
+    found = dict(headers or ()).get("source")
+    return (found or b"").decode("utf-8", "replace")
 
 
 def _later(one: str, other: str) -> bool:

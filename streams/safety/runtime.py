@@ -25,9 +25,12 @@ MAX_BATCH = 1_000
 BETWEEN_S = 0.003
 """Pause after a transaction. The broker is still writing its markers then; one that begins at once
 is sent away and tried again 20 ms later."""
-HOLD_S = 0.05
+HOLD_S = 0.25
 """How long processed records without outputs wait for more. A transaction of their own would only
 say how far the stage has come, and what decides next would wait for it."""
+LINGER_S = 0.02
+"""How long outputs wait for more while their bar is not complete. A market sends its bars within a
+moment; a transaction for each would be in the way of the one that the next stage waits for."""
 QUEUED_EVENTS = 64
 """Fetched batches that a stage holds before it takes no more; each has many records."""
 DEADLINE_TIMEOUTS = 2
@@ -69,14 +72,25 @@ class StagePartition:
 class UnwrittenBatch:
     """Records that are processed and not committed yet: one transaction when they are written."""
 
-    __slots__ = ("changes", "outputs", "records", "seconds", "since")
+    __slots__ = ("changes", "complete", "outputs", "records", "seconds", "since")
 
     def __init__(self) -> None:
         self.records: list[SourceRecord] = []
         self.outputs: list[Output] = []
         self.changes: RowChanges = {}
         self.seconds = 0.0
+        self.complete = False
         self.since = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is written at once."""
+        return (self.complete and bool(self.outputs)) or len(self.records) >= MAX_BATCH
+
+    @property
+    def due_in_s(self) -> float:
+        """How long the batch may wait for more; not at all when negative."""
+        return self.since + (LINGER_S if self.outputs else HOLD_S) - time.monotonic()
 
 
 class StageRunner:
@@ -118,7 +132,7 @@ class StageRunner:
             while events := self._queued.pop(partition, []):
                 for records in self._records(partition, events):
                     await self._process(partition, records, batch)
-                    if batch.outputs or len(batch.records) >= MAX_BATCH:
+                    if batch.due:
                         batch = await self._write(partition, batch)
                 for event in events:
                     event.ack()
@@ -166,13 +180,17 @@ class StageRunner:
         batch.records += records
         batch.outputs += derived.outputs
         batch.changes.update(derived.changes)
+        batch.complete = derived.complete
         batch.seconds += time.perf_counter() - started
 
     async def _more(self, partition: int, batch: UnwrittenBatch) -> bool:
+        due_in_s = batch.due_in_s
+        if due_in_s <= 0:
+            return False
         arrived = self._arrived[partition] = asyncio.Event()
         try:
             if partition not in self._queued:
-                await asyncio.wait_for(arrived.wait(), batch.since + HOLD_S - time.monotonic())
+                await asyncio.wait_for(arrived.wait(), due_in_s)
             return True
         except TimeoutError:
             return False

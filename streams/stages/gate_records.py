@@ -6,6 +6,7 @@ The core has NaN where a record has null, and one bit per reason where a record 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,15 +46,6 @@ from streams.stages.reasons import Reason
 from streams.stages.sessions import SessionState
 
 _REASONS = tuple(Reason)
-_SESSION_REASONS = frozenset(
-    (Reason.SESSION_CLOSED, Reason.SESSION_NEAR_CLOSE, Reason.MARKET_CLOSED)
-)
-_EVALUATED = frozenset(
-    (
-        *(Reason.HYSTERESIS_WAIT, Reason.SPAN_INTEGRITY, Reason.TRADES_BELOW_FLOOR),
-        *(Reason.CALMAR_BELOW_FLOOR, Reason.PNL_BELOW_FLOOR),
-    )
-)
 _NO_QUOTES = (0.0,) * 8
 
 
@@ -279,36 +271,62 @@ def _details(d: Decision, scope: Scope) -> tuple[ReasonDetail, ...]:
             place, limit = guard
             details.append(ReasonDetail(code, float(d[place]), limit, None))
         else:
-            lifts_ms = _lifts(code, d, scope.config)
-            details.append(ReasonDetail(code, *_measured(code, d, scope), lifts_ms))
+            found = _FOUND.get(code)
+            details.append(ReasonDetail(code, *(_NOTHING if found is None else found(d, scope))))
     return tuple(details)
 
 
-def _measured(code: str, d: Decision, scope: Scope) -> tuple[float | None, float | None]:
-    """Return what was found and what is wanted."""
+Found = tuple[float | None, float | None, int | None]
+_NOTHING: Found = (None, None, None)
+
+
+def _stale(d: Decision, scope: Scope) -> Found:
     config = scope.config
-    if code == Reason.SIGNAL_STALE:
-        # the signal's bar ends one bar length after its start
-        age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
-        return age_ms / 1000, float(config.fresh_max_signal_age_sec)
-    if code == Reason.HYSTERESIS_WAIT:
-        return float(d.passes), float(PASSES_TO_OPEN)
-    if code == Reason.TRADES_BELOW_FLOOR:
-        return float(d.evaluated_trades), d.min_trades
-    if code == Reason.CALMAR_BELOW_FLOOR:
-        return _known(d.evaluated_calmar), upper_band(d.calmar_min, scope.buffer, CALMAR_UNIT)
-    if code == Reason.PNL_BELOW_FLOOR:
-        return d.evaluated_pnl, upper_band(d.pnl_min, scope.buffer, PNL_UNIT)
-    return None, None
+    # the signal's bar ends one bar length after its start
+    age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
+    return age_ms / 1000, float(config.fresh_max_signal_age_sec), None
 
 
-def _lifts(code: str, d: Decision, config: Config) -> int | None:
-    if code in _EVALUATED:
-        interval_ms = config.eval_interval_sec * 1000
-        return (d.as_of_ms // interval_ms + 1) * interval_ms
-    if code == Reason.COOLDOWN:
-        return d.cooldown_until_ms
-    return d.session_change_ms if code in _SESSION_REASONS else None
+def _next_evaluation(d: Decision, scope: Scope) -> int:
+    interval_ms = scope.config.eval_interval_sec * 1000
+    return (d.as_of_ms // interval_ms + 1) * interval_ms
+
+
+def _trades_short(d: Decision, scope: Scope) -> Found:
+    return float(d.evaluated_trades), d.min_trades, _next_evaluation(d, scope)
+
+
+def _calmar_short(d: Decision, scope: Scope) -> Found:
+    limit = upper_band(d.calmar_min, scope.buffer, CALMAR_UNIT)
+    return _known(d.evaluated_calmar), limit, _next_evaluation(d, scope)
+
+
+def _pnl_short(d: Decision, scope: Scope) -> Found:
+    limit = upper_band(d.pnl_min, scope.buffer, PNL_UNIT)
+    return d.evaluated_pnl, limit, _next_evaluation(d, scope)
+
+
+def _session(d: Decision, scope: Scope) -> Found:
+    return None, None, d.session_change_ms
+
+
+_FOUND: dict[str, Callable[[Decision, Scope], Found]] = {
+    Reason.SIGNAL_STALE.value: _stale,
+    Reason.HYSTERESIS_WAIT.value: lambda d, scope: (
+        float(d.passes),
+        float(PASSES_TO_OPEN),
+        _next_evaluation(d, scope),
+    ),
+    Reason.SPAN_INTEGRITY.value: lambda d, scope: (None, None, _next_evaluation(d, scope)),
+    Reason.TRADES_BELOW_FLOOR.value: _trades_short,
+    Reason.CALMAR_BELOW_FLOOR.value: _calmar_short,
+    Reason.PNL_BELOW_FLOOR.value: _pnl_short,
+    Reason.COOLDOWN.value: lambda d, scope: (None, None, d.cooldown_until_ms),
+    Reason.SESSION_CLOSED.value: _session,
+    Reason.SESSION_NEAR_CLOSE.value: _session,
+    Reason.MARKET_CLOSED.value: _session,
+}
+"""Reason that is no guard -> what was found, what is wanted, and when it can change."""
 
 
 def _known(value: float) -> float | None:

@@ -129,6 +129,33 @@ def read_row(row: bytes | None) -> dict[str, Any]:
     return content
 
 
+class BarArrivals:
+    """How much of the newest bar of a partition has come in: all that a watermark named, or not."""
+
+    def __init__(self) -> None:
+        self._expected: frozenset[str] = frozenset()
+        self._there: set[str] = set()
+        self._as_of_ms = -1
+        self._marked = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more of the bar is to be expected; true as long as that is unknown."""
+        return self._marked or self._there >= self._expected
+
+    def take(self, event: Any) -> None:
+        """Take notice of an event of the source."""
+        self._marked = event.__class__ is Watermark
+        if self._marked:
+            self._expected = frozenset(event.instruments)
+            return
+        if event.as_of_ms > self._as_of_ms:
+            self._as_of_ms = event.as_of_ms
+            self._there.clear()
+        if event.as_of_ms == self._as_of_ms:
+            self._there.add(event.instrument)
+
+
 class PartitionProcessor:
     """A step opened on one source partition; satisfies ``streams.stages.step.Processor``.
 
@@ -141,11 +168,13 @@ class PartitionProcessor:
     def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
         self._stage, self._source, self._codec, self.step = stage, source, codec, step
         self._config_headers: dict[str, Header] = {}
+        self._arrivals = BarArrivals()
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
         outputs: list[Output] = []
         decode, step, source = self._codec.decode, self.step.step, self._source
+        arrived = self._arrivals.take
         for record in records:
             try:
                 event = decode(source, record.value)
@@ -154,12 +183,13 @@ class PartitionProcessor:
                 source_header = ("source", record.coordinates.encode())
                 outputs.append(self._output(DEAD_LETTERS, letter, record, source_header))
                 continue
+            arrived(event)
             derived = step(event, record)
             if derived:
                 source_header = ("source", record.coordinates.encode())
                 for topic, each in derived:
                     outputs.append(self._output(topic, each, record, source_header))
-        return Batch(outputs, self.step.changes())
+        return Batch(outputs, self.step.changes(), self._arrivals.complete)
 
     def _output(self, topic: str, event: Event, record: SourceRecord, source: Header) -> Output:
         config_id = event.config_id if isinstance(event, Weights) else self.step.config_id

@@ -54,10 +54,15 @@ class Output(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a run of source records came to: one transaction's worth."""
+    """What a run of source records came to.
+
+    ``complete`` says that nothing more of the last record's bar is to be expected: what is derived
+    can be written at once. It decides when, never what.
+    """
 
     outputs: list[Output]
     changes: RowChanges
+    complete: bool = True
 
 
 class Processor(Protocol):

@@ -192,6 +192,8 @@ class WeightsStep(ControlledStep):
 
     def _latest(self, name: str, epoch_ms: int) -> _Decision | None:
         kept = self._decisions.get(name, [])
+        if kept and kept[-1].as_of_ms <= epoch_ms:
+            return kept[-1]
         place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms)
         return kept[place - 1] if place else None
 
@@ -238,6 +240,8 @@ class WeightsStep(ControlledStep):
         self.keep("timeline", self._timeline.steps)
         self.keep("control_offset", state.offset)
         for name, kept in self._decisions.items():
+            if len(kept) == 1:
+                continue
             place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms) - 1
             if place > 0:
                 for decision in kept[:place]:
