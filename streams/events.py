@@ -16,7 +16,9 @@ PORTFOLIO_KEY = b"portfolio"
 CandleSource = Literal["oanda", "file", "synthetic"]
 GateMode = Literal["adaptive", "echo", "static"]
 WeightsAction = Literal["published", "held", "cleared"]
-ControlKind = Literal["kill_switch", "params", "universe", "config", "flatten"]
+ControlKind = Literal[
+    "kill_switch", "params", "universe", "config", "flatten", "reconcile", "audit"
+]
 
 
 class Ohlc(NamedTuple):
