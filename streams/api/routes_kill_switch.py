@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import ConfigDict, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
+from streams.api.audit import note
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
 from streams.api.live import LiveDep
 from streams.api.responses import CONFLICTS, READS
-from streams.api.shapes import KillSwitchShape
+from streams.api.shapes import KillSwitchShape, Said
 from streams.kill_switch.commands import NotCleared, disengage, engage
 from streams.kill_switch.reader import KillSwitchState
 
 router = APIRouter(tags=["kill switch"])
-log = logging.getLogger("manifold.api")
-
-DEFAULT_ACTOR = "api"
 
 
 class KillSwitchAnswer(KillSwitchShape):
@@ -31,7 +28,7 @@ class KillSwitchAnswer(KillSwitchShape):
     enabled: bool
 
 
-class KillSwitchRequest(BaseModel):
+class KillSwitchRequest(Said):
     """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=lambda schema: _one_of(schema))
@@ -39,8 +36,6 @@ class KillSwitchRequest(BaseModel):
     # never read unless it was given; were it, it would engage
     enabled: StrictBool = True
     kill_switch: StrictBool = True
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
-    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = DEFAULT_ACTOR
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KillSwitchRequest:
@@ -89,7 +84,7 @@ async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitc
     """
     name, command = ("engage", engage) if wanted.engage else ("disengage", disengage)
     pen = live.engaging if wanted.engage else live.clearing
-    live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
+    note(f"kill-switch: {name}", wanted.actor, wanted.reason)
     async with pen.lock:
         try:
             await asyncio.to_thread(
