@@ -122,6 +122,14 @@ def test_a_call_leaves_one_record_with_who_and_why(place: Place, path: str) -> N
         assert f"POST {path} by ann: to see it" in place.service.words
 
 
+def test_a_fetch_that_writes_stands_in_the_log_before_what_it_writes(place: Place) -> None:
+    every = [r for r in place.deployment.events(CONTROL) if isinstance(r, Control)]
+    (at,) = [i for i, record in enumerate(every) if record.reason == "warm up"]
+    assert every[at].kind == "audit"
+    universes = [i for i, record in enumerate(every) if record.kind == "universe"]
+    assert universes and at < universes[0], "the feed declared its universe first"
+
+
 @pytest.mark.parametrize("path", EVERY)
 def test_a_call_that_is_refused_leaves_nothing(place: Place, path: str) -> None:
     before = place.deployment.events(CONTROL)
