@@ -29,7 +29,10 @@ class KillSwitchAnswer(KillSwitchShape):
 
 
 class KillSwitchRequest(Said):
-    """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages."""
+    """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages.
+
+    Disengaging needs a ``reason``; nothing stands in the way of engaging.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=lambda schema: _one_of(schema))
 
@@ -43,6 +46,8 @@ class KillSwitchRequest(Said):
             raise PydanticCustomError(
                 "one_of", "give exactly one of enabled and kill_switch, true or false"
             )
+        if not self.engage and "reason" not in self.model_fields_set:
+            raise PydanticCustomError("reason", "say why it may be disengaged: give a reason")
         return self
 
     @property
@@ -61,6 +66,8 @@ def _one_of(schema: dict[str, Any]) -> None:
     for name in names:
         del schema["properties"][name]["default"]
     schema["oneOf"] = [{"required": [name]} for name in names]
+    engaging = {name: {"const": True} for name in names}
+    schema["anyOf"] = [{"required": ["reason"]}, {"properties": engaging}]
 
 
 def _answer(state: KillSwitchState) -> KillSwitchAnswer:

@@ -186,7 +186,7 @@ def executor_account(live: Live) -> AccountShape:
 
 
 @router.post("/api/trade/reconcile", responses=CONFLICTS)
-async def reconcile(said: Said, live: LiveDep, call: CallDep) -> Reconciled:
+async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> Reconciled:
     """Let the executor compare itself with the broker now instead of at its next time.
 
     The word goes to the executor through ops.control, as a record of kind ``reconcile``; it does so
@@ -195,7 +195,7 @@ async def reconcile(said: Said, live: LiveDep, call: CallDep) -> Reconciled:
     executor = live.facts.executor
     if executor.status is None:
         raise ApiError(503, "no_executor", executor.detail)
-    account_id = executor.status.account_id
+    account_id, said = executor.status.account_id, given or Said()
     word = reconcile_record(account_id, said.actor, said.reason, live.now_ms())
     offset = await call.say(word)
     detail = (

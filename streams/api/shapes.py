@@ -28,11 +28,11 @@ class Problem(Shape):
 
 
 class Said(BaseModel):
-    """Who asks for a change, and why; both go into the log."""
+    """Who asks for a change, and why; both go into the log, also that no reason was given."""
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")] = "none given"
     actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
 
 

@@ -122,6 +122,17 @@ def test_a_call_leaves_one_record_with_who_and_why(place: Place, path: str) -> N
         assert f"POST {path} by ann: to see it" in place.service.words
 
 
+@pytest.mark.parametrize("path", EVERY)
+def test_a_call_without_a_reason_leaves_a_record_that_says_so(place: Place, path: str) -> None:
+    before = len(place.records("none given"))
+    body = b"" if path == "/api/trade/reconcile" else ACCEPTED[path]
+    answer = place.service.post(path, body)
+    assert answer.status == 200, answer.json
+    *_, found = place.records("none given")
+    assert len(place.records("none given")) == before + 1
+    assert (found.kind, found.actor) == (KINDS.get(path, "audit"), "api")
+
+
 def test_a_fetch_that_writes_stands_in_the_log_before_what_it_writes(place: Place) -> None:
     every = [r for r in place.deployment.events(CONTROL) if isinstance(r, Control)]
     (at,) = [i for i, record in enumerate(every) if record.reason == "warm up"]
@@ -139,7 +150,6 @@ def test_a_call_that_is_refused_leaves_nothing(place: Place, path: str) -> None:
     assert post(path, right, token="wrong-wrong-wrong-wrong").status == 401
     assert post(path, right, Origin="http://evil.example").status == 403
     for wrong in (
-        ACCEPTED[path],
         ACCEPTED[path] | {"reason": "  "},
         right | {"actor": ""},
         right | {"force": True},

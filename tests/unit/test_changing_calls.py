@@ -57,12 +57,13 @@ def test_a_call_that_changes_something_has_its_place_in_the_log_and_says_who_and
 ) -> None:
     assert (call_of in set(called(route.dependant))) != (route.path in OWN_WAY)
     (body,) = route.dependant.body_params
-    asked = cast(type[BaseModel], body.field_info.annotation)
+    annotation = body.field_info.annotation
+    # a call without parameters of its own may come without a body
+    asked = cast(type[BaseModel], Said if annotation == Said | None else annotation)
     assert issubclass(asked, Said)
     for name in Said.model_fields:  # one rule for all, none of their own
         assert asked.model_fields[name].is_required() == Said.model_fields[name].is_required()
         assert asked.model_fields[name].metadata == Said.model_fields[name].metadata
-    assert asked.model_fields["reason"].is_required()
 
 
 @pytest.mark.parametrize("make", [make_executor_web, make_feed_web, make_worker_web])
