@@ -184,12 +184,17 @@ class ControlLog:
         for at, record in self._records:
             if at >= offset:
                 break
-            if record.kind == "config":
-                config = record
-            elif record.kind == "universe":
-                changes.append(UniverseChange.from_json(record.value))
-            elif record.kind == "params" and record.instrument:
-                params[record.instrument] = record.value
+            match record.kind:
+                case "config":
+                    config = record
+                case "universe":
+                    changes.append(UniverseChange.from_json(record.value))
+                case "params" if record.instrument:
+                    params[record.instrument] = record.value
+                case "kill_switch" | "flatten" | "reconcile":
+                    continue  # words to executors: nothing is derived from them
+                case "audit":
+                    continue  # for people who ask later: nobody obeys it
         universe = Universe(changes)
         if config is None:
             return ControlState(offset, None, "", universe, params)

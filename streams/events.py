@@ -16,7 +16,9 @@ PORTFOLIO_KEY = b"portfolio"
 CandleSource = Literal["oanda", "file", "synthetic"]
 GateMode = Literal["adaptive", "echo", "static"]
 WeightsAction = Literal["published", "held", "cleared"]
-ControlKind = Literal["kill_switch", "params", "universe", "config", "flatten"]
+ControlKind = Literal[
+    "kill_switch", "params", "universe", "config", "flatten", "reconcile", "audit"
+]
 
 
 class Ohlc(NamedTuple):
@@ -304,7 +306,12 @@ class Weights(NamedTuple):
 
 
 class Control(NamedTuple):
-    """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string."""
+    """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string.
+
+    Results are derived from ``config``, ``universe`` and ``params``. Executors obey
+    ``kill_switch``, ``flatten`` and ``reconcile``. ``audit`` is a call that was accepted, for
+    people who ask later. The key is the kind, kind:instrument, or config:<config_id>.
+    """
 
     kind: ControlKind
     instrument: str | None

@@ -116,7 +116,7 @@ TOPICS: dict[str, Topic] = {
             1,
             ("Control",),
             "operators and feeds",
-            "kill switch, parameters, universe, config",
+            "words to executors, parameters, universe, config, changing calls",
         ),
         Topic(
             ORDERS,

@@ -9,7 +9,6 @@ import aiohttp
 from pydantic import ConfigDict, Field, ValidationError
 
 from streams.api.shapes import AccountShape, PositionShape, Shape
-from streams.errors import Recoverable
 
 ANSWER_S = 2.0
 MAX_BYTES = 1_000_000
@@ -117,39 +116,3 @@ async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: i
             "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
         )
     return judged(body, now_ms, stale_ms)
-
-
-class ExecutorCalls:
-    """What may be asked of the executor beside its status.
-
-    Parameters
-    ----------
-    status_url
-        Its ``/status``; the calls are beside it.
-    """
-
-    def __init__(self, status_url: str) -> None:
-        self._base = status_url.rpartition("/")[0]
-
-    async def reconcile(self, actor: str, reason: str) -> tuple[bool, str]:
-        """Ask it to compare itself with the broker now; return whether it does, and its words.
-
-        Raises
-        ------
-        Recoverable
-            It does not answer.
-        """
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-        said = {"actor": actor, "reason": reason}
-        try:
-            async with (
-                aiohttp.ClientSession(trust_env=False, timeout=timeout) as session,
-                session.post(f"{self._base}/reconcile", json=said, allow_redirects=False) as answer,
-            ):
-                if answer.status in (404, 405):
-                    return False, "this executor reconciles by itself and takes no call"
-                if answer.status not in (200, 202):
-                    return False, f"the executor answers with {answer.status}"
-                return True, "the executor reconciles now; see last_cycle_ms and differences"
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Recoverable("the executor does not answer at TRADE_STATUS_URL") from error

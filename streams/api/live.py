@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from typing import Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
 
+from streams.api.audit import AuditLog
 from streams.api.errors import ApiError
-from streams.api.executor import ExecutorCalls
 from streams.api.facts import Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
@@ -30,8 +29,6 @@ from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config, Runtime
 
 SILENT_S = 10.0
-
-log = logging.getLogger("manifold.audit")
 
 
 def wall_ms() -> int:
@@ -63,7 +60,7 @@ class Live:
     ----------
     runtime, environment_config, settings, kill_settings
         Settings of the process; what the log says of the configuration is ``view.config``.
-    view, hub, follower, facts, history, mirror, doorkeeper, oanda, executor_calls, metrics, keeper,
+    view, hub, follower, facts, history, mirror, doorkeeper, oanda, metrics, keeper, audit_log,
     long_runs
         The parts.
     engaging, clearing
@@ -87,9 +84,9 @@ class Live:
     mirror: Mirror
     doorkeeper: Doorkeeper
     oanda: OandaDoor
-    executor_calls: ExecutorCalls
     metrics: ServiceMetrics
     keeper: KillSwitchKeeper
+    audit_log: AuditLog
     long_runs: LongRuns
     now_ms: Callable[[], int] = wall_ms
     kept_status: KeptStatus | None = None
@@ -115,10 +112,6 @@ class Live:
             return f"the log has not answered for {silent_s:.0f} s"
         return None
 
-    def audit(self, what: str, actor: str, reason: str) -> None:
-        """Write who changes what and why into the log of the process, before it is done."""
-        log.warning("%s by %s: %s", what, _one_line(actor), _one_line(reason))
-
     def require_instrument(self, instrument: str) -> None:
         """Refuse an instrument that the log knows nothing of.
 
@@ -131,10 +124,6 @@ class Live:
         if instrument not in known:
             there = ", ".join(known) or "none yet"
             raise ApiError(404, "unknown_instrument", f"the log holds {there}, not {instrument}")
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def live_of(request: Request) -> Live:

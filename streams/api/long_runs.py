@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -119,6 +120,7 @@ class LongRuns:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = dict(env)
+        self._kept_places = 0
         self._queue: asyncio.Queue[LongRun] = asyncio.Queue()
         self._runs: OrderedDict[str, LongRun] = OrderedDict()
 
@@ -135,19 +137,33 @@ class LongRuns:
         """Return a run by its ``run_id``."""
         return next((one for one in self.runs if one.run_id == run_id), None)
 
-    def enqueue(self, parameters: Parameters) -> LongRun:
-        """Put a run into the queue; one that waits or runs already is that one.
+    @contextmanager
+    def place(self, parameters: Parameters) -> Iterator[None]:
+        """Keep a place in the queue, so that ``enqueue`` in here is refused no more.
 
         Raises
         ------
         TooManyRuns
             Some wait already.
         """
-        known = self._runs.get(parameters.key)
-        if known is not None and known.state in ("queued", "running"):
-            return known
-        if self._queue.qsize() >= MOST_WAITING:
+        taken = self._queue.qsize() + self._kept_places
+        if self._under_way(parameters) is None and taken >= MOST_WAITING:
             raise TooManyRuns(f"{MOST_WAITING} runs wait already; ask again when one is done")
+        self._kept_places += 1
+        try:
+            yield
+        finally:
+            self._kept_places -= 1
+
+    def _under_way(self, parameters: Parameters) -> LongRun | None:
+        known = self._runs.get(parameters.key)
+        return known if known is not None and known.state in ("queued", "running") else None
+
+    def enqueue(self, parameters: Parameters) -> LongRun:
+        """Put a run into the queue, in ``place``; one that waits or runs already is that one."""
+        known = self._under_way(parameters)
+        if known is not None:
+            return known
         made = LongRun(parameters)
         self._runs[parameters.key] = made
         self._runs.move_to_end(parameters.key)

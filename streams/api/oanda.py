@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from streams.errors import Fatal, Recoverable
@@ -76,10 +77,25 @@ class OandaDoor:
         """Return whether a feed follows OANDA already."""
         return bool(self._feed_url) and await feed_runs(self._feed_url)
 
+    @asynccontextmanager
+    async def fetching(self) -> AsyncIterator[None]:
+        """Be the one that fetches, for as long as it lasts.
+
+        Raises
+        ------
+        Recoverable
+            Another is under way.
+        """
+        if self._fetching.locked():
+            raise Recoverable("candles are being fetched already; ask again when that is done")
+        async with self._fetching:
+            yield
+
     async def fetch(self, runtime: Runtime, config: Config, days: int) -> int:
         """Write what the log lacks of all HOTBAND_PAIRS up to now; return how many candles.
 
-        It takes the log over as every feed does: a feed that runs elsewhere ends.
+        To be called in ``fetching``. It takes the log over as every feed does: a feed that runs
+        elsewhere ends.
 
         Parameters
         ----------
@@ -89,23 +105,20 @@ class OandaDoor:
         Raises
         ------
         Fatal, Recoverable
-            As the feed; Recoverable as well when it takes too long or one is under way.
+            As the feed; Recoverable as well when it takes too long.
         """
-        if self._fetching.locked():
-            raise Recoverable("candles are being fetched already; ask again when that is done")
-        async with self._fetching:
-            codec = await open_codec(runtime)
-            settings = FeedSettings.from_env()
-            try:
-                async with asyncio.timeout(FETCH_WITHIN_S):
-                    return await fill_from_oanda(
-                        runtime, codec, config, settings, self.settings, days, _unseen
-                    )
-            except TimeoutError:
-                raise Recoverable(
-                    f"not all candles were there within {FETCH_WITHIN_S:.0f} s; what came is in "
-                    "the log: ask again, or run manifold warmup --steps backfill"
-                ) from None
+        codec = await open_codec(runtime)
+        settings = FeedSettings.from_env()
+        try:
+            async with asyncio.timeout(FETCH_WITHIN_S):
+                return await fill_from_oanda(
+                    runtime, codec, config, settings, self.settings, days, _unseen
+                )
+        except TimeoutError:
+            raise Recoverable(
+                f"not all candles were there within {FETCH_WITHIN_S:.0f} s; what came is in "
+                "the log: ask again, or run manifold warmup --steps backfill"
+            ) from None
 
     async def _opened(self) -> OandaClient:
         if self._client is None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import ConfigDict, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
+from streams.api.audit import note
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
 from streams.api.live import LiveDep
 from streams.api.responses import CONFLICTS, READS
-from streams.api.shapes import KillSwitchShape
+from streams.api.shapes import KillSwitchShape, Said
 from streams.kill_switch.commands import NotCleared, disengage, engage
 from streams.kill_switch.reader import KillSwitchState
 
 router = APIRouter(tags=["kill switch"])
-log = logging.getLogger("manifold.api")
-
-DEFAULT_ACTOR = "api"
 
 
 class KillSwitchAnswer(KillSwitchShape):
@@ -31,16 +28,17 @@ class KillSwitchAnswer(KillSwitchShape):
     enabled: bool
 
 
-class KillSwitchRequest(BaseModel):
-    """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages."""
+class KillSwitchRequest(Said):
+    """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages.
+
+    Disengaging needs a ``reason``; nothing stands in the way of engaging.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=lambda schema: _one_of(schema))
 
     # never read unless it was given; were it, it would engage
     enabled: StrictBool = True
     kill_switch: StrictBool = True
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
-    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = DEFAULT_ACTOR
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KillSwitchRequest:
@@ -48,6 +46,8 @@ class KillSwitchRequest(BaseModel):
             raise PydanticCustomError(
                 "one_of", "give exactly one of enabled and kill_switch, true or false"
             )
+        if not self.engage and "reason" not in self.model_fields_set:
+            raise PydanticCustomError("reason", "say why it may be disengaged: give a reason")
         return self
 
     @property
@@ -66,6 +66,8 @@ def _one_of(schema: dict[str, Any]) -> None:
     for name in names:
         del schema["properties"][name]["default"]
     schema["oneOf"] = [{"required": [name]} for name in names]
+    engaging = {name: {"const": True} for name in names}
+    schema["anyOf"] = [{"required": ["reason"]}, {"properties": engaging}]
 
 
 def _answer(state: KillSwitchState) -> KillSwitchAnswer:
@@ -89,7 +91,7 @@ async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitc
     """
     name, command = ("engage", engage) if wanted.engage else ("disengage", disengage)
     pen = live.engaging if wanted.engage else live.clearing
-    live.audit(f"kill-switch: {name}", wanted.actor, wanted.reason)
+    note(f"kill-switch: {name}", wanted.actor, wanted.reason)
     async with pen.lock:
         try:
             await asyncio.to_thread(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
@@ -80,7 +81,7 @@ async def _candles(live: Live, instrument: str, granularity: str, limit: int) ->
 
 
 @router.post("/api/candles/fetch", responses=CONFLICTS)
-async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
+async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> Fetched:
     """Make sure that the log holds OANDA's candles up to now.
 
     A feed that runs has done so: nothing is fetched then. Otherwise what is missing of *all*
@@ -98,6 +99,7 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
     vouched_ms = live.view.vouched_ms
     most_ms = FEED_LIVES_BARS * config.granularity_ms
     if vouched_ms is not None and open_ms_between(vouched_ms, live.now_ms()) <= most_ms:
+        await call.record(wanted)
         detail = "a feed is running, and the log is complete up to its last watermark"
         return Fetched(success=True, written=0, detail=detail)
     if not live.oanda.configured:
@@ -111,10 +113,11 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep) -> Fetched:
         raise ApiError(
             503, "feed_behind", "a feed runs and is catching up; a second one would end it"
         )
-    live.audit("candles/fetch", wanted.actor, wanted.reason)
-    now_ms = live.now_ms()
-    back_ms = now_ms - market_start_ms(now_ms, wanted.count, config.granularity_ms)
-    written = await live.oanda.fetch(live.runtime, config, -(-back_ms // DAY_MS))
+    async with live.oanda.fetching():
+        await call.record(wanted)
+        now_ms = live.now_ms()
+        back_ms = now_ms - market_start_ms(now_ms, wanted.count, config.granularity_ms)
+        written = await live.oanda.fetch(live.runtime, config, -(-back_ms // DAY_MS))
     return Fetched(success=True, written=written, detail="written from OANDA")
 
 

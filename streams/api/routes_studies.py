@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from streams.api.backtests import Found, RunId, runs_of, summary_of, trades_of
+from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.long_runs import MOST_TRADES, LongRun, Parameters, TooManyRuns
@@ -95,7 +96,7 @@ async def series(
 
 
 @router.post("/api/studies/enqueue-long-run", responses=CONFLICTS | ABOUT_INSTRUMENT)
-async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep) -> QueuedRun:
+async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep, call: CallDep) -> QueuedRun:
     """Queue a backtest over the log under other parameters; one at a time runs.
 
     It runs in a process of its own with the lowest priority and changes nothing of the deployment.
@@ -104,9 +105,10 @@ async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep) -> QueuedRun:
     """
     live.require_instrument(wanted.instrument)
     asked = Parameters(**wanted.model_dump(include=set(Parameters._fields)))
-    live.audit(f"studies/enqueue-long-run {asked.key}", wanted.actor, wanted.reason)
     try:
-        return _queued(live.long_runs.enqueue(asked))
+        with live.long_runs.place(asked):
+            await call.record(wanted)
+            return _queued(live.long_runs.enqueue(asked))
     except TooManyRuns as error:
         raise ApiError(429, "too_many_runs", str(error), retry_after_s=60) from error
 

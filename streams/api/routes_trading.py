@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
 from streams.api.live import Live, LiveDep
@@ -16,6 +17,7 @@ from streams.api.shapes import (
     INSTRUMENT_FORM,
     AccountShape,
     GateShape,
+    Said,
 )
 from streams.api.shapes_trading import (
     AllocationStatus,
@@ -24,7 +26,6 @@ from streams.api.shapes_trading import (
     Readiness,
     ReadinessItem,
     Reconciled,
-    Said,
     StrategyItem,
     StrategyStatus,
     TradingMode,
@@ -33,6 +34,7 @@ from streams.api.shapes_trading import (
 )
 from streams.api.views import gate_view
 from streams.api.why import Known, steps, summary
+from streams.execution.reconcile_word import reconcile_record
 
 router = APIRouter(tags=["trading"])
 
@@ -75,14 +77,13 @@ async def trading_mode(live: LiveDep) -> TradingMode:
 
 
 @router.post("/api/trading/mode", responses=CONFLICTS)
-async def set_trading_mode(wanted: ModeRequest, live: LiveDep) -> TradingMode:
+async def set_trading_mode(wanted: ModeRequest, live: LiveDep, call: CallDep) -> TradingMode:
     """Confirms the mode that is in force; any other is refused.
 
     The mode is made of settings of the executor (TRADING_VENUE, OANDA_ENVIRONMENT,
     LIVE_TRADING_ENABLED, READ_ONLY) and of nothing that a call can change: 409.
     """
     found = await trading_mode(live)
-    live.audit(f"trading/mode: {wanted.mode} wished for", wanted.actor, wanted.reason)
     if wanted.mode != found.mode:
         raise ApiError(
             409,
@@ -90,6 +91,7 @@ async def set_trading_mode(wanted: ModeRequest, live: LiveDep) -> TradingMode:
             f"the mode is {found.mode}; it changes only when manifold trade is started with other "
             "TRADING_VENUE, OANDA_ENVIRONMENT and LIVE_TRADING_ENABLED",
         )
+    await call.record(wanted)
     return found
 
 
@@ -184,15 +186,22 @@ def executor_account(live: Live) -> AccountShape:
 
 
 @router.post("/api/trade/reconcile", responses=CONFLICTS)
-async def reconcile(said: Said, live: LiveDep) -> Reconciled:
-    """Let the executor compare itself with the broker now instead of at its next time."""
+async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> Reconciled:
+    """Let the executor compare itself with the broker now instead of at its next time.
+
+    The word goes to the executor through ops.control, as a record of kind ``reconcile``; it does so
+    as soon as it reads it.
+    """
     executor = live.facts.executor
-    if executor.state == "absent":
+    if executor.status is None:
         raise ApiError(503, "no_executor", executor.detail)
-    live.audit("trade/reconcile", said.actor, said.reason)
-    accepted, detail = await live.executor_calls.reconcile(said.actor, said.reason)
-    if not accepted:
-        raise ApiError(409, "not_taken", detail)
+    account_id, said = executor.status.account_id, given or Said()
+    word = reconcile_record(account_id, said.actor, said.reason, live.now_ms())
+    offset = await call.say(word)
+    detail = (
+        f"the word is in ops.control at offset {offset}, and the executor reconciles when it reads "
+        f"it: see last_cycle_ms and differences ({executor.detail})"
+    )
     return Reconciled(accepted=True, detail=detail)
 
 

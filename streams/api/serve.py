@@ -15,8 +15,8 @@ import uvicorn
 
 from streams.admin import require_topics
 from streams.api.app import make_app, make_socket_app
+from streams.api.audit import AuditLog
 from streams.api.channels import Frame, Place, status_frame
-from streams.api.executor import ExecutorCalls
 from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
 from streams.api.history import History
@@ -161,9 +161,9 @@ async def _assemble(settings: Settings) -> Live:
         mirror=mirror,
         doorkeeper=Doorkeeper(service),
         oanda=OandaDoor(settings.oanda, feed_url(settings.env, runtime)),
-        executor_calls=ExecutorCalls(service.trade_status_url),
         metrics=metrics,
         keeper=KillSwitchKeeper(runtime, await codec(), settings.kill, metrics.kill_switch),
+        audit_log=AuditLog(runtime, await codec()),
         long_runs=LongRuns(settings.env),
     )
 
@@ -222,6 +222,7 @@ async def _leave(
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     live.history.close()
+    live.audit_log.close()
     await live.facts.close()
     await live.oanda.close()
     await live.mirror.close()

@@ -27,6 +27,15 @@ class Problem(Shape):
     detail: str | None = None
 
 
+class Said(BaseModel):
+    """Who asks for a change, and why; both go into the log, also that no reason was given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")] = "none given"
+    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+
+
 class ReasonShape(Shape):
     """One reason of a gate decision."""
 

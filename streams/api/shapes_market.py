@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from streams.api.shapes import INSTRUMENT_FORM, ManifoldFigures, Shape
+from streams.api.shapes import INSTRUMENT_FORM, ManifoldFigures, Said, Shape
 from streams.events import GRANULARITY_MS
 
 GRANULARITY_FORM = f"^({'|'.join(GRANULARITY_MS)})$"
@@ -52,16 +52,12 @@ class Candles(Shape):
     items: list[CandleItem]
 
 
-class FetchRequest(BaseModel):
+class FetchRequest(Said):
     """Which candles the log shall hold; without ``instrument`` those of all HOTBAND_PAIRS."""
-
-    model_config = ConfigDict(extra="forbid")
 
     instrument: Annotated[str | None, Field(pattern=INSTRUMENT_FORM)] = None
     granularity: Annotated[str, Field(pattern=GRANULARITY_FORM)] = "M1"
     count: Annotated[int, Field(ge=1, le=20_000)] = 1500
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")] = "candles/fetch"
-    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
 
 
 class Fetched(Shape):

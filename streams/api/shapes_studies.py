@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from streams.api.shapes import INSTRUMENT_FORM, Shape
-from streams.api.shapes_trading import Said
+from streams.api.shapes import INSTRUMENT_FORM, Said, Shape
 from streams.events import Summary
 from streams.settings import Config
 

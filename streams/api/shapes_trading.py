@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from streams.api.shapes import GateShape, KillSwitchShape, Shape
-
-
-class Said(BaseModel):
-    """Who asks for a change, and why; both go into the log."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
-    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+from streams.api.shapes import GateShape, KillSwitchShape, Said, Shape
 
 
 class TradingMode(Shape):

@@ -13,7 +13,7 @@ from streams.codec import Codec
 from streams.control import ControlLog
 from streams.control_log import read_control
 from streams.errors import Fatal, Recoverable
-from streams.events import Candle, GateDecision, Weights
+from streams.events import Candle, Control, GateDecision, Weights
 from streams.execution.brackets import in_precision
 from streams.execution.broker import Account, Broker, InstrumentTerms, OpenTrade, Position
 from streams.execution.conversion import base_currency
@@ -35,12 +35,13 @@ from streams.execution.plan import (
     resizings,
 )
 from streams.execution.reconcile import Comparison, compare
+from streams.execution.reconcile_word import asks_to_reconcile
 from streams.execution.reports import Told, adjustment
 from streams.execution.runs import Allocation, Runs
 from streams.execution.settings import Trading
 from streams.kill_switch.commands import engage
 from streams.settings import Config, Runtime
-from streams.topics import CANDLES, CONTROL
+from streams.topics import CANDLES
 
 ACTOR = "executor"
 IN_DOUBT_S = 1.0
@@ -135,11 +136,6 @@ class Executor:
         """Whether nothing of ours is held or on its way."""
         return not self._parts.ledger.holdings and not self._parts.ledger.unresolved
 
-    def reconcile_soon(self) -> None:
-        """Compare with the broker now instead of at the next time."""
-        self._due_at = self._clock()
-        self._parts.following.arrivals.put_nowait([])  # ends the wait
-
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; or, when only flattening, until nothing is held.
 
@@ -192,9 +188,18 @@ class Executor:
                 parts.allocation.take(event)
             elif found.topic == CANDLES and isinstance(event, Candle):
                 self._take_candle(event)
-            elif found.topic == CONTROL and found.offset >= parts.control.end:
-                await self._read_control()
-                self._kill_state = await parts.kill.aread()
+            elif isinstance(event, Control):
+                await self._take_control(found.offset, event)
+
+    async def _take_control(self, offset: int, word: Control) -> None:
+        parts = self._parts
+        # a decision that came first may have let us read this far: the word is due all the same
+        if asks_to_reconcile(word, parts.broker.account_id):
+            log.info("reconciles now at the word of %r: %r", word.actor, word.reason)
+            self._due_at = self._clock()
+        if offset >= parts.control.end:
+            await self._read_control()
+            self._kill_state = await parts.kill.aread()
 
     def _take_candle(self, candle: Candle) -> None:
         broker = self._parts.broker

@@ -1,4 +1,4 @@
-"""``/status``, ``/metrics`` and ``/healthz`` of an executor; ``/reconcile`` hurries it."""
+"""``/status``, ``/metrics`` and ``/healthz`` of an executor: it tells, and takes no calls."""
 
 from __future__ import annotations
 
@@ -116,15 +116,10 @@ def make_web(executor: Executor) -> web.Application:
         found = health_of(executor, time.monotonic())
         return web.json_response(found, status=200 if found["healthy"] else 503)
 
-    async def take_reconcile(_: web.Request) -> web.Response:
-        executor.reconcile_soon()
-        return web.json_response({"accepted": True}, status=202)
-
     application = web.Application()
     application.router.add_get("/status", show_status)
     application.router.add_get("/metrics", show_metrics)
     application.router.add_get("/healthz", show_health)
-    application.router.add_post("/reconcile", take_reconcile)
     return application
 
 

@@ -16,7 +16,7 @@ from streams.events import Control
 
 KIND: Final = "kill_switch"
 NO_RECORD = "no kill switch record in ops.control"
-OTHER_KINDS = (b"universe", b"config", b"params")
+OTHER_KINDS = (b"universe", b"config", b"params", b"reconcile", b"audit")
 
 
 class Word(NamedTuple):

@@ -318,9 +318,9 @@ def test_a_read_that_cannot_be_answered_says_so(
     ("path", "body", "status", "error"),
     [
         ("/api/trade/reconcile", {"reason": "x"}, 503, "no_executor"),
-        ("/api/candles/fetch", {}, 409, "no_oanda"),
-        ("/api/candles/fetch", {"granularity": "H1"}, 409, "other_granularity"),
-        ("/api/candles/fetch", {"instrument": "XXX_YYY"}, 409, "not_in_pairs"),
+        ("/api/candles/fetch", {"reason": "x"}, 409, "no_oanda"),
+        ("/api/candles/fetch", {"granularity": "H1", "reason": "x"}, 409, "other_granularity"),
+        ("/api/candles/fetch", {"instrument": "XXX_YYY", "reason": "x"}, 409, "not_in_pairs"),
         ("/api/trading/mode", {"mode": "live", "reason": "x"}, 409, "fixed_by_settings"),
         (
             "/api/studies/enqueue-long-run",
@@ -331,11 +331,18 @@ def test_a_read_that_cannot_be_answered_says_so(
     ],
 )
 def test_a_change_that_needs_what_is_not_there_is_no_success(
-    service: ServiceProcess, path: str, body: Any, status: int, error: str
+    deployment: Deployment,
+    service: ServiceProcess,
+    path: str,
+    body: Any,
+    status: int,
+    error: str,
 ) -> None:
+    before = len(deployment.events(CONTROL))
     found = service.post(path, body)
     assert (found.status, found.json["error"]) == (status, error)
     assert found.json["detail"]
+    assert len(deployment.events(CONTROL)) == before
 
 
 def test_prices_without_a_broker_are_the_last_candles_and_say_so(
@@ -566,14 +573,18 @@ def test_the_paper_account_is_told_by_the_executor(
     assert same.status == 200 and same.json["mode"] == "paper"
 
 
-def test_a_reconcile_can_be_asked_for(service: ServiceProcess, executor: Supervised) -> None:
+def test_a_reconcile_can_be_asked_for(
+    deployment: Deployment, service: ServiceProcess, executor: Supervised
+) -> None:
     before = service.get("/api/global-status").json["trading"]["last_cycle_ms"]
     found = service.post("/api/trade/reconcile", {"reason": "look", "actor": "ann"})
     assert found.status == 200 and found.json["accepted"] is True
     service.wait_until(
         lambda: service.get("/api/global-status").json["trading"]["last_cycle_ms"] > before, 10.0
     )
-    assert "trade/reconcile by ann: look" in service.words
+    assert "POST /api/trade/reconcile by ann: look" in service.words
+    word = [e for e in deployment.events(CONTROL) if e.kind == "reconcile"][-1]
+    assert (word.actor, word.reason, word.value) == ("ann", "look", '{"account_id":"paper"}')
 
 
 # -- schemathesis --------------------------------------------------------------------------------

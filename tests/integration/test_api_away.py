@@ -192,4 +192,4 @@ def test_candles_that_the_log_lacks_are_fetched_once(connected: ServiceProcess) 
     again = connected.post("/api/candles/fetch", asked)
     assert again.json["success"] is True and again.json["written"] <= 1, again.json
     assert len({e.bar_ms for e in candles_of(connected)}) == len(candles_of(connected))
-    assert "candles/fetch by api: warm up" in connected.words
+    assert "POST /api/candles/fetch by api: warm up" in connected.words

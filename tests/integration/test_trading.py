@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import socket
 import subprocess
+import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from streams.control_log import append_control
 from streams.events import BrokerReport, Control, OrderIntent
 from streams.execution.ledger import Ledger
+from streams.execution.reconcile_word import reconcile_record
 from streams.stack.kafka import KafkaBroker
 from streams.topics import CONTROL, FILLS, ORDERS
 from tests.deployment import Deployment
@@ -184,6 +188,40 @@ def test_the_kill_switch_holds_back_openings_and_lets_closings_through(
     assert "kill_switch" in said["blocked"]["GBP_USD"][0]
     ledger = floor.exact()
     assert {i.kind for i in ledger.intents.values() if i.submitted} >= {"open", "close"}
+
+
+def test_a_word_to_reconcile_is_obeyed_at_once_by_the_executor_of_its_account(
+    floor: Floor,
+) -> None:
+    script, executor = floor.trade(RECONCILE_INTERVAL_SEC="3600")
+    end_ms = script.bar(dict.fromkeys(PAIRS, 0))
+    executor.until(lambda said: said["epoch_ms"] >= end_ms)
+
+    def say(account_id: str) -> None:
+        word = reconcile_record(account_id, "ann", "look", int(time.time() * 1000))
+        append_control(floor.deployment.runtime, floor.deployment.codec, [word])
+
+    def reconciles() -> int:
+        return len(floor.broker.requests("openTrades"))
+
+    before, cycle_ms = reconciles(), executor.status()["last_cycle_ms"]  # type: ignore[index]
+    say("101-001-9999999-001")
+    executor.until(lambda said: said["last_cycle_ms"] > cycle_ms)
+    assert reconciles() == before
+    say(floor.broker.account_id)
+    await_that(lambda: reconciles() == before + 1, executor.words)
+    assert "'ann': 'look'" in executor.words()
+
+
+def test_the_executors_port_takes_no_calls(floor: Floor) -> None:
+    _, executor = floor.trade()
+    for path in ("/reconcile", "/status", "/"):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{executor.port}{path}", data=b"{}", method="POST"
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=5)
+        assert refused.value.code in (404, 405)
 
 
 def test_flatten_is_obeyed_by_the_executor_that_runs(floor: Floor, switched: None) -> None:

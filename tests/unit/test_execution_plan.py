@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streams.audit import audit_record
 from streams.events import BrokerReport, OrderIntent
 from streams.execution.broker import OpenTrade, PendingOrder, Transaction
 from streams.execution.flatten import flatten_of, flatten_problem, flatten_record
@@ -14,6 +15,7 @@ from streams.execution.guards import Switches
 from streams.execution.ledger import Ledger
 from streams.execution.plan import Desk, Flatten, candidates, closings, openings, resizings
 from streams.execution.reconcile import compare
+from streams.execution.reconcile_word import asks_to_reconcile, reconcile_record
 from streams.execution.reports import Told, adjustment, report, report_of_transaction
 from streams.execution.settings import Trading
 from tests.execution_bench import (
@@ -226,6 +228,19 @@ def test_the_last_flatten_of_the_account_counts() -> None:
     assert flatten_of(records, "paper") == Flatten(8, "c", "three")
     assert flatten_of(records, "nobody") is None
     assert [flatten_problem(record) is None for _, record in records] == [True, True, True, False]
+
+
+def test_a_word_to_reconcile_is_for_one_account_and_changes_no_plan() -> None:
+    word = reconcile_record("paper", "ann", "look", T0)
+    assert asks_to_reconcile(word, "paper")
+    assert not asks_to_reconcile(word, "other")
+    assert not asks_to_reconcile(word._replace(value="{}"), "paper")
+    others = [
+        flatten_record("paper", "ann", "storm", T0),
+        audit_record("POST /api/trade/reconcile", {"account_id": "paper"}, "ann", "look", T0),
+    ]
+    assert not any(asks_to_reconcile(record, "paper") for record in others)
+    assert flatten_of([(0, word), (1, others[1])], "paper") is None
 
 
 def test_read_only_and_dry_run_send_nothing_and_say_so_once() -> None:

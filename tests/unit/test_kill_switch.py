@@ -108,7 +108,9 @@ def test_bytes_that_may_have_been_a_word_engage(key: bytes | None) -> None:
     assert found.since_ms == 9
 
 
-@pytest.mark.parametrize("key", [b"universe", b"config:0123", b"params:EUR_USD"])
+@pytest.mark.parametrize(
+    "key", [b"universe", b"config:0123", b"params:EUR_USD", b"reconcile", b"audit:EUR_USD"]
+)
 def test_bytes_of_another_kind_say_nothing_of_the_kill_switch(key: bytes) -> None:
     assert not log_of(said(OFF), Unreadable(key, "bad_magic", 9)).engaged
 
