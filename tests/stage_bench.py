@@ -166,7 +166,7 @@ class Bench:
         self.log.update({record.offset: record for record in records})
         asyncio.run(self.stage.prepare(records, self.processor))
         batch: Batch = self.processor.process(records)
-        for key, row in batch.changes.items():
+        for key, row in self.processor.changes().items():
             if row is None:
                 self.rows.pop(key, None)
             else:

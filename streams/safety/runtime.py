@@ -19,7 +19,7 @@ from streams.safety.positions import Start, starts
 from streams.safety.producers import BatchTransaction, GroupState, new_producer
 from streams.safety.transport import FetchedBatch
 from streams.settings import Runtime
-from streams.stages.step import Output, Processor, RowChanges, SourceRecord, Stage
+from streams.stages.step import Output, Processor, SourceRecord, Stage
 
 MAX_BATCH = 1_000
 BETWEEN_S = 0.003
@@ -72,12 +72,11 @@ class StagePartition:
 class UnwrittenBatch:
     """Records that are processed and not committed yet: one transaction when they are written."""
 
-    __slots__ = ("changes", "complete", "outputs", "records", "seconds", "since")
+    __slots__ = ("complete", "outputs", "records", "seconds", "since")
 
     def __init__(self) -> None:
         self.records: list[SourceRecord] = []
         self.outputs: list[Output] = []
-        self.changes: RowChanges = {}
         self.seconds = 0.0
         self.complete = False
         self.since = time.monotonic()
@@ -179,7 +178,6 @@ class StageRunner:
         owned.position = records[-1].offset + 1
         batch.records += records
         batch.outputs += derived.outputs
-        batch.changes.update(derived.changes)
         batch.complete = derived.complete
         batch.seconds += time.perf_counter() - started
 
@@ -200,18 +198,19 @@ class StageRunner:
     async def _write(self, partition: int, batch: UnwrittenBatch) -> UnwrittenBatch:
         started = time.perf_counter()
         owned = self.partitions[partition]
+        changes = owned.processor.changes()
         transaction = BatchTransaction(
             self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
         )
         source = TopicPartition(self.source, partition, batch.records[-1].offset + 1)
         await self._before_the_deadline(
             self.safety.thread(
-                transaction.write, batch.outputs, self.changelog, batch.changes, source
+                transaction.write, batch.outputs, self.changelog, changes, source
             )
         )
         owned.start = Start(source.offset, source.offset)
         rows = self.table.data.data
-        for key, row in batch.changes.items():
+        for key, row in changes.items():
             if row is None:
                 rows.pop((partition, key), None)
             else:

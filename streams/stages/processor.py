@@ -189,7 +189,11 @@ class PartitionProcessor:
                 source_header = ("source", record.coordinates.encode())
                 for topic, each in derived:
                     outputs.append(self._output(topic, each, record, source_header))
-        return Batch(outputs, self.step.changes(), self._arrivals.complete)
+        return Batch(outputs, self._arrivals.complete)
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call."""
+        return self.step.changes()
 
     def _output(self, topic: str, event: Event, record: SourceRecord, source: Header) -> Output:
         config_id = event.config_id if isinstance(event, Weights) else self.step.config_id

@@ -61,19 +61,22 @@ class Batch(NamedTuple):
     """
 
     outputs: list[Output]
-    changes: RowChanges
     complete: bool = True
 
 
 class Processor(Protocol):
     """A stage opened on one source partition.
 
-    ``process`` mutates the processor: whoever calls it either makes the returned batch durable or
-    drops the processor (in a worker: the process ends).
+    ``process`` mutates the processor: whoever calls it either makes the returned batch and the
+    changed rows durable or drops the processor (in a worker: the process ends).
     """
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
+        ...
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call; a replay never asks."""
         ...
 
 

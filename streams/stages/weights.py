@@ -245,7 +245,9 @@ class WeightsStep(ControlledStep):
             place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms) - 1
             if place > 0:
                 for decision in kept[:place]:
-                    self._changed[_row_name(name, decision)] = None
+                    row = _row_name(name, decision)
+                    if self._changed.pop(row, None) is None:  # else it was never written
+                        self._changed[row] = None
                 del kept[:place]
 
 

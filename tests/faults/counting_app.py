@@ -78,10 +78,11 @@ class CountingProcessor:
     def __init__(self, target: str, rows: Rows, fault: Fault, delay_s: float) -> None:
         self._target, self._fault, self._delay_s = target, fault, delay_s
         self._counts = {key: int(row) for key, row in rows.items()}
+        self._changed: RowChanges = {}
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Return one output per record: its coordinates and the count of its key so far."""
-        outputs, changes = [], RowChanges()
+        outputs = []
         for record in records:
             self._fault("step")
             key = record.key or b""
@@ -99,9 +100,14 @@ class CountingProcessor:
                     None,  # type: ignore[arg-type]
                 )
             )
-            changes[key] = b"%d" % count
+            self._changed[key] = b"%d" % count
         time.sleep(self._delay_s * len(records))
-        return Batch(outputs, changes)
+        return Batch(outputs)
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return changed
 
 
 class CountingStage:

@@ -78,7 +78,7 @@ def _folded(bars: CandleColumns, control: ControlLog) -> tuple[dict[str, State],
     def fold(stage: str, records: list[SourceRecord]) -> list[Any]:
         batch = processors[stage].process(records)
         offsets[stage] += len(records)
-        changes = batch.changes | {POSITION: b"%d" % offsets[stage]}
+        changes = processors[stage].changes() | {POSITION: b"%d" % offsets[stage]}
         for key, content in changes.items():
             written[stage] += len(key) + len(content or b"")
             if content is None:
