@@ -83,7 +83,7 @@ def show_outcome(
 
 async def _verify(runtime: Runtime) -> Report:
     chain = await open_chain(runtime)
-    return await Verifier(runtime, chain.codec, chain.stages).run()
+    return await Verifier(runtime, chain).run()
 
 
 def _verdict(report: Report) -> str:

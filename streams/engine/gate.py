@@ -143,11 +143,7 @@ class GateStream:
 
     def evaluation(self) -> Evaluation:
         """Return the last evaluation."""
-        found = EVALUATION_STRUCT.unpack_from(self._evaluation_at)
-        count, width = found[-2], 14
-        slices = tuple(found[6 + width * i : 6 + width * (i + 1)] for i in range(count))
-        bar_ms, as_of_ms, samples = found[:3]
-        return Evaluation(bar_ms, as_of_ms, samples, found[3:6], slices, bool(found[-1]))
+        return evaluation_of(EVALUATION_STRUCT.unpack_from(self._evaluation_at))
 
     def run(
         self,
@@ -250,6 +246,14 @@ class GateStream:
         stream._adopt_handle(handle)
         stream.adopt(rules)
         return stream
+
+
+def evaluation_of(fields: tuple[Any, ...]) -> Evaluation:
+    """Return the evaluation whose structure (``EVALUATION_STRUCT``) has these fields."""
+    count, width = fields[-2], 14
+    slices = tuple(fields[6 + width * i : 6 + width * (i + 1)] for i in range(count))
+    bar_ms, as_of_ms, samples = fields[:3]
+    return Evaluation(bar_ms, as_of_ms, samples, fields[3:6], slices, bool(fields[-1]))
 
 
 def _require(columns: Sequence[NDArray[Any]], length: int) -> None:

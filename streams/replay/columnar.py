@@ -52,11 +52,19 @@ class TakesDecisions(Protocol):
 
 
 class VouchedCandles(NamedTuple):
-    """A stretch of one instrument's candles, and the watermarks among them."""
+    """A stretch of one instrument's candles, and the watermarks among them.
+
+    Attributes
+    ----------
+    at, marks_at
+        Where candles and watermarks stand in their batch; None where they come from no log.
+    """
 
     instrument: str
     candles: CandleColumns
     marks: Marks
+    at: NDArray[np.int64] | None = None
+    marks_at: NDArray[np.int64] | None = None
 
 
 class ColumnarReplay:

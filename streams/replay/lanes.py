@@ -58,6 +58,30 @@ class Derived(NamedTuple):
     decisions: NDArray[Any]
 
 
+class Stretch(NamedTuple):
+    """What a stretch has brought, and of which candles.
+
+    Attributes
+    ----------
+    derived
+        What it has brought.
+    bars
+        The candles with metrics.
+    places
+        Their places among the candles of the stretch.
+    before_ms
+        Start of the accepted candle before each, epoch ms.
+    late
+        1 for what came behind a watermark.
+    """
+
+    derived: Derived
+    bars: CandleColumns
+    places: NDArray[np.int64]
+    before_ms: NDArray[np.int64]
+    late: NDArray[np.uint8]
+
+
 class _Bars(NamedTuple):
     """Bars with metrics, as they are kept for a run that starts anew."""
 
@@ -116,6 +140,11 @@ class Lane:
         Fatal
             A candle that no stream can take.
         """
+        return self.stretch(candles, marks).derived
+
+    def stretch(self, candles: CandleColumns, marks: Marks) -> Stretch:
+        """Take in the same; return of which candles what is derived is as well."""
+        last_bar_ms = self._last_bar_ms
         length_ms = self.config.granularity_ms
         places = self._accepted(candles)
         taken = candles if len(places) == len(candles.bar_ms) else candles.where(places)
@@ -128,13 +157,14 @@ class Lane:
         which = np.concatenate(
             [np.arange(len(bars.bar_ms)), np.full(len(marks.before), -1, np.int64)]
         )
-        late = np.concatenate(
-            [self._late(bars, marks, places[first:]), np.zeros(len(marks.before), np.uint8)]
-        )
+        bars_late = self._late(bars, marks, places[first:])
+        late = np.concatenate([bars_late, np.zeros(len(marks.before), np.uint8)])
         ordered = np.argsort(order, kind="stable")
         if len(marks.as_of_ms):
             self._vouched_ms = max(self._vouched_ms, int(marks.as_of_ms.max()))
-        return self._decide(bars, metrics, which[ordered], as_of_ms[ordered], late[ordered])
+        derived = self._decide(bars, metrics, which[ordered], as_of_ms[ordered], late[ordered])
+        before_ms = np.concatenate([[last_bar_ms], taken.bar_ms])[first:-1]
+        return Stretch(derived, bars, places[first:], before_ms, bars_late)
 
     def _accepted(self, candles: CandleColumns) -> NDArray[np.int64]:
         """Return the places of the candles that are newer than all before them and complete."""

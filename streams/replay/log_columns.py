@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.avro.bulk_candles import GRANULARITIES, PLAIN, BulkCandles, joined
 from streams.codec import Codec, DecodeError
@@ -18,7 +17,7 @@ from streams.feed.columns import CandleColumns
 from streams.replay.columnar import NO_CONFIG, ColumnarReplay, VouchedCandles
 from streams.replay.frames import CandleFrames
 from streams.replay.lanes import Marks
-from streams.replay.log_reader import LogReader, LogRecord
+from streams.replay.log_reader import LogReader
 from streams.replay.ranges import Span
 from streams.settings import Runtime
 from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
@@ -47,10 +46,10 @@ class Batch(NamedTuple):
 
 
 @dataclass
-class _Partition:
+class Partition:
     """How far a partition has come."""
 
-    batches: Iterator[list[LogRecord]]
+    batches: Iterator[list[SourceRecord]]
     state: ControlState | None = None
     reached_ms: int = -1
     names: dict[str, None] = field(default_factory=dict)
@@ -86,7 +85,7 @@ def replay_log(
     readers = [LogReader(runtime) for _ in spans]
     try:
         batches = {
-            span.partition: reader.read(CANDLES, span.partition, span.start, span.end)
+            span.partition: reader.read_values(CANDLES, span.partition, span.start, span.end)
             for reader, span in zip(readers, spans, strict=True)
         }
         openings = {span.partition: span.opening for span in spans if span.opening is not None}
@@ -100,7 +99,7 @@ def replay_batches(
     codec: Codec,
     control: ControlLog,
     replay: ColumnarReplay,
-    batches: Mapping[int, Iterator[list[LogRecord]]],
+    batches: Mapping[int, Iterator[list[SourceRecord]]],
     openings: Mapping[int, Watermark],
     instruments: Sequence[str] = (),
 ) -> Iterator[int]:
@@ -114,7 +113,7 @@ def replay_batches(
         What stands for the watermarks before the first batch of a partition.
     """
     reader = CandleReader(codec)
-    running = {number: _Partition(found) for number, found in batches.items()}
+    running = {number: Partition(found) for number, found in batches.items()}
     for number, opening in openings.items():
         _open(replay, control, running[number], opening, instruments)
     while running:
@@ -126,7 +125,7 @@ def replay_batches(
         else:
             batch = reader.read(records)
             replay.refuse(UNREADABLE, batch.refused)
-            _feed(replay, control, partition, batch, instruments)
+            feed_batch(replay, control, partition, batch, instruments)
             yield len(records)
         replay.close(min((p.reached_ms for p in running.values()), default=1 << 62))
 
@@ -144,12 +143,11 @@ class CandleReader:
         self._codec = codec
         self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
 
-    def read(self, records: Sequence[LogRecord]) -> Batch:
+    def read(self, sources: Sequence[SourceRecord]) -> Batch:
         """Return a batch as columns and watermarks; the rest is refused.
 
         What is refused here is what the stage makes dead letters of.
         """
-        sources = [found.record for found in records]
         found = self._bulk.read(*joined([record.value for record in sources]))
         stamps = np.array([record.timestamp_ms for record in sources], np.int64)
         plain = (found.status == PLAIN) & (found.as_of_ms <= stamps)
@@ -210,7 +208,7 @@ class CandleReader:
 def _open(
     replay: ColumnarReplay,
     control: ControlLog,
-    partition: _Partition,
+    partition: Partition,
     opening: Watermark,
     instruments: Sequence[str],
 ) -> None:
@@ -226,13 +224,14 @@ def _open(
             replay.feed(partition.state, VouchedCandles(name, nothing, mark))
 
 
-def _feed(
+def feed_batch(
     replay: ColumnarReplay,
     control: ControlLog,
-    partition: _Partition,
+    partition: Partition,
     batch: Batch,
-    instruments: Sequence[str],
+    instruments: Sequence[str] = (),
 ) -> None:
+    """Feed a batch of a partition; ``replay.switch`` is told where ``ops.control`` takes effect."""
     start = 0
     marks: list[tuple[int, Watermark]] = []
     for place, watermark in batch.watermarks:
@@ -250,7 +249,7 @@ def _feed(
 
 def _stretch(
     replay: ColumnarReplay,
-    partition: _Partition,
+    partition: Partition,
     batch: Batch,
     start: int,
     end: int,
@@ -277,14 +276,7 @@ def _stretch(
             continue
         partition.names[name] = None
         own = chosen[which == names[name]] if name in names else chosen[:0]
-        replay.feed(
-            state,
-            VouchedCandles(
-                name, frames.columns(own), _marks_of(marks.get(name, []), frames.at[own])
-            ),
-        )
-
-
-def _marks_of(found: Sequence[tuple[int, int]], places: NDArray[np.int64]) -> Marks:
-    pairs = np.array(found, np.int64).reshape(-1, 2)
-    return Marks(np.ascontiguousarray(pairs[:, 1]), np.searchsorted(places, pairs[:, 0]))
+        at = frames.at[own]
+        marks_at, as_of_ms = np.array(marks.get(name, []), np.int64).reshape(-1, 2).T
+        before = Marks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, marks_at))
+        replay.feed(state, VouchedCandles(name, frames.columns(own), before, at, marks_at))

@@ -30,9 +30,8 @@ def verify_in_processes(runtime: Runtime, processes: int, progress: Progress) ->
         As for one process.
     """
     chain = asyncio.run(open_chain(runtime))
-    planner = Verifier(runtime, chain.codec, chain.stages)
+    planner = Verifier(runtime, chain)
     report, tasks = planner.plan(processes)
-    sources = {stage.name: stage.source for stage in chain.stages}
     # a fresh interpreter each: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool:
@@ -44,15 +43,15 @@ def verify_in_processes(runtime: Runtime, processes: int, progress: Progress) ->
             outcome = outcomes[running[done]] = done.result()
             for name, topic in outcome.topics.items():
                 progress(name, topic.compared)
-    for place, task in enumerate(tasks):
-        add(report, sources[task.stage], outcomes[place])
+    for place in range(len(tasks)):
+        add(report, outcomes[place])
     return report
 
 
 def _open(runtime: Runtime) -> None:
     global _verifier
     chain = asyncio.run(open_chain(runtime))
-    _verifier = Verifier(runtime, chain.codec, chain.stages)
+    _verifier = Verifier(runtime, chain)
     settle_collector()
 
 

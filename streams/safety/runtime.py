@@ -204,9 +204,7 @@ class StageRunner:
         )
         source = TopicPartition(self.source, partition, batch.records[-1].offset + 1)
         await self._before_the_deadline(
-            self.safety.thread(
-                transaction.write, batch.outputs, self.changelog, changes, source
-            )
+            self.safety.thread(transaction.write, batch.outputs, self.changelog, changes, source)
         )
         owned.start = Start(source.offset, source.offset)
         rows = self.table.data.data

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streams.chain import make_chain
-from streams.control import ControlLog, UniverseChange
 from streams.events import (
     Candle,
-    Control,
     DeadLetter,
     GateDecision,
     SimulatedTrade,
@@ -23,7 +20,6 @@ from streams.events import (
     Weights,
 )
 from streams.feed.columns import NO_VOLUME, CandleColumns
-from streams.feed.plan import Fact, FeedPlan
 from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.replay.columnar import ColumnarReplay, replay_series
 from streams.replay.derivation import Derivation
@@ -31,7 +27,6 @@ from streams.replay.epochs import ClosedEpochs
 from streams.replay.files import control_of, derive
 from streams.replay.lanes import NOT_NEWER, Derived, trades_of
 from streams.replay.log_columns import UNREADABLE, replay_batches
-from streams.replay.log_reader import LogRecord
 from streams.replay.report_sink import ReportSink
 from streams.report.data import ReportMeta
 from streams.report.page import report_json
@@ -39,23 +34,8 @@ from streams.settings import Config
 from streams.stages.allocation import ACTIONS, REASONS
 from streams.stages.gate_records import Scope, reasons_of
 from streams.stages.step import SourceRecord
-from streams.topics import CANDLES
-from tests.stage_bench import CODEC, MINUTE, A, B, C
-
-START_MS = 1_704_880_800_000
-PAIRS = (A, B, C, "USD_JPY")
-ENVIRONMENT = {
-    "CANDLE_COUNT": "300",
-    "ECHO_SIGNATURE_PRECISION": "1",
-    "AUTO_MIN_COHERENCE": "0.45",
-    "AUTO_MAX_ENTROPY": "0.95",
-    "EVAL_INTERVAL_SEC": "300",
-    "EVAL_MIN_TRADES": "1",
-    "EVAL_CALMAR_MIN": "-10",
-    "EVAL_PNL_MIN": "-0.05",
-    "ALLOC_TOP_K": "2",
-    "ALLOC_MAX_HOLD_SEC": "300",
-}
+from tests.changing_log import ENVIRONMENT, PAIRS, START_MS, a_log, changing_control
+from tests.stage_bench import CODEC, A
 
 
 class Collected:
@@ -182,96 +162,19 @@ def test_whole_series_give_what_the_stages_give(seed: int, mode: str) -> None:
     assert len({action for _, action, *_ in found.weights}) > 1
 
 
-PARTITIONS = 3
-BARS = 900
-
-
-def params(name: str, **values: Any) -> Control:
-    return Control("params", name, json.dumps(values), "test", "test", START_MS)
-
-
-def changing_control() -> ControlLog:
-    """Settings, universe and parameters that change on the way."""
-    log = ControlLog()
-    half_ms = START_MS + BARS // 2 * MINUTE
-    records = (
-        Control("config", None, Config.from_env(ENVIRONMENT).to_json(), "t", "t", START_MS),
-        Control("universe", None, universe(PAIRS, 0), "t", "t", START_MS),
-        params(A, AUTO_MIN_COHERENCE=0.3),
-        params(A, AUTO_MIN_COHERENCE=0.35, AUTO_DIRECTION_LOOKBACK=6),
-        params(B, EXIT_PNL_TARGET_PCT=0.05, EXIT_PNL_STOP_PCT=0.05),
-        Control("universe", None, universe(PAIRS[:3], half_ms), "t", "t", START_MS),
-        Control(
-            "config",
-            None,
-            Config.from_env(
-                ENVIRONMENT | {"ALLOC_TOP_K": "1", "CANDLE_COUNT": "200", "AUTO_MAX_ENTROPY": "0.9"}
-            ).to_json(),
-            *("t", "t", START_MS),
-        ),
-        Control("config", None, Config.from_env(ENVIRONMENT).to_json(), "t", "t", START_MS),
-    )
-    for offset, record in enumerate(records):
-        log.append(offset, record)
-    return log
-
-
-def universe(names: tuple[str, ...], from_ms: int) -> str:
-    return UniverseChange("replace", tuple(sorted(names)), from_ms, None).to_json()
-
-
-OFFSETS = ((0, 2), (250, 3), (330, 5), (331, 6), (600, 7), (700, 8))
-"""From which bar on watermarks carry which end of ``ops.control``."""
-
-
-def a_log(seed: int) -> list[LogRecord]:
-    """Records as a feed writes them, with quiet, late and repeated candles, and some nonsense."""
-    plan = FeedPlan(PAIRS, "M1", PARTITIONS)
-    facts = plan.opening(START_MS, 2)
-    rates = MarketRates(quiet=60, late=20, duplicate=20)
-    for number, bar in enumerate(synthetic_market(seed, PAIRS, START_MS, BARS, rates=rates)):
-        offset = [end for first, end in OFFSETS if first <= number][-1]
-        facts += plan.bar(bar.as_of_ms, bar.candles, offset)
-    facts += plan.closing(START_MS + BARS * MINUTE, 8)
-    ends: Counter[int] = Counter()
-    records = []
-    for fact in with_conflicts(facts):
-        value = CODEC.encode(CANDLES, fact.event)
-        if len(records) % 97 == 96:
-            value = value[:-3]  # cut short: a dead letter
-        at = SourceRecord(
-            CANDLES, fact.partition, ends[fact.partition], fact.timestamp_ms, fact.key, value
-        )
-        ends[fact.partition] += 1
-        records.append(LogRecord(at, {}))
-    return records
-
-
-def with_conflicts(facts: Iterable[Fact]) -> Iterator[Fact]:
-    """Put the same bar with other numbers, and older bars, behind some candles."""
-    earlier: dict[str, Fact] = {}
-    for number, fact in enumerate(facts):
-        yield fact
-        if isinstance(fact.event, Candle):
-            if number % 89 == 0:
-                yield fact._replace(event=fact.event._replace(volume=1_000_000))
-                yield earlier.get(fact.event.instrument, fact)
-            earlier[fact.event.instrument] = fact
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("batch", [7, 64, 100_000])
 def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, batch: int) -> None:
     log = a_log(seed)
-    by_partition: dict[int, list[LogRecord]] = {}
+    by_partition: dict[int, list[SourceRecord]] = {}
     for record in log:
-        by_partition.setdefault(record.record.partition, []).append(record)
+        by_partition.setdefault(record.partition, []).append(record)
     derivation = Derivation(keeps_history=True)
     control = changing_control()
     derivation.use(make_chain(CODEC, control, history=derivation.history(CODEC)).stages)
     derived = []
     for start in range(0, len(log), 500):
-        part = asyncio.run(derivation.feed([r.record for r in log[start : start + 500]]))
+        part = asyncio.run(derivation.feed(log[start : start + 500]))
         derived += [one.output.event for one in part]
     wanted = collected(derived)
     found = Collected()
@@ -298,9 +201,9 @@ def test_a_report_is_the_same_to_the_byte_whatever_the_batches(seed: int) -> Non
     for size in (5, 61, 100_000):
         sink = ReportSink()
         replay = ColumnarReplay(control, sink)
-        by_partition: dict[int, list[LogRecord]] = {}
+        by_partition: dict[int, list[SourceRecord]] = {}
         for record in log:
-            by_partition.setdefault(record.record.partition, []).append(record)
+            by_partition.setdefault(record.partition, []).append(record)
         batches = {
             partition: iter([found[i : i + size] for i in range(0, len(found), size)])
             for partition, found in by_partition.items()
