@@ -39,6 +39,7 @@ FEED, SERVICE, EXECUTOR = "feed", "serve", "trade"
 PROCESSES = (FEED, SERVICE, EXECUTOR)
 MAX_AGE_S = 5.0
 HISTORY_BARS = 129
+LEAST_LOOKS = 5
 SETTINGS = {
     "CANDLE_GRAN": "S5",
     "CANDLE_COUNT": str(HISTORY_BARS),
@@ -193,6 +194,8 @@ class LiveLoop:
 
     def never_off(self, what: str, since: float, since_wall: float) -> None:
         """Note that from then until now nobody may have taken the kill switch for off."""
+        for observer in self.observers.values():
+            until(lambda one=observer: one.looks(since, time.monotonic()) >= LEAST_LOOKS)
         span = Stopped(what, since, time.monotonic(), since_wall, time.time())
         self.stopped.append(span)
         for reader, observer in self.observers.items():
