@@ -215,7 +215,7 @@ def test_no_order_is_sent_twice_none_is_forgotten_and_the_switch_is_never_read_a
     hit = Counter(kill.name for kill in loop.kills if loop.watch.lived_at(kill.at))
     print(f"killed {dict(killed)}, in an order's life {dict(hit)}, of {len(loop.watch.begun)}")
     assert min(killed[name] for name in PROCESSES) >= KILLS // 8, killed
-    assert hit.total() >= KILLS // 4 and hit[EXECUTOR] >= KILLS // 10, "hardly any hit an order"
+    assert hit.total() >= KILLS // 4 and hit[EXECUTOR] >= KILLS // 20, "hardly any hit an order"
 
 
 def require_settled(loop: LiveLoop) -> None:
