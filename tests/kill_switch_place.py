@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import redis
@@ -130,7 +131,7 @@ def until(wanted: Any, seconds: float = 15.0, every_s: float = 0.02) -> None:
 
 
 class Seen(NamedTuple):
-    """One look of the observer: the answer held at some instant between the two."""
+    """One look of an observer: the answer held at some instant between the two."""
 
     began: float
     ended: float
@@ -138,26 +139,41 @@ class Seen(NamedTuple):
 
 
 class Observer(threading.Thread):
-    """Reads the key as a naive consumer does, all the time, with a client of its own."""
+    """Looks at the kill switch all the time, as one of its readers does.
 
-    def __init__(self, url: str, every_s: float = 0.002) -> None:
+    Parameters
+    ----------
+    says_off
+        One look: whether the reader takes it for off. Called in this thread alone.
+    every_s
+        Pause between two looks.
+    leave
+        Called at the end.
+    """
+
+    def __init__(
+        self,
+        says_off: Callable[[], bool],
+        every_s: float = 0.002,
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(daemon=True)
-        self._client: Any = plain_client(url)
-        self._every_s, self._stopping = every_s, threading.Event()
+        self._says_off, self._every_s, self._leave = says_off, every_s, leave
+        self._stopping = threading.Event()
         self.seen: list[Seen] = []
 
     def run(self) -> None:
-        """Look until ``stop``; what cannot be read is engaged."""
+        """Look until ``stop``."""
         while not self._stopping.wait(self._every_s):
             began = time.monotonic()
-            off = says_off(self._client)
+            off = self._says_off()
             self.seen.append(Seen(began, time.monotonic(), off))
 
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
         self.join()
-        self._client.close()
+        self._leave()
 
     def offs(self, since: float, before: float) -> list[Seen]:
         """Return the looks that began and ended within the span and found it off."""
@@ -166,6 +182,19 @@ class Observer(threading.Thread):
     def looks(self, since: float, before: float) -> int:
         """Return how many looks lie within the span."""
         return sum(s.began >= since and s.ended <= before for s in self.seen)
+
+    def require_never_off(self, since: float, before: float, what: str) -> None:
+        """Assert that somebody looked within the span and that nobody found it off."""
+        assert self.looks(since, before), f"{what}: nobody was looking"
+        offs = self.offs(since, before)
+        found = [f"{s.began - since:.3f}..{s.ended - since:.3f}" for s in offs[:5]]
+        assert not offs, f"{what}: off was seen {len(offs)} times, at {found} s"
+
+
+def plain_observer(url: str, every_s: float = 0.002) -> Observer:
+    """Return an observer that reads the key as a naive consumer does."""
+    client = plain_client(url)
+    return Observer(lambda: says_off(client), every_s, client.close)
 
 
 def engaged_by(state: KillSwitchState, text: str) -> bool:

@@ -44,6 +44,35 @@ def candles_of(
     return found
 
 
+def require_candles(
+    broker: Handle,
+    found: Sequence[Candle],
+    instruments: Sequence[str],
+    granularity: str,
+    until_ms: int | None = None,
+) -> None:
+    """Assert that a log's candles are the broker's: each once, in order, and none left out.
+
+    Parameters
+    ----------
+    found
+        All that the log holds, those of an instrument in its order.
+    until_ms
+        Up to which end none may be missing; each instrument's last one by default.
+    """
+    assert len({(c.instrument, c.bar_ms) for c in found}) == len(found), "one is there twice"
+    theirs = candles_of(broker, instruments, granularity, min(c.bar_ms for c in found))
+    for name in instruments:
+        mine = [c for c in found if c.instrument == name]
+        end_ms = max(mine[-1].as_of_ms, until_ms or 0)
+        wanted = [
+            c
+            for c in theirs.values()
+            if c.instrument == name and mine[0].bar_ms <= c.bar_ms and c.as_of_ms <= end_ms
+        ]
+        assert mine == wanted, f"{name}: {len(mine)} in the log, {len(wanted)} at the broker"
+
+
 def _candle(name: str, granularity: str, given: dict[str, Any]) -> Candle:
     bar_ms = parse_time(given["time"]) // 1_000_000
     mid, bid, ask = (Ohlc(*(float(given[s][p]) for p in "ohlc")) for s in ("mid", "bid", "ask"))

@@ -16,7 +16,15 @@ from confluent_kafka import Producer
 from streams.connection import producer_config
 from streams.control import UniverseChange
 from streams.control_log import read_control, seed_config
-from streams.events import PORTFOLIO_KEY, Event, GateDecision, GateMetrics, WeightEntry, Weights
+from streams.events import (
+    PORTFOLIO_KEY,
+    Event,
+    GateDecision,
+    GateMetrics,
+    OrderIntent,
+    WeightEntry,
+    Weights,
+)
 from streams.execution.ledger import Ledger
 from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import BarArrivals
@@ -172,6 +180,11 @@ class ScriptedLog:
         self._producer = Producer(producer_config(runtime) | {"linger.ms": 0})
         self.positions = dict.fromkeys(self._pairs, 0)
 
+    @property
+    def next_end_ms(self) -> int:
+        """End of the bar that is written next."""
+        return self._bar_ms + self._config.granularity_ms
+
     def bar(self, positions: Mapping[str, int], *, eligible: bool = True, pct: float = 0.05) -> int:
         """Write a bar's decisions and the weights of its epoch; return the bar's end.
 
@@ -183,7 +196,7 @@ class ScriptedLog:
             Target exposure of every instrument that is in a trade.
         """
         self.positions |= positions
-        bar_ms, end_ms = self._bar_ms, self._bar_ms + self._config.granularity_ms
+        bar_ms, end_ms = self._bar_ms, self.next_end_ms
         gran = self._config.candle_gran
         for name in self._pairs:
             position = self.positions[name]
@@ -262,6 +275,13 @@ def require_exact(deployment: Deployment, broker: Handle) -> Ledger:
         except Unsettled:
             if time.monotonic() > end:
                 raise
+
+
+def require_intents_first(deployment: Deployment, broker: Handle) -> None:
+    """Assert that everything the broker has ever seen stands in the order log."""
+    sent = set(broker.account()["clientOrders"])
+    known = {i.order_id for i in deployment.events(ORDERS) if isinstance(i, OrderIntent)}
+    assert sent <= known
 
 
 class Unsettled(AssertionError):

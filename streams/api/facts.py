@@ -83,6 +83,7 @@ class Facts:
         self._url, self._stale_ms = executor_url, executor_stale_ms
         self._changed = changed
         self._kill, self._kill_at = NOT_READ, time.monotonic()
+        self._killing = asyncio.Lock()
         self._gathered: Gathered | None = None
         self._gathered_at = time.monotonic()
         self._states: dict[str, str] = {}
@@ -90,7 +91,7 @@ class Facts:
 
     @property
     def kill_switch(self) -> KillSwitchState:
-        """The kill switch; engaged when the last answer is too old."""
+        """The kill switch as it was last read; engaged when that is too long ago."""
         age_s = time.monotonic() - self._kill_at
         if self._kill is NOT_READ or age_s <= KILL_MAX_AGE_S:
             return self._kill
@@ -141,11 +142,20 @@ class Facts:
         found = self.gathered
         return None if found is None else self._facts(found)
 
+    async def kill_switch_now(self) -> KillSwitchState:
+        """Return the kill switch; what is off is read anew, for somebody may just have engaged."""
+        found = self.kill_switch
+        return found if found.engaged else await self.read_kill_switch()
+
     async def read_kill_switch(self) -> KillSwitchState:
-        """Read the kill switch now."""
-        found = await self._reader.aread()
-        self._kill, self._kill_at = found, time.monotonic()
-        return found
+        """Read the kill switch, not before the call; who waits meanwhile shares the next answer."""
+        asked_at = time.monotonic()
+        async with self._killing:
+            if self._kill_at < asked_at:
+                begun_at = time.monotonic()
+                found = await self._reader.aread()
+                self._kill, self._kill_at = found, begun_at
+            return self._kill
 
     async def run(self) -> None:
         """Ask again and again, until cancelled."""

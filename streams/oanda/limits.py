@@ -28,14 +28,21 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Take the next free instant; return how long it is until then (monotonic seconds)."""
-        rested_at = now - self._ahead_s
-        free_at = rested_at if self._next_at is None else max(self._next_at, rested_at)
+        free_at = self._free_at(now)
         self._next_at = free_at + self._distance_s
         return max(0.0, free_at - now)
+
+    def left_s(self, now: float) -> float:
+        """Return how long it is until the next free instant, and leave it."""
+        return max(0.0, self._free_at(now) - now)
 
     def hold(self, until: float) -> None:
         """Give out nothing before ``until`` (monotonic seconds)."""
         self._next_at = max(self._next_at or until, until)
+
+    def _free_at(self, now: float) -> float:
+        rested_at = now - self._ahead_s
+        return rested_at if self._next_at is None else max(self._next_at, rested_at)
 
 
 class Breaker:

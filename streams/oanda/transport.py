@@ -48,6 +48,8 @@ CONNECT_S = 10.0
 READING_IDLE_S = 300.0
 CHANGING_IDLE_S = 10.0
 """A changing request must not meet a connection that the other side is about to close."""
+LEAVE_WITHIN_S = 1.0
+"""A changing request that is not on its way by then is not sent: what allowed it may be over."""
 LARGEST_ANSWER = 32 << 20
 REJECTED = ("orderRejectTransaction", "longOrderRejectTransaction", "shortOrderRejectTransaction")
 UNKNOWN = (408, 425)
@@ -135,14 +137,18 @@ class Transport:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=self.settings.oanda_http_timeout_sec, sock_connect=CONNECT_S
-            ),
+            timeout=self._timeout(),
             headers={
                 "User-Agent": f"manifold-streams/{__version__}",
                 "Accept-Datetime-Format": "RFC3339",
             },
             trace_configs=[trace],
+        )
+
+    def _timeout(self, connect_s: float | None = None) -> aiohttp.ClientTimeout:
+        # ``connect`` counts from the request on: the wait for a connection's turn is in it
+        return aiohttp.ClientTimeout(
+            total=self.settings.oanda_http_timeout_sec, connect=connect_s, sock_connect=CONNECT_S
         )
 
     def authorization(self) -> dict[str, str]:
@@ -201,7 +207,7 @@ class Transport:
         Raises
         ------
         NotSent, RateLimited
-            It was certainly not carried out.
+            It was certainly not carried out; also where it could not leave within LEAVE_WITHIN_S.
         OrderRefused
             OANDA refused it.
         AnswerLost
@@ -209,11 +215,15 @@ class Transport:
         AccessRefused
             OANDA refuses us.
         """
-        left_s = self.breaker.left_s(time.monotonic())
+        now = time.monotonic()
+        held_s = self._pace.left_s(now)
+        if held_s > LEAVE_WITHIN_S:
+            raise NotSent(f"{endpoint} is not sent: OANDA wants no request for {held_s:.1f} s")
+        left_s = self.breaker.left_s(now)
         if left_s:
             raise NotSent(self._open_words(endpoint, left_s))
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
-        sending = SimpleNamespace(begun=False)
+        sending = SimpleNamespace(begun=False, leave_by=now + LEAVE_WITHIN_S)
         found = await self._attempt(
             self._changing, endpoint, method, path, (), data=data, sending=sending
         )
@@ -247,6 +257,7 @@ class Transport:
         headers = self.authorization()
         if data is not None:
             headers["Content-Type"] = "application/json"
+        connect_s = None if sending is None else max(0.001, sending.leave_by - time.monotonic())
         sent_ms = time.time_ns() // 1_000_000
         try:
             async with session.request(
@@ -256,6 +267,7 @@ class Transport:
                 headers=headers,
                 data=data,
                 allow_redirects=False,
+                timeout=self._timeout(connect_s),
                 trace_request_ctx=sending,
             ) as response:
                 received_ms = time.time_ns() // 1_000_000

@@ -31,7 +31,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.stages.signals import signals_stage
 from streams.topics import CANDLES
 from tests.deployment import Deployment
-from tests.oanda_venue import MONDAY_MS, candles_of, venue
+from tests.oanda_venue import MONDAY_MS, candles_of, require_candles, venue
 from tests.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
@@ -111,12 +111,7 @@ class Feed:
         """Assert that the log holds the broker's candles, each once, in order, and no others."""
         found = self.candles()
         assert len(found) >= least
-        assert len({(c.instrument, c.bar_ms) for c in found}) == len(found), "one is there twice"
-        theirs = candles_of(self.broker, PAIRS, "S5", min(c.bar_ms for c in found))
-        for name in PAIRS:
-            mine = [c for c in found if c.instrument == name]
-            span = range(mine[0].bar_ms, mine[-1].bar_ms + 1)
-            assert mine == [c for (i, bar), c in theirs.items() if i == name and bar in span]
+        require_candles(self.broker, found, PAIRS, "S5")
         if vouched:
             self.require_vouched()
         assert self.broker.violations() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -25,7 +26,7 @@ from streams.oanda.errors import (
     Unavailable,
 )
 from streams.stack.child import free_port
-from tests.oanda_clients import client, order
+from tests.oanda_clients import client, order, settings
 from tests.oanda_raw import TOKEN, answering, page, serving
 from tests.oanda_venue import candles_of
 from tests.v20 import Handle, V20Server
@@ -323,6 +324,23 @@ async def test_an_order_to_nobody_is_known_not_to_be_sent(broker: Handle) -> Non
             await oanda.submit(order())
         with pytest.raises(NotSent):
             await oanda.close_position("EUR_USD", "long")
+
+
+async def test_an_order_that_could_only_leave_late_is_not_sent(broker: Handle) -> None:
+    broker.fault("status", code=429, retry_after=7, count=1)
+    async with client(broker) as (oanda, naps):
+        with pytest.raises(RateLimited):
+            await oanda.submit(order("late-1"))
+        with pytest.raises(NotSent, match="no request for"):
+            await oanda.submit(order("late-2"))
+        assert not naps.taken and not oanda.breaker.open
+    async with OandaClient(settings(broker)) as oanda:
+        oanda._connection_pace.hold(time.monotonic() + 60.0)
+        began = time.monotonic()
+        with pytest.raises(NotSent):
+            await oanda.submit(order("late-3"))
+        assert 0.9 < time.monotonic() - began < 1.5
+    assert not {"late-1", "late-2", "late-3"} & set(broker.account()["clientOrders"])
 
 
 async def test_only_the_open_side_is_closed(broker: Handle) -> None:

@@ -31,6 +31,7 @@ def test_instants_are_given_out_at_a_distance_after_a_burst() -> None:
     assert [round(pace.wait_s(100.0), 3) for _ in range(6)] == [0, 0, 0, 0.1, 0.2, 0.3]
     assert pace.wait_s(200.0) == 0
     pace.hold(210.0)
+    assert round(pace.left_s(201.0), 3) == 9, "which takes nothing"
     assert round(pace.wait_s(201.0), 3) == 9
 
 

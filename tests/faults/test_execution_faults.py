@@ -1,21 +1,18 @@
-"""kill -9 of the executor at random instants of an order's life, on a broker that loses answers.
+"""The executor on a broker that loses answers, delivers late or fails in part, and two executors.
 
-What is proven comes from the broker's own book: no order id filled twice, no fill that the log does
-not have, no intent without an end, and positions that are those of the log.
+What is proven comes from the broker's own book (``require_exact``). That it may be killed at any
+instant of an order's life is proven in ``test_live_loop_kills``.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from streams.events import BrokerReport, OrderIntent
+from streams.events import BrokerReport
 from streams.stack.kafka import KafkaBroker
 from streams.topics import FILLS, ORDERS
 from tests.deployment import Deployment
@@ -33,8 +30,6 @@ from tests.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 
-KILLS = 2 * int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
-
 
 @pytest.fixture
 def broker() -> Iterator[V20Process]:
@@ -50,61 +45,6 @@ def floor(
     made = oanda_floor(tmp_path, kafka.bootstrap, topic_prefix, valkey_url, broker)
     yield made
     made.stop()
-
-
-def test_no_order_is_sent_twice_and_none_is_forgotten(
-    floor: Deployment, broker: V20Process
-) -> None:
-    chance = random.Random(20)
-    switch_off(floor)
-    script = script_of(floor)
-    executor = ExecutorProcess(floor)
-    executor.start()
-    executor.until_reconciled()
-    killed = 0
-    for kind, share in (("lost_answer", 0.15), ("cut_before", 0.05), ("reject_order", 0.05)):
-        extra = {"reason": "INSTRUMENT_NOT_TRADEABLE"} if kind == "reject_order" else {}
-        broker.fault(kind, method="POST", path="/orders", probability=share, seed=7, **extra)
-    broker.fault("slow", method="POST", path="/orders", delay_sec=0.06, probability=0.5, seed=3)
-    broker.fault(
-        "slow", method="POST", path="/orders", delay_sec=0.06, probability=0.5, seed=4, after=True
-    )
-    script.bar({})
-    while killed < KILLS:
-        for positions in (
-            {name: chance.choice((1, -1)) for name in PAIRS},
-            {name: 0 for name in PAIRS if chance.random() < 0.7},
-            dict.fromkeys(PAIRS, 0),
-        ):
-            end_ms = script.bar(positions)
-            if chance.random() < 0.6 and killed < KILLS:
-                killed += kill_and_start(executor, chance)
-                require_intents_first(floor, broker)
-            executor.until(lambda said, end_ms=end_ms: said["epoch_ms"] >= end_ms)
-    broker.clear_faults()
-    script.bar(dict.fromkeys(PAIRS, 0))
-    executor.until(flat)
-    ledger = require_exact(floor, broker)
-    filled = [r for reports in ledger.reports.values() for r in reports if r.status == "filled"]
-    assert len(filled) >= KILLS // 2, "hardly anything was traded: the kills hit nothing"
-    print(f"{killed} kills, {len(ledger.intents)} intents, {len(filled)} fills")
-
-
-def kill_and_start(executor: ExecutorProcess, chance: random.Random) -> int:
-    """Kill the executor at a random instant of what it does, and start it again."""
-    time.sleep(chance.uniform(0.0, 0.4))
-    assert executor.process is not None
-    executor.process.child.kill()
-    executor.start()
-    executor.until_reconciled()
-    return 1
-
-
-def require_intents_first(deployment: Deployment, broker: V20Process) -> None:
-    """Assert that everything the broker has ever seen stands in the order log."""
-    sent = set(broker.account()["clientOrders"])
-    known = {i.order_id for i in deployment.events(ORDERS) if isinstance(i, OrderIntent)}
-    assert sent <= known
 
 
 def test_an_accepted_order_whose_answer_is_lost_is_found_and_not_sent_again(
