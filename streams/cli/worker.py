@@ -46,6 +46,7 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.chain import open_chain
     from streams.collector import settle_collector
     from streams.control_log import seed_config
+    from streams.engine.loader import warm_up
     from streams.health import serve
     from streams.metrics import WorkerMetrics
     from streams.safety.leaving import leave
@@ -66,6 +67,7 @@ def run(runtime: Runtime, config: Config) -> None:
             await serve(runtime, metrics)
 
     quiet_logs()
+    warm_up()
     settle_collector()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

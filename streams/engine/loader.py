@@ -63,8 +63,7 @@ def cpp_dir() -> Path:
 def core() -> Any:
     """Compile the core if this process has not yet, and return its ``manifold::door`` namespace.
 
-    Takes about a second the first time: the import of cppyy, the compilation, and one call of each
-    function on a live path.
+    Takes most of a second the first time: the import of cppyy, and the compilation.
 
     Raises
     ------
@@ -99,13 +98,15 @@ def core() -> Any:
     door.GateHandle.run.__release_gil__ = True
     door.GateHandle.run_events.__release_gil__ = True
     door.AllocatorHandle.run.__release_gil__ = True
-    _warm_up(door)
     return door
 
 
-def _warm_up(door: Any) -> None:
-    # The first call of a function compiles it; a live candle must not wait for that. What only a
-    # replay calls (the bulk functions) is left to it: half a second of every start.
+def warm_up() -> None:
+    """Call each function on a live path once: the first call compiles it, no candle shall wait.
+
+    Raises as ``core``. A replay does without: what it calls is compiled when it is first called.
+    """
+    door = core()
     handle = door.make_handle()
     handle.open(129, 1, 0)
     for bar in range(130):

@@ -73,9 +73,8 @@ def source_in(message: Any) -> tuple[int, int]:
     The name of the topic is not looked at.
     """
     found = dict(message.headers() or ()).get("source") or b""
-    _, _, rest = found.decode("utf-8", "replace").partition("-")
-    partition, _, offset = rest.partition("-")
-    if partition.isdecimal() and offset.isdecimal():
+    _, partition, offset = (*found.split(b"-"), b"", b"", b"")[:3]
+    if partition.isdigit() and offset.isdigit():
         return int(partition), int(offset)
     return -1, -1
 

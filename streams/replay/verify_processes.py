@@ -6,19 +6,24 @@ import asyncio
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
-from streams.chain import open_chain
+from streams.chain import Chain, open_chain
 from streams.collector import settle_collector
+from streams.engine.loader import core
 from streams.replay.verify import Outcome, Progress, Report, Task, Verifier, add
 from streams.settings import Runtime
 
 _verifier: Verifier | None = None
 
 
-def verify_in_processes(runtime: Runtime, processes: int, progress: Progress) -> Report:
+def verify_in_processes(
+    runtime: Runtime, chain: Chain, processes: int, progress: Progress
+) -> Report:
     """Verify a deployment; the same report as that of one process.
 
     Parameters
     ----------
+    chain
+        Its stages and schemas; every process opens its own.
     processes
         How many work at once.
     progress
@@ -29,12 +34,12 @@ def verify_in_processes(runtime: Runtime, processes: int, progress: Progress) ->
     Fatal, Recoverable
         As for one process.
     """
-    chain = asyncio.run(open_chain(runtime))
-    planner = Verifier(runtime, chain)
-    report, tasks = planner.plan(processes)
     # a fresh interpreter each: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool:
+        for _ in range(processes):
+            pool.submit(_load)  # they start while this one plans
+        report, tasks = Verifier(runtime, chain).plan(processes)
         running: dict[Future[Outcome], int] = {
             pool.submit(_compare, task): place for place, task in enumerate(tasks)
         }
@@ -53,6 +58,10 @@ def _open(runtime: Runtime) -> None:
     chain = asyncio.run(open_chain(runtime))
     _verifier = Verifier(runtime, chain)
     settle_collector()
+
+
+def _load() -> None:
+    core()
 
 
 def _compare(task: Task) -> Outcome:

@@ -28,7 +28,7 @@ is sent away and tried again 20 ms later."""
 HOLD_S = 0.25
 """How long processed records without outputs wait for more. A transaction of their own would only
 say how far the stage has come, and what decides next would wait for it."""
-LINGER_S = 0.02
+LINGER_S = 0.1
 """How long outputs wait for more while their bar is not complete. A market sends its bars within a
 moment; a transaction for each would be in the way of the one that the next stage waits for."""
 QUEUED_EVENTS = 64

@@ -15,6 +15,7 @@ from streams.app import make_app
 from streams.chain import open_chain
 from streams.collector import settle_collector
 from streams.control_log import seed_config
+from streams.engine.loader import warm_up
 from streams.metrics import WorkerMetrics
 from streams.safety.logs import quiet_logs
 from streams.settings import Config, Runtime
@@ -28,6 +29,7 @@ def main() -> None:
     seed_config(runtime, chain.codec, Config.from_env(), chain.control, int(time.time() * 1000))
     app = make_app(runtime, chain.stages[:1], WorkerMetrics())
     quiet_logs()
+    warm_up()
     settle_collector()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
