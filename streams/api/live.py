@@ -132,3 +132,12 @@ def live_of(request: Request) -> Live:
 
 
 LiveDep = Annotated[Live, Depends(live_of)]
+
+
+async def kill_switch_of_now(live: LiveDep) -> None:
+    """Let what an answer says of the kill switch be no older than the call, if it says off."""
+    await live.facts.kill_switch_now()
+
+
+KILL_SWITCH_OF_NOW = (Depends(kill_switch_of_now),)
+"""``dependencies`` of the endpoints that say whether anything may be opened."""

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from streams import __version__
 from streams.api.errors import ApiError
 from streams.api.global_status import GlobalStatus, status_text
-from streams.api.live import Live, LiveDep
+from streams.api.live import KILL_SWITCH_OF_NOW, Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
 from streams.api.routes_trading import trading_active
 from streams.api.shapes import INSTRUMENT_FORM, Problem, Shape, SignalShape
@@ -125,7 +125,12 @@ async def pairs(live: LiveDep) -> Pairs:
     return Pairs(pairs=list(_pairs(live)))
 
 
-@router.get("/api/global-status", response_model=GlobalStatus, responses=READS)
+@router.get(
+    "/api/global-status",
+    response_model=GlobalStatus,
+    responses=READS,
+    dependencies=KILL_SWITCH_OF_NOW,
+)
 async def read_global_status(live: LiveDep) -> Response:
     """Everything of now: market, kill switch, account, instruments, weights, orders, lag."""
     return Response(status_text(live), media_type="application/json")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
-from streams.api.live import Live, LiveDep
+from streams.api.live import KILL_SWITCH_OF_NOW, Live, LiveDep
 from streams.api.plain import plain
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.routes_market import InstrumentQuery
@@ -54,7 +54,7 @@ def trading_active(live: Live) -> bool:
     )
 
 
-@router.get("/api/trading/mode", responses=READS)
+@router.get("/api/trading/mode", responses=READS, dependencies=KILL_SWITCH_OF_NOW)
 async def trading_mode(live: LiveDep) -> TradingMode:
     """How orders go out: what the executor says of itself, and this process's OANDA settings."""
     executor, oanda = live.facts.executor, live.oanda.settings
@@ -76,7 +76,7 @@ async def trading_mode(live: LiveDep) -> TradingMode:
     )
 
 
-@router.post("/api/trading/mode", responses=CONFLICTS)
+@router.post("/api/trading/mode", responses=CONFLICTS, dependencies=KILL_SWITCH_OF_NOW)
 async def set_trading_mode(wanted: ModeRequest, live: LiveDep, call: CallDep) -> TradingMode:
     """Confirms the mode that is in force; any other is refused.
 
@@ -95,7 +95,7 @@ async def set_trading_mode(wanted: ModeRequest, live: LiveDep, call: CallDep) ->
     return found
 
 
-@router.get("/api/trade/readiness", responses=ABOUT_INSTRUMENT)
+@router.get("/api/trade/readiness", responses=ABOUT_INSTRUMENT, dependencies=KILL_SWITCH_OF_NOW)
 async def readiness(live: LiveDep, instrument: SomeInstrument = None) -> Readiness:
     """Coherence, gate and everything in the way, per instrument."""
     if instrument is not None:
@@ -236,7 +236,7 @@ async def strategy_status(live: LiveDep) -> StrategyStatus:
     )
 
 
-@router.get("/api/why", responses=ABOUT_INSTRUMENT)
+@router.get("/api/why", responses=ABOUT_INSTRUMENT, dependencies=KILL_SWITCH_OF_NOW)
 async def why(live: LiveDep, instrument: InstrumentQuery) -> Why:
     """Why an instrument is, or is not, traded: every step from its candle to the broker."""
     live.require_instrument(instrument)

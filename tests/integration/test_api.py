@@ -416,14 +416,27 @@ def test_the_kill_switch_goes_off_and_on_and_the_log_knows_who_and_why(
     assert "kill-switch: engage by api: spread" in service.process.child.last_words(20)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/api/kill-switch", lambda told: told["engaged"]),
+        ("/api/trading/mode", lambda told: told["kill_switch"]),
+        ("/api/trade/readiness", lambda told: told["kill_switch"]["engaged"]),
+        ("/api/global-status", lambda told: told["kill_switch"]["engaged"]),
+        (
+            f"/api/why?instrument={PAIR}",
+            lambda told: [s["ok"] for s in told["steps"] if s["step"] == "kill_switch"] == [False],
+        ),
+    ],
+)
 def test_an_operators_word_in_valkey_is_seen_and_reaches_the_log(
-    deployment: Deployment, service: ServiceProcess
+    deployment: Deployment, service: ServiceProcess, path: str, says: Callable[[Any], bool]
 ) -> None:
     off = service.post("/api/kill-switch", {"enabled": False, "reason": "before"})
     assert off.json["engaged"] is False
     with redis.Redis.from_url(deployment.environment["VALKEY_URL"]) as client:
         client.set("ops:kill_switch", "1")
-    assert service.get("/api/kill-switch").json["engaged"], "it answered with what it knew before"
+    assert says(service.get(path).json), "it answered with what it knew before"
     service.wait_until(
         lambda: "1" in [e for e in deployment.events(CONTROL) if e.kind == "kill_switch"][-1].reason
     )
