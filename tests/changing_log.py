@@ -89,6 +89,8 @@ def a_log(seed: int) -> list[SourceRecord]:
         value = CODEC.encode(CANDLES, fact.event)
         if len(records) % 97 == 96:
             value = value[:-3]  # cut short: a dead letter
+        elif len(records) % 211 == 210:
+            value = b"\0" + (9_999).to_bytes(4, "big") + value[5:]  # of a schema that nobody knows
         offset = ends[fact.partition]
         ends[fact.partition] += 1
         records.append(

@@ -8,6 +8,7 @@ apart.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -70,6 +71,7 @@ class Report:
 Progress = Callable[[str, int], None]
 COLUMNAR = ("signals", "gates")
 PARTITIONED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES)
+MOST_PARTITIONS = 4
 
 
 class _Expected:
@@ -178,8 +180,10 @@ class Verifier:
                 report.inputs[stage.source] = 0
         for names in _together(partitions):
             numbers = partitions[names[0]]
-            # smaller shares than there are processes, so that all end at about the same time
-            count = min(parts if parts == 1 else 2 * parts, len(numbers))
+            # more shares than processes, so that all end at about the same time; and small ones:
+            # every topic of every partition has a client that reads ahead
+            least = -(-len(numbers) // MOST_PARTITIONS)
+            count = min(max(least, 2 * parts if parts > 1 else 1), len(numbers))
             for part in range(count):
                 tasks.append(Task(names, tuple(numbers[part::count]), tuple(numbers), done))
         # what can be divided least comes first
@@ -189,7 +193,8 @@ class Verifier:
         """Derive the task's source partitions again; compare with what is there."""
         if task.stages == COLUMNAR:
             try:
-                return self._compare_columns(task)
+                # in a thread: what reads candles in bulk may have to ask the registry, in a loop
+                return await asyncio.to_thread(self._compare_columns, task)
             except NotTheSame:
                 pass  # the stages find out what it is
         outcome = Outcome({}, {})

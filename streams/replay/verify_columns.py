@@ -19,6 +19,7 @@ from streams.control import ControlLog, ControlState
 from streams.engine.gate import evaluation_of
 from streams.engine.gate_layout import DECISION_STRUCT, EVALUATION_STRUCT, Decision
 from streams.engine.stream import Metrics, format_signature
+from streams.errors import Fatal
 from streams.events import WATERMARK_KEY, Candle, CandlePrices, Event, Ohlc, Watermark
 from streams.feed.columns import NO_VOLUME
 from streams.replay.columnar import ColumnarReplay, VouchedCandles
@@ -167,7 +168,10 @@ class PartitionColumns:
             raise NotTheSame
         configs = self._configs(batch, len(records))
         self._lanes.brought = []
-        feed_batch(self._lanes, self._control, self._partition, batch)
+        try:
+            feed_batch(self._lanes, self._control, self._partition, batch)
+        except Fatal as error:
+            raise NotTheSame from error
         marks = dict(batch.watermarks)
         rows: dict[str, list[Row]] = {t: [] for t in (*OF_SIGNALS, *OF_GATES, GATES)}
         for brought in self._lanes.brought:

@@ -256,6 +256,19 @@ def test_a_value_that_is_no_record_is_named(original: Deployment, topic_prefix: 
     assert said.startswith(f"{place}: differs: value cannot be read")
 
 
+def test_a_candle_of_an_unknown_schema_derives_nothing(
+    original: Deployment, topic_prefix: str
+) -> None:
+    def alter(sent: Sent) -> list[Sent]:
+        return [sent._replace(value=b"\0" + (9_999).to_bytes(4, "big") + (sent.value or b"")[5:])]
+
+    copy, _ = copied(original, topic_prefix, CANDLES, alter)
+    topics = verified(copy, code=1)
+    assert (
+        "is missing" in topics[SIGNALS]["difference"] or "repeat" in topics[SIGNALS]["difference"]
+    )
+
+
 def test_another_engine_is_not_verifiable_unless_it_is_allowed(
     original: Deployment, topic_prefix: str
 ) -> None:
