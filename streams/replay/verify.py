@@ -27,14 +27,14 @@ from streams.replay.log_reader import (
     remaining,
 )
 from streams.replay.verify_columns import (
-    NotTheSame,
     PartitionCheck,
-    PartitionColumns,
     Topics,
     compare_columns,
+    coordinates_of,
     is_record,
     source_in,
 )
+from streams.replay.verify_rows import NotTheSame, PartitionColumns
 from streams.settings import Runtime
 from streams.stages.processor import LogStage
 from streams.stages.step import Output, Processor, SourceRecord, Stage
@@ -407,15 +407,8 @@ def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
     return [(name,) for name in partitions]
 
 
-def _coordinates(source: str) -> tuple[int, int]:
-    parts = source.rsplit("-", 2)
-    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
-        return int(parts[1]), int(parts[2])
-    return -1, -1
-
-
 def _later(one: str, other: str) -> bool:
-    return _coordinates(one)[1] > _coordinates(other)[1]
+    return coordinates_of(one.encode())[1] > coordinates_of(other.encode())[1]
 
 
 def _source(output: Output) -> str:

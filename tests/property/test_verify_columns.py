@@ -12,13 +12,8 @@ import pytest
 from streams.chain import make_chain
 from streams.events import WATERMARK_KEY
 from streams.replay.derivation import Derivation
-from streams.replay.verify_columns import (
-    NotTheSame,
-    PartitionCheck,
-    PartitionColumns,
-    Topics,
-    compare_columns,
-)
+from streams.replay.verify_columns import PartitionCheck, Topics, compare_columns
+from streams.replay.verify_rows import NotTheSame, PartitionColumns
 from streams.stages.step import SourceRecord
 from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES
 from tests.changing_log import a_log, changing_control
