@@ -20,8 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streams.broker_errors import SILENT, explained, first_answer
-from streams.connection import confluent_config
+from streams.broker_errors import explained, first_answer
+from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
 from streams.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
@@ -114,7 +114,7 @@ class Cluster:
         self._complaints: list[KafkaError] = []
         config = confluent_config(runtime) | {
             "error_cb": self._complaints.append,
-            "logger": SILENT,
+            **SILENT,
             "reconnect.backoff.ms": 200,
         }
         try:

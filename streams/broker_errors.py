@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -13,10 +12,6 @@ from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 from streams.errors import Fatal, Recoverable
 
 CONNECT_SEC: Final = 5.0
-SILENT: Final = logging.getLogger(f"{__name__}.client")
-"""For clients whose complaints end up in our own sentence, instead of 20 lines a second."""
-SILENT.addHandler(logging.NullHandler())
-SILENT.propagate = False
 
 _LOGIN_ERRORS: Final = (
     KafkaError._AUTHENTICATION,

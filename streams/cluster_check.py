@@ -33,9 +33,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streams.admin import TIMEOUT_SEC, Cluster, drifts
-from streams.broker_errors import SILENT, explained
+from streams.broker_errors import explained
 from streams.broker_version import known_against, metadata_levels, release_of
-from streams.connection import aiokafka_config, confluent_config
+from streams.connection import SILENT, aiokafka_config, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.registry import registry_of
 from streams.schemas import released
@@ -228,8 +228,8 @@ def _producer(runtime: Runtime, transactional_id: str) -> Producer:
         | {
             "transactional.id": transactional_id,
             "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
-            "logger": SILENT,  # the fenced producer's complaint is what the trial is for
-            "error_cb": lambda _: None,
+            **SILENT,  # the fenced producer's complaint is what the trial is for
+            "error_cb": [].append,
         }
     )
 
@@ -314,7 +314,7 @@ def _check_what_is_read(read: list[Message]) -> list[Finding]:
 
 def _check_clock(runtime: Runtime, topic: str) -> Finding:
     stamped: list[tuple[int, int]] = []
-    producer = Producer(confluent_config(runtime) | {"linger.ms": 0, "error_cb": lambda _: None})
+    producer = Producer(confluent_config(runtime) | {"linger.ms": 0, "error_cb": [].append})
     before = after = 0
     for _ in range(2):  # the first one also opens the connection
         before = time.time_ns() // 1_000_000

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from streams.broker_errors import SILENT
 from streams.codec import Codec, DecodeError
-from streams.connection import producer_config
+from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, control_key
 from streams.errors import Fatal, Recoverable
 from streams.events import Control
@@ -109,7 +108,7 @@ class ControlAppender:
                 "max.in.flight.requests.per.connection": 1,
                 "linger.ms": 0,
                 "message.timeout.ms": int(self._within_s * 1000),
-                "logger": SILENT,
+                **SILENT,
             }
             self._producer = Producer(producer_config(self._runtime) | settings)
 
@@ -144,7 +143,11 @@ class ControlAppender:
                 on_delivery=delivered,
             )
         # the client itself gives up first, and says why
-        left = producer.flush(self._within_s + 1.0)
+        try:
+            left = producer.flush(self._within_s + 1.0)
+        except SystemError as error:
+            # what the client makes of an interrupt that came up in its callback
+            raise KeyboardInterrupt from error
         if failed or left:
             self._producer = None
             why = failed[0].str() if failed else f"no answer within {self._within_s:.0f} s"

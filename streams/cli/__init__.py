@@ -14,6 +14,8 @@ from streams import __version__
 from streams.environment import read_env_file
 from streams.errors import Fatal, Recoverable
 
+EXIT_INTERRUPTED = 130
+
 COMMANDS: dict[str, str] = {
     "up": "Start the whole local stack and show it on one screen.",
     "topics": "Create, list or check the topics; check a cluster.",
@@ -100,6 +102,14 @@ class _Commands(click.Group):
             leaf.params += [o for o in connection_options() if not known & set(o.opts)]
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # not click's exit code, which is the one of a difference
+            click.echo("manifold: interrupted", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -125,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors of ours become one sentence and an exit code.
 
     Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
-    3 done but some input was refused, 75 something outside is not there right now.
+    3 done but some input was refused, 75 something outside is not there right now, 130 interrupted.
     """
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from streams.cli.stopping import stop_when_told
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.oanda import OandaFeed
@@ -93,7 +94,7 @@ def synthetic(
         MarketRates(quiet, late, duplicate),
     )
     # what is in hand is written before the process goes
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stop_when_told()
     pace = wall_clock() if live else accelerated(speed) if speed else unpaced
     codec = asyncio.run(open_codec(runtime))
     written = run_feed(
@@ -140,6 +141,8 @@ def oanda(
       manifold feed oanda --once --json
       manifold feed oanda --pairs EUR_USD,USD_JPY --from 2024-03-04
     """
+    if not once and not until:
+        stop_when_told()
     runtime, config = Runtime.from_env(), Config.from_env()
     settings, access = FeedSettings.from_env(), Oanda.from_env()
     access.require_access()

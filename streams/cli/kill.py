@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streams.cli.actor import ACTOR
+from streams.cli.stopping import stop_when_told
 from streams.errors import Fatal
 from streams.instants import clock
 from streams.kill_switch.commands import READ_S, disengage, engage
@@ -140,6 +141,7 @@ def keep(metrics_port: int) -> None:
       manifold kill keep
       KILL_SWITCH=0 manifold kill keep
     """
+    stop_when_told()
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
     with LogReader(runtime) as reader:

@@ -9,6 +9,7 @@ import signal
 
 import click
 
+from streams.cli.stopping import stop_when_told
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.registry import open_codec
@@ -39,6 +40,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
         written = asyncio.run(_rebuild(runtime, config))
         click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
+        stop_when_told()
         asyncio.run(_follow(runtime, config))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from streams.cli.stopping import stop_when_told
 from streams.errors import Fatal
 
 
@@ -35,6 +36,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
         if asyncapi is not None:
             _write(asyncapi, documents.asyncapi())
         return
+    stop_when_told()
     from streams.api.serve import Settings
     from streams.api.serve import serve as run
 

@@ -10,6 +10,7 @@ import signal
 
 import click
 
+from streams.cli.stopping import stop_when_told
 from streams.execution.broker import Broker
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
@@ -38,6 +39,7 @@ def trade(venue: str | None, status_port: int | None) -> None:
       READ_ONLY=1 manifold trade --venue oanda
       manifold trade --status-port 8121
     """
+    stop_when_told()
     if venue:
         os.environ["TRADING_VENUE"] = venue
     if status_port is not None:

@@ -11,6 +11,7 @@ import sys
 import click
 from rich.progress import TaskID
 
+from streams.cli import EXIT_INTERRUPTED
 from streams.cli.progress import progress_bar
 from streams.errors import Fatal
 from streams.instants import clock
@@ -19,7 +20,7 @@ from streams.liveness.warmup import STEPS, Done, Progress, Warmup, report
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 
-EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 130
+EXIT_DIFFERS = 1
 PATIENCE_SEC = 60.0
 
 

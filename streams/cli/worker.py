@@ -8,6 +8,7 @@ import time
 
 import click
 
+from streams.cli.stopping import stop_when_told
 from streams.settings import Config, Runtime
 
 
@@ -26,6 +27,7 @@ def worker(worker_id: str | None, metrics_port: int | None) -> None:
       manifold worker
       manifold worker --worker-id worker-2 --metrics-port 9109
     """
+    stop_when_told()
     if worker_id:
         os.environ["WORKER_ID"] = worker_id
     if metrics_port is not None:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from streams.broker_errors import SILENT
 from streams.codec import Codec, DecodeError
-from streams.connection import confluent_config
+from streams.connection import SILENT, confluent_config
 from streams.events import Event
 from streams.settings import Runtime
 
@@ -59,7 +58,7 @@ class Following:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 100,
-                "logger": SILENT,
+                **SILENT,
             }
         )
         self._consumer.assign(

@@ -8,9 +8,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.broker_errors import SILENT, explained
+from streams.broker_errors import explained
 from streams.codec import Codec
-from streams.connection import confluent_config
+from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.execution.following import Found, Place, decoded
 from streams.replay.log_reader import LogReader
@@ -62,7 +62,7 @@ def read_spans(
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 20,
-            "logger": SILENT,
+            **SILENT,
         }
     )
     try:

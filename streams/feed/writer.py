@@ -10,9 +10,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.broker_errors import SILENT, explained
+from streams.broker_errors import explained
 from streams.codec import Codec
-from streams.connection import producer_config
+from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, UniverseChange, control_key
 from streams.control_log import append_control, read_control, seed_config
 from streams.errors import Fatal, Recoverable
@@ -117,7 +117,7 @@ class FactWriter:
                         fact.key,
                         partition=fact.partition,
                         timestamp=fact.timestamp_ms,
-                        on_delivery=self._delivered,
+                        on_delivery=self._refused,
                     )
                     break
                 except BufferError:
@@ -155,7 +155,7 @@ class FactWriter:
             control_key(record),
             partition=0,
             timestamp=record.as_of_ms,
-            on_delivery=self._delivered,
+            on_delivery=self._refused,
         )
 
     def flush(self) -> None:
@@ -174,7 +174,7 @@ class FactWriter:
                 f"{FLUSH_SECONDS:.0f} s; the same command again completes the rest"
             )
 
-    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+    def _refused(self, error: KafkaError | None, _: Any) -> None:
         if error is not None:
             self._failed.append(error)
 
@@ -208,6 +208,7 @@ def _plain_producer(runtime: Runtime) -> Producer:
     return Producer(
         producer_config(runtime)
         | {
+            "delivery.report.only.error": True,
             "queue.buffering.max.messages": 200_000,
             "linger.ms": 20,
             "batch.num.messages": 20_000,
@@ -219,11 +220,12 @@ def _fenced_producer(runtime: Runtime) -> Producer:
     producer = Producer(
         producer_config(runtime)
         | {
+            "delivery.report.only.error": True,
             "transactional.id": feed_id(runtime),
             "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
             "linger.ms": 0,
             "retry.backoff.ms": 2,
-            "logger": SILENT,
+            **SILENT,
         }
     )
     try:

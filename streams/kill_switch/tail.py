@@ -7,9 +7,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.broker_errors import SILENT, explained
+from streams.broker_errors import explained
 from streams.codec import Codec, DecodeError
-from streams.connection import confluent_config
+from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.kill_switch.state import KillSwitch, Unreadable, after
@@ -137,7 +137,7 @@ class ControlTail:
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 1_000,
                 "error_cb": self._complaints.append,
-                "logger": SILENT,
+                **SILENT,
             }
             | settings
         )

@@ -9,8 +9,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.broker_errors import SILENT
-from streams.connection import confluent_config
+from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal
 from streams.replay.log_reader import FEW, LogReader, asking
 from streams.settings import Runtime
@@ -43,7 +42,7 @@ class LagSight:
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime, self._clock = runtime, clock
-        self._admin: Any = AdminClient(confluent_config(runtime) | {"logger": SILENT})
+        self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
         self._holds: dict[Left, bool] = {}
         self._moved: dict[str, tuple[int, float]] = {}
 

@@ -18,8 +18,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from streams.broker_errors import SILENT, explained, first_answer
-from streams.connection import confluent_config
+from streams.broker_errors import explained, first_answer
+from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
 from streams.stages.step import SourceRecord
@@ -78,7 +78,7 @@ class LogReader:
                     "fetch.wait.max.ms": 50,
                     "queued.min.messages": 50_000,
                     "error_cb": complaints.append,
-                    "logger": SILENT,
+                    **SILENT,
                 }
             )
         except KafkaException as error:

@@ -45,7 +45,9 @@ class TopicWriter:
                         f"{runtime.topic(topic)} holds records already: replay into another prefix"
                     )
         self._failed: list[str] = []
-        self._producer = Producer(producer_config(runtime) | {"linger.ms": 20})
+        self._producer = Producer(
+            producer_config(runtime) | {"delivery.report.only.error": True, "linger.ms": 20}
+        )
         self.written = 0
 
     def write(self, derived: Iterable[Derived]) -> None:
@@ -66,12 +68,13 @@ class TopicWriter:
                         partition=output.partition,
                         timestamp=output.timestamp_ms,
                         headers=list(output.headers),
-                        on_delivery=self._delivered,
+                        on_delivery=self._refused,
                     )
                     break
                 except BufferError:
                     self._producer.poll(0.1)
             self._producer.poll(0)
+            self.written += 1
         self._raise_failures()
 
     def flush(self) -> None:
@@ -87,11 +90,8 @@ class TopicWriter:
         if left:
             raise Recoverable(f"{left:,} records are not acknowledged by the brokers")
 
-    def _delivered(self, error: Any, message: Any) -> None:
-        if error is not None:
-            self._failed.append(f"{message.topic()}: {error.str()}")
-        else:
-            self.written += 1
+    def _refused(self, error: Any, message: Any) -> None:
+        self._failed.append(f"{message.topic()}: {error.str()}")
 
     def _raise_failures(self) -> None:
         if self._failed:

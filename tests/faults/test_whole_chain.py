@@ -15,7 +15,7 @@ import pytest
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import TRADES
+from streams.topics import TRADES, WEIGHTS
 from tests.deployment import LIVELY, Deployment, random_instants
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
@@ -136,9 +136,13 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
     kafka: KafkaBroker, valkey_url: str, deploy: Deploy
 ) -> None:
     deployment = deploy(kafka, valkey_url)
-    start_market(deployment, 24)
-    for wait_s in random_instants(7, 3, 4.0, 7.0):
+    start_market(deployment, 45)
+    for wait_s in random_instants(7, 3, 0.5, 3.0):
+        before = deployment.status().ends[WEIGHTS]
         worker = deployment.start_worker()
+        assert deployment.keep_running(
+            60, lambda before=before: deployment.status().ends[WEIGHTS] > before, 0.5
+        ), worker.child.last_words(8)
         deployment.keep_running(wait_s)
         assert worker.stop() == 0, worker.child.last_words(8)
     deployment.start_worker()

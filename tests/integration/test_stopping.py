@@ -1,0 +1,86 @@
+"""Processes told to stop while they start, and commands interrupted at work: no traceback."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.stack.child import free_port
+from streams.stack.kafka import KafkaBroker
+from tests.deployment import Deployment, random_instants
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def deployment(
+    tmp_path: Path, topic_prefix: str, kafka: KafkaBroker, valkey_url: str
+) -> Iterator[Deployment]:
+    made = Deployment(
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        VALKEY_URL=valkey_url,
+        TOPIC_PREFIX=topic_prefix,
+    )
+    yield made
+    made.stop()
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Return whether the process has a handler of its own for SIGTERM."""
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return bool(int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("worker",),
+        ("mirror",),
+        ("serve",),
+        ("trade",),
+        ("kill", "keep"),
+        ("feed", "synthetic", "--live"),
+    ],
+    ids=" ".join,
+)
+def test_told_to_stop_while_it_starts(deployment: Deployment, command: tuple[str, ...]) -> None:
+    others = ("WS_PORT", "ALLOCATOR_STATUS_PORT", "HYDRATOR_STATUS_PORT", "TRADE_STATUS_PORT")
+    settings = dict.fromkeys(others, "0") | {"API_PORT": str(free_port())}
+    for after_s in (0.0, *random_instants(11, 2, 0.0, 2.0)):
+        process = deployment.start(command[0], *command, **settings).child
+        process.wait_until(lambda process=process: catches_sigterm(process.pid), 60)
+        time.sleep(after_s)
+        assert process.stop() == 0, (after_s, process.last_words(60))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("feed", "synthetic", "--bars", "50000", "--start", "2024-03-04"),
+        ("tail", "md.candles", "--follow"),
+        ("replay", "--topic", "sep.signals"),
+        ("verify",),
+        ("topics", "check"),
+    ],
+    ids=" ".join,
+)
+def test_interrupted_at_work(deployment: Deployment, command: tuple[str, ...]) -> None:
+    filled = deployment.run("feed", "synthetic", "--bars", "2000", "--start", "2024-02-26")
+    assert filled.returncode == 0, filled.stderr
+    for number, after_s in enumerate(random_instants(17, 3, 1.0, 3.0)):
+        process = deployment.start(f"{command[0]}-{number}", *command).child
+        time.sleep(after_s)
+        process.signal(signal.SIGINT)
+        end = time.monotonic() + 10
+        while process.running and time.monotonic() < end:
+            time.sleep(0.02)
+        said = process.log.read_text()
+        assert "Traceback" not in said, (after_s, said[-3_000:])
+        assert process.returncode in (0, 130), (after_s, said[-3_000:])
