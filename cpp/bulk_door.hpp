@@ -6,6 +6,7 @@
 
 #include "candle_frames.hpp"
 #include "candle_lines.hpp"
+#include "record_frames.hpp"
 
 namespace manifold {
 namespace door {
@@ -89,8 +90,40 @@ class FrameHandle {
   FrameReader reader_;
 };
 
+/// Writes and reads frames of records by programs.
+class RecordHandle {
+ public:
+  void expect(std::uintptr_t prefix) {
+    std::memcpy(reader_.prefix, reinterpret_cast<const std::uint8_t*>(prefix),
+                RecordReader::kPrefix);
+  }
+  void write(std::uintptr_t fields, std::int32_t count, std::int64_t n, std::uintptr_t ends) {
+    writer_.write(reinterpret_cast<const Field*>(fields), count, n,
+                  reinterpret_cast<std::int64_t*>(ends));
+  }
+  std::uintptr_t written() const { return reinterpret_cast<std::uintptr_t>(writer_.bytes()); }
+
+  void read(std::uintptr_t fields, std::int32_t count, std::uintptr_t data, std::uintptr_t ends,
+            std::int64_t n, std::uintptr_t plain) {
+    reader_.read(reinterpret_cast<const Field*>(fields), count,
+                 reinterpret_cast<const std::uint8_t*>(data),
+                 reinterpret_cast<const std::int64_t*>(ends), n,
+                 reinterpret_cast<std::uint8_t*>(plain));
+  }
+  std::int32_t words() const { return reader_.words().count(); }
+  std::uintptr_t word_address(std::int32_t place) const {
+    return reinterpret_cast<std::uintptr_t>(reader_.words().bytes(place));
+  }
+  std::int32_t word_length(std::int32_t place) const { return reader_.words().length(place); }
+
+ private:
+  RecordWriter writer_;
+  RecordReader reader_;
+};
+
 inline LineHandle* make_lines() { return new (std::nothrow) LineHandle; }
 inline FrameHandle* make_frames() { return new (std::nothrow) FrameHandle; }
+inline RecordHandle* make_records() { return new (std::nothrow) RecordHandle; }
 
 }  // namespace door
 }  // namespace manifold
