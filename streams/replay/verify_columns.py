@@ -1,43 +1,49 @@
 """A fast yes of a verification: the stages ``signals`` and ``gates`` over columns.
 
-What a partition of ``md.candles`` derives is computed for many candles at once by the lanes of a
-replay, turned into records by the functions that the stages use, and compared byte by byte. Where
-anything is not the same, or is beyond what is done here, nothing is said about it: the stages
-themselves fold the partition again then and have the word (``streams.replay.verify``).
+What a partition of ``md.candles`` derives is computed for many candles at once and compared byte by
+byte with what lies in the log. Where anything is not the same, or is beyond what is done here,
+nothing is said about it: the stages themselves fold the partition again then and have the word
+(``streams.replay.verify``).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from streams.events import WATERMARK_KEY
+from streams.feed.partitioner import partition_of
 from streams.replay.verify_rows import (
     OF_GATES,
     OF_SIGNALS,
     NotTheSame,
     PartitionColumns,
-    Row,
     Wanted,
 )
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS
+from streams.stages.step import Output, SourceRecord
+from streams.topics import CANDLES, GATES, MANIFOLDS
 
 
-def is_record(message: Any, wanted: Any) -> bool:
-    """Return whether a client's message is this record, byte by byte.
-
-    Parameters
-    ----------
-    wanted
-        A ``Wanted``, or an ``Output`` of a stage.
-    """
+def is_record(message: Any, wanted: Output) -> bool:
+    """Return whether a client's message is what a stage has put out, byte by byte."""
     return bool(
         message.value() == wanted.value
         and tuple(message.headers() or ()) == wanted.headers
         and message.key() == wanted.key
         and message.timestamp()[1] == wanted.timestamp_ms
+    )
+
+
+def are_records(messages: Sequence[Any], wanted: Wanted) -> bool:
+    """Return whether a client's messages are these records, byte by byte."""
+    return (
+        [message.value() for message in messages] == wanted.values
+        and [message.headers() for message in messages] == wanted.headers
+        and [message.key() for message in messages] == wanted.keys
+        and [message.timestamp()[1] for message in messages] == wanted.timestamps
     )
 
 
@@ -72,6 +78,25 @@ class Topics(NamedTuple):
     derived: Mapping[str, Iterator[list[Any]]]
 
 
+class _Queue:
+    """Records that must come next, in order."""
+
+    def __init__(self) -> None:
+        self._wanted = Wanted([], [], [], [])
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._wanted.values) - self._taken
+
+    def put(self, wanted: Wanted) -> None:
+        self._wanted = self._wanted.span(self._taken, len(self._wanted.values)).then(wanted)
+        self._taken = 0
+
+    def take(self, count: int) -> Wanted:
+        start, self._taken = self._taken, self._taken + count
+        return self._wanted.span(start, self._taken)
+
+
 class PartitionCheck:
     """Compares what a partition derives with what lies in the log.
 
@@ -88,10 +113,6 @@ class PartitionCheck:
 
     Attributes
     ----------
-    decisions
-        What ``opt.gates`` must still show, in order.
-    gates_done
-        As given.
     compared
         Records compared and not told of yet, by topic.
     read
@@ -110,9 +131,9 @@ class PartitionCheck:
         self._candles = topics.candles
         self._found = {t: chain.from_iterable(topics.derived[t]) for t in topics.derived}
         self._done = dict.fromkeys(OF_SIGNALS, signals_done) | dict.fromkeys(OF_GATES, gates_done)
-        self.gates_done = gates_done
-        self.decisions: deque[Wanted] = deque()
-        self.compared = dict.fromkeys((*OF_SIGNALS, *OF_GATES), 0)
+        self._gates_done = gates_done
+        self._decisions = _Queue()
+        self.compared = dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0)
         self.read = {CANDLES: 0, MANIFOLDS: 0}
 
     def advance(self) -> bool:
@@ -125,47 +146,72 @@ class PartitionCheck:
         """
         records = next(self._candles, None)
         if records is None:
-            self._leftovers()
+            for topic, found in self._found.items():
+                self._not_done_yet(found, self._done[topic])
             return False
         rows, configs = self._columns.rows(records)
         offsets = [record.offset for record in records]
         self.read[CANDLES] += len(records)
-        self._compare(SIGNALS, self._wanted(SIGNALS, rows, CANDLES, offsets, configs))
-        places = [row.place for row in rows[MANIFOLDS]]
-        at = self._compare(MANIFOLDS, self._wanted(MANIFOLDS, rows, CANDLES, offsets, configs))
-        manifolds = dict(zip(places, at, strict=True))
-        processed = {place for place, offset in manifolds.items() if offset < self.gates_done}
+        for topic in OF_SIGNALS:
+            wanted = self._columns.wanted(rows[topic], CANDLES, offsets, configs)
+            lying = self._compare(topic, wanted)
+        # the last of them is what the gates are derived from
+        manifolds = dict(zip(rows[MANIFOLDS].places, lying, strict=True))
+        processed = {place for place, offset in manifolds.items() if offset < self._gates_done}
         self.read[MANIFOLDS] += len(processed)
-        if len(processed) < len(manifolds):
-            for topic in (*OF_GATES, GATES):
-                rows[topic] = [row for row in rows[topic] if row.place in processed]
-        for topic in OF_GATES:
-            self._compare(topic, self._wanted(topic, rows, MANIFOLDS, manifolds, configs))
-        self.decisions.extend(self._wanted(GATES, rows, MANIFOLDS, manifolds, configs))
+        for topic in (*OF_GATES, GATES):
+            own = rows[topic]
+            if len(processed) < len(manifolds):
+                own = own.where([i for i, place in enumerate(own.places) if place in processed])
+            wanted = self._columns.wanted(own, MANIFOLDS, manifolds, configs)
+            if topic == GATES:
+                self._decisions.put(wanted)
+            else:
+                self._compare(topic, wanted)
         return True
 
-    def _wanted(
-        self, topic: str, rows: Mapping[str, Sequence[Row]], source: str, offsets: Any, configs: Any
-    ) -> Iterator[Wanted]:
-        return self._columns.wanted(topic, rows[topic], source, offsets, configs)
+    def _compare(self, topic: str, wanted: Wanted) -> list[int]:
+        messages = list(islice(self._found[topic], len(wanted.values)))
+        if not are_records(messages, wanted):
+            raise NotTheSame
+        self.compared[topic] += len(messages)
+        return [message.offset() for message in messages]
 
-    def _compare(self, topic: str, wanted: Iterator[Wanted]) -> list[int]:
-        found, places = self._found[topic], []
-        for one in wanted:
-            message = next(found, None)
-            if message is None or not is_record(message, one):
-                raise NotTheSame
-            places.append(message.offset())
-        self.compared[topic] += len(places)
-        return places
+    def decided(self, messages: Sequence[Any]) -> None:
+        """Compare the next records that ``opt.gates`` has of the partition.
 
-    def _leftovers(self) -> None:
+        Raises
+        ------
+        NotTheSame
+            As for ``advance``.
+        """
+        while len(self._decisions) < len(messages) and self.advance():
+            pass
+        count = min(len(messages), len(self._decisions))
+        if not are_records(messages[:count], self._decisions.take(count)):
+            raise NotTheSame
+        self.compared[GATES] += count
+        self._not_done_yet(messages[count:], self._gates_done)
+
+    def end(self) -> None:
+        """Compare what is left of the partition; nothing of it may be missing.
+
+        Raises
+        ------
+        NotTheSame
+            As for ``advance``.
+        """
+        while self.advance():
+            pass
+        if len(self._decisions):
+            raise NotTheSame
+
+    def _not_done_yet(self, messages: Iterable[Any], done: int) -> None:
         # what was derived since the stage was asked how far it has come
-        for topic, found in self._found.items():
-            for message in found:
-                partition, offset = source_in(message)
-                if partition != self._number or offset < self._done[topic]:
-                    raise NotTheSame
+        for message in messages:
+            partition, offset = source_in(message)
+            if partition != self._number or offset < done:
+                raise NotTheSame
 
 
 def compare_columns(
@@ -194,55 +240,45 @@ def compare_columns(
     """
     total: Counter[str] = Counter(dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0))
     for batch in decisions:
-        matched = _decisions(checks, known, batch)
-        _tell(checks, {GATES: matched}, total, progress)
+        of_partition: dict[int, list[Any]] = {}
+        for message in batch:
+            of_partition.setdefault(_partition(message, len(known)), []).append(message)
+        for partition, messages in of_partition.items():
+            if partition in checks:
+                checks[partition].decided(messages)
+            elif partition not in known:
+                raise NotTheSame
+        _tell(checks, total, progress)
     for check in checks.values():
-        while check.advance():
-            pass
-        if check.decisions:
-            raise NotTheSame
-    _tell(checks, {}, total, progress)
+        check.end()
+    _tell(checks, total, progress)
     return dict(total)
 
 
-def _decisions(
-    checks: Mapping[int, PartitionCheck], known: Sequence[int], batch: Sequence[Any]
-) -> int:
-    matched, near = 0, deque[Wanted]()
-    for message in batch:
-        # nearly every record is the next one of the partition that the last one was of
-        if near and is_record(message, near[0]):
-            near.popleft()
-            matched += 1
-            continue
-        partition, offset = source_in(message)
-        check = checks.get(partition)
-        if check is None:
-            if partition not in known:
-                raise NotTheSame
-            continue
-        near = check.decisions
-        if offset >= check.gates_done:
-            continue
-        while not near:
-            if not check.advance():
-                raise NotTheSame
-        if not is_record(message, near.popleft()):
-            raise NotTheSame
-        matched += 1
-    return matched
+def _partition(message: Any, partitions: int) -> int:
+    """Return whose business a decision is: by its key, which is cheap to get at.
+
+    Who looks for it there finds out if it is derived from another one.
+    """
+    key = message.key()
+    if key is None or key == WATERMARK_KEY:
+        return source_in(message)[0]
+    return _owner(key, partitions)
+
+
+@lru_cache(maxsize=8192)
+def _owner(key: bytes, partitions: int) -> int:
+    return partition_of(key, partitions)
 
 
 def _tell(
     checks: Mapping[int, PartitionCheck],
-    more: Mapping[str, int],
     total: Counter[str],
     progress: Callable[[str, int], None],
 ) -> None:
-    found = Counter(more)
     for check in checks.values():
-        found.update(check.compared)
+        for topic, count in check.compared.items():
+            if count:
+                progress(topic, count)
+        total.update(check.compared)
         check.compared = dict.fromkeys(check.compared, 0)
-    for topic, count in found.items():
-        progress(topic, count)
-    total.update(found)

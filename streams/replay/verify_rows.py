@@ -1,37 +1,36 @@
 """What a partition of ``md.candles`` derives, by columns, as the records that must lie in the log.
 
-Candles by the thousand go through the lanes of a replay; records are made by the functions that the
-stages use.
+Candles by the thousand go through the lanes of a replay; what they bring becomes bytes in bulk, or
+by the functions that the stages use where there is little of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streams.codec import Codec
 from streams.control import ControlLog, ControlState
 from streams.engine.gate import evaluation_of
-from streams.engine.gate_layout import DECISION_STRUCT, EVALUATION_STRUCT, Decision
-from streams.engine.stream import Metrics, format_signature
+from streams.engine.gate_layout import EVALUATION_STRUCT
 from streams.errors import Fatal
-from streams.events import WATERMARK_KEY, Candle, CandlePrices, Event, Ohlc, Watermark
+from streams.events import WATERMARK_KEY, Event, Watermark
 from streams.feed.columns import NO_VOLUME
 from streams.replay.columnar import ColumnarReplay, VouchedCandles
 from streams.replay.epochs import ClosedEpochs
-from streams.replay.lanes import Derived, Stretch, trades_of
+from streams.replay.lanes import Derived, trades_of
 from streams.replay.log_columns import Batch, CandleReader, Partition, feed_batch
-from streams.stages.gate_records import Scope, decision_record, scope_of, summary_record
-from streams.stages.manifolds import manifold
+from streams.replay.verify_frames import Brought, FrameMaker
+from streams.stages.gate_records import Scope, scope_of, summary_record
 from streams.stages.processor import ENGINE_HEADER
-from streams.stages.sessions import missing_bars
-from streams.stages.signals import signal
 from streams.stages.step import SourceRecord
 from streams.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES
 
 OF_SIGNALS, OF_GATES = (SIGNALS, MANIFOLDS), (TRADES, SUMMARIES)
-LAST = 1 << 20
+LAST, RANKS = 1 << 20, 1 << 21
 """Behind every decision that a watermark brings comes the watermark itself."""
 
 
@@ -40,36 +39,77 @@ class NotTheSame(Exception):
 
 
 class Wanted(NamedTuple):
-    """A record as it must lie in the log."""
+    """Records as they must lie in the log, in order: a list for each part of them."""
 
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-    key: bytes
-    timestamp_ms: int
+    values: list[bytes]
+    headers: list[list[tuple[str, bytes]]]
+    keys: list[bytes]
+    timestamps: list[int]
+
+    def span(self, start: int, end: int) -> Wanted:
+        """Return the records [start, end)."""
+        values, headers, keys, timestamps = self
+        return Wanted(values[start:end], headers[start:end], keys[start:end], timestamps[start:end])
+
+    def then(self, more: Wanted) -> Wanted:
+        """Return these records and others behind them."""
+        return Wanted(
+            self.values + more.values,
+            self.headers + more.headers,
+            self.keys + more.keys,
+            self.timestamps + more.timestamps,
+        )
 
 
-class Row(NamedTuple):
-    """One record that a batch derives.
+class Rows(NamedTuple):
+    """What a batch derives for a topic, in order.
 
     Attributes
     ----------
-    place, rank
-        Which record of the batch it comes from, and its order among what comes from that.
+    places
+        Which record of the batch each comes from.
     """
 
-    place: int
-    rank: int
-    event: Event
-    key: bytes
+    places: list[int]
+    values: list[bytes]
+    keys: list[bytes]
+    timestamps: list[int]
+
+    def where(self, chosen: Sequence[int]) -> Rows:
+        """Return some of the rows."""
+        places, values, keys, timestamps = self
+        return Rows(
+            [places[i] for i in chosen],
+            [values[i] for i in chosen],
+            [keys[i] for i in chosen],
+            [timestamps[i] for i in chosen],
+        )
 
 
-class _Brought(NamedTuple):
-    """What a stretch of an instrument's candles has brought, and under what."""
+class _Collected:
+    """Rows of a topic as they come up; a rank orders what comes from the same record."""
 
-    scope: Scope
-    precision: int
-    stretch: VouchedCandles
-    found: Stretch
+    def __init__(self) -> None:
+        self._order: list[NDArray[np.int64]] = []
+        self._rows = Rows([], [], [], [])
+
+    def add(
+        self, order: NDArray[np.int64], values: list[bytes], key: bytes, timestamps: list[int]
+    ) -> None:
+        self._order.append(order)
+        self._rows.values.extend(values)
+        self._rows.keys.extend([key] * len(values))
+        self._rows.timestamps.extend(timestamps)
+
+    def one(self, place: int, rank: int, value: bytes, key: bytes, timestamp_ms: int) -> None:
+        self.add(np.array([place * RANKS + rank]), [value], key, [timestamp_ms])
+
+    def rows(self) -> Rows:
+        if not self._order:
+            return self._rows
+        order = np.concatenate(self._order)
+        found = self._rows._replace(places=(order // RANKS).tolist())
+        return found.where(np.argsort(order, kind="stable").tolist())
 
 
 class _NoSink:
@@ -87,7 +127,7 @@ class _Lanes(ColumnarReplay):
 
     def __init__(self, control: ControlLog) -> None:
         super().__init__(control, _NoSink())
-        self.brought: list[_Brought] = []
+        self.brought: list[Brought] = []
 
     def feed(self, state: ControlState, stretch: VouchedCandles) -> None:
         name = stretch.instrument
@@ -100,7 +140,7 @@ class _Lanes(ColumnarReplay):
         scope = scope_of(name, lane.config, state.config_id, state.offset, lane.params_id)
         found = lane.stretch(stretch.candles, stretch.marks)
         precision = lane.config.echo_signature_precision
-        self.brought.append(_Brought(scope, precision, stretch, found))
+        self.brought.append(Brought(scope, precision, stretch, found))
 
     def vouch(self, as_of_ms: int, control_offset: int) -> None:
         """Do nothing: only epochs want to know."""
@@ -119,11 +159,12 @@ class PartitionColumns:
 
     def __init__(self, number: int, codec: Codec, control: ControlLog) -> None:
         self._number, self._codec, self._control = number, codec, control
+        self._frames = FrameMaker(codec)
         self._reader = CandleReader(codec)
         self._lanes = _Lanes(control)
         self._partition = Partition(iter(()))
 
-    def rows(self, records: Sequence[SourceRecord]) -> tuple[dict[str, list[Row]], list[str]]:
+    def rows(self, records: Sequence[SourceRecord]) -> tuple[dict[str, Rows], list[str]]:
         """Return what a batch of records derives per topic, and the config in force at each place.
 
         Raises
@@ -141,16 +182,14 @@ class PartitionColumns:
         except Fatal as error:
             raise NotTheSame from error
         marks = dict(batch.watermarks)
-        rows: dict[str, list[Row]] = {t: [] for t in (*OF_SIGNALS, *OF_GATES, GATES)}
+        collected = {t: _Collected() for t in (*OF_SIGNALS, *OF_GATES, GATES)}
         for brought in self._lanes.brought:
-            _signals(brought, rows)
-            _gates(brought, marks, rows)
+            self._bars(brought, collected)
+            self._gates(brought, marks, collected)
         for place, mark in batch.watermarks:
             for topic in (*OF_SIGNALS, GATES):
-                rows[topic].append(Row(place, LAST, mark, WATERMARK_KEY))
-        for found in rows.values():
-            found.sort(key=lambda row: row[:2])
-        return rows, configs
+                self._one(collected, topic, (place, LAST), mark, WATERMARK_KEY)
+        return {topic: found.rows() for topic, found in collected.items()}, configs
 
     def _configs(self, batch: Batch, length: int) -> list[str]:
         state, configs, done = self._partition.state, [], 0
@@ -160,10 +199,65 @@ class PartitionColumns:
                 state, done = self._control.state(mark.control_offset), place
         return configs + [state.config_id if state else ""] * (length - done)
 
-    def wanted(
-        self, topic: str, rows: Sequence[Row], source: str, offsets: Any, configs: Sequence[str]
-    ) -> Iterator[Wanted]:
-        """Yield rows as they must lie in a topic.
+    def _one(
+        self,
+        collected: Mapping[str, _Collected],
+        topic: str,
+        at: tuple[int, int],
+        event: Event,
+        key: bytes,
+    ) -> None:
+        value = self._codec.encode(topic, event)
+        collected[topic].one(*at, value, key, event.as_of_ms)  # type: ignore[union-attr]
+
+    def _bars(self, brought: Brought, collected: Mapping[str, _Collected]) -> None:
+        scope, _, stretch, found = brought
+        assert stretch.at is not None
+        order = stretch.at[found.places] * RANKS
+        ends = (found.bars.bar_ms + scope.config.granularity_ms).tolist()
+        key = scope.instrument.encode()
+        for topic, values in zip(OF_SIGNALS, self._frames.bars(brought), strict=True):
+            collected[topic].add(order, values, key, ends)
+
+    def _gates(
+        self,
+        brought: Brought,
+        marks: Mapping[int, Watermark],
+        collected: Mapping[str, _Collected],
+    ) -> None:
+        scope, _, stretch, found = brought
+        assert stretch.at is not None and stretch.marks_at is not None
+        name, key = scope.instrument, scope.instrument.encode()
+        of_bar = dict(
+            zip(found.bars.bar_ms.tolist(), stretch.at[found.places].tolist(), strict=True)
+        )
+        # of several watermarks of one time the first decides
+        ends = stretch.marks.as_of_ms.tolist()
+        of_mark = dict(zip(reversed(ends), reversed(stretch.marks_at.tolist()), strict=True))
+        derived = found.derived
+        decisions = derived.decisions
+        bar_ms, as_of_ms = decisions["bar_ms"].tolist(), decisions["as_of_ms"].tolist()
+        order = [
+            of_mark[end] * RANKS + marks[of_mark[end]].instruments.index(name)
+            if no_candle
+            else of_bar[start] * RANKS
+            for start, end, no_candle in zip(
+                bar_ms, as_of_ms, decisions["no_candle"].tolist(), strict=True
+            )
+        ]
+        values = self._frames.decisions(brought)
+        collected[GATES].add(np.array(order, np.int64), values, key, as_of_ms)
+        for trade in trades_of(derived.trades, scope):
+            self._one(collected, TRADES, (of_bar[trade.exit_bar_ms], 0), trade, key)
+        opened = (decisions["no_candle"] == 0) & (decisions["reasons"] == 0)
+        eligible = set(decisions["bar_ms"][opened].tolist())
+        for fields in EVALUATION_STRUCT.iter_unpack(derived.evaluations.tobytes()):
+            evaluation = evaluation_of(fields)
+            summary = summary_record(evaluation, scope, eligible=evaluation.bar_ms in eligible)
+            self._one(collected, SUMMARIES, (of_bar[evaluation.bar_ms], 0), summary, key)
+
+    def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Wanted:
+        """Return rows as they must lie in the log.
 
         Parameters
         ----------
@@ -174,84 +268,10 @@ class PartitionColumns:
         configs
             The config in force at each place.
         """
-        prefix, encode = f"{source}-{self._number}-", self._codec.encode
-        for place, _, event, key in rows:
-            headers = (
-                ("source", f"{prefix}{offsets[place]}".encode()),
-                ENGINE_HEADER,
-                ("config_id", configs[place].encode()),
-            )
-            yield Wanted(encode(topic, event), headers, key, event.as_of_ms)  # type: ignore[union-attr]
-
-
-@lru_cache(maxsize=8192)
-def _signature(c: int, s: int, e: int, precision: int) -> str:
-    return format_signature(c, s, e, precision)
-
-
-def _signals(brought: _Brought, rows: dict[str, list[Row]]) -> None:
-    scope, precision, stretch, found = brought
-    assert stretch.at is not None
-    name, config = scope.instrument, scope.config
-    gran, length_ms = config.candle_gran, config.granularity_ms
-    stamp, key, bars = (scope.config_id, scope.control_offset), name.encode(), found.bars
-    for place, row, bar_ms, before_ms, late, prices, quoted, volume in zip(
-        stretch.at[found.places].tolist(),
-        found.derived.metrics.tolist(),
-        bars.bar_ms.tolist(),
-        found.before_ms.tolist(),
-        found.late.tolist(),
-        bars.prices.T.tolist(),
-        bars.quoted.tolist(),
-        bars.volume.tolist(),
-        strict=True,
-    ):
-        (start, *of_window, hazard, sigma, lambda_, first, t0, t1, repeated, count, ones) = row[:15]
-        c, s, e, collapsed = row[15:]
-        said = (start, *of_window, hazard, collapsed, _signature(c, s, e, precision))
-        metrics = Metrics._make((*said, repeated, first, ones, sigma, lambda_, count, t0, t1))
-        bid, ask = (Ohlc(*prices[4:8]), Ohlc(*prices[8:])) if quoted else (None, None)
-        numbers = CandlePrices(Ohlc(*prices[:4]), bid, ask, volume)
-        as_of_ms = bar_ms + length_ms
-        candle = Candle(
-            *(name, gran, bar_ms, as_of_ms, numbers.mid, bid, ask, False, volume, "file")
-        )
-        gap = 0
-        if 0 <= before_ms != bar_ms - length_ms:
-            gap = missing_bars(before_ms, bar_ms, length_ms)
-        event = signal(candle, numbers, metrics, stamp, volume_missing=False, gap_bars=gap)
-        rows[SIGNALS].append(Row(place, 0, event, key))
-        snapshot = manifold(
-            *(candle, numbers, metrics, stamp),
-            volume_missing=False,
-            gap_bars=gap,
-            late=bool(late),
-        )
-        rows[MANIFOLDS].append(Row(place, 0, snapshot, key))
-
-
-def _gates(brought: _Brought, marks: Mapping[int, Watermark], rows: dict[str, list[Row]]) -> None:
-    scope, _, stretch, found = brought
-    assert stretch.at is not None and stretch.marks_at is not None
-    key = scope.instrument.encode()
-    of_bar = dict(zip(found.bars.bar_ms.tolist(), stretch.at[found.places].tolist(), strict=True))
-    # of several watermarks of one time the first decides
-    ends = stretch.marks.as_of_ms.tolist()
-    of_mark = dict(zip(reversed(ends), reversed(stretch.marks_at.tolist()), strict=True))
-    derived, eligible = found.derived, set()
-    for fields in DECISION_STRUCT.iter_unpack(derived.decisions.tobytes()):
-        decision = Decision._make(fields)
-        if decision.no_candle:
-            place = of_mark[decision.as_of_ms]
-            rank = marks[place].instruments.index(scope.instrument)
-        else:
-            place, rank = of_bar[decision.bar_ms], 0
-            if not decision.reasons:
-                eligible.add(decision.bar_ms)
-        rows[GATES].append(Row(place, rank, decision_record(decision, scope), key))
-    for trade in trades_of(derived.trades, scope):
-        rows[TRADES].append(Row(of_bar[trade.exit_bar_ms], 0, trade, key))
-    for fields in EVALUATION_STRUCT.iter_unpack(derived.evaluations.tobytes()):
-        evaluation = evaluation_of(fields)
-        summary = summary_record(evaluation, scope, eligible=evaluation.bar_ms in eligible)
-        rows[SUMMARIES].append(Row(of_bar[evaluation.bar_ms], 0, summary, key))
+        prefix = f"{source}-{self._number}-".encode()
+        of_config = {config: ("config_id", config.encode()) for config in set(configs)}
+        headers = [
+            [("source", b"%b%d" % (prefix, offsets[p])), ENGINE_HEADER, of_config[configs[p]]]
+            for p in rows.places
+        ]
+        return Wanted(rows.values, headers, rows.keys, rows.timestamps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.engine.gate_layout import (
     EXIT_REASONS,
@@ -264,27 +264,44 @@ def _evaluation(d: Decision) -> GateEvaluation:
 
 
 def _details(d: Decision, scope: Scope) -> tuple[ReasonDetail, ...]:
-    guards, details = scope.guards, []
+    details = []
     for code in reasons_of(d.reasons):
-        guard = guards.get(code)
-        if guard is not None:
-            place, limit = guard
-            details.append(ReasonDetail(code, float(d[place]), limit, None))
-        else:
-            found = _FOUND.get(code)
-            details.append(ReasonDetail(code, *(_NOTHING if found is None else found(d, scope))))
+        value, limit, next_change_ms = found_of(code, d, scope)
+        details.append(ReasonDetail(code, _number(value), _number(limit), next_change_ms))
     return tuple(details)
 
 
-Found = tuple[float | None, float | None, int | None]
+Found = tuple[Any, Any, Any]
 _NOTHING: Found = (None, None, None)
+
+
+def found_of(code: str, d: Decision, scope: Scope) -> Found:
+    """Return what was found behind a reason, what is wanted, and when it can change.
+
+    Parameters
+    ----------
+    code
+        The reason.
+    d
+        A decision that has it; or many, with an array for each field.
+
+    Returns
+    -------
+    Value, limit and ``next_change_ms``: None where there is none, NaN where it is unknown.
+    """
+    guard = scope.guards.get(code)
+    if guard is not None:
+        place, limit = guard
+        return d[place], limit, None
+    found = _FOUND.get(code)
+    return _NOTHING if found is None else found(d, scope)
 
 
 def _stale(d: Decision, scope: Scope) -> Found:
     config = scope.config
     # the signal's bar ends one bar length after its start
     age_ms = d.as_of_ms - d.signal_bar_ms - config.granularity_ms
-    return age_ms / 1000, float(config.fresh_max_signal_age_sec), None
+    return age_ms / 1000, config.fresh_max_signal_age_sec, None
 
 
 def _next_evaluation(d: Decision, scope: Scope) -> int:
@@ -292,18 +309,30 @@ def _next_evaluation(d: Decision, scope: Scope) -> int:
     return (d.as_of_ms // interval_ms + 1) * interval_ms
 
 
+def _hysteresis(d: Decision, scope: Scope) -> Found:
+    return d.passes, PASSES_TO_OPEN, _next_evaluation(d, scope)
+
+
+def _integrity(d: Decision, scope: Scope) -> Found:
+    return None, None, _next_evaluation(d, scope)
+
+
 def _trades_short(d: Decision, scope: Scope) -> Found:
-    return float(d.evaluated_trades), d.min_trades, _next_evaluation(d, scope)
+    return d.evaluated_trades, d.min_trades, _next_evaluation(d, scope)
 
 
 def _calmar_short(d: Decision, scope: Scope) -> Found:
     limit = upper_band(d.calmar_min, scope.buffer, CALMAR_UNIT)
-    return _known(d.evaluated_calmar), limit, _next_evaluation(d, scope)
+    return d.evaluated_calmar, limit, _next_evaluation(d, scope)
 
 
 def _pnl_short(d: Decision, scope: Scope) -> Found:
     limit = upper_band(d.pnl_min, scope.buffer, PNL_UNIT)
     return d.evaluated_pnl, limit, _next_evaluation(d, scope)
+
+
+def _cooldown(d: Decision, scope: Scope) -> Found:
+    return None, None, d.cooldown_until_ms
 
 
 def _session(d: Decision, scope: Scope) -> Found:
@@ -312,21 +341,21 @@ def _session(d: Decision, scope: Scope) -> Found:
 
 _FOUND: dict[str, Callable[[Decision, Scope], Found]] = {
     Reason.SIGNAL_STALE.value: _stale,
-    Reason.HYSTERESIS_WAIT.value: lambda d, scope: (
-        float(d.passes),
-        float(PASSES_TO_OPEN),
-        _next_evaluation(d, scope),
-    ),
-    Reason.SPAN_INTEGRITY.value: lambda d, scope: (None, None, _next_evaluation(d, scope)),
+    Reason.HYSTERESIS_WAIT.value: _hysteresis,
+    Reason.SPAN_INTEGRITY.value: _integrity,
     Reason.TRADES_BELOW_FLOOR.value: _trades_short,
     Reason.CALMAR_BELOW_FLOOR.value: _calmar_short,
     Reason.PNL_BELOW_FLOOR.value: _pnl_short,
-    Reason.COOLDOWN.value: lambda d, scope: (None, None, d.cooldown_until_ms),
+    Reason.COOLDOWN.value: _cooldown,
     Reason.SESSION_CLOSED.value: _session,
     Reason.SESSION_NEAR_CLOSE.value: _session,
     Reason.MARKET_CLOSED.value: _session,
 }
 """Reason that is no guard -> what was found, what is wanted, and when it can change."""
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else _known(float(value))
 
 
 def _known(value: float) -> float | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from streams.events import GateDecision
 from streams.settings import Config
@@ -56,9 +58,11 @@ class GuardLine(NamedTuple):
     passes: bool
 
 
-def upper_band(floor: float, buffer: float, unit: float) -> float:
-    """Return what a pass needs of a figure with this floor (strict-backtest.md 4)."""
-    return floor + buffer * max(abs(floor), unit)
+def upper_band(floor: Any, buffer: float, unit: float) -> Any:
+    """Return what a pass needs of a figure with this floor, or many (strict-backtest.md 4)."""
+    size = abs(floor)
+    wide = np.maximum(size, unit) if isinstance(size, np.ndarray) else max(size, unit)
+    return floor + buffer * wide
 
 
 def guard_lines(decision: GateDecision, config: Config) -> list[GuardLine]:
