@@ -19,6 +19,9 @@ SILENT: Final = {"logger": SimpleNamespace(log=partial(partial, len))}
 of Python's own does steps, an interrupt is raised at the next of them, and raised in a callback of
 the client it comes out as a SystemError.
 """
+READING_ON: Final = {"fetch.queue.backoff.ms": 10}
+"""For consumers that read a topic through: by default the client waits for a second whenever so
+much has come that it need not fetch, and whoever takes it in less time waits as well."""
 
 
 def confluent_config(runtime: Runtime) -> dict[str, Any]:

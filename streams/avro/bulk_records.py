@@ -33,6 +33,7 @@ _LITERAL, _TEXT, _NUMBER, _REAL, _BOOLEAN, _OPTIONAL, _ARRAY = range(7)
 _NUMBERS: Final = ("long", "timestamp-millis")
 _PUT_LONG: Final[Callable[[int], bytes]] = ENCODER_GLOBALS["L"]
 _PUT_TEXT: Final[Callable[[str], bytes]] = ENCODER_GLOBALS["T"]
+_KNOWN_TEXT: Final[Callable[[str], bytes | None]] = ENCODER_GLOBALS["TG"]
 _PUT_DOUBLE: Final[Callable[[float], bytes]] = ENCODER_GLOBALS["D"]
 
 
@@ -239,7 +240,7 @@ _SCALARS: Final = {
 
 def _scalar(program: _Program, kind: str, column: Column) -> None:
     if isinstance(column, Words):
-        encoded = [_PUT_TEXT(text) for text in column.texts]
+        encoded = [_KNOWN_TEXT(text) or _PUT_TEXT(text) for text in column.texts]
         step = program.add(_TEXT, np.asarray(column.places, np.int64))
         program.words(step, b"".join(encoded), np.cumsum([len(one) for one in encoded]).tolist())
     elif isinstance(column, np.ndarray):

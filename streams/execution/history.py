@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.broker_errors import explained
 from streams.codec import Codec
-from streams.connection import SILENT, confluent_config
+from streams.connection import READING_ON, SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.execution.following import Found, Place, decoded
 from streams.replay.log_reader import LogReader
@@ -62,6 +62,7 @@ def read_spans(
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 20,
+            **READING_ON,
             **SILENT,
         }
     )

@@ -19,7 +19,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streams.broker_errors import explained, first_answer
-from streams.connection import SILENT, confluent_config
+from streams.connection import READING_ON, SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
 from streams.stages.step import SourceRecord
@@ -77,6 +77,7 @@ class LogReader:
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 50,
                     "queued.min.messages": 50_000,
+                    **READING_ON,
                     "error_cb": complaints.append,
                     **SILENT,
                 }
@@ -313,6 +314,10 @@ class LogReader:
     ) -> tuple[list[T], int]:
         messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
         batch: list[T] = []
+        told = any(message.error() is not None for message in messages)
+        if messages and not told and (last := messages[-1].offset()) < end:
+            # nearly every batch, and twice as fast
+            return [made_of(topic, message) for message in messages], last + 1
         for message in messages:
             error = message.error()
             if error is not None:

@@ -35,10 +35,12 @@ from streams.replay.verify_columns import (
     source_in,
 )
 from streams.replay.verify_rows import NotTheSame, PartitionColumns
+from streams.replay.verify_weights import compare_weights
 from streams.settings import Runtime
 from streams.stages.processor import LogStage
 from streams.stages.step import Output, Processor, SourceRecord, Stage
-from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES
+from streams.stages.weights import STAGE as WEIGHTS_STAGE
+from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 
 
 @dataclass
@@ -192,10 +194,11 @@ class Verifier:
 
     async def compare(self, task: Task) -> Outcome:
         """Derive the task's source partitions again; compare with what is there."""
-        if task.stages == COLUMNAR:
+        in_bulk = {COLUMNAR: self._compare_columns, (WEIGHTS_STAGE,): self._compare_weights}
+        if task.stages in in_bulk:
             try:
                 # in a thread: what reads candles in bulk may have to ask the registry, in a loop
-                return await asyncio.to_thread(self._compare_columns, task)
+                return await asyncio.to_thread(in_bulk[task.stages], task)
             except NotTheSame:
                 pass  # the stages find out what it is
         outcome = Outcome({}, {})
@@ -232,6 +235,17 @@ class Verifier:
         found = {name: TopicReport(name, count) for name, count in compared.items()}
         read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
         return Outcome(found, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+
+    def _compare_weights(self, task: Task) -> Outcome:
+        done = task.done[WEIGHTS_STAGE].get(0, 0)
+        with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
+            low, high = gates.bounds(GATES, 0)
+            decisions = gates.read_messages(GATES, 0, low, min(high, done))
+            found = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
+            compared, read = compare_weights(
+                *(self._codec, self._control, decisions, found, done, self._progress)
+            )
+        return Outcome({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
 
     async def _compare_stage(self, stage: LogStage, task: Task) -> Outcome:
         done = task.done[stage.name]

@@ -9,7 +9,7 @@ nothing is said about it: the stages themselves fold the partition again then an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -240,10 +240,7 @@ def compare_columns(
     """
     total: Counter[str] = Counter(dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0))
     for batch in decisions:
-        of_partition: dict[int, list[Any]] = {}
-        for message in batch:
-            of_partition.setdefault(_partition(message, len(known)), []).append(message)
-        for partition, messages in of_partition.items():
+        for partition, messages in _of_partitions(batch, checks, len(known)).items():
             if partition in checks:
                 checks[partition].decided(messages)
             elif partition not in known:
@@ -255,20 +252,29 @@ def compare_columns(
     return dict(total)
 
 
-def _partition(message: Any, partitions: int) -> int:
-    """Return whose business a decision is: by its key, which is cheap to get at.
+def _of_partitions(
+    batch: Sequence[Any], wanted: Collection[int], partitions: int
+) -> dict[int, list[Any]]:
+    """Return decisions by whose business they are, but for those that are surely another's.
 
-    Who looks for it there finds out if it is derived from another one.
+    That is a matter of the key, which is cheap to get at: if a record with it was derived from
+    another partition, who looks for it there finds out.
     """
-    key = message.key()
-    if key is None or key == WATERMARK_KEY:
-        return source_in(message)[0]
-    return _owner(key, partitions)
+    keys = [message.key() for message in batch]
+    owners = {key: _owner(key, partitions) for key in set(keys) if key != WATERMARK_KEY}
+    others = {key for key, owner in owners.items() if owner is not None and owner not in wanted}
+    found: dict[int, list[Any]] = {}
+    for key, message in zip(keys, batch, strict=True):
+        if key not in others:
+            owner = owners.get(key)
+            partition = source_in(message)[0] if owner is None else owner
+            found.setdefault(partition, []).append(message)
+    return found
 
 
 @lru_cache(maxsize=8192)
-def _owner(key: bytes, partitions: int) -> int:
-    return partition_of(key, partitions)
+def _owner(key: bytes | None, partitions: int) -> int | None:
+    return None if key is None else partition_of(key, partitions)
 
 
 def _tell(

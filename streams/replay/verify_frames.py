@@ -6,6 +6,7 @@ The columns here are the fields of ``streams.stages.signals.signal``, ``manifold
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,7 +176,12 @@ def _signatures(metrics: NDArray[Any], precision: int) -> Words:
         (c * values + s) * values + e, return_index=True, return_inverse=True
     )
     buckets = zip(c[first].tolist(), s[first].tolist(), e[first].tolist(), strict=True)
-    return Words([format_signature(*each, precision) for each in buckets], places)
+    return Words([_signature(*each, precision) for each in buckets], places)
+
+
+@lru_cache(maxsize=8192)
+def _signature(c: int, s: int, e: int, precision: int) -> str:
+    return format_signature(c, s, e, precision)
 
 
 def _reasons(scope: Scope, rows: NDArray[Any]) -> dict[str, Column]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from streams.connection import confluent_config
+from streams.connection import READING_ON, confluent_config
 from streams.errors import Recoverable
 from streams.settings import Runtime
 
@@ -66,6 +66,7 @@ def restore_rows(
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            **READING_ON,
         }
     )
     silent_s = 0.0

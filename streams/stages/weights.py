@@ -7,7 +7,8 @@ counts with its latest decision not after it (architecture: "Time across instrum
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ DECISION_ROWS = b"d/"
 LEAST_BARS_FRESH = 3
 
 
-class _Decision(NamedTuple):
+class Verdict(NamedTuple):
     """What an epoch needs to know of a gate decision."""
 
     as_of_ms: int
@@ -92,51 +93,55 @@ class WeightsStep(ControlledStep):
         self._last_epoch_ms: int = self.own("last_epoch_ms", -1)
         entries = tuple(WeightEntry(*entry) for entry in self.own("held", []))
         self._held = Held(entries, self.own("held_since_ms", None))
-        self._decisions: dict[str, list[_Decision]] = {}
+        self._decisions: dict[str, list[Verdict]] = {}
         self._open: list[int] = []
         self._waiting_for: str | None = None
         self._waiting_ms = -1  # the epoch that waits; without meaning when nobody is waited for
-        self._changed: dict[bytes, _Decision | None] = {}
+        self._changed: dict[tuple[str, int], Verdict | None] = {}
         for key in sorted(rows):
             if key.startswith(DECISION_ROWS):
                 name, _, _ = key[len(DECISION_ROWS) :].decode().rpartition("/")
-                self._remember(name, _Decision(*read_row(rows[key])["decision"]))
+                self._remember(name, Verdict(*read_row(rows[key])["decision"]))
 
     def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[Derived]:
         """Take in a decision or a watermark; return the weights of the epochs it closes."""
         if isinstance(event, Watermark):
-            if not self._timeline.add(event.as_of_ms, event.control_offset):
-                return []
-            self.keep("timeline", self._timeline.steps)
-            self._reopen()
-        else:
-            decision = _Decision(
-                event.as_of_ms,
-                event.eligible,
-                event.cooldown_until_ms is not None and event.cooldown_until_ms > event.as_of_ms,
-                event.buffer,
-                event.score,
-            )
-            if not self._remember(event.instrument, decision):
-                return []
-            self._changed[_row_name(event.instrument, decision)] = decision
-            waits = self._waiting_for not in (None, event.instrument)
-            # an epoch before the one that waits may have another universe, and wait for nobody
-            if waits and decision.as_of_ms >= self._waiting_ms:
-                return []
-        return [(WEIGHTS, weights) for weights in self._close()]
+            return [(WEIGHTS, weights) for weights in self.vouched(event)]
+        until_ms = event.cooldown_until_ms
+        cooldown = until_ms is not None and until_ms > event.as_of_ms
+        verdict = Verdict(event.as_of_ms, event.eligible, cooldown, event.buffer, event.score)
+        return [(WEIGHTS, weights) for weights in self.decided(event.instrument, verdict)]
+
+    def vouched(self, watermark: Watermark) -> list[Weights]:
+        """Take in a watermark; return the weights of the epochs it closes."""
+        if not self._timeline.add(watermark.as_of_ms, watermark.control_offset):
+            return []
+        self.keep("timeline", self._timeline.steps)
+        self._reopen()
+        return self._close()
+
+    def decided(self, name: str, verdict: Verdict) -> list[Weights]:
+        """Take in a decision; return the weights of the epochs it closes."""
+        if not self._remember(name, verdict):
+            return []
+        self._changed[name, verdict.as_of_ms] = verdict
+        waits = self._waiting_for not in (None, name)
+        # an epoch before the one that waits may have another universe, and wait for nobody
+        if waits and verdict.as_of_ms >= self._waiting_ms:
+            return []
+        return self._close()
 
     def changes(self) -> RowChanges:
         """Return the rows that changed since the last call."""
         # written here: most decisions of a catch-up are no longer needed at the batch's end
         changed: RowChanges = {
-            name: None if decision is None else write_row({"decision": decision})
-            for name, decision in self._changed.items()
+            _row_name(*at): None if verdict is None else write_row({"decision": verdict})
+            for at, verdict in self._changed.items()
         }
         self._changed = {}
         return changed | self.own_changes()
 
-    def _remember(self, name: str, decision: _Decision) -> bool:
+    def _remember(self, name: str, decision: Verdict) -> bool:
         kept = self._decisions.setdefault(name, [])
         if kept and kept[-1].as_of_ms >= decision.as_of_ms:
             return False
@@ -190,12 +195,10 @@ class WeightsStep(ControlledStep):
         counted = (self._latest(name, epoch_ms) for name in members)
         return any(decision and decision.as_of_ms == epoch_ms for decision in counted)
 
-    def _latest(self, name: str, epoch_ms: int) -> _Decision | None:
+    def _latest(self, name: str, epoch_ms: int) -> Verdict | None:
         kept = self._decisions.get(name, [])
-        if kept and kept[-1].as_of_ms <= epoch_ms:
-            return kept[-1]
-        place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms)
-        return kept[place - 1] if place else None
+        place = _place(kept, epoch_ms)
+        return kept[place] if place >= 0 else None
 
     def _weights(
         self, epoch_ms: int, members: tuple[str, ...], state: ControlState, config: Config
@@ -242,13 +245,24 @@ class WeightsStep(ControlledStep):
         for name, kept in self._decisions.items():
             if len(kept) == 1:
                 continue
-            place = bisect_right(kept, epoch_ms, key=lambda decision: decision.as_of_ms) - 1
+            place = _place(kept, epoch_ms)
             if place > 0:
                 for decision in kept[:place]:
-                    row = _row_name(name, decision)
-                    if self._changed.pop(row, None) is None:  # else it was never written
-                        self._changed[row] = None
+                    at = (name, decision.as_of_ms)
+                    if self._changed.pop(at, None) is None:  # else it was never written
+                        self._changed[at] = None
                 del kept[:place]
+
+
+def _place(kept: Sequence[Verdict], epoch_ms: int) -> int:
+    """Return the place of the latest decision up to an epoch, -1 if there is none."""
+    # what is kept begins with the one that counted in the epoch before: it is near the front
+    place = -1
+    for decision in kept:
+        if decision.as_of_ms > epoch_ms:
+            break
+        place += 1
+    return place
 
 
 def oldest_fresh_ms(epoch_ms: Any, config: Config) -> Any:
@@ -257,9 +271,9 @@ def oldest_fresh_ms(epoch_ms: Any, config: Config) -> Any:
     return epoch_ms - max(config.gates_blob_max_age_sec * 1000, bars_ms)
 
 
-def _row_name(name: str, decision: _Decision) -> bytes:
+def _row_name(name: str, as_of_ms: int) -> bytes:
     # zero-padded, so that the names of an instrument's rows sort by time
-    return DECISION_ROWS + f"{name}/{decision.as_of_ms:015d}".encode()
+    return DECISION_ROWS + f"{name}/{as_of_ms:015d}".encode()
 
 
 def gates_blob(weights: Weights) -> dict[str, object]:
