@@ -15,7 +15,8 @@ from streams.cli.status import gates_table, rates_table, weights_table
 from streams.codec import locked_codec
 from streams.instants import clock
 from streams.mirror.glance import glance
-from streams.replay.verify import Report, Verifier
+from streams.replay.verify import Verifier
+from streams.replay.verify_report import Report
 from streams.report.collect import Wanted, collect_report
 from streams.report.page import write_report
 from streams.settings import Config, Runtime

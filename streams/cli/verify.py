@@ -15,8 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from streams.chain import open_chain
 from streams.collector import settle_collector
 from streams.replay.log_reader import LogReader
-from streams.replay.verify import Report, Verifier
+from streams.replay.verify import Verifier
 from streams.replay.verify_processes import verify_in_processes
+from streams.replay.verify_report import Report
 from streams.settings import Runtime
 from streams.topics import CANDLES
 

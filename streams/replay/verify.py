@@ -1,7 +1,7 @@
 """Re-derive every derived topic from its input topic and compare the payload bytes.
 
-The stages that run here are the ones that run live; ``verify_columns`` may say before them that all
-of a partition is as it should be, many candles at a time. A derived record is expected for exactly
+The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may say
+before them that all is as it should be, many records at a time. A derived record is expected for exactly
 the input the stage has committed; what was written later is left for the next run. Each derived
 record names its input in the header ``source``, which is how a hole, a repeat and a stranger are
 told apart.
@@ -13,7 +13,6 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from streams.chain import Chain
@@ -34,6 +33,7 @@ from streams.replay.verify_columns import (
     is_record,
     source_in,
 )
+from streams.replay.verify_report import Outcome, Report, TopicReport, add
 from streams.replay.verify_rows import NotTheSame, PartitionColumns
 from streams.replay.verify_weights import compare_weights
 from streams.settings import Runtime
@@ -41,35 +41,6 @@ from streams.stages.processor import LogStage
 from streams.stages.step import Output, Processor, SourceRecord, Stage
 from streams.stages.weights import STAGE as WEIGHTS_STAGE
 from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
-
-
-@dataclass
-class TopicReport:
-    """What the comparison of one derived topic came to."""
-
-    topic: str
-    compared: int = 0
-    other_engine: int = 0
-    difference: str | None = None
-
-    @property
-    def same(self) -> bool:
-        """True when nothing differed, was missing or came twice."""
-        return self.difference is None
-
-
-@dataclass
-class Report:
-    """The outcome of a verification."""
-
-    topics: dict[str, TopicReport] = field(default_factory=dict)
-    inputs: dict[str, int] = field(default_factory=dict)
-    unprocessed: dict[str, int] = field(default_factory=dict)
-
-    def passed(self, *, allow_engine: bool) -> bool:
-        """True when every topic is the same and (unless allowed) of this engine throughout."""
-        return all(t.same and (allow_engine or not t.other_engine) for t in self.topics.values())
-
 
 Progress = Callable[[str, int], None]
 COLUMNAR = ("signals", "gates")
@@ -125,13 +96,6 @@ class Task(NamedTuple):
     sources: tuple[int, ...]
     known: tuple[int, ...]
     done: dict[str, dict[int, int]]
-
-
-class Outcome(NamedTuple):
-    """What a task came to; ``read`` counts what was taken in of each source topic."""
-
-    topics: dict[str, TopicReport]
-    read: dict[str, int]
 
 
 class Verifier:
@@ -401,17 +365,6 @@ class Verifier:
             pairs = zip(event._fields, event, wanted.event, strict=True)
             said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
         return "; ".join(said) or "same fields, other bytes"
-
-
-def add(report: Report, outcome: Outcome) -> None:
-    """Add what a task came to to the whole; of a topic's differences the first one stays."""
-    for source, count in outcome.read.items():
-        report.inputs[source] += count
-    for name, found in outcome.topics.items():
-        topic = report.topics[name]
-        topic.compared += found.compared
-        topic.other_engine += found.other_engine
-        topic.difference = topic.difference or found.difference
 
 
 def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from streams.chain import Chain, open_chain
 from streams.collector import settle_collector
 from streams.engine.loader import core
-from streams.replay.verify import Outcome, Progress, Report, Task, Verifier, add
+from streams.replay.verify import Progress, Task, Verifier
+from streams.replay.verify_report import Outcome, Report, add
 from streams.settings import Runtime
 
 _verifier: Verifier | None = None
