@@ -1,10 +1,10 @@
 """Re-derive every derived topic from its input topic and compare the payload bytes.
 
-The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may say
-before them that all is as it should be, many records at a time. A derived record is expected for exactly
-the input the stage has committed; what was written later is left for the next run. Each derived
-record names its input in the header ``source``, which is how a hole, a repeat and a stranger are
-told apart.
+The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may
+say before them that all is as it should be, many records at a time. A derived record is expected
+for exactly the input the stage has committed; what was written later is left for the next run. Each
+derived record names its input in the header ``source``, which is how a hole, a repeat and a
+stranger are told apart.
 """
 
 from __future__ import annotations
