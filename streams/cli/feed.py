@@ -8,11 +8,12 @@ import logging
 import signal
 import sys
 import time
+from itertools import takewhile
 from typing import Any
 
 import click
 
-from streams.cli.stopping import stop_when_told
+from streams.cli.stopping import Told, stop_when_told
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.oanda import OandaFeed
@@ -94,7 +95,8 @@ def synthetic(
         MarketRates(quiet, late, duplicate),
     )
     # what is in hand is written before the process goes
-    stop_when_told()
+    told = Told()
+    market = takewhile(lambda _: not told.come, market)
     pace = wall_clock() if live else accelerated(speed) if speed else unpaced
     codec = asyncio.run(open_codec(runtime))
     written = run_feed(

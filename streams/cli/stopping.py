@@ -1,10 +1,10 @@
-"""What a process that goes on until it is told to stop does when it is told while it starts."""
+"""What a process that goes on until it is told to stop does when it is told by SIGTERM."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import NoReturn
 
 
 def stop_when_told() -> None:
@@ -16,5 +16,25 @@ def stop_when_told() -> None:
     signal.signal(signal.SIGTERM, _leave)
 
 
-def _leave(*_: object) -> NoReturn:
-    sys.exit(0)
+def _leave(*_: object) -> None:
+    # at once: an exception that comes up in a callback of the compiler is lost
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class Told:
+    """Whether SIGTERM has come; when it does, whatever is waited for ends with code 0 as well.
+
+    Attributes
+    ----------
+    come
+        Asked at every turn of the work, because an exception in a handler can be lost.
+    """
+
+    def __init__(self) -> None:
+        self.come = False
+        signal.signal(signal.SIGTERM, self._take)
+
+    def _take(self, *_: object) -> None:
+        self.come = True
+        sys.exit(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from multiprocessing.queues import Queue
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from streams.control import ControlLog
 from streams.errors import Fatal, Recoverable
 from streams.registry import open_codec
+from streams.replay.children import deaf_to_interrupts
 from streams.replay.columnar import ColumnarReplay, Sink
 from streams.replay.epochs import ClosedEpochs, Epochs
 from streams.replay.lanes import Derived
@@ -110,8 +110,9 @@ def replay_log_in_processes(
         context.Process(target=_work, args=(share, queue), daemon=True)
         for share, queue in zip(shares, queues, strict=True)
     ]
-    for child in children:
-        child.start()
+    with deaf_to_interrupts():
+        for child in children:
+            child.start()
     epochs = Epochs(control)
     reached = dict.fromkeys(range(len(shares)), -1)
     try:
@@ -152,7 +153,6 @@ def _next(child: Any, queue: Queue[Any]) -> tuple[str, Any]:
 
 
 def _work(share: Share, queue: Queue[Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's business
     sender = _Sender(queue)
     replay = ColumnarReplay(share.control, sender, sender)
     candles = signals = 0

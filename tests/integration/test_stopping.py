@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -66,7 +67,8 @@ def test_told_to_stop_while_it_starts(deployment: Deployment, command: tuple[str
         ("feed", "synthetic", "--bars", "50000", "--start", "2024-03-04"),
         ("tail", "md.candles", "--follow"),
         ("replay", "--topic", "sep.signals"),
-        ("verify",),
+        ("replay", "--processes", "2"),
+        ("verify", "--processes", "2"),
         ("topics", "check"),
     ],
     ids=" ".join,
@@ -77,7 +79,7 @@ def test_interrupted_at_work(deployment: Deployment, command: tuple[str, ...]) -
     for number, after_s in enumerate(random_instants(17, 3, 1.0, 3.0)):
         process = deployment.start(f"{command[0]}-{number}", *command).child
         time.sleep(after_s)
-        process.signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         end = time.monotonic() + 10
         while process.running and time.monotonic() < end:
             time.sleep(0.02)
