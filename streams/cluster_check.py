@@ -36,6 +36,7 @@ from streams.admin import TIMEOUT_SEC, Cluster, drifts
 from streams.broker_errors import explained
 from streams.broker_version import known_against, metadata_levels, release_of
 from streams.connection import SILENT, aiokafka_config, confluent_config
+from streams.delivery import Delivery
 from streams.errors import Fatal, Recoverable
 from streams.registry import registry_of
 from streams.schemas import released
@@ -318,10 +319,10 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
     before = after = 0
     for _ in range(2):  # the first one also opens the connection
         before = time.time_ns() // 1_000_000
-        producer.produce(
-            topic, b"clock", partition=0, on_delivery=lambda _, m: stamped.append(m.timestamp())
-        )
+        delivery = Delivery()
+        producer.produce(topic, b"clock", partition=0, on_delivery=delivery.report)
         producer.flush(TIMEOUT_SEC)
+        stamped += [delivery.delivered.timestamp()] if delivery.delivered is not None else []
         after = time.time_ns() // 1_000_000
     if not stamped or stamped[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
         return Finding("clock", True, "the broker does not tell its time")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Producer
 
 from streams.codec import Codec, DecodeError
 from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, control_key
+from streams.delivery import Delivery
 from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.replay.log_reader import LogReader
@@ -121,38 +122,27 @@ class ControlAppender:
             The brokers did not acknowledge in time; nothing, a first part, or all of it without
             their word was written.
         """
-        offsets: list[int] = []
-        failed: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                failed.append(error)
-            else:
-                offsets.append(message.offset() or 0)
-
         self.connect()
         producer = self._producer
         assert producer is not None
-        for record in records:
+        deliveries = [Delivery() for _ in records]
+        for record, delivery in zip(records, deliveries, strict=True):
             producer.produce(
                 self._runtime.topic(CONTROL),
                 self._codec.encode(CONTROL, record),
                 control_key(record),
                 partition=0,
                 timestamp=record.as_of_ms,
-                on_delivery=delivered,
+                on_delivery=delivery.report,
             )
         # the client itself gives up first, and says why
-        try:
-            left = producer.flush(self._within_s + 1.0)
-        except SystemError as error:
-            # what the client makes of an interrupt that came up in its callback
-            raise KeyboardInterrupt from error
-        if failed or left:
+        left = producer.flush(self._within_s + 1.0)
+        refused = next((one.refused for one in deliveries if one.refused is not None), None)
+        if refused is not None or left:
             self._producer = None
-            why = failed[0].str() if failed else f"no answer within {self._within_s:.0f} s"
+            why = refused[0].str() if refused else f"no answer within {self._within_s:.0f} s"
             raise Recoverable(f"cannot write to {self._runtime.topic(CONTROL)}: {why}")
-        return offsets
+        return [one.delivered.offset() or 0 for one in deliveries if one.delivered is not None]
 
 
 def append_control(

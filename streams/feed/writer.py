@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -15,6 +14,7 @@ from streams.codec import Codec
 from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, UniverseChange, control_key
 from streams.control_log import append_control, read_control, seed_config
+from streams.delivery import Delivery
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle, Control
 from streams.feed.plan import Fact, FeedPlan
@@ -64,7 +64,7 @@ class FactWriter:
         self.partitions = len(self._reader.partitions(CANDLES))
         log = read_control(runtime, codec)
         self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
-        self._failed: list[KafkaError] = []
+        self._delivery = Delivery()
         self._fenced = fenced
         self._producer = _fenced_producer(runtime) if fenced else _plain_producer(runtime)
         self._topic = runtime.topic(CANDLES)
@@ -117,7 +117,7 @@ class FactWriter:
                         fact.key,
                         partition=fact.partition,
                         timestamp=fact.timestamp_ms,
-                        on_delivery=self._refused,
+                        on_delivery=self._delivery.report,
                     )
                     break
                 except BufferError:
@@ -155,7 +155,7 @@ class FactWriter:
             control_key(record),
             partition=0,
             timestamp=record.as_of_ms,
-            on_delivery=self._refused,
+            on_delivery=self._delivery.report,
         )
 
     def flush(self) -> None:
@@ -174,14 +174,10 @@ class FactWriter:
                 f"{FLUSH_SECONDS:.0f} s; the same command again completes the rest"
             )
 
-    def _refused(self, error: KafkaError | None, _: Any) -> None:
-        if error is not None:
-            self._failed.append(error)
-
     def _check(self) -> None:
-        if not self._failed:
-            return
-        raise self._explained(self._failed[0])
+        refused = self._delivery.refused
+        if refused is not None:
+            raise self._explained(refused[0])
 
     def _explained(self, error: KafkaError) -> Fatal | Recoverable:
         if error.code() == KafkaError.INVALID_TIMESTAMP:
@@ -208,7 +204,6 @@ def _plain_producer(runtime: Runtime) -> Producer:
     return Producer(
         producer_config(runtime)
         | {
-            "delivery.report.only.error": True,
             "queue.buffering.max.messages": 200_000,
             "linger.ms": 20,
             "batch.num.messages": 20_000,
@@ -220,7 +215,6 @@ def _fenced_producer(runtime: Runtime) -> Producer:
     producer = Producer(
         producer_config(runtime)
         | {
-            "delivery.report.only.error": True,
             "transactional.id": feed_id(runtime),
             "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
             "linger.ms": 0,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from confluent_kafka import Producer
 
 from streams.admin import create_topics
 from streams.connection import producer_config
+from streams.delivery import Delivery
 from streams.errors import Fatal, Recoverable
 from streams.replay.derivation import Derived
 from streams.replay.log_reader import LogReader
@@ -44,10 +44,8 @@ class TopicWriter:
                     raise Fatal(
                         f"{runtime.topic(topic)} holds records already: replay into another prefix"
                     )
-        self._failed: list[str] = []
-        self._producer = Producer(
-            producer_config(runtime) | {"delivery.report.only.error": True, "linger.ms": 20}
-        )
+        self._delivery = Delivery()
+        self._producer = Producer(producer_config(runtime) | {"linger.ms": 20})
         self.written = 0
 
     def write(self, derived: Iterable[Derived]) -> None:
@@ -68,7 +66,7 @@ class TopicWriter:
                         partition=output.partition,
                         timestamp=output.timestamp_ms,
                         headers=list(output.headers),
-                        on_delivery=self._refused,
+                        on_delivery=self._delivery.report,
                     )
                     break
                 except BufferError:
@@ -90,9 +88,7 @@ class TopicWriter:
         if left:
             raise Recoverable(f"{left:,} records are not acknowledged by the brokers")
 
-    def _refused(self, error: Any, message: Any) -> None:
-        self._failed.append(f"{message.topic()}: {error.str()}")
-
     def _raise_failures(self) -> None:
-        if self._failed:
-            raise Recoverable(f"cannot write {self._failed[0]}")
+        if self._delivery.refused is not None:
+            error, message = self._delivery.refused
+            raise Recoverable(f"cannot write {message.topic()}: {error.str()}")
