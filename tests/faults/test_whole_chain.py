@@ -15,13 +15,14 @@ import pytest
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import TRADES, WEIGHTS
+from streams.topics import TRADES
 from tests.deployment import LIVELY, Deployment, random_instants
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
 BARS_A_SECOND = 40
 SECONDS_A_KILL = 6
+READY = "[^Worker]: Ready"
 
 pytestmark = pytest.mark.kafka
 
@@ -137,11 +138,12 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
 ) -> None:
     deployment = deploy(kafka, valkey_url)
     start_market(deployment, 45)
-    for wait_s in random_instants(7, 3, 0.5, 3.0):
-        before = deployment.status().ends[WEIGHTS]
+    for starts, wait_s in enumerate(random_instants(7, 3, 0.5, 3.0), 1):
         worker = deployment.start_worker()
+        # one log for all of them
         assert deployment.keep_running(
-            60, lambda before=before: deployment.status().ends[WEIGHTS] > before, 0.5
+            60,
+            lambda log=worker.child.log, starts=starts: log.read_text().count(READY) >= starts,
         ), worker.child.last_words(8)
         deployment.keep_running(wait_s)
         assert worker.stop() == 0, worker.child.last_words(8)
