@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "avro_rest.hpp"
 #include "candle_columns.hpp"
 
 namespace manifold {
@@ -86,35 +87,7 @@ class FrameReader {
     }
   };
 
-  /// What is left of a frame; `good` turns false where it is cut short or not plain.
-  struct Rest {
-    const std::uint8_t* at;
-    const std::uint8_t* end;
-    bool good = true;
-
-    std::uint8_t byte() {
-      good = good && at < end;
-      return good ? *at++ : 0;
-    }
-    /// Nine bytes are 63 bits: what is longer is the codec's.
-    std::int64_t number() {
-      std::uint64_t value = 0;
-      for (std::int32_t shift = 0; shift < 63; shift += 7) {
-        const std::uint8_t next = byte();
-        value |= static_cast<std::uint64_t>(next & 0x7f) << shift;
-        if (next < 0x80) {
-          return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
-        }
-      }
-      good = false;
-      return 0;
-    }
-    const std::uint8_t* bytes(std::int64_t length) {
-      const std::uint8_t* first = at;
-      good = good && length >= 0 && length <= end - at;
-      if (good) at += length;
-      return first;
-    }
+  struct Rest : AvroRest {
     bool prices(double* to) {
       const std::uint8_t* from = bytes(4 * sizeof(double));
       if (good) std::memcpy(to, from, 4 * sizeof(double));
@@ -130,7 +103,7 @@ class FrameReader {
 
   bool take(const std::uint8_t* at, const std::uint8_t* end, std::int64_t row) {
     if (end - at < kPrefix || std::memcmp(at, prefix, kPrefix) != 0) return false;
-    Rest rest{at + kPrefix, end};
+    Rest rest{{at + kPrefix, end}};
     const std::int64_t name_length = rest.number();
     const std::uint8_t* name = rest.bytes(name_length);
     const std::int64_t word_length = rest.number();

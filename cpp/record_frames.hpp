@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "avro_rest.hpp"
 #include "candle_columns.hpp"
 
 namespace manifold {
@@ -152,75 +153,74 @@ class RecordReader {
     words_.clear();
     std::int64_t first = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-      at_ = data + first;
-      end_ = data + ends[i];
+      rest_.at = data + first;
+      rest_.end = data + ends[i];
       first = ends[i];
-      good_ = end_ - at_ >= kPrefix && std::memcmp(at_, prefix, kPrefix) == 0;
-      if (good_) {
-        at_ += kPrefix;
+      rest_.good = rest_.end - rest_.at >= kPrefix && std::memcmp(rest_.at, prefix, kPrefix) == 0;
+      if (rest_.good) {
+        rest_.at += kPrefix;
         take(0, count, i, true);
       }
-      plain[i] = good_ && at_ == end_;
+      plain[i] = rest_.good && rest_.at == rest_.end;
     }
   }
 
  private:
   void take(std::int32_t from, std::int32_t to, std::int64_t i, bool keep) {
-    for (std::int32_t at = from; good_ && at < to; ++at) {
+    for (std::int32_t at = from; rest_.good && at < to; ++at) {
       const Field& field = fields_[at];
       const bool kept = keep && field.column != nullptr;
       switch (field.kind) {
         case Kind::literal:
-          good_ = false;
+          rest_.good = false;
           break;
         case Kind::text: {
-          const std::int64_t length = number();
-          good_ = good_ && length >= 0 && length <= end_ - at_ && ascii(at_, length);
-          if (!good_) break;
+          const std::int64_t length = rest_.number();
+          const std::uint8_t* text = rest_.bytes(length);
+          rest_.good = rest_.good && ascii(text, length);
+          if (!rest_.good) break;
           if (kept) {
-            const std::int64_t word = words_.place_of(at_, length);
-            good_ = word >= 0;
+            const std::int64_t word = words_.place_of(text, length);
+            rest_.good = word >= 0;
             field.put(i, word);
           }
-          at_ += length;
           break;
         }
         case Kind::number: {
-          const std::int64_t value = number();
+          const std::int64_t value = rest_.number();
           if (kept) field.put(i, value);
           break;
         }
         case Kind::real: {
           double value = 0.0;
-          good_ = end_ - at_ >= static_cast<std::ptrdiff_t>(sizeof value);
-          if (!good_) break;
-          std::memcpy(&value, at_, sizeof value);
-          at_ += sizeof value;
-          good_ = value - value == 0.0;
+          const std::uint8_t* from_frame = rest_.bytes(sizeof value);
+          if (!rest_.good) break;
+          std::memcpy(&value, from_frame, sizeof value);
+          rest_.good = value - value == 0.0;
           if (kept) field.put(i, value);
           break;
         }
         case Kind::boolean: {
-          const std::uint8_t value = byte();
-          good_ = good_ && value <= 1;
+          const std::uint8_t value = rest_.byte();
+          rest_.good = rest_.good && value <= 1;
           if (kept) field.put(i, value);
           break;
         }
         case Kind::optional: {
-          const std::uint8_t branch = byte();
-          good_ = good_ && (branch == 0 || branch == 2);
+          const std::uint8_t branch = rest_.byte();
+          rest_.good = rest_.good && (branch == 0 || branch == 2);
           if (kept) field.put(i, static_cast<std::uint8_t>(branch == 2));
           if (branch == 0) at = field.next - 1;
           break;
         }
         case Kind::array: {
           // the codec writes one block, without its size
-          const std::int64_t items = number();
-          good_ = good_ && items >= 0;
-          for (std::int64_t item = 0; good_ && item < items; ++item) {
+          const std::int64_t items = rest_.number();
+          rest_.good = rest_.good && items >= 0;
+          for (std::int64_t item = 0; rest_.good && item < items; ++item) {
             take(at + 1, field.next, item, false);
           }
-          if (items > 0) good_ = good_ && byte() == 0 && good_;
+          if (items > 0) rest_.good = rest_.byte() == 0 && rest_.good;
           at = field.next - 1;
           break;
         }
@@ -234,28 +234,9 @@ class RecordReader {
     for (std::int64_t i = 0; i < length; ++i) all |= bytes[i];
     return all < 0x80;
   }
-  std::uint8_t byte() {
-    good_ = good_ && at_ < end_;
-    return good_ ? *at_++ : 0;
-  }
-  /// Nine bytes are 63 bits: what is longer is the codec's.
-  std::int64_t number() {
-    std::uint64_t value = 0;
-    for (std::int32_t shift = 0; shift < 63; shift += 7) {
-      const std::uint8_t next = byte();
-      value |= static_cast<std::uint64_t>(next & 0x7f) << shift;
-      if (next < 0x80) {
-        return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
-      }
-    }
-    good_ = false;
-    return 0;
-  }
 
   const Field* fields_ = nullptr;
-  const std::uint8_t* at_ = nullptr;
-  const std::uint8_t* end_ = nullptr;
-  bool good_ = true;
+  AvroRest rest_;
   Names<kMostWords, kLongestWord> words_;
 };
 
