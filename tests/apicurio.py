@@ -9,6 +9,7 @@ from pathlib import Path
 from streams.errors import Fatal
 from streams.stack import maven
 from streams.stack.child import Child, free_port, require_port
+from tests.waiting import PATIENCE_S
 
 VERSION = "3.0.9"
 ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
@@ -61,7 +62,7 @@ class ApicurioRegistry:
             cwd=found[0].parent,
         )
         self.child.start()
-        self.child.wait_until(self._answers, 60.0)
+        self.child.wait_until(self._answers, PATIENCE_S)
 
     def stop(self) -> None:
         """Stop it; what it held is gone."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.waiting import PATIENCE_S
+
 if TYPE_CHECKING:  # tests that need no browser do not need its package either
     from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -60,16 +62,16 @@ class Watched:
         self.page.goto(url)
         self.until(link)
 
-    def until(self, link: str, timeout_s: float = 10.0) -> None:
+    def until(self, link: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the page is ``live``, ``lost`` or ``opening``."""
         self.page.wait_for_selector(f"html[data-link={link}]", timeout=timeout_s * 1000)
 
-    def wait(self, expression: str, timeout_s: float = 6.0) -> None:
+    def wait(self, expression: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until a JavaScript expression is true; from outside, as the page allows no eval."""
         self.until_true(lambda: bool(self.page.evaluate(expression)), timeout_s, expression)
 
     def until_true(
-        self, found: Callable[[], bool], timeout_s: float = 6.0, what: str = "it"
+        self, found: Callable[[], bool], timeout_s: float = PATIENCE_S, what: str = "it"
     ) -> None:
         """Wait, while the browser goes on, until something is so."""
         end = time.monotonic() + timeout_s
@@ -117,6 +119,7 @@ def browser(path: str) -> Iterator[Callable[..., Watched]]:
         def new(**options: Any) -> Watched:
             context = running.new_context(**({"viewport": WIDE} | options))
             contexts.append(context)
+            context.set_default_timeout(PATIENCE_S * 1000)
             return Watched(context.new_page())
 
         yield new

@@ -34,6 +34,7 @@ from streams.topics import (
     TRADES,
     WEIGHTS,
 )
+from tests.waiting import PATIENCE_S
 
 WARM_UP_CANDLES = 129
 
@@ -49,6 +50,14 @@ LIVELY = {
     "EVAL_PNL_MIN": "-0.05",
 }
 """Settings under which a synthetic market brings trades, latches that open, and weights."""
+
+
+class PatientChild(Child):
+    """A child that has as long to end as a machine under load needs."""
+
+    def stop(self, seconds: float = PATIENCE_S) -> int | None:
+        """End the process; see ``Child.stop``."""
+        return super().stop(seconds)
 
 
 class Deployment:
@@ -79,12 +88,12 @@ class Deployment:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=PATIENCE_S,
         )
 
     def start(self, name: str, *arguments: str, once: bool = False, **settings: str) -> Supervised:
         """Start a command that goes on, under the supervisor of the local stack."""
-        child = Child(
+        child = PatientChild(
             name,
             [sys.executable, "-m", "streams", *arguments],
             self.directory / f"{name}.log",
@@ -144,7 +153,7 @@ class Deployment:
         }
         return stored == committed
 
-    def settle(self, seconds: float = 120.0) -> None:
+    def settle(self, seconds: float = PATIENCE_S) -> None:
         """Wait until nothing is left to do; twice, because stages follow each other."""
         for _ in range(2):
             assert self.keep_running(seconds, self.caught_up, 0.5), self.last_words()

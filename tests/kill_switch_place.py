@@ -22,6 +22,7 @@ from streams.kill_switch.settings import KillSwitchSettings
 from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.topics import CONTROL
+from tests.waiting import until
 
 KEY = "ops:kill_switch"
 
@@ -120,14 +121,6 @@ def says_off(client: Any) -> bool:
 def now_ms() -> int:
     """Wall clock."""
     return int(time.time() * 1000)
-
-
-def until(wanted: Any, seconds: float = 15.0, every_s: float = 0.02) -> None:
-    """Wait until ``wanted()`` is true."""
-    deadline = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(every_s)
 
 
 class Seen(NamedTuple):

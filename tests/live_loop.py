@@ -21,7 +21,7 @@ from streams.kill_switch.reader import KillSwitchReader
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.stack.child import free_port
 from streams.topics import CANDLES
-from tests.kill_switch_place import KEY, Observer, plain_client, plain_observer, until
+from tests.kill_switch_place import KEY, Observer, plain_client, plain_observer
 from tests.log_watch import LogWatch
 from tests.oanda_venue import require_candles
 from tests.service import ServiceProcess
@@ -34,6 +34,7 @@ from tests.trading import (
     require_exact,
 )
 from tests.v20 import V20Process
+from tests.waiting import until
 
 FEED, SERVICE, EXECUTOR = "feed", "serve", "trade"
 PROCESSES = (FEED, SERVICE, EXECUTOR)
@@ -190,7 +191,7 @@ class LiveLoop:
                 self.deployment.run("kill", "off", "--reason", "the test goes on")
             return not found.engaged
 
-        until(off, 30.0)
+        until(off)
 
     def never_off(self, what: str, since: float, since_wall: float) -> None:
         """Note that from then until now nobody may have taken the kill switch for off."""

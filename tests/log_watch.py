@@ -15,6 +15,7 @@ from streams.events import BrokerReport, Candle, OrderIntent, Watermark
 from streams.execution.ledger import FINAL
 from streams.topics import CANDLES, FILLS, ORDERS
 from tests.deployment import Deployment
+from tests.waiting import PATIENCE_S
 
 TOPICS = (CANDLES, ORDERS, FILLS)
 LATE_S = 0.05
@@ -44,7 +45,7 @@ class LogWatch(threading.Thread):
                 "fetch.wait.max.ms": 20,
             }
         )
-        known = self._consumer.list_topics(timeout=20).topics
+        known = self._consumer.list_topics(timeout=PATIENCE_S).topics
         self._consumer.assign(
             [TopicPartition(t, p, 0) for t in self._topics for p in known[t].partitions]
         )

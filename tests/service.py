@@ -15,9 +15,9 @@ from websockets.sync.client import ClientConnection, connect
 from streams.stack.child import free_port
 from streams.stack.supervise import Supervised
 from tests.deployment import Deployment
+from tests.waiting import PATIENCE_S
 
 TOKEN = "a-token-of-the-tests-0123456789"
-PATIENCE_S = 30.0
 PORTS = ("API_PORT", "WS_PORT", "ALLOCATOR_STATUS_PORT", "HYDRATOR_STATUS_PORT")
 
 

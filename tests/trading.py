@@ -36,8 +36,8 @@ from streams.stack.supervise import Supervised
 from streams.topics import FILLS, GATES, ORDERS, WEIGHTS
 from tests.deployment import Deployment
 from tests.v20 import Handle
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 60.0
 METRICS = GateMetrics(0.9, 0.9, 0.1, 0.1, 0.1, 9, 0.0, 0.0)
 
 
@@ -50,13 +50,7 @@ def free_port() -> int:
 
 def await_that(ready: Callable[[], Any], otherwise: Callable[[], str]) -> Any:
     """Wait until ``ready`` returns something true and return it."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        found = ready()
-        if found:
-            return found
-        assert time.monotonic() < end, otherwise()
-        time.sleep(0.005)
+    return until(ready, otherwise, every_s=0.005)
 
 
 def switch_off(deployment: Deployment) -> None:
@@ -268,7 +262,7 @@ def require_exact(deployment: Deployment, broker: Handle) -> Ledger:
     An order may be on its way at any moment, so the two are looked at until they agree, for a
     little while; what must never be is not waited for.
     """
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
             return _exact(deployment, broker)

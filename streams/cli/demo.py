@@ -19,7 +19,7 @@ from streams.replay.verify import Verifier
 from streams.replay.verify_report import Report
 from streams.report.collect import Wanted, collect_report
 from streams.report.page import write_report
-from streams.settings import Config, Runtime
+from streams.settings import Config
 from streams.stack.up import Stack
 from streams.stack.watch import StageWork, Watch, stage_work
 from streams.stages.sessions import session_state
@@ -57,7 +57,7 @@ def show_outcome(
         Something of the stack does not answer.
     """
     work = stage_work(stack.plan.ports.metrics)
-    report = asyncio.run(_verify(stack.runtime))
+    report = Verifier(stack.runtime, asyncio.run(open_chain(stack.runtime))).run()
     valkey = asyncio.run(glance(stack.runtime))
     data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), Wanted())
     report_file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +80,6 @@ def show_outcome(
     console.print()
     console.print(_next(stack, status), highlight=False, soft_wrap=True)
     return report.passed(allow_engine=False)
-
-
-async def _verify(runtime: Runtime) -> Report:
-    chain = await open_chain(runtime)
-    return await Verifier(runtime, chain).run()
 
 
 def _verdict(report: Report) -> str:

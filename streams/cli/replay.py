@@ -91,6 +91,7 @@ def replay(
     if prefix is not None:
         _to_topics(job, prefix, topics or DERIVED)
     elif topics:
+        job.total()  # the input is opened before the loop, which holds Ctrl-C until it waits
         asyncio.run(_lines(job, topics))
     else:
         _summary(job, page, report_json, as_json)

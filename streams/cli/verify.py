@@ -71,7 +71,7 @@ def _run(runtime: Runtime, processes: int | None, *, quiet: bool) -> Report:
         count = processes or _processes_for(runtime)
         if count > 1:
             return verify_in_processes(runtime, chain, count, progress)
-        return asyncio.run(Verifier(runtime, chain, progress).run())
+        return Verifier(runtime, chain, progress).run()
 
 
 def _processes_for(runtime: Runtime) -> int:

@@ -6,6 +6,7 @@ the same records, and offsets as a log without transaction markers would number 
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -89,6 +90,8 @@ class Derivation:
         that depend on the order of arrival over partitions (none but the ``source`` header of
         ``risk.weights``) are those of that order.
         """
+        # Ctrl-C cancels a task where it waits, and nothing else here does
+        await asyncio.sleep(0)
         waiting: dict[str, list[SourceRecord]] = defaultdict(list)
         for record in records:
             waiting[record.topic].append(record)

@@ -121,11 +121,11 @@ class Verifier:
         self._stages = {stage.name: stage for stage in chain.stages}
         self._progress = progress
 
-    async def run(self) -> Report:
+    def run(self) -> Report:
         """Verify every stage in this process; stops a topic at its first difference."""
         report, tasks = self.plan(1)
         for task in tasks:
-            add(report, await self.compare(task))
+            add(report, self.compare(task))
         return report
 
     def plan(self, parts: int) -> tuple[Report, list[Task]]:
@@ -156,15 +156,20 @@ class Verifier:
         # what can be divided least comes first
         return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
 
-    async def compare(self, task: Task) -> Outcome:
-        """Derive the task's source partitions again; compare with what is there."""
+    def compare(self, task: Task) -> Outcome:
+        """Derive the task's source partitions again; compare with what is there.
+
+        Not to be called where an event loop runs: what is read may have to ask the registry.
+        """
         in_bulk = {COLUMNAR: self._compare_columns, (WEIGHTS_STAGE,): self._compare_weights}
         if task.stages in in_bulk:
             try:
-                # in a thread: what reads candles in bulk may have to ask the registry, in a loop
-                return await asyncio.to_thread(in_bulk[task.stages], task)
+                return in_bulk[task.stages](task)
             except NotTheSame:
                 pass  # the stages find out what it is
+        return asyncio.run(self._compare_stages(task))
+
+    async def _compare_stages(self, task: Task) -> Outcome:
         outcome = Outcome({}, {})
         for name in task.stages:
             found = await self._compare_stage(self._stages[name], task)
@@ -242,6 +247,8 @@ class Verifier:
                 )
             ]
             while walks:
+                # Ctrl-C cancels a task where it waits, and nothing else here does
+                await asyncio.sleep(0)
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
                 await self._holes_at_the_end(topic, expected, done)

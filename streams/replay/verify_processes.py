@@ -69,4 +69,4 @@ def _load() -> None:
 
 def _compare(task: Task) -> Outcome:
     assert _verifier is not None  # the pool has opened it
-    return asyncio.run(_verifier.compare(task))
+    return _verifier.compare(task)

@@ -30,8 +30,8 @@ from streams.stack.child import Child
 from streams.topics import SIGNALS
 from tests.conftest import ROOT
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 60.0
 LEFT_UNSAFE = 70
 
 

@@ -25,7 +25,8 @@ from streams.kill_switch.keeper import ROUND_S
 from streams.stack.child import Child
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.kill_switch_place import KEY, Place, plain_observer, until
+from tests.kill_switch_place import KEY, Place, plain_observer
+from tests.waiting import until
 
 ROUNDS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 MAX_AGE_S = 1.5
@@ -92,15 +93,15 @@ class Stage:
                 self.place.off(wait_s=1.0)
             return self.place.plain() == "off"
 
-        until(off, 30.0)
+        until(off)
 
     def engage(self, word: str) -> None:
         """Engage, until that is acknowledged."""
         if word == "on":
             # an answer that was lost is asked for again: the observer counts from the first one
-            until(self._on, 30.0)
+            until(self._on)
         else:
-            until(lambda: self.place.valkey.set(KEY, "1"), 30.0)
+            until(lambda: self.place.valkey.set(KEY, "1"))
 
     def _on(self) -> bool:
         try:

@@ -25,6 +25,7 @@ from streams.topics import CANDLES, CONTROL, GATES, MANIFOLDS, SUMMARIES, TRADES
 from tests.candle_files import market, write_csv
 from tests.deployment import LIVELY, Deployment
 from tests.service import PORTS, TOKEN, ServiceProcess
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -223,7 +224,7 @@ def test_a_run_under_other_parameters_is_run_beside_the_live_loop(
         (one,) = service.get("/api/studies/long-runs").json["runs"]
         return one["state"] in ("done", "failed") and one
 
-    run = service.wait_until(ended, 90.0)
+    run = service.wait_until(ended)
     assert run["state"] == "done", run
     replayed = deployment.run(
         *("replay", "--instruments", PAIR, "--set", "AUTO_MIN_COHERENCE=0.45"),
@@ -560,7 +561,7 @@ def executor(deployment: Deployment, service: ServiceProcess) -> Iterator[Superv
         return str(service.get("/api/global-status").json["trading"]["executor"])
 
     try:
-        service.wait_until(lambda: service.get("/api/risk/budget").status == 200, 60.0)
+        service.wait_until(lambda: service.get("/api/risk/budget").status == 200)
         yield process
     finally:
         process.stop()
@@ -617,7 +618,7 @@ def test_schemathesis_finds_nothing(
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=2 * PATIENCE_S,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]

@@ -26,6 +26,7 @@ from tests.candle_files import START_MS
 from tests.deployment import LIVELY, Deployment
 from tests.service import TOKEN, ServiceProcess, frame, frames_until, say, subscribe
 from tests.trading import BarByBar
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -147,7 +148,7 @@ def test_every_record_is_told_of_once_and_a_manifold_as_valkey_publishes_it(
     newest = {one["instrument"]: one for one in manifolds}
     assert newest.keys() == set(PAIRS)
     seen: list[Any] = []
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while not all(one in seen for one in newest.values()) and time.monotonic() < end:
         message = published.get_message(timeout=1.0)
         if message is not None and message["type"] == "message":
@@ -269,8 +270,8 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_learns_what_it_missed(
         # what a few bars bring has room in a queue: who reads that at once is quick
         for _ in range(40):
             last_ms = going_on.go_on(3)
-            frames_until(quick, weights_of(last_ms), 60.0)
-        lagging = frames_until(slow, lambda one: one["type"] == "lagging", 60.0)[-1]
+            frames_until(quick, weights_of(last_ms))
+        lagging = frames_until(slow, lambda one: one["type"] == "lagging")[-1]
         assert lagging["dropped"] >= QUEUE
         assert sum(lagging["channels"].values()) == lagging["dropped"]
         first, last = Place.of_id(lagging["first_id"]), Place.of_id(lagging["last_id"])
@@ -390,9 +391,7 @@ def test_it_leaves_with_code_0_and_tells_its_clients(
     one.wait_until(lambda: one.healthy)
     with one.socket() as ws:
         subscribe(ws, "gates")
-        begun = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - begun < 10
         assert closed_with(ws) in (1001, 1012)
     del deployment.processes["leaving"]
     log = process.child.log.read_text()

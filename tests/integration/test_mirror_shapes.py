@@ -35,6 +35,7 @@ from streams.settings import Runtime
 from streams.stack.kafka import KafkaBroker
 from tests.deployment import Deployment, dump
 from tests.sample_events import BAR_MS, BARE_SAMPLES, SAMPLES, TOPIC_OF
+from tests.waiting import PATIENCE_S, until
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
@@ -86,13 +87,13 @@ class Listener:
         self._client = client
         self._subscribed = client.pubsub()
         self._subscribed.subscribe(CHANNEL)
-        assert self._subscribed.get_message(timeout=10)["type"] == "subscribe"
+        assert self._subscribed.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
 
     def heard(self) -> list[Any]:
         """Return what was published since the last call, in order."""
         self._client.publish(CHANNEL, END_OF_DELIVERY)
         told: list[Any] = []
-        while (message := self._subscribed.get_message(timeout=10)) is not None:
+        while (message := self._subscribed.get_message(timeout=PATIENCE_S)) is not None:
             if message["data"] == END_OF_DELIVERY:
                 return told
             told.append(json.loads(message["data"]))
@@ -111,13 +112,6 @@ def listener(client: Any) -> Iterator[Listener]:
 def recent_minute() -> int:
     """Return a whole minute not a minute ago: what is stamped so has most of its time before it."""
     return int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at, "it never became true"
-        time.sleep(0.02)
 
 
 def candle(bar_ms: int, instrument: str = "EUR_USD", close: float = 1.3711) -> Candle:
@@ -474,7 +468,7 @@ def test_behind_a_manifold_that_ran_out_no_older_one_is_written_or_said(
 ) -> None:
     last = int(time.time() * 1000) - 299_000
     deliver(valkey_url, [manifold(last)])
-    wait_until(lambda: client.exists("ws:last:manifold:EUR_USD") == 0)
+    until(lambda: client.exists("ws:last:manifold:EUR_USD") == 0)
     assert client.zcard("ws:manifold:hist:EUR_USD") == 1
     listener.heard()
     deliver(valkey_url, [manifold(last - 1)], [manifold(last)])
@@ -567,12 +561,12 @@ def blob_writes(client: Any) -> Iterator[Callable[[], list[str]]]:
     channel = f"__keyspace@{database}__:opt:rolling:gates_blob"
     with closing(client.pubsub()) as subscribed:
         subscribed.subscribe(channel)
-        assert subscribed.get_message(timeout=10)["type"] == "subscribe"
+        assert subscribed.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
 
         def done() -> list[str]:
             client.publish(channel, END_OF_DELIVERY)
             told: list[str] = []
-            while (message := subscribed.get_message(timeout=10)) is not None:
+            while (message := subscribed.get_message(timeout=PATIENCE_S)) is not None:
                 if message["data"] == END_OF_DELIVERY:
                     return told
                 told.append(message["data"])

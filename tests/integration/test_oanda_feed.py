@@ -33,6 +33,7 @@ from streams.topics import CANDLES
 from tests.deployment import Deployment
 from tests.oanda_venue import MONDAY_MS, candles_of, require_candles, venue
 from tests.v20 import V20Process
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -76,7 +77,7 @@ class Feed:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         assert self.process is not None
         self.process.send_signal(number)
-        said, _ = self.process.communicate(timeout=20)
+        said, _ = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
     def events(self) -> list[Any]:
@@ -86,19 +87,21 @@ class Feed:
         return [event for event in self.events() if isinstance(event, Candle)]
 
     def metrics(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE_S
+        ) as page:
             lines = page.read().decode().splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
         return {name: float(value) for name, value in pairs}
 
-    def wait(self, until: Callable[[], bool], seconds: float = 40.0) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while not until():
             assert self.process is None or self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.2)
 
-    def wait_for_metric(self, name: str, least: float, seconds: float = 40.0) -> None:
+    def wait_for_metric(self, name: str, least: float, seconds: float = PATIENCE_S) -> None:
         def reached() -> bool:
             try:
                 return self.metrics().get(name, -1.0) >= least
@@ -310,14 +313,14 @@ def test_the_feed_that_starts_last_ends_the_one_before(feed: Feed) -> None:
     other = Feed(feed.deployment, feed.broker)
     feed.wait(lambda: len(feed.candles()) > 50)
     other.start()
-    assert first.wait(30) == 2
+    assert first.wait(PATIENCE_S) == 2
     said = [line for line in feed.log.read_text().splitlines() if line.startswith("manifold: ")]
     assert "another feed has taken over" in said[-1]
     assert "TOPIC_PREFIX" in said[-1]
     other.wait_for_metric('manifold_feed_settled_seconds{instrument="EUR_USD"}', 1)
     feed.broker.fault("status", code=401, path="/candles")
     assert other.process is not None
-    assert other.process.wait(30) == 2
+    assert other.process.wait(PATIENCE_S) == 2
     assert "OANDA_API_KEY" in other.log.read_text().splitlines()[-1]
     feed.broker.clear_faults()
     feed.require_exact()

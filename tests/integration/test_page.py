@@ -292,7 +292,7 @@ def test_a_dead_service_makes_the_page_look_stale_and_events_missed_are_made_up_
     page_server.emit("gate", "gates", decision([], as_of), PAIR)
     live_page.page.wait_for_selector(f'tr[data-gate=yes]:has(a[href="#instrument={PAIR}"])')
     page_server.stop()
-    live_page.until("lost", 5)
+    live_page.until("lost")
     assert live_page.text("#verdict-title") == "Unknown: the connection is lost"
     assert live_page.text("#kill-word") == "off when last seen"
     assert "Not live." in live_page.text("#lost")
@@ -309,7 +309,7 @@ def test_a_dead_service_makes_the_page_look_stale_and_events_missed_are_made_up_
     asked = len(page_server.asked)
     page_server.start()
     live_page.page.click("#lost-retry")
-    live_page.until("live", 8)
+    live_page.until("live")
     subscribe = next(said for said in page_server.messages if said["type"] == "subscribe")
     assert subscribe["last_event_id"] == "test.gates-0-0"
     newest = "document.querySelector('#charts [role=slider]').getAttribute('aria-valuetext')"
@@ -346,7 +346,7 @@ def test_a_connection_that_is_silent_counts_as_lost(
     page_server.silent = True
     for _ in range(10):
         watched.page.clock.run_for(1_000)
-    watched.until("lost", 3)
+    watched.until("lost")
     assert "Nothing was heard from the service." in watched.text("#lost")
     watched.page.context.close()
 
@@ -356,10 +356,10 @@ def test_an_answer_that_is_refused_makes_the_figures_old(
 ) -> None:
     page_server.refuse = (503, "the log cannot be followed: the broker is away")
     page_server.emit("status", "system", {})
-    live_page.until("lost", 4)
+    live_page.until("lost")
     assert "The log cannot be followed: the broker is away." in live_page.text("#lost")
     page_server.refuse = None
-    live_page.until("live", 6)
+    live_page.until("live")
     assert live_page.text("#verdict-title") == "Everything is fine"
 
 
@@ -372,7 +372,7 @@ def test_where_reading_needs_a_token_the_page_asks_for_it_and_keeps_it_in_memory
     watched.page.wait_for_selector("#locked:not([hidden])")
     watched.page.fill("#locked-token", TOKEN)
     watched.page.keyboard.press("Enter")
-    watched.until("live", 8)
+    watched.until("live")
     assert watched.page.locator("#locked").is_hidden()
     assert not any(TOKEN in url for url in watched.requests)
     stored = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"

@@ -120,9 +120,9 @@ def test_stopping_is_one_click_away_at_390_pixels_wherever_one_is(
         assert watched.checked("overflow") == []
         page.keyboard.press("Escape")
     page_server.stop()
-    watched.until("lost", 5)
+    watched.until("lost")
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    page.locator("#kill-open").click(timeout=2000)
+    page.locator("#kill-open").click()
     page.fill("#kill-reason", "it does not answer")
     page.click("#kill-submit")
     watched.wait("document.querySelector('#kill-error').textContent.length > 0")

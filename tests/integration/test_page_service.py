@@ -75,7 +75,7 @@ def test_the_page_shows_the_service_lives_with_it_and_works_the_kill_switch(
         # further candles arrive by themselves
         newer = [one for one in candles if one not in older]
         assert deployment.run("load", write_csv(tmp_path / "b.csv", newer)).returncode == 0
-        watched.wait(f"Number({slider}.getAttribute('aria-valuemax')) > {bars}", 30)
+        watched.wait(f"Number({slider}.getAttribute('aria-valuemax')) > {bars}")
         mid = f"{[c for c in newer if c.instrument == 'EUR_USD'][-1].mid.close:.5f}"
         watched.until_true(lambda: mid in watched.row("EUR_USD"), 30, mid)
 
@@ -103,10 +103,10 @@ def test_the_page_shows_the_service_lives_with_it_and_works_the_kill_switch(
 
         # killed: it looks stale; started again: it is live again, by itself
         os.kill(deployment.processes["serve"].child.pid, signal.SIGKILL)
-        watched.until("lost", 8)
+        watched.until("lost")
         assert watched.text("#verdict-title") == "Unknown: the connection is lost"
         service.wait_until(lambda: service.healthy)
-        watched.until("live", 25)
+        watched.until("live")
         assert TOKEN not in "".join(watched.requests)
     finally:
         watched.page.context.close()

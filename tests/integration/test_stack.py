@@ -21,6 +21,7 @@ import pytest
 from streams.stack.child import free_port
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_PORTS = (
@@ -53,7 +54,7 @@ class Up:
     def output(self) -> str:
         return self.log.read_text()
 
-    def wait_for(self, text: str, seconds: float = 90.0) -> None:
+    def wait_for(self, text: str, seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while text not in self.output:
             assert self.process.poll() is None, self.output
@@ -67,7 +68,7 @@ class Up:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
 
     def children(self) -> dict[int, str]:
@@ -88,7 +89,7 @@ class Up:
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -103,11 +104,13 @@ def ups(tmp_path: Path) -> Iterator[list[Up]]:
 
 
 def json_of(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())
 
 
-def eventually(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+def eventually(
+    ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = PATIENCE_S
+) -> Any:
     """Ask until the answer is as wanted."""
     end, found = time.monotonic() + seconds, None
     while time.monotonic() < end:
@@ -137,7 +140,7 @@ def test_demo_on_the_embedded_broker_shows_everything_and_leaves_nothing(
     embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
 ) -> None:
     ups.append(up := Up(tmp_path / "stack", "--demo", "--bars", "400"))
-    assert up.process.wait(150) == 0, up.output
+    assert up.process.wait(2 * PATIENCE_S) == 0, up.output
     for said in (
         *("embedded broker (memory only)", "gates: the latest decisions", "weights of"),
         *("risk:allocation_weights = {", "replay equals live", "where the time went"),
@@ -157,7 +160,7 @@ def test_interrupt_leaves_no_process_and_frees_the_ports(
     api = f"http://127.0.0.1:{up.service['API_PORT']}"
     state = eventually(lambda: json_of(f"{api}/api/global-status"), runs_on_paper)
     assert not state["kill_switch"]["engaged"]  # the profile says so
-    with urllib.request.urlopen(f"{api}/", timeout=10) as page:
+    with urllib.request.urlopen(f"{api}/", timeout=PATIENCE_S) as page:
         assert b"manifold-streams" in page.read()
     assert (up.directory / "api.token").stat().st_mode & 0o777 == 0o600
     assert up.end() == 0, up.output
@@ -174,7 +177,7 @@ def test_a_killed_stack_takes_its_processes_along(
     ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
     up.wait_for("md.candles")
     up.end(signal.SIGKILL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE_S
     while up.children() and time.monotonic() < end:
         time.sleep(0.1)
     assert not up.children()
@@ -187,7 +190,7 @@ def test_death_of_the_worker_ends_the_embedded_stack_and_says_why(
     ups.append(up := Up(tmp_path / "stack", "--bars", "200"))
     up.wait_for("sep.signals")
     os.kill(worker_pid(up), signal.SIGKILL)
-    assert up.process.wait(60) == 75
+    assert up.process.wait(PATIENCE_S) == 75
     last = up.output.strip().splitlines()[-1]
     assert last.startswith("manifold: the worker ended with code -9")
     assert "--broker kafka" in last
@@ -203,7 +206,7 @@ def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
     up.wait_for("risk.weights")
     first = worker_pid(up)
     os.kill(first, signal.SIGKILL)
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while "streams worker" not in " ".join(up.children().values()) and time.monotonic() < end:
         time.sleep(0.2)
     assert worker_pid(up) != first
@@ -248,7 +251,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, ups: list[Up]) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         ups.append(up := Up(tmp_path / "stack", f"--valkey-port={port}"))
-        assert up.process.wait(30) == 2
+        assert up.process.wait(PATIENCE_S) == 2
     assert up.output.strip().splitlines() == [
         f"manifold: port {port} is in use; the stack (--valkey-port) needs it: "
         "stop what uses it or choose another"
@@ -258,6 +261,6 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, ups: list[Up]) -> None:
 def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path, ups: list[Up]) -> None:
     (tmp_path / "stack").write_text("a file")
     ups.append(up := Up(tmp_path / "stack" / "inner"))
-    assert up.process.wait(30) == 2
+    assert up.process.wait(PATIENCE_S) == 2
     assert up.output.strip().startswith("manifold: cannot use the directory")
     assert len(up.output.strip().splitlines()) == 1

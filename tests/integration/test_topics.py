@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from streams.admin import ActualTopic, Cluster, create_topics, drifts, require_t
 from streams.cluster_check import check_cluster
 from streams.errors import Fatal
 from streams.settings import Runtime
+from tests.waiting import PATIENCE_S, until
 
 PARTITIONS = 3
 
@@ -45,16 +45,18 @@ def set_config(cluster: Cluster, topic: str, key: str, value: str) -> None:
     entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for future in cluster.client.incremental_alter_configs([resource]).values():
-        future.result(timeout=10)
+        future.result(timeout=PATIENCE_S)
 
 
 def make_topic(cluster: Cluster, name: str, partitions: int) -> None:
     for future in cluster.client.create_topics([NewTopic(name, partitions, 1)]).values():
-        future.result(timeout=10)
-    end = time.monotonic() + 10
-    while not (found := cluster.actual([name])) or found[name].partitions != partitions:
-        assert time.monotonic() < end, f"{name} is not listed"
-        time.sleep(0.05)
+        future.result(timeout=PATIENCE_S)
+
+    def listed() -> bool:
+        found = cluster.actual([name])
+        return name in found and found[name].partitions == partitions
+
+    until(listed, f"{name} is not listed")
 
 
 def manifold(runtime: Runtime, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +68,7 @@ def manifold(runtime: Runtime, *arguments: str) -> subprocess.CompletedProcess[s
         "SCHEMA_REGISTRY_URL": "",
     }
     command = [sys.executable, "-m", "streams", "topics", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.kafka

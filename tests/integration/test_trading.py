@@ -33,6 +33,7 @@ from tests.trading import (
     switch_off,
 )
 from tests.v20 import V20Process
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -220,7 +221,7 @@ def test_the_executors_port_takes_no_calls(floor: Floor) -> None:
             f"http://127.0.0.1:{executor.port}{path}", data=b"{}", method="POST"
         )
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=5)
+            urllib.request.urlopen(request, timeout=PATIENCE_S)
         assert refused.value.code in (404, 405)
 
 

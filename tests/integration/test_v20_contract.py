@@ -18,6 +18,7 @@ from tests.v20 import Handle, V20Process
 from tests.v20.contract import EXCEPTIONS, UNDESCRIBED_PATHS, Contract
 from tests.v20.recorded import form_faults, form_of
 from tests.v20.rest import ROUTES
+from tests.waiting import PATIENCE_S
 
 A = "/accounts/{account}"
 START = "2026-01-05T12:00:00Z"
@@ -159,7 +160,7 @@ def test_nothing_that_happened_broke_the_contract(broker: V20Process) -> None:
     "stream", ["pricing/stream?instruments=EUR_USD,USD_JPY", "transactions/stream"]
 )
 def test_streams_are_as_described(broker: V20Process, contract: Contract, stream: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=PATIENCE_S)
     path = f"/v3/accounts/{broker.account_id}/{stream}"
     connection.request("GET", path, headers={"Authorization": f"Bearer {broker.token}"})
     response = connection.getresponse()

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from streams.topics import CANDLES
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment
 from tests.v20 import V20Server
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kafka
 
@@ -73,11 +73,13 @@ def warm(
             process = subprocess.Popen(
                 command, env=deployment.environment, stderr=subprocess.DEVNULL
             )
-            end = time.monotonic() + 60
-            while deployment.status().ends[CANDLES] < reached and process.poll() is None:
-                assert time.monotonic() < end
+            until(
+                lambda process=process, reached=reached: (
+                    deployment.status().ends[CANDLES] >= reached or process.poll() is not None
+                )
+            )
             process.send_signal(end_by)
-            process.wait(20)
+            process.wait(PATIENCE_S)
         done = deployment.run("warmup", "--from-files", path, "--json", "--patience", "60")
         assert done.returncode == 0, done.stdout + done.stderr
         yield deployment, json.loads(done.stdout), path
@@ -201,12 +203,10 @@ async def test_a_source_that_is_away_takes_nothing_with_it(
     env = deployment.environment | {"VALKEY_URL": "redis://:geheim@127.0.0.1:1/0"}
     runtime = type(deployment.runtime).from_env(env)
     reader = KillSwitchReader(runtime, deployment.codec, KillSwitchSettings.from_env(env))
-    begun = time.monotonic()
     found = await gathered(
         open_gatherer(env, runtime, Config.from_env(env), deployment.codec, reader)
     )
     reader.close()
-    assert time.monotonic() - begun < 25
     assert found.facts.log is not None
     assert found.facts.valkey is None
     assert "geheim" not in repr(found)
@@ -229,11 +229,9 @@ def test_nothing_that_runs_is_said_and_ends_it(
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 60
-    while deployment.status().ends[CANDLES] < 20:
-        assert time.monotonic() < end
+    until(lambda: deployment.status().ends[CANDLES] >= 20)
     waiting.send_signal(signal.SIGINT)
-    _, said = waiting.communicate(timeout=20)
+    _, said = waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode == 130
     assert "the same command goes on from here" in said
     assert "Traceback" not in said

@@ -11,7 +11,8 @@ from typing import Any
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.kill_switch_place import KEY, Place, until
+from tests.kill_switch_place import KEY, Place
+from tests.waiting import until
 
 Row = dict[str, Any]
 QUESTIONS, WORDS = 2_000, 20

@@ -15,6 +15,7 @@ from streams.control import ControlLog
 from streams.events import Manifold, Watermark
 from streams.mirror.shapes import Retention, writes_of
 from tests.sample_events import BARE_SAMPLES, SAMPLES, TOPIC_OF
+from tests.waiting import PATIENCE_S
 
 STATE = ControlLog().state(0)
 
@@ -31,7 +32,7 @@ def joined(hub: Hub, max_queue: int = 10, **wish: Any) -> Client:
 
 
 async def taken(client: Client, count: int) -> list[str]:
-    return [await asyncio.wait_for(client.next(), 1.0) for _ in range(count)]
+    return [await asyncio.wait_for(client.next(), PATIENCE_S) for _ in range(count)]
 
 
 @pytest.mark.parametrize(

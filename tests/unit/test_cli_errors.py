@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from streams.cli import COMMANDS, cli
 from streams.errors import Fatal, Recoverable
 from streams.stack.child import free_port
+from tests.waiting import PATIENCE_S
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +25,7 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 

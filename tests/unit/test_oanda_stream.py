@@ -18,6 +18,7 @@ from streams.oanda.stream import Connected, OandaStream, price_stream, transacti
 from tests.oanda_clients import client, order
 from tests.oanda_raw import answering, serving
 from tests.v20 import Handle, V20Server
+from tests.waiting import PATIENCE_S
 
 LINE = {
     "type": "PRICE",
@@ -41,7 +42,7 @@ def line(content: dict[str, Any]) -> bytes:
 
 async def heard(stream: OandaStream[Any], until: Callable[[list[Any]], bool]) -> list[Any]:
     events: list[Any] = []
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(PATIENCE_S):
         async for event in stream.events():
             events.append(event)
             if until(events):

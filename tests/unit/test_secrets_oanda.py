@@ -20,6 +20,7 @@ import pytest
 
 from streams.stack.child import free_port
 from tests.certificates import certificate
+from tests.waiting import PATIENCE_S
 
 TOKEN = "5ecre7t0ken5ecre7t0ken-5ecre7t0ken5ecre7t0ken"
 
@@ -81,7 +82,7 @@ def said_by(settings: dict[str, str]) -> tuple[int, bytes, bytes]:
         COMMAND, env=environment(**settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     return process.returncode, output, line
 
 
@@ -178,7 +179,7 @@ def test_a_process_that_is_stopped_while_it_waits_says_nothing_of_it() -> None:
     assert TOKEN.encode() in connection.recv(65_536)
     time.sleep(0.2)
     process.terminate()
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert TOKEN.encode() not in output
     assert b"Traceback" not in output, output
     silent.close()

@@ -19,6 +19,7 @@ from tests.v20.account import Account
 from tests.v20.amounts import parse_time, rfc3339, unix
 from tests.v20.candles import Alignment, span
 from tests.v20.market import Market, is_open
+from tests.waiting import PATIENCE_S
 
 MONDAY = "2026-01-05T12:00:00Z"
 ACCOUNT = "/accounts/{account}"
@@ -57,7 +58,7 @@ def order(broker: Handle, **fields: Any) -> tuple[int, Json]:
 
 def lines(broker: Handle, path: str, count: int) -> Iterator[Json]:
     """Yield the first lines of a stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=PATIENCE_S)
     where = "/v3" + path.replace("{account}", broker.account_id)
     connection.request("GET", where, headers={"Authorization": f"Bearer {broker.token}"})
     response = connection.getresponse()
@@ -739,7 +740,7 @@ def test_an_answer_can_come_to_harm(broker: V20Server, kind: str) -> None:
 def test_errors_of_the_server(broker: V20Server) -> None:
     broker.fault("status", code=429, retry_after=2, count=1)
     broker.fault("status", code=503, processed=True, count=1)
-    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=PATIENCE_S)
     path = f"/v3/accounts/{broker.account_id}/summary"
     connection.request("GET", path, headers={"Authorization": f"Bearer {broker.token}"})
     response = connection.getresponse()
@@ -847,7 +848,7 @@ def test_a_stream_can_be_silent_or_split(new_broker: Callable[..., V20Server]) -
 
 def test_the_clock_of_the_broker_can_be_wrong(broker: V20Server) -> None:
     broker.fault("clock_skew", seconds=-90)
-    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=PATIENCE_S)
     path = f"/v3/accounts/{broker.account_id}/summary"
     connection.request("GET", path, headers={"Authorization": f"Bearer {broker.token}"})
     response = connection.getresponse()
