@@ -57,6 +57,11 @@ def setting(
     return field(default=default, metadata=metadata, repr=not secret)
 
 
+def setting_fields(group: Any) -> list[Field[Any]]:
+    """Return the fields of a group, or of an instance of it, that are settings."""
+    return [item for item in fields(group) if item.metadata]
+
+
 def environment_names(item: Field[Any]) -> tuple[str, ...]:
     """Return the environment names of a setting: its own first, then its other names."""
     return (item.name.upper(), *item.metadata["names"])
@@ -84,7 +89,7 @@ class FromEnvironment:
         source = os.environ if env is None else env
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
-        for item in fields(cls):
+        for item in setting_fields(cls):
             found = _lookup(item, source)
             if found is not None:
                 name, text = found
@@ -96,14 +101,14 @@ class FromEnvironment:
     @classmethod
     def setting_of(cls, name: str) -> str | None:
         """Return the attribute that an environment name stands for, None when there is none."""
-        for item in fields(cls):  # type: ignore[arg-type]
+        for item in setting_fields(cls):
             if name in environment_names(item):
                 return item.name
         return None
 
     def check(self) -> None:
         """Raise Fatal for the first value outside its bounds or choices."""
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in setting_fields(self):
             value, meta = getattr(self, item.name), item.metadata
             name = item.name.upper()
             if isinstance(value, float) and not math.isfinite(value):
@@ -120,7 +125,7 @@ class FromEnvironment:
     def table(self) -> list[dict[str, Any]]:
         """Return one row per setting: names, value, default, unit, doc; secrets are masked."""
         rows = []
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in setting_fields(self):
             value = getattr(self, item.name)
             default = item.default if item.default is not MISSING else "(computed)"
             rows.append(

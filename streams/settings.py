@@ -12,12 +12,12 @@ import functools
 import hashlib
 import json
 import socket
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from streams.environment import FromEnvironment, setting
+from streams.environment import FromEnvironment, setting, setting_fields
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
 
@@ -45,7 +45,13 @@ _RATIO = (0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Config(FromEnvironment):
-    """The settings that can change a derived record; ``config_id`` is their hash."""
+    """The settings that can change a derived record; ``config_id`` is the hash of their text.
+
+    Attributes
+    ----------
+    source_text
+        The text that `from_json` read; None for settings from elsewhere, changed ones included.
+    """
 
     candle_gran: str = setting(
         "M1",
@@ -230,6 +236,7 @@ class Config(FromEnvironment):
     tzdata_version: str = setting(
         lambda: version("tzdata"), "time zone rules that sessions are compiled from"
     )
+    source_text: str | None = field(default=None, init=False, compare=False, repr=False)
 
     def check(self) -> None:
         """Raise Fatal for the first value that is out of bounds or does not fit another."""
@@ -261,13 +268,16 @@ class Config(FromEnvironment):
 
     def to_json(self) -> str:
         """Return the settings as canonical JSON: the ``value`` of a ``config`` control record."""
-        values = {name.upper(): value for name, value in asdict(self).items()}
+        values = {item.name.upper(): getattr(self, item.name) for item in setting_fields(self)}
         values["HYSTERESIS_PAIR_JSON"] = dict(self.hysteresis_pair_json)
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read back what ``to_json`` wrote; settings this version does not know are refused.
+        """Read back what ``to_json`` of this or an older version wrote.
+
+        A setting that the text does not name has its default. Settings this version does not know
+        are refused.
 
         Raises
         ------
@@ -280,7 +290,7 @@ class Config(FromEnvironment):
             raise Fatal(
                 f"a config record in ops.control is not a JSON object: {text[:80]!r}"
             ) from error
-        unknown = sorted(set(values) - {item.name for item in fields(cls)})
+        unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
             raise UnknownSettings(
                 f"a config record in ops.control has settings this version does not know: "
@@ -297,18 +307,24 @@ class Config(FromEnvironment):
                 f"a config record in ops.control has a value of a wrong type: {error}"
             ) from error
         made.check()
+        object.__setattr__(made, "source_text", text)
         return made
 
     @property
     def config_id(self) -> str:
-        """First 16 hex digits of the SHA-256 of ``to_json``."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of the text in the log, else of ``to_json``.
+
+        The text as it was written, because a version with one more setting would make another one
+        of the same record, and so another id of everything derived under it.
+        """
+        text = self.to_json() if self.source_text is None else self.source_text
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def differences(self, other: Config) -> list[str]:
         """Return ``NAME: mine != theirs`` for every setting in which the two differ."""
         return [
             f"{item.name.upper()}: {getattr(self, item.name)} != {getattr(other, item.name)}"
-            for item in fields(self)
+            for item in setting_fields(self)
             if getattr(self, item.name) != getattr(other, item.name)
         ]
 

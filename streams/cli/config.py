@@ -58,7 +58,9 @@ def show(as_json: bool, offline: bool) -> None:
         console.print(_table(f"{name.replace('_', ' ')}: {_first_line(group)}", group.table()))
     console.print(f"config_id here: {mine.config_id}")
     if active:
-        console.print(f"active in ops.control: {active.config_id}")
+        same = ", another text of the same settings"
+        told = same if not differs and active.config_id != mine.config_id else ""
+        console.print(f"active in ops.control: {active.config_id}{told}")
     else:
         console.print(f"active in ops.control: unknown ({trouble})")
     for line in differs:
@@ -112,11 +114,12 @@ def apply(reason: str, actor: str, as_json: bool) -> None:
         now_ms = int(time.time() * 1000)
         record = Control("config", None, mine.to_json(), actor, reason, now_ms)
         append_control(runtime, codec, [record])
+    holds = active if active is not None and not differs else mine
     if as_json:
-        click.echo(json.dumps({"config_id": mine.config_id, "changed": differs}))
+        click.echo(json.dumps({"config_id": holds.config_id, "changed": differs}))
     elif differs:
-        click.echo(f"config {mine.config_id} applied; takes effect at the next watermark")
+        click.echo(f"config {holds.config_id} applied; takes effect at the next watermark")
         for line in differs:
             click.echo(f"  {line}")
     else:
-        click.echo(f"config {mine.config_id} is active already; nothing changed")
+        click.echo(f"config {holds.config_id} is active already; nothing changed")

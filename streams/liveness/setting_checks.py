@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Final
 
 from streams.codec import Codec
 from streams.control_log import active_config, read_control
-from streams.environment import FromEnvironment, environment_names
+from streams.environment import FromEnvironment, environment_names, setting_fields
 from streams.errors import Fatal
 from streams.liveness.examination import Finding
 from streams.setting_groups import GROUPS
@@ -27,7 +26,7 @@ def parsed(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> l
     wrong = []
     count = 0
     for group in groups:
-        count += len(fields(group))  # type: ignore[arg-type]
+        count += len(setting_fields(group))
         try:
             group.from_env(env)
         except Fatal as error:
@@ -41,7 +40,7 @@ def known_names(groups: Iterable[type[FromEnvironment]]) -> set[str]:
     """Return every environment name of the groups, the files of secrets included."""
     names = set(OWN_NAMES)
     for group in groups:
-        for item in fields(group):  # type: ignore[arg-type]
+        for item in setting_fields(group):
             names.update(environment_names(item))
             if item.metadata["secret"]:
                 names.add(f"{item.name.upper()}_FILE")
@@ -89,7 +88,7 @@ def active(runtime: Runtime, codec: Codec, env: Mapping[str, str]) -> list[Findi
             "manifold config apply --reason TEXT; a worker here would refuse to start"
         )
         return [Finding("active config", "fail", detail, action)]
-    return [Finding("active config", "ok", f"{mine.config_id}, as here")]
+    return [Finding("active config", "ok", f"{found.config_id}, as here")]
 
 
 def examine_settings(env: Mapping[str, str]) -> list[Finding]:

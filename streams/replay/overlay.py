@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from streams.control import ControlLog, UniverseChange
 from streams.errors import Fatal
@@ -67,7 +68,8 @@ def _wanted(settings: Mapping[str, str]) -> dict[str, object]:
 
 
 def _with(config: Config, wanted: Mapping[str, object]) -> Config:
-    return Config.from_json(json.dumps(json.loads(config.to_json()) | dict(wanted)))
+    made = Config.from_json(json.dumps(json.loads(config.to_json()) | dict(wanted)))
+    return replace(made)  # no record of the log has this text
 
 
 def _changed(record: Control, wanted: Mapping[str, object], instruments: Sequence[str]) -> Control:

@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from streams.admin import create_topics
 from streams.api.settings import Service
-from streams.environment import environment_names
+from streams.environment import environment_names, setting_fields
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.setting_groups import GROUPS
@@ -305,7 +305,7 @@ def _write_token(place: Path) -> None:
 
 def _setting_names() -> set[str]:
     """Return what the file for other commands may hold: of secrets only where they lie."""
-    items = [item for group in GROUPS for item in fields(group)]  # type: ignore[arg-type]
+    items = [item for group in GROUPS for item in setting_fields(group)]
     secret = {f"{item.name.upper()}_FILE" for item in items if item.metadata["secret"]}
     plain = {n for item in items if not item.metadata["secret"] for n in environment_names(item)}
     # METRICS_PORT is the worker's own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from streams.control import ControlLog, UniverseChange, control_key
 from streams.errors import Fatal
 from streams.events import Control
+from streams.replay.overlay import overlaid
 from streams.settings import Config, UnknownSettings
 
 A, B, C = "EUR_USD", "USD_JPY", "GBP_USD"
@@ -41,6 +44,20 @@ def test_the_last_config_before_the_offset_is_active() -> None:
     active = made.state(2).config
     assert active is not None
     assert active.alloc_top_k == 5
+
+
+def test_a_record_of_an_older_version_keeps_its_id_in_state_key_and_overlay() -> None:
+    text = Config.from_env({"ALLOC_TOP_K": "5"}).to_json().replace('"ATR_BARS":14,', "")
+    old_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+    old = Control("config", None, text, "test", "test", 0)
+    made = log(old, universe("replace", (A,), 0))
+    state = made.state(2)
+    assert state.config is not None and state.config.atr_bars == 14
+    assert (state.config_id, state.config.config_id) == (old_id, old_id)
+    assert control_key(old) == f"config:{old_id}".encode()
+    assert overlaid(made, {}, (A,)).state(2).config_id == old_id
+    other = overlaid(made, {"ALLOC_TOP_K": "5"}).state(2)
+    assert other.config_id == Config.from_env({"ALLOC_TOP_K": "5"}).config_id
 
 
 @pytest.mark.parametrize(

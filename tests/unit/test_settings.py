@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +89,34 @@ def test_json_round_trip_keeps_the_id() -> None:
         Config.from_json(config.to_json().replace('"AUTO_MAX_HAZARD":1.0', '"AUTO_MAX_HAZARD":1'))
         == config
     )
+
+
+OLD_TEXT = Config.from_env({"ALLOC_TOP_K": "4"}).to_json().replace('"COOLDOWN_SEC":7200,', "")
+OLD_ID = hashlib.sha256(OLD_TEXT.encode()).hexdigest()[:16]
+
+
+def test_the_id_of_a_record_is_the_hash_of_its_text_however_many_settings_there_are_now() -> None:
+    old, now = Config.from_json(OLD_TEXT), Config.from_env({"ALLOC_TOP_K": "4"})
+    assert "COOLDOWN_SEC" not in json.loads(OLD_TEXT)
+    assert old == now and hash(old) == hash(now) and old.differences(now) == []
+    assert (old.config_id, now.config_id == OLD_ID) == (OLD_ID, False)
+    spaced = json.dumps(json.loads(OLD_TEXT), indent=1)
+    assert Config.from_json(spaced).config_id not in (OLD_ID, now.config_id)
+
+
+def test_the_text_goes_with_a_copy_and_not_with_a_change() -> None:
+    old = Config.from_json(OLD_TEXT)
+    assert pickle.loads(pickle.dumps(old)).config_id == OLD_ID
+    changed = replace(old, alloc_top_k=3)
+    assert changed.config_id == Config.from_env({}).config_id
+    assert replace(old).config_id == Config.from_env({"ALLOC_TOP_K": "4"}).config_id
+
+
+def test_the_text_is_no_setting() -> None:
+    assert all("SOURCE_TEXT" not in row["name"] for row in Config.from_env({}).table())
+    assert Config.from_env({"SOURCE_TEXT": "x"}).config_id == Config.from_env({}).config_id
+    with pytest.raises(UnknownSettings, match="SOURCE_TEXT"):
+        Config.from_json('{"SOURCE_TEXT": "x"}')
 
 
 def test_settings_of_another_version_are_refused_by_name() -> None:
