@@ -44,8 +44,9 @@ def run_feed(
     """Write a feed's bars; return the number of records written.
 
     A feed started again goes on after the log: of each instrument only what is newer is written.
-    A feed replaces the universe; for instruments that it drops, it says up to its start that
-    nothing more of them is to come, so that no epoch waits for them.
+    Nothing is written before the first bar has begun: a feed that is started at a weekend waits
+    for the opening. A feed replaces the universe; for instruments that it drops, it says up to its
+    start that nothing more of them is to come, so that no epoch waits for them.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def run_feed(
     now_ms
         Wall clock.
     pace
-        Waits until a bar is due, given its ``as_of_ms``.
+        Waits until a bar is due, given its ``as_of_ms``; first given the start of the first bar.
     progress
         Called with the number of candles written since the last call.
     """
@@ -71,6 +72,9 @@ def run_feed(
         return 0
     length = GRANULARITY_MS[granularity]
     from_ms = first[0] - length
+    # the opening watermark carries this time, and brokers refuse stamps of the future
+    pace(from_ms)
+    writer.refresh_control()
     writer.write(take_over(writer, names, granularity, from_ms, actor))
     plan = FeedPlan(names, granularity, writer.partitions)
     paced = chain([first], bars) if pace is unpaced else _paced(chain([first], bars), pace, writer)
@@ -116,7 +120,7 @@ def _paced(bars: Iterable[Bar], pace: Pace, writer: FactWriter) -> Iterator[Bar]
 
 
 def accelerated(speed: float) -> Pace:
-    """Return a pace of ``speed`` event seconds per second, from the first bar on."""
+    """Return a pace of ``speed`` event seconds per second, from the start of the first bar on."""
     started: list[tuple[int, float]] = []
 
     def wait(as_of_ms: int) -> None:

@@ -65,7 +65,8 @@ async def fill_from_oanda(
     """Write every candle of ``HOTBAND_PAIRS`` up to now; return how many were written.
 
     Goes on after the last candle of each instrument in the log; of one that has none, begins
-    ``days`` before OANDA's now.
+    ``days`` before the end of the last bar of market hours by OANDA's clock, so that a day asked
+    for at a weekend is the last day of trading.
 
     Raises
     ------
@@ -78,8 +79,8 @@ async def fill_from_oanda(
         feed = OandaFeed(runtime, codec, config, settings, client, runtime.hotband_pairs)
         # the first request of a client tells it OANDA's time
         await client.account_summary()
-        state = await feed.prepare(client.now_ms() - days * DAY_MS)
         until_ms, length = last_bar_end(client.now_ms(), config), config.granularity_ms
+        state = await feed.prepare(until_ms - days * DAY_MS)
         begun = {name: pair.settled_ms for name, pair in state.pairs.items()}
         total = sum(max(0, until_ms - at) for at in begun.values()) // length
 

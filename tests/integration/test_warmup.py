@@ -242,10 +242,15 @@ def test_nothing_that_runs_is_said_and_ends_it(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "now",
+    ["2024-03-05T12:00:00Z", "2024-03-09T23:00:00Z", "2024-03-10T20:00:00Z"],
+    ids=["Tuesday", "Saturday", "Sunday before the opening"],
+)
 def test_oanda_fills_an_empty_log_once(
-    kafka: KafkaBroker, topic_prefix: str, valkey_url: str, tmp_path: Path
+    kafka: KafkaBroker, topic_prefix: str, valkey_url: str, tmp_path: Path, now: str
 ) -> None:
-    with V20Server(hours="always") as broker:
+    with V20Server(start=now) as broker:
         deployment = deployment_of(
             kafka, topic_prefix, valkey_url, tmp_path, **broker.environment()
         )
