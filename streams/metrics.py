@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.codec import DECODE_REASONS
 from streams.events import (
     DeadLetter,
     GateDecision,
@@ -16,16 +21,21 @@ from streams.events import (
     Summary,
     Weights,
 )
+from streams.metric_children import Children
 from streams.profile_gauges import ProfileGauges
+from streams.stages.reasons import Refusal
 from streams.stages.step import Output, SourceRecord
+from streams.topics import STAGE_SOURCES
 
+_TOPIC, _EVENT, _REASONS = attrgetter("topic"), attrgetter("event"), attrgetter("reasons")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class WorkerMetrics:
     """What a worker exports; an observer of ``streams.safety``.
 
-    Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise.
+    Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise. A
+    batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
     """
 
     def __init__(self) -> None:
@@ -85,6 +95,21 @@ class WorkerMetrics:
             "sep_bt_trades_closed", "Simulated trades", ["instrument", "exit_reason"], **made
         )
         self.profile = ProfileGauges(self.registry)
+        self._dead_letters = Children(self.dead_letters)
+        self._records_out = Children(self.records_out)
+        self._gap_bars, self._reasons = Children(self.gap_bars), Children(self.reasons)
+        self._trades, self._exit_efficiency = Children(self.trades), Children(self.exit_efficiency)
+        for name in STAGE_SOURCES:
+            # Prometheus sees an increase only of a series that it has scraped before
+            for reason in (*Refusal, *DECODE_REASONS):
+                self._dead_letters[name, str(reason)].inc(0)
+        self._takers: dict[type, Callable[[str, list[Any]], None]] = {
+            DeadLetter: self._refused,
+            Manifold: self._manifolds,
+            GateDecision: self._decisions,
+            Summary: self._summaries,
+            SimulatedTrade: self._closed,
+        }
         self._arrived: dict[int, float] = {}
         self._positions: dict[tuple[str, int], int] = {}
         self.last_progress: dict[str, float] = {}
@@ -113,9 +138,16 @@ class WorkerMetrics:
         now = time.monotonic()
         if stage == "signals":
             self._arrivals(records, now - seconds)
-        for output in outputs:
-            self.records_out.labels(stage, output.topic).inc()
-            self._event(stage, output, now)
+        for topic, count in Tally(map(_TOPIC, outputs)).items():
+            self._records_out[stage, topic].inc(count)
+        events: defaultdict[type, list[Any]] = defaultdict(list)
+        for event in map(_EVENT, outputs):
+            events[event.__class__].append(event)
+        for kind, taker in self._takers.items():
+            if kind in events:
+                taker(stage, events[kind])
+        if Weights in events:
+            self._weights(events[Weights], now)
 
     def position_reached(self, stage: str, partition: int, offset: int) -> None:
         """Note how far a stage has come."""
@@ -136,38 +168,43 @@ class WorkerMetrics:
         while len(self._arrived) > 4096:
             self._arrived.pop(next(iter(self._arrived)))
 
-    def _event(self, stage: str, output: Output, now: float) -> None:
-        event = output.event
-        if isinstance(event, DeadLetter):
-            self.dead_letters.labels(stage, event.reason).inc()
-        elif isinstance(event, Manifold):
+    def _refused(self, stage: str, events: list[DeadLetter]) -> None:
+        for reason, count in Tally(event.reason for event in events).items():
+            self._dead_letters[stage, reason].inc(count)
+
+    def _manifolds(self, _: str, events: list[Manifold]) -> None:
+        gaps = dict.fromkeys([event.instrument for event in events], 0)
+        late = 0
+        for event in events:
             if event.gap_bars:
-                self.gap_bars.labels(event.instrument).inc(event.gap_bars)
-            if event.late:
-                self.late.inc()
-        elif isinstance(event, GateDecision):
-            self._decision(event)
-        elif isinstance(event, Summary):
-            self._summary(event)
-        elif isinstance(event, SimulatedTrade):
-            self.trades.labels(event.instrument, event.exit_reason).inc()
-            if event.mfe_bps > 0.0:
-                self.exit_efficiency.labels(event.instrument).set(event.pnl_bps / event.mfe_bps)
-        elif isinstance(event, Weights):
-            self._weights(event, now)
+                gaps[event.instrument] += event.gap_bars
+            late += event.late
+        for name, count in gaps.items():
+            if count or name not in self._gap_bars:
+                self._gap_bars[name].inc(count)
+        self.late.inc(late)
 
-    def _decision(self, event: GateDecision) -> None:
-        self.profile.decision(event)
-        self.decisions.inc()
-        for reason in event.reasons:
-            self.reasons.labels(reason).inc()
+    def _decisions(self, _: str, events: list[GateDecision]) -> None:
+        self.decisions.inc(len(events))
+        for reason, count in Tally(chain.from_iterable(map(_REASONS, events))).items():
+            self._reasons[reason].inc(count)
+        for last in {event.instrument: event for event in events}.values():
+            self.profile.decision(last)
 
-    def _summary(self, event: Summary) -> None:
-        self.profile.summary(event)
-        self.span_violations.inc(not event.span_integrity_ok)
+    def _summaries(self, _: str, events: list[Summary]) -> None:
+        self.span_violations.inc(sum(not event.span_integrity_ok for event in events))
+        for last in {event.instrument: event for event in events}.values():
+            self.profile.summary(last)
 
-    def _weights(self, event: Weights, now: float) -> None:
-        arrived = self._arrived.get(event.epoch_ms)
-        if arrived is not None:
-            self.candle_to_weights.observe(max(0.0, now - arrived))
-        self.profile.weights(event)
+    def _closed(self, _: str, events: list[SimulatedTrade]) -> None:
+        for labels, count in Tally((e.instrument, e.exit_reason) for e in events).items():
+            self._trades[labels].inc(count)
+        for last in {event.instrument: event for event in events if event.mfe_bps > 0.0}.values():
+            self._exit_efficiency[last.instrument].set(last.pnl_bps / last.mfe_bps)
+
+    def _weights(self, events: list[Weights], now: float) -> None:
+        for event in events:
+            arrived = self._arrived.get(event.epoch_ms)
+            if arrived is not None:
+                self.candle_to_weights.observe(max(0.0, now - arrived))
+        self.profile.weights(events)

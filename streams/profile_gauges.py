@@ -6,11 +6,13 @@ fills them from what it reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from streams.events import Floors, GateDecision, Summary, Weights
+from streams.metric_children import Children
 
 
 class ProfileGauges:
@@ -63,6 +65,11 @@ class ProfileGauges:
         }
         self.weight = Gauge("manifold_weight", "Weight of the instrument", instrument, **made)
         self._gate_labels: dict[str, tuple[str, str]] = {}
+        self._eligible, self._span_ok = Children(self.eligible), Children(self.span_ok)
+        self._backtest = {name: Children(gauge) for name, gauge in self.backtest.items()}
+        self._floors = {name: Children(gauge) for name, gauge in self.floors.items()}
+        self._selected, self._cooldown = Children(self.selected), Children(self.cooldown)
+        self._weight = Children(self.weight)
 
     def decision(self, event: GateDecision) -> None:
         """Show an instrument's verdict."""
@@ -72,24 +79,31 @@ class ProfileGauges:
             if before is not None:
                 self.gate.remove(name, *before)  # else every verdict ever would look current
             self._gate_labels[name] = labels
-        self.gate.labels(name, *labels).set(1)
-        self.eligible.labels(name).set(event.eligible)
+            self.gate.labels(name, *labels).set(1)
+        self._eligible[name].set(event.eligible)
 
     def summary(self, event: Summary) -> None:
         """Show an evaluation of the rolling backtest."""
         name = event.instrument
-        self.span_ok.labels(name).set(event.span_integrity_ok)
+        self._span_ok[name].set(event.span_integrity_ok)
         figures = next(one for one in event.slices if one.days == event.span_days)
-        for figure, gauge in self.backtest.items():
+        for figure, gauge in self._backtest.items():
             value = getattr(figures, figure)
-            gauge.labels(name).set(float("nan") if value is None else value)
-        for floor, gauge in self.floors.items():
-            gauge.labels(name).set(getattr(event.floors, floor))
+            gauge[name].set(float("nan") if value is None else value)
+        for floor, gauge in self._floors.items():
+            gauge[name].set(getattr(event.floors, floor))
 
-    def weights(self, event: Weights) -> None:
-        """Show the allocation of an epoch."""
-        weights = {entry.instrument: entry.weight for entry in event.entries}
-        for gate in event.gates:
-            self.selected.labels(gate.instrument).set(gate.instrument in weights)
-            self.cooldown.labels(gate.instrument).set(gate.cooldown)
-            self.weight.labels(gate.instrument).set(weights.get(gate.instrument, 0.0))
+    def weights(self, events: Sequence[Weights]) -> None:
+        """Show the allocation of epochs in order: of an instrument that of the last it is in."""
+        shown: set[str] = set()
+        for event in reversed(events):
+            new = [gate for gate in event.gates if gate.instrument not in shown]
+            if not new:
+                continue
+            weights = {entry.instrument: entry.weight for entry in event.entries}
+            for gate in new:
+                name = gate.instrument
+                self._selected[name].set(name in weights)
+                self._cooldown[name].set(gate.cooldown)
+                self._weight[name].set(weights.get(name, 0.0))
+            shown.update(gate.instrument for gate in new)

@@ -92,4 +92,4 @@ class ServiceMetrics:
         for summary in view.summaries.values():
             self.profile.summary(summary)
         if view.weights is not None:
-            self.profile.weights(view.weights)
+            self.profile.weights([view.weights])
