@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from streams.topics import (
     TRADES,
     WEIGHTS,
 )
+from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
 WARM_UP_CANDLES = 129
@@ -73,7 +73,7 @@ class Deployment:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        kept = kept_environment()
         self.environment = kept | {"METRICS_PORT": "0", "SESSION_TIMEOUT_SEC": "3"} | settings
         self.runtime = Runtime.from_env(self.environment)
         self.codec = locked_codec(self.runtime.topic_prefix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sys
@@ -29,6 +28,7 @@ from streams.settings import Runtime
 from streams.stack.child import Child
 from streams.topics import SIGNALS
 from tests.conftest import ROOT
+from tests.environment import kept_environment
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN
 from tests.waiting import PATIENCE_S
 
@@ -98,7 +98,7 @@ class Trial:
         self, bootstrap: str, prefix: str, directory: Path, chain: int = 1, partitions: int = 4
     ) -> None:
         self.directory, self.chain, self.partitions = directory, chain, partitions
-        self.environment = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.environment = kept_environment()
         self.environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "TOPIC_PREFIX": prefix,

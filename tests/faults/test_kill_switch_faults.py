@@ -25,6 +25,7 @@ from streams.kill_switch.keeper import ROUND_S
 from streams.stack.child import Child
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import ValkeyServer
+from tests.environment import kept_environment
 from tests.kill_switch_place import KEY, Place, plain_observer
 from tests.waiting import until
 
@@ -57,7 +58,7 @@ class Stage:
             KILL_SWITCH="0",
             KILL_SWITCH_MAX_AGE_SEC=f"{MAX_AGE_S:g}",
         )
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        kept = kept_environment()
         command = [sys.executable, "-m", "streams", "kill", "keep"]
         env = kept | self.place.environment
         self.keeper = Child("keeper", command, directory / "keeper.log", env)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -26,13 +25,14 @@ from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
 from streams.stack.registry_server import RegistryServer
 from streams.stack.valkey import ValkeyServer
+from tests.environment import kept_environment
 from tests.v20 import V20Server
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
 SECRET = "nobody-may-read-this"
-KEPT = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+KEPT = kept_environment()
 
 
 def settings(kafka: KafkaBroker, prefix: str, valkey_url: str, **more: str) -> dict[str, str]:

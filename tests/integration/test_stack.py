@@ -21,6 +21,7 @@ import pytest
 from streams.stack.child import free_port
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +35,13 @@ PROFILE = ROOT / "deploy" / "profiles" / "demo.env"
 class Up:
     """A `manifold up` process."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.directory = directory
         self.ports = {name: free_port() for name in ("broker", "registry", "valkey", "metrics")}
         options = [f"--{name}-port={port}" for name, port in self.ports.items()]
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        kept = kept_environment()
         self.service = {name: free_port() for name in SERVICE_PORTS}
-        kept |= {name: str(port) for name, port in self.service.items()}
+        kept |= {name: str(port) for name, port in self.service.items()} | settings
         self.command = [sys.executable, "-m", "streams", "up", "--data-dir", str(directory)]
         report = directory.with_name(f"{directory.name}.html")
         self.command += [*options, "--env-file", str(PROFILE), "--report", str(report), *arguments]

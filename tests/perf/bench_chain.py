@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import statistics
@@ -31,6 +30,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from streams.topics import SIGNALS, WEIGHTS
 from tests.deployment import Deployment
+from tests.environment import kept_environment
 
 Row = dict[str, Any]
 START_MS = 1_709_510_400_000  # Monday 2024-03-04 00:00 UTC
@@ -308,7 +308,7 @@ def _demo(directory: Path) -> list[Row]:
         capture_output=True,
         text=True,
         check=False,
-        env={k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+        env=kept_environment(),
     )
     found = re.search(r"from start to the first weights[ │]+([\d.]+)", done.stdout)
     if found is None:

@@ -19,6 +19,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES
 from tests.deployment import Deployment
+from tests.environment import kept_environment
 from tests.perf.backtest_columns import LOOSE, csv_text, market_columns
 
 Row = dict[str, Any]
@@ -180,7 +181,7 @@ def _replay(directory: Path, *paths: str, environment: dict[str, str] | None = N
     page, data = directory / "report.html", directory / "report.json"
     command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "streams", "replay", *paths]
     command += ["--report", str(page), "--report-json", str(data)]
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    kept = kept_environment()
     with one_core():
         begun = time.perf_counter()
         done = subprocess.run(

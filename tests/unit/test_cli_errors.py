@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,12 @@ from click.testing import CliRunner
 from streams.cli import COMMANDS, cli
 from streams.errors import Fatal, Recoverable
 from streams.stack.child import free_port
+from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    kept = kept_environment()
     return subprocess.run(
         [sys.executable, "-m", "streams", *arguments],
         env=kept | {"METRICS_PORT": "0"} | settings,

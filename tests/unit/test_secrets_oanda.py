@@ -5,7 +5,6 @@ The other side is the worst there can be: it sends back whatever it was sent, to
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 
 from streams.stack.child import free_port
 from tests.certificates import certificate
+from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
 TOKEN = "5ecre7t0ken5ecre7t0ken-5ecre7t0ken5ecre7t0ken"
@@ -57,7 +57,7 @@ class Echo:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    kept = kept_environment()
     return (
         kept
         | {
