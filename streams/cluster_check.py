@@ -35,6 +35,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.admin import TIMEOUT_SEC, Cluster, drifts
 from streams.broker_errors import explained
 from streams.broker_version import known_against, metadata_levels, release_of
+from streams.clocks.skew import ADVICE, MAX_SKEW_MS, ahead_ms, length
 from streams.connection import SILENT, aiokafka_config, confluent_config
 from streams.delivery import Delivery
 from streams.errors import Fatal, Recoverable
@@ -67,8 +68,6 @@ _FENCED: Final = (
 )
 _FENCED_SEC: Final = 5.0
 _OLD_STAMP_MS: Final = 1_400_000_000_000
-MAX_SKEW_MS: Final = 60_000
-"""Brokers refuse stamps more than an hour ahead; a live feed needs clocks far closer than that."""
 
 
 class Finding(NamedTuple):
@@ -326,11 +325,11 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
         after = time.time_ns() // 1_000_000
     if not stamped or stamped[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
         return Finding("clock", True, "the broker does not tell its time")
-    broker_ms = stamped[-1][1]
-    skew_ms = max(before - broker_ms, broker_ms - after, 0)
-    if skew_ms <= MAX_SKEW_MS:
-        return Finding("clock", True, f"at most {skew_ms + after - before} ms apart")
-    detail = f"this clock and the broker's are {skew_ms} ms apart; synchronise them"
+    skew_ms = ahead_ms(before, after, stamped[-1][1], stamped[-1][1])
+    if abs(skew_ms) <= MAX_SKEW_MS:
+        return Finding("clock", True, f"at most {abs(skew_ms) + after - before} ms apart")
+    way = "ahead of" if skew_ms > 0 else "behind"
+    detail = f"this machine's clock is {length(skew_ms)} {way} the broker's; {ADVICE}"
     return Finding("clock", False, detail)
 
 

@@ -146,6 +146,19 @@ class ConfluentRegistry:
         if self._session is not None:
             await self._session.close()
 
+    async def date(self) -> str:
+        """Return the ``Date`` of an answer, whatever the answer is; empty when it has none.
+
+        Raises
+        ------
+        aiohttp.ClientError, TimeoutError
+            The registry does not answer.
+        """
+        if self._session is None:
+            raise RuntimeError("ConfluentRegistry is used outside of 'async with'")
+        async with self._session.get(f"{self._url}/schemas/types") as response:
+            return response.headers.get("Date", "")
+
     async def subjects(self) -> list[str]:
         """Return every subject the registry has, sorted."""
         _, answer = await self._call("GET", "/subjects", accept=(200,))
