@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
+from streams.clocks.skew import ADVICE
 from streams.codec import Codec, DecodeError
 from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, control_key
@@ -83,6 +84,10 @@ def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], A
     return load
 
 
+class StampRefused(Recoverable):
+    """Brokers refuse a record that is more than an hour ahead of their clock."""
+
+
 class ControlAppender:
     """Appends to ``ops.control`` with one client, for whoever does it more than once.
 
@@ -118,6 +123,8 @@ class ControlAppender:
 
         Raises
         ------
+        StampRefused
+            This machine's clock is far ahead of theirs; nothing was written.
         Recoverable
             The brokers did not acknowledge in time; nothing, a first part, or all of it without
             their word was written.
@@ -140,6 +147,12 @@ class ControlAppender:
         refused = next((one.refused for one in deliveries if one.refused is not None), None)
         if refused is not None or left:
             self._producer = None
+            if refused is not None and refused[0].code() == KafkaError.INVALID_TIMESTAMP:
+                raise StampRefused(
+                    f"the brokers refuse the time stamp of a record of "
+                    f"{self._runtime.topic(CONTROL)}: this machine's clock is more than an hour "
+                    f"ahead of theirs; {ADVICE}"
+                )
             why = refused[0].str() if refused else f"no answer within {self._within_s:.0f} s"
             raise Recoverable(f"cannot write to {self._runtime.topic(CONTROL)}: {why}")
         return [one.delivered.offset() or 0 for one in deliveries if one.delivered is not None]

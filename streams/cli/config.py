@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
+from streams.clocks.check import require_clock
 from streams.control_log import active_config, append_control, read_control
 from streams.environment import FromEnvironment
 from streams.errors import Fatal, Recoverable
@@ -107,6 +108,7 @@ def apply(reason: str, actor: str, as_json: bool) -> None:
     if not reason.strip():
         raise Fatal("--reason is empty; say why, it stands in the log")
     mine, runtime = Config.from_env(), Runtime.from_env()
+    require_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     active = active_config(read_control(runtime, codec))
     differs = mine.differences(active) if active else ["first configuration"]

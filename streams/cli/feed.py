@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from streams.cli.stopping import Told, stop_when_told
+from streams.clocks.check import ClockGuard, require_clock
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.oanda import OandaFeed
@@ -97,7 +98,15 @@ def synthetic(
     # what is in hand is written before the process goes
     told = Told()
     market = takewhile(lambda _: not told.come, market)
-    pace = wall_clock() if live else accelerated(speed) if speed else unpaced
+    pace = (
+        wall_clock(ClockGuard(runtime).require)
+        if live
+        else accelerated(speed)
+        if speed
+        else unpaced
+    )
+    if live:
+        require_clock(runtime, by_log=True)
     codec = asyncio.run(open_codec(runtime))
     written = run_feed(
         runtime,
@@ -163,6 +172,7 @@ def oanda(
     if port:
         # before another feed is ended for this one
         require_port(port, "FEED_METRICS_PORT")
+    require_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
 
     async def follow() -> dict[str, Any]:

@@ -14,9 +14,11 @@ import click
 
 from streams.cli.actor import ACTOR
 from streams.cli.stopping import stop_when_told
+from streams.clocks.check import brokers_now_ms, require_clock, warn_of_clock
+from streams.control_log import StampRefused
 from streams.errors import Fatal
 from streams.instants import clock
-from streams.kill_switch.commands import READ_S, disengage, engage
+from streams.kill_switch.commands import READ_S, Engaged, disengage, engage
 from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
 from streams.kill_switch.settings import KillSwitchSettings
@@ -59,16 +61,20 @@ def on(reason: str, actor: str, as_json: bool) -> None:
         if not as_json:
             click.echo(f"engaged: ops.control has it at offset {offset}")
 
-    done = engage(
-        runtime,
-        asyncio.run(open_codec(runtime)),
-        actor,
-        reason,
-        _now_ms(),
-        settings,
-        valkey_wait_s=settings.kill_switch_max_age_sec + 1.0,
-        logged=logged,
-    )
+    codec = asyncio.run(open_codec(runtime))
+
+    def engaged(at_ms: int) -> Engaged:
+        wait_s = settings.kill_switch_max_age_sec + 1.0
+        return engage(
+            runtime, codec, actor, reason, at_ms, settings, valkey_wait_s=wait_s, logged=logged
+        )
+
+    try:
+        done = engaged(_now_ms())
+    except StampRefused:
+        # nobody waits for a clock to engage
+        done = engaged(brokers_now_ms(runtime))
+    warn_of_clock(runtime)
     if as_json:
         click.echo(json.dumps({"engaged": True, **done._asdict()}))
     elif not done.key_problem:
@@ -94,6 +100,7 @@ def off(reason: str, actor: str, as_json: bool) -> None:
       manifold kill off --reason "checked the positions"
     """
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
+    require_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     done = disengage(runtime, codec, actor, reason, _now_ms(), settings)
     if as_json:
@@ -114,6 +121,7 @@ def status(as_json: bool) -> None:
     Exit codes: 0 off, 1 engaged.
     """
     runtime = Runtime.from_env()
+    warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     # nothing is connected yet: a moment more than a running reader gives
     reader = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), READ_S)
@@ -146,6 +154,7 @@ def keep(metrics_port: int) -> None:
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
     with LogReader(runtime) as reader:
         reader.partitions(CONTROL)
+    warn_of_clock(runtime)
     asyncio.run(_keep(runtime, settings, metrics_port))
 
 

@@ -12,6 +12,7 @@ import click
 from rich.progress import TaskID
 
 from streams.cli.progress import progress_bar
+from streams.clocks.check import require_clock
 from streams.errors import Fatal
 from streams.feed.load import LoadReport, load_series, read_series
 from streams.registry import open_codec
@@ -53,6 +54,8 @@ def load(
     report = LoadReport()
     now_ms = int(time.time() * 1000)
     config, runtime = Config.from_env(), Runtime.from_env()
+    if not dry_run:
+        require_clock(runtime)
     with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 

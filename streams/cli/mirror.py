@@ -10,6 +10,7 @@ import signal
 import click
 
 from streams.cli.stopping import stop_when_told
+from streams.clocks.check import warn_of_clock
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.registry import open_codec
@@ -37,10 +38,12 @@ def mirror(rebuild: bool, as_json: bool) -> None:
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if rebuild:
+        warn_of_clock(runtime)
         written = asyncio.run(_rebuild(runtime, config))
         click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
         stop_when_told()
+        warn_of_clock(runtime)
         asyncio.run(_follow(runtime, config))
 
 

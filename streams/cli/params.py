@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
+from streams.clocks.check import require_clock
 from streams.control import ControlState
 from streams.control_log import append_control, read_control
 from streams.errors import Fatal
@@ -115,6 +116,7 @@ def _change(
     if not reason.strip():
         raise Fatal("--reason is empty; say why, it stands in the log")
     name, runtime = _name(instrument), Runtime.from_env()
+    require_clock(runtime)
     state, config = _state(runtime)
     before = state.config_of(name) or config
     if replacement is None:

@@ -39,6 +39,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     stop_when_told()
     from streams.api.serve import Settings
     from streams.api.serve import serve as run
+    from streams.clocks.check import warn_of_clock
 
     settings = Settings.from_env(os.environ)
     logging.basicConfig(
@@ -46,6 +47,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     )
     for name in ("aiokafka", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    warn_of_clock(settings.runtime)
 
     import uvloop
 

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.clocks.check import warn_of_clock
 from streams.instants import clock
 from streams.registry import open_codec
 from streams.settings import Runtime
@@ -30,6 +31,7 @@ def status(as_json: bool) -> None:
       manifold status --json | jq .weights
     """
     runtime = Runtime.from_env()
+    warn_of_clock(runtime)
     found = collect(runtime, asyncio.run(open_codec(runtime)))
     if as_json:
         click.echo(json.dumps(found.as_dict(int(time.time() * 1000))))

@@ -58,12 +58,18 @@ def run(
         When given it opens nothing, and ends when nothing is held or after that many seconds.
     """
     from streams.admin import require_topics
+    from streams.clocks.check import require_clock, warn_of_clock
     from streams.stack.child import require_port
 
     logging.basicConfig(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     require_topics(runtime)
+    if flatten_within_s is None:
+        require_clock(runtime)
+    else:
+        # what is held can always be closed
+        warn_of_clock(runtime)
     if trading.trade_status_port and flatten_within_s is None:
         require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
     asyncio.run(_trade(runtime, config, trading, flatten_within_s))

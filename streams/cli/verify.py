@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.chain import open_chain
+from streams.clocks.check import warn_of_clock
 from streams.collector import settle_collector
 from streams.replay.log_reader import LogReader
 from streams.replay.verify import Verifier
@@ -44,7 +45,9 @@ def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
       manifold verify
       manifold verify --json --bootstrap-servers broker-1:9092
     """
-    report = _run(Runtime.from_env(), processes, quiet=as_json)
+    runtime = Runtime.from_env()
+    warn_of_clock(runtime)
+    report = _run(runtime, processes, quiet=as_json)
     passed = report.passed(allow_engine=allow_engine)
     if as_json:
         click.echo(json.dumps(asdict(report) | {"passed": passed}, indent=2))

@@ -13,6 +13,7 @@ from rich.progress import TaskID
 
 from streams.cli import EXIT_INTERRUPTED
 from streams.cli.progress import progress_bar
+from streams.clocks.check import require_clock
 from streams.errors import Fatal
 from streams.instants import clock
 from streams.liveness.warm_state import PairState, missing
@@ -71,6 +72,7 @@ def warmup(
         raise Fatal(f"--steps {steps!r}: the steps are {', '.join(STEPS)}")
     logging.getLogger("streams").setLevel(logging.ERROR)
     runtime = Runtime.from_env()
+    require_clock(runtime)
     try:
         with progress_bar(quiet=as_json) as bar:
             tasks: dict[str, TaskID] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from streams.clocks.check import warn_of_clock
 from streams.control_log import read_control
 from streams.errors import Fatal
 from streams.events import GateDecision, ReasonDetail
@@ -32,6 +33,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     """
     runtime = Runtime.from_env()
     at_ms = None if at is None else instant_ms("--at", at)
+    warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     name = instrument.upper().replace("/", "_")
     found = explain(runtime, codec, name, at_ms)

@@ -46,6 +46,7 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.admin import require_topics
     from streams.app import make_app
     from streams.chain import open_chain
+    from streams.clocks.check import warn_of_clock
     from streams.collector import settle_collector
     from streams.control_log import seed_config
     from streams.engine.loader import warm_up
@@ -56,6 +57,7 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.stack.child import require_port
 
     require_topics(runtime)
+    warn_of_clock(runtime)
     chain = asyncio.run(open_chain(runtime))
     now_ms = int(time.time() * 1000)
     seed_config(runtime, chain.codec, config, chain.control, now_ms)

@@ -9,7 +9,7 @@ the others say it and go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sys
 
 from streams.clocks.servers import measure, now_ms
 from streams.clocks.skew import KAFKA, SECOND_MS, length, refusal, wrong_clock
@@ -38,11 +38,11 @@ def require_clock(runtime: Runtime, *, by_log: bool = False) -> None:
         raise Recoverable(f"nothing is written by a wrong clock: {said}")
 
 
-def warn_of_clock(runtime: Runtime, say: Callable[[str], object]) -> None:
-    """Say a sentence when some clock is wrong; go on in any case."""
+def warn_of_clock(runtime: Runtime) -> None:
+    """Say on stderr when some clock is wrong; go on in any case."""
     said = wrong_clock(asyncio.run(measure(runtime)), now_ms())
     if said:
-        say(f"manifold: warning: {said}")
+        print(f"manifold: warning: {said}", file=sys.stderr, flush=True)
 
 
 class ClockGuard:

@@ -45,17 +45,15 @@ def wrong_clock(skews: Sequence[Skew], now_ms: int) -> str:
     wrong = [one for one in skews if one.wrong]
     if not wrong:
         return ""
-    against = " and ".join(_against(one) for one in wrong)
+    servers: dict[str, list[str]] = {}
+    for one in wrong:
+        way = "ahead of" if one.ahead_ms > 0 else "behind"
+        name = "the last candle of the log" if one.server == LOG else one.server
+        servers.setdefault(f"{length(one.ahead_ms)} {way}", []).append(name)
+    against = "; ".join(f"{how} {' and '.join(names)}" for how, names in servers.items())
     right = [one.server for one in skews if not one.wrong and one.server != LOG]
     agree = f" ({', '.join(right)} and this machine agree)" if right else ""
     return f"this machine's clock says {clock(now_ms)} UTC, {against}{agree}; {ADVICE}"
-
-
-def _against(skew: Skew) -> str:
-    how = f"{length(skew.ahead_ms)} {'ahead of' if skew.ahead_ms > 0 else 'behind'}"
-    return (
-        f"{how} the last candle of {skew.server}" if skew.server == LOG else f"{how} {skew.server}"
-    )
 
 
 def length(ms: int) -> str:
@@ -63,7 +61,7 @@ def length(ms: int) -> str:
     seconds = abs(ms) / SECOND_MS
     if seconds < 600:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
 def refusal(skews: Sequence[Skew], now_ms: int, *, by_log: bool = False) -> str:

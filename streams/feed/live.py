@@ -132,12 +132,23 @@ def accelerated(speed: float) -> Pace:
     return wait
 
 
-def wall_clock(settle_ms: int = SETTLE_MS) -> Pace:
-    """Return the pace of the present: history at once, each later bar when it has ended."""
+def wall_clock(require: Callable[[], None], settle_ms: int = SETTLE_MS) -> Pace:
+    """Return the pace of the present: history at once, each later bar when it has ended.
+
+    Parameters
+    ----------
+    require
+        Called before a bar is taken for due, and while one is waited for; raises when the clock is
+        not to be gone by.
+    settle_ms
+        How long after its end a bar is due.
+    """
 
     def wait(as_of_ms: int) -> None:
+        require()
         # in steps, because a machine that slept wakes up to another time
         while (left_s := (as_of_ms + settle_ms) / 1000 - time.time()) > 0:
             time.sleep(min(left_s, 1.0))
+            require()
 
     return wait

@@ -10,6 +10,7 @@ from itertools import groupby
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.broker_errors import explained
+from streams.clocks.skew import ADVICE
 from streams.codec import Codec
 from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, UniverseChange, control_key
@@ -181,8 +182,9 @@ class FactWriter:
 
     def _explained(self, error: KafkaError) -> Fatal | Recoverable:
         if error.code() == KafkaError.INVALID_TIMESTAMP:
-            return Fatal(
-                f"{self._topic} refuses a time stamp: candles end more than an hour in the future"
+            return Recoverable(
+                f"{self._topic} refuses a time stamp: it is more than an hour ahead of the "
+                f"brokers' clock. The candles end in the future, or a clock is wrong; {ADVICE}"
             )
         if error.code() in FENCED:
             return Fatal(
