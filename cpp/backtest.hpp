@@ -113,11 +113,17 @@ inline Run::Quotes Run::quotes_of(const Bar& bar, const TradeRules& rules) {
 
 inline double distance(double a, double b) { return a > b ? a - b : b - a; }
 
+/// What a fill costs against the mid: a purchase pays more, a sale gets less. Never an absolute
+/// value: that would turn a gain of crossed quotes into a cost.
+inline double given_up(bool bought, double price, double mid) {
+  return bought ? price - mid : mid - price;
+}
+
 inline void Run::enter(const Bar& bar, const Quotes& quotes, const TradeRules& rules) {
   position_ = pending_entry_;
   pending_entry_ = 0;
   entry_price_ = position_ > 0 ? quotes.ask.open : quotes.bid.open;
-  entry_given_up_ = distance(entry_price_, bar.mid.open);
+  entry_given_up_ = given_up(position_ > 0, entry_price_, bar.mid.open);
   entry_bar_ms_ = bar.bar_ms;
   entry_index_ = bars_;
   last_entry_ms_ = bar.as_of_ms;
@@ -164,7 +170,7 @@ inline bool Run::touch_levels(const Bar& bar, const Quotes& quotes, Trade& trade
   const double best = is_long ? side.high : side.low;
   const double half_spread = (quotes.ask.open - quotes.bid.open) / 2.0;
   if (position_ * (side.open - stop_) <= 0.0) {
-    leave(bar, side.open, distance(side.open, bar.mid.open), Exit::stop, trade);
+    leave(bar, side.open, given_up(!is_long, side.open, bar.mid.open), Exit::stop, trade);
   } else if (position_ * (worst - stop_) <= 0.0) {
     leave(bar, stop_, half_spread, Exit::stop, trade);
   } else if (position_ * (best - target_) >= 0.0) {
@@ -252,7 +258,7 @@ inline bool Run::step(const Bar& bar, const TradeRules& rules, Trade& trade) {
   if (pending_exit_ != Exit::none) {
     cost_assumed_ |= quotes.assumed;
     const double price = position_ > 0 ? quotes.bid.open : quotes.ask.open;
-    leave(bar, price, distance(price, bar.mid.open), pending_exit_, trade);
+    leave(bar, price, given_up(position_ < 0, price, bar.mid.open), pending_exit_, trade);
     closed = true;
   } else if (pending_entry_ != 0) {
     enter(bar, quotes, rules);

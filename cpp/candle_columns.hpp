@@ -38,6 +38,11 @@ inline bool prices_hold(const double* ohlc) {
          low <= close && close <= high;
 }
 
+/// Whether a bid is over its ask anywhere (candle_rules.py says where); an absent side crosses none.
+inline bool crossed(const double* bid, const double* ask) {
+  return bid[0] > ask[0] || bid[1] > ask[1] || bid[2] > ask[2] || bid[3] > ask[3];
+}
+
 /// Distinct byte strings in the order in which they were met.
 template <std::int32_t kMost, std::int32_t kLongest>
 class Names {

@@ -117,7 +117,7 @@ class FrameReader {
     }
     double prices[kPriceColumns];
     if (!rest.prices(prices) || !rest.optional_prices(prices + 4) ||
-        !rest.optional_prices(prices + 8)) {
+        !rest.optional_prices(prices + 8) || crossed(prices + 4, prices + 8)) {
       return false;
     }
     const std::uint8_t derived = rest.byte(), branch = rest.byte();

@@ -94,6 +94,12 @@ class LineReader {
   }
 
  private:
+  /// A number as it is written: `digits` of the whole number `number` stand behind the point.
+  struct Decimal {
+    std::int64_t number;
+    std::int64_t digits;
+  };
+
   static bool is(std::uint8_t role, Role wanted) {
     return role == static_cast<std::uint8_t>(wanted);
   }
@@ -122,6 +128,7 @@ class LineReader {
   const std::uint8_t* take(const std::uint8_t* at) {
     double prices[kPriceColumns];
     for (double& price : prices) price = kAbsent;
+    Decimal decimals[kPriceColumns];
     std::uint32_t there = 0;
     const std::uint8_t* instrument = at;
     const std::uint8_t* granularity = at;
@@ -137,7 +144,8 @@ class LineReader {
       if (role >= static_cast<std::uint8_t>(Role::first_price)) {
         const std::uint32_t price = role - static_cast<std::uint32_t>(Role::first_price);
         if (!cell_ends(at)) {
-          plain = decimal(at, prices[price]);
+          plain = decimal(at, decimals[price]);
+          if (plain) prices[price] = nearest(decimals[price]);
           there |= 1u << price;
         }
       } else if (is(role, Role::time)) {
@@ -162,7 +170,7 @@ class LineReader {
     at = line_end(at);
     if (!at || bar_ms < 0) return nullptr;
     std::uint8_t derived = 0;
-    if (!usable(prices, there, derived)) return nullptr;
+    if (!usable(prices, decimals, there, derived)) return nullptr;
     const std::int32_t pair =
         names_ ? pair_of(instrument, instrument_length, granularity, granularity_length) : 0;
     if (pair < 0) return nullptr;
@@ -174,17 +182,23 @@ class LineReader {
     return at;
   }
 
-  /// Whether each side is whole or absent and holds; a mid that is absent is made of the others.
-  static bool usable(double* prices, std::uint32_t there, std::uint8_t& derived) {
+  /// Whether each side is whole or absent and holds. Where bid and ask are there the mid is theirs,
+  /// whatever the line says of it.
+  static bool usable(double* prices, const Decimal* decimals, std::uint32_t there,
+                     std::uint8_t& derived) {
+    derived = (there & 0xff0) == 0xff0;
+    if (derived) {
+      if (crossed(prices + 4, prices + 8)) return false;
+      for (std::int32_t i = 0; i < 4; ++i) {
+        if (!mid_of(decimals[4 + i], decimals[8 + i], prices[i])) return false;
+      }
+      there |= 15;
+    }
     for (std::int32_t side = 0; side < 3; ++side) {
       const std::uint32_t found = (there >> (4 * side)) & 15;
       if (found != 0 && (found != 15 || !prices_hold(prices + 4 * side))) return false;
     }
-    if (there & 15) return true;
-    if (there != 0xff0) return false;
-    for (std::int32_t i = 0; i < 4; ++i) prices[i] = (prices[4 + i] + prices[8 + i]) / 2;
-    derived = 1;
-    return prices_hold(prices);
+    return (there & 15) != 0;
   }
 
   std::int32_t pair_of(const std::uint8_t* instrument, std::int64_t instrument_length,
@@ -198,12 +212,8 @@ class LineReader {
     return pairs_.place_of(pair, instrument_length + 1 + granularity_length);
   }
 
-  /// Digits, with or without a point between them. Both the digits as a whole number and the power
-  /// of ten are doubles without rounding, so that one division rounds once: to the nearest.
-  static bool decimal(const std::uint8_t*& at, double& value) {
-    static constexpr double kPowers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
-                                         1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
-                                         1e14, 1e15, 1e16, 1e17, 1e18};
+  /// Digits, with or without a point between them; at most 18, and a number below 2^53.
+  static bool decimal(const std::uint8_t*& at, Decimal& value) {
     std::uint64_t number = 0;
     const std::uint8_t* first = at;
     for (; digit(*at); ++at) number = number * 10 + (*at - '0');
@@ -215,16 +225,46 @@ class LineReader {
       behind = at - first;
       if (behind == 0) return false;
     }
-    if (before == 0 || before + behind > 18 || number > kExact) return false;
-    value = static_cast<double>(number) / kPowers[behind];
+    if (before == 0 || before + behind > kMostDigits ||
+        number > static_cast<std::uint64_t>(kExact)) {
+      return false;
+    }
+    value = {static_cast<std::int64_t>(number), behind};
     return true;
   }
 
+  /// The nearest double. Both the whole number and the power of ten are doubles without rounding, so
+  /// that one division rounds once.
+  static double nearest(const Decimal& value) {
+    return static_cast<double>(value.number) / kPowers[value.digits];
+  }
+
+  /// The mid of bid and ask: their exact decimal mean, to the nearest double (docs/mid-price.md,
+  /// streams/mid_price.py). The sum and twice a power of ten are doubles without rounding, so that
+  /// one division rounds once; false where the sum is not.
+  static bool mid_of(Decimal bid, Decimal ask, double& mid) {
+    if (bid.digits != ask.digits) {
+      Decimal& shorter = bid.digits < ask.digits ? bid : ask;
+      const std::int64_t digits = bid.digits < ask.digits ? ask.digits : bid.digits;
+      for (; shorter.digits < digits; ++shorter.digits) {
+        if (shorter.number > kExact / 10) return false;
+        shorter.number *= 10;
+      }
+    }
+    const std::int64_t sum = bid.number + ask.number;
+    mid = static_cast<double>(sum) / (2.0 * kPowers[bid.digits]);
+    return sum <= kExact;
+  }
+
   static bool whole_number(const std::uint8_t*& at, std::int64_t& value) {
-    double number;
-    if (!decimal(at, number)) return false;
-    value = static_cast<std::int64_t>(number);
-    return static_cast<double>(value) == number;
+    Decimal written;
+    if (!decimal(at, written)) return false;
+    value = written.number;
+    for (; written.digits > 0; --written.digits) {
+      if (value % 10 != 0) return false;
+      value /= 10;
+    }
+    return true;
   }
 
   bool time(const std::uint8_t*& at, std::int64_t& ms) const {
@@ -322,7 +362,11 @@ class LineReader {
     return at - first <= kLongestName;
   }
 
-  static constexpr std::uint64_t kExact = std::uint64_t{1} << 53;
+  static constexpr std::int64_t kExact = std::int64_t{1} << 53;
+  static constexpr std::int64_t kMostDigits = 18;
+  static constexpr double kPowers[kMostDigits + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
+                                                      1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
+                                                      1e14, 1e15, 1e16, 1e17, 1e18};
 
   Names<kMostPairs, kLongestPair> pairs_;
   std::uint8_t roles_[kMostCells] = {};

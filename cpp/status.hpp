@@ -7,7 +7,7 @@
 namespace manifold {
 
 /// Bumped whenever any bit of any result changes.
-constexpr char kEngineVersion[] = "qfh-1.1.0";
+constexpr char kEngineVersion[] = "qfh-2.0.0";
 
 enum class Status : std::int32_t {
   ok = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from streams.events import GRANULARITY_MS, Candle, Ohlc
@@ -31,7 +32,7 @@ def candles_of(
         while more:
             status, answer = broker.api(
                 "GET",
-                f"/instruments/{name}/candles?price=MBA&granularity={granularity}&count=5000"
+                f"/instruments/{name}/candles?price=BA&granularity={granularity}&count=5000"
                 f"&from={start_ms / 1000:.3f}",
             )
             assert status == 200, answer
@@ -75,6 +76,9 @@ def require_candles(
 
 def _candle(name: str, granularity: str, given: dict[str, Any]) -> Candle:
     bar_ms = parse_time(given["time"]) // 1_000_000
-    mid, bid, ask = (Ohlc(*(float(given[s][p]) for p in "ohlc")) for s in ("mid", "bid", "ask"))
+    bid, ask = (Ohlc(*(float(given[s][p]) for p in "ohlc")) for s in ("bid", "ask"))
+    # not the product's rule: the mean of fractions is rounded once, too
+    means = ((Fraction(given["bid"][p]) + Fraction(given["ask"][p])) / 2 for p in "ohlc")
+    mid = Ohlc(*map(float, means))
     end_ms = bar_ms + GRANULARITY_MS[granularity]
-    return Candle(name, granularity, bar_ms, end_ms, mid, bid, ask, False, given["volume"], "oanda")
+    return Candle(name, granularity, bar_ms, end_ms, mid, bid, ask, True, given["volume"], "oanda")

@@ -243,7 +243,7 @@ def state(seed: int = 7, pairs: tuple[str, ...] = PAIRS) -> Json:
             order(1, "EUR_USD", bar - 180_000, "unknown"),
         ],
         "lag": {"signals": 0, "gates": 3, "weights": 0, "mirror": 12},
-        "versions": {"manifold": "0.1.0", "engine": "qfh-1.2", "config_id": "cfg-5f2a91c0"},
+        "versions": {"manifold": "0.1.0", "engine": "qfh-2.0.0", "config_id": "cfg-5f2a91c0"},
     }
 
 

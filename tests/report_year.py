@@ -115,7 +115,7 @@ def made_meta() -> ReportMeta:
     return ReportMeta(
         source="a made-up year",
         config=CONFIG,
-        engines=("qfh-1.0.0",),
+        engines=("qfh-2.0.0",),
         log=(
             {
                 "topic": "opt.gates",

@@ -16,6 +16,7 @@ from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
 from streams.api.routes_trading import executor_account
 from streams.api.shapes import INSTRUMENT_FORM, Shape
 from streams.api.views import spread_bps
+from streams.mid_price import mid_price
 
 router = APIRouter(tags=["broker"])
 
@@ -170,5 +171,5 @@ def _of_candles(live: Live, names: list[str]) -> dict[str, PriceShape]:
 
 def _price(bid: float, ask: float, ts_ms: int | None) -> PriceShape:
     return PriceShape(
-        bid=bid, ask=ask, mid=(bid + ask) / 2, spread_bps=spread_bps(bid, ask), ts_ms=ts_ms
+        bid=bid, ask=ask, mid=mid_price(bid, ask), spread_bps=spread_bps(bid, ask), ts_ms=ts_ms
     )

@@ -26,6 +26,7 @@ from streams.events import (
     Weights,
 )
 from streams.settings import Config
+from streams.stages.candle_rules import candle_refusal
 
 MAX_ORDERS = 200
 MAX_INSTRUMENTS = 2_000
@@ -114,6 +115,8 @@ class LiveView:
         config = self.config
         if config is not None and event.granularity != config.candle_gran:
             return
+        if candle_refusal(event, event.instrument.encode()):
+            return  # refused by the stages as well
         if _newer(self.candles, event):
             self.candles[event.instrument] = event
 

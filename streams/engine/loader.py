@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from streams.errors import Fatal
 
-ENGINE_VERSION = "qfh-1.1.0"
+ENGINE_VERSION = "qfh-2.0.0"
 """Version of the results: bumped whenever any bit of any result changes, and only then.
 
 It is in the header of every derived record and in every stored row; rows of another engine are

@@ -28,6 +28,7 @@ from streams.execution.broker import (
 from streams.execution.dispatch import ACCEPTED, request_of
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.paper_book import NoRate, PaperBook, PaperRules, PaperTrade
+from streams.stages.candle_rules import candle_refusal
 
 
 class PaperBroker:
@@ -89,6 +90,8 @@ class PaperBroker:
         Those from the last report of the instrument on are gone through again: what they did and
         nobody noted is done again, to the same effect.
         """
+        if _refused(candle):
+            return
         self._note(candle)
         resume_ms = self.resume_ms.get(candle.instrument)
         if resume_ms is not None and candle.bar_ms >= resume_ms:
@@ -98,6 +101,8 @@ class PaperBroker:
 
     def take(self, candle: Candle) -> None:
         """Take in a candle that has just arrived."""
+        if _refused(candle):
+            return
         self._note(candle)
         self._arrived.add(candle.instrument)
         self._taking(candle)
@@ -174,6 +179,11 @@ class PaperBroker:
 
     async def aclose(self) -> None:
         """Nothing to give back."""
+
+
+def _refused(candle: Candle) -> bool:
+    """Return whether the stages refuse a candle: then no order fills in it either."""
+    return candle_refusal(candle, candle.instrument.encode()) is not None
 
 
 def open_trades(ledger: Ledger) -> list[PaperTrade]:

@@ -8,14 +8,16 @@ settle in order, so that one that is not known yet holds back those behind it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.series import digest
 from streams.feed.synthetic import first_in_market
 from streams.oanda.shapes import BrokerCandle
+from streams.stages.candle_rules import candle_refusal
 
 POLLS_MS = (250, 500, 1000, 2000)
 """How long after an answer that brought nothing new the same is asked again."""
@@ -45,11 +47,20 @@ class Settled(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something about a candle that people should see."""
+    """Something about a candle that people should see.
 
-    kind: Literal["revised", "late"]
+    Attributes
+    ----------
+    kind
+        ``refused`` where the stages will refuse the candle.
+    detail
+        Of a refused one: why.
+    """
+
+    kind: Literal["revised", "late", "refused"]
     instrument: str
     bar_ms: int
+    detail: str = ""
 
 
 @dataclass
@@ -167,6 +178,7 @@ class BrokerLane:
             there; ``asked_ms`` by default.
         """
         self.trouble, self.asked_ms = None, asked_ms
+        first = len(self.ready)
         self._behind = len(answer) >= page
         before_ms = self.frontier_ms
         known_ms = (asked_ms if sure_ms is None else sure_ms) - self._absent_after_ms
@@ -181,6 +193,7 @@ class BrokerLane:
             if candle.bar_ms > self.last_bar_ms:
                 by_bar.setdefault(candle.bar_ms, []).append(candle)
         self._settle(by_bar, known_ms, open_ms, notices)
+        notices += [each for bar in islice(self.ready, first, None) for each in _refusals(bar)]
         moved = self.frontier_ms > before_ms
         self._tries = 0 if moved else self._tries + 1
         self.moved_ms = asked_ms if moved else self.moved_ms
@@ -253,10 +266,19 @@ class BrokerLane:
             given.mid,
             given.bid,
             given.ask,
-            False,
+            given.mid_derived,
             given.volume,
             "oanda",
         )
+
+
+def _refusals(bar: Settled) -> Iterator[Notice]:
+    for candle in bar.candles:
+        refusal = candle_refusal(candle, candle.instrument.encode())
+        if refusal:
+            yield Notice(
+                "refused", candle.instrument, candle.bar_ms, f"{refusal.reason}: {refusal.detail}"
+            )
 
 
 def next_bar_end(after_ms: int, length: int) -> int:

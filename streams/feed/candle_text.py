@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
-from streams.stages.candle_rules import candle_problem
+from streams.mid_price import WrittenPrice, mid_prices
+from streams.stages.candle_rules import candle_refusal, price_problem
 
 TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
 VOLUME_NAMES = ("volume", "v", "ticks")
@@ -71,27 +73,19 @@ def candle_from_row(
     if not _flag(_first(row, COMPLETE_NAMES)):
         raise RowRefused("incomplete", "the candle is not complete")
     bar_ms = time_ms(_first(row, TIME_NAMES))
-    bid, ask, mid = _side(row, "bid"), _side(row, "ask"), _side(row, "mid") or _prices(row, "")
-    derived = mid is None
-    if mid is None:
-        if bid is None or ask is None:
-            raise RowRefused("no_prices", "neither mid nor both bid and ask")
-        mid = Ohlc(*((b + a) / 2 for b, a in zip(bid, ask, strict=True)))
+    prices = _candle_prices(row)
     candle = Candle(
         instrument,
         granularity,
         bar_ms,
         bar_ms + GRANULARITY_MS[granularity],
-        mid,
-        bid,
-        ask,
-        derived,
+        *prices,
         _volume(_first(row, VOLUME_NAMES)),
         source,
     )
-    problem = candle_problem(candle, instrument.encode())
-    if problem:
-        raise RowRefused("invalid_candle", problem)
+    refusal = candle_refusal(candle, instrument.encode())
+    if refusal:
+        raise RowRefused(*refusal)
     return candle
 
 
@@ -194,27 +188,55 @@ def _flag(value: Any) -> bool:
     return value is None or value is True or str(value).strip().lower() in ("1", "true", "yes")
 
 
-def _side(row: Mapping[str, Any], side: str) -> Ohlc | None:
+class _Side(NamedTuple):
+    """Open, high, low and close as the row has them, and the doubles nearest to them."""
+
+    written: tuple[WrittenPrice, ...]
+    prices: Ohlc
+
+
+def _candle_prices(row: Mapping[str, Any]) -> tuple[Ohlc, Ohlc | None, Ohlc | None, bool]:
+    """Return mid, bid, ask, and whether the mid is that of bid and ask (docs/mid-price.md)."""
+    bid, ask = _side(row, "bid"), _side(row, "ask")
+    if bid and ask:
+        for name, side in (("bid", bid), ("ask", ask)):
+            problem = price_problem(side.prices)
+            if problem:
+                raise RowRefused("invalid_candle", f"{name}: {problem}")
+        return mid_prices(bid.written, ask.written), bid.prices, ask.prices, True
+    mid = _side(row, "mid") or _flat(row, "")
+    if mid is None:
+        if bid or ask:
+            there, missing = ("bid", "ask") if bid else ("ask", "bid")
+            raise RowRefused(
+                "one_sided",
+                f"the row has {there} prices only: without {missing} or mid there is no mid price",
+            )
+        raise RowRefused("no_prices", "neither mid nor both bid and ask")
+    return mid.prices, bid and bid.prices, ask and ask.prices, False
+
+
+def _side(row: Mapping[str, Any], side: str) -> _Side | None:
     nested = row.get(side)
     if isinstance(nested, Mapping):
-        prices = _prices({str(k).lower(): v for k, v in nested.items()}, "")
-        if prices is None:
+        found = _flat({str(k).lower(): v for k, v in nested.items()}, "")
+        if found is None:
             raise RowRefused("no_prices", f"{side} has no open, high, low and close")
-        return prices
-    return _prices(row, f"{side}_") or _prices(row, f"{side}.")
+        return found
+    return _flat(row, f"{side}_") or _flat(row, f"{side}.")
 
 
-def _prices(row: Mapping[str, Any], prefix: str) -> Ohlc | None:
+def _flat(row: Mapping[str, Any], prefix: str) -> _Side | None:
     found = [_first(row, (prefix + long, prefix + short)) for long, short in FIELDS]
     if all(value is None for value in found):
         return None
     if any(value is None for value in found):
         raise RowRefused("no_prices", f"{prefix or 'mid '}prices are not all there")
-    return Ohlc(*(_number(value) for value in found))
+    return _Side(tuple(found), Ohlc(*(_number(value) for value in found)))
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         raise RowRefused("bad_number", f"{value!r} is not a number")
     try:
         return plain_float(value) if isinstance(value, str) else float(value)

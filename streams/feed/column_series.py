@@ -98,10 +98,13 @@ class ColumnSeries:
         return refused, int((~differs).sum())
 
     def _differ(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
-        # by their bits, as digests go, so that a side which neither has is the same in both
+        # by their bits, as digests go, so that a side which neither has is the same in both; the
+        # mid counts only where it is the source's
         prices = self._whole.columns.prices.view(np.int64)
-        volume = self._whole.columns.volume
-        found = (prices[:, one] != prices[:, other]).any(axis=0)
+        volume, derived = self._whole.columns.volume, self._whole.columns.mid_derived
+        found = (prices[4:, one] != prices[4:, other]).any(axis=0)
+        mids = (prices[:4, one] != prices[:4, other]).any(axis=0)
+        found |= mids & ~(derived[one] & derived[other])
         differ: NDArray[np.bool_] = found | (volume[one] != volume[other])
         return differ
 

@@ -128,7 +128,7 @@ def _is_lines(text: str) -> bool:
     """Tell JSON lines from one document: the first line is a whole value and more follows."""
     first, _, rest = text.lstrip().partition("\n")
     try:
-        value = json.loads(first)
+        value = _json(first)
     except (ValueError, RecursionError):
         return False
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
@@ -185,12 +185,17 @@ def csv_rows(
         yield line, dict(zip(header, cells, strict=True))
 
 
+def _json(text: str) -> Any:
+    # decimals stay as they are written: a double would lose the price that the file names
+    return json.loads(text, parse_float=str)
+
+
 def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = _json(line)
         except (ValueError, RecursionError) as error:
             yield number, Refused(path, number, "bad_json", str(error))
             continue
@@ -199,7 +204,7 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
 
 def _json_document(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     try:
-        value = json.loads(text)
+        value = _json(text)
     except (ValueError, RecursionError) as error:
         raise Fatal(f"{path} is neither CSV, JSON lines nor a JSON document: {error}") from error
     if isinstance(value, list):

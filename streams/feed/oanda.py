@@ -43,6 +43,12 @@ LONGEST_REST_S = 10.0
 SKEW_SHOWN_MS = 2_000
 STEP_S = 1.0
 
+_NOTICES = {
+    "revised": "was revised by OANDA; it goes into the log as it is now",
+    "late": "was given late by OANDA; it goes into the log as it is now",
+    "refused": "is no candle to the stages ({}); the log gets it, and dead.letters",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -227,15 +233,13 @@ class OandaFeed:
             # a Date that runs ahead must not make a bar of tomorrow one without a candle
             sure_ms = min(asked_ms, ours_ms)
             for notice in lane.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
-                if notice.kind == "revised":
-                    state.revised += 1
-                else:
-                    state.late += 1
+                state.revised += notice.kind == "revised"
+                state.late += notice.kind == "late"
                 logger.warning(
-                    "%s: the candle of %s UTC was %s; it goes into the log as it is now",
+                    "%s: the candle of %s UTC %s",
                     notice.instrument,
                     clock(notice.bar_ms),
-                    "revised by OANDA" if notice.kind == "revised" else "given late by OANDA",
+                    _NOTICES[notice.kind].format(notice.detail),
                 )
             self._more.set()
 

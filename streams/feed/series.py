@@ -20,9 +20,15 @@ _NO_SIDE = (0.0, 0.0, 0.0, 0.0)
 
 
 def digest(candle: Candle) -> int:
-    """Return 64 bits that tell a candle's content (prices and volume) from any other."""
+    """Return 64 bits that tell what a source said of a candle (prices, volume) from all else.
+
+    Where bid and ask are there the mid is theirs, however it was computed when the candle was
+    written: it does not count, so that a log of an older engine holds the same candles.
+    """
     volume = NO_VOLUME if candle.volume is None else candle.volume
-    packed = _PACKED.pack(*candle.mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE), volume)
+    quoted = candle.bid is not None and candle.ask is not None
+    mid = _NO_SIDE if quoted else candle.mid
+    packed = _PACKED.pack(*mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE), volume)
     return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little", signed=True)
 
 

@@ -16,6 +16,7 @@ from itertools import count
 from typing import NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle, Ohlc
+from streams.mid_price import mid_of_points
 from streams.stages.sessions import week_of
 
 PERMILLE = 1000
@@ -108,11 +109,13 @@ class _Pair:
         spread: int,
         volume: int,
     ) -> Candle:
-        # bid and ask are whole points; mid is computed from them as for any candle
+        # bid and ask are whole points
         half = spread // 2
         bid = Ohlc(*((price - half) / self._scale for price in mid))
         ask = Ohlc(*((price - half + spread) / self._scale for price in mid))
-        middle = Ohlc(*((b + a) / 2 for b, a in zip(bid, ask, strict=True)))
+        middle = Ohlc(
+            *(mid_of_points(price - half, price - half + spread, self._scale) for price in mid)
+        )
         end_ms = bar_ms + GRANULARITY_MS[granularity]
         return Candle(
             self.name, granularity, bar_ms, end_ms, middle, bid, ask, True, volume, "synthetic"

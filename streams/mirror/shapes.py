@@ -18,7 +18,7 @@ from streams.events import (
     Weights,
 )
 from streams.mirror import keys
-from streams.stages.candle_rules import candle_problem
+from streams.stages.candle_rules import candle_refusal
 from streams.stages.weights import gates_blob, status_object
 
 NS_PER_MS = 1_000_000
@@ -116,7 +116,7 @@ def _ohlc(prices: Ohlc | None) -> dict[str, float] | None:
 
 
 def _candle(event: Candle, newest: int) -> list[Write]:
-    if candle_problem(event, event.instrument.encode()):
+    if candle_refusal(event, event.instrument.encode()):
         return []  # refused by the stages as well
     o, h, low, c = event.mid
     content = {

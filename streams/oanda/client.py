@@ -86,7 +86,8 @@ class OandaClient(Transport):
             Most of them, up to 5000.
         """
         query = [
-            ("price", "MBA"),
+            # bid and ask say all that OANDA's own mid does, and more exactly (docs/mid-price.md)
+            ("price", "BA"),
             ("granularity", granularity),
             ("from", rfc3339(from_ms)),
             ("count", str(count)),

@@ -85,10 +85,14 @@ class Fields:
 
     def price(self, name: str) -> float:
         """Return a price: a positive decimal number."""
+        return float(self.exact_price(name))
+
+    def exact_price(self, name: str) -> Decimal:
+        """Return a price as it is written."""
         value = self.decimal(name)
         if value <= 0:
             raise self.wrong(name, "a positive price", self.content.get(name))
-        return float(value)
+        return value
 
     def time_ms(self, name: str) -> int:
         """Return an RFC 3339 time in UTC as epoch ms, cut off after the ms."""

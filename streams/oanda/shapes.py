@@ -11,17 +11,22 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from streams.events import GRANULARITY_MS, Ohlc
+from streams.mid_price import mid_prices
 from streams.oanda.parsing import Fields
 
 
 class BrokerCandle(NamedTuple):
-    """A candle as OANDA gives it; ``complete`` is false while its bar has not ended."""
+    """A candle as OANDA gives it; ``complete`` is false while its bar has not ended.
+
+    ``mid_derived`` is true where the mid is that of bid and ask (docs/mid-price.md).
+    """
 
     bar_ms: int
     complete: bool
     mid: Ohlc
-    bid: Ohlc
-    ask: Ohlc
+    bid: Ohlc | None
+    ask: Ohlc | None
+    mid_derived: bool
     volume: int
 
 
@@ -200,15 +205,29 @@ def candles_of(
         volume = each.whole("volume")
         if volume < 0:
             raise each.wrong("volume", "a number of ticks", volume)
-        mid, bid, ask = (_ohlc(each.part(side)) for side in ("mid", "bid", "ask"))
-        found.append(
-            BrokerCandle(each.time_ms("time"), each.flag("complete"), mid, bid, ask, volume)
-        )
+        prices = _candle_prices(each)
+        found.append(BrokerCandle(each.time_ms("time"), each.flag("complete"), *prices, volume))
     return tuple(found)
 
 
-def _ohlc(fields: Fields) -> Ohlc:
-    return Ohlc(*(fields.price(name) for name in "ohlc"))
+def _candle_prices(fields: Fields) -> tuple[Ohlc, Ohlc | None, Ohlc | None, bool]:
+    """Return mid, bid, ask, and whether the mid is that of bid and ask (docs/mid-price.md)."""
+    bid, ask = (_exact(fields, side) if fields.has(side) else None for side in ("bid", "ask"))
+    if bid and ask:
+        return mid_prices(bid, ask), _nearest(bid), _nearest(ask), True
+    if not fields.has("mid"):
+        raise fields.wrong("ask" if bid else "bid", "prices of bid and ask, or a mid", None)
+    mid = _nearest(_exact(fields, "mid"))
+    return mid, _nearest(bid) if bid else None, _nearest(ask) if ask else None, False
+
+
+def _exact(fields: Fields, side: str) -> tuple[Decimal, ...]:
+    prices = fields.part(side)
+    return tuple(prices.exact_price(name) for name in "ohlc")
+
+
+def _nearest(prices: tuple[Decimal, ...]) -> Ohlc:
+    return Ohlc(*map(float, prices))
 
 
 def price_of(fields: Fields) -> Price | None:

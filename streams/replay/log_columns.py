@@ -20,7 +20,7 @@ from streams.replay.lanes import Marks
 from streams.replay.log_reader import LogReader
 from streams.replay.ranges import Span
 from streams.settings import Runtime
-from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
+from streams.stages.candle_rules import candle_refusal, stamp_problem, watermark_problem
 from streams.stages.step import SourceRecord
 from streams.topics import CANDLES
 
@@ -198,7 +198,7 @@ class CandleReader:
                     refused += 1
                 else:
                     watermarks.append((place, event))
-            elif candle_problem(event, record.key) or early:
+            elif candle_refusal(event, record.key) or early:
                 refused += 1
             else:
                 candles.append((place, event))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import NamedTuple
 
 from streams.events import GRANULARITY_MS, WATERMARK_KEY, Candle, Ohlc, Watermark
+from streams.stages.reasons import Refusal
 
 HOUR_MS = 3_600_000
 END_MS = 4_102_444_800_000
@@ -15,8 +17,15 @@ LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
 
-def candle_problem(candle: Candle, key: bytes | None) -> str | None:
-    """Return what is wrong with a candle in words, None when nothing is.
+class CandleRefusal(NamedTuple):
+    """Why a candle may not enter: the reason code, and what was found."""
+
+    reason: Refusal
+    detail: str
+
+
+def candle_refusal(candle: Candle, key: bytes | None) -> CandleRefusal | None:
+    """Return why a candle may not enter, None when it may.
 
     Parameters
     ----------
@@ -25,6 +34,14 @@ def candle_problem(candle: Candle, key: bytes | None) -> str | None:
     key
         The Kafka key it was found under.
     """
+    problem = _candle_problem(candle, key)
+    if problem:
+        return CandleRefusal(Refusal.INVALID_CANDLE, problem)
+    crossed = _crossed_quote(candle)
+    return CandleRefusal(Refusal.CROSSED_QUOTE, crossed) if crossed else None
+
+
+def _candle_problem(candle: Candle, key: bytes | None) -> str | None:
     if key != candle.instrument.encode():
         return f"the key {key!r} is not the instrument {candle.instrument!r}"
     if not NAME.fullmatch(candle.instrument):
@@ -44,7 +61,7 @@ def candle_problem(candle: Candle, key: bytes | None) -> str | None:
     if candle.volume is not None and candle.volume < 0:
         return f"the volume {candle.volume} is negative"
     for side, prices in (("mid", candle.mid), ("bid", candle.bid), ("ask", candle.ask)):
-        problem = None if prices is None else _price_problem(prices)
+        problem = None if prices is None else price_problem(prices)
         if problem:
             return f"{side}: {problem}"
     return None
@@ -83,7 +100,17 @@ def stamp_problem(as_of_ms: int, timestamp_ms: int) -> str | None:
     return None
 
 
-def _price_problem(prices: Ohlc) -> str | None:
+def _crossed_quote(candle: Candle) -> str | None:
+    if candle.bid is None or candle.ask is None:
+        return None
+    for field, bid, ask in zip(Ohlc._fields, candle.bid, candle.ask, strict=True):
+        if bid > ask:
+            return f"{field}: the bid {bid!r} is over the ask {ask!r}"
+    return None
+
+
+def price_problem(prices: Ohlc) -> str | None:
+    """Return what is wrong with one side of a candle in words, None when nothing is."""
     opened, high, low, close = prices
     if LOWEST_PRICE <= low <= opened <= high <= HIGHEST_PRICE and low <= close <= high:
         return None

@@ -53,6 +53,7 @@ class Refusal(StrEnum):
     """Why a record of the log that could be decoded was dead-lettered by a stage."""
 
     INVALID_CANDLE = "invalid_candle"
+    CROSSED_QUOTE = "crossed_quote"
     VOLUME_MISSING = "volume_missing"
     CONFLICT = "conflict"
     OUT_OF_ORDER = "out_of_order"

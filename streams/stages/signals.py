@@ -15,7 +15,7 @@ from streams.engine import CandleStream, Metrics
 from streams.errors import Fatal
 from streams.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.settings import Config
-from streams.stages.candle_rules import candle_problem, stamp_problem, watermark_problem
+from streams.stages.candle_rules import candle_refusal, stamp_problem, watermark_problem
 from streams.stages.manifolds import manifold
 from streams.stages.processor import (
     ControlledStep,
@@ -137,9 +137,11 @@ class SignalsStep(ControlledStep):
         if event.granularity != config.candle_gran:
             self.counts["other_granularity"] += 1
             return []
-        problem = candle_problem(event, at.key) or early
-        if problem:
-            return self._refuse(at, Refusal.INVALID_CANDLE, problem)
+        refusal = candle_refusal(event, at.key)
+        if refusal:
+            return self._refuse(at, *refusal)
+        if early:
+            return self._refuse(at, Refusal.INVALID_CANDLE, early)
         return self._candle(event, at, config)
 
     def changes(self) -> RowChanges:

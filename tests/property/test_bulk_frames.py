@@ -22,7 +22,7 @@ from streams.avro.bulk_candles import (
 from streams.codec import locked_codec
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS, Candle, Control, Ohlc, Watermark
-from streams.stages.candle_rules import HOUR_MS, candle_problem
+from streams.stages.candle_rules import HOUR_MS, candle_refusal
 from streams.topics import CANDLES
 from tests.candle_files import market
 from tests.property.test_codec_frames import values
@@ -60,7 +60,7 @@ def agree(frames: Sequence[bytes | None]) -> FrameColumns:
         wanted = CODEC.decode(CANDLES, frames[at])
         assert repr(candle_at(found, at)) == repr(wanted)
         assert isinstance(wanted, Candle)
-        assert candle_problem(wanted, wanted.instrument.encode()) is None
+        assert candle_refusal(wanted, wanted.instrument.encode()) is None
     return found
 
 
@@ -107,7 +107,7 @@ def test_valid_candles_are_read_to_the_bit_and_none_is_left_over(made: list[Cand
 def test_events_of_any_content_are_the_codecs_or_left_to_it(made: list[Candle | Watermark]) -> None:
     found = agree([CODEC.encode(CANDLES, event) for event in made])
     for event, status in zip(made, found.status.tolist(), strict=True):
-        good = isinstance(event, Candle) and not candle_problem(event, event.instrument.encode())
+        good = isinstance(event, Candle) and not candle_refusal(event, event.instrument.encode())
         assert status == (PLAIN if good else SLOW)
 
 

@@ -37,6 +37,7 @@ def given(at: int, close: float = 1.1, *, complete: bool = True, volume: int = 5
         Ohlc(close, close, close, close),
         Ohlc(close - 0.0001, close - 0.0001, close - 0.0001, close - 0.0001),
         Ohlc(close + 0.0001, close + 0.0001, close + 0.0001, close + 0.0001),
+        True,
         volume,
     )
 

@@ -11,19 +11,34 @@ from hypothesis import strategies as st
 
 from streams.engine import check_candle
 from streams.events import GRANULARITY_MS, WATERMARK_KEY, Candle, Ohlc, Watermark
-from streams.stages.candle_rules import END_MS, candle_problem, watermark_problem
+from streams.stages.candle_rules import (
+    END_MS,
+    CandleRefusal,
+    candle_refusal,
+    watermark_problem,
+)
+from streams.stages.reasons import Refusal
 
+INVALID = Refusal.INVALID_CANDLE
 KEY = b"EUR_USD"
 MID = Ohlc(1.1, 1.2, 1.0, 1.15)
 GOOD = Candle("EUR_USD", "M1", 60_000, 120_000, MID, MID, MID, True, 10, "file")
 
 
 def problem(**changes: Any) -> str | None:
-    return candle_problem(GOOD._replace(**changes), KEY)
+    """Return what is invalid about a candle that is good otherwise."""
+    return words(candle_refusal(GOOD._replace(**changes), KEY), INVALID)
+
+
+def words(found: CandleRefusal | None, reason: Refusal) -> str | None:
+    if found is None:
+        return None
+    assert found.reason == reason
+    return found.detail
 
 
 def test_a_good_candle_has_no_problem() -> None:
-    assert candle_problem(GOOD, KEY) is None
+    assert candle_refusal(GOOD, KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -69,14 +84,27 @@ def test_a_refusal_names_what_is_wrong(changes: dict[str, Any], words: str) -> N
     assert words in found
 
 
+@pytest.mark.parametrize("field", Ohlc._fields)
+def test_a_bid_over_its_ask_is_a_crossed_quote(field: str) -> None:
+    low, high = Ohlc(1.1, 1.1, 1.1, 1.1), Ohlc(1.2, 1.3, 1.0, 1.2)
+    bid = {"open": Ohlc(1.3, 1.3, 1.0, 1.0), "close": Ohlc(1.1, 1.3, 1.1, 1.3)}.get(field, low)
+    if field == "high":
+        bid, high = Ohlc(1.1, 1.4, 1.0, 1.1), Ohlc(1.2, 1.3, 1.0, 1.2)
+    found = candle_refusal(GOOD._replace(bid=bid, ask=high), KEY)
+    said = f"{field}: the bid {getattr(bid, field)!r} is over the ask {getattr(high, field)!r}"
+    assert found == (Refusal.CROSSED_QUOTE, said)
+    for side in ({"bid": bid, "ask": None}, {"bid": None, "ask": high}, {"bid": bid, "ask": bid}):
+        assert problem(**side) is None
+
+
 @pytest.mark.parametrize("key", [None, b"", b"EUR_USD ", b"eur_usd", b"\xff"])
 def test_a_candle_under_another_key_is_refused(key: bytes | None) -> None:
-    assert "the key" in (candle_problem(GOOD, key) or "")
+    assert "the key" in (words(candle_refusal(GOOD, key), INVALID) or "")
 
 
 @pytest.mark.parametrize("name", ["", "~", "~watermark", "EUR/USD", "EUR USD", "A" * 33, "ÄUR_USD"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    found = candle_problem(GOOD._replace(instrument=name), name.encode())
+    found = words(candle_refusal(GOOD._replace(instrument=name), name.encode()), INVALID)
     assert "is not a name such as EUR_USD" in (found or "")
     mark = Watermark(0, "M1", 0, ("EUR_USD", name))
     assert "is not a name such as EUR_USD" in (watermark_problem(mark, WATERMARK_KEY) or "")
@@ -84,7 +112,7 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["EUR_USD", "SPX500_USD", "XAU_USD", "BTC-USD", "brent.fut"])
 def test_names_of_other_markets_enter(name: str) -> None:
-    assert candle_problem(GOOD._replace(instrument=name), name.encode()) is None
+    assert candle_refusal(GOOD._replace(instrument=name), name.encode()) is None
     assert watermark_problem(Watermark(0, "M1", 0, (name,)), WATERMARK_KEY) is None
 
 
@@ -141,9 +169,9 @@ def test_every_granularity_has_bars_that_start_on_its_grid(granularity: str) -> 
     # long bars start at 17:00 New York, so only the hour is asked of them
     start = 21 * 3_600_000
     candle = GOOD._replace(granularity=granularity, bar_ms=start, as_of_ms=start + length)
-    assert candle_problem(candle, KEY) is None
+    assert candle_refusal(candle, KEY) is None
     off = candle._replace(bar_ms=start + 1_000, as_of_ms=start + 1_000 + length)
-    assert "not the start of a bar" in (candle_problem(off, KEY) or "")
+    assert "not the start of a bar" in (words(candle_refusal(off, KEY), INVALID) or "")
 
 
 prices = st.one_of(
@@ -158,7 +186,7 @@ def test_the_engine_takes_every_candle_the_rules_let_in(
     mid: Ohlc, volume: int, bar_ms: int
 ) -> None:
     candle = GOOD._replace(mid=mid, volume=volume, bar_ms=bar_ms, as_of_ms=bar_ms + 60_000)
-    if candle_problem(candle, KEY) is None:
+    if candle_refusal(candle, KEY) is None:
         assert check_candle(bar_ms, mid.high, mid.low, mid.close, volume) is None
 
 
@@ -171,5 +199,5 @@ def test_any_ordered_prices_within_bounds_enter(p: list[float], volume: int, bar
     candle = GOOD._replace(
         mid=Ohlc(p[1], p[3], p[0], p[2]), volume=volume, bar_ms=bar_ms, as_of_ms=bar_ms + 60_000
     )
-    assert candle_problem(candle, KEY) is None
+    assert candle_refusal(candle, KEY) is None
     assert check_candle(bar_ms, p[3], p[0], p[2], volume) is None

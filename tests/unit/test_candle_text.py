@@ -48,16 +48,31 @@ def test_long_and_short_names_numbers_and_strings_flat_and_nested_say_the_same(
 def test_without_a_mid_it_is_the_mean_of_bid_and_ask_and_said_to_be_derived() -> None:
     candle = candle_from_row(SIDED, "EUR_USD", "M1")
     assert candle.mid_derived
-    assert candle.bid is not None
-    assert candle.ask is not None
-    assert candle.mid.open == (1.1 + 1.3) / 2
-    assert candle.mid.close == (1.15 + 1.35) / 2
+    assert (candle.bid, candle.ask) == (MID, Ohlc(1.3, 1.4, 1.2, 1.35))
+    # of decimals: in binary (1.1 + 1.3) / 2 is 1.2000000000000002
+    assert candle.mid == Ohlc(1.2, 1.3, 1.1, 1.25)
 
 
-def test_a_mid_that_is_there_is_kept_beside_bid_and_ask() -> None:
-    candle = candle_from_row(SIDED | LONG, "EUR_USD", "M1")
-    assert (candle.mid, candle.mid_derived) == (MID, False)
-    assert candle.ask == Ohlc(1.3, 1.4, 1.2, 1.35)
+@pytest.mark.parametrize(
+    "mid",
+    [
+        {"mid_o": 1.2, "mid_h": 1.31, "mid_l": 1.1, "mid_c": 1.26},
+        {"open": 1.2, "high": 1.31, "low": 1.1, "close": 1.26},
+        {"mid": {"o": "1.2", "h": "1.31", "l": "1.1", "c": "1.26"}},
+        {"mid": {"o": "1.2"}},
+        {"mid_o": "nonsense", "mid_c": "nan"},
+    ],
+)
+def test_a_mid_beside_bid_and_ask_is_not_used(mid: dict[str, Any]) -> None:
+    expected = candle_from_row(SIDED, "EUR_USD", "M1")
+    assert candle_from_row(SIDED | mid, "EUR_USD", "M1") == expected
+
+
+@pytest.mark.parametrize("missing", ["bid", "ask"])
+def test_a_mid_beside_one_side_is_used(missing: str) -> None:
+    row = {name: value for name, value in SIDED.items() if not name.startswith(missing)}
+    candle = candle_from_row(row | LONG, "EUR_USD", "M1")
+    assert (candle.mid, candle.mid_derived, getattr(candle, missing)) == (MID, False, None)
 
 
 def test_what_the_row_says_of_itself_wins_over_what_the_file_is_known_to_hold() -> None:
@@ -115,9 +130,37 @@ def test_a_row_that_is_no_candle_is_refused_with_its_reason(
     assert refusal(LONG | changes) == reason
 
 
-def test_bid_alone_gives_no_mid() -> None:
-    only_bid = {name: value for name, value in SIDED.items() if not name.startswith("ask")}
-    assert refusal(only_bid) == "no_prices"
+@pytest.mark.parametrize(("missing", "there"), [("ask", "bid"), ("bid", "ask")])
+def test_one_side_alone_gives_no_mid(missing: str, there: str) -> None:
+    row = {name: value for name, value in SIDED.items() if not name.startswith(missing)}
+    with pytest.raises(RowRefused, match=f"has {there} prices only: without {missing}") as caught:
+        candle_from_row(row, "EUR_USD", "M1")
+    assert caught.value.reason == "one_sided"
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "found"),
+    [
+        (Ohlc(1.3, 1.3, 1.1, 1.1), Ohlc(1.2, 1.4, 1.1, 1.2), ("open", 1.3, 1.2)),
+        (Ohlc(1.1, 1.3, 1.1, 1.1), Ohlc(1.2, 1.2, 1.1, 1.2), ("high", 1.3, 1.2)),
+        (Ohlc(1.1, 1.2, 1.1, 1.1), Ohlc(1.2, 1.2, 1.0, 1.2), ("low", 1.1, 1.0)),
+        (Ohlc(1.1, 1.3, 1.1, 1.3), Ohlc(1.2, 1.4, 1.1, 1.2), ("close", 1.3, 1.2)),
+    ],
+)
+def test_a_bid_over_its_ask_is_refused_and_named(
+    bid: Ohlc, ask: Ohlc, found: tuple[str, float, float]
+) -> None:
+    row = {"time": LONG["time"], "bid": bid._asdict(), "ask": ask._asdict()}
+    with pytest.raises(RowRefused) as caught:
+        candle_from_row(row, "EUR_USD", "M1")
+    name, under, over = found
+    assert caught.value.reason == "crossed_quote"
+    assert str(caught.value) == f"{name}: the bid {under} is over the ask {over}"
+
+
+def test_bid_and_ask_may_be_equal() -> None:
+    row = {"time": LONG["time"], "bid": MID._asdict(), "ask": MID._asdict()}
+    assert candle_from_row(row, "EUR_USD", "M1").mid == MID
 
 
 def test_a_row_of_no_instrument_is_refused() -> None:

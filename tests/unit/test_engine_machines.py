@@ -12,7 +12,7 @@ import pytest
 from streams.engine import ENGINE_VERSION, build_info
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = {"qfh-1.1.0": "c2e553d24af81d2aecc6069b2e4a8cf63159b4b5b94c07614d7e2f6fe95cda88"}
+GOLDEN = {"qfh-2.0.0": "c2e553d24af81d2aecc6069b2e4a8cf63159b4b5b94c07614d7e2f6fe95cda88"}
 """Hash over 20,000 candles, by engine version: a new hash needs a new version."""
 
 PROGRAM = """

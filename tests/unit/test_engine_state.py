@@ -133,7 +133,7 @@ def test_another_engine_is_refused() -> None:
     rows = stream.changed_rows()
     assert rows["head"].count(ENGINE) == 1
     with pytest.raises(Fatal, match=f"another engine version.*{WHAT_TO_DO}"):
-        CandleStream.from_rows({**rows, "head": re.sub(b"qfh-1", b"qfh-2", rows["head"])})
+        CandleStream.from_rows({**rows, "head": re.sub(b"qfh-2", b"qfh-1", rows["head"])})
     with pytest.raises(Fatal, match=f"another engine version.*{WHAT_TO_DO}"):
         CandleStream.from_bytes(stream.to_bytes().replace(ENGINE, ENGINE[:-1] + b"9"))
 

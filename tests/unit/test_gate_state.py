@@ -89,7 +89,7 @@ def test_rows_of_another_engine_cut_short_or_missing_are_refused() -> None:
     GateStream.from_rows(rows, rules)
     head = rows["head"]
     for wrong, said in (
-        ({**rows, "head": head.replace(b"qfh-1", b"qfh-2")}, "another engine version"),
+        ({**rows, "head": head.replace(b"qfh-2", b"qfh-1")}, "another engine version"),
         ({**rows, "head": b"QT" + head[2:]}, "another layout"),
         ({**rows, "head": head[:-1]}, "cut short"),
         ({**rows, "head": head + b"\0"}, "cut short"),

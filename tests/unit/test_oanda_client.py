@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streams.errors import Fatal
-from streams.events import GRANULARITY_MS
+from streams.events import GRANULARITY_MS, Ohlc
 from streams.feed.broker_lane import BrokerLane, Resume
 from streams.oanda.client import LONGEST_PAGE, OandaClient
 from streams.oanda.errors import (
@@ -461,15 +461,17 @@ def candle(**more: Any) -> dict[str, Any]:
         {"volume": -1},
         {"volume": True},
         {"volume": 1.5},
-        {"bid": None},
+        {"bid": None, "mid": None},
+        {"ask": None, "mid": None},
+        {"bid": None, "ask": None, "mid": None},
         {"ask": {"o": "1.1", "h": "1.1", "l": "1.1"}},
-        {"mid": dict.fromkeys("ohlc", 1.1)},
-        {"mid": dict.fromkeys("ohlc", "-1.1")},
-        {"mid": dict.fromkeys("ohlc", "0")},
-        {"mid": dict.fromkeys("ohlc", "nan")},
-        {"mid": dict.fromkeys("ohlc", "1e5")},
-        {"mid": dict.fromkeys("ohlc", "١.١")},
-        {"mid": dict.fromkeys("ohlc", "1.1 ")},
+        {"bid": dict.fromkeys("ohlc", 1.1)},
+        {"bid": dict.fromkeys("ohlc", "-1.1")},
+        {"bid": dict.fromkeys("ohlc", "0")},
+        {"bid": dict.fromkeys("ohlc", "nan")},
+        {"bid": dict.fromkeys("ohlc", "1e5")},
+        {"bid": dict.fromkeys("ohlc", "١.١")},
+        {"bid": dict.fromkeys("ohlc", "1.1 ")},
     ],
     ids=str,
 )
@@ -482,6 +484,30 @@ async def test_a_candle_that_is_not_as_described_is_refused_and_not_guessed(
         with pytest.raises(NotAsDescribed, match=r"candles\[1\]") as raised:
             await oanda.candles("EUR_USD", "M1", START_MS)
     assert "candles of EUR_USD" in str(raised.value)
+
+
+@pytest.mark.parametrize("mid", [{}, {"mid": None}, {"mid": dict.fromkeys("ohlc", "1.100000")}])
+async def test_the_mid_of_a_candle_is_that_of_bid_and_ask(mid: dict[str, Any]) -> None:
+    sides = {"bid": dict.fromkeys("ohlc", "1.10000"), "ask": dict.fromkeys("ohlc", "1.10011")}
+    body = {"instrument": "EUR_USD", "granularity": "M1", "candles": [candle(**sides) | mid]}
+    talk = answering(page(json.dumps(body).encode()))
+    async with serving(talk) as (made, _), OandaClient(made) as oanda:
+        [found] = await oanda.candles("EUR_USD", "M1", START_MS)
+    assert (found.mid, found.mid_derived) == (Ohlc(*4 * (1.100055,)), True)
+
+
+@pytest.mark.parametrize("missing", ["bid", "ask"])
+async def test_where_a_side_is_missing_the_mid_is_oanda_s(missing: str) -> None:
+    body = {
+        "instrument": "EUR_USD",
+        "granularity": "M1",
+        "candles": [candle(mid=dict.fromkeys("ohlc", "1.2"), **{missing: None})],
+    }
+    talk = answering(page(json.dumps(body).encode()))
+    async with serving(talk) as (made, _), OandaClient(made) as oanda:
+        [found] = await oanda.candles("EUR_USD", "M1", START_MS)
+    assert (found.mid, found.mid_derived) == (Ohlc(*4 * (1.2,)), False)
+    assert getattr(found, missing) is None
 
 
 @pytest.mark.parametrize("wrong", [{"instrument": "USD_JPY"}, {"granularity": "S5"}])

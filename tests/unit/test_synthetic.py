@@ -13,7 +13,7 @@ import pytest
 
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
-from streams.stages.candle_rules import candle_problem
+from streams.stages.candle_rules import candle_refusal
 from streams.stages.sessions import week_of
 
 PAIRS = ("EUR_USD", "USD_JPY", "XAU_USD")
@@ -74,7 +74,7 @@ def test_a_longer_market_begins_like_a_shorter_one() -> None:
 
 def test_every_candle_is_one_that_enters() -> None:
     for candle in candles():
-        assert candle_problem(candle, candle.instrument.encode()) is None
+        assert candle_refusal(candle, candle.instrument.encode()) is None
 
 
 def test_weekends_are_closed_and_no_other_bar_is_left_out() -> None:
