@@ -86,15 +86,18 @@ def test_a_refusal_names_what_is_wrong(changes: dict[str, Any], words: str) -> N
 
 @pytest.mark.parametrize("field", Ohlc._fields)
 def test_a_bid_over_its_ask_is_a_crossed_quote(field: str) -> None:
-    low, high = Ohlc(1.1, 1.1, 1.1, 1.1), Ohlc(1.2, 1.3, 1.0, 1.2)
-    bid = {"open": Ohlc(1.3, 1.3, 1.0, 1.0), "close": Ohlc(1.1, 1.3, 1.1, 1.3)}.get(field, low)
-    if field == "high":
-        bid, high = Ohlc(1.1, 1.4, 1.0, 1.1), Ohlc(1.2, 1.3, 1.0, 1.2)
-    found = candle_refusal(GOOD._replace(bid=bid, ask=high), KEY)
-    said = f"{field}: the bid {getattr(bid, field)!r} is over the ask {getattr(high, field)!r}"
+    ask = Ohlc(1.2, 1.3, 1.0, 1.2)
+    bid = {
+        "open": Ohlc(1.25, 1.3, 1.0, 1.0),
+        "high": Ohlc(1.1, 1.4, 1.0, 1.1),
+        "low": Ohlc(1.1, 1.1, 1.1, 1.1),
+        "close": Ohlc(1.0, 1.3, 1.0, 1.25),
+    }[field]
+    found = candle_refusal(GOOD._replace(bid=bid, ask=ask), KEY)
+    said = f"{field}: the bid {getattr(bid, field)!r} is over the ask {getattr(ask, field)!r}"
     assert found == (Refusal.CROSSED_QUOTE, said)
-    for side in ({"bid": bid, "ask": None}, {"bid": None, "ask": high}, {"bid": bid, "ask": bid}):
-        assert problem(**side) is None
+    for sides in ((bid, None), (None, ask), (bid, bid)):
+        assert problem(bid=sides[0], ask=sides[1]) is None
 
 
 @pytest.mark.parametrize("key", [None, b"", b"EUR_USD ", b"eur_usd", b"\xff"])
