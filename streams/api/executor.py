@@ -9,6 +9,7 @@ import aiohttp
 from pydantic import ConfigDict, Field, ValidationError
 
 from streams.api.shapes import AccountShape, PositionShape, Shape
+from streams.clocks.skew import ADVICE
 
 ANSWER_S = 2.0
 MAX_BYTES = 1_000_000
@@ -93,6 +94,10 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
     if not status.last_cycle_ms:
         return Executor("running", status, "the executor has started and made no cycle yet")
     age_s = (now_ms - status.last_cycle_ms) / 1000
+    if age_s * 1000 < -stale_ms:
+        # it may have ended long ago
+        said = f"the executor's last cycle is {-age_s:.0f} s after this clock's time"
+        return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
     if age_s * 1000 > stale_ms:
         return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
     return Executor("running", status, f"the executor's last cycle was {age_s:.0f} s ago")

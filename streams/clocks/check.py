@@ -13,7 +13,7 @@ import sys
 
 from streams.clocks.servers import measure, now_ms
 from streams.clocks.skew import KAFKA, SECOND_MS, length, refusal, wrong_clock
-from streams.clocks.steady import steady_ms
+from streams.clocks.steady import wall_less_steady_ms
 from streams.errors import Recoverable
 from streams.settings import Runtime
 
@@ -56,7 +56,7 @@ class ClockGuard:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._offset_ms = now_ms() - steady_ms()
+        self._offset_ms = wall_less_steady_ms()
 
     def require(self) -> None:
         """Compare again when the clock was set since the last time.
@@ -66,7 +66,7 @@ class ClockGuard:
         Recoverable
             It was set, and is wrong now; nothing may be written by it.
         """
-        offset_ms = now_ms() - steady_ms()
+        offset_ms = wall_less_steady_ms()
         moved_ms = offset_ms - self._offset_ms
         if abs(moved_ms) <= SECOND_MS:
             return

@@ -11,6 +11,7 @@ MAX_SKEW_MS: Final = 60_000
 """Brokers refuse stamps more than an hour ahead; a live feed needs clocks far closer than that."""
 SECOND_MS: Final = 1_000
 KAFKA, REGISTRY, VALKEY, LOG = "Kafka", "the schema registry", "Valkey", "the log"
+OANDA: Final = "OANDA"
 ADVICE: Final = "synchronise the clocks (NTP; timedatectl shows this machine's)"
 
 
@@ -45,15 +46,19 @@ def wrong_clock(skews: Sequence[Skew], now_ms: int) -> str:
     wrong = [one for one in skews if one.wrong]
     if not wrong:
         return ""
+    right = [one.server for one in skews if not one.wrong and one.server != LOG]
+    agree = f" ({', '.join(right)} and this machine agree)" if right else ""
+    return f"this machine's clock says {clock(now_ms)} UTC, {apart(wrong)}{agree}; {ADVICE}"
+
+
+def apart(skews: Sequence[Skew]) -> str:
+    """Return how far this machine's clock is from others: ``2.0 h ahead of Kafka and Valkey``."""
     servers: dict[str, list[str]] = {}
-    for one in wrong:
+    for one in skews:
         way = "ahead of" if one.ahead_ms > 0 else "behind"
         name = "the last candle of the log" if one.server == LOG else one.server
         servers.setdefault(f"{length(one.ahead_ms)} {way}", []).append(name)
-    against = "; ".join(f"{how} {' and '.join(names)}" for how, names in servers.items())
-    right = [one.server for one in skews if not one.wrong and one.server != LOG]
-    agree = f" ({', '.join(right)} and this machine agree)" if right else ""
-    return f"this machine's clock says {clock(now_ms)} UTC, {against}{agree}; {ADVICE}"
+    return ", ".join(f"{how} {' and '.join(names)}" for how, names in servers.items())
 
 
 def length(ms: int) -> str:

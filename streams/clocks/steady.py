@@ -14,3 +14,8 @@ def steady_ms() -> int:
     # CLOCK_MONOTONIC stands still while a machine sleeps
     kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(kind) // 1_000_000
+
+
+def wall_less_steady_ms() -> int:
+    """Return the wall clock less the steady one: it changes when the wall clock is set."""
+    return time.time_ns() // 1_000_000 - steady_ms()

@@ -138,17 +138,18 @@ def wall_clock(require: Callable[[], None], settle_ms: int = SETTLE_MS) -> Pace:
     Parameters
     ----------
     require
-        Called before a bar is taken for due, and while one is waited for; raises when the clock is
-        not to be gone by.
+        Called when a bar is due and while one is waited for; raises when the clock is not to be
+        gone by.
     settle_ms
         How long after its end a bar is due.
     """
 
     def wait(as_of_ms: int) -> None:
-        require()
         # in steps, because a machine that slept wakes up to another time
         while (left_s := (as_of_ms + settle_ms) / 1000 - time.time()) > 0:
             time.sleep(min(left_s, 1.0))
             require()
+        # after the clock was read: one that was set meanwhile makes nothing due
+        require()
 
     return wait

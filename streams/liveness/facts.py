@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
+from streams.clocks.skew import Skew
+
 Source = Literal["log", "valkey", "kill_switch", "executor", "feed"]
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -216,6 +218,8 @@ class LiveFacts(NamedTuple):
         Source -> why it could not be asked.
     unused
         Sources that this deployment does not have.
+    clocks
+        How far this machine's clock is from those of the servers that tell theirs.
     """
 
     pairs: tuple[str, ...]
@@ -226,6 +230,7 @@ class LiveFacts(NamedTuple):
     feed: FeedFacts | None = None
     away: Mapping[str, str] = NOTHING
     unused: frozenset[str] = frozenset()
+    clocks: tuple[Skew, ...] = ()
 
 
 def nothing_known(pairs: tuple[str, ...], why: str) -> LiveFacts:

@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from streams.clocks.servers import measure
+from streams.clocks.skew import SECOND_MS, Skew
+from streams.clocks.steady import wall_less_steady_ms
 from streams.codec import Codec
 from streams.errors import Fatal, Recoverable
 from streams.liveness.facts import (
@@ -31,6 +34,7 @@ T = TypeVar("T")
 
 ASK_SEC: Final = 5.0
 FIRST_ASK_SEC: Final = 20.0
+CLOCKS_SEC: Final = 30.0
 
 AskKill = Callable[[], Awaitable[KillFacts]]
 
@@ -93,6 +97,7 @@ class Gatherer:
         self._thread = ThreadPoolExecutor(1, "log-sight")
         self._sight: LogSight | None = None
         self._pending: dict[str, asyncio.Task[Any]] = {}
+        self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())
 
     async def close(self) -> None:
         """Give up every connection."""
@@ -136,8 +141,20 @@ class Gatherer:
         executor: ExecutorFacts | None = found.get("executor")
         feed: FeedFacts | None = found.get("feed")
         pairs = self._runtime.hotband_pairs
-        facts = LiveFacts(pairs, log, mirror, kill, executor, feed, away, unused)
+        facts = LiveFacts(
+            pairs, log, mirror, kill, executor, feed, away, unused, await self._clocks()
+        )
         return Gathered(facts, self._now_ms(), self.config)
+
+    async def _clocks(self) -> tuple[Skew, ...]:
+        """Return how far clocks are apart; asked now and then, and when this one was set."""
+        offset_ms, at = wall_less_steady_ms(), time.monotonic()
+        asked_at, asked_offset_ms, skews = self._skews
+        moved = abs(offset_ms - asked_offset_ms) > SECOND_MS
+        if asked_at is None or moved or at - asked_at > CLOCKS_SEC:
+            skews = tuple(await measure(self._runtime))
+            self._skews = (at, offset_ms, skews)
+        return skews
 
     @property
     def config(self) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from streams.clocks.skew import ADVICE, LOG, OANDA, Skew, apart
 from streams.liveness.facts import EpochFacts, LogFacts
 from streams.liveness.verdict import (
     MINUTE_MS,
@@ -246,17 +247,20 @@ def dead_letters(at: Judged) -> FailureSignal:
 
 
 def clock_skew(at: Judged) -> FailureSignal:
-    """Judge this clock against the broker's and against what the log says already happened."""
+    """Judge this clock against the servers' and against what the log says already happened."""
     name, log, feed = "clock_skew", at.facts.log, at.facts.feed
     if log is None and feed is None:
         return at.unjudged(name, "log")
+    skews = list(at.facts.clocks)
     known = [ms for ms in log.candles.values() if ms is not None] if log else []
-    ahead_ms = max(0, max(known, default=at.now_ms) - at.now_ms)
-    skew_ms = max(ahead_ms, abs(feed.skew_ms) if feed and feed.skew_ms is not None else 0)
-    if skew_ms > at.limits.skew_ms:
-        detail = f"this clock is {span(skew_ms)} off"
-        return FailureSignal(name, "fail", detail, action="synchronise the clock (NTP)")
-    return FailureSignal(name, "ok", f"off by {skew_ms} ms at most, as far as can be told")
+    skews.append(Skew(LOG, min(0, at.now_ms - max(known, default=at.now_ms))))
+    if feed is not None and feed.skew_ms is not None:
+        skews.append(Skew(OANDA, -feed.skew_ms))
+    wrong = [one for one in skews if abs(one.ahead_ms) > at.limits.skew_ms]
+    if wrong:
+        return FailureSignal(name, "fail", f"this machine's clock is {apart(wrong)}", action=ADVICE)
+    most_ms = max(abs(one.ahead_ms) for one in skews)
+    return FailureSignal(name, "ok", f"off by {most_ms} ms at most, as far as can be told")
 
 
 def _run(epochs: Sequence[EpochFacts], holds: Callable[[EpochFacts], bool]) -> int | None:

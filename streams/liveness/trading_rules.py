@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.clocks.skew import ADVICE
 from streams.liveness.facts import CallFacts, ExecutorFacts
 from streams.liveness.verdict import SECOND_MS, FailureSignal, Judged, several, span
 
@@ -46,7 +47,12 @@ def executor_stale(at: Judged) -> FailureSignal:
     if found.last_cycle_ms is None:
         detail, action = "the executor has not run a cycle yet", "look at the executor's output"
         return FailureSignal(name, "warn", detail, action=action)
-    age_ms, cycle_ms = max(0, at.now_ms - found.last_cycle_ms), at.limits.cycle_sec * SECOND_MS
+    age_ms, cycle_ms = at.now_ms - found.last_cycle_ms, at.limits.cycle_sec * SECOND_MS
+    if age_ms < -MISSED_CYCLES_WARN * cycle_ms:
+        # how old it is cannot be known: it may have ended long ago
+        detail = f"its last cycle is {span(-age_ms)} after this clock's time: the clocks differ"
+        return FailureSignal(name, "fail", detail, action=ADVICE)
+    age_ms = max(0, age_ms)
     since_ms = found.last_cycle_ms + MISSED_CYCLES_WARN * cycle_ms
     detail = f"last cycle {span(age_ms)} ago"
     action = "restart the executor: it reconciles before it opens anything"

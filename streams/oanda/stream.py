@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from streams.clocks.steady import steady_ms
 from streams.oanda.errors import NotAsDescribed, RateLimited, Unavailable
 from streams.oanda.limits import pause_s
 from streams.oanda.parsing import Fields
@@ -219,7 +220,7 @@ class OandaStream(Generic[T]):
         fields = Fields(content, self._endpoint)
         if fields.text("type") == "HEARTBEAT":
             beat = heartbeat_of(fields)
-            self._transport.clock.note_beat(beat.time_ms, time.time_ns() // 1_000_000)
+            self._transport.clock.note_beat(beat.time_ms, steady_ms())
             return beat
         return self._read(fields)
 

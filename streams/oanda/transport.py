@@ -19,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from streams import __version__
+from streams.clocks.steady import steady_ms
 from streams.errors import Fatal
 from streams.oanda.clock import BrokerClock
 from streams.oanda.errors import (
@@ -157,7 +158,7 @@ class Transport:
 
     def now_ms(self) -> int:
         """Return OANDA's time now, as far as it is known."""
-        return self.clock.theirs_ms(time.time_ns() // 1_000_000)
+        return self.clock.theirs_ms(steady_ms())
 
     async def ask(self, endpoint: str, path: str, query: Query = ()) -> Answer:
         """Ask a question that may be repeated; return an answer of status 200.
@@ -258,7 +259,7 @@ class Transport:
         if data is not None:
             headers["Content-Type"] = "application/json"
         connect_s = None if sending is None else max(0.001, sending.leave_by - time.monotonic())
-        sent_ms = time.time_ns() // 1_000_000
+        sent_ms = steady_ms()
         try:
             async with session.request(
                 method,
@@ -270,7 +271,7 @@ class Transport:
                 timeout=self._timeout(connect_s),
                 trace_request_ctx=sending,
             ) as response:
-                received_ms = time.time_ns() // 1_000_000
+                received_ms = steady_ms()
                 self.clock.note(response.headers.get("Date"), sent_ms, received_ms)
                 body = await _read(response)
         except TimeoutError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from streams.clocks.steady import steady_ms, wall_less_steady_ms
 from streams.errors import Recoverable
 from streams.events import BrokerReport, OrderIntent
 from streams.liveness.facts import LiveFacts, nothing_known
@@ -79,7 +81,9 @@ def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:
     transport.counts.requests["candles", "503"] += 2
     transport.counts.requests["candles", "200"] += 5
     transport.counts.requests["order", "404"] += 1
-    transport.clock.note("Wed, 06 Mar 2024 14:30:20 GMT", OPEN - 9_000, OPEN - 8_000)
+    asked_ms = steady_ms()
+    ahead_s = (asked_ms + wall_less_steady_ms()) / 1000 + 9
+    transport.clock.note(formatdate(ahead_s, usegmt=True), asked_ms, asked_ms + 1_000)
     samples = samples_of(generate_latest(registry).decode())
     assert feed_facts(samples, OPEN).skew_ms == pytest.approx(9_000, abs=1_100)
     failed = sum(

@@ -69,7 +69,7 @@ def test_the_breaker_lets_one_through_at_a_time() -> None:
 
 
 def test_the_clock_believes_the_last_when_a_clock_was_set() -> None:
-    clock = BrokerClock()
+    clock = BrokerClock(lambda: 0)
     clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS, START_MS + 10)
     assert clock.theirs_ms(5) == 5 + round(clock.skew_ms or 0)
     assert abs((clock.skew_ms or 0) - 495) < 1
@@ -81,7 +81,7 @@ def test_the_clock_believes_the_last_when_a_clock_was_set() -> None:
 
 
 def test_heartbeats_tell_the_clock_more_closely() -> None:
-    clock = BrokerClock()
+    clock = BrokerClock(lambda: 0)
     clock.note_beat(START_MS, START_MS)
     assert clock.skew_ms is None, "no answer has said anything yet"
     clock.note("Mon, 04 Mar 2024 12:00:00 GMT", START_MS + 500, START_MS + 510)
