@@ -46,12 +46,21 @@ def library() -> Path:
 
 
 def moved_by(offset_s: int) -> dict[str, str]:
-    """Return what moves the wall clock of a process and of all it starts, by seconds."""
+    """Return what moves the wall clock of a process and of all it starts, by seconds.
+
+    Parameters
+    ----------
+    offset_s
+        Against the clock of this run; negative: back.
+    """
+    offset_s += offset_of_run_s()
     return {"LD_PRELOAD": str(library()), "WALLCLOCK_OFFSET_S": str(offset_s)}
 
 
 class MovableClock:
     """A wall clock that can be moved while processes run on it.
+
+    It starts as that of the run, which may be a moved one itself.
 
     Parameters
     ----------
@@ -60,14 +69,20 @@ class MovableClock:
     """
 
     def __init__(self, place: Path) -> None:
-        place.write_bytes(OFFSET.pack(0))
+        self._of_run_s = offset_of_run_s()
+        place.write_bytes(OFFSET.pack(self._of_run_s))
         with place.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), OFFSET.size)
         self.environment = {"LD_PRELOAD": str(library()), "WALLCLOCK_OFFSET_FILE": str(place)}
 
     def move_to(self, offset_s: int) -> None:
-        """Put the clock of every process on it so many seconds off the machine's, at once."""
-        OFFSET.pack_into(self._memory, 0, offset_s)
+        """Put the clock of every process on it so many seconds off the run's, at once."""
+        OFFSET.pack_into(self._memory, 0, self._of_run_s + offset_s)
+
+
+def offset_of_run_s() -> int:
+    """Return how far the clock of this run is off the machine's."""
+    return int(os.environ.get("WALLCLOCK_OFFSET_S", "0"))
 
 
 def spoken(language: str) -> dict[str, str]:

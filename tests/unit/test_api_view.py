@@ -220,6 +220,9 @@ def test_an_executor_that_answers_as_agreed_is_running() -> None:
 
 def test_one_that_did_nothing_for_long_is_stale() -> None:
     assert judged(answer(), NOW_MS + 60_001, 60_000).state == "stale"
+    # one that lies in the future may be of an executor that ended long ago
+    assert "the clocks differ" in judged(answer(), NOW_MS - 7_200_000, 60_000).detail
+    assert judged(answer(), NOW_MS - 7_200_000, 60_000).state == "stale"
 
 
 @pytest.mark.parametrize(

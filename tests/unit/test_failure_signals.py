@@ -138,7 +138,8 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
      part(healthy(), "executor", margin_used=800.0, margin_available=200.0), "fail 80.0%"),
     ("no account yet", "margin_high", part(healthy(), "executor", margin_used=None), "unknown"),
     ("a candle from the future", "clock_skew",
-     part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN + 5_000)), "fail 5 s behind the last candle of the log"),
+     part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN + 5_000)),
+     "fail 5 s behind the last candle of the log"),
     ("a clock that differs from the broker's", "clock_skew",
      part(healthy(), "feed", skew_ms=-9_000), "fail this machine's clock is 9 s ahead of OANDA"),
 ]  # fmt: skip
