@@ -1,0 +1,289 @@
+"""One process of a deployment has a wrong clock: it says so, and nothing is lost or said twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.events import Candle, Control
+from streams.stack.kafka import KafkaBroker
+from streams.stack.valkey import ValkeyServer
+from streams.status import collect
+from streams.topics import CANDLES, CONTROL
+from tests.dates.wallclock import MovableClock, moved_by
+from tests.deployment import Deployment
+from tests.integration.test_oanda_feed import PAIRS, Feed, deployment_at
+from tests.kill_switch_place import Place, engaged_by
+from tests.oanda_venue import venue
+from tests.waiting import until
+
+pytestmark = pytest.mark.kafka
+
+HOURS_S = 7_200
+WRONG = pytest.mark.parametrize(
+    ("offset_s", "way"), [(HOURS_S, "2.0 h ahead of"), (-HOURS_S, "2.0 h behind")],
+    ids=["ahead", "behind"],
+)  # fmt: skip
+CSV = "time,open,high,low,close,volume\n1709553600,1.1,1.2,1.0,1.1,5\n"
+REFUSE: dict[str, tuple[str, ...]] = {
+    "feed": ("feed", "synthetic", "--live"),
+    "oanda": ("feed", "oanda", "--once"),
+    "load": ("load", "candles.csv", "--instrument", "EUR_USD", "--granularity", "M1"),
+    "warmup": ("warmup",),
+    "trade": ("trade", "--status-port", "0"),
+    "off": ("kill", "off", "--reason", "test"),
+    "config": ("config", "apply", "--reason", "test"),
+    "params": ("params", "set", "EUR_USD", "TP_BPS=20", "--reason", "test"),
+}
+SAY: dict[str, tuple[str, ...]] = {
+    "status": ("status",),
+    "why": ("why", "EUR_USD"),
+    "verify": ("verify",),
+    "kill": ("kill", "status"),
+    "mirror": ("mirror", "--rebuild"),
+}
+STAY: dict[str, tuple[str, ...]] = {
+    "worker": ("worker",),
+    "mirror": ("mirror",),
+    "keep": ("kill", "keep"),
+}
+ENDS_WITH = "synchronise the clocks (NTP; timedatectl shows this machine's)"
+
+
+@pytest.fixture(scope="module")
+def lived(
+    kafka: KafkaBroker, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Deployment:
+    """A log with candles of the past, derived and mirrored."""
+    deployment = Deployment(
+        tmp_path_factory.mktemp("lived"),
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        TOPIC_PREFIX="clocks.",
+        TOPIC_PARTITIONS="2",
+        HOTBAND_PAIRS="EUR_USD,USD_JPY",
+        VALKEY_URL=valkey.url,
+        OANDA_API_KEY="a-token",
+        OANDA_ACCOUNT_ID="101-001-1234567-001",
+    )
+    (deployment.directory / "candles.csv").write_text(CSV)
+    done = deployment.run("feed", "synthetic", "--start", "2024-03-04", "--bars", "150")
+    assert done.returncode == 0, done.stderr
+    worker = deployment.start_worker()
+    assert deployment.keep_running(300, deployment.caught_up), worker.child.last_words()
+    worker.stop()
+    return deployment
+
+
+def command(
+    deployment: Deployment, arguments: tuple[str, ...], offset_s: int
+) -> subprocess.CompletedProcess[str]:
+    place = str(deployment.directory / "candles.csv")
+    given = [place if word == "candles.csv" else word for word in arguments]
+    return deployment.run(*given, **moved_by(offset_s))
+
+
+def ends(deployment: Deployment) -> dict[str, int]:
+    return dict(collect(deployment.runtime, deployment.codec).ends)
+
+
+@WRONG
+@pytest.mark.parametrize("name", REFUSE)
+def test_what_writes_by_the_clock_refuses(
+    lived: Deployment, name: str, offset_s: int, way: str
+) -> None:
+    before = ends(lived)
+    done = command(lived, REFUSE[name], offset_s)
+    assert done.returncode == 75, (done.stdout, done.stderr)
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("manifold: nothing is written by a wrong clock: this machine's clock ")
+    assert f"{way} Kafka and Valkey; " in last and last.endswith(ENDS_WITH)
+    assert "Traceback" not in done.stderr
+    assert ends(lived) == before
+
+
+@WRONG
+@pytest.mark.parametrize("name", SAY)
+def test_what_only_shows_says_it_and_goes_on(
+    lived: Deployment, name: str, offset_s: int, way: str
+) -> None:
+    right, wrong = command(lived, SAY[name], 0), command(lived, SAY[name], offset_s)
+    assert right.returncode == wrong.returncode, (wrong.stdout, wrong.stderr)
+    assert "clock" not in right.stderr
+    assert f"manifold: warning: this machine's clock says {'20'}" in wrong.stderr
+    assert f"{way} Kafka and Valkey; " in wrong.stderr and ENDS_WITH in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@WRONG
+@pytest.mark.parametrize("name", STAY)
+def test_what_stays_says_it_where_it_starts(
+    lived: Deployment, name: str, offset_s: int, way: str
+) -> None:
+    label = f"{name}{offset_s}"
+    process = lived.start(label, *STAY[name], **moved_by(offset_s))
+    try:
+        until(lambda: f"{way} Kafka and Valkey; " in process.child.log.read_text())
+        assert process.child.running
+    finally:
+        process.stop()
+        del lived.processes[label]
+
+
+@WRONG
+def test_the_doctor_names_both_clocks(lived: Deployment, offset_s: int, way: str) -> None:
+    done = lived.run("doctor", "--json", **moved_by(offset_s))
+    found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
+    assert found["clock"]["state"] == "fail" and done.returncode == 1
+    assert f"this machine's clock is {way} the broker's; {ENDS_WITH}" in found["clock"]["detail"]
+
+
+@WRONG
+def test_engaging_waits_for_no_clock(
+    kafka: KafkaBroker, valkey_url: str, topic_prefix: str, tmp_path: Path, offset_s: int, way: str
+) -> None:
+    deployment = Deployment(
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        TOPIC_PREFIX=topic_prefix,
+        VALKEY_URL=valkey_url,
+    )
+    done = deployment.run("kill", "on", "--reason", "test", **moved_by(offset_s))
+    assert done.returncode == 0, done.stderr
+    assert f"{way} Kafka and Valkey; " in done.stderr
+    (said,) = [e for e in deployment.events(CONTROL) if isinstance(e, Control)]
+    assert json.loads(said.value)["engaged"] is True
+    assert said.as_of_ms <= time.time() * 1000, "no record of the future"
+
+
+# -- a clock that is set while a process runs -----------------------------------------------------
+
+
+class LiveMarket:
+    """A live synthetic feed on a clock of its own, and a worker on the right one."""
+
+    def __init__(self, deployment: Deployment, clock: MovableClock) -> None:
+        self.deployment, self.clock = deployment, clock
+        self.worker = deployment.start_worker()
+        self.begun_ms = int(time.time() * 1000)
+        arguments = ("feed", "synthetic", "--live", "--start", f"@{self.begun_ms - 900_000}")
+        self.feed = deployment.start("feed", *arguments, **clock.environment)
+
+    def candles(self) -> list[Candle]:
+        return [e for e in self.deployment.events(CANDLES) if isinstance(e, Candle)]
+
+    def newest_ms(self) -> int:
+        return max((candle.as_of_ms for candle in self.candles()), default=0)
+
+    def wait(self, ready: Any) -> None:
+        def looked() -> bool:
+            for process in self.deployment.processes.values():
+                process.poll()
+            return bool(ready())
+
+        until(looked, lambda: self.feed.child.last_words(), every_s=0.2)
+
+    def wait_for_bars(self) -> None:
+        """Wait for bars that end after now."""
+        now_ms = time.time() * 1000
+        self.wait(lambda: self.newest_ms() > now_ms + 5_000)
+
+    def said(self) -> str:
+        return self.feed.child.log.read_text()
+
+
+@pytest.fixture
+def market(
+    kafka: KafkaBroker, valkey_url: str, topic_prefix: str, tmp_path: Path
+) -> Iterator[LiveMarket]:
+    deployment = Deployment(
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        TOPIC_PREFIX=topic_prefix,
+        TOPIC_PARTITIONS="2",
+        HOTBAND_PAIRS="EUR_USD,USD_JPY",
+        VALKEY_URL=valkey_url,
+        CANDLE_GRAN="S5",
+        MARKET_CALENDAR="continuous",
+    )
+    made = LiveMarket(deployment, MovableClock(tmp_path / "offset"))
+    yield made
+    for process in deployment.processes.values():
+        process.stop()
+
+
+@WRONG
+def test_a_live_feed_whose_clock_is_set_stops_and_goes_on_when_it_is_right(
+    market: LiveMarket, offset_s: int, way: str
+) -> None:
+    market.wait_for_bars()
+    market.clock.move_to(offset_s)
+    set_by = "set ahead by" if offset_s > 0 else "set back by"
+    market.wait(lambda: f"the clock was {set_by} 2.0 h: this machine's clock " in market.said())
+    # the supervisor starts it again, and it still refuses
+    market.wait(lambda: "nothing is written by a wrong clock" in market.said())
+    assert f"{way} Kafka and Valkey" in market.said()
+    assert market.newest_ms() <= time.time() * 1000, "a bar of the future"
+    market.clock.move_to(0)
+    market.wait_for_bars()
+    market.feed.stop()
+    market.wait(lambda: not any(market.deployment.status().lag[s] for s in ("signals", "gates")))
+    market.deployment.require_exact()
+    market.worker.stop()
+    market.deployment.require_verified()
+    assert "Traceback" not in market.said()
+
+
+def test_an_oanda_feed_goes_by_oandas_time_whatever_is_set_here(
+    kafka: KafkaBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    broker, clock = venue(), MovableClock(tmp_path / "offset")
+    feed = Feed(deployment_at(kafka, topic_prefix, tmp_path, broker), broker)
+    try:
+        feed.start(**clock.environment)
+        for offset_s in (0, HOURS_S, -HOURS_S, 0):
+            clock.move_to(offset_s)
+            feed.wait_for_metric(
+                f'manifold_feed_settled_seconds{{instrument="{PAIRS[0]}"}}', 1, seconds=180
+            )
+            goal = feed.settled() + 10
+            for name in PAIRS:
+                metric = f'manifold_feed_settled_seconds{{instrument="{name}"}}'
+                feed.wait_for_metric(metric, goal, seconds=180)
+        feed.end()
+        feed.require_exact(least=100)
+        assert "Traceback" not in feed.log.read_text()
+    finally:
+        broker.stop()
+
+
+def test_the_kill_switch_is_engaged_when_valkeys_clock_is_set(
+    kafka: KafkaBroker, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = MovableClock(tmp_path / "offset")
+    with monkeypatch.context() as patched:
+        for name, value in clock.environment.items():
+            patched.setenv(name, value)
+        server = ValkeyServer(tmp_path / "valkey")
+        server.start()
+    age = {"KILL_SWITCH_MAX_AGE_SEC": "600", "KILL_SWITCH": "0"}
+    place = Place(kafka.bootstrap, topic_prefix, server.url, **age)
+    try:
+        keeper, reader = place.keeper(), place.reader()
+        assert keeper.round() and not reader.read().engaged
+        clock.move_to(HOURS_S)
+        assert engaged_by(reader.read(), "is missing"), "an off of two hours ago has expired"
+        assert place.plain() == "engaged"
+        until(lambda: keeper.round() and not reader.read().engaged)
+        clock.move_to(-HOURS_S)
+        assert engaged_by(reader.read(), "not yet by the server's clock")
+        until(lambda: keeper.round() and not reader.read().engaged)
+        assert [json.loads(word.value)["engaged"] for word in place.words()] == [False]
+    finally:
+        place.close()
+        server.stop()
