@@ -100,7 +100,7 @@ def a_log(seed: int) -> list[SourceRecord]:
 
 
 def with_conflicts(facts: Iterable[Fact]) -> Iterator[Fact]:
-    """Put the same bar with other numbers, and older bars, behind some candles."""
+    """Put the same bar with other numbers, older bars and crossed quotes behind some candles."""
     earlier: dict[str, Fact] = {}
     for number, fact in enumerate(facts):
         yield fact
@@ -108,4 +108,9 @@ def with_conflicts(facts: Iterable[Fact]) -> Iterator[Fact]:
             if number % 89 == 0:
                 yield fact._replace(event=fact.event._replace(volume=1_000_000))
                 yield earlier.get(fact.event.instrument, fact)
+            if number % 113 == 0:
+                bid, ask = fact.event.bid, fact.event.ask
+                crossed = fact.event._replace(bid=ask, ask=bid)
+                later = {"bar_ms": crossed.bar_ms + MINUTE, "as_of_ms": crossed.as_of_ms + MINUTE}
+                yield fact._replace(event=crossed._replace(**later))
             earlier[fact.event.instrument] = fact

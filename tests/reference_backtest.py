@@ -339,13 +339,15 @@ class Run:
         if self.pending_exit is not None:
             assert self.position is not None
             price = bid.open if self.position.direction > 0 else ask.open
-            self._close(price, self.pending_exit, abs(price - middle))
+            gave_up = self.position.direction * (middle - price) + 0.0
+            self._close(price, self.pending_exit, gave_up)
             self.pending_exit = None
         if self.pending_entry:
             direction = self.pending_entry
             price = ask.open if direction > 0 else bid.open
             stop, target = self._levels(direction, price)
-            self.position = Position(direction, t, price, abs(price - middle), stop, target)
+            gave_up = direction * (price - middle) + 0.0
+            self.position = Position(direction, t, price, gave_up, stop, target)
             self.last_entry_ms = self.bars[t].as_of_ms
             self.pending_entry = 0
 
@@ -373,13 +375,13 @@ class Run:
         half_spread = (ask.open - bid.open) / 2
         if held.direction > 0:
             if bid.open <= held.stop:
-                self._close(bid.open, "stop", abs(bid.open - self.bars[t].mid.open))
+                self._close(bid.open, "stop", self.bars[t].mid.open - bid.open)
             elif bid.low <= held.stop:
                 self._close(held.stop, "stop", half_spread)
             elif bid.high >= held.target:
                 self._close(held.target, "target", half_spread)
         elif ask.open >= held.stop:
-            self._close(ask.open, "stop", abs(ask.open - self.bars[t].mid.open))
+            self._close(ask.open, "stop", ask.open - self.bars[t].mid.open)
         elif ask.high >= held.stop:
             self._close(held.stop, "stop", half_spread)
         elif ask.low <= held.target:

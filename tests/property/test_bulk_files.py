@@ -30,6 +30,7 @@ HEADERS = (
     HEADER,
     "time,open,high,low,close,volume",
     "volume,c,l,h,o,Time",
+    "time,o,h,l,c,bid_o,bid_h,bid_l,bid_c,ask_o,ask_h,ask_l,ask_c",
     "t,mid.o,mid.h,mid.l,mid.c,bid_o,bid_h,bid_l,bid_c,v,complete",
     "symbol, timestamp ,o,h,l,c,ask.open,ask.high,ask.low,ask.close,bid,gran",
     "time,o,h,l,c,o,volume",
@@ -73,6 +74,7 @@ def lines_of(draw: st.DrawFn, header: str) -> str:
     if draw(st.integers(0, 30)) == 0:
         high = draw(st.integers(low - 2, high))
     prices = {"o": opened, "h": high, "l": low, "c": closed}
+    spread = draw(st.sampled_from((0, 1, 7, 7, 7, 12, -1)))
     left_out = draw(st.sampled_from(("", "", "", "bid", "ask", "mid", "all")))
     cells = []
     for name in header.lower().split(","):
@@ -95,7 +97,8 @@ def lines_of(draw: st.DrawFn, header: str) -> str:
         elif left_out in (side, "all") and draw(st.integers(0, 40)):
             cells.append("")
         else:
-            cells.append(written(draw, prices.get(letter, opened)))
+            points = prices.get(letter, opened) + (spread if side == "ask" else 0)
+            cells.append(written(draw, points))
     if draw(st.integers(0, 60)) == 0:
         cells = cells[: draw(st.integers(0, len(cells)))]
     if draw(st.integers(0, 60)) == 0:

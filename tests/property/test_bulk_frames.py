@@ -74,20 +74,26 @@ def ohlcs(draw: st.DrawFn) -> Ohlc:
     return Ohlc(*draw(st.sampled_from(((a, high, low, b), (b, high, low, a)))))
 
 
+def above(bid: Ohlc | None, ask: Ohlc | None) -> Ohlc | None:
+    """Return ask prices that are nowhere below the bid."""
+    return ask if bid is None or ask is None else Ohlc(*map(max, bid, ask))
+
+
 @st.composite
 def candles(draw: st.DrawFn) -> Candle:
     granularity = draw(st.sampled_from(GRANULARITIES))
     length = GRANULARITY_MS[granularity]
     step = min(length, HOUR_MS)
     bar_ms = step * draw(st.integers(0, (4_102_444_800_000 - length) // step))
+    bid = draw(st.none() | ohlcs())
     return Candle(
         draw(st.sampled_from(("EUR_USD", "NZD_USD")) | NAMES),
         granularity,
         bar_ms,
         bar_ms + length,
         draw(ohlcs()),
-        draw(st.none() | ohlcs()),
-        draw(st.none() | ohlcs()),
+        bid,
+        above(bid, draw(st.none() | ohlcs())),
         draw(st.booleans()),
         draw(st.none() | st.integers(0, 300) | st.integers(0, 2**61)),
         draw(st.sampled_from(SOURCES)),
@@ -100,6 +106,14 @@ def test_valid_candles_are_read_to_the_bit_and_none_is_left_over(made: list[Cand
     found = agree([CODEC.encode(CANDLES, candle) for candle in made])
     assert found.status.tolist() == [PLAIN] * len(made)
     assert found.instruments == list(dict.fromkeys(c.instrument.encode() for c in made))
+
+
+@settings(deadline=None)
+@given(candles(), ohlcs(), ohlcs())
+def test_a_crossed_quote_is_left_to_the_codec(candle: Candle, bid: Ohlc, ask: Ohlc) -> None:
+    found = agree([CODEC.encode(CANDLES, candle._replace(bid=bid, ask=ask))])
+    crossed = any(b > a for b, a in zip(bid, ask, strict=True))
+    assert found.status.tolist() == [SLOW if crossed else PLAIN]
 
 
 @settings(deadline=None)

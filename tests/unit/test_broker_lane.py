@@ -78,6 +78,31 @@ def test_complete_candles_are_written_in_order_and_the_present_one_is_not() -> N
     assert one.frontier_ms == end(1)
 
 
+def test_a_candle_of_an_older_engine_is_not_revised_by_the_same_quotes() -> None:
+    first = lane()
+    first.take([given(0), given(1)], end(1) + 600, PAGE)
+    logged = [candle for bar in first.ready for candle in bar.candles]
+    # the log holds OANDA's own mid of them, which is rounded otherwise
+    old = [c._replace(mid=Ohlc(*(p + 5e-6 for p in c.mid)), mid_derived=False) for c in logged]
+    again = lane(
+        end(1), last_bar_ms=logged[-1].bar_ms, versions={c.bar_ms: {digest(c)} for c in old}
+    )
+    assert again.take([given(0), given(1), given(2)], end(2) + 600, PAGE) == []
+    assert written(again) == [(2, (2,), True)]
+    revised = again.take([given(0), given(1, 1.2), given(2)], end(2) + 900, PAGE)
+    assert [(notice.kind, notice.bar_ms) for notice in revised] == [("revised", MONDAY + M1)]
+
+
+def test_a_candle_that_the_stages_refuse_is_written_and_said() -> None:
+    one = lane()
+    good = given(0)
+    crossed = good._replace(bid=good.ask, ask=good.bid)
+    [notice] = one.take([crossed], end(0) + 600, PAGE)
+    assert (notice.kind, notice.bar_ms) == ("refused", MONDAY)
+    assert notice.detail.startswith("crossed_quote: open: the bid 1.1001 is over the ask 1.099")
+    assert written(one) == [(0, (0,), True)]
+
+
 def test_what_was_written_is_not_written_again() -> None:
     one = lane()
     for _ in range(3):

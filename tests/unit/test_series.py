@@ -66,6 +66,17 @@ def test_the_digest_tells_prices_and_volume_apart_and_nothing_else() -> None:
     assert len({digest(one), *map(digest, others)}) == 5
 
 
+def test_the_digest_takes_the_mid_of_bid_and_ask_for_what_it_is() -> None:
+    bid, ask = Ohlc(1.1, 1.2, 1.0, 1.15), Ohlc(1.3, 1.4, 1.2, 1.35)
+    exact = candle(0, bid=bid, ask=ask, mid=Ohlc(1.2, 1.3, 1.1, 1.25), mid_derived=True)
+    # as OANDA rounds it, and as an older engine computed it
+    for mid in (Ohlc(1.2, 1.3, 1.1, 1.26), Ohlc(1.2000000000000002, 1.3, 1.1, 1.25)):
+        assert digest(exact) == digest(exact._replace(mid=mid, mid_derived=False))
+    assert digest(exact) != digest(exact._replace(ask=ask._replace(close=1.36)))
+    one_side = exact._replace(ask=None, mid_derived=False)
+    assert digest(one_side) != digest(one_side._replace(mid=bid))
+
+
 def test_a_series_of_nothing_is_empty() -> None:
     made = series()
     assert made.close() == ([], 0)

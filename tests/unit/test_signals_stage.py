@@ -235,6 +235,20 @@ def test_a_candle_that_cannot_be_is_a_dead_letter_and_the_stream_goes_on(
     assert [essence(o) for o in made.feed(good)] == [essence(o) for o in steady.feed(good)]
 
 
+def test_a_crossed_quote_is_a_dead_letter_of_its_own_and_the_stream_goes_on() -> None:
+    made, steady = warm(), warm()
+    good = candle(at(WINDOW))
+    bid = good.mid._replace(high=good.mid.high + 2e-5, close=good.mid.high + 2e-5)
+    crossed = good._replace(bid=bid, ask=good.mid)
+    [letter] = events_of(made.feed(crossed), DEAD_LETTERS)
+    assert letter.reason == "crossed_quote"
+    assert letter.detail == f"high: the bid {bid.high!r} is over the ask {good.mid.high!r}"
+    assert made.rows == steady.rows
+    assert [essence(o) for o in made.feed(good)] == [essence(o) for o in steady.feed(good)]
+    equal = candle(at(WINDOW + 1))
+    assert letters(made.feed(equal._replace(bid=equal.mid, ask=equal.mid))) == []
+
+
 def test_a_dead_letter_holds_the_bytes_and_where_they_lay() -> None:
     made = bench()
     bad = made.record(candle(at(0), volume=-1))
