@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streams.errors import Fatal
+from streams.interrupts import hold_interrupts
 
 ENGINE_VERSION = "qfh-2.0.0"
 """Version of the results: bumped whenever any bit of any result changes, and only then.
@@ -73,10 +74,11 @@ def core() -> Any:
     """
     headers = cpp_dir()
     try:
-        cppyy: Any = importlib.import_module("cppyy")
-        cppyy.add_include_path(str(headers))
-        cppyy.include(_HEADER)
-        door = cppyy.gbl.manifold.door
+        with hold_interrupts():
+            cppyy: Any = importlib.import_module("cppyy")
+            cppyy.add_include_path(str(headers))
+            cppyy.include(_HEADER)
+            door = cppyy.gbl.manifold.door
     except Exception as problem:
         first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise Fatal(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from streams.control import ControlLog
 from streams.errors import Fatal, Recoverable
+from streams.interrupts import hold_interrupts
 from streams.registry import open_codec
-from streams.replay.children import deaf_to_interrupts
 from streams.replay.columnar import ColumnarReplay, Sink
 from streams.replay.epochs import ClosedEpochs, Epochs
 from streams.replay.lanes import Derived
@@ -110,7 +110,7 @@ def replay_log_in_processes(
         context.Process(target=_work, args=(share, queue), daemon=True)
         for share, queue in zip(shares, queues, strict=True)
     ]
-    with deaf_to_interrupts():
+    with hold_interrupts():
         for child in children:
             child.start()
     epochs = Epochs(control)

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from streams.chain import Chain, open_chain
 from streams.collector import settle_collector
 from streams.engine.loader import core
-from streams.replay.children import deaf_to_interrupts, ended_with_this
+from streams.interrupts import hold_interrupts
+from streams.replay.children import ended_with_this
 from streams.replay.verify import Progress, Task, Verifier
 from streams.replay.verify_report import Outcome, Report, add
 from streams.settings import Runtime
@@ -39,7 +40,7 @@ def verify_in_processes(
     # a fresh interpreter each: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool, ended_with_this():
-        with deaf_to_interrupts():
+        with hold_interrupts():
             for _ in range(processes):
                 pool.submit(_load)  # they start while this one plans
         report, tasks = Verifier(runtime, chain).plan(processes)
