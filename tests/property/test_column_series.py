@@ -83,6 +83,21 @@ def test_the_same_rows_stay_and_the_same_are_refused(
         assert list(found.candles()) == list(wanted.candles())
 
 
+def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    sides = "bid_o,bid_h,bid_l,bid_c,ask_o,ask_h,ask_l,ask_c"
+    # the same doubles of bid and ask, and decimals of which the means are different doubles
+    longer = "1.25000000000000011102230246251565404236316680908203126"
+    rows = [*[",".join(["1.25"] * 8)] * 2, ",".join(["1.25"] * 4 + [longer] * 4)]
+    lines = [f"time,instrument,granularity,{sides}", *(f"0,EUR_USD,M1,{row}" for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    series, columns, one, other = both([str(path)])
+    assert one == other
+    [kept], [same] = series.values(), columns.values()
+    assert list(kept.candles()) == list(same.candles())
+    assert (len(kept), one.duplicates, one.refused) == (1, 2, [])
+
+
 def test_the_merged_order_is_that_of_candles(tmp_path: Path) -> None:
     source = random.Random(3)
     rows: list[Row] = [

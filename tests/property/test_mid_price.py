@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from streams.oanda.shapes import candles_of
 from tests.bulk_reading import SIDED, in_bulk, slowly
 from tests.candle_files import market, write_csv
 
+JSON_NUMBER = re.compile(r"(0|[1-9]\d*)(\.\d+)?(e-?\d+)?")
 INSTANT = "2014-05-01T00:00:00Z"
 
 
@@ -126,16 +128,11 @@ def told(item: Candle | Refused) -> object:
 def json_line(bid: tuple[str, ...], ask: tuple[str, ...]) -> str:
     """Bid as numbers where JSON can write them so, ask as texts."""
     numbers = ", ".join(
-        f'"{name}": {text.strip().lstrip("+") if plain_json(text) else json.dumps(text)}'
+        f'"{name}": {text if JSON_NUMBER.fullmatch(text) else json.dumps(text)}'
         for name, text in zip("ohlc", bid, strict=True)
     )
     asks = json.dumps(dict(zip("ohlc", ask, strict=True)))
     return f'{{"time": "{INSTANT}", "volume": 7, "bid": {{{numbers}}}, "ask": {asks}}}\n'
-
-
-def plain_json(text: str) -> bool:
-    number = text.strip().lstrip("+")
-    return number[:2].replace("0", "", 1)[:1] in (".", "e") or number[0] != "0"
 
 
 @settings(max_examples=200, deadline=None)
