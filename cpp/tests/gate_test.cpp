@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "gate_door.hpp"
@@ -114,6 +115,23 @@ void test_hours_join_like_the_bars_they_hold() {
   }
 }
 
+void test_a_cost_is_never_made_positive() {
+  GateRules rules = loose();
+  rules.trade.pct_levels = 0;
+  for (const bool swapped : {false, true}) {
+    Run run;
+    int trades = 0;
+    for (Bar bar : market(3000)) {
+      if (swapped) std::swap(bar.bid, bar.ask);
+      Trade trade;
+      if (!run.step(bar, rules.trade, trade)) continue;
+      ++trades;
+      expect(swapped ? trade.cost_bps < 0.0 : trade.cost_bps > 0.0, "the sign of a trade's cost");
+    }
+    expect(trades > 20, "trades in the market of that test");
+  }
+}
+
 void test_floors_are_percentiles_of_what_is_kept() {
   Chance chance;
   History history;
@@ -204,6 +222,7 @@ int main(int argc, char**) {
     return 0;
   }
   test_hours_join_like_the_bars_they_hold();
+  test_a_cost_is_never_made_positive();
   test_floors_are_percentiles_of_what_is_kept();
   test_rows_bring_a_gate_back_anywhere();
   if (failures == 0) std::printf("all good\n");

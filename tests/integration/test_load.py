@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from streams.events import Candle, Watermark
+from streams.events import Candle, Ohlc, Watermark
+from streams.feed.plan import FeedPlan
+from streams.feed.writer import FactWriter, bars_of, write_feed
 from streams.replay.log_reader import LogReader
+from streams.settings import Config
 from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
 from streams.topics import CANDLES, CONTROL
@@ -152,6 +155,37 @@ def test_what_the_log_is_past_is_refused_as_conflict_or_out_of_order(
     assert (found["written"], found["already_there"]) == (0, 1)
     assert found["refused_by_reason"] == {"conflict": 1, "out_of_order": 1}
     assert ends(deployment) == before
+
+
+def test_the_candles_of_an_older_engine_are_there_already(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    every = market(("EUR_USD",), 20)
+    # what (bid + ask) / 2 made of them in binary
+    old = [
+        c._replace(mid=Ohlc(*((b + a) / 2 for b, a in zip(c.bid, c.ask, strict=True))))
+        for c in every
+        if c.bid and c.ask
+    ]
+    assert old != every
+    config = Config.from_env(deployment.environment)
+    writer = FactWriter(deployment.runtime, deployment.codec, config, old[0].bar_ms)
+    plan = FeedPlan(("EUR_USD",), "M1", writer.partitions)
+    write_feed(writer, plan, bars_of(old[:15]), old[0].bar_ms)
+    found = load(deployment, write_csv(tmp_path / "a.csv", every))
+    assert (found["already_there"], found["written"], found["refused"]) == (15, len(every) - 15, 0)
+
+
+def test_crossed_quotes_are_named_and_the_rest_goes_in(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    every = market(("EUR_USD",), 20)
+    crossed = [c._replace(bid=c.ask, ask=c.bid) for c in every[5:8]]
+    path = write_csv(tmp_path / "a.csv", [*every[:5], *crossed, *every[8:]])
+    done = deployment.run("load", path)
+    assert done.returncode == 3
+    assert [line for line in done.stderr.splitlines() if "refused: crossed_quote: open: " in line]
+    assert len(candles(deployment)) == len(every) - 3
 
 
 def test_a_dry_run_writes_nothing_and_needs_no_broker(

@@ -23,7 +23,9 @@ from streams.control import ControlLog
 from streams.control_log import read_control
 from streams.events import Candle, DeadLetter, Ohlc, Watermark
 from streams.feed.live import run_feed
+from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import BarArrivals
+from streams.feed.writer import FactWriter, bars_of, write_feed
 from streams.replay.log_reader import LogReader
 from streams.settings import Config
 from streams.stack.child import free_port
@@ -230,6 +232,41 @@ def test_history_goes_in_once_and_what_oanda_changes_later_is_seen(feed: Feed) -
     assert {"conflict"} <= set(reasons) <= {"conflict", "out_of_order"}
     assert feed.once()["revised"] == 0, "a new process knows what it wrote"
     assert len(feed.dead_letters()) == changed
+
+
+def test_the_candles_of_an_older_engine_are_not_taken_for_revised_ones(feed: Feed) -> None:
+    config = Config.from_env(feed.deployment.environment)
+    there = list(candles_of(feed.broker, PAIRS, "S5", MONDAY_MS - BARS * S5).values())
+    # OANDA's own mid beside bid and ask was what an older engine wrote
+    old = [
+        c._replace(mid=Ohlc(*(price * (1 + 1e-9) for price in c.mid)), mid_derived=False)
+        for c in sorted(there, key=lambda c: c.as_of_ms)
+    ]
+    now_ms = time.time_ns() // 1_000_000
+    writer = FactWriter(feed.deployment.runtime, feed.deployment.codec, config, now_ms)
+    write_feed(writer, FeedPlan(PAIRS, "S5", writer.partitions), bars_of(old), old[0].bar_ms)
+    assert feed.candles() == old
+
+    feed.broker.advance(60)
+    found = feed.once()
+    assert (found["revised"], found["late"]) == (0, 0)
+    assert found["candles"] > 10
+    newer = feed.candles()
+    assert len(newer) == len(old) + found["candles"]
+    assert feed.dead_letters() == []
+    assert all(c.mid_derived for c in newer if c not in old)
+
+
+def test_a_crossed_quote_of_oanda_is_said_and_becomes_a_dead_letter(feed: Feed) -> None:
+    feed.broker.fault("crossed_candle", instrument="EUR_USD", count=2)
+    done = feed.deployment.run("feed", "oanda", "--once", "--json")
+    assert done.returncode == 0, done.stderr
+    crossed = [c for c in feed.candles() if c.bid and c.ask and c.bid.open > c.ask.open]
+    assert [c.instrument for c in crossed] == ["EUR_USD"] * 2
+    assert done.stderr.count("crossed_quote: open: the bid ") == 2
+    assert feed.dead_letters() == ["crossed_quote"] * 2
+    feed.require_vouched()
+    assert feed.once()["revised"] == 0
 
 
 def test_every_candle_is_there_once_through_faults_of_the_broker(feed: Feed) -> None:

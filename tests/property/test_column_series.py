@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streams.feed.column_series import ColumnSeries, merge_order, read_columns
 from streams.feed.load import LoadReport, merged, read_series
 from streams.feed.series import Series, SeriesKey
+from streams.mid_price import mid_price
 
 HEADER = "time,instrument,granularity,o,h,l,c,bid_o,bid_h,bid_l,bid_c,volume"
 NOW_MS = 40 * 60_000
@@ -86,9 +87,11 @@ def test_the_same_rows_stay_and_the_same_are_refused(
 def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     sides = "bid_o,bid_h,bid_l,bid_c,ask_o,ask_h,ask_l,ask_c"
-    # the same doubles of bid and ask, and decimals of which the means are different doubles
-    longer = "1.25000000000000011102230246251565404236316680908203126"
-    rows = [*[",".join(["1.25"] * 8)] * 2, ",".join(["1.25"] * 4 + [longer] * 4)]
+    # the same doubles of bid and ask, but means on both sides of half way between two doubles
+    asks = [f"{1.2500000000000002:.52f}"[:-1] + digit for digit in "556"]
+    rows = [",".join(["1.25"] * 4 + [ask] * 4) for ask in asks]
+    assert len({mid_price("1.25", ask) for ask in asks}) == 2
+    assert len({float(ask) for ask in asks}) == 1
     lines = [f"time,instrument,granularity,{sides}", *(f"0,EUR_USD,M1,{row}" for row in rows)]
     path.write_text("\n".join(lines) + "\n")
     series, columns, one, other = both([str(path)])

@@ -25,6 +25,7 @@ late_candle        a complete candle cannot be seen until ``delay_sec`` after it
 missing_candle     a candle is never shown
 duplicate_candle   a candle stands twice in the answer
 revised_candle     a complete candle that was served before is another one afterwards (``points``)
+crossed_candle     a complete candle has its bid and ask changed round
 clock_skew         ``seconds`` are added to the ``Date`` header
 =================  ===============================================================================
 
@@ -51,6 +52,7 @@ KINDS = frozenset(
         *("wrong_json", "wrong_type", "reject_order", "cancel_order", "clock_skew"),
         *("half_line", "split_line", "garbage_line", "silent", "no_heartbeat", "end_stream"),
         *("late_candle", "missing_candle", "duplicate_candle", "revised_candle"),
+        "crossed_candle",
     }
 )
 COMMON = ("count", "skip", "probability", "seed", "method", "path")
@@ -181,11 +183,19 @@ class FaultBook:
                     self._revise(fault, instrument, granularity, bar)
             key = (instrument, granularity, bar.start_ms)
             seen = self._revised.get(key, bar)
+            if bar.complete and self._crosses(instrument, granularity, bar):
+                seen = seen._replace(bid=seen.ask, ask=seen.bid)
             copies = self._copies(instrument, granularity, bar, now_ms)
             shown += [seen] * copies
             if copies and bar.complete:
                 self._remember(key, seen)
         return shown
+
+    def _crosses(self, instrument: str, granularity: str, bar: Bar) -> bool:
+        return any(
+            fault.kind == "crossed_candle" and fault.chooses(instrument, granularity, bar)
+            for fault in self.faults
+        )
 
     def _remember(self, key: tuple[str, str, int], bar: Bar) -> None:
         if len(self._served) < 200_000:
