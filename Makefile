@@ -8,7 +8,8 @@ PIP := PYTHONWARNINGS='ignore:Editable installation' \
   $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults slow lint format bench install clean
+DATES ?= all
+.PHONY: help demo up test dates faults slow lint format bench install clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,6 +26,10 @@ test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry
 
 faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills).
 	@MANIFOLD_FAULT_KILLS=100 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+dates: $(VENV)/.dev ## Run demo, stack and tests at other dates, time zones and languages (DATES=short).
+	-@deploy/setup.sh dates
+	@$(BIN)/python -m tests.dates $(DATES)
 
 slow: $(VENV)/.dev ## Run what takes minutes: the walk-forward over twelve years of hourly candles.
 	@$(BIN)/python -m pytest tests/slow $(PYTEST_ARGS)

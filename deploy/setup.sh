@@ -3,6 +3,7 @@
 # where it does not, prints the one line that says what to install.
 #   deploy/setup.sh run    to build and run (compiler, Python headers)
 #   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests) and Chromium (the page)
+#   deploy/setup.sh dates  the sources of other languages' locales
 #   deploy/setup.sh bench  also wrk (requests per second)
 set -euo pipefail
 want=${1:-run}
@@ -35,6 +36,9 @@ missing() {
   fi
   command -v g++ >/dev/null || echo g++
   command -v make >/dev/null || echo make
+  if [ "$want" = dates ]; then
+    [ -f /usr/share/i18n/locales/de_DE ] || echo locales
+  fi
   if [ "$want" = bench ]; then
     command -v wrk >/dev/null || echo wrk
   fi

@@ -1,6 +1,6 @@
 """``make dates``: the same commands and tests at other dates, as a table; exit code 1 on a failure.
 
-``python -m tests.dates [all | short | NAME...] [--parts demo,embedded,durable,tests]``
+``python -m tests.dates [all | short | NAME...] [--parts demo,embedded,durable,tests,servers]``
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.dates.wallclock import BUILD, ROOT, moved_by, spoken
 
 STACK = "tests/dates/on_any_date.py"
 READERS_OF_THE_CLOCK = (
+    *("tests/dates/test_wallclock.py", "tests/unit/test_clocks.py"),
     *("tests/unit/test_synthetic.py", "tests/unit/test_sessions.py", "tests/unit/test_api_view.py"),
     *("tests/unit/test_api_hub.py", "tests/unit/test_series.py", "tests/unit/test_report.py"),
     *("tests/unit/test_cli_errors.py", "tests/unit/test_oanda_client.py"),
@@ -24,7 +25,11 @@ READERS_OF_THE_CLOCK = (
     *("tests/unit/test_oanda_stream.py", "tests/unit/test_oanda_limits.py"),
     *("tests/unit/test_failure_signals.py", "tests/unit/test_live_pages.py"),
     *("tests/unit/test_feed_files.py", "tests/property/test_failure_signals_property.py"),
-    *("tests/replay/test_profiles.py", "tests/integration/test_stack.py"),
+    "tests/replay/test_profiles.py",
+)
+"""Tests without servers that read the clock, a calendar or words of the system."""
+WITH_SERVERS = (
+    *("tests/dates/test_wrong_clock.py", "tests/integration/test_stack.py"),
     *("tests/integration/test_oanda_feed.py", "tests/integration/test_kill_switch.py"),
     *("tests/integration/test_mirror_shapes.py", "tests/integration/test_tail.py"),
     *("tests/integration/test_warmup.py", "tests/integration/test_doctor.py"),
@@ -34,12 +39,16 @@ READERS_OF_THE_CLOCK = (
     *("tests/integration/test_page.py", "tests/integration/test_page_people.py"),
     *("tests/integration/test_report.py", "tests/integration/test_replay.py"),
 )
+"""The same with servers."""
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 PARTS: dict[str, tuple[str, ...]] = {
     "demo": (f"{STACK}::test_demo",),
     "embedded": (f"{STACK}::test_embedded",),
     "durable": (f"{STACK}::test_durable",),
-    "tests": ("-n", "2", "--dist", "loadfile", *READERS_OF_THE_CLOCK),
+    "tests": (*SIDE_BY_SIDE, *READERS_OF_THE_CLOCK),
+    "servers": (*SIDE_BY_SIDE, *WITH_SERVERS),
 }
+PARTS_OF_SHORT = ("demo", "durable", "tests")
 
 
 def main() -> int:
@@ -47,10 +56,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.dates", description=__doc__)
     known = ("all", "short", *MOMENTS)
     parser.add_argument("dates", nargs="*", default=["all"], help=", ".join(known))
-    parser.add_argument("--parts", default=",".join(PARTS), help="comma separated")
+    parser.add_argument("--parts", help=f"of {','.join(PARTS)}")
     given = parser.parse_args()
     names = _names(given.dates)
-    parts = [part for part in given.parts.split(",") if part]
+    usual = PARTS_OF_SHORT if given.dates == ["short"] else PARTS
+    parts = given.parts.split(",") if given.parts else list(usual)
     unknown = [n for n in names if n not in MOMENTS] + [p for p in parts if p not in PARTS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")

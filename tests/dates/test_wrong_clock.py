@@ -39,7 +39,7 @@ REFUSE: dict[str, tuple[str, ...]] = {
     "trade": ("trade", "--status-port", "0"),
     "off": ("kill", "off", "--reason", "test"),
     "config": ("config", "apply", "--reason", "test"),
-    "params": ("params", "set", "EUR_USD", "TP_BPS=20", "--reason", "test"),
+    "params": ("params", "set", "EUR_USD", "AUTO_MIN_COHERENCE=0.5", "--reason", "test"),
 }
 SAY: dict[str, tuple[str, ...]] = {
     "status": ("status",),
