@@ -31,7 +31,7 @@ def pom_file() -> Path:
 
 def kafka_version() -> str:
     """Return the version of Apache Kafka that is fetched."""
-    found = re.search(r"<kafka.version>([^<]+)<", pom_file().read_text())
+    found = re.search(r"<kafka.version>([^<]+)<", pom_file().read_text(encoding="utf-8"))
     if found is None:
         raise Fatal(f"{pom_file()} names no kafka.version")
     return found[1]
@@ -117,7 +117,7 @@ class KafkaBroker:
         require_port(self.port, "the Kafka broker")
         require_port(self.controller_port, "the Kafka controller")
         settings = self.directory / "server.properties"
-        settings.write_text("\n".join(self._properties()) + "\n")
+        settings.write_text("\n".join(self._properties()) + "\n", encoding="utf-8")
         settings.chmod(0o600)
         self._format(program, jars, settings)
         log_config = f"-Dlog4j2.configurationFile={pom_file().with_name('log4j2.properties')}"

@@ -186,7 +186,7 @@ class Stack:
         parts = "worker, mirror and synthetic market"
         with self.timings.of(f"{parts}{', service, executor' if self.live else ''}", say):
             self._start_processes()
-        self.env_file.write_text(self._env_text())
+        self.env_file.write_text(self._env_text(), encoding="utf-8")
 
     @property
     def broker_name(self) -> str:
@@ -272,14 +272,14 @@ class Stack:
         place = self.directory / "market.json"
         wanted = {"seed": self.plan.seed, "start_ms": self.plan.start_ms}
         if place.is_file():
-            found: dict[str, int] = json.loads(place.read_text())
+            found: dict[str, int] = json.loads(place.read_text(encoding="utf-8"))
             if found["seed"] != self.plan.seed:
                 raise Fatal(
                     f"the log in {self.directory} holds the market of --seed {found['seed']}; "
                     "keep that seed or choose another --data-dir"
                 )
             return found["start_ms"]
-        place.write_text(json.dumps(wanted))
+        place.write_text(json.dumps(wanted), encoding="utf-8")
         return self.plan.start_ms
 
     def _env_text(self) -> str:

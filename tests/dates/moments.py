@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 ENGLISH, GERMAN, FRENCH = "C.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8"
+LATIN = "de_DE.ISO-8859-1"
 AUCKLAND, NEW_YORK = "Pacific/Auckland", "America/New_York"
 
 
@@ -51,7 +52,7 @@ MOMENTS = {
     "ldn-autumn": Moment("London goes to winter time", "2026-10-25T00:58", "Europe/London", FRENCH),
     "christmas": Moment("25 December", "2025-12-25T12:00", AUCKLAND, GERMAN),
     "new-year": Moment("31 December to 1 January", "2025-12-31T23:58", AUCKLAND, FRENCH),
-    "january": Moment("1 January", "2026-01-01T12:00", NEW_YORK, GERMAN),
+    "january": Moment("1 January", "2026-01-01T12:00", NEW_YORK, LATIN),
     "leap-day": Moment("29 February", "2024-02-29T23:57", NEW_YORK, GERMAN),
 }
 
