@@ -60,10 +60,11 @@ class Supervised:
             return "running"
         if self.done:
             return "done"
+        why = f" ({self.child.last_words(1)})" if self.child.returncode is not None else ""
         if self._due_at is not None:
             left_s = max(0.0, self._due_at - self._clock())
-            return f"ended with code {self.child.returncode}; restart in {left_s:.0f} s"
-        return f"ended with code {self.child.returncode}"
+            return f"ended with code {self.child.returncode}; restart in {left_s:.0f} s{why}"
+        return f"ended with code {self.child.returncode}{why}"
 
     def poll(self) -> None:
         """Notice that the process ended; start it again when that is due."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from streams.admin import create_topics
 from streams.api.settings import Service
+from streams.clocks.check import require_clock
 from streams.environment import environment_names, setting_fields
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
@@ -183,6 +184,9 @@ class Stack:
             self.registry.start()
         with self.timings.of("topics", say):
             create_topics(self.runtime)
+        if self.live:
+            # everything here goes by one clock: only the log can tell that it was set back
+            require_clock(self.runtime, by_log=True)
         parts = "worker, mirror and synthetic market"
         with self.timings.of(f"{parts}{', service, executor' if self.live else ''}", say):
             self._start_processes()

@@ -15,6 +15,7 @@ import pytest
 
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from tests.dates.wallclock import moved_by
 from tests.integration.test_stack import Up
 
 BARS_GO_ON = {"CANDLE_GRAN": "S5", "ALLOC_INTERVAL_SEC": "5"}
@@ -81,3 +82,22 @@ def _require_bars_go_on(up: Up) -> int:
             assert found["dead_letters"].keys() <= {"duplicate", "out_of_order"}, found
         time.sleep(0.5)
     return int(found["topics"]["risk.weights"])
+
+
+def test_a_clock_that_was_set_back_ends_a_durable_stack_with_a_sentence(
+    kafka: KafkaBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    arguments = ("--broker", "kafka", "--bars", "300")
+    ups.append(up := Up(tmp_path / "stack", *arguments, **BARS_GO_ON))
+    _require_bars_go_on(up)
+    assert up.end() == 0, up.output
+    ups.append(back := Up(tmp_path / "stack", *arguments, **BARS_GO_ON, **moved_by(-7_200)))
+    assert back.process.wait(PATIENCE_S) == 75, back.output
+    said = back.output.strip().splitlines()[-1]
+    assert said.startswith("manifold: nothing is written by a wrong clock: this machine's clock")
+    assert "2.0 h behind the last candle of the log (Kafka, Valkey and this machine agree)" in said
+    ups.append(again := Up(tmp_path / "stack", *arguments, **BARS_GO_ON))
+    _require_bars_go_on(again)
+    done = again.run("verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert again.end() == 0, again.output
