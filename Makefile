@@ -2,6 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+ROWS ?=
 SHELL := /bin/bash
 # setuptools warns of every editable install; an editable one is what a checkout wants
 PIP := PYTHONWARNINGS='ignore:Editable installation' \
@@ -43,8 +44,8 @@ format: $(VENV)/.dev ## Put the code into its canonical form.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure against named peers; prints a table and writes build/bench.json.
-	@$(BIN)/python -m tests.perf.bench
+bench: $(VENV)/.bench ## Measure against named peers (ROWS="chain" for a part); writes build/bench.json.
+	@$(BIN)/python -m tests.perf.bench $(ROWS)
 
 install: $(VENV)/.run ## Install the command into the virtual environment.
 

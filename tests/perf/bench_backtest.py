@@ -1,14 +1,13 @@
-"""The backtest and the gate: their rate, what history costs them, their state, and peers' rates.
+"""The backtest and the gate: their rate, what history costs them, and peers' rates.
 
-Ours computes the metrics of every window, the whole rule of the backtest with bid and ask, an
-evaluation every 15 minutes and a decision per bar; the peers run the nearest thing to the rule that
-they can express, and their rows say what they leave out.
+The peers run the nearest thing to the rule of the backtest that they can express. They are compared
+with our backtest and gate under that rule, metrics at hand; the whole engine has no peer.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,24 @@ from streams.engine.gate_layout import METRICS_OF_GATE, OPEN, QUOTED, BarColumns
 from streams.feed.columns import CandleColumns
 from streams.replay.columnar import CHUNK_BARS
 from streams.replay.lanes import Lane
-from tests.perf import bench_state, peers
+from tests.perf import backtest_peers
 from tests.perf.backtest_columns import MINUTE_MS, config_of, market_columns, marks_of, part_of
+from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row
 
-Row = dict[str, Any]
 BARS, SEED, LEAST_TRADES = 1_000_000, 1, 5_000
 DAY, DAYS, WINDOW_TRADES = 1_440, 60, 10_000
-ROUNDS = 15
+HISTORY_ROUNDS = 15
 
 
 def rows() -> list[Row]:
     """Measure and return the rows of the table."""
     candles = market_columns(BARS, SEED)
-    engine = _engine(candles)
-    return [*engine, *peers.rows(candles, engine), *_history(), *bench_state.rows()]
+    with one_core():
+        whole, alone = _engine(candles)
+        return [whole, alone, *backtest_peers.rows(candles, alone), *_history()]
 
 
-def best_seconds(work: Callable[[], object], rounds: int = 5) -> float:
-    """Return the shortest of some runs: others use the machine too."""
-    took = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - begun)
-    return min(took)
-
-
-def _engine(candles: CandleColumns) -> list[Row]:
+def _engine(candles: CandleColumns) -> tuple[Row, Row]:
     config = config_of()
     chunks = [part_of(candles, at, at + CHUNK_BARS) for at in range(0, BARS, CHUNK_BARS)]
     marks = [marks_of(chunk) for chunk in chunks]
@@ -63,26 +53,29 @@ def _engine(candles: CandleColumns) -> list[Row]:
 
     trades, evaluations = run()
     assert trades > LEAST_TRADES, f"{trades} trades are too few to measure a backtest by"
-    rate = BARS / best_seconds(run)
+    rate = BARS / median_seconds(run)
     simple = f"the rule of the peers: slope alone, no sessions; {_gate_alone(candles):,} trades"
-    alone = BARS / best_seconds(lambda: _gate_alone(candles))
+    alone = BARS / median_seconds(lambda: _gate_alone(candles))
     counts = f"{trades:,} trades, {evaluations:,} evaluations"
-    return [
-        {
-            "name": "engine run: metrics, backtest and gate, 1M candles, one core",
-            "value": rate,
-            "unit": "candles/s",
-            "ratios": {},
-            "note": f"target: at least 2,000,000; {counts}; a watermark after every candle",
-        },
-        {
-            "name": "of that backtest and gate alone, metrics at hand",
-            "value": alone,
-            "unit": "candles/s",
-            "ratios": {},
-            "note": simple,
-        },
-    ]
+    measure = f"candles / seconds, one core, median of {ROUNDS} runs, compiled before"
+    return (
+        row(
+            "backtest.run",
+            f"metrics, rolling backtest and gate, {BARS:,} candles",
+            rate,
+            "candles/s",
+            measure,
+            note=f"target: at least 2,000,000; {counts}; a watermark after every candle",
+        ),
+        row(
+            "backtest.alone",
+            f"rolling backtest and gate alone, metrics at hand, {BARS:,} candles",
+            alone,
+            "candles/s",
+            measure,
+            note=simple + "; bid and ask, summaries, floors and gate decisions are in it",
+        ),
+    )
 
 
 def _gate_alone(candles: CandleColumns) -> int:
@@ -158,18 +151,20 @@ def _history() -> list[Row]:
     history = _History()
     trades = len(_gate(history).run(_columns(history.bars, history.metrics))[0])
     assert trades >= WINDOW_TRADES, f"{trades} trades in {DAYS} days are not {WINDOW_TRADES}"
-    note = f"{trades:,} trades in {DAYS} days; shortest of {ROUNDS} rounds"
+    note = f"{trades:,} trades in {DAYS} days"
+    measure = f"seconds of a day's bars / {DAY:,} bars, one core, median of {HISTORY_ROUNDS} rounds"
     found = []
-    for name, early, late in (
-        ("GateStream.step", *_by_steps(history)),
-        ("GateStream.run", *_by_run(history)),
-    ):
-        for when, seconds in (("day 2", early), (f"day {DAYS}", late)):
-            value = seconds / DAY * 1e6
-            row: Row = {"name": f"{name}, {when} of the history", "value": value, "unit": "us/bar"}
-            found.append(row | {"ratios": {}, "note": note})
-        row = {"name": f"{name}, day {DAYS} / day 2", "value": late / early, "unit": "x"}
-        found.append(row | {"ratios": {}, "note": "target: at most 1.10"})
+    for name, days in (("step", _by_steps(history)), ("run", _by_run(history))):
+        early, late = (statistics.median(took) for took in zip(*days, strict=True))
+        for when, seconds in (("2", early), (f"{DAYS}", late)):
+            key, what = f"backtest.{name}_{when}", f"GateStream.{name}, day {when} of the history"
+            found.append(row(key, what, seconds / DAY * 1e6, "us/bar", measure, note=note))
+        what = f"GateStream.{name}, day {DAYS} against day 2"
+        measure_of = f"the median of day {DAYS} / that of day 2"
+        target = "target: at most 1.10"
+        found.append(
+            row(f"backtest.{name}_growth", what, late / early, "x", measure_of, note=target)
+        )
     return found
 
 
@@ -177,8 +172,8 @@ def _gate(history: _History) -> GateStream:
     return GateStream(rules_of(history.config, "EUR_USD"))
 
 
-def _by_steps(history: _History) -> tuple[float, float]:
-    """Return the seconds of the second day and of the last, bar by bar."""
+def _by_steps(history: _History) -> list[tuple[float, float]]:
+    """Return the seconds of the second day and of the last, bar by bar, of every round."""
     second, last = history.inputs(1), history.inputs(DAYS - 1)
     middle = [history.columns(day) for day in range(2, DAYS - 1)]
 
@@ -190,28 +185,28 @@ def _by_steps(history: _History) -> tuple[float, float]:
         return time.perf_counter() - begun
 
     took = []
-    for _ in range(ROUNDS):
+    for _ in range(HISTORY_ROUNDS):
         gate = _gate(history)
         gate.run(history.columns(0))
         early = seconds(gate, second)
         for columns in middle:
             gate.run(columns)
         took.append((early, seconds(gate, last)))
-    return min(early for early, _ in took), min(late for _, late in took)
+    return took
 
 
-def _by_run(history: _History) -> tuple[float, float]:
-    """Return the seconds of the second day and of the last, a day at once."""
+def _by_run(history: _History) -> list[tuple[float, float]]:
+    """Return the seconds of the second day and of the last, a day at once, of every round."""
     days = [history.columns(day) for day in range(DAYS)]
     took = []
-    for _ in range(ROUNDS):
+    for _ in range(HISTORY_ROUNDS):
         gate, seconds = _gate(history), []
         for columns in days:
             begun = time.perf_counter()
             gate.run(columns)
             seconds.append(time.perf_counter() - begun)
-        took.append(seconds)
-    return min(one[1] for one in took), min(one[-1] for one in took)
+        took.append((seconds[1], seconds[-1]))
+    return took
 
 
 if __name__ == "__main__":

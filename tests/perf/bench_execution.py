@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from streams.kill_switch.commands import engage
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from tests.deployment import Deployment
+from tests.perf.rows import Row, at_rank, row
 from tests.trading import (
     PAIRS,
     ExecutorProcess,
@@ -24,7 +23,6 @@ from tests.trading import (
 )
 from tests.v20 import V20Process
 
-Row = dict[str, Any]
 ENTRIES = 40
 KILL_TRIES = 8
 BURST_S = 0.4
@@ -63,21 +61,23 @@ def _measured(floor: Deployment, broker: V20Process) -> list[Row]:
     # the first one meets OANDA's limit of two new connections a second, right after the start
     first, *took = [_entry(script, executor, broker) for _ in range(1 + ENTRIES)]
     after = [_kill(floor, script, executor, broker) for _ in range(KILL_TRIES)]
-    rank = min(len(took) - 1, int(len(took) * 0.99))
-    note = "gate decision and weights in the log to order at the broker"
-    return [
-        _row(f"{note}: p50", statistics.median(took)),
-        _row(f"{note}: p99", sorted(took)[rank]),
-        _row(f"{note}: the first after a start", first),
-        _row(
-            f"kill switch: call to engage to the last opening order, worst of {KILL_TRIES}",
-            max(after),
-        ),
+    name = "gate decision and weights in the log to order at the broker"
+    measure = f"order received - records acknowledged, {{}} of {ENTRIES} entries after the first"
+    found = [
+        row(f"execution.{key}", f"{name}: {key}", seconds * 1000, "ms", measure.format(what))
+        for key, what, seconds in (
+            ("p50", "median", at_rank(took, 0.5)),
+            ("p95", "95th percentile", at_rank(took, 0.95)),
+            ("worst", "slowest", max(took)),
+        )
     ]
-
-
-def _row(name: str, seconds: float) -> Row:
-    return {"name": name, "value": seconds * 1000, "unit": "ms", "ratios": {}}
+    measure = "order received - records acknowledged, one entry"
+    found.append(
+        row("execution.first", f"{name}: first after a start", first * 1000, "ms", measure)
+    )
+    measure = f"order received - call to engage, largest of {KILL_TRIES}; 0: none came after"
+    name = "kill switch: call to engage to the last opening order"
+    return [*found, row("execution.kill", name, max(after) * 1000, "ms", measure)]
 
 
 def _entry(script: ScriptedLog, executor: ExecutorProcess, broker: V20Process) -> float:
@@ -133,5 +133,5 @@ def _kill(
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(f"{row['name']}: {row['value']:.1f} {row['unit']}")
+    for measured in rows():
+        print(measured)

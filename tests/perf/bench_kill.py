@@ -12,9 +12,9 @@ from typing import Any
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from tests.kill_switch_place import KEY, Place
+from tests.perf.rows import Row, at_rank, row
 from tests.waiting import until
 
-Row = dict[str, Any]
 QUESTIONS, WORDS = 2_000, 20
 
 
@@ -68,10 +68,16 @@ def _measured(place: Place) -> list[Row]:
             on.join()
             on_returns.append(time.perf_counter() - began)
         return [
-            _row("kill switch: a question, nothing new in the log", asked),
-            _row("kill switch: SET ops:kill_switch 1 to its record in the log", set_to_log),
-            _row("kill switch: engage called to a reader's answer", on_to_answer),
-            _row("kill switch: engage called to its return, log and key", on_returns),
+            _row("kill.read", "kill switch: one read, nothing new in the log", asked),
+            _row(
+                "kill.set",
+                "kill switch: SET ops:kill_switch 1 to its record in the log",
+                set_to_log,
+            ),
+            _row("kill.on", "kill switch: engage called to a reader's answer", on_to_answer),
+            _row(
+                "kill.return", "kill switch: engage called to its return, log and key", on_returns
+            ),
         ]
     finally:
         stopping.set()
@@ -92,8 +98,8 @@ def _timed(act: Callable[[], Any], count: int) -> list[float]:
     return took
 
 
-def _row(name: str, took: list[float]) -> Row:
-    ordered = sorted(took)
-    share = {at: ordered[int(at * (len(ordered) - 1))] * 1e3 for at in (0.5, 0.95, 0.99)}
-    note = f"median of {len(ordered):,}; p95 {share[0.95]:.2f}, p99 {share[0.99]:.2f} ms"
-    return {"name": name, "value": share[0.5], "unit": "ms", "ratios": {}, "note": note}
+def _row(key: str, name: str, took: list[float]) -> Row:
+    note = f"p95 {at_rank(took, 0.95) * 1e3:.2f} ms, slowest {max(took) * 1e3:.2f} ms"
+    return row(
+        key, name, at_rank(took, 0.5) * 1e3, "ms", f"median of {len(took):,}, one by one", note=note
+    )

@@ -1,4 +1,8 @@
-"""Bulk work on the log: load, verify and the mirror's rebuild, next to loops of bare clients."""
+"""Bulk work on the log: load, verify and the mirror's rebuild, as whole processes.
+
+What is beside ``manifold load`` does a part of its work each, in this process and without a start:
+rows of their own, no ratios.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
@@ -20,8 +23,8 @@ from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment
+from tests.perf.rows import Row, row
 
-Row = dict[str, Any]
 PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY", "AUD_USD")
 BARS = 25_000
 
@@ -66,35 +69,64 @@ def _measured(directory: Path, broker: KafkaBroker, valkey: ValkeyServer) -> lis
     verified, seconds = _timed(deployment, "verify", "--json")
     compared = sum(t["compared"] for t in json.loads(verified)["topics"].values())
     written, rebuild_s = _timed(deployment, "mirror", "--rebuild", "--json")
+    rows_of = f"{len(candles):,} rows"
+    part = "one run in this process; a part of what load does: "
+    whole = "seconds of the whole command, start included, one run"
     return [
-        {
-            "name": "manifold load, CSV to Kafka, rows/s (process start included)",
-            "value": len(candles) / loaded,
-            "unit": "1/s",
-            "ratios": {
-                "csv.DictReader, reading alone": len(candles) / loaded / parsed,
-                "confluent-kafka, bytes at hand": len(candles) / loaded / bare,
-                "aiokafka, bytes at hand": len(candles) / loaded / plain,
-            },
-        },
-        {
-            "name": "manifold load of the same file again, rows/s",
-            "value": len(candles) / again,
-            "unit": "1/s",
-            "ratios": {},
-        },
-        {
-            "name": "manifold verify, derived records/s (process start included)",
-            "value": compared / seconds,
-            "unit": "1/s",
-            "ratios": {},
-        },
-        {
-            "name": "manifold mirror --rebuild, writes/s (process start included)",
-            "value": json.loads(written)["written"] / rebuild_s,
-            "unit": "1/s",
-            "ratios": {},
-        },
+        row(
+            "load.csv",
+            "manifold load, CSV to Kafka",
+            len(candles) / loaded,
+            "rows/s",
+            f"rows / {whole}",
+            note=rows_of,
+        ),
+        row(
+            "load.again",
+            "manifold load of the same file again",
+            len(candles) / again,
+            "rows/s",
+            f"rows / {whole}",
+            note=f"{rows_of}; nothing is written",
+        ),
+        row(
+            "load.dict_reader",
+            "part: csv.DictReader and floats",
+            parsed,
+            "rows/s",
+            "rows / seconds",
+            note=f"{part}no candles, no checks, nothing written",
+        ),
+        row(
+            "load.confluent",
+            "part: confluent-kafka",
+            bare,
+            "records/s",
+            "records / seconds to the last acknowledgement",
+            note=f"{part}bytes at hand",
+        ),
+        row(
+            "load.aiokafka",
+            "part: aiokafka",
+            plain,
+            "records/s",
+            "records / seconds to the last acknowledgement",
+            note=f"{part}bytes at hand",
+        ),
+        row(
+            "load.verify",
+            "manifold verify of that log",
+            compared / seconds,
+            "records/s",
+            f"derived records compared / {whole}",
+        ),
+        row(
+            "load.rebuild",
+            "manifold mirror --rebuild",
+            json.loads(written)["written"] / rebuild_s,
+            "writes/s",
+            f"writes to Valkey / {whole}",
+        ),
     ]
 
 

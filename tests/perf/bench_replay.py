@@ -6,14 +6,13 @@ import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
@@ -21,8 +20,8 @@ from streams.topics import CANDLES
 from tests.deployment import Deployment
 from tests.environment import kept_environment
 from tests.perf.backtest_columns import LOOSE, csv_text, market_columns
+from tests.perf.rows import ROUNDS, Row, one_core, row
 
-Row = dict[str, Any]
 CURRENCIES = ("AUD", "CAD", "CHF", "EUR", "GBP", "JPY", "NZD", "USD")
 PAIRS = tuple(f"{a}_{b}" for a, b in itertools.combinations(CURRENCIES, 2))
 BARS, FEW_BARS = 36_000, 150
@@ -30,6 +29,10 @@ BARS, FEW_BARS = 36_000, 150
 LOG_BARS = 4_800
 FILES_TARGET, KAFKA_TARGET = "target: at least 500,000", "target: at least 100,000"
 VERIFY_TARGET = "target: at least 50,000"
+WHOLE = f"candles / seconds of the whole process, one core, median of {ROUNDS} runs"
+WITHOUT_START = (
+    f"candles beyond a small run's / seconds beyond its, one core, medians of {ROUNDS} runs each"
+)
 # a process that starts another keeps no memory of its own in the figure
 LAUNCHER = (
     "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
@@ -54,17 +57,6 @@ def rows() -> list[Row]:
         return [*_files(directory), *_log(directory)]
 
 
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Keep what is started inside on one core."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 def write_files(directory: Path, bars: int) -> list[str]:
     """Write the candles of all pairs, a file each; return the paths."""
     directory.mkdir()
@@ -78,29 +70,45 @@ def _files(directory: Path) -> list[Row]:
     runs = {}
     for bars in (FEW_BARS, BARS // 4, BARS):
         paths = write_files(directory / f"csv-{bars}", bars)
-        runs[bars] = _replay(directory, *paths)
+        runs[bars] = _median(directory, *paths)
     small, quarter, whole = runs.values()
     assert whole.trades > 0, "no trade in any file: there was nothing to backtest"
     name = f"manifold replay, {len(PAIRS)} CSV files to a report page"
     started = whole.seconds - small.seconds
     note = f"{FILES_TARGET}; {whole.candles:,} candles, {whole.trades:,} trades, one core"
     return [
-        _row(f"{name}, as a whole process", whole.candles / whole.seconds, "candles/s", note),
-        _row(
+        row(
+            "replay.files",
+            f"{name}, as a whole process",
+            whole.candles / whole.seconds,
+            "candles/s",
+            WHOLE,
+            note=note,
+        ),
+        row(
+            "replay.files_without_start",
             f"{name}, without start-up",
             (whole.candles - small.candles) / started,
             "candles/s",
-            f"{FILES_TARGET}; start-up: the same with {small.candles:,} candles, "
-            f"{small.seconds:.1f} s",
+            WITHOUT_START,
+            note=f"{FILES_TARGET}; {_small(small)}",
         ),
-        _row(f"{name}, peak memory, {quarter.candles:,} rows", quarter.peak_mb, "MB", ""),
-        _row(
-            f"{name}, peak memory, {whole.candles:,} rows",
-            whole.peak_mb,
-            "MB",
-            f"start-up alone {small.peak_mb:.0f} MB",
+        *(
+            row(
+                f"replay.memory_{size}",
+                f"{name}, peak memory, {run.candles:,} rows",
+                run.peak_mb,
+                "MB",
+                "ru_maxrss of the process, one run",
+                note=f"start-up alone {small.peak_mb:.0f} MB",
+            )
+            for size, run in (("quarter", quarter), ("whole", whole))
         ),
     ]
+
+
+def _small(run: Run) -> str:
+    return f"start-up is the same with {run.candles:,} candles, {run.seconds:.1f} s"
 
 
 def _log(directory: Path) -> list[Row]:
@@ -109,8 +117,8 @@ def _log(directory: Path) -> list[Row]:
     valkey.start()
     try:
         few, many = (_loaded(directory, broker, valkey, bars) for bars in (FEW_BARS, LOG_BARS))
-        small = _replay(directory, environment=few.environment)
-        whole = _replay(directory, environment=many.environment)
+        small = _median(directory, environment=few.environment)
+        whole = _median(directory, environment=many.environment)
         return [*_log_rows(small, whole), *_verified(few, many, whole.candles)]
     finally:
         valkey.stop()
@@ -136,11 +144,24 @@ def _loaded(directory: Path, broker: KafkaBroker, valkey: ValkeyServer, bars: in
 def _log_rows(small: Run, whole: Run) -> list[Row]:
     name = f"manifold replay of {CANDLES} on Kafka to a report page"
     note = f"{whole.candles:,} candles, {whole.trades:,} trades, one core"
-    started = f"start-up: the same with {small.candles:,} candles, {small.seconds:.1f} s"
     net = (whole.candles - small.candles) / (whole.seconds - small.seconds)
     return [
-        _row(f"{name}, as a whole process", whole.candles / whole.seconds, "candles/s", note),
-        _row(f"{name}, without start-up", net, "candles/s", f"{KAFKA_TARGET}; {started}"),
+        row(
+            "replay.log",
+            f"{name}, as a whole process",
+            whole.candles / whole.seconds,
+            "candles/s",
+            WHOLE,
+            note=note,
+        ),
+        row(
+            "replay.log_without_start",
+            f"{name}, without start-up",
+            net,
+            "candles/s",
+            WITHOUT_START,
+            note=f"{KAFKA_TARGET}; {_small(small)}",
+        ),
     ]
 
 
@@ -153,16 +174,32 @@ def _verified(few: Deployment, many: Deployment, candles: int) -> list[Row]:
     seconds, compared, topics = _verify(many)
     name, net_s = "manifold verify of that log, all cores", seconds - small
     note = f"{compared:,} records of {topics}; {candles:,} candles"
-    start = f"start-up: the same with {of_few:,} records, {small:.1f} s"
+    start = f"start-up is the same with {of_few:,} records, {small:.1f} s"
     return [
-        _row(f"{name}, as a whole process", compared / seconds, "records/s", note),
-        _row(
+        row(
+            "replay.verify",
+            f"{name}, as a whole process",
+            compared / seconds,
+            "records/s",
+            "derived records compared / seconds of the whole command, one run",
+            note=note,
+        ),
+        row(
+            "replay.verify_candles",
+            f"{name}, as a whole process",
+            candles / seconds,
+            "candles/s",
+            "candles that they derive from / seconds of the whole command, one run",
+            note=note,
+        ),
+        row(
+            "replay.verify_without_start",
             f"{name}, without start-up",
             (compared - of_few) / net_s,
             "records/s",
-            f"{VERIFY_TARGET}; {start}",
+            "records beyond a small run's / seconds beyond its, one run each",
+            note=f"{VERIFY_TARGET}; {start}",
         ),
-        _row(f"{name}, without start-up", candles / net_s, "candles/s", start),
     ]
 
 
@@ -175,6 +212,11 @@ def _verify(deployment: Deployment) -> tuple[float, int, str]:
         raise RuntimeError(f"manifold verify: {done.stdout}{done.stderr}")
     topics = json.loads(done.stdout)["topics"]
     return seconds, sum(topic["compared"] for topic in topics.values()), ", ".join(topics)
+
+
+def _median(directory: Path, *paths: str, environment: dict[str, str] | None = None) -> Run:
+    runs = [_replay(directory, *paths, environment=environment) for _ in range(ROUNDS)]
+    return runs[0]._replace(seconds=statistics.median(run.seconds for run in runs))
 
 
 def _replay(directory: Path, *paths: str, environment: dict[str, str] | None = None) -> Run:
@@ -199,10 +241,6 @@ def _replay(directory: Path, *paths: str, environment: dict[str, str] | None = N
     report = json.loads(data.read_text(encoding="utf-8"))
     trades = sum(one["figures"]["trades"] for one in report["table"])
     return Run(seconds, int(peak[1]) / 1024, int(said[1].replace(",", "")), trades)
-
-
-def _row(name: str, value: float, unit: str, note: str) -> Row:
-    return {"name": name, "value": value, "unit": unit, "ratios": {}, "note": note}
 
 
 if __name__ == "__main__":
