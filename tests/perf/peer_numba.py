@@ -94,10 +94,9 @@ def _compiled() -> Any:
         for j in range(1, START_BITS - 1):
             start_flips += bits[j] ^ bits[j - 1]
             start_ruptures += bits[j] & bits[j - 1]
-        fade_of = np.zeros((WINDOW_BITS, LANES))
-        bits_of = np.zeros((WINDOW_BITS, LANES))
-        path, sums, s = np.zeros(LANES), np.zeros((5, LANES)), np.zeros(5)
-        plain = np.zeros(LANES)
+        values = bits.astype(np.float64)
+        plain, path, weight, factor = np.zeros((4, LANES))
+        squares, total, by_ramp, by_fade, by_sine = np.zeros((5, LANES))
         for begin in range(0, len(out), LANES):
             width = min(LANES, len(out) - begin)
             for lane in range(width):
@@ -114,10 +113,7 @@ def _compiled() -> Any:
                 plain[lane] = min(
                     max(0.6 * (1 - h) + 0.3 * (1 - rho) + 0.1 * (1 - phi), 0.01), 0.99
                 )
-                weights = decay[start_flips, start_ruptures]
-                for j in range(WINDOW_BITS):
-                    fade_of[j, lane] = weights[j]
-                    bits_of[j, lane] = bits[at + j]
+                factor[lane] = decay[start_flips, start_ruptures]
                 row = out[at]
                 row[1], row[2], row[3], row[4], row[5] = 1 - rho, h, rho, phi, ones
                 ones -= bits[at]
@@ -125,27 +121,29 @@ def _compiled() -> Any:
                 ruptures -= bits[at + 1] & bits[at]
                 start_flips -= bits[at + 1] ^ bits[at]
                 start_ruptures -= bits[at + 1] & bits[at]
+            first = values[begin : begin + LANES]
             for lane in range(LANES):
-                first = bits_of[0, lane]
-                path[lane] = 0.0
-                sums[0, lane] = first * first
-                sums[1, lane] = sums[3, lane] = first
-                sums[2, lane] = sums[4, lane] = 0.0
+                path[lane], weight[lane] = 0.0, 1.0
+                squares[lane] = first[lane] * first[lane]
+                total[lane] = by_fade[lane] = first[lane]
+                by_ramp[lane] = by_sine[lane] = 0.0
             for j in range(1, WINDOW_BITS):
                 ramp, fade, sine = basis[1, j], basis[2, j], basis[3, j]
+                bit = values[begin + j : begin + j + LANES]
                 for lane in range(LANES):
-                    p = path[lane] + (bits_of[j, lane] - bits_of[0, lane]) * fade_of[j, lane]
+                    w = weight[lane] * factor[lane]
+                    p = path[lane] + (bit[lane] - first[lane]) * w
+                    weight[lane] = w
                     path[lane] = p
-                    sums[0, lane] += p * p
-                    sums[1, lane] += p
-                    sums[2, lane] += p * ramp
-                    sums[3, lane] += p * fade
-                    sums[4, lane] += p * sine
+                    squares[lane] += p * p
+                    total[lane] += p
+                    by_ramp[lane] += p * ramp
+                    by_fade[lane] += p * fade
+                    by_sine[lane] += p * sine
             for lane in range(width):
-                for k in range(5):
-                    s[k] = sums[k, lane]
+                s = squares[lane], total[lane], by_ramp[lane], by_fade[lane], by_sine[lane]
                 row = out[begin + lane]
-                row[0] = coherence(bits_of[0, lane], path[lane], s, b, plain[lane])
+                row[0] = coherence(first[lane], path[lane], s, b, plain[lane])
                 row[6], row[7] = math.floor(row[0] * 100 + 0.5), math.floor(row[1] * 100 + 0.5)
                 row[8] = math.floor(row[2] * 100 + 0.5)
 
@@ -156,5 +154,5 @@ def run_with_numba(candles: Any) -> NDArray[np.float64]:
     """Return coherence, stability, entropy, rupture, flip_ratio, ones and signature buckets."""
     out = np.zeros((len(candles.close) - WINDOW_BITS, 9))
     prices = candles.high, candles.low, candles.close, candles.volume
-    _compiled()(*prices, shares_table(PAIRS), decay_table(), basis(), out)
+    _compiled()(*prices, shares_table(PAIRS), decay_table()[:, :, 1].copy(), basis(), out)
     return out
