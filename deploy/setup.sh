@@ -2,7 +2,8 @@
 # Installs the system packages that a step needs, through apt when root or sudo allows it;
 # where it does not, prints the one line that says what to install.
 #   deploy/setup.sh run    to build and run (compiler, Python headers)
-#   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests) and Chromium (the page)
+#   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests),
+#                          Chromium (the page) and promtool (the alert rules)
 #   deploy/setup.sh dates  the sources of other languages' locales
 #   deploy/setup.sh bench  also wrk (requests per second)
 set -euo pipefail
@@ -48,6 +49,7 @@ missing() {
     [ "${java:-0}" -ge 17 ] || echo default-jre-headless
     command -v mvn >/dev/null || echo maven
     command -v chromium >/dev/null || echo chromium
+    command -v promtool >/dev/null || echo prometheus
   fi
 }
 

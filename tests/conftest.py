@@ -1,8 +1,8 @@
 """Real servers for the tests, started once a run, and what is said when one cannot be had.
 
 A test that needs Kafka, the registry or the embedded broker asks for the fixture. Where the server
-cannot be had the test is skipped, the last lines of the run say what did not run and why, and with
-CI=true that is a failure.
+cannot be had the test is skipped, the end of the run names every test that did not run and why,
+and with CI=true that is a failure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -40,6 +40,12 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 MISSING: dict[str, str] = {}
 NOTES: list[str] = []
 
+SPREAD = {
+    *("test_execution_faults", "test_holes", "test_kills", "test_live_loop_kills"),
+    *("test_lost_commits", "test_takeover", "test_whole_chain", "test_stack", "test_stopping"),
+}
+"""Files whose tests run in whichever process is free."""
+
 
 @pytest.fixture(scope="session")
 def run_directory() -> Iterator[Path]:
@@ -49,14 +55,27 @@ def run_directory() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
+def cannot_be_had(what: str, why: str) -> NoReturn:
+    """Skip the test; with CI=true that fails the run."""
+    MISSING[what] = why
+    pytest.skip(f"{what} cannot be had: {why}")
+
+
+def program(*names: str) -> str:
+    """Return the path of the first of these programs that is there; skip the test without any."""
+    for name in names:
+        if (found := shutil.which(name)) is not None:
+            return found
+    cannot_be_had(names[0], f"there is no {names[0]} on PATH; run: deploy/setup.sh test")
+
+
 def _started(server: Any, what: str) -> Iterator[Any]:
     if what in MISSING:
-        pytest.skip(f"{what} cannot be had: {MISSING[what]}")
+        cannot_be_had(what, MISSING[what])
     try:
         server.start()
     except Fatal as error:
-        MISSING[what] = str(error)
-        pytest.skip(f"{what} cannot be had: {error}")
+        cannot_be_had(what, str(error))
     yield server
     server.stop()
 
@@ -131,11 +150,7 @@ def embedded_broker(run_directory: Path) -> Iterator[EmbeddedBroker]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the browser that the page is tested in."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        MISSING["Chromium"] = "there is no chromium on PATH"
-        pytest.skip(f"Chromium cannot be had: {MISSING['Chromium']}")
-    return found
+    return program("chromium", "chromium-browser")
 
 
 @pytest.fixture
@@ -155,11 +170,32 @@ def shared_data() -> Path | None:
     return None
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Say at the very end what did not run and why."""
-    if not hasattr(config, "workeroutput"):
-        for line in (*NOTES, *(f"NOT RUN: tests that need {m}: {w}" for m, w in MISSING.items())):
-            print(line)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process of a parallel run, where they share what it started.
+
+    The tests of the files named in ``SPREAD`` take long and share nothing of their module.
+    """
+    for item in items:
+        if item.path.stem not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name every test that did not run, with the reason, and say what else is to be known."""
+    skipped = terminalreporter.getreports("skipped")
+    if not (skipped or NOTES):
+        return
+    terminalreporter.section("not run")
+    for report in skipped:
+        terminalreporter.line(f"{report.nodeid}: {reason_of(report)}")
+    for note in NOTES:
+        terminalreporter.line(note)
+
+
+def reason_of(report: Any) -> str:
+    """Return why a report says that its test, or its whole file, was skipped."""
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return str(said).removeprefix("Skipped: ")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

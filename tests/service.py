@@ -120,6 +120,8 @@ class ServiceProcess:
     @contextmanager
     def socket(self, port: str = "WS_PORT", **options: Any) -> Iterator[ClientConnection]:
         """Open a WebSocket and take its first frame."""
+        # no pings of the library's own: their answers wait behind what a test has not read yet
+        options = {"ping_interval": None} | options
         with connect(f"ws://127.0.0.1:{self.ports[port]}/ws", **options) as socket:
             first = frame(socket)
             assert first["type"] == "connection", first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -257,6 +258,12 @@ def test_who_is_too_far_behind_is_told_to_load_anew(deployment: Deployment) -> N
         del deployment.processes["short"]
 
 
+def dropped_frames(service: ServiceProcess) -> float:
+    text = service.get("/metrics").body.decode()
+    dropped = next(one for one in text.splitlines() if one.startswith("manifold_ws_dropped "))
+    return float(dropped.split()[1])
+
+
 def test_a_client_that_does_not_read_holds_up_nobody_and_learns_what_it_missed(
     going_on: Market, service: ServiceProcess
 ) -> None:
@@ -271,14 +278,14 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_learns_what_it_missed(
         for _ in range(40):
             last_ms = going_on.go_on(3)
             frames_until(quick, weights_of(last_ms))
+            if dropped_frames(service) >= QUEUE:
+                break
         lagging = frames_until(slow, lambda one: one["type"] == "lagging")[-1]
         assert lagging["dropped"] >= QUEUE
         assert sum(lagging["channels"].values()) == lagging["dropped"]
         first, last = Place.of_id(lagging["first_id"]), Place.of_id(lagging["last_id"])
         assert first is not None and last is not None
-    text = service.get("/metrics").body.decode()
-    dropped = next(one for one in text.splitlines() if one.startswith("manifold_ws_dropped "))
-    assert float(dropped.split()[1]) >= lagging["dropped"]
+    assert dropped_frames(service) >= lagging["dropped"]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +320,7 @@ def test_a_message_that_is_none_is_refused_and_the_conversation_goes_on(
 def closed_with(ws: Any) -> int:
     with pytest.raises(ConnectionClosed) as caught:
         while True:
-            ws.recv(10)
+            ws.recv(PATIENCE_S)
     assert caught.value.rcvd is not None
     return caught.value.rcvd.code
 
@@ -326,8 +333,9 @@ def test_who_sends_too_much_is_shown_the_door(service: ServiceProcess) -> None:
         ws.send("x" * 200_000)
         assert closed_with(ws) == 1009
     with service.socket() as ws:
-        for _ in range(60):
-            say(ws, type="ping")
+        with contextlib.suppress(ConnectionClosed):  # it may not even take all of them
+            for _ in range(60):
+                say(ws, type="ping")
         assert closed_with(ws) == 1008
     assert service.healthy
 

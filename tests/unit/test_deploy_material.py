@@ -24,6 +24,7 @@ from streams.oanda.client import OandaClient
 from streams.oanda.metrics import OandaCollector
 from streams.oanda.settings import Oanda
 from streams.oanda.stream import price_stream
+from tests.conftest import program
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -143,9 +144,7 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 
 def test_promtool_finds_the_rules_right_and_the_alerts_fire(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (apt-get install prometheus)")
+    promtool = program("promtool")
     shutil.copy(RULES, tmp_path / "rules.yml")
     shutil.copy(ROOT / "tests" / "rules_test.yml", tmp_path / "rules_test.yml")
     for command in (("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")):
