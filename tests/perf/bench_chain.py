@@ -28,8 +28,6 @@ def rows() -> list[Row]:
             seen = watch.until_quiet(least, TIMEOUT_S, lambda: worker.child.running)
         except RuntimeError as error:
             raise RuntimeError(f"{error}: {deployment.last_words()}") from error
-        finally:
-            watch.close()
         worker.stop()
         _, epochs = derived_records(deployment.runtime, WEIGHTS, 0)
     if epochs != BARS:

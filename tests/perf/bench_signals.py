@@ -225,11 +225,8 @@ def _through(
             name, record.value, record.key, record.partition, timestamp=record.timestamp_ms
         )
     producer.flush()
-    try:
-        least = {SIGNALS: candles, MANIFOLDS: candles}
-        seen = watch.until_quiet(least, TIMEOUT_S, lambda: child.running)
-    finally:
-        watch.close()
+    least = {SIGNALS: candles, MANIFOLDS: candles}
+    seen = watch.until_quiet(least, TIMEOUT_S, lambda: child.running)
     last = max(topic.last for topic in seen.values())
     return candles / (last - begun), (_cpu_s(child.pid) - cpu_s) / candles * 1e6
 

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.connection import confluent_config
 from streams.events import WATERMARK_KEY
 from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 
-EVERY_S = 0.02
+EVERY_S = 0.025
 QUIET_S = 1.5
 """Nothing new for that long: the last change before it was the last of all."""
 
@@ -35,16 +39,26 @@ class TopicWatch:
     """
 
     def __init__(self, runtime: Runtime, topics: Sequence[str]) -> None:
-        self._reader = LogReader(runtime)
-        self._partitions = {topic: self._reader.partitions(topic) for topic in topics}
-        self._begun = {topic: self._end(topic) for topic in topics}
+        self._admin = AdminClient(confluent_config(runtime))
+        self._asked: dict[TopicPartition, OffsetSpec] = {}
+        self._topics = {runtime.topic(topic): topic for topic in topics}
+        with LogReader(runtime) as reader:
+            for name, topic in self._topics.items():
+                for partition in reader.partitions(topic):
+                    self._asked[TopicPartition(name, partition)] = OffsetSpec.latest()
+        self._begun = self._measure()
         self._ends = dict(self._begun)
         self._first: dict[str, float] = {}
         self._last: dict[str, float] = {}
 
-    def _end(self, topic: str) -> int:
-        bounds = self._reader.all_bounds(topic, self._partitions[topic])
-        return sum(end for _, end in bounds.values())
+    def _measure(self) -> dict[str, int]:
+        """Return the last stable offsets of every topic added up, by one request to the broker."""
+        ends = dict.fromkeys(self._topics.values(), 0)
+        committed = IsolationLevel.READ_COMMITTED
+        answers = self._admin.list_offsets(self._asked, isolation_level=committed)
+        for at, answer in answers.items():
+            ends[self._topics[at.topic]] += answer.result(30.0).offset
+        return ends
 
     def until_quiet(
         self, least: Mapping[str, int], seconds: float, alive: Callable[[], bool]
@@ -68,17 +82,13 @@ class TopicWatch:
             time.sleep(EVERY_S)
 
     def _poll(self) -> float:
-        for topic, before in self._ends.items():
-            self._ends[topic] = end = self._end(topic)
-            if end != before:
-                now = time.monotonic()
+        ends, now = self._measure(), time.monotonic()
+        for topic, end in ends.items():
+            if end != self._ends[topic]:
                 self._first.setdefault(topic, now)
                 self._last[topic] = now
-        return time.monotonic()
-
-    def close(self) -> None:
-        """Leave the broker."""
-        self._reader.close()
+        self._ends = ends
+        return now
 
 
 def derived_records(runtime: Runtime, topic: str, after_ms: int) -> tuple[int, int]:
