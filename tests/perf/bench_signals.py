@@ -114,7 +114,8 @@ PEERS = (
         "faust-tuned",
         "Faust, tuned",
         ("tests.perf.peer_faust_tuned", "worker", "-l", "info"),
-        "at least once: batches of 1,000, large buffers, lz4, uvloop, state by the batch",
+        "at least once: batches of 1,000 in and whole batches out, large buffers, lz4, uvloop, "
+        "state by the batch",
         exactly_once=False,
         ready=FAUST_READY,
     ),
