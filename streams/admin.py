@@ -8,7 +8,7 @@ would move to other partitions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, TypeVar
 
@@ -167,8 +167,15 @@ class Cluster:
         return made[topic.name]
 
 
-def create_topics(runtime: Runtime, cluster: Cluster | None = None) -> dict[str, str]:
+def create_topics(
+    runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
+) -> dict[str, str]:
     """Create the topics that are missing.
+
+    Parameters
+    ----------
+    only
+        Names without the prefix, as in ``streams.topics``; empty for all.
 
     Returns
     -------
@@ -184,7 +191,7 @@ def create_topics(runtime: Runtime, cluster: Cluster | None = None) -> dict[str,
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = wanted_topics(runtime)
+    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     _refuse_other_partitions(wanted, actual)
     pending = [
@@ -252,14 +259,18 @@ def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
     _refuse_other_partitions(wanted, actual)
 
 
-def drifts(runtime: Runtime, cluster: Cluster | None = None) -> list[Drift]:
+def drifts(
+    runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
+) -> list[Drift]:
     """Return every difference between the topics and the table, in the table's order.
+
+    ``only`` names topics without the prefix; empty for all.
 
     A configuration key that the broker does not tell is no drift: some brokers only tell the keys
     that were set. Raises Fatal and Recoverable as `Cluster`.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = wanted_topics(runtime)
+    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     found: list[Drift] = []
     for topic in wanted:

@@ -301,6 +301,11 @@ class Codec:
             else:
                 self._learn(schema_id, text)
 
+    def learn(self, texts: Mapping[int, str]) -> None:
+        """Take in further schemas: id -> schema as JSON."""
+        for schema_id in sorted(set(texts) - set(self._schemas)):
+            self._learn(schema_id, texts[schema_id])
+
     def _learn(self, schema_id: int, text: str) -> None:
         prefix = _FRAME.pack(0, schema_id)
         schema = _parse(text)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+CARRY_OVER: Final = (
+    "run the version that wrote it, or carry the deployment over to a new prefix with this one "
+    "(manifold migrate --to-prefix P) and start the worker there, where it derives all of it again"
+)
+"""What to do about state and records of another version of the engine."""
 
 
 class Recoverable(Exception):

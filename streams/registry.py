@@ -341,6 +341,28 @@ async def _register_subject(registry: ConfluentRegistry, name: str, record: str)
     ]
 
 
+async def subject_ids(runtime: Runtime) -> tuple[dict[str, list[int]], dict[int, str]]:
+    """Return the schema ids of a deployment, registered where there is a registry.
+
+    Returns
+    -------
+    tuple
+        As `register_all`; without a registry the ids of the lock file.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        As `open_codec`.
+    """
+    if not runtime.schema_registry_url:
+        locked = LockedRegistry(runtime.topic_prefix)
+        names = locked.subjects()
+        ids = {name: [locked.schema(name, v)[0] for v in locked.versions(name)] for name in names}
+        return ids, {one: locked.by_id(one) for one in locked.ids()}
+    async with registry_of(runtime) as registry:
+        return await register_all(registry, runtime.topic_prefix)
+
+
 async def open_codec(runtime: Runtime) -> Codec:
     """Return the codec of a deployment, its schemas registered where there is a registry.
 
@@ -353,8 +375,7 @@ async def open_codec(runtime: Runtime) -> Codec:
     """
     if not runtime.schema_registry_url:
         return locked_codec(runtime.topic_prefix)
-    async with registry_of(runtime) as registry:
-        ids, texts = await register_all(registry, runtime.topic_prefix)
+    ids, texts = await subject_ids(runtime)
 
     async def fetch(schema_id: int) -> str | None:
         async with registry_of(runtime) as again:

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "trade": "Send the orders that the log asks for (paper account, or OANDA).",
     "flatten": "Close everything of ours at the broker, and let nothing be opened.",
     "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
+    "migrate": "Carry the deployment over to another topic prefix.",
     "config": "Show the settings, or apply them to the fleet.",
     "params": "Show or change the parameters of an instrument's backtest run.",
 }

@@ -32,7 +32,7 @@ from streams.engine.gate_layout import (
 )
 from streams.engine.loader import core
 from streams.engine.refusals import OK, raise_for
-from streams.errors import Fatal
+from streams.errors import CARRY_OVER, Fatal
 
 
 class GateStream:
@@ -231,7 +231,7 @@ class GateStream:
             engine.
         """
         if "head" not in rows:
-            raise Fatal("the stored gate has no row head: replay into a new prefix")
+            raise Fatal(f"the stored gate has no row head: {CARRY_OVER}")
         handle = _new_gate()
         _read(rows["head"], handle.read_head)
         for name, content in rows.items():

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NoReturn
 
 from streams.engine.loader import core
-from streams.errors import Fatal
+from streams.errors import CARRY_OVER, Fatal
 
 OK = 0
 WARMING = 1
 NOT_ASCENDING = 7
 
-_REBUILD = "replay the log into a new prefix with this version, or run the version that wrote it"
 MEANING = {
     2: "a price is not a finite number",
     3: "a price is not positive",
@@ -21,10 +20,10 @@ MEANING = {
     7: "bar_ms is not after the candle before",
     8: "a parameter is out of bounds (129 to 20000 candles, 1 to 1440 minutes, 0 to 6 decimals)",
     9: "there is no memory for it",
-    10: f"the stored engine state is cut short or has bytes too many: {_REBUILD}",
-    11: f"the stored engine state has another layout: {_REBUILD}",
-    12: f"the stored engine state was written by another engine version: {_REBUILD}",
-    13: f"the rows of the stored engine state do not belong together: {_REBUILD}",
+    10: f"the stored engine state is cut short or has bytes too many: {CARRY_OVER}",
+    11: f"the stored engine state has another layout: {CARRY_OVER}",
+    12: f"the stored engine state was written by another engine version: {CARRY_OVER}",
+    13: f"the rows of the stored engine state do not belong together: {CARRY_OVER}",
 }
 """Status code of the core to what it means, as a part of a sentence."""
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from streams.engine.columns import address_of, columns
 from streams.engine.loader import core
 from streams.engine.refusals import OK, WARMING, raise_for
-from streams.errors import Fatal
+from streams.errors import CARRY_OVER, Fatal
 
 METRICS_DTYPE = np.dtype(
     {
@@ -303,15 +303,13 @@ class CandleStream:
             engine.
         """
         if "head" not in rows:
-            raise Fatal("the stored engine state has no row head: replay into a new prefix")
+            raise Fatal(f"the stored engine state has no row head: {CARRY_OVER}")
         handle = _open_head(rows["head"])
         ring, number = handle.chunks(), handle.seen() // 64  # nothing read yet: where it begins
         while handle.seen() < handle.counted():
             name = _row_name(number % ring)
             if name not in rows:
-                raise Fatal(
-                    f"the stored engine state has no row '{name}': replay into a new prefix"
-                )
+                raise Fatal(f"the stored engine state has no row '{name}': {CARRY_OVER}")
             _read_chunk(handle, rows[name])
             number += 1
         stream = cls._finished(handle)
@@ -341,7 +339,7 @@ class CandleStream:
         for part in parts:
             _read_chunk(handle, part)
         if handle.seen() != handle.counted():
-            raise Fatal("the stored engine state is cut short: replay into a new prefix")
+            raise Fatal(f"the stored engine state is cut short: {CARRY_OVER}")
         return cls._finished(handle)
 
     @classmethod
@@ -385,14 +383,14 @@ def _with_address(content: bytes, call: Any) -> int:
 
 def _parts(state: bytes) -> Iterator[bytes]:
     if not state.startswith(_MAGIC):
-        raise Fatal("the stored engine state has another layout: replay into a new prefix")
+        raise Fatal(f"the stored engine state has another layout: {CARRY_OVER}")
     at = len(_MAGIC)
     while at < len(state):
         if at + 4 > len(state):
-            raise Fatal("the stored engine state is cut short: replay into a new prefix")
+            raise Fatal(f"the stored engine state is cut short: {CARRY_OVER}")
         (length,) = _LENGTH.unpack_from(state, at)
         part = state[at + 4 : at + 4 + length]
         if len(part) != length:
-            raise Fatal("the stored engine state is cut short: replay into a new prefix")
+            raise Fatal(f"the stored engine state is cut short: {CARRY_OVER}")
         yield part
         at += 4 + length

@@ -137,6 +137,8 @@ def why_close(desk: Desk, held: Holding) -> str:
     run = desk.runs.of(held.instrument)
     if run is None or run.follows(held.joined):
         return ""
+    if run.decision.as_of_ms < held.entry_ms:
+        return ""  # the decisions are derived again and have not come to the entry yet
     if run.decision.position == held.direction:
         return "the run is in another trade than the one that was joined"
     return f"the run is out of the trade: position {run.decision.position}"

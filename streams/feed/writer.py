@@ -9,10 +9,9 @@ from itertools import groupby
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.broker_errors import explained
 from streams.clocks.skew import ADVICE
 from streams.codec import Codec
-from streams.connection import SILENT, producer_config
+from streams.connection import producer_config
 from streams.control import ControlLog, UniverseChange, control_key
 from streams.control_log import append_control, read_control, seed_config
 from streams.delivery import Delivery
@@ -23,16 +22,10 @@ from streams.replay.log_reader import LogReader
 from streams.safety.producers import settle
 from streams.settings import Config, Runtime
 from streams.topics import CANDLES, CONTROL
+from streams.transactional import FENCED, transactional_producer
 
 FLUSH_SECONDS = 30.0
 CONTROL_EVERY_S = 1.0
-FENCED = (
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-)
-"""What a producer is told whose transactional id another has taken."""
 
 
 class FactWriter:
@@ -67,7 +60,11 @@ class FactWriter:
         self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
         self._delivery = Delivery()
         self._fenced = fenced
-        self._producer = _fenced_producer(runtime) if fenced else _plain_producer(runtime)
+        self._producer = (
+            transactional_producer(runtime, feed_id(runtime))
+            if fenced
+            else _plain_producer(runtime)
+        )
         self._topic = runtime.topic(CANDLES)
         self.written = 0
 
@@ -211,24 +208,6 @@ def _plain_producer(runtime: Runtime) -> Producer:
             "batch.num.messages": 20_000,
         }
     )
-
-
-def _fenced_producer(runtime: Runtime) -> Producer:
-    producer = Producer(
-        producer_config(runtime)
-        | {
-            "transactional.id": feed_id(runtime),
-            "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
-            "linger.ms": 0,
-            "retry.backoff.ms": 2,
-            **SILENT,
-        }
-    )
-    try:
-        producer.init_transactions(FLUSH_SECONDS)
-    except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
-    return producer
 
 
 def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:

@@ -198,7 +198,7 @@ class GatesStep(ControlledStep):
             if config is None:
                 raise Fatal(
                     f"the stored state of {name} has no configuration: derive anew under another "
-                    "APP_ID and TOPIC_PREFIX from the candles (manifold load)"
+                    "prefix (manifold migrate --to-prefix P)"
                 )
             gate = GateStream.from_rows(found[name], rules_of(config, name))
             self._instruments[name] = _Instrument(gate, config, _run_of(config))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from streams.codec import Codec, DecodeError
 from streams.control import ControlLog, ControlState
 from streams.engine import ENGINE_VERSION
-from streams.errors import Fatal
+from streams.errors import CARRY_OVER, Fatal
 from streams.events import (
     PORTFOLIO_KEY,
     WATERMARK_KEY,
@@ -123,8 +123,7 @@ def read_row(row: bytes | None) -> dict[str, Any]:
     if (version, engine) != (STATE_VERSION, ENGINE_VERSION):
         raise Fatal(
             f"the stored state is of version {version} and engine {engine}, this program has "
-            f"{STATE_VERSION} and {ENGINE_VERSION}: run the program that wrote it, or derive anew "
-            "under another APP_ID and TOPIC_PREFIX from the candles (manifold load)"
+            f"{STATE_VERSION} and {ENGINE_VERSION}: {CARRY_OVER}"
         )
     return content
 

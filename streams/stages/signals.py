@@ -255,7 +255,7 @@ class SignalsStep(ControlledStep):
             if not last:
                 raise Fatal(
                     f"the stored state of {name} has no row '{LAST_ROW}': derive anew under "
-                    "another APP_ID and TOPIC_PREFIX from the candles (manifold load)"
+                    "another prefix (manifold migrate --to-prefix P)"
                 )
             stream = CandleStream.from_rows(found[name])
             state = self._instruments[name] = _Instrument(stream, last["granularity"])

@@ -11,7 +11,7 @@ from streams.errors import Fatal
 from tests.engine_market import market, same_bits
 
 CANDLE_COUNT = 300
-WHAT_TO_DO = "replay (the log )?into a new prefix"
+WHAT_TO_DO = "manifold migrate --to-prefix"
 TAPE = market(2000, seed=11)
 
 

@@ -1,0 +1,204 @@
+"""What must hold before and after a copy: nobody writes under the old prefix, the new one is free.
+
+A worker shows in its consumer group. Feeds and executors write under transactional ids: taking
+these over ends whichever of them still runs, at its next write. What has no transactional id (a
+load, an operator's command) shows by growth of the topics. The kill switch must be engaged, so that
+no executor can open anything meanwhile; one whose account is not in the order log then has nothing
+to write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.admin import Cluster, drifts
+from streams.codec import Codec, DecodeError
+from streams.errors import Fatal, Recoverable
+from streams.events import Control, OrderIntent
+from streams.execution.journal import STAGE
+from streams.feed.writer import feed_id
+from streams.kill_switch.state import Unreadable, fold
+from streams.migration.plan import COPIED, DERIVED
+from streams.replay.log_reader import EMBEDDED_CLUSTER, LogReader
+from streams.safety.ends import partition_ends
+from streams.safety.producers import transactional_id
+from streams.settings import Runtime
+from streams.topics import CONTROL, ORDERS
+from streams.transactional import transactional_producer
+
+LEAVING_SEC = 5.0
+POLL_SEC = 0.2
+
+Ends = dict[tuple[str, int], int]
+"""(Topic without prefix, partition) -> end of what is written."""
+
+
+def require_source(runtime: Runtime, cluster: Cluster) -> None:
+    """Refuse a broker that keeps nothing, and a prefix under which there is no deployment.
+
+    Raises
+    ------
+    Fatal
+        Names the broker, or the topic that is missing.
+    """
+    if cluster.metadata.cluster_id == EMBEDDED_CLUSTER:
+        raise Fatal(
+            "the embedded broker keeps its log in memory and has no transactions to copy in: "
+            "nothing of it can be carried over"
+        )
+    missing = [name for name in COPIED if runtime.topic(name) not in cluster.metadata.topics]
+    if missing:
+        raise Fatal(
+            f"there is no topic {runtime.topic(missing[0])}: set TOPIC_PREFIX to the prefix of the "
+            "deployment that is to be carried over"
+        )
+
+
+def require_target(target: Runtime, cluster: Cluster) -> list[str]:
+    """Refuse topics under the new prefix that are not as they must be; return those that exist.
+
+    Raises
+    ------
+    Fatal
+        A topic has other partitions, or settings under which records would not be kept.
+    """
+    wrong = [d for d in drifts(target, cluster, COPIED) if d.aspect not in ("missing", "replicas")]
+    if wrong:
+        raise Fatal(wrong[0].sentence)
+    return [name for name in COPIED if target.topic(name) in cluster.metadata.topics]
+
+
+def derived_records(target: Runtime, cluster: Cluster) -> str | None:
+    """Return a derived topic under the new prefix that holds records; None when there is none."""
+    topics = cluster.metadata.topics
+    asked = [
+        (target.topic(name), partition)
+        for name in DERIVED
+        if target.topic(name) in topics
+        for partition in topics[target.topic(name)].partitions
+    ]
+    if not asked:
+        return None
+    return next((at[0] for at, ends in partition_ends(target, asked).items() if ends.written), None)
+
+
+def require_no_worker(runtime: Runtime, cluster: Cluster) -> None:
+    """Refuse while the consumer group of the workers has members.
+
+    A worker that was stopped stays in the group for the session time-out; that long is waited.
+
+    Raises
+    ------
+    Fatal
+        Names the group and a member.
+    """
+    give_up_at = time.monotonic() + runtime.session_timeout_sec + LEAVING_SEC
+    while members := _members(runtime.application, cluster):
+        if time.monotonic() > give_up_at:
+            raise Fatal(
+                f"{len(members)} workers run in the consumer group {runtime.application} (such as "
+                f"{members[0]}): stop them, then run the command again"
+            )
+        time.sleep(POLL_SEC)
+
+
+def _members(group: str, cluster: Cluster) -> list[str]:
+    future = cluster.client.describe_consumer_groups([group])[group]
+    try:
+        found = future.result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return []
+        raise cluster.explained(error) from error
+    return [str(member.client_id) for member in found.members]
+
+
+def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReader) -> None:
+    """Refuse while the log says that the kill switch is off.
+
+    Raises
+    ------
+    Fatal
+        Says how to engage it.
+    """
+    records: list[tuple[int, Control | Unreadable]] = []
+    for batch in reader.read(CONTROL, 0):
+        for found in batch:
+            record = found.record
+            try:
+                event = codec.decode(CONTROL, record.value)
+            except DecodeError as error:
+                detail = Unreadable(record.key, error.reason, record.timestamp_ms)
+                records.append((record.offset, detail))
+                continue
+            if isinstance(event, Control):
+                records.append((record.offset, event))
+    if not fold(records).engaged:
+        raise Fatal(
+            f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open "
+            "something while the log is copied: run manifold kill on --reason TEXT first; it is "
+            "engaged under the new prefix too, until you clear it there"
+        )
+
+
+def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
+    """Return the accounts that the order log names."""
+    found = set()
+    for partition in reader.partitions(ORDERS):
+        for batch in reader.read(ORDERS, partition):
+            for one in batch:
+                try:
+                    event = codec.decode(ORDERS, one.record.value)
+                except DecodeError:
+                    continue  # copied as it is; it names no account that could be read
+                if isinstance(event, OrderIntent) and event.account_id:
+                    found.add(event.account_id)
+    return found
+
+
+def end_writers(runtime: Runtime, accounts: Iterable[str]) -> None:
+    """Take over the transactional ids of the feed and of the accounts' executors.
+
+    Whichever still runs ends at its next write; a transaction it had open is aborted.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        The broker refuses this client; no broker answers.
+    """
+    for name in (
+        feed_id(runtime),
+        *(transactional_id(runtime, STAGE, a) for a in sorted(accounts)),
+    ):
+        transactional_producer(runtime, name)
+
+
+def settled_ends(runtime: Runtime, reader: LogReader, topics: Iterable[str]) -> Ends:
+    """Return the ends of every partition, as soon as no transaction is open in them.
+
+    Raises
+    ------
+    Recoverable
+        A transaction stays open.
+    """
+    asked = {
+        (runtime.topic(topic), partition): (topic, partition)
+        for topic in topics
+        for partition in reader.partitions(topic)
+    }
+    give_up_at = time.monotonic() + runtime.transaction_timeout_sec + LEAVING_SEC
+    while True:
+        ends = partition_ends(runtime, list(asked))
+        unsettled = [at for at, end in ends.items() if end.stable < end.written]
+        if not unsettled:
+            return {asked[at]: end.written for at, end in ends.items()}
+        if time.monotonic() > give_up_at:
+            topic, partition = unsettled[0]
+            raise Recoverable(
+                f"a transaction is open in {topic}-{partition}: something still writes there; stop "
+                "it, then run the command again"
+            )
+        time.sleep(POLL_SEC)

@@ -1,0 +1,163 @@
+"""Carries a deployment over to another prefix, from the checks to the topics of what is derived.
+
+The topics of what is derived, which every process asks for when it starts, are created last: none
+starts under the new prefix before the copy is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from streams.admin import Cluster, create_topics
+from streams.codec import Codec
+from streams.errors import Fatal, Recoverable
+from streams.migration.checks import (
+    Ends,
+    accounts_in,
+    derived_records,
+    end_writers,
+    require_kill_switch_engaged,
+    require_no_worker,
+    require_source,
+    require_target,
+    settled_ends,
+)
+from streams.migration.copy import Copier, Progress
+from streams.migration.plan import COPIED, Migration, TopicCopy, check_prefixes
+from streams.migration.translate import id_changes
+from streams.registry import open_codec, subject_ids
+from streams.replay.log_reader import LogReader
+from streams.settings import Runtime
+from streams.topics import CONTROL
+
+
+def migrate(
+    runtime: Runtime,
+    to_prefix: str,
+    accounts: Iterable[str],
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda topic, count: None,
+) -> Migration:
+    """Copy the facts of a deployment to another prefix; the same call again goes on or compares.
+
+    Parameters
+    ----------
+    runtime
+        The deployment under the old prefix.
+    to_prefix
+        The new one.
+    accounts
+        Accounts whose executors may run, beside those in the order log.
+    dry_run
+        Check and count; write and end nothing.
+    progress
+        Called with a topic and how many of its records were compared or copied since.
+
+    Raises
+    ------
+    Fatal
+        A worker runs, the kill switch is off, or the new prefix holds something else; nothing was
+        copied then, or all that was copied is intact.
+    Recoverable
+        No broker answers, or the old prefix has grown meanwhile; the same call again goes on.
+    """
+    check_prefixes(runtime.topic_prefix, to_prefix)
+    target = replace(runtime, topic_prefix=to_prefix)
+    cluster = Cluster(runtime)
+    require_source(runtime, cluster)
+    existing = require_target(target, cluster)
+    require_no_worker(runtime, cluster)
+    derived = derived_records(target, cluster)
+    codec, ids = _schemas(runtime, target, registered=bool(existing) or not dry_run)
+    found = Migration(runtime.topic_prefix, to_prefix, dry_run)
+    with ExitStack() as opened:
+        old, new = (opened.enter_context(LogReader(r)) for r in (runtime, target))
+        require_kill_switch_engaged(runtime, codec, old)
+        everyone = accounts_in(codec, old) | set(accounts)
+        if not dry_run:
+            end_writers(runtime, everyone)
+        ends = _ends(runtime, old)
+        if not dry_run:
+            create_topics(target, cluster, COPIED)
+        present = existing if dry_run else COPIED
+        copier = Copier(target, old, new, codec, ids, ends, progress)
+        if not dry_run:
+            copier.open()
+            settled_ends(target, new, COPIED)
+        for topic in COPIED:
+            found.topics[topic] = _copy_topic(copier, topic, topic in present, dry_run, derived)
+        if dry_run:
+            return found
+        for topic in COPIED:
+            _require_copied(copier, topic, found.topics[topic])
+        # whoever was started again meanwhile ends here; what it has written shows
+        end_writers(runtime, everyone)
+        _require_unchanged(runtime, ends, _ends(runtime, old))
+    create_topics(target, cluster)
+    found.complete = True
+    return found
+
+
+def _schemas(
+    runtime: Runtime, target: Runtime, *, registered: bool
+) -> tuple[Codec, dict[str, dict[int, int]]]:
+    """Return a codec that knows the schemas of both prefixes, and how ids change between them."""
+
+    async def asked() -> tuple[Codec, dict[str, dict[int, int]]]:
+        codec = await open_codec(runtime)
+        if not registered:  # a dry run registers nothing
+            return codec, {topic: {} for topic in COPIED}
+        before, _ = await subject_ids(runtime)
+        after, texts = await subject_ids(target)
+        codec.learn(texts)
+        changes = id_changes(COPIED, (runtime.topic_prefix, before), (target.topic_prefix, after))
+        return codec, changes
+
+    return asyncio.run(asked())
+
+
+def _ends(runtime: Runtime, reader: LogReader) -> Ends:
+    """Return the ends under the old prefix; control last, because the others refer to it."""
+    others = [topic for topic in COPIED if topic != CONTROL]
+    return settled_ends(runtime, reader, others) | settled_ends(runtime, reader, [CONTROL])
+
+
+def _copy_topic(
+    copier: Copier, topic: str, exists: bool, dry_run: bool, derived: str | None
+) -> TopicCopy:
+    done = TopicCopy()
+    for partition in copier.partitions(topic):
+        there, position = copier.compare(topic, partition) if exists else (0, 0)
+        write = not dry_run and derived is None
+        rest = (copier.copy if write else copier.count)(topic, partition, position)
+        if rest and derived is not None:
+            raise Fatal(
+                f"{derived} has records, so the new prefix is in use, and {rest} records of "
+                f"{topic}-{partition} are not there: use a prefix without topics"
+            )
+        done.there, done.records = done.there + there, done.records + there + rest
+        done.copied += rest if write else 0
+    return done
+
+
+def _require_copied(copier: Copier, topic: str, found: TopicCopy) -> None:
+    compared = sum(copier.compare(topic, p).records for p in copier.partitions(topic))
+    if compared != found.records:
+        raise Recoverable(
+            f"{compared} of {found.records} records of {topic} are under the new prefix; the same "
+            "command again goes on"
+        )
+
+
+def _require_unchanged(runtime: Runtime, before: Ends, now: Ends) -> None:
+    grown = sorted(at for at, end in now.items() if end != before[at])
+    if grown:
+        topic, partition = grown[0]
+        raise Recoverable(
+            f"{runtime.topic(topic)}-{partition} has grown while it was copied: stop what writes "
+            "under the old prefix, then run the command again; it copies the rest"
+        )

@@ -1,0 +1,177 @@
+"""What a record of the old prefix is under the new one. Pure.
+
+Everything stays as it is, byte for byte, with two exceptions. A schema registry may give other ids
+under the new subjects. And offsets of ``ops.control`` stand in watermarks, orders, broker reports
+and in a kill switch that was cleared: markers of transactions and aborted records take offsets, the
+copy has others of them, so that the same control record has another offset.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from streams.codec import Codec, DecodeError
+from streams.errors import Fatal
+from streams.events import BrokerReport, Candle, Control, Event, OrderIntent, Watermark
+from streams.kill_switch.state import KIND, Word, kill_switch_problem
+from streams.topics import CANDLES, CONTROL, TOPICS, subject
+
+FRAME = 5
+_STAMPED = (Watermark, OrderIntent, BrokerReport)
+"""The copied records that carry an offset of ``ops.control``."""
+
+
+class ControlOffsets:
+    """Offsets of the committed records of ``ops.control`` under both prefixes, in order.
+
+    Parameters
+    ----------
+    source
+        Offsets under the old prefix, ascending.
+    end
+        Up to where the topic reaches there.
+
+    Attributes
+    ----------
+    target
+        Offsets of the first of them under the new prefix, as far as they are copied.
+    """
+
+    def __init__(self, source: Sequence[int], end: int) -> None:
+        self._source, self._end = source, end
+        self.target: Sequence[int] = ()
+
+    @property
+    def records(self) -> int:
+        """How many records there are under the old prefix."""
+        return len(self._source)
+
+    def translated(self, offset: int) -> int:
+        """Return the end of ``ops.control`` under the new prefix that stands for an old one.
+
+        The same records lie before it: no more, no less.
+
+        Raises
+        ------
+        Fatal
+            The topic does not reach that far.
+        """
+        if offset > self._end:
+            raise Fatal(
+                f"a record is stamped with offset {offset} of {CONTROL}, which ends at "
+                f"{self._end}: the topic was made anew, and this log cannot be derived again"
+            )
+        before = bisect_left(self._source, offset)
+        if before > len(self.target):
+            raise Fatal(
+                f"{CONTROL} is copied up to record {len(self.target)} only, {before} are needed"
+            )
+        return self.target[before - 1] + 1 if before else 0
+
+
+class Translator:
+    """Translates the values of copied records.
+
+    Parameters
+    ----------
+    codec
+        Knows the schemas of both prefixes.
+    ids
+        Topic -> schema id under the old prefix -> id under the new one; others stay.
+    offsets
+        Of ``ops.control``, under both.
+    """
+
+    def __init__(
+        self, codec: Codec, ids: Mapping[str, Mapping[int, int]], offsets: ControlOffsets
+    ) -> None:
+        self._codec, self._ids, self._offsets = codec, ids, offsets
+        self._plain: dict[bytes, bytes] = {}
+
+    def value(self, topic: str, offset: int, value: bytes | None) -> bytes | None:
+        """Return the value of a record under the new prefix.
+
+        What is no event of its topic keeps its body: it is refused there as it was here.
+
+        Parameters
+        ----------
+        topic
+            Its name in ``streams.topics``.
+        offset
+            Where the record lies under the old prefix.
+
+        Raises
+        ------
+        Fatal
+            It names an offset of ``ops.control`` that is not there, or was written with a schema
+            of a newer version.
+        """
+        if value is None or len(value) < FRAME or value[0] != 0:
+            return value
+        head = self._plain.get(value[:FRAME]) if topic == CANDLES else None
+        if head is not None:
+            return head + value[FRAME:]
+        old_id = int.from_bytes(value[1:FRAME], "big")
+        new_id = self._ids[topic].get(old_id, old_id)
+        framed = b"\0" + new_id.to_bytes(4, "big")
+        try:
+            event = self._codec.decode(topic, value)
+        except DecodeError:
+            return framed + value[FRAME:]
+        if isinstance(event, Candle):
+            self._plain[value[:FRAME]] = framed
+        changed = self._translated(event, offset)
+        if changed == event:
+            return framed + value[FRAME:]
+        return self._codec.encode_with_id(new_id, changed)
+
+    def refers_back(self, value: bytes | None) -> bool:
+        """Return whether a record of ``ops.control`` names an offset of that topic."""
+        try:
+            event = self._codec.decode(CONTROL, value)
+        except DecodeError:
+            return False
+        return isinstance(event, Control) and _cleared_up_to(event) is not None
+
+    def _translated(self, event: Event, offset: int) -> Event:
+        if isinstance(event, _STAMPED):
+            end = self._offsets.translated(event.control_offset)
+            return event._replace(control_offset=end)
+        if isinstance(event, Control):
+            read_to = _cleared_up_to(event)
+            if read_to is not None:
+                # further than the record itself clears what lies before it, and that alone
+                end = self._offsets.translated(min(read_to, offset))
+                return event._replace(value=Word(False, end).to_json())
+        return event
+
+
+def _cleared_up_to(record: Control) -> int | None:
+    if record.kind != KIND or kill_switch_problem(record) is not None:
+        return None
+    return Word.from_json(record.value).read_to
+
+
+def id_changes(
+    topics: Sequence[str],
+    old: tuple[str, Mapping[str, Sequence[int]]],
+    new: tuple[str, Mapping[str, Sequence[int]]],
+) -> dict[str, dict[int, int]]:
+    """Return topic -> schema id under the old prefix -> id of the same schema under the new one.
+
+    Parameters
+    ----------
+    topics
+        Names in ``streams.topics``.
+    old, new
+        The prefix, and subject -> ids of its versions, oldest first.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for topic in topics:
+        pairs: dict[int, int] = {}
+        for record in TOPICS[topic].records:
+            before, after = (ids[subject(topic, record, prefix)] for prefix, ids in (old, new))
+            pairs.update(zip(before, after, strict=True))
+        found[topic] = pairs
+    return found
