@@ -73,6 +73,8 @@ class Ledger:
     cursor
         Transaction up to which everything booked had been looked at when the last intent was made.
         An order's own answer does not move it: what others caused may lie before that.
+    decided_ms
+        Instrument -> ``as_of`` of the newest decision that an intent follows.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -83,6 +85,7 @@ class Ledger:
         self.reports: dict[str, list[BrokerReport]] = {}
         self.holdings: dict[str, Holding] = {}
         self.last_opened_ms: dict[str, int] = {}
+        self.decided_ms: dict[str, int] = {}
         self.worth = Worth()
         self.realized_pl = 0.0
         self.cursor = ""
@@ -96,6 +99,8 @@ class Ledger:
         if (intent.account_id, intent.mode) != (self._account_id, self._mode):
             return
         self.intents[intent.order_id] = intent
+        known_ms = self.decided_ms.get(intent.instrument, 0)
+        self.decided_ms[intent.instrument] = max(known_ms, intent.as_of_ms)
         if intent.entry_bar_ms is not None:
             place = (intent.instrument, intent.entry_bar_ms)
             self._sequences[place] = max(self._sequences.get(place, 0), intent.sequence + 1)

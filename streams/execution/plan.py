@@ -135,13 +135,23 @@ def why_close(desk: Desk, held: Holding) -> str:
     if flatten is not None and held.control_offset <= flatten.offset:
         return f"flatten by {flatten.actor}: {flatten.reason}"
     run = desk.runs.of(held.instrument)
-    if run is None or run.follows(held.joined):
+    if run is None or run.follows(held.joined) or _behind(desk, held, run):
         return ""
-    if run.decision.as_of_ms < held.entry_ms:
-        return ""  # the decisions are derived again and have not come to the entry yet
     if run.decision.position == held.direction:
         return "the run is in another trade than the one that was joined"
     return f"the run is out of the trade: position {run.decision.position}"
+
+
+def _behind(desk: Desk, held: Holding, run: RunState) -> bool:
+    """Return whether the log is being derived again and has not come to the last order's decision.
+
+    What came before it has been followed already.
+    """
+    return run.decision.as_of_ms < _followed_ms(desk, held)
+
+
+def _followed_ms(desk: Desk, held: Holding) -> int:
+    return max(held.entry_ms, desk.ledger.decided_ms.get(held.instrument, 0))
 
 
 class Candidate(NamedTuple):
@@ -176,9 +186,14 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
     for name, held in sorted(desk.ledger.holdings.items()):
         run = desk.runs.of(name)
         opened_ms = desk.ledger.last_opened_ms.get(name, 0)
-        joined = run is not None and run.follows(held.joined) and not why_close(desk, held)
+        if run is None or not run.follows(held.joined) or why_close(desk, held):
+            continue
+        interval_ms = desk.config_of(run.decision).alloc_interval_sec * 1000
+        behind = _behind(desk, held, run) or desk.allocation.awaited(
+            _followed_ms(desk, held), interval_ms
+        )
         idle = not desk.ledger.waiting(name) and now_ms - opened_ms >= step_ms
-        if joined and idle and entry_of(newest, name) is not None:
+        if not behind and idle and entry_of(newest, name) is not None:
             found.append(held)
     return found
 

@@ -85,6 +85,37 @@ def test_what_is_no_entry_with_a_weight_is_no_candidate(at: Desk) -> None:
     assert openings(at, venue(1)) == []
 
 
+def rederived(*decisions: Any, epochs: Any = SELECTED) -> tuple[Desk, list[str]]:
+    """Return the desk of an executor that holds a joined trade while the log is derived again."""
+    before, intent = joined()
+    at = desk(*decisions, epochs=epochs, trading=RAMPED)
+    at.ledger.take_intent(intent)
+    at.ledger.take_report(filled(intent))
+    assert at.ledger.holdings == before.ledger.holdings
+    return at, [i.kind for i in (*closings(at), *resizings(at, venue(30)))]
+
+
+@pytest.mark.parametrize("position", [0, -1, 1])
+def test_decisions_from_before_the_last_order_ask_for_nothing(position: int) -> None:
+    _, asked = rederived(
+        decision(-3, 0), decision(-2, position), epochs=(weights(-2, EUR_USD=0.01),)
+    )
+    assert asked == []
+
+
+def test_the_run_is_followed_again_from_the_last_orders_decision_on() -> None:
+    _, asked = rederived(*ENTERED)
+    assert asked == ["increase"]
+    _, asked = rederived(*ENTERED, epochs=(weights(0, EUR_USD=0.001),))
+    assert asked == [], "weights of before the order were followed"
+    for position in (0, -1):
+        _, asked = rederived(*ENTERED, decision(2, position))
+        assert asked == ["close"]
+    # derived by another engine, the run may be in no trade at the entry any more
+    _, asked = rederived(decision(0, 0), decision(1, 0))
+    assert asked == ["close"]
+
+
 def test_an_entry_has_one_chance() -> None:
     at = desk(*ENTERED, epochs=SELECTED)
     killed = venue(1, switches=Switches("paper", ("engaged by test",)))
