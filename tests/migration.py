@@ -67,21 +67,36 @@ def read_raw(bootstrap: str, topic: str) -> dict[int, list[Raw]]:
         consumer.close()
 
 
-def ends_of(runtime: Runtime, topics: tuple[str, ...] = FACTS) -> int:
-    """Return how many offsets the topics have, 0 for those that do not exist."""
-    consumer = Consumer(
-        {"bootstrap.servers": runtime.kafka_bootstrap_servers, "group.id": "the test's own"}
-    )
-    try:
-        listed = consumer.list_topics(timeout=30).topics
-        names = [runtime.topic(topic) for topic in topics if runtime.topic(topic) in listed]
+class EndsWatch:
+    """How many offsets topics have; 0 for those that do not exist."""
+
+    def __init__(self, runtime: Runtime, topics: tuple[str, ...] = FACTS) -> None:
+        self._names = [runtime.topic(topic) for topic in topics]
+        servers = runtime.kafka_bootstrap_servers
+        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "the test's own"})
+
+    def offsets(self) -> int:
+        """Return how many there are now."""
+        listed = self._consumer.list_topics(timeout=30).topics
         return sum(
-            consumer.get_watermark_offsets(TopicPartition(name, number), 30)[1]
-            for name in names
+            self._consumer.get_watermark_offsets(TopicPartition(name, number), 30)[1]
+            for name in self._names
+            if name in listed
             for number in listed[name].partitions
         )
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+
+def ends_of(runtime: Runtime) -> int:
+    """Return how many offsets the topics of facts have."""
+    watch = EndsWatch(runtime)
+    try:
+        return watch.offsets()
     finally:
-        consumer.close()
+        watch.close()
 
 
 def produce(deployment: Deployment, topic: str, *records: tuple[Any, ...]) -> None:
@@ -153,7 +168,7 @@ def read_raw_of(deployment: Deployment, topic: str) -> dict[int, list[Raw]]:
 
 
 def require_copy(old: Deployment, new: Deployment) -> dict[str, int]:
-    """Assert that the facts of ``new`` are those of ``old``; return how many records each topic has.
+    """Assert that the facts of ``new`` are those of ``old``; return the records of each topic.
 
     Keys, time stamps, headers and order are the same; so are values, but for the offsets of
     ops.control in them, before which the same control records lie.
