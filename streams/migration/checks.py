@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.admin import Cluster, drifts
+from streams.admin import TIMEOUT_SEC, Cluster, drifts
 from streams.codec import Codec, DecodeError
 from streams.errors import Fatal, Recoverable
 from streams.events import Control, OrderIntent
@@ -37,24 +37,29 @@ Ends = dict[tuple[str, int], int]
 
 
 def require_source(runtime: Runtime, cluster: Cluster) -> None:
-    """Refuse a broker that keeps nothing, and a prefix under which there is no deployment.
+    """Refuse a broker that keeps nothing, and a prefix under which there is no such deployment.
 
     Raises
     ------
     Fatal
-        Names the broker, or the topic that is missing.
+        Names the broker, or the topic that is missing or has other partitions than the settings.
     """
     if cluster.metadata.cluster_id == EMBEDDED_CLUSTER:
         raise Fatal(
             "the embedded broker keeps its log in memory and has no transactions to copy in: "
             "nothing of it can be carried over"
         )
-    missing = [name for name in COPIED if runtime.topic(name) not in cluster.metadata.topics]
-    if missing:
-        raise Fatal(
-            f"there is no topic {runtime.topic(missing[0])}: set TOPIC_PREFIX to the prefix of the "
-            "deployment that is to be carried over"
-        )
+    for drift in drifts(runtime, cluster, COPIED):
+        if drift.aspect == "missing":
+            raise Fatal(
+                f"there is no topic {drift.topic}: set TOPIC_PREFIX to the prefix of the "
+                "deployment that is to be carried over"
+            )
+        if drift.aspect == "partitions":
+            raise Fatal(
+                f"{drift.topic} has {drift.found} partitions, the copy would have {drift.wanted}: "
+                f"set TOPIC_PARTITIONS={drift.found}"
+            )
 
 
 def require_target(target: Runtime, cluster: Cluster) -> list[str]:
@@ -106,7 +111,7 @@ def require_no_worker(runtime: Runtime, cluster: Cluster) -> None:
 
 
 def _members(group: str, cluster: Cluster) -> list[str]:
-    future = cluster.client.describe_consumer_groups([group])[group]
+    future = cluster.client.describe_consumer_groups([group], request_timeout=TIMEOUT_SEC)[group]
     try:
         found = future.result()
     except KafkaException as error:

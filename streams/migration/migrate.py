@@ -33,6 +33,8 @@ from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
+TRANSACTION_SEC = 60.0
+
 
 def migrate(
     runtime: Runtime,
@@ -66,7 +68,9 @@ def migrate(
         No broker answers, or the old prefix has grown meanwhile; the same call again goes on.
     """
     check_prefixes(runtime.topic_prefix, to_prefix)
-    target = replace(runtime, topic_prefix=to_prefix)
+    # a large batch may take a slow broker long; nobody waits for the records meanwhile
+    within_s = max(TRANSACTION_SEC, runtime.transaction_timeout_sec)
+    target = replace(runtime, topic_prefix=to_prefix, transaction_timeout_sec=within_s)
     cluster = Cluster(runtime)
     require_source(runtime, cluster)
     existing = require_target(target, cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from streams.codec import schema_id_of
 from streams.kill_switch.state import Word
+from streams.registry import open_codec, registry_of
 from streams.settings import Runtime
 from streams.stack.kafka import KafkaBroker
 from streams.topics import (
@@ -21,6 +24,7 @@ from streams.topics import (
     MANIFOLDS,
     SIGNALS,
     SUMMARIES,
+    TOPICS,
     TRADES,
     WEIGHTS,
 )
@@ -189,7 +193,12 @@ def test_topics_that_would_lose_records_are_refused(lived: Deployment, topic_pre
 def test_a_prefix_without_a_deployment_is_said(lived: Deployment, topic_prefix: str) -> None:
     done = lived.run("migrate", "--to-prefix", "x.", TOPIC_PREFIX=topic_prefix)
     assert done.returncode == 2
-    assert f"there is no topic {topic_prefix}ops.control" in done.stderr
+    assert f"there is no topic {topic_prefix}md.candles" in done.stderr
+    done = lived.run("migrate", "--to-prefix", "x.", TOPIC_PARTITIONS="12")
+    assert done.returncode == 2
+    assert (
+        "md.candles has 3 partitions, the copy would have 12: set TOPIC_PARTITIONS=3" in done.stderr
+    )
 
 
 def test_a_worker_that_runs_is_named_and_nothing_is_touched(
@@ -205,6 +214,43 @@ def test_a_worker_that_runs_is_named_and_nothing_is_touched(
         assert worker.stop() == 0
     other = Runtime.from_env(lived.environment | {"TOPIC_PREFIX": topic_prefix})
     assert ends_of(other) == 0
+
+
+@pytest.mark.registry
+def test_the_schemas_are_registered_under_the_new_subjects_and_ids_are_theirs(
+    kafka: KafkaBroker, registry: Any, topic_prefix: str, tmp_path: Path
+) -> None:
+    made = Deployment(
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        SCHEMA_REGISTRY_URL=registry.url,
+        TOPIC_PREFIX=topic_prefix,
+        TOPIC_PARTITIONS="2",
+    )
+    assert made.run(*MARKET, "--bars", "20").returncode == 0
+    prefix = f"n{topic_prefix}"
+    assert not migrated(made, prefix, "--dry-run")["complete"]
+    assert registered(made, prefix) == []
+    found = migrated(made, prefix)
+    assert found["topics"][CANDLES]["copied"] > 0
+    assert len(registered(made, prefix)) > len(TOPICS)
+    moved = elsewhere(made, tmp_path, prefix)
+    codec = asyncio.run(open_codec(moved.runtime))
+    for topic in (CANDLES, CONTROL):
+        for records in read_raw_of(moved, topic).values():
+            for raw in records:
+                event = codec.decode(topic, raw.value)
+                known = codec.schema_id(topic, type(event).__name__)
+                assert schema_id_of(raw.value) == known
+    assert migrated(made, prefix)["topics"][CANDLES]["copied"] == 0
+
+
+def registered(deployment: Deployment, prefix: str) -> list[str]:
+    async def asked() -> list[str]:
+        async with registry_of(deployment.runtime) as client:
+            return [name for name in await client.subjects() if name.startswith(prefix)]
+
+    return asyncio.run(asked())
 
 
 def test_the_embedded_broker_is_refused(embedded_broker: Any, tmp_path: Path) -> None:
