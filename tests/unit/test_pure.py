@@ -19,6 +19,7 @@ ENGINE = sorted((ROOT / "streams" / "engine").glob("*.py"))
 ALSO_PURE = [ROOT / "streams" / name for name in ("control.py", "events.py", "feed/plan.py")]
 ALSO_PURE += [ROOT / "streams" / "kill_switch" / name for name in ("state.py", "custody.py")]
 ALSO_PURE += [ROOT / "streams" / "audit.py"]
+ALSO_PURE += [ROOT / "streams" / "migration" / name for name in ("plan.py", "translate.py")]
 # judging what is known of a running deployment: the caller says what time it is
 JUDGES = [
     ROOT / "streams" / "liveness" / f"{name}.py"
