@@ -41,6 +41,17 @@ def view_of(*events: Any) -> LiveView:
     return view
 
 
+def moved(event: Any, by_ms: int) -> Any:
+    return event._replace(bar_ms=event.bar_ms + by_ms, as_of_ms=event.as_of_ms + by_ms)
+
+
+def test_a_candle_that_the_stages_refuse_is_no_last_value() -> None:
+    event: Any = SAMPLES["Candle"]
+    later = moved(event, 60_000)
+    view = view_of(event, later._replace(bid=event.ask, ask=event.bid), later._replace(volume=-1))
+    assert view.candles["EUR_USD"] == event
+
+
 def test_a_last_value_never_goes_backwards() -> None:
     for name, kept in (
         ("Candle", "candles"),
@@ -50,8 +61,7 @@ def test_a_last_value_never_goes_backwards() -> None:
         ("Summary", "summaries"),
     ):
         event: Any = SAMPLES[name]
-        older = event._replace(as_of_ms=event.as_of_ms - 60_000)
-        newer = event._replace(as_of_ms=event.as_of_ms + 60_000)
+        older, newer = (moved(event, ms) for ms in (-60_000, 60_000))
         view = view_of(event, older)
         assert getattr(view, kept)["EUR_USD"] == event, name
         view.apply(place(newer), newer)
