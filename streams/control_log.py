@@ -179,6 +179,36 @@ def active_config(log: ControlLog) -> Config | None:
     return log.state(log.end).config
 
 
+def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None:
+    """Keep real prices and real orders out of a synthetic market that trades at weekends.
+
+    Parameters
+    ----------
+    what
+        The command that would begin.
+    config
+        The settings of this environment.
+    log
+        ``ops.control``, read to its end.
+
+    Raises
+    ------
+    Fatal
+        The environment or the active configuration says MARKET_CALENDAR=continuous.
+    """
+    active = active_config(log)
+    if active is not None and active.market_calendar == "continuous":
+        raise Fatal(
+            f"{what} does not start: MARKET_CALENDAR=continuous is active in ops.control, so the "
+            "log is that of a synthetic market; give OANDA a log of its own (TOPIC_PREFIX)"
+        )
+    if config.market_calendar == "continuous":
+        raise Fatal(
+            f"{what} does not start: MARKET_CALENDAR=continuous is set here, which is for the "
+            "synthetic market only; set MARKET_CALENDAR=fx or leave it away"
+        )
+
+
 def seed_config(
     runtime: Runtime, codec: Codec, config: Config, log: ControlLog, now_ms: int
 ) -> ControlLog:

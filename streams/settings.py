@@ -20,6 +20,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from streams.environment import FromEnvironment, setting, setting_fields
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
+from streams.stages.holidays import FIRST_HOLIDAYS_VERSION, HOLIDAYS_VERSION, special_hours
 
 DEFAULT_PAIRS = (
     "EUR_USD",
@@ -236,11 +237,29 @@ class Config(FromEnvironment):
     tzdata_version: str = setting(
         lambda: version("tzdata"), "time zone rules that sessions are compiled from"
     )
+    market_calendar: str = setting(
+        "fx",
+        "hours of the market: the FX week with its holidays, or open at every instant (for the "
+        "synthetic market only)",
+        choices=("fx", "continuous"),
+    )
+    market_holidays: str = setting(
+        "oanda",
+        'holidays of the fx calendar: oanda, none, or JSON {"2026-12-24": "00:00-13:00", "12-25": '
+        '"closed"} by New York\'s clock',
+    )
+    market_holidays_version: str = setting(
+        HOLIDAYS_VERSION, "version of the holiday table that MARKET_HOLIDAYS=oanda stands for"
+    )
     source_text: str | None = field(default=None, init=False, compare=False, repr=False)
 
     def check(self) -> None:
         """Raise Fatal for the first value that is out of bounds or does not fit another."""
         FromEnvironment.check(self)
+        try:
+            special_hours(self.market_holidays)
+        except ValueError as error:
+            raise Fatal(f"MARKET_HOLIDAYS: {error}") from None
         slices = self.eval_slices_days
         within = all(1 <= days <= MAX_SLICE_DAYS for days in slices)
         if not within or not 1 <= len(slices) <= MAX_SLICES or sorted(set(slices)) != [*slices]:
@@ -290,6 +309,7 @@ class Config(FromEnvironment):
             raise Fatal(
                 f"a config record in ops.control is not a JSON object: {text[:80]!r}"
             ) from error
+        values.setdefault("market_holidays_version", FIRST_HOLIDAYS_VERSION)
         unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
             raise UnknownSettings(

@@ -47,6 +47,8 @@ class Status:
 
     Attributes
     ----------
+    market_calendar
+        MARKET_CALENDAR in force; empty before the first configuration.
     ends
         Topic -> number of offsets, over all partitions.
     lag
@@ -64,6 +66,7 @@ class Status:
     """
 
     config_id: str = ""
+    market_calendar: str = ""
     ends: dict[str, int] = field(default_factory=dict)
     lag: dict[str, int] = field(default_factory=dict)
     decisions: dict[str, GateDecision] = field(default_factory=dict)
@@ -78,6 +81,7 @@ class Status:
         weights = self.weights
         return {
             "config_id": self.config_id,
+            "market_calendar": self.market_calendar,
             "topics": self.ends,
             "lag": self.lag,
             "instruments": {
@@ -124,7 +128,8 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
     """
     status = Status()
     config = active_config(read_control(runtime, codec))
-    status.config_id = config.config_id if config else ""
+    if config is not None:
+        status.config_id, status.market_calendar = config.config_id, config.market_calendar
     with LogReader(runtime) as reader:
         bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
         for topic, spans in bounds.items():

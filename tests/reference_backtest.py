@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from streams.events import Ohlc
-from tests.reference_stages import in_market_week, in_session
+from tests.reference_stages import in_market, in_session
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -148,7 +148,7 @@ def open_at(instrument: str, at_ms: int) -> bool:
 
 @cache
 def week_at(at_ms: int) -> bool:
-    return in_market_week(at_ms)
+    return in_market(at_ms)
 
 
 @cache

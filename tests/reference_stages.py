@@ -32,11 +32,17 @@ def local(at_ms: int, zone: str) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(zone))
 
 
-def in_market_week(at_ms: int) -> bool:
-    """Sunday 17:05 to Friday 16:59 New York."""
+def in_market(at_ms: int, *, continuous: bool = False) -> bool:
+    """Sunday 17:05 to Friday 16:59 New York; not from 16:59 before a holiday to 17:05 on it."""
+    if continuous:
+        return True
     here = local(at_ms, "America/New_York")
     minutes = here.hour * 60 + here.minute
     day = here.isoweekday() % 7  # Sunday is 0
+    if (here.month, here.day) in ((12, 24), (12, 31)) and minutes >= 16 * 60 + 59:
+        return False
+    if (here.month, here.day) in ((12, 25), (1, 1)) and minutes < 17 * 60 + 5:
+        return False
     if day == 0:
         return minutes >= 17 * 60 + 5
     if day == 5:
@@ -44,9 +50,9 @@ def in_market_week(at_ms: int) -> bool:
     return day < 5
 
 
-def in_session(instrument: str, at_ms: int) -> bool:
-    """Open in the union of the two currencies' sessions, inside the market week."""
-    if not in_market_week(at_ms):
+def in_session(instrument: str, at_ms: int, *, continuous: bool = False) -> bool:
+    """Open in the union of the two currencies' sessions while the market is."""
+    if not in_market(at_ms, continuous=continuous):
         return False
     for currency in instrument.split("_"):
         for session in HOME.get(currency, ELSEWHERE):
@@ -56,26 +62,30 @@ def in_session(instrument: str, at_ms: int) -> bool:
     return False
 
 
-def next_change_ms(instrument: str, at_ms: int) -> int:
+def next_change_ms(instrument: str, at_ms: int, *, continuous: bool = False) -> int:
     """The first minute after ``at_ms`` at which open turns to closed or the other way round."""
-    now = in_session(instrument, at_ms)
+    now = in_session(instrument, at_ms, continuous=continuous)
     later = at_ms - at_ms % MINUTE_MS + MINUTE_MS
-    while in_session(instrument, later) == now:
+    while in_session(instrument, later, continuous=continuous) == now:
         later += MINUTE_MS
     return later
 
 
-def near_close(instrument: str, at_ms: int, exit_minutes: int) -> bool:
+def near_close(instrument: str, at_ms: int, exit_minutes: int, *, continuous: bool = False) -> bool:
     """Open, and closed within the exit minutes."""
-    if not in_session(instrument, at_ms):
+    if not in_session(instrument, at_ms, continuous=continuous):
         return False
-    return next_change_ms(instrument, at_ms) - at_ms <= exit_minutes * MINUTE_MS
+    return (
+        next_change_ms(instrument, at_ms, continuous=continuous) - at_ms <= exit_minutes * MINUTE_MS
+    )
 
 
-def missing_bars(before_ms: int, bar_ms: int, granularity_ms: int) -> int:
-    """Bars that start in the market week between two candles, both excluded."""
+def missing_bars(
+    before_ms: int, bar_ms: int, granularity_ms: int, *, continuous: bool = False
+) -> int:
+    """Bars that start while the market is open between two candles, both excluded."""
     starts = range(before_ms + granularity_ms, bar_ms, granularity_ms)
-    return sum(in_market_week(start) for start in starts)
+    return sum(in_market(start, continuous=continuous) for start in starts)
 
 
 def ms(year: int, month: int, day: int, hour: int = 0, minute: int = 0, zone: str = "UTC") -> int:
@@ -108,7 +118,7 @@ def gate_reasons(
     """Every reason against an instrument at an instant (static and echo mode)."""
     found = []
     if limits["sessions"]:
-        if not in_market_week(at_ms):
+        if not in_market(at_ms):
             found.append("market_closed")
         if not in_session(instrument, at_ms):
             found.append("session_closed")

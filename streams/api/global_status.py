@@ -23,7 +23,8 @@ from streams.api.shapes import (
 )
 from streams.api.views import candle_view, gate_view, manifold_view, order_view, weights_view
 from streams.kill_switch.reader import KillSwitchState
-from streams.liveness.market import market_at
+from streams.stages.calendar import calendar_of
+from streams.stages.market_clock import market_at
 
 SHOWN_ORDERS = 50
 SAME_FOR_MS = 250
@@ -31,10 +32,16 @@ SAME_FOR_MS = 250
 
 
 class MarketShape(Shape):
-    """The market week, and how far the candles are."""
+    """The market's hours, and how far the candles are.
 
+    ``calendar`` is MARKET_CALENDAR: continuous is a synthetic market that never closes, and has no
+    ``next_change_ms``. ``closed_for`` is empty while it is open.
+    """
+
+    calendar: Literal["fx", "continuous"]
     open: bool
-    next_change_ms: int
+    closed_for: str
+    next_change_ms: int | None
     newest_as_of_ms: int | None
 
 
@@ -123,7 +130,7 @@ def kill_shape(state: KillSwitchState) -> KillSwitchShape:
 def global_status(live: Live) -> GlobalStatus:
     """Return the aggregate as of now."""
     view, now_ms = live.view, live.now_ms()
-    market = market_at(now_ms)
+    market = market_at(calendar_of(live.config), now_ms)
     newest = max((c.as_of_ms for c in view.candles.values()), default=None)
     trading = trading_shape(live)
     held = {p.instrument: p for p in trading.positions or ()}
@@ -133,7 +140,9 @@ def global_status(live: Live) -> GlobalStatus:
         ts_ms=now_ms,
         granularity=live.config.candle_gran,
         market=MarketShape(
-            open=market.open, next_change_ms=market.next_change_ms, newest_as_of_ms=newest
+            calendar=live.config.market_calendar,  # type: ignore[arg-type]  # one by Config's check
+            newest_as_of_ms=newest,
+            **market._asdict(),
         ),
         kill_switch=kill_shape(live.facts.kill_switch),
         trading=trading,

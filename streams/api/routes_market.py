@@ -31,9 +31,11 @@ from streams.api.shapes_market import (
 )
 from streams.api.views import manifold_view
 from streams.events import GateDecision, Manifold
-from streams.feed.synthetic import market_start_ms
-from streams.liveness.market import open_ms_between
-from streams.stages.sessions import HOURS, session_state, zone
+from streams.settings import Config
+from streams.stages.calendar import calendar_of
+from streams.stages.market_clock import open_ms_between
+from streams.stages.sessions import HOURS, session_state
+from streams.stages.zones import zone
 
 router = APIRouter(tags=["market"])
 
@@ -98,7 +100,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
         raise ApiError(409, "not_in_pairs", f"HOTBAND_PAIRS does not name {wanted.instrument}")
     vouched_ms = live.view.vouched_ms
     most_ms = FEED_LIVES_BARS * config.granularity_ms
-    if vouched_ms is not None and open_ms_between(vouched_ms, live.now_ms()) <= most_ms:
+    calendar = calendar_of(config)
+    if vouched_ms is not None and open_ms_between(calendar, vouched_ms, live.now_ms()) <= most_ms:
         await call.record(wanted)
         detail = "a feed is running, and the log is complete up to its last watermark"
         return Fetched(success=True, written=0, detail=detail)
@@ -116,7 +119,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
     async with live.oanda.fetching():
         await call.record(wanted)
         now_ms = live.now_ms()
-        back_ms = now_ms - market_start_ms(now_ms, wanted.count, config.granularity_ms)
+        start_ms = calendar.start_of_last_bars_ms(now_ms, wanted.count, config.granularity_ms)
+        back_ms = now_ms - start_ms
         written = await live.oanda.fetch(live.runtime, config, -(-back_ms // DAY_MS))
     return Fetched(success=True, written=written, detail="written from OANDA")
 
@@ -221,7 +225,7 @@ async def ranking(
     now_ms = live.now_ms()
     found = [_ranked(live, name, decision, now_ms) for name, decision in _decisions(live)]
     found.sort(key=lambda one: (one.score is None, -(one.score or 0.0), one.instrument))
-    return Ranking(now_ms=now_ms, sessions=_open_sessions(now_ms), items=found[:limit])
+    return Ranking(now_ms=now_ms, sessions=_open_sessions(now_ms, live.config), items=found[:limit])
 
 
 def _decisions(live: Live) -> list[tuple[str, GateDecision]]:
@@ -230,7 +234,7 @@ def _decisions(live: Live) -> list[tuple[str, GateDecision]]:
 
 def _ranked(live: Live, name: str, decision: GateDecision, now_ms: int) -> RankingItem:
     config = live.view.state.config_of(name) or live.config
-    session = session_state(name, now_ms, config.session_exit_minutes)
+    session = session_state(calendar_of(config), name, now_ms, config.session_exit_minutes)
     metrics = decision.metrics
     echo = config.gate_mode == "echo"
     recent = live.view.recent.get(name, ())
@@ -255,12 +259,13 @@ def _ranked(live: Live, name: str, decision: GateDecision, now_ms: int) -> Ranki
     )
 
 
-def _open_sessions(now_ms: int) -> list[str]:
+def _open_sessions(now_ms: int, config: Config) -> list[str]:
     """Return the names of the sessions that are open, by their own hours."""
+    if not calendar_of(config).is_open(now_ms):
+        return []
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    found = []
-    for name, (place, opens, closes) in HOURS.items():
-        local = now.astimezone(zone(place))
-        if local.weekday() < 5 and opens <= local.hour < closes:
-            found.append(name)
-    return found
+    return [
+        name
+        for name, (place, opens, closes) in HOURS.items()
+        if opens <= now.astimezone(zone(place)).hour < closes
+    ]

@@ -52,10 +52,11 @@ class CheckShape(Shape):
 
 
 class Preflight(Shape):
-    """The checklist before the open, and the failure signals."""
+    """The checklist before the open, and the failure signals; ``market_calendar`` is a setting."""
 
     ts_ms: int
     ok: bool
+    market_calendar: Literal["fx", "continuous"]
     checks: list[CheckShape]
     signals: list[SignalShape]
     away: dict[str, str]
@@ -151,6 +152,7 @@ async def preflight(live: LiveDep) -> Preflight:
     return Preflight(
         ts_ms=now_ms,
         ok=fine,
+        market_calendar=live.config.market_calendar,  # type: ignore[arg-type]  # by Config's check
         checks=[CheckShape(**one._asdict()) for one in checks],
         signals=[SignalShape(**one._asdict()) for one in signals],
         away=dict(facts.away),

@@ -11,9 +11,10 @@ from streams.api.views import reason_text
 from streams.events import GateDecision, ReasonDetail
 from streams.instants import clock
 from streams.kill_switch.reader import KillSwitchState
-from streams.liveness.market import market_at, open_ms_between
 from streams.liveness.verdict import span
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
+from streams.stages.market_clock import market_at, open_ms_between
 
 WARM_UP_CANDLES = 129
 WAYS = {1: "long", -1: "short", 0: "flat"}
@@ -52,7 +53,7 @@ def steps(name: str, known: Known) -> list[Step]:
     """Return every step, from the candle to the broker, whatever the ones before it say."""
     return [
         _universe(name, known),
-        _market(known),
+        _market(name, known),
         _candle(name, known),
         _signal(name, known),
         _gate(name, known),
@@ -86,8 +87,10 @@ def _universe(name: str, known: Known) -> Step:
     )
 
 
-def _market(known: Known) -> Step:
-    market = market_at(known.now_ms)
+def _market(name: str, known: Known) -> Step:
+    market = market_at(calendar_of(known.config), known.now_ms, name)
+    if market.next_change_ms is None:
+        return Step("market", True, "synthetic market: open at all times")
     until = clock(market.next_change_ms)
     if market.open:
         return Step("market", True, f"open until {until} UTC")
@@ -98,7 +101,7 @@ def _candle(name: str, known: Known) -> Step:
     candle = known.view.candles.get(name)
     if candle is None:
         return Step("candle", False, "the log holds no candle of it", "start a feed, or load files")
-    age_ms = open_ms_between(candle.as_of_ms, known.now_ms)
+    age_ms = open_ms_between(calendar_of(known.config), candle.as_of_ms, known.now_ms, name)
     most_ms = 2 * known.config.granularity_ms + 30_000
     words = f"the last bar ended {clock(candle.as_of_ms)} UTC, {span(age_ms)} ago in open markets"
     if age_ms > most_ms:

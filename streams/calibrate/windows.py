@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
 from streams.stages.limits import GUARD_LIMITS, GuardLimit
 from streams.stages.sessions import session_states
 
@@ -171,7 +172,8 @@ class Windows:
     def _lets_through(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not self.config.session_trading_enabled:
             return np.ones(len(as_of_ms), bool)
-        states = session_states(self.instrument, as_of_ms, self.config.session_exit_minutes)
+        minutes, calendar = self.config.session_exit_minutes, calendar_of(self.config)
+        states = session_states(calendar, self.instrument, as_of_ms, minutes)
         through: NDArray[np.bool_] = states.open & ~states.near_close
         return through
 

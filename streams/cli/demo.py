@@ -22,6 +22,7 @@ from streams.report.page import write_report
 from streams.settings import Config
 from streams.stack.up import Stack
 from streams.stack.watch import StageWork, Watch, stage_work
+from streams.stages.calendar import calendar_of
 from streams.stages.sessions import session_state
 from streams.status import Status
 from streams.topics import CANDLES, SIGNALS
@@ -35,10 +36,10 @@ def lively_end_ms(now_ms: int, pairs: Sequence[str], config: Config) -> int:
 
     A demonstration that ends at night would show nothing but closed sessions.
     """
-    best = (-1, now_ms)
+    best, calendar, minutes = (-1, now_ms), calendar_of(config), config.session_exit_minutes
     for back in range(WEEK_HOURS):
         at_ms = now_ms if back == 0 else now_ms - now_ms % HOUR_MS - back * HOUR_MS
-        states = [session_state(pair, at_ms, config.session_exit_minutes) for pair in pairs]
+        states = [session_state(calendar, pair, at_ms, minutes) for pair in pairs]
         count = sum(state.open and not state.near_close for state in states)
         if count == len(pairs):
             return at_ms

@@ -20,13 +20,14 @@ from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.oanda import OandaFeed
 from streams.feed.oanda_status import serve_status
 from streams.feed.settings import FeedSettings
-from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
+from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.instants import clock, instant_ms
 from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 from streams.stack.child import require_port
+from streams.stages.calendar import calendar_of
 
 
 @click.group()
@@ -68,7 +69,8 @@ def synthetic(
     """Write a seeded synthetic market: the same candles for the same seed on every machine.
 
     Time stamps stay in the past. Started again with the same arguments and an explicit --start it
-    writes only what the log does not hold yet.
+    writes only what the log does not hold yet. The market's hours are those of MARKET_CALENDAR: at
+    a weekend --live waits for the opening, unless it is continuous.
 
     \b
     Examples:
@@ -82,10 +84,11 @@ def synthetic(
     if live and speed:
         raise Fatal("--live keeps to the clock; leave --speed away")
     end_ms = instant_ms("--until", until) if until else now_ms
+    calendar = calendar_of(config)
     start_ms = (
         _whole_bar(instant_ms("--start", start), config)
         if start
-        else market_start_ms(end_ms, bars, config.granularity_ms)
+        else calendar.start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
     )
     market = synthetic_market(
         seed,
@@ -94,6 +97,7 @@ def synthetic(
         None if live else bars,
         config.candle_gran,
         MarketRates(quiet, late, duplicate),
+        calendar=calendar,
     )
     # what is in hand is written before the process goes
     told = Told()
@@ -173,7 +177,7 @@ def oanda(
         # before another feed is ended for this one
         require_port(port, "FEED_METRICS_PORT")
     require_clock(runtime)
-    codec = asyncio.run(open_codec(runtime))
+    codec, calendar = asyncio.run(open_codec(runtime)), calendar_of(config)
 
     async def follow() -> dict[str, Any]:
         async with OandaClient(access) as client:
@@ -183,13 +187,15 @@ def oanda(
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, this.stop)
             runner = (
-                await serve_status(state, config.candle_gran, runtime.metrics_host, port)
+                await serve_status(state, config.candle_gran, calendar, runtime.metrics_host, port)
                 if port
                 else None
             )
             try:
-                wanted_ms = client.now_ms() if once else until_ms
-                await this.run(_last_bar_end(wanted_ms, config), with_prices=not once)
+                end_ms = client.now_ms() if once else until_ms
+                if end_ms is not None:
+                    end_ms = calendar.last_bar_end_ms(end_ms, config.granularity_ms)
+                await this.run(end_ms, with_prices=not once)
             finally:
                 if runner is not None:
                     await runner.cleanup()
@@ -200,12 +206,6 @@ def oanda(
         click.echo(json.dumps(done))
     else:
         click.echo(f"{done['candles']:,} candles and {done['watermarks']:,} watermarks written")
-
-
-def _last_bar_end(at_ms: int | None, config: Config) -> int | None:
-    """Return the end of the last bar of market hours that has ended by then."""
-    length = config.granularity_ms
-    return None if at_ms is None else market_start_ms(at_ms, 1, length) + length
 
 
 def _whole_bar(at_ms: int, config: Config) -> int:

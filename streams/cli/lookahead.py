@@ -93,7 +93,13 @@ def lookahead(
             codec = asyncio.run(open_codec(runtime))
             subject = subject_of_log(runtime, codec, progress)
         chosen = pick_cuts(
-            subject.ends_ms, subject.bar_ms, subject.instruments, cuts, seed, wanted_ms
+            subject.ends_ms,
+            subject.bar_ms,
+            subject.instruments,
+            subject.calendar,
+            cuts,
+            seed,
+            wanted_ms,
         )
         found = asyncio.run(Lookahead(subject, progress, apart=apart).run(chosen))
     if as_json:

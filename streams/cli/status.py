@@ -46,7 +46,10 @@ def status(as_json: bool) -> None:
 
 def tables(found: Status) -> list[Table]:
     """Return the status as tables."""
-    log = Table(title=f"the log (config {found.config_id or 'none yet'})", title_justify="left")
+    title = f"the log (config {found.config_id or 'none yet'})"
+    if found.market_calendar == "continuous":
+        title += "; synthetic market: trades at weekends"
+    log = Table(title=title, title_justify="left")
     log.add_column("topic")
     log.add_column("offsets", justify="right")
     for topic, end in found.ends.items():

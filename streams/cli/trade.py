@@ -78,6 +78,7 @@ def run(
 async def _trade(
     runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
 ) -> None:
+    from streams.control_log import active_config, read_control, refuse_continuous_market
     from streams.execution.executor import Executor
     from streams.execution.start import open_parts
     from streams.execution.status_page import open_page
@@ -89,10 +90,16 @@ async def _trade(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     codec = await open_codec(runtime)
+    control = await asyncio.to_thread(read_control, runtime, codec)
+    only_flatten = flatten_within_s is not None
+    if only_flatten:
+        # closing is always possible: under whatever settings the log has
+        config = active_config(control) or config
+    elif trading.trading_venue == "oanda":
+        refuse_continuous_market("trading at the venue oanda", config, control)
     kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
     venue = await open_venue(trading)
     parts = await open_parts(runtime, codec, trading, config, kill, venue)
-    only_flatten = flatten_within_s is not None
     within_s = math.inf if flatten_within_s is None else flatten_within_s
     executor = Executor(parts, only_flatten=only_flatten, within_s=within_s)
     page = None if only_flatten else await open_page(executor, trading)

@@ -14,10 +14,10 @@ from rich.live import Live
 from streams.cli.demo import lively_end_ms, show_outcome
 from streams.cli.screen import PlainLines, plain_line, screen
 from streams.codec import locked_codec
-from streams.feed.synthetic import market_start_ms
 from streams.settings import Config, Runtime
-from streams.stack.up import BROKERS, Plan, Ports, Stack
+from streams.stack.up import BROKERS, Plan, Ports, Stack, stack_settings
 from streams.stack.watch import Watch
+from streams.stages.calendar import calendar_of
 
 POLL_S = 0.25
 PLAIN_WIDTH = 120
@@ -74,7 +74,8 @@ def up(
     One screen shows it; Ctrl-C ends it and leaves no process. A worker that dies is restarted with
     back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs, and
     there are the service with its page (API_PORT) and an executor on a paper account. Nothing is
-    opened while the kill switch is engaged, as it is at first (KILL_SWITCH=0 begins without).
+    opened while the kill switch is engaged, as it is at first (KILL_SWITCH=0 begins without). The
+    synthetic market trades at weekends too, unless MARKET_CALENDAR=fx.
 
     \b
     Examples:
@@ -82,10 +83,11 @@ def up(
       manifold up --broker kafka --data-dir ~/manifold
       manifold up --demo --bars 3000 --env-file deploy/profiles/demo.env
     """
-    runtime, config = Runtime.from_env(), Config.from_env()
+    settings = stack_settings(os.environ)
+    runtime, config = Runtime.from_env(settings), Config.from_env(settings)
     now_ms = int(time.time() * 1000)
     end_ms = lively_end_ms(now_ms, runtime.hotband_pairs, config) if demo else now_ms
-    start_ms = market_start_ms(end_ms, bars, config.granularity_ms)
+    start_ms = calendar_of(config).start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
     ports = Ports(broker_port, registry_port, valkey_port, metrics_port)
     plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None)
     # a supervisor's SIGTERM ends it the way Ctrl-C does
@@ -93,7 +95,7 @@ def up(
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
-    stack = Stack(plan, os.environ)
+    stack = Stack(plan, settings)
     try:
         plain = plain or not console.is_terminal
         if not _run(console, stack, report_file, demo=demo, plain=plain):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, time, timedelta
 
-from streams.stages.sessions import zone
+from streams.stages.zones import zone
 
 DAY_BEGINS = time(17)
 

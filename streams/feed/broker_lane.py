@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.series import digest
-from streams.feed.synthetic import first_in_market
 from streams.oanda.shapes import BrokerCandle
+from streams.stages.calendar import Calendar
 from streams.stages.candle_rules import candle_refusal
 
 POLLS_MS = (250, 500, 1000, 2000)
@@ -91,6 +91,8 @@ class BrokerLane:
         Whose bars.
     resume
         Where to begin.
+    calendar
+        The hours of the market.
     settle_ms, absent_after_ms, reread_bars
         As in ``FeedSettings``.
 
@@ -109,13 +111,14 @@ class BrokerLane:
         instrument: str,
         granularity: str,
         resume: Resume,
+        calendar: Calendar,
         *,
         settle_ms: int,
         absent_after_ms: int,
         reread_bars: int,
     ) -> None:
         self.instrument, self._granularity = instrument, granularity
-        self._length = GRANULARITY_MS[granularity]
+        self._length, self._calendar = GRANULARITY_MS[granularity], calendar
         self._settle_ms, self._absent_after_ms = settle_ms, absent_after_ms
         self._reread = reread_bars
         self.frontier_ms, self.last_bar_ms = resume.frontier_ms, resume.last_bar_ms
@@ -137,7 +140,7 @@ class BrokerLane:
     @property
     def next_end_ms(self) -> int:
         """End of the first bar of market hours that is not settled."""
-        return next_bar_end(self.frontier_ms, self._length)
+        return next_bar_end(self._calendar, self.frontier_ms, self._length)
 
     @property
     def due_ms(self) -> int:
@@ -281,7 +284,7 @@ def _refusals(bar: Settled) -> Iterator[Notice]:
             )
 
 
-def next_bar_end(after_ms: int, length: int) -> int:
+def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
     """Return the end of the first bar of market hours that ends after ``after_ms``.
 
     Parameters
@@ -289,10 +292,10 @@ def next_bar_end(after_ms: int, length: int) -> int:
     length
         Bar length in ms.
     """
-    return first_in_market(after_ms // length * length, length) + length
+    return calendar.first_bar_ms(after_ms // length * length, length) + length
 
 
-def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool], length: int) -> int:
+def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool]) -> int:
     """Return up to which bar's end may be written, so that instruments go on side by side.
 
     No instrument is written further than one bar ahead of one that others wait for.
@@ -301,11 +304,9 @@ def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool], length: int
     ----------
     holding
         For each lane, whether the others wait for it.
-    length
-        Bar length in ms.
     """
-    held = [lane.frontier_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
-    return next_bar_end(min(held), length) if held else 1 << 62
+    held = [lane.next_end_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
+    return min(held, default=1 << 62)
 
 
 def merged(lanes: Sequence[BrokerLane], until_ms: int) -> list[Settled]:

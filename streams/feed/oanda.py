@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from streams.codec import Codec
+from streams.control_log import read_control, refuse_continuous_market
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle
 from streams.feed.broker_lane import BrokerLane, Settled, horizon_ms, merged
@@ -22,7 +23,6 @@ from streams.feed.oanda_resume import resumes
 from streams.feed.oanda_state import FeedState, PairState
 from streams.feed.plan import Fact, FeedPlan
 from streams.feed.settings import FeedSettings
-from streams.feed.synthetic import market_start_ms
 from streams.feed.writer import CONTROL_EVERY_S, FactWriter
 from streams.instants import clock
 from streams.oanda.client import LONGEST_PAGE, OandaClient
@@ -31,6 +31,7 @@ from streams.oanda.limits import pause_s
 from streams.oanda.shapes import Price
 from streams.oanda.stream import price_stream
 from streams.settings import Config, Runtime
+from streams.stages.calendar import calendar_of
 
 ACTOR = "manifold feed oanda"
 PATIENCE_S = 5.0
@@ -103,10 +104,13 @@ class OandaFeed:
         Raises
         ------
         Fatal
-            OANDA does not have an instrument or refuses us, or the log cannot be used.
+            OANDA does not have an instrument or refuses us, or the log cannot be used or is that
+            of a synthetic market.
         Recoverable
             OANDA or the broker does not answer.
         """
+        control = await asyncio.to_thread(read_control, self._runtime, self._codec)
+        refuse_continuous_market("the OANDA feed", self._config, control)
         try:
             known = await self._client.instruments()
         except RequestRefused as error:
@@ -166,12 +170,12 @@ class OandaFeed:
 
     def _take_over(self, from_ms: int | None) -> dict[str, BrokerLane]:
         now_ms, gran = self._client.now_ms(), self._config.candle_gran
-        length = self._config.granularity_ms
+        length, calendar = self._config.granularity_ms, calendar_of(self._config)
         writer = FactWriter(
             self._runtime, self._codec, self._config, time.time_ns() // 1_000_000, fenced=True
         )
         start_ms = (
-            market_start_ms(now_ms, self._config.candle_count, length)
+            calendar.start_of_last_bars_ms(now_ms, self._config.candle_count, length)
             if from_ms is None
             else from_ms // length * length
         )
@@ -184,6 +188,7 @@ class OandaFeed:
                 name,
                 gran,
                 found[name],
+                calendar,
                 settle_ms=settings.feed_settle_ms,
                 absent_after_ms=round(settings.feed_absent_after_sec * 1000),
                 reread_bars=settings.feed_reread_bars,
@@ -291,7 +296,7 @@ class OandaFeed:
             and now_ms - max(lane.due_ms, lane.moved_ms, self._began_ms) < PATIENCE_S * 1000
             for lane in lanes
         ]
-        return horizon_ms(lanes, holding, self._config.granularity_ms)
+        return horizon_ms(lanes, holding)
 
     async def _write(self, bars: Sequence[Settled]) -> None:
         at = 0

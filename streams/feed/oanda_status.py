@@ -14,7 +14,8 @@ from streams.events import GRANULARITY_MS
 from streams.feed.oanda_state import FeedState
 from streams.health import METRICS_TYPE
 from streams.oanda.metrics import OandaCollector
-from streams.stages.sessions import week_of
+from streams.stages.calendar import Calendar
+from streams.stages.market_clock import open_ms_between
 
 LATE_BARS = 3
 """An instrument that is so many bars of market hours behind is unwell."""
@@ -82,23 +83,25 @@ class FeedCollector(Collector):
         yield from (bid, ask, spread, age)
 
 
-def unwell(state: FeedState, granularity: str, silence_s: float) -> dict[str, str]:
+def unwell(
+    state: FeedState, granularity: str, calendar: Calendar, silence_s: float
+) -> dict[str, str]:
     """Return what is not as it should be: instrument, ``prices`` or ``clock``, and why.
 
     Parameters
     ----------
     granularity
         Bar length of the feed.
+    calendar
+        The hours of the market.
     silence_s
         OANDA_STREAM_SILENCE_SEC.
     """
     found: dict[str, str] = {}
     now_ms, length = state.client.now_ms(), GRANULARITY_MS[granularity]
-    opened, closed = week_of(now_ms)
-    in_market_ms = min(now_ms, closed) - opened if now_ms >= opened else 0
     for name, pair in sorted(state.pairs.items()):
-        behind_ms = min(now_ms, closed) - pair.settled_ms
-        if behind_ms > LATE_BARS * length and in_market_ms > LATE_BARS * length:
+        behind_ms = open_ms_between(calendar, pair.settled_ms, now_ms)
+        if behind_ms > LATE_BARS * length:
             trouble = state.lanes[name].trouble or "its bars are not settled by OANDA"
             found[name] = f"{behind_ms / 1000:.0f} s behind: {trouble}"
     age_s = state.stream.health.age_s()
@@ -110,7 +113,7 @@ def unwell(state: FeedState, granularity: str, silence_s: float) -> dict[str, st
     return found
 
 
-def make_web(state: FeedState, granularity: str) -> web.Application:
+def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Application:
     """Return the web application with the two addresses."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(state))
@@ -122,7 +125,7 @@ def make_web(state: FeedState, granularity: str) -> web.Application:
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def show_health(_: web.Request) -> web.Response:
-        problems = unwell(state, granularity, silence_s)
+        problems = unwell(state, granularity, calendar, silence_s)
         content = {"healthy": not problems, "unwell": problems} | state.report()
         return web.json_response(content, status=503 if problems else 200)
 
@@ -132,7 +135,9 @@ def make_web(state: FeedState, granularity: str) -> web.Application:
     return application
 
 
-async def serve_status(state: FeedState, granularity: str, host: str, port: int) -> web.AppRunner:
+async def serve_status(
+    state: FeedState, granularity: str, calendar: Calendar, host: str, port: int
+) -> web.AppRunner:
     """Serve until the returned runner is cleaned up.
 
     Raises
@@ -140,7 +145,7 @@ async def serve_status(state: FeedState, granularity: str, host: str, port: int)
     Fatal
         The port is in use.
     """
-    runner = web.AppRunner(make_web(state, granularity), access_log=None)
+    runner = web.AppRunner(make_web(state, granularity, calendar), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -1,9 +1,9 @@
 """A seeded synthetic market: the same candles for the same seed on every machine.
 
 Prices are whole points moved by a generator of whole numbers, so nothing depends on a math library
-or a CPU. Activity follows the hour, weekends are closed, quiet minutes have no candle, and some
-candles arrive late or twice. Each instrument goes through regimes; in a coiling one few bars rise
-on expanding range or volume, which is what lets windows pass calibrated gates.
+or a CPU. Activity follows the hour, closed hours have no bar, quiet minutes have no candle, and
+some candles arrive late or twice. Each instrument goes through regimes; in a coiling one few bars
+rise on expanding range or volume, which is what lets windows pass calibrated gates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle, Ohlc
 from streams.mid_price import mid_of_points
-from streams.stages.sessions import week_of
+from streams.stages.calendar import FX, Calendar
 
 PERMILLE = 1000
 STEPS = 6
@@ -129,6 +129,8 @@ def synthetic_market(
     bars: int | None,
     granularity: str = "M1",
     rates: MarketRates | None = None,
+    *,
+    calendar: Calendar = FX,
 ) -> Iterator[BarArrivals]:
     """Yield what arrives at the end of each bar.
 
@@ -141,11 +143,13 @@ def synthetic_market(
     start_ms
         Start of the first bar; a whole bar.
     bars
-        Number of bars in market hours; the closed weekend takes none. None: without end.
+        Number of bars in market hours. None: without end.
     granularity
         Bar length.
     rates
         How often quiet, late and duplicate candles happen.
+    calendar
+        The hours of the market.
     """
     rates = rates or MarketRates()
     length = GRANULARITY_MS[granularity]
@@ -153,7 +157,7 @@ def synthetic_market(
     held: list[Candle] = []
     bar_ms = start_ms
     for _ in count() if bars is None else range(bars):
-        bar_ms = first_in_market(bar_ms, length)
+        bar_ms = calendar.first_bar_ms(bar_ms, length)
         arriving, held = held, []
         for walk in walks:
             candle = walk.candle(bar_ms, granularity)
@@ -168,36 +172,3 @@ def synthetic_market(
                 arriving.append(candle)
         yield BarArrivals(bar_ms + length, tuple(arriving))
         bar_ms += length
-
-
-def first_in_market(bar_ms: int, length: int) -> int:
-    """Return the first bar at or after ``bar_ms`` that starts inside a market week.
-
-    Parameters
-    ----------
-    bar_ms
-        Start of a bar.
-    length
-        Bar length in ms.
-    """
-    opened, closed = week_of(bar_ms)
-    if bar_ms >= closed:
-        opened, closed = week_of(opened + 7 * 86_400_000)
-    if bar_ms < opened:
-        return bar_ms + -(-(opened - bar_ms) // length) * length
-    return bar_ms
-
-
-def market_start_ms(now_ms: int, bars: int, length_ms: int) -> int:
-    """Return the start of the first of ``bars`` bars in market hours, the last ended by now."""
-    bar_ms = now_ms - now_ms % length_ms - length_ms
-    left = bars
-    while True:
-        opened, closed = week_of(bar_ms)
-        last = min(bar_ms, closed - 1) // length_ms * length_ms
-        first = -(-opened // length_ms) * length_ms
-        there = (last - first) // length_ms + 1 if last >= first else 0
-        if there >= left:
-            return last - (left - 1) * length_ms
-        left -= there
-        bar_ms = opened - 86_400_000

@@ -10,23 +10,17 @@ from streams.codec import Codec
 from streams.errors import Recoverable
 from streams.feed.oanda import OandaFeed
 from streams.feed.settings import FeedSettings
-from streams.feed.synthetic import market_start_ms
 from streams.liveness.status_pages import StatusPages
 from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
+from streams.stages.calendar import calendar_of
 
 LOOK_SEC: Final = 0.5
 DAY_MS: Final = 86_400_000
 CURRENT_BARS: Final = 3
 
 Progress = Callable[[str, int, int | None], None]
-
-
-def last_bar_end(now_ms: int, config: Config) -> int:
-    """Return the end of the last bar of market hours that has ended."""
-    length = config.granularity_ms
-    return market_start_ms(now_ms, 1, length) + length
 
 
 def is_current(candles: Sequence[int | None], now_ms: int, config: Config) -> bool:
@@ -37,7 +31,8 @@ def is_current(candles: Sequence[int | None], now_ms: int, config: Config) -> bo
     candles
         ``as_of_ms`` of the last candle of each instrument.
     """
-    behind = last_bar_end(now_ms, config) - CURRENT_BARS * config.granularity_ms
+    end_ms = calendar_of(config).last_bar_end_ms(now_ms, config.granularity_ms)
+    behind = end_ms - CURRENT_BARS * config.granularity_ms
     return all(at is not None and at >= behind for at in candles)
 
 
@@ -79,7 +74,8 @@ async def fill_from_oanda(
         feed = OandaFeed(runtime, codec, config, settings, client, runtime.hotband_pairs)
         # the first request of a client tells it OANDA's time
         await client.account_summary()
-        until_ms, length = last_bar_end(client.now_ms(), config), config.granularity_ms
+        length = config.granularity_ms
+        until_ms = calendar_of(config).last_bar_end_ms(client.now_ms(), length)
         state = await feed.prepare(until_ms - days * DAY_MS)
         begun = {name: pair.settled_ms for name, pair in state.pairs.items()}
         total = sum(max(0, until_ms - at) for at in begun.values()) // length

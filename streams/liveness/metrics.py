@@ -7,10 +7,11 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Gauge
 
 from streams.liveness.facts import LiveFacts
-from streams.liveness.market import market_at
 from streams.liveness.signals import judge
 from streams.liveness.verdict import SEVERITY, FailureSignal, Limits
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
+from streams.stages.market_clock import market_at
 
 AWAY: Final = float("nan")
 """Nothing is known: a gauge that keeps its last value would say that all is well."""
@@ -91,7 +92,7 @@ class LivenessMetrics:
             self.signal.labels(one.name).set(SEVERITY[one.state])
             bad = one.state in ("warn", "fail") and one.since_ms is not None
             self.since.labels(one.name).set((one.since_ms or 0) / 1000 if bad else 0.0)
-        self.market_open.set(market_at(now_ms).open)
+        self.market_open.set(market_at(calendar_of(config), now_ms).open)
         self._show_log(facts, now_ms)
         self._show_mirror(facts, now_ms)
         for source in ("log", "valkey", "kill_switch", "executor", "feed"):

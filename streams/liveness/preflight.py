@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from streams.liveness.facts import EpochFacts, LiveFacts, LogFacts
-from streams.liveness.market import open_ms_between
 from streams.liveness.trading_rules import margin_share
 from streams.liveness.verdict import (
     MINUTE_MS,
@@ -21,6 +20,7 @@ from streams.liveness.verdict import (
     span,
 )
 from streams.settings import Config
+from streams.stages.market_clock import open_ms_between
 from streams.stages.sessions import session_state
 
 LAST_EPOCHS: Final = 5
@@ -107,7 +107,7 @@ def _signals(at: Judged) -> Check:
 
 
 def _young(at: Judged, name: str, what: str, last: dict[str, int | None], most_ms: int) -> Check:
-    ages = {p: None if ms is None else open_ms_between(ms, at.now_ms) for p, ms in last.items()}
+    ages = {p: None if ms is None else at.age_ms(ms, p) for p, ms in last.items()}
     old = [
         f"{pair} {'has none' if age is None else span(age)}"
         for pair, age in ages.items()
@@ -154,7 +154,7 @@ def _sessions(at: Judged) -> Check:
     if not at.config.session_trading_enabled:
         return Check("sessions", "ok", "not gated by sessions (SESSION_TRADING_ENABLED=0)")
     minutes = at.config.session_exit_minutes
-    states = {pair: session_state(pair, at.now_ms, minutes) for pair in at.facts.pairs}
+    states = {pair: session_state(at.calendar, pair, at.now_ms, minutes) for pair in at.facts.pairs}
     now_open = [p for p, state in states.items() if state.open and not state.near_close]
     if not now_open:
         opens = [state.next_change_ms for state in states.values() if not state.open]
@@ -182,7 +182,7 @@ def _weights(at: Judged) -> Check:
         return epochs._replace(name="weights")
     last = epochs[-LAST_EPOCHS:]
     interval_ms = max(at.config.alloc_interval_sec * SECOND_MS, at.config.granularity_ms)
-    gaps = [open_ms_between(a.epoch_ms, b.epoch_ms) for a, b in pairwise(last)]
+    gaps = [open_ms_between(at.calendar, a.epoch_ms, b.epoch_ms) for a, b in pairwise(last)]
     short = [e for e in last if e.weighted < min(e.top_k, len(at.facts.pairs))]
     detail = f"{last[-1].weighted} of {last[-1].top_k} in the last epoch, {len(last)} epochs"
     if max(gaps, default=0) > interval_ms:

@@ -1,8 +1,8 @@
 """The failure signals of the profile: one pure function that metrics, preflight and page ask.
 
 ``judge(facts, now_ms, config, limits)`` says of every part of the live loop whether it does its
-work. Time is event time in open markets (``streams.liveness.market``). What could not be looked at
-is ``unknown``, never ``ok``.
+work. Time is event time in open markets (``streams.stages.market_clock``). What could not be looked
+at is ``unknown``, never ``ok``.
 """
 
 from __future__ import annotations

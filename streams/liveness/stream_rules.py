@@ -58,7 +58,7 @@ def _oldest(
     limit_ms = at.limits.manifold_sec * SECOND_MS
     # five bars, whatever their length: a candle of an hour comes once an hour
     limit_ms = max(limit_ms, limit_ms * at.config.granularity_ms // MINUTE_MS)
-    ages = {pair: at.age_ms(ms) for pair, ms in last.items() if ms is not None}
+    ages = {pair: at.age_ms(ms, pair) for pair, ms in last.items() if ms is not None}
     # every pair with none at all is missing just as one that is late
     none = [f"{pair} has none" for pair, ms in last.items() if ms is None]
     late = sorted((pair for pair in ages if ages[pair] > limit_ms), key=lambda p: (-ages[p], p))
@@ -186,7 +186,7 @@ def _in_session(at: Judged) -> int:
     if not at.config.session_trading_enabled:
         return len(at.facts.pairs)
     exit_minutes = at.config.session_exit_minutes
-    states = (session_state(pair, at.now_ms, exit_minutes) for pair in at.facts.pairs)
+    states = (session_state(at.calendar, pair, at.now_ms, exit_minutes) for pair in at.facts.pairs)
     return sum(state.open and not state.near_close for state in states)
 
 

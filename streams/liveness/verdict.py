@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from streams.liveness.facts import LiveFacts, Source
-from streams.liveness.market import Market, market_at, open_ms_between
 from streams.settings import Config
+from streams.stages.calendar import Calendar, calendar_of
+from streams.stages.market_clock import Market, market_at, open_ms_between
 
 State = Literal["ok", "quiet", "warn", "fail", "unknown"]
 SEVERITY: Final[dict[State, int]] = {"unknown": -1, "ok": 0, "quiet": 0, "warn": 1, "fail": 2}
@@ -69,7 +70,9 @@ class Judged(NamedTuple):
     Attributes
     ----------
     market
-        Of ``now_ms``.
+        Of ``now_ms``, for all pairs.
+    calendar
+        The hours of the market.
     """
 
     facts: LiveFacts
@@ -77,10 +80,11 @@ class Judged(NamedTuple):
     config: Config
     limits: Limits
     market: Market
+    calendar: Calendar
 
-    def age_ms(self, at_ms: int) -> int:
-        """Return the open-market time from ``at_ms`` to now."""
-        return open_ms_between(at_ms, self.now_ms)
+    def age_ms(self, at_ms: int, instrument: str = "") -> int:
+        """Return the open-market time from ``at_ms`` to now, by an instrument's own pauses."""
+        return open_ms_between(self.calendar, at_ms, self.now_ms, instrument)
 
     def unjudged(self, name: str, source: Source) -> FailureSignal:
         """Return the signal of a source of which nothing is known."""
@@ -112,7 +116,8 @@ WORDS: Final[dict[Source, str]] = {
 
 def judged(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Judged:
     """Return what the rules go by."""
-    return Judged(facts, now_ms, config, limits, market_at(now_ms))
+    calendar = calendar_of(config)
+    return Judged(facts, now_ms, config, limits, market_at(calendar, now_ms), calendar)
 
 
 def span(ms: int) -> str:

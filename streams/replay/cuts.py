@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from streams.errors import Fatal
+from streams.stages.calendar import Calendar
 from streams.stages.sessions import session_intervals
 
 FIRST_WINDOW = 128
@@ -25,6 +26,7 @@ def pick_cuts(
     ends_ms: Sequence[int],
     bar_ms: int,
     instruments: Sequence[str],
+    calendar: Calendar,
     count: int,
     seed: int,
     wanted_ms: Sequence[int] = (),
@@ -37,8 +39,8 @@ def pick_cuts(
         Ends of the bars, ascending, each once.
     bar_ms
         Length of a bar.
-    instruments
-        Whose session edges are looked at.
+    instruments, calendar
+        Whose session edges are looked at, and the hours of their market.
     count
         How many are drawn at random: ends of bars, the millisecond before one, and any instant
         inside a bar, a third each.
@@ -62,7 +64,7 @@ def pick_cuts(
         raise Fatal("there are fewer than two bars: nothing can be cut off")
     draw = random.Random(seed)
     found = {cut.at_ms: cut for cut in _drawn(draw, ends_ms, bar_ms, count)}
-    found |= {cut.at_ms: cut for cut in _chosen(ends_ms, bar_ms, instruments)}
+    found |= {cut.at_ms: cut for cut in _chosen(ends_ms, bar_ms, instruments, calendar)}
     found |= {at_ms: Cut(at_ms, "asked for") for at_ms in wanted_ms}
     # at the last bar's end nothing is cut off any more
     return [found[at] for at in sorted(found) if ends_ms[0] <= at < ends_ms[-1]]
@@ -80,7 +82,9 @@ def _drawn(draw: random.Random, ends_ms: Sequence[int], bar_ms: int, count: int)
         yield Cut(end_ms + shift, why)
 
 
-def _chosen(ends_ms: Sequence[int], bar_ms: int, instruments: Sequence[str]) -> Iterator[Cut]:
+def _chosen(
+    ends_ms: Sequence[int], bar_ms: int, instruments: Sequence[str], calendar: Calendar
+) -> Iterator[Cut]:
     first, middle = min(FIRST_WINDOW, len(ends_ms) - 2), len(ends_ms) // 2
     yield Cut(ends_ms[0], "end of the first bar")
     yield Cut(ends_ms[first] - 1, "just before the first window")
@@ -95,12 +99,14 @@ def _chosen(ends_ms: Sequence[int], bar_ms: int, instruments: Sequence[str]) -> 
     if ends_ms[gap + 1] - ends_ms[gap] > bar_ms:
         yield Cut((ends_ms[gap] + ends_ms[gap + 1]) // 2, "inside the longest gap")
     for name in instruments[:2]:
-        yield from _edges(name, ends_ms, first)
+        yield from _edges(name, ends_ms, first, calendar)
 
 
-def _edges(instrument: str, ends_ms: Sequence[int], first: int) -> Iterator[Cut]:
+def _edges(
+    instrument: str, ends_ms: Sequence[int], first: int, calendar: Calendar
+) -> Iterator[Cut]:
     """Yield an opening and a close of an instrument's sessions where there are bars around."""
-    spans = session_intervals(instrument, ends_ms[first], ends_ms[-1])
+    spans = session_intervals(calendar, instrument, ends_ms[first], ends_ms[-1])
     for place, what in ((0, "opens"), (1, "closes")):
         edges = [span[place] for span in spans]
         # from the middle outwards: bars on both sides, and some history before

@@ -33,6 +33,7 @@ from streams.events import SimulatedTrade
 from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.run_parameters import params_id
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
 from streams.stages.gate_records import Scope, trade_record
 from streams.stages.gates import HISTORY_MS
 from streams.stages.sessions import session_states
@@ -211,7 +212,8 @@ class Lane:
     def _events(
         self, places: NDArray[np.int64], as_of_ms: NDArray[np.int64], late: NDArray[np.uint8]
     ) -> GateEvents:
-        found = session_states(self.instrument, as_of_ms, self.config.session_exit_minutes)
+        minutes, calendar = self.config.session_exit_minutes, calendar_of(self.config)
+        found = session_states(calendar, self.instrument, as_of_ms, minutes)
         flags = OPEN * found.open + NEAR_CLOSE * found.near_close + MARKET_OPEN * found.market_open
         return GateEvents(places, as_of_ms, late, flags.astype(np.int32), found.next_change_ms)
 

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from streams.events import Event, GateDecision, Weights
 from streams.replay.cuts import Cut
 from streams.replay.derivation import Derivation, Derived
+from streams.stages.calendar import Calendar
 from streams.stages.step import SourceRecord
 from streams.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 
@@ -70,6 +71,8 @@ class Subject(NamedTuple):
         arrival over partitions: every run takes the records of one instant together.
     ends_ms, bar_ms, instruments
         Ends of the bars, ascending; the length of a bar; whose candles they are, sorted.
+    calendar
+        The hours of their market.
     """
 
     records: list[SourceRecord]
@@ -79,6 +82,7 @@ class Subject(NamedTuple):
     ends_ms: list[int]
     bar_ms: int
     instruments: tuple[str, ...]
+    calendar: Calendar
 
 
 class Difference(NamedTuple):

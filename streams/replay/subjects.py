@@ -20,6 +20,7 @@ from streams.replay.files import Bars, control_of, source_records
 from streams.replay.log_reader import LogReader
 from streams.replay.lookahead import Subject
 from streams.settings import Config, Runtime
+from streams.stages.calendar import calendar_of
 from streams.stages.step import SourceRecord
 from streams.topics import CANDLES
 
@@ -108,7 +109,8 @@ def _subject(
 
     bar_ms = GRANULARITY_MS[config.candle_gran]
     changes = len(control.records) > FIRST_RECORDS
-    return Subject(records, known_ms, derivation, changes, ends, bar_ms, names)
+    calendar = calendar_of(config)
+    return Subject(records, known_ms, derivation, changes, ends, bar_ms, names, calendar)
 
 
 def known_times(

@@ -18,9 +18,9 @@ from streams.engine.gate_layout import NEAR_CLOSE, NEVER, OPEN, Decision
 from streams.engine.stream import format_signature
 from streams.replay.columnar import VouchedCandles
 from streams.replay.lanes import Stretch
+from streams.stages.calendar import Calendar, calendar_of
 from streams.stages.gate_records import Scope, found_of
 from streams.stages.reasons import Reason
-from streams.stages.sessions import missing_bars
 from streams.topics import GATES, MANIFOLDS, SIGNALS
 
 _SIDES = ("mid", "bid", "ask")
@@ -156,16 +156,18 @@ def _candles(brought: Brought) -> dict[str, Column]:
         "candle.bid?": bars.quoted,
         "candle.ask?": bars.quoted,
         "candle.volume": bars.volume,
-        "gap_bars": _gaps(bars.bar_ms, brought.found.before_ms, length_ms),
+        "gap_bars": _gaps(
+            bars.bar_ms, brought.found.before_ms, length_ms, calendar_of(brought.scope.config)
+        ),
     }
 
 
 def _gaps(
-    bar_ms: NDArray[np.int64], before_ms: NDArray[np.int64], length_ms: int
+    bar_ms: NDArray[np.int64], before_ms: NDArray[np.int64], length_ms: int, calendar: Calendar
 ) -> NDArray[np.int64]:
     gaps = np.zeros(len(bar_ms), np.int64)
     for at in np.flatnonzero((before_ms >= 0) & (before_ms != bar_ms - length_ms)).tolist():
-        gaps[at] = missing_bars(int(before_ms[at]), int(bar_ms[at]), length_ms)
+        gaps[at] = calendar.missing_bars(int(before_ms[at]), int(bar_ms[at]), length_ms)
     return gaps
 
 

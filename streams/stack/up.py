@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from streams.admin import create_topics
 from streams.api.settings import Service
 from streams.clocks.check import require_clock
+from streams.codec import locked_codec
+from streams.control_log import active_config, read_control
 from streams.environment import environment_names, setting_fields
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
@@ -30,6 +32,8 @@ from streams.stack.valkey import ValkeyServer
 
 BROKERS = ("embedded", "kafka")
 SPACE_MIB = 256
+SETTINGS = {"MARKET_CALENDAR": "continuous"}
+"""What a local stack sets where the environment does not: a market that trades at weekends."""
 _CONNECTION = ("KAFKA_", "SCHEMA_REGISTRY_", "VALKEY_URL", "VALKEY_TLS_CA")
 
 
@@ -187,6 +191,7 @@ class Stack:
         if self.live:
             # everything here goes by one clock: only the log can tell that it was set back
             require_clock(self.runtime, by_log=True)
+        self._follow_calendar(say)
         parts = "worker, mirror and synthetic market"
         with self.timings.of(f"{parts}{', service, executor' if self.live else ''}", say):
             self._start_processes()
@@ -254,6 +259,25 @@ class Stack:
         if shutil.which("g++") is None and shutil.which("c++") is None:
             raise Fatal("no C++ compiler: install g++ (the metrics core is compiled at start)")
 
+    def _follow_calendar(self, say: Callable[[str], None]) -> None:
+        """Go on with the calendar that a log which is there was made with.
+
+        A market of other hours is another walk of the same seed: its prices would jump.
+        """
+        if not self.durable:
+            return
+        log = read_control(self.runtime, locked_codec(self.runtime.topic_prefix))
+        active = active_config(log)
+        if active is None or active.market_calendar == self.config.market_calendar:
+            return
+        name = active.market_calendar
+        self.environment["MARKET_CALENDAR"] = name
+        self.config = replace(self.config, market_calendar=name)
+        say(
+            f"the log was made with MARKET_CALENDAR={name}, and its market goes on with it; "
+            "for another one choose another --data-dir"
+        )
+
     def _start_processes(self) -> None:
         market = ["feed", "synthetic", "--seed", str(self.plan.seed)]
         market += ["--start", f"@{self._market_start()}"]
@@ -293,6 +317,12 @@ class Stack:
             if name in self.connection or name in _setting_names()
         }
         return "".join(f"{name}={value}\n" for name, value in sorted(settings.items()))
+
+
+def stack_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with what a local stack sets where it says nothing."""
+    missing = {n: value for n, value in SETTINGS.items() if not environment.get(n, "").strip()}
+    return dict(environment) | missing
 
 
 def _write_token(place: Path) -> None:

@@ -17,6 +17,7 @@ from streams.errors import Fatal
 from streams.events import Manifold, Watermark
 from streams.run_parameters import params_id
 from streams.settings import MAX_SLICE_DAYS, Config
+from streams.stages.calendar import calendar_of
 from streams.stages.gate_records import (
     Scope,
     bar_of,
@@ -35,7 +36,7 @@ from streams.stages.processor import (
     dead_letter,
 )
 from streams.stages.reasons import Refusal
-from streams.stages.sessions import session_state
+from streams.stages.sessions import SessionState, session_state
 from streams.stages.step import RowChanges, Rows, SourceRecord
 from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SUMMARIES, TRADES
 
@@ -92,7 +93,7 @@ class GatesStep(ControlledStep):
         if event.bar_ms <= each.gate.last_bar_ms:
             detail = f"bar {event.bar_ms} after bar {each.gate.last_bar_ms} of {name}"
             return [(DEAD_LETTERS, dead_letter(at, Refusal.OUT_OF_ORDER, detail, STAGE))]
-        session = session_state(name, event.as_of_ms, each.config.session_exit_minutes)
+        session = _session(name, event.as_of_ms, each.config)
         gate = each.gate
         brought = gate.step(bar_of(event, session), late=event.late)
         self._changed[name] = None
@@ -136,8 +137,7 @@ class GatesStep(ControlledStep):
                 each = self._instruments.get(name) or self._begin(name)
                 if each.gate.decided_ms >= watermark.as_of_ms:
                     continue
-                minutes = each.config.session_exit_minutes
-                session = session_state(name, watermark.as_of_ms, minutes)
+                session = _session(name, watermark.as_of_ms, each.config)
                 each.gate.decide_without_candle(
                     bar_ms, watermark.as_of_ms, session.next_change_ms, flags_of(session)
                 )
@@ -182,7 +182,7 @@ class GatesStep(ControlledStep):
         for event in past:
             recent = event.as_of_ms > watermark.as_of_ms - HISTORY_MS
             if recent and event.granularity == each.config.candle_gran:
-                session = session_state(name, event.as_of_ms, each.config.session_exit_minutes)
+                session = _session(name, event.as_of_ms, each.config)
                 each.gate.step(bar_of(event, session), late=True)  # its decisions stand
         each.gate.set_decided_ms(before.decided_ms)
         self._changed[name] = None
@@ -216,6 +216,10 @@ def runs_anew(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
 
 def _run_of(config: Config) -> Run:
     return params_id(config), config.candle_gran
+
+
+def _session(name: str, at_ms: int, config: Config) -> SessionState:
+    return session_state(calendar_of(config), name, at_ms, config.session_exit_minutes)
 
 
 class GatesStage(LogStage):

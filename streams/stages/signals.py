@@ -15,6 +15,7 @@ from streams.engine import CandleStream, Metrics
 from streams.errors import Fatal
 from streams.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
 from streams.stages.candle_rules import candle_refusal, stamp_problem, watermark_problem
 from streams.stages.manifolds import manifold
 from streams.stages.processor import (
@@ -27,7 +28,6 @@ from streams.stages.processor import (
     write_row,
 )
 from streams.stages.reasons import Refusal
-from streams.stages.sessions import missing_bars
 from streams.stages.step import RowChanges, Rows, SourceRecord
 from streams.topics import CANDLES, DEAD_LETTERS, MANIFOLDS, SIGNALS
 
@@ -170,7 +170,8 @@ class SignalsStep(ControlledStep):
             state = self._instruments[candle.instrument] = _new_instrument(config)
         gap = 0
         if 0 <= state.bar_ms != candle.bar_ms - config.granularity_ms:
-            gap = missing_bars(state.bar_ms, candle.bar_ms, config.granularity_ms)
+            calendar = calendar_of(config)
+            gap = calendar.missing_bars(state.bar_ms, candle.bar_ms, config.granularity_ms)
             self.counts["gap_bars"] += gap
         late = candle.as_of_ms <= self._vouched.get(candle.instrument, -1)
         self.counts["late"] += late

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streams.feed.columns import CandleColumns
 from streams.replay.lanes import Marks
 from streams.settings import Config
+from streams.stages.calendar import FX
 from streams.stages.sessions import session_states
 
 MINUTE_MS = 60_000
@@ -49,7 +50,7 @@ def market_columns(bars: int, seed: int, *, weekends: bool = False) -> CandleCol
     rng = np.random.default_rng(seed)
     bar_ms = START_MS + MINUTE_MS * np.arange(bars if weekends else bars * 3 // 2 + 10_000)
     if not weekends:
-        bar_ms = bar_ms[session_states("EUR_USD", bar_ms, 0).market_open][:bars]
+        bar_ms = bar_ms[session_states(FX, "EUR_USD", bar_ms, 0).market_open][:bars]
     # folded between two bounds: a walk of a million steps would leave every plausible price
     jumps = np.where(rng.random(bars) < JUMPS, rng.integers(-1_800, 1_801, bars), 0)
     walk = np.cumsum(rng.integers(-14, 15, bars) + _drift(bars, rng) + jumps)

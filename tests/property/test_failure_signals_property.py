@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.liveness.facts import LiveFacts, MirroredManifold
-from streams.liveness.market import market_at, open_ms_between
 from streams.liveness.signals import judge
 from streams.liveness.verdict import SEVERITY
 from streams.settings import Config
+from streams.stages.calendar import FX
+from streams.stages.market_clock import market_at, open_ms_between
 from tests.sample_facts import PAIRS, healthy, ms
 
 INSTANTS = st.integers(ms("2023-01-01"), ms("2027-01-01"))
@@ -44,7 +45,7 @@ def test_older_is_never_better(now_ms: int, one: int, other: int) -> None:
 @settings(max_examples=150, deadline=None)
 def test_closed_is_quiet_and_open_is_judged(now_ms: int, age_ms: int) -> None:
     found = {s.name: s.state for s in judge(aged(now_ms, age_ms), now_ms, CONFIG)}
-    is_open = market_at(now_ms).open
+    is_open = market_at(FX, now_ms).open
     assert all((found[name] == "quiet") == (not is_open) for name in BY_TIME)
 
 
@@ -61,10 +62,9 @@ def test_a_state_is_since_an_instant_that_has_been(now_ms: int, age_ms: int) -> 
 @settings(max_examples=300, deadline=None)
 def test_open_time_adds_up_and_is_what_the_market_says(start: int, length: int, more: int) -> None:
     middle, end = start + length, start + length + more
-    assert open_ms_between(start, end) == open_ms_between(start, middle) + open_ms_between(
-        middle, end
-    )
-    state = market_at(start)
+    parts = open_ms_between(FX, start, middle), open_ms_between(FX, middle, end)
+    assert open_ms_between(FX, start, end) == sum(parts)
+    state = market_at(FX, start)
     until = min(state.next_change_ms, end)
     assert state.next_change_ms > start
-    assert open_ms_between(start, until) == (until - start if state.open else 0)
+    assert open_ms_between(FX, start, until) == (until - start if state.open else 0)

@@ -24,10 +24,10 @@ from streams.replay.columnar import VouchedCandles
 from streams.replay.lanes import Derived, Marks, Stretch
 from streams.replay.verify_frames import Brought, FrameMaker
 from streams.settings import Config
+from streams.stages.calendar import FX
 from streams.stages.gate_records import Scope, decision_record, scope_of
 from streams.stages.manifolds import manifold
 from streams.stages.reasons import Reason
-from streams.stages.sessions import missing_bars
 from streams.stages.signals import signal
 from streams.topics import GATES, MANIFOLDS, SIGNALS
 from tests.stage_bench import CODEC
@@ -148,7 +148,7 @@ def test_bars(precision: int) -> None:
         candle = Candle("EUR_USD", "M1", at, at + MINUTE, mid, bid, ask, False, volume, "file")
         gap = 0
         if 0 <= before_ms[i] != at - MINUTE:
-            gap = missing_bars(int(before_ms[i]), at, MINUTE)
+            gap = FX.missing_bars(int(before_ms[i]), at, MINUTE)
         numbers = CandlePrices(mid, bid, ask, volume)
         stamp = (of.config_id, of.control_offset)
         one = signal(candle, numbers, told, stamp, volume_missing=False, gap_bars=gap)

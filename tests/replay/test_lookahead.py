@@ -20,6 +20,7 @@ from streams.replay.cuts import Cut, pick_cuts
 from streams.replay.lookahead import COMPARED, Lookahead, LookaheadReport, Subject
 from streams.replay.subjects import known_times, subject_of_bars, subject_of_series
 from streams.settings import Config
+from streams.stages.calendar import FX
 from streams.stages.gates import GatesStage, GatesStep
 from streams.stages.signals import SignalsStep
 from streams.stages.weights import WeightsStep
@@ -66,7 +67,7 @@ def subject_of(bars: Sequence[tuple[int, Sequence[Candle]]], partitions: int = 3
 
 
 def examine(subject: Subject, cuts: int = 20, *, apart: bool = False) -> LookaheadReport:
-    chosen = pick_cuts(subject.ends_ms, subject.bar_ms, subject.instruments, cuts, 1)
+    chosen = pick_cuts(subject.ends_ms, subject.bar_ms, subject.instruments, FX, cuts, 1)
     return asyncio.run(Lookahead(subject, apart=apart).run(chosen))
 
 
@@ -99,9 +100,9 @@ def test_a_run_that_stops_at_every_cut_says_what_runs_that_end_there_say() -> No
 
 def test_the_same_seed_cuts_at_the_same_instants_and_every_kind_is_there() -> None:
     ends = [end for end, _ in recorded(None)]
-    one, again = (pick_cuts(ends, MINUTE_MS, PAIRS, 30, 5) for _ in range(2))
+    one, again = (pick_cuts(ends, MINUTE_MS, PAIRS, FX, 30, 5) for _ in range(2))
     assert one == again
-    assert one != pick_cuts(ends, MINUTE_MS, PAIRS, 30, 6)
+    assert one != pick_cuts(ends, MINUTE_MS, PAIRS, FX, 30, 6)
     assert [cut.at_ms for cut in one] == sorted({cut.at_ms for cut in one})
     assert all(ends[0] <= cut.at_ms < ends[-1] for cut in one)
     stops = set(ends)
@@ -259,7 +260,7 @@ def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
         moved.append(record._replace(partition=0, offset=ends[0]))
         ends[0] += 1
     known, bars, names = known_times(moved, CODEC, "M1")
-    subject = Subject(moved, known, whole.derivation, True, bars, MINUTE_MS, names)
+    subject = Subject(moved, known, whole.derivation, True, bars, MINUTE_MS, names, FX)
     found = examine(subject, 6)
     assert not found.stepwise
     assert found.difference is None, found.difference

@@ -14,10 +14,11 @@ from streams.cli.demo import lively_end_ms
 from streams.environment import environment_names, read_env_file
 from streams.events import GateDecision, Weights
 from streams.feed.load import LoadReport, read_series
-from streams.feed.synthetic import market_start_ms, synthetic_market
+from streams.feed.synthetic import synthetic_market
 from streams.replay.files import derive
 from streams.setting_groups import GROUPS
 from streams.settings import DEFAULT_PAIRS, Config
+from streams.stages.calendar import calendar_of
 from streams.topics import TRADES
 
 PROFILES = Path(__file__).resolve().parents[2] / "deploy" / "profiles"
@@ -38,8 +39,9 @@ def test_every_line_is_a_setting_that_is_accepted(path: Path) -> None:
 async def test_the_demo_shows_trades_reasons_and_weights(now_ms: int) -> None:
     config = Config.from_env(read_env_file(str(PROFILES / "demo.env")))
     end_ms = lively_end_ms(now_ms, DEFAULT_PAIRS, config)
-    start_ms = market_start_ms(end_ms, 1_500, config.granularity_ms)
-    market = synthetic_market(1, DEFAULT_PAIRS, start_ms, 1_500)
+    calendar = calendar_of(config)
+    start_ms = calendar.start_of_last_bars_ms(end_ms, 1_500, config.granularity_ms)
+    market = synthetic_market(1, DEFAULT_PAIRS, start_ms, 1_500, calendar=calendar)
     bars = [(bar.as_of_ms, bar.candles) for bar in market]
     trades, last, epochs = 0, {}, []
     async for chunk in derive(config, bars, DEFAULT_PAIRS, start_ms, bars[-1][0], 4):

@@ -18,6 +18,7 @@ from streams.feed.broker_lane import (
 )
 from streams.feed.series import digest
 from streams.oanda.shapes import BrokerCandle
+from streams.stages.calendar import FX
 
 M1 = 60_000
 MONDAY = 1_709_535_600_000
@@ -47,6 +48,7 @@ def lane(frontier_ms: int = MONDAY, name: str = "EUR_USD", **resume: object) -> 
         name,
         "M1",
         Resume(frontier_ms, **resume),  # type: ignore[arg-type]
+        FX,
         settle_ms=500,
         absent_after_ms=5_000,
         reread_bars=3,
@@ -120,7 +122,7 @@ def test_a_bar_without_a_candle_is_vouched_for_only_when_asked_late_enough() -> 
 
 def test_a_later_candle_does_not_hurry_a_bar_that_may_still_come() -> None:
     one = BrokerLane(
-        "EUR_USD", "S5", Resume(MONDAY), settle_ms=0, absent_after_ms=8_000, reread_bars=3
+        "EUR_USD", "S5", Resume(MONDAY), FX, settle_ms=0, absent_after_ms=8_000, reread_bars=3
     )
     later = given(0)._replace(bar_ms=MONDAY + 5_000)
     one.take([later], MONDAY + 10_000, PAGE)
@@ -293,7 +295,7 @@ def test_next_bar_end_of_every_instant_of_a_week_is_the_first_of_market_hours() 
     chance = random.Random(5)
     for _ in range(500):
         at = chance.randrange(FRIDAY_CLOSE - 86_400_000, SUNDAY_OPEN + 86_400_000)
-        found = next_bar_end(at, M1)
+        found = next_bar_end(FX, at, M1)
         assert found > at
         closed = FRIDAY_CLOSE <= at < SUNDAY_OPEN + M1
         assert found == (SUNDAY_OPEN + M1 if closed else at // M1 * M1 + M1)
@@ -302,14 +304,14 @@ def test_next_bar_end_of_every_instant_of_a_week_is_the_first_of_market_hours() 
 def test_instruments_go_on_side_by_side_while_they_wait_for_each_other() -> None:
     one, two = lane(), lane(name="USD_JPY")
     one.take([given(at) for at in range(100)], end(99), PAGE)
-    assert horizon_ms([one, two], [True, True], M1) == end(0)
+    assert horizon_ms([one, two], [True, True]) == end(0)
     two.take([given(at) for at in range(3)], end(2), PAGE)
-    until = horizon_ms([one, two], [True, True], M1)
+    until = horizon_ms([one, two], [True, True])
     order = [(bar.as_of_ms, bar.instrument) for bar in merged([one, two], until)]
     assert order == sorted(order)
     assert order[-1] == (end(3), "EUR_USD")
-    assert horizon_ms([one, two], [True, False], M1) > end(99)
-    assert len(merged([one, two], horizon_ms([one, two], [False, False], M1))) == 96
+    assert horizon_ms([one, two], [True, False]) > end(99)
+    assert len(merged([one, two], horizon_ms([one, two], [False, False]))) == 96
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -28,6 +28,7 @@ from streams.environment import read_env_file
 from streams.feed.load import LoadReport, read_series
 from streams.replay.files import derive
 from streams.settings import Config
+from streams.stages.calendar import FX
 from streams.stages.limits import GUARD_LIMITS, RARE
 from streams.stages.sessions import session_state
 from streams.topics import GATES
@@ -184,7 +185,7 @@ def test_sessions_are_those_of_the_gate() -> None:
     count = 3_900
     made = windows(random_metrics(count), config, "EUR_USD", friday_ms)
     states = [
-        session_state("EUR_USD", friday_ms + MINUTE_MS * bar, 20) for bar in range(1, count + 1)
+        session_state(FX, "EUR_USD", friday_ms + MINUTE_MS * bar, 20) for bar in range(1, count + 1)
     ]
     assert made.in_session == sum(state.open and not state.near_close for state in states) > 0
     off = Config.from_env({"SESSION_TRADING_ENABLED": "0"})

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from streams.liveness.facts import CallFacts, KillFacts, LiveFacts, MirroredManifold
-from streams.liveness.market import market_at, open_ms_between
 from streams.liveness.preflight import preflight, ready
 from streams.liveness.signals import NAMES, judge
 from streams.settings import Config
+from streams.stages.calendar import FX
+from streams.stages.market_clock import market_at, open_ms_between
 from tests.sample_facts import HOUR_MS, MINUTE_MS, OPEN, PAIRS, epoch, healthy, ms, signal
 
 SATURDAY = ms("2024-03-09T12:00")
@@ -172,8 +173,8 @@ def test_nothing_is_late_while_the_market_is_closed(now_ms: int) -> None:
 
 def test_a_weekend_is_no_age() -> None:
     friday, sunday = ms("2024-03-08T21:59"), ms("2024-03-10T21:05")  # clocks change between them
-    assert market_at(friday).closed_for == "weekend"
-    assert market_at(friday) == (False, sunday, "weekend")
+    assert market_at(FX, friday).closed_for == "weekend"
+    assert market_at(FX, friday) == (False, sunday, "weekend")
     facts = healthy(friday)
     later = sunday + 100_000
     assert signal("manifold_stale", facts, later).detail.endswith("100 s old (EUR_USD)")
@@ -194,14 +195,14 @@ def test_a_weekend_is_no_age() -> None:
     ],
 )
 def test_the_market_keeps_new_yorks_clock(at: str, is_open: bool, changes: str) -> None:
-    found = market_at(ms(at))
+    found = market_at(FX, ms(at))
     assert (found.open, found.next_change_ms) == (is_open, ms(changes))
 
 
 def test_a_week_has_five_days_less_their_pauses() -> None:
     day = 24 * HOUR_MS - 6 * MINUTE_MS
-    assert open_ms_between(ms("2024-01-06"), ms("2024-01-13")) == 5 * day
-    assert open_ms_between(ms("2024-01-07T22:05"), ms("2024-01-08T22:05")) == day
+    assert open_ms_between(FX, ms("2024-01-06"), ms("2024-01-13")) == 5 * day
+    assert open_ms_between(FX, ms("2024-01-07T22:05"), ms("2024-01-08T22:05")) == day
 
 
 def test_bars_of_an_hour_are_given_hours() -> None:

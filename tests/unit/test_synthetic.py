@@ -12,9 +12,9 @@ from itertools import pairwise
 import pytest
 
 from streams.events import GRANULARITY_MS, Candle
-from streams.feed.synthetic import MarketRates, market_start_ms, synthetic_market
+from streams.feed.synthetic import MarketRates, synthetic_market
+from streams.stages.calendar import FX
 from streams.stages.candle_rules import candle_refusal
-from streams.stages.sessions import week_of
 
 PAIRS = ("EUR_USD", "USD_JPY", "XAU_USD")
 # Friday 2024-03-08 12:00 UTC: the weekend comes within the bars that are made
@@ -81,8 +81,7 @@ def test_weekends_are_closed_and_no_other_bar_is_left_out() -> None:
     starts = [bar.as_of_ms - MINUTE_MS for bar in synthetic_market(7, PAIRS, FRIDAY_MS, BARS)]
     assert len(starts) == BARS
     for start in starts:
-        opened, closed = week_of(start)
-        assert opened <= start < closed
+        assert FX.is_open(start)
     gaps = Counter(b - a for a, b in pairwise(starts))
     assert gaps.pop(MINUTE_MS) == BARS - 2
     (gap,) = gaps
@@ -117,7 +116,7 @@ def test_a_market_that_starts_as_said_has_ended_by_now_and_not_long_ago(
     bars: int, day: int
 ) -> None:
     now_ms = FRIDAY_MS + day * 86_400_000 + 12_345
-    start_ms = market_start_ms(now_ms, bars, MINUTE_MS)
+    start_ms = FX.start_of_last_bars_ms(now_ms, bars, MINUTE_MS)
     assert start_ms % MINUTE_MS == 0
     *_, last = synthetic_market(7, (), start_ms, bars)
     assert last.as_of_ms <= now_ms

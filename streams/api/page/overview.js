@@ -47,9 +47,10 @@ function tile(node, big, more, level) {
 
 function market({ market: found }) {
   if (!found) return ["Market", "unknown", "", "unknown"];
+  if (found.calendar === "continuous") return ["Market", "open", "synthetic: trades at weekends", "ok"];
   const next = found.next_change_ms;
   const more = (node) => ages(node, next, (text, gone) => (gone > 0 ? "changes any moment" : (found.open ? "closes in " : "opens in ") + text));
-  return ["Market", found.open ? "open" : "closed", Number.isFinite(next) ? more : "", found.open ? "ok" : "quiet"];
+  return ["Market", found.open ? "open" : "closed" + (found.closed_for === "holiday" ? " (holiday)" : ""), Number.isFinite(next) ? more : "", found.open ? "ok" : "quiet"];
 }
 
 function killTile(status) {

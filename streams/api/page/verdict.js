@@ -32,6 +32,7 @@ export function judge(status, now) {
   const failing = found.filter(([level]) => level === "fail").length;
   const title = headline(status, kill, market, found.length, failing);
   if (kill.engaged && kill.certain) found.unshift(["notice", killWords(kill, now)]);
+  if (market?.calendar === "continuous") found.push(["notice", "Synthetic market: trades at weekends."]);
   if (market && market.open === false) found.push(["notice", closedWords(market, now)]);
   if (!status.instruments.length) found.push(["notice", "The log holds no instrument yet: run a feed or `manifold warmup`."]);
   const level = found.reduce((worst, [one]) => (WORST.indexOf(one) > WORST.indexOf(worst) ? one : worst), "ok");
@@ -67,8 +68,9 @@ function killWords(kill, now) {
 }
 
 function closedWords(market, now) {
-  if (!Number.isFinite(market.next_change_ms) || now === null) return "The market is closed.";
-  return `The market is closed and opens in ${duration(market.next_change_ms - now)}.`;
+  const why = market.closed_for ? ` (${market.closed_for})` : "";
+  if (!Number.isFinite(market.next_change_ms) || now === null) return `The market is closed${why}.`;
+  return `The market is closed${why} and opens in ${duration(market.next_change_ms - now)}.`;
 }
 
 /** How fresh a candle of bars of `barMs` is, judged by event time in an open market (`open`). */
