@@ -37,6 +37,8 @@ ENVIRONMENT = {
     "EVAL_PNL_MIN": "-0.05",
     # the name of the time zone package stands in config_id; its rules for 2024 do not change
     "TZDATA_VERSION": "golden",
+    # likewise: none of its days is among these bars
+    "MARKET_HOLIDAYS_VERSION": "golden",
 }
 
 

@@ -77,15 +77,14 @@ def session_state(
     """Return the session state of ``instrument`` at ``at_ms`` (epoch ms UTC)."""
     sessions, sunday = _sessions_of(instrument), sunday_of(at_ms)
     opens = _around(calendar, sessions, sunday)
-    market_open = calendar.is_open(at_ms)
     place = bisect_right(opens, (at_ms, FUTURE)) - 1
     if place >= 0 and at_ms < opens[place][1]:
         end = opens[place][1]
-        return SessionState(True, end - at_ms <= exit_minutes * MINUTE_MS, market_open, end)
+        return SessionState(True, end - at_ms <= exit_minutes * MINUTE_MS, True, end)
     while place + 1 >= len(opens):
         sunday, place = sunday + WEEK, -1
         opens = _open_intervals(calendar, sessions, sunday)
-    return SessionState(False, False, market_open, opens[place + 1][0])
+    return SessionState(False, False, calendar.is_open(at_ms), opens[place + 1][0])
 
 
 def session_intervals(

@@ -39,7 +39,7 @@ def test_every_minute_around_a_change_of_clocks_is_what_local_clocks_say(
 instants = st.integers(ms(1971, 1, 1), ms(2100, 1, 1)).map(lambda at: at - at % MINUTE)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(PAIRS), instants, st.integers(0, 720))
 def test_state_and_next_change_are_what_minutes_one_by_one_say(
     instrument: str, at_ms: int, exit_minutes: int
