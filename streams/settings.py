@@ -103,7 +103,7 @@ class Config(FromEnvironment):
         bounds=(1, 10_000),
     )
     echo_hazard_max: float = setting(0.70, "most hazard (echo mode)", bounds=_RATIO)
-    session_trading_enabled: bool = setting(True, "gate by sessions and by the market week")
+    session_trading_enabled: bool = setting(True, "gate by sessions and by market hours")
     session_exit_minutes: int = setting(
         5, "how long before a close counts as near", unit="min", bounds=(0, 720)
     )
@@ -239,17 +239,17 @@ class Config(FromEnvironment):
     )
     market_calendar: str = setting(
         "fx",
-        "hours of the market: the FX week with its holidays, or open at every instant (for the "
-        "synthetic market only)",
+        "hours of the market: FX week and holidays, or (only for a synthetic market) always open",
         choices=("fx", "continuous"),
     )
     market_holidays: str = setting(
         "oanda",
-        'holidays of the fx calendar: oanda, none, or JSON {"2026-12-24": "00:00-13:00", "12-25": '
-        '"closed"} by New York\'s clock',
+        "holidays of the fx calendar: oanda, none, or open hours by date as JSON "
+        '{"2026-11-27": "00:00-13:00", "12-25": "closed"}',
+        unit="New York time",
     )
     market_holidays_version: str = setting(
-        HOLIDAYS_VERSION, "version of the holiday table that MARKET_HOLIDAYS=oanda stands for"
+        HOLIDAYS_VERSION, "version of the table behind MARKET_HOLIDAYS=oanda"
     )
     source_text: str | None = field(default=None, init=False, compare=False, repr=False)
 

@@ -34,7 +34,7 @@ class Reason(StrEnum):
     SESSION_NEAR_CLOSE = "session_near_close", "within SESSION_EXIT_MINUTES of the close"
     MARKET_CLOSED = (
         "market_closed",
-        "outside the market week (Sunday 17:05 to Friday 16:59 New York)",
+        "the market is closed: a weekend or a holiday (MARKET_CALENDAR, MARKET_HOLIDAYS)",
     )
     SPAN_INTEGRITY = "span_integrity", "a longer slice of the backtest has fewer trades"
     TRADES_BELOW_FLOOR = "trades_below_floor", "fewer trades than the floor in the last evaluation"

@@ -1,4 +1,4 @@
-"""The live synthetic feed as a process: nothing carries a time that has not come."""
+"""The live synthetic feed and its calendar: no time that has not come, no real prices beside it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from streams.control import ControlLog
-from streams.control_log import read_control
+from streams.control_log import read_control, seed_config
 from streams.feed.live import run_feed
 from streams.feed.synthetic import synthetic_market
 from streams.settings import Config
 from streams.stack.kafka import KafkaBroker
+from streams.stack.up import Plan, Ports, Stack, stack_settings
 from streams.topics import CANDLES
 from tests.deployment import Deployment
+from tests.v20 import V20Server
 
 pytestmark = pytest.mark.kafka
 
@@ -89,3 +91,62 @@ def test_a_feed_started_again_at_a_weekend_writes_nothing_before_the_opening(
     assert run_feed(runtime, codec, config, PAIRS, "M1", market, "test", 0, pace) > 0
     opening_ms = 1_709_503_500_000  # Sunday 2024-03-03 22:05 UTC
     assert waits == [opening_ms, opening_ms + MINUTE_MS, opening_ms + 2 * MINUTE_MS]
+
+
+@pytest.mark.parametrize("made_with", ["fx", "continuous"])
+def test_a_stack_goes_on_with_the_calendar_of_its_log_and_says_so(
+    kafka: KafkaBroker, deployment: Deployment, tmp_path: Path, made_with: str
+) -> None:
+    other = {"fx": "continuous", "continuous": "fx"}[made_with]
+    environment = deployment.environment | {"MARKET_CALENDAR": made_with}
+    made = Config.from_env(environment)
+    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+    said: list[str] = []
+    plan = Plan("kafka", tmp_path / "stack", Ports(broker=kafka.port), 1, FRIDAY_MS, None)
+    same = Stack(plan, environment)
+    same._follow_calendar(said.append)
+    assert said == []
+    stack = Stack(plan, environment | {"MARKET_CALENDAR": other})
+    stack._follow_calendar(said.append)
+    assert len(said) == 1
+    assert f"MARKET_CALENDAR={made_with}" in said[0] and "--data-dir" in said[0]
+    # what its processes are given agrees with the log
+    assert Config.from_env(stack.environment) == made
+    assert f"MARKET_CALENDAR={made_with}" in stack._env_text()
+
+
+def test_a_stack_trades_at_weekends_unless_told_otherwise(deployment: Deployment) -> None:
+    plain = deployment.environment
+    assert Config.from_env(plain).market_calendar == "fx"
+    assert Config.from_env(stack_settings(plain)).market_calendar == "continuous"
+    told = stack_settings(plain | {"MARKET_CALENDAR": "fx"})
+    assert Config.from_env(told).market_calendar == "fx"
+
+
+@pytest.mark.parametrize(
+    ("active", "here", "said"),
+    [
+        (None, "continuous", "is set here"),
+        ("continuous", "continuous", "is active in ops.control"),
+        ("continuous", "fx", "is active in ops.control"),
+    ],
+)
+def test_no_price_of_oanda_enters_a_synthetic_market(
+    deployment: Deployment, active: str | None, here: str, said: str
+) -> None:
+    if active is not None:
+        made = Config.from_env(deployment.environment | {"MARKET_CALENDAR": active})
+        seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+    before = control(deployment).end
+    with V20Server(hours="always") as broker:
+        for command in (
+            ("feed", "oanda", "--once"),
+            ("warmup", "--steps", "backfill", "--days", "1"),
+        ):
+            settings = broker.environment() | {"MARKET_CALENDAR": here}
+            done = deployment.run(*command, **settings)
+            assert done.returncode == 2, done.stdout + done.stderr
+            (line,) = [one for one in done.stderr.splitlines() if one.startswith("manifold: ")]
+            assert "MARKET_CALENDAR=continuous" in line and said in line
+    assert deployment.events(CANDLES) == []
+    assert control(deployment).end == before

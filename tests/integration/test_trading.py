@@ -255,6 +255,33 @@ def test_flatten_closes_by_itself_when_no_executor_runs(floor: Floor, switched: 
     assert refused.returncode == 2 and "READ_ONLY" in refused.stderr
 
 
+def test_flatten_closes_whatever_calendar_is_active_and_trading_does_not_begin(
+    floor: Floor, switched: None
+) -> None:
+    script, executor = floor.trade()
+    script.bar({"EUR_USD": 1})
+    executor.until(lambda said: "EUR_USD" in said["joined"])
+    assert executor.process is not None
+    executor.process.child.kill()
+    applied = floor.run("config", "apply", "--reason", "test", MARKET_CALENDAR="continuous")
+    assert applied.returncode == 0, applied.stderr
+    try:
+        for here in ("fx", "continuous"):
+            refused = floor.run("trade", MARKET_CALENDAR=here, TRADE_STATUS_PORT="0")
+            assert refused.returncode == 2
+            assert "MARKET_CALENDAR=continuous is active in ops.control" in refused.stderr
+        assert list(floor.exact().holdings) == ["EUR_USD"]
+        done = floor.run("flatten", "--reason", "storm", "--wait", "0")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not floor.exact().holdings
+    finally:
+        restored = floor.run("config", "apply", "--reason", "the test is over")
+    assert restored.returncode == 0, restored.stderr
+    refused = floor.run("trade", MARKET_CALENDAR="continuous", TRADE_STATUS_PORT="0")
+    assert refused.returncode == 2
+    assert "MARKET_CALENDAR=continuous is set here" in refused.stderr
+
+
 def test_what_others_hold_is_said_blocks_its_instrument_and_is_not_touched(
     floor: Floor,
 ) -> None:
