@@ -179,7 +179,13 @@ def state(seed: int = 7, pairs: tuple[str, ...] = PAIRS) -> Json:
     return {
         "ts_ms": now,
         "granularity": "M1",
-        "market": {"open": True, "next_change_ms": now + 7_500_000, "newest_as_of_ms": bar},
+        "market": {
+            "calendar": "fx",
+            "open": True,
+            "closed_for": "",
+            "next_change_ms": now + 7_500_000,
+            "newest_as_of_ms": bar,
+        },
         "kill_switch": {
             "engaged": False,
             "why": [],
@@ -251,7 +257,13 @@ def empty() -> Json:
     """Return the state of a deployment that has nothing yet, null wherever null may be."""
     return {
         "ts_ms": now_ms(),
-        "market": {"open": True, "next_change_ms": None, "newest_as_of_ms": None},
+        "market": {
+            "calendar": "fx",
+            "open": True,
+            "closed_for": "",
+            "next_change_ms": None,
+            "newest_as_of_ms": None,
+        },
         "kill_switch": {
             "engaged": True,
             "why": ["no kill switch record in ops.control"],

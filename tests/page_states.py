@@ -74,10 +74,27 @@ def nulls() -> Json:
 
 def closed() -> Json:
     made = state()
-    made["market"] |= {"open": False, "next_change_ms": now_ms() + 100_000_000}
+    made["market"] |= {
+        "open": False,
+        "closed_for": "holiday",
+        "next_change_ms": now_ms() + 100_000_000,
+    }
     for one in made["instruments"]:
         one["candle"]["as_of_ms"] -= 86_400_000
     return made
 
 
-STATES = {"calm": state, "stopped": stopped, "empty": empty, "nulls": nulls, "closed": closed}
+def synthetic() -> Json:
+    made = state()
+    made["market"] |= {"calendar": "continuous", "next_change_ms": None}
+    return made
+
+
+STATES = {
+    "calm": state,
+    "stopped": stopped,
+    "empty": empty,
+    "nulls": nulls,
+    "closed": closed,
+    "synthetic": synthetic,
+}

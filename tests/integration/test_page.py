@@ -43,7 +43,8 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(
             "Trading is stopped; 2 warnings",
             ("no kill switch record", "manifold warmup", "No failure signal has been judged yet"),
         ),
-        ("closed", "Everything is fine; the market is closed", ("opens in 1 d 3 h",)),
+        ("closed", "Everything is fine; the market is closed", ("(holiday)", "opens in 1 d 3 h")),
+        ("synthetic", "Everything is fine", ("Synthetic market: trades at weekends",)),
     ],
 )
 def test_the_verdict_says_in_one_look_whether_all_is_fine_and_why_not(

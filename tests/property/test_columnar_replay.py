@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,16 @@ from streams.report.data import ReportMeta
 from streams.report.page import report_json
 from streams.settings import Config
 from streams.stages.allocation import ACTIONS, REASONS
+from streams.stages.calendar import calendar_of
 from streams.stages.gate_records import Scope, reasons_of
 from streams.stages.step import SourceRecord
 from tests.changing_log import ENVIRONMENT, PAIRS, START_MS, a_log, changing_control
 from tests.stage_bench import CODEC, A
+
+CHRISTMAS_EVE_MS = 1_735_059_600_000
+"""2024-12-24 17:00 UTC, a Tuesday."""
+FRIDAY_MS = 1_705_078_800_000
+"""2024-01-12 17:00 UTC."""
 
 
 class Collected:
@@ -93,9 +100,11 @@ def columns_of(candles: list[Candle]) -> CandleColumns:
     )
 
 
-def by_stages(config: Config, bars: list[tuple[int, tuple[Candle, ...]]]) -> Collected:
+def by_stages(
+    config: Config, bars: list[tuple[int, tuple[Candle, ...]]], start_ms: int = START_MS
+) -> Collected:
     async def collect() -> list[Any]:
-        chunks = derive(config, bars, PAIRS, START_MS, bars[-1][0], 3)
+        chunks = derive(config, bars, PAIRS, start_ms, bars[-1][0], 3)
         return [one.output.event async for chunk in chunks for one in chunk]
 
     return collected(asyncio.run(collect()))
@@ -145,11 +154,36 @@ def test_whole_series_give_what_the_stages_give(seed: int, mode: str) -> None:
     rates = MarketRates(quiet=50, late=0, duplicate=0)
     market = synthetic_market(seed, PAIRS, START_MS, 700, rates=rates)
     bars = [(bar.as_of_ms, bar.candles) for bar in market]
-    config = Config.from_env(ENVIRONMENT | {"GATE_MODE": mode})
-    wanted = by_stages(config, bars)
+    found = require_columns_like_stages({"GATE_MODE": mode}, bars, START_MS)
+    assert len(found.trades) > 20
+    assert len({action for _, action, *_ in found.weights}) > 1
+
+
+@pytest.mark.parametrize(
+    ("calendar", "start_ms"),
+    [("fx", CHRISTMAS_EVE_MS), ("fx", FRIDAY_MS), ("continuous", FRIDAY_MS)],
+    ids=["fx over Christmas", "fx over a weekend", "continuous over a weekend"],
+)
+def test_whole_series_keep_the_hours_of_their_calendar(calendar: str, start_ms: int) -> None:
+    env = {"GATE_MODE": "static", "MARKET_CALENDAR": calendar}
+    hours = calendar_of(Config.from_env(env))
+    rates = MarketRates(quiet=50, late=0, duplicate=0)
+    market = synthetic_market(4, PAIRS, start_ms, 500, rates=rates, calendar=hours)
+    bars = [(bar.as_of_ms, bar.candles) for bar in market]
+    found = require_columns_like_stages(env, bars, start_ms)
+    assert found.trades
+    gap_ms = max(b - a for (a, _), (b, _) in pairwise(bars))
+    assert (gap_ms > 86_400_000) == (calendar == "fx")
+
+
+def require_columns_like_stages(
+    env: dict[str, str], bars: list[tuple[int, tuple[Candle, ...]]], start_ms: int
+) -> Collected:
+    config = Config.from_env(ENVIRONMENT | env)
+    wanted = by_stages(config, bars, start_ms)
     found = Collected()
     until_ms = bars[-1][0]
-    control = control_of(config, PAIRS, START_MS, until_ms)
+    control = control_of(config, PAIRS, start_ms, until_ms)
     replay = ColumnarReplay(control, found)
     series = {
         name: columns_of([c for _, some in bars for c in some if c.instrument == name])
@@ -158,8 +192,7 @@ def test_whole_series_give_what_the_stages_give(seed: int, mode: str) -> None:
     counted = sum(replay_series(replay, control, series))
     assert counted == sum(len(some) for _, some in bars)
     require_same(found, wanted)
-    assert len(found.trades) > 20
-    assert len({action for _, action, *_ in found.weights}) > 1
+    return found
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -14,6 +14,7 @@ from streams.stages.calendar import FX
 from streams.stages.market_clock import market_at, open_ms_between
 from tests.sample_facts import HOUR_MS, MINUTE_MS, OPEN, PAIRS, epoch, healthy, ms, signal
 
+CHRISTMAS = ms("2024-12-25T12:00")
 SATURDAY = ms("2024-03-09T12:00")
 PAUSE = ms("2024-03-06T22:01")
 """Wednesday 17:01 New York."""
@@ -160,7 +161,9 @@ def test_what_makes_a_signal(name: str, facts: LiveFacts, wanted: str) -> None:
     assert failing <= {name}, "one cause is one signal"
 
 
-@pytest.mark.parametrize("now_ms", [SATURDAY, PAUSE], ids=["weekend", "daily pause"])
+@pytest.mark.parametrize(
+    "now_ms", [SATURDAY, PAUSE, CHRISTMAS], ids=["weekend", "daily pause", "Christmas"]
+)
 def test_nothing_is_late_while_the_market_is_closed(now_ms: int) -> None:
     old = healthy(now_ms - 12 * HOUR_MS)._replace(
         executor=healthy(now_ms).executor, kill_switch=healthy(now_ms).kill_switch
@@ -179,6 +182,24 @@ def test_a_weekend_is_no_age() -> None:
     later = sunday + 100_000
     assert signal("manifold_stale", facts, later).detail.endswith("100 s old (EUR_USD)")
     assert signal("manifold_stale", facts, sunday + 301_000).state == "fail"
+
+
+def test_a_continuous_market_is_never_closed() -> None:
+    config = Config(market_calendar="continuous")
+    for now_ms in (SATURDAY, PAUSE, CHRISTMAS):
+        fresh, old = healthy(now_ms), healthy(now_ms - HOUR_MS)
+        assert signal("candle_stale", fresh, now_ms, config).state == "ok"
+        assert signal("candle_stale", old, now_ms, config).state == "fail"
+
+
+def test_the_pause_of_nzd_pairs_makes_no_other_pair_late_and_none_of_them() -> None:
+    opens = ms("2024-06-04T19:05")  # 07:05 in Auckland
+    facts, now_ms = healthy(opens), opens + 100_000
+    for name, last in (("NZD_USD", "ok"), ("EUR_USD", "fail")):
+        # the last candle came a minute before the pause began
+        stale = {**dict.fromkeys(PAIRS, now_ms), name: opens - 7 * MINUTE_MS}
+        known = part(facts._replace(pairs=tuple(stale)), "log", candles=stale)
+        assert signal("candle_stale", known, now_ms).state == last, name
 
 
 @pytest.mark.parametrize(

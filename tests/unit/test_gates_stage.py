@@ -266,6 +266,19 @@ def test_the_weekend_gives_both_its_reasons() -> None:
     assert made.reasons == ("market_closed", "session_closed")
 
 
+def test_a_holiday_closes_the_market_and_a_continuous_one_never_closes() -> None:
+    christmas, saturday = ms(2024, 12, 25, 14, 0), ms(2024, 1, 13, 14, 0)
+    made = one(bench(start_ms=christmas), manifold(christmas))
+    assert made.reasons == ("market_closed", "session_closed")
+    assert {d.reason: d.next_change_ms for d in made.details} == dict.fromkeys(
+        made.reasons, ms(2024, 12, 26, 8, 0)
+    )
+    assert one(bench(start_ms=christmas, MARKET_HOLIDAYS="none"), manifold(christmas)).eligible
+    for at_ms in (christmas, saturday):
+        never = bench(start_ms=at_ms, MARKET_CALENDAR="continuous")
+        assert one(never, manifold(at_ms)).eligible
+
+
 def test_the_instruments_own_buffer_is_reported_within_its_bounds() -> None:
     made = bench(HYSTERESIS_PAIR_JSON='{"EUR_USD": 0.9, "GBP_USD": -1}')
     assert one(made, manifold(at(0), A)).buffer == 0.30
