@@ -219,8 +219,9 @@ def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, bat
     assert sum(replay_batches(CODEC, control, replay, batches, {})) == len(log)
     require_same(found, wanted)
     letters = Counter(e.reason for e in derived if isinstance(e, DeadLetter))
-    assert letters["truncated"] > 5 and letters["unknown_schema_id"] > 3
-    assert replay.refused[UNREADABLE] == letters["truncated"] + letters["unknown_schema_id"]
+    unreadable = [letters[w] for w in ("truncated", "unknown_schema_id", "crossed_quote")]
+    assert min(unreadable) > 3
+    assert replay.refused[UNREADABLE] == sum(unreadable)
     assert replay.refused[NOT_NEWER] >= letters["out_of_order"] + letters["conflict"] > 0
     assert len(found.trades) > 30
     assert len({trade.params_id for trade in found.trades if trade.instrument == A}) >= 3
