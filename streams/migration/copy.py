@@ -45,30 +45,31 @@ class Image(NamedTuple):
     headers: list[Any]
 
 
-class Compared(NamedTuple):
-    """How much of a partition is under the new prefix.
+class Carried(NamedTuple):
+    """What was found in one partition.
 
     Attributes
     ----------
-    records
-        How many records.
-    position
-        Offset under the old prefix behind the last of them.
+    there
+        Records that were under the new prefix already.
+    further
+        Records of the old one behind them: copied, or counted only.
     """
 
-    records: int
-    position: int
+    there: int
+    further: int
 
 
 class Copier:
     """Compares and copies partitions.
 
+    Each partition is read by a client of its own: one that is assigned anew may still hand out
+    what it had fetched before.
+
     Parameters
     ----------
-    target
-        The deployment under the new prefix.
-    old, new
-        Readers under both prefixes.
+    runtime, target
+        The deployment under the old and under the new prefix.
     codec
         Knows the schemas of both.
     ids
@@ -81,15 +82,14 @@ class Copier:
 
     def __init__(
         self,
+        runtime: Runtime,
         target: Runtime,
-        old: LogReader,
-        new: LogReader,
         codec: Codec,
         ids: dict[str, dict[int, int]],
         ends: Ends,
         progress: Progress,
     ) -> None:
-        self._target, self._old, self._new, self._codec = target, old, new, codec
+        self._runtime, self._target, self._codec = runtime, target, codec
         self._ends, self._progress = ends, progress
         source = [message.offset() for message in self._source(CONTROL, 0)]
         self._offsets = ControlOffsets(source, ends[CONTROL, 0])
@@ -108,71 +108,67 @@ class Copier:
             queue_buffering_max_messages=10 * BATCH,
         )
 
-    def count(self, topic: str, partition: int, position: int) -> int:
-        """Return how many records the old prefix holds from a position on."""
-        return sum(1 for _ in self._source(topic, partition, position))
+    def carry(self, topic: str, partition: int, *, exists: bool, write: bool) -> Carried:
+        """Compare what is under the new prefix, then copy or count the rest of the old partition.
 
-    def compare(self, topic: str, partition: int) -> Compared:
-        """Compare what is under the new prefix with the beginning of the old partition.
+        Parameters
+        ----------
+        exists
+            Whether the topic is there under the new prefix.
+        write
+            Whether to copy the rest; else it is counted.
 
         Raises
         ------
         Fatal
-            It holds something else; names the offset and what differs.
+            The partition holds something else (names the offset and what differs), another
+            migration to this prefix has taken over, or the broker refuses a record.
+        Recoverable
+            The brokers did not commit in time; the process must end then.
         """
+        source = self._source(topic, partition)
+        there = self._compare(topic, partition, source) if exists else 0
+        further = 0
+        for batch in self._batches(topic, source):
+            if write:
+                self._write(topic, partition, batch)
+            further += len(batch)
+            self._progress(topic, len(batch))
+        return Carried(there, further)
+
+    def _compare(self, topic: str, partition: int, source: Iterator[Any]) -> int:
+        """Take as many records from the source as the new partition has; they must be the same."""
         if topic == CONTROL:
             self._read_control_offsets()
-        low, end = self._new.bounds(topic, partition)
-        done, position = 0, 0
-        source: Iterator[Any] | None = None
-        for found in _records(self._new, topic, partition, low, end):
-            source = source or self._source(topic, partition)
-            expected = next(source, None)
-            difference = self._difference(topic, expected, found)
+        done = 0
+        for found in _records(self._target, topic, partition):
+            difference = self._difference(topic, next(source, None), found)
             if difference:
                 raise Fatal(
                     f"{self._target.topic(topic)}-{partition} at offset {found.offset()} is no "
                     f"copy: {difference}. Something has written there already: use a prefix "
                     "without topics"
                 )
-            done, position = done + 1, expected.offset() + 1 if expected else position
+            done += 1
             if done % BATCH == 0:
                 self._progress(topic, BATCH)
         self._progress(topic, done % BATCH)
-        return Compared(done, position)
-
-    def copy(self, topic: str, partition: int, position: int) -> int:
-        """Copy the rest of a partition; return how many records.
-
-        Raises
-        ------
-        Fatal
-            Another migration to this prefix has taken over, or the broker refuses a record.
-        Recoverable
-            The brokers did not commit in time; the process must end then.
-        """
-        copied = 0
-        for batch in self._batches(topic, partition, position):
-            self._write(topic, partition, batch)
-            copied += len(batch)
-            self._progress(topic, len(batch))
-        return copied
+        return done
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def _source(self, topic: str, partition: int, position: int = 0) -> Iterator[Any]:
-        low, _ = self._old.bounds(topic, partition)
-        start, end = max(low, position), self._ends[topic, partition]
-        for batch in self._old.read_messages(topic, partition, start, end):
-            unknown = self._codec.unknown_ids(message.value() for message in batch)
+    def _source(self, topic: str, partition: int) -> Iterator[Any]:
+        end = self._ends[topic, partition]
+        for message in _records(self._runtime, topic, partition, end):
+            unknown = self._codec.unknown_ids((message.value(),))
             if unknown:
                 asyncio.run(self._codec.resolve(unknown))
-            yield from batch
+            yield message
 
-    def _batches(self, topic: str, partition: int, position: int) -> Iterator[list[Any]]:
+    def _batches(self, topic: str, source: Iterator[Any]) -> Iterator[list[Any]]:
         batch: list[Any] = []
         size = 0
-        for message in self._source(topic, partition, position):
+        for message in source:
             full = len(batch) >= BATCH or size >= BATCH_BYTES
             # where a record names an earlier one by its offset, that one must have its new offset
             after = topic == CONTROL and self._translator.refers_back(message.value())
@@ -188,8 +184,7 @@ class Copier:
         """Learn the new offsets of the control records, once there are as many as expected."""
         give_up_at = time.monotonic() + self._target.transaction_timeout_sec
         while True:
-            low, end = self._new.bounds(CONTROL, 0)
-            found = [m.offset() for m in _records(self._new, CONTROL, 0, low, end)]
+            found = [message.offset() for message in _records(self._target, CONTROL, 0)]
             if len(found) >= expected:
                 self._offsets.target = found
                 return
@@ -225,7 +220,7 @@ class Copier:
     def _write(self, topic: str, partition: int, batch: list[Any]) -> None:
         producer, delivery = self._producer, Delivery()
         if producer is None:
-            raise RuntimeError("Copier.copy needs Copier.open")
+            raise RuntimeError("Copier.carry writes only after Copier.open")
         images = [self._image(topic, message) for message in batch]
         name = self._target.topic(topic)
         try:
@@ -258,6 +253,9 @@ class Copier:
         return Recoverable(f"cannot write to {name}: {error.str()}; the same command again goes on")
 
 
-def _records(reader: LogReader, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
-    for batch in reader.read_messages(topic, partition, start, end):
-        yield from batch
+def _records(runtime: Runtime, topic: str, partition: int, end: int | None = None) -> Iterator[Any]:
+    """Yield the committed records of a partition, to its end where none is given."""
+    with LogReader(runtime) as reader:
+        low, high = reader.bounds(topic, partition)
+        for batch in reader.read_messages(topic, partition, low, high if end is None else end):
+            yield from batch

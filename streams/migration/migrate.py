@@ -88,7 +88,7 @@ def migrate(
         if not dry_run:
             create_topics(target, cluster, COPIED)
         present = existing if dry_run else COPIED
-        copier = Copier(target, old, new, codec, ids, ends, progress)
+        copier = Copier(runtime, target, codec, ids, ends, progress)
         if not dry_run:
             copier.open()
             settled_ends(target, new, COPIED)
@@ -135,24 +135,25 @@ def _copy_topic(
 ) -> TopicCopy:
     done = TopicCopy()
     for partition in copier.partitions(topic):
-        there, position = copier.compare(topic, partition) if exists else (0, 0)
         write = not dry_run and derived is None
-        rest = (copier.copy if write else copier.count)(topic, partition, position)
-        if rest and derived is not None:
+        there, further = copier.carry(topic, partition, exists=exists, write=write)
+        if further and derived is not None:
             raise Fatal(
-                f"{derived} has records, so the new prefix is in use, and {rest} records of "
+                f"{derived} has records, so the new prefix is in use, and {further} records of "
                 f"{topic}-{partition} are not there: use a prefix without topics"
             )
-        done.there, done.records = done.there + there, done.records + there + rest
-        done.copied += rest if write else 0
+        done.there, done.records = done.there + there, done.records + there + further
+        done.copied += further if write else 0
     return done
 
 
 def _require_copied(copier: Copier, topic: str, found: TopicCopy) -> None:
-    compared = sum(copier.compare(topic, p).records for p in copier.partitions(topic))
-    if compared != found.records:
+    numbers = copier.partitions(topic)
+    passes = [copier.carry(topic, number, exists=True, write=False) for number in numbers]
+    same = sum(one.there for one in passes)
+    if same != found.records or any(one.further for one in passes):
         raise Recoverable(
-            f"{compared} of {found.records} records of {topic} are under the new prefix; the same "
+            f"{same} of {found.records} records of {topic} are under the new prefix; the same "
             "command again goes on"
         )
 

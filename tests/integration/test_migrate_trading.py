@@ -12,11 +12,12 @@ import pytest
 
 from streams.control_log import append_control
 from streams.execution.flatten import flatten_record
-from streams.feed.synthetic import MarketRates, synthetic_market
+from streams.feed.synthetic import BarArrivals, MarketRates, synthetic_market
 from streams.stack.kafka import KafkaBroker
 from streams.topics import FILLS, ORDERS
 from tests.deployment import Deployment
 from tests.migration import elsewhere, require_copy
+from tests.oanda_venue import MONDAY_MS
 from tests.trading import (
     PAIRS,
     BarByBar,
@@ -83,6 +84,17 @@ def bars_until(bars: BarByBar, executor: ExecutorProcess, joined: bool) -> dict[
     raise AssertionError(executor.words())
 
 
+def market_from(start_ms: int) -> Iterator[BarArrivals]:
+    """Return a weekday's market as if it began at ``start_ms``, whatever day that is."""
+    ahead_ms = start_ms - MONDAY_MS
+    for bar in synthetic_market(5, PAIRS, MONDAY_MS, None, rates=MarketRates(20, 0, 0)):
+        candles = tuple(
+            c._replace(bar_ms=c.bar_ms + ahead_ms, as_of_ms=c.as_of_ms + ahead_ms)
+            for c in bar.candles
+        )
+        yield bar._replace(as_of_ms=bar.as_of_ms + ahead_ms, candles=candles)
+
+
 def sent(deployment: Deployment) -> list[str]:
     """Return the ids of the orders that were to be sent, ascending."""
     return sorted(intent.order_id for intent in deployment.events(ORDERS) if intent.submitted)
@@ -92,7 +104,7 @@ def test_open_positions_are_the_same_after_and_are_closed_by_the_run(
     floor: Deployment, broker: V20Process, tmp_path: Path
 ) -> None:
     start_ms = int(time.time() * 1000) // 60_000 * 60_000 - HOURS * 3_600_000
-    market = synthetic_market(5, PAIRS, start_ms, None, rates=MarketRates(20, 0, 0))
+    market = market_from(start_ms)
     worker = floor.start_worker()
     bars = BarByBar(floor, market, start_ms)
     for _ in range(HISTORY):
