@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -53,6 +54,7 @@ class Log(NamedTuple):
     derived: dict[tuple[str, int], list[Message]]
 
 
+@cache
 def derived_log(seed: int) -> Log:
     """Derive a log with changes on the way by the stages, a few records at a time."""
     log = a_log(seed)
@@ -106,7 +108,12 @@ def counts(log: Log) -> dict[str, int]:
     return {topic: found[topic] for topic in COMPARED}
 
 
-@pytest.mark.parametrize("size", [1, 7, 200, 100_000])
+def test_all_that_the_stages_derive_is_wanted_of_single_records() -> None:
+    log = derived_log(1)
+    assert compare(log, 1) == counts(log)
+
+
+@pytest.mark.parametrize("size", [7, 200, 100_000])
 def test_all_that_the_stages_derive_is_wanted_whatever_the_batches(log: Log, size: int) -> None:
     wanted = counts(log)
     assert wanted[TRADES] > 30 and wanted[SUMMARIES] > 100 and wanted[GATES] > 3_000
