@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from streams.stack.child import free_port
+from streams.stack.child import Child, free_port
 from streams.stack.kafka import KafkaBroker
+from streams.topics import SIGNALS
+from tests.candle_files import market, write_csv
 from tests.deployment import Deployment, random_instants
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kafka
+
+INTERRUPTED = (130, -signal.SIGINT)
+"""Python ends by the signal itself where it came while a module's text was being run."""
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def test_told_to_stop_while_it_starts(deployment: Deployment, command: tuple[str
     settings = dict.fromkeys(others, "0") | {"API_PORT": str(free_port())}
     for after_s in (0.0, *random_instants(11, 2, 0.0, 2.0)):
         process = deployment.start(command[0], *command, **settings).child
-        process.wait_until(lambda process=process: catches_sigterm(process.pid), 60)
+        process.wait_until(lambda process=process: catches_sigterm(process.pid), PATIENCE_S)
         time.sleep(after_s)
         assert process.stop() == 0, (after_s, process.last_words(60))
 
@@ -79,10 +85,22 @@ def test_interrupted_at_work(deployment: Deployment, command: tuple[str, ...]) -
     for number, after_s in enumerate(random_instants(17, 3, 1.0, 3.0)):
         process = deployment.start(f"{command[0]}-{number}", *command).child
         time.sleep(after_s)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        end = time.monotonic() + 10
-        while process.running and time.monotonic() < end:
-            time.sleep(0.02)
-        said = process.log.read_text()
-        assert "Traceback" not in said, (after_s, said[-3_000:])
-        assert process.returncode in (0, 130), (after_s, said[-3_000:])
+        require_interrupted(process)
+
+
+def require_interrupted(process: Child, ended: tuple[int, ...] = (0, *INTERRUPTED)) -> None:
+    """Interrupt a command as a terminal does; assert that it ends without a traceback."""
+    os.killpg(process.pid, signal.SIGINT)
+    until(lambda: not process.running, lambda: process.last_words(60))
+    said = process.log.read_text()
+    assert "Traceback" not in said, said[-3_000:]
+    assert process.returncode in ended, said[-3_000:]
+
+
+def test_a_replay_to_records_ends_where_it_is(deployment: Deployment) -> None:
+    bars = 12_000
+    path = write_csv(deployment.directory / "long.csv", market(("EUR_USD",), bars))
+    process = deployment.start("long", "replay", path, "--topic", SIGNALS).child
+    process.wait_until(lambda: b"\n" in process.log.read_bytes(), PATIENCE_S)
+    require_interrupted(process, INTERRUPTED)
+    assert process.log.read_bytes().count(b"\n") < bars // 2, "it went on to its end"
