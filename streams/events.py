@@ -359,6 +359,8 @@ class OrderIntent(NamedTuple):
     level_target: float | None = None
     nav: float | None = None
     transaction_id: str = ""
+    close_by: str = ""
+    trade_id: str = ""
 
 
 class BrokerReport(NamedTuple):

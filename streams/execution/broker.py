@@ -10,9 +10,11 @@ so: `OutcomeUnknown` when an order may or may not have arrived, never a guess.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 from streams.errors import Recoverable
+from streams.execution.units import ZERO
 
 Outcome = Literal["filled", "rejected", "cancelled", "pending"]
 Mode = Literal["paper", "practice", "live"]
@@ -35,6 +37,8 @@ class Account(NamedTuple):
         Balance plus unrealised profit and loss.
     last_transaction_id
         Newest transaction the venue has booked for the account.
+    open_trades
+        How many trades are open, whoever opened them; None when the venue does not tell.
     """
 
     account_id: str
@@ -45,6 +49,7 @@ class Account(NamedTuple):
     margin_available: float
     unrealized_pl: float
     last_transaction_id: str
+    open_trades: int | None = None
 
     @property
     def margin_ratio(self) -> float:
@@ -71,8 +76,8 @@ class InstrumentTerms(NamedTuple):
     instrument: str
     price_digits: int
     units_digits: int
-    min_units: float
-    max_units: float
+    min_units: Decimal
+    max_units: Decimal
     margin_rate: float
     pip: float
 
@@ -98,13 +103,14 @@ class Quote(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Everything held in one instrument, whoever opened it."""
+    """Everything held in one instrument, whoever opened it; ``trade_ids`` where they are told."""
 
     instrument: str
-    units: float
+    units: Decimal
     average_price: float
     unrealized_pl: float
     margin_used: float = 0.0
+    trade_ids: tuple[str, ...] = ()
 
 
 class OpenTrade(NamedTuple):
@@ -112,7 +118,7 @@ class OpenTrade(NamedTuple):
 
     trade_id: str
     instrument: str
-    units: float
+    units: Decimal
     price: float
     opened_ms: int
     client_id: str
@@ -126,7 +132,7 @@ class PendingOrder(NamedTuple):
 
     order_id: str
     instrument: str
-    units: float
+    units: Decimal
     client_id: str
 
 
@@ -147,7 +153,8 @@ class OrderRequest(NamedTuple):
     Attributes
     ----------
     client_id
-        The intent's ``order_id``; the venue is told it as the client id of order and trade.
+        The intent's ``order_id``; the venue is told it as the client id of order and trade, where
+        it takes one: not with the closing of a trade.
     units
         Signed: positive buys, negative sells.
     reduce_only
@@ -159,16 +166,21 @@ class OrderRequest(NamedTuple):
         follows it, and ``stop_loss`` and ``take_profit`` are then not used.
     placed_ms
         The venue's clock when the intent was made.
+    close_by, trade_id
+        ``trade``: close all of that trade (``@`` and a client id names it as well); ``position``:
+        close all of the side of the position that ``units`` is against; else by ``units``.
     """
 
     client_id: str
     instrument: str
-    units: float
+    units: Decimal
     reduce_only: bool
     stop_loss: float | None
     take_profit: float | None
     levels: LevelRule | None
     placed_ms: int
+    close_by: str = ""
+    trade_id: str = ""
 
 
 class OrderResult(NamedTuple):
@@ -194,7 +206,7 @@ class OrderResult(NamedTuple):
 
     client_id: str
     outcome: Outcome
-    units: float
+    units: Decimal
     price: float | None
     time_ms: int
     broker_ids: tuple[str, ...] = ()
@@ -223,6 +235,9 @@ class Transaction(NamedTuple):
     reduced
         Trades that it reduced or closed, with the signed units of the fill that went to each; for
         a fill that no order of ours made only these are ours.
+    closes_trade
+        The trade that the order was to close, as it was named (an id, or ``@`` and a client id);
+        such orders bear no client id.
     """
 
     transaction_id: str
@@ -231,13 +246,14 @@ class Transaction(NamedTuple):
     instrument: str = ""
     client_id: str = ""
     cause: Cause = "other"
-    units: float = 0.0
+    units: Decimal = ZERO
     price: float | None = None
     realized_pl: float | None = None
     trade_ids: tuple[str, ...] = ()
     reason: str | None = None
     raw: str = "{}"
-    reduced: tuple[tuple[str, float], ...] = ()
+    reduced: tuple[tuple[str, Decimal], ...] = ()
+    closes_trade: str = ""
 
 
 class Broker(Protocol):
@@ -251,6 +267,8 @@ class Broker(Protocol):
         How far apart the venue's prices lie by its nature: 0 for a stream, a bar for candles.
     settle_sec
         How long an order that was sent may stay invisible to ``lookup``.
+    closes_by_trade
+        Whether single trades can be closed by their ids.
     """
 
     @property
@@ -271,6 +289,15 @@ class Broker(Protocol):
     @property
     def settle_sec(self) -> float:
         """How long an order that was sent may stay invisible to ``lookup``, in seconds."""
+        ...
+
+    @property
+    def closes_by_trade(self) -> bool:
+        """Whether single trades can be closed by their ids."""
+        ...
+
+    def expect_access(self) -> None:
+        """Note that the account has traded before: a refusal of access is then waited out."""
         ...
 
     def now_ms(self) -> int:

@@ -6,6 +6,13 @@ up by its id until the venue's answer is final, or until the venue has had time 
 not know it. Then it is cancelled in the log, and what is still wanted is a new order with a new id.
 (OANDA fills a market order twice that is sent twice with one id, so the same id again protects
 nobody.)
+
+The closing of a trade bears no client id at OANDA: the transactions say which trade an order was to
+close. All of a trade can be closed once only, so such an order may go out again under another id
+while nobody knows what became of the one before.
+
+Orders are handed over beside each other and beside the reading of the venue's book. What the book
+has of an order that is being handed over is left for the next reading: its own answer comes first.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streams.errors import Fatal, Recoverable
 from streams.events import BrokerReport, OrderIntent
@@ -29,6 +36,7 @@ from streams.execution.journal import Journal, Record
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.reports import Told, report, report_of_result, report_of_transaction
+from streams.execution.units import ZERO, units_of
 
 STALE_S = 1.0
 """How long after an intent's commit the venue may be called: a process that stood still longer may
@@ -61,6 +69,13 @@ class KillSwitch(Protocol):
         ...
 
 
+class Written(NamedTuple):
+    """An intent that stands in the log, and when it was committed (monotonic seconds)."""
+
+    intent: OrderIntent
+    committed_at: float
+
+
 class Dispatch:
     """The only door to the venue's orders.
 
@@ -72,6 +87,13 @@ class Dispatch:
         The venue's transaction up to which everything booked has been looked at.
     clock
         Monotonic seconds.
+
+    Attributes
+    ----------
+    in_flight
+        Ids of the orders that are being handed over now.
+    fills, changes
+        How many fills, and records of any kind, were written.
     """
 
     def __init__(
@@ -87,25 +109,44 @@ class Dispatch:
         self._journal, self._broker, self._ledger = journal, broker, ledger
         self._kill, self._metrics, self._clock = kill, metrics, clock
         self._missing_since: dict[str, float] = {}
+        self._writing = asyncio.Lock()
+        self.in_flight: set[str] = set()
         self.cursor = cursor
         self.nav: float | None = None
         self.strangers: list[str] = []
-        self.fills = 0
+        self.fills = self.changes = 0
 
-    async def send(self, intent: OrderIntent) -> None:
-        """Write an intent and, when it is to be submitted, hand it over and write the answer.
+    async def write(self, intent: OrderIntent) -> Written:
+        """Write an intent; to be handed over right after."""
+        if intent.submitted:
+            self.in_flight.add(intent.order_id)
+        async with self._writing:
+            await self._commit(intent)
+            self._ledger.take_intent(intent)
+            self.changes += 1
+        self._metrics.intended(intent)
+        return Written(intent, self._clock())
+
+    async def send(self, written: Written) -> BrokerReport | None:
+        """Hand an order over that is to be submitted, and write the answer; return that.
 
         Raises
         ------
         Fatal
             The venue refuses us altogether; the order is cancelled in the log first.
         """
-        await self._write(intent)
+        intent = written.intent
         if not intent.submitted:
             failing = [f"{v.guard} ({v.detail})" for v in intent.guards if not v.passed]
             log.info("%s %s is not sent: %s", intent.instrument, intent.kind, "; ".join(failing))
-            return
-        committed_at = self._clock()
+            return None
+        try:
+            await self._send(intent, written.committed_at)
+        finally:
+            self.in_flight.discard(intent.order_id)
+        return self._ledger.reports.get(intent.order_id, [None])[-1]
+
+    async def _send(self, intent: OrderIntent, committed_at: float) -> None:
         if intent.kind in ("open", "increase"):
             state = await self._kill.aread()
             if state.engaged:
@@ -155,24 +196,53 @@ class Dispatch:
             The venue does not answer.
         """
         await self._read_book()
-        given_up = [i for i in list(self._ledger.unresolved.values()) if await self._gave_up(i)]
+        waiting = list(self._ledger.unresolved.values())
+        given_up = [i for i in waiting if await self._gave_up(i)]
         if not given_up:
             return
         await self._read_book()  # once more: it may have been filled while it was looked up
         for intent in given_up:
-            if intent.order_id in self._ledger.unresolved:
+            if self._is_open(intent):
                 reason = "the venue does not know it: it never arrived, and is not sent again"
                 await self._report(report(intent, "cancelled", self._told(), reason))
 
     async def _read_book(self) -> None:
         for booked in await self._broker.transactions(self.cursor):
+            if self._being_answered(booked):
+                return
             await self._booked(booked)
             if transaction_order(booked.transaction_id) > transaction_order(self.cursor):
                 self.cursor = booked.transaction_id
 
+    def _being_answered(self, booked: Transaction) -> bool:
+        if not self.in_flight:
+            return False
+        if booked.client_id in self.in_flight:
+            return True
+        intents = (self._ledger.intents.get(order) for order in self.in_flight)
+        return any(i is not None and self._closes(i, booked) for i in intents)
+
+    def _closes(self, intent: OrderIntent, booked: Transaction) -> bool:
+        """Return whether a transaction is about closing the very trade that an order is for."""
+        if intent.close_by != "trade" or not booked.closes_trade:
+            return False
+        names = {booked.closes_trade, f"@{self._ledger.openers.get(booked.closes_trade)}"}
+        return intent.trade_id in names
+
+    def _is_open(self, intent: OrderIntent) -> bool:
+        """Return whether nobody knows, or is about to learn, what became of an order."""
+        order = intent.order_id
+        return order in self._ledger.unresolved and order not in self.in_flight
+
     async def _gave_up(self, intent: OrderIntent) -> bool:
         """Look an order up; return whether the venue had its time and does not know it."""
-        result = await self._broker.lookup(intent.order_id)
+        if not self._is_open(intent):
+            return False
+        # closings of trades are found in the transactions or not at all
+        by_id = intent.close_by != "trade"
+        result = await self._broker.lookup(intent.order_id) if by_id else None
+        if not self._is_open(intent):
+            return False
         if result is not None:
             self._missing_since.pop(intent.order_id, None)
             await self._answered(intent, result)
@@ -183,24 +253,32 @@ class Dispatch:
     async def _booked(self, booked: Transaction) -> None:
         if booked.kind == "other" or self._ledger.booked(booked):
             return
-        intent = self._ledger.intents.get(booked.client_id) or self._opener_of(booked)
+        intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
+        if intent is not None and booked.closes_trade:
+            booked = booked._replace(cause="order")
+        intent = intent or self._opener_of(booked)
         if intent is None:
             if booked.kind == "fill":
                 self.strangers.append(
                     f"{booked.instrument}: transaction {booked.transaction_id} filled "
-                    f"{booked.units:g} units that are not ours"
+                    f"{booked.units:f} units that are not ours"
                 )
             return
         if booked.kind == "fill" or intent.order_id in self._ledger.unresolved:
             ours = self._part_of_ours(booked)
             await self._report(report_of_transaction(intent, ours, self._told()))
 
+    def _closing_of(self, booked: Transaction) -> OrderIntent | None:
+        """Return our order in doubt that was to close the trade which a transaction closes."""
+        found = (i for i in self._ledger.unresolved.values() if self._closes(i, booked))
+        return next(found, None)
+
     def _part_of_ours(self, booked: Transaction) -> Transaction:
         """Return a fill that no order of ours made with the units that went to our trades alone."""
         held = self._ledger.holdings.get(booked.instrument)
         if booked.cause == "order" or not booked.reduced or held is None:
             return booked
-        units = sum(units for trade, units in booked.reduced if trade in held.trade_ids)
+        units = sum((units for trade, units in booked.reduced if trade in held.trades), ZERO)
         return booked._replace(units=units)
 
     def _opener_of(self, booked: Transaction) -> OrderIntent | None:
@@ -215,19 +293,16 @@ class Dispatch:
 
     async def _report(self, made: BrokerReport) -> None:
         intent = self._ledger.intents[made.order_id]
-        await self._commit(made)
-        self._ledger.take_report(made)
+        async with self._writing:
+            await self._commit(made)
+            self._ledger.take_report(made)
+            self.changes += 1
         self._metrics.reported(intent, made)
         self.fills += made.status == "filled"
         log.info(
-            "%s %s %s %g units: %s%s", made.instrument, intent.kind, intent.side, made.units,
-            made.status, f" ({made.reason})" if made.reason else "",
+            "%s %s %s %s units: %s%s", made.instrument, intent.kind, intent.side,
+            units_of(made.units), made.status, f" ({made.reason})" if made.reason else "",
         )  # fmt: skip
-
-    async def _write(self, intent: OrderIntent) -> None:
-        await self._commit(intent)
-        self._ledger.take_intent(intent)
-        self._metrics.intended(intent)
 
     async def _commit(self, record: Record) -> None:
         await asyncio.to_thread(self._journal.write, [record])
@@ -238,14 +313,16 @@ class Dispatch:
 
 def request_of(intent: OrderIntent) -> OrderRequest:
     """Return the order of an intent."""
-    sign = 1.0 if intent.side == "buy" else -1.0
+    sign = 1 if intent.side == "buy" else -1
     return OrderRequest(
         intent.order_id,
         intent.instrument,
-        sign * intent.units,
+        sign * units_of(intent.units),
         intent.kind in ("reduce", "close"),
         intent.stop_loss,
         intent.take_profit,
         rule_of(intent),
         intent.placed_ms,
+        intent.close_by,
+        intent.trade_id,
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 from streams.events import Control
 from streams.execution.account_word import account_of, account_word, account_word_problem
-from streams.execution.plan import Flatten
+from streams.execution.desk import Flatten
 
 KIND: Final = "flatten"
 

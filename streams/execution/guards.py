@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import NamedTuple
 
 from streams.events import GateDecision, GuardVerdict
@@ -65,8 +66,8 @@ class Exposure(NamedTuple):
         The venue's time of the last opening or increasing order of the instrument.
     """
 
-    order_units: float
-    held_units: float
+    order_units: Decimal
+    held_units: Decimal
     trades_here: int
     instruments_held: int
     foreign: str
@@ -223,7 +224,7 @@ def _margin(trading: Trading, market: Market, exposure: Exposure) -> Iterator[Gu
     if terms is None or value is None:
         yield GuardVerdict("margin_after", False, "the terms or the value of a unit are not known")
         return
-    needed = exposure.order_units * value * terms.margin_rate
+    needed = float(exposure.order_units) * value * terms.margin_rate
     total = account.margin_used + account.margin_available
     after = (account.margin_used + needed) / total if total > 0.0 else math.nan
     yield GuardVerdict(
@@ -258,13 +259,13 @@ def _limits(
     trading: Trading, plan: Plan, market: Market, exposure: Exposure
 ) -> Iterator[GuardVerdict]:
     units, after = exposure.order_units, exposure.held_units + exposure.order_units
-    least = math.nan if market.terms is None else market.terms.min_units
-    yield GuardVerdict(
-        "min_size", math.isfinite(units) and units >= least, f"{units:g} units, least {least:g}"
-    )
-    yield _limit("max_position_size", units, trading.risk_max_position_size,
+    least = None if market.terms is None else market.terms.min_units
+    big_enough = least is not None and units.is_finite() and units >= least
+    shown = "not known" if least is None else f"{least:f}"
+    yield GuardVerdict("min_size", big_enough, f"{units:f} units, least {shown}")
+    yield _limit("max_position_size", float(units), trading.risk_max_position_size,
                  "RISK_MAX_POSITION_SIZE")  # fmt: skip
-    yield _limit("max_net_units", after, trading.risk_max_net_units_per_pair,
+    yield _limit("max_net_units", float(after), trading.risk_max_net_units_per_pair,
                  "RISK_MAX_NET_UNITS_PER_PAIR")  # fmt: skip
     yield _limit("max_positions_per_pair", exposure.trades_here + 1,
                  trading.risk_max_positions_per_pair, "RISK_MAX_POSITIONS_PER_PAIR")  # fmt: skip
@@ -275,7 +276,7 @@ def _limits(
     if value is None or gross is None or base is None:
         yield GuardVerdict("total_exposure", False, "not known: a price or a figure is missing")
         return
-    total = (gross + units * value) / base if base > 0.0 else math.nan
+    total = (gross + float(units) * value) / base if base > 0.0 else math.nan
     yield _limit("total_exposure", total, limit, "RISK_ALLOC_TARGET_PCT")
 
 

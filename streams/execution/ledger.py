@@ -7,15 +7,17 @@ knows what was ordered, what became of it, what is held and under which joined t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.brackets import levels
 from streams.execution.broker import LevelRule, Transaction
 from streams.execution.market_day import Worth
 from streams.execution.runs import Joined
+from streams.execution.units import ZERO, units_of
 
-EPSILON = 1e-6
 FINAL = ("filled", "rejected", "cancelled")
 
 
@@ -25,19 +27,17 @@ class Holding:
 
     Attributes
     ----------
-    units
-        Without a sign; ``direction`` has it.
+    trades
+        The venue's trades, oldest first: id -> units without a sign; "" has those of no known
+        trade.
     entry_price, stop_loss, take_profit
         Price of the fill that opened it, and the run's levels computed from that price.
     control_offset
         End of ``ops.control`` that the opening intent was made under.
-    trade_ids
-        The venue's trades, as the opening fills named them.
     """
 
     instrument: str
     direction: int
-    units: float
     average_price: float
     entry_bar_ms: int
     entry_ms: int
@@ -47,10 +47,20 @@ class Holding:
     control_offset: int
     opening_id: str
     weight: float
-    trade_ids: list[str] = field(default_factory=list)
+    trades: dict[str, Decimal] = field(default_factory=dict)
 
     @property
-    def signed_units(self) -> float:
+    def units(self) -> Decimal:
+        """Units of all trades, without a sign; ``direction`` has it."""
+        return sum(self.trades.values(), ZERO)
+
+    @property
+    def trade_ids(self) -> list[str]:
+        """The venue's ids of the trades, oldest first."""
+        return [trade for trade in self.trades if trade]
+
+    @property
+    def signed_units(self) -> Decimal:
         """Units with the sign of the direction."""
         return self.direction * self.units
 
@@ -75,6 +85,10 @@ class Ledger:
         An order's own answer does not move it: what others caused may lie before that.
     decided_ms
         Instrument -> ``as_of`` of the newest decision that an intent follows.
+    closed_ahead
+        Instrument -> signed units of closings whose opening fill has not been booked yet.
+    openers
+        Every trade of the venue that was booked as ours -> id of the order that opened it.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -87,6 +101,8 @@ class Ledger:
         self.last_opened_ms: dict[str, int] = {}
         self.decided_ms: dict[str, int] = {}
         self.worth = Worth()
+        self.closed_ahead: dict[str, Decimal] = {}
+        self.openers: dict[str, str] = {}
         self.realized_pl = 0.0
         self.cursor = ""
         self.highest_transaction_id = ""
@@ -168,30 +184,82 @@ class Ledger:
 
     def _fill(self, intent: OrderIntent, report: BrokerReport) -> None:
         price = report.price
-        if price is None or not math.isfinite(price) or report.units <= 0.0:
+        if price is None or not math.isfinite(price):
+            return
+        if not math.isfinite(report.units) or report.units <= 0.0:
             return
         self.realized_pl += report.realized_pl or 0.0
-        direction = 1 if report.side == "buy" else -1
-        held = self.holdings.get(intent.instrument)
-        if held is None:
-            self.holdings[intent.instrument] = _opened(intent, report, direction, price)
-        elif held.direction == direction:
-            units = held.units + report.units
-            held.average_price += (price - held.average_price) * report.units / units
-            held.units = units
-            held.trade_ids += [t for t in report.trade_ids if t not in held.trade_ids]
+        name, direction = intent.instrument, 1 if report.side == "buy" else -1
+        opens = intent.kind in ("open", "increase")
+        if opens and report.cause in ("order", "other") and report.trade_ids:
+            self.openers.setdefault(report.trade_ids[0], intent.order_id)
+        units = units_of(report.units)
+        held = self.holdings.get(name)
+        if not opens and (held is None or held.direction == direction):
+            self._close_ahead(name, direction * units)
+            return
+        if held is None or held.direction == direction:
+            units = self._not_closed_ahead(name, direction, units)
+            if held is None and units:
+                self.holdings[name] = _opened(intent, report, direction, price, units)
+            elif held is not None and units:
+                _increase(held, report, price, units)
+            return
+        left = _reduce(held, units, report.trade_ids)
+        if not held.trades:
+            del self.holdings[name]
+        if left and not opens:
+            self._close_ahead(name, direction * left)
+        elif left:
+            # netting went through zero: what is left is a position of the other direction
+            self.holdings[name] = _opened(intent, report, direction, price, left)
+
+    def _close_ahead(self, name: str, signed_units: Decimal) -> None:
+        self.closed_ahead[name] = self.closed_ahead.get(name, ZERO) + signed_units
+
+    def _not_closed_ahead(self, name: str, direction: int, units: Decimal) -> Decimal:
+        """Return what is left of an opening fill after the closings that were booked before it."""
+        ahead = self.closed_ahead.get(name, ZERO)
+        if ahead * direction >= 0:
+            return units
+        taken = min(units, abs(ahead))
+        left = ahead + direction * taken
+        if left:
+            self.closed_ahead[name] = left
         else:
-            left = held.units - report.units
-            del self.holdings[intent.instrument]
-            if left > EPSILON:
-                held.units = left
-                self.holdings[intent.instrument] = held
-            elif left < -EPSILON:
-                turned = report._replace(units=-left)
-                self.holdings[intent.instrument] = _opened(intent, turned, direction, price)
+            del self.closed_ahead[name]
+        return units - taken
 
 
-def _opened(intent: OrderIntent, report: BrokerReport, direction: int, price: float) -> Holding:
+def _increase(held: Holding, report: BrokerReport, price: float, units: Decimal) -> None:
+    share = float(units / (held.units + units))
+    held.average_price += (price - held.average_price) * share
+    trade = _opened_trade(report)
+    held.trades[trade] = held.trades.get(trade, ZERO) + units
+
+
+def _reduce(held: Holding, units: Decimal, named: Sequence[str]) -> Decimal:
+    """Take units from the trades that a fill names, oldest first; return what was too much.
+
+    A fill that names none of ours, or more than they have, goes on with the others.
+    """
+    order = [t for t in held.trades if t in named] + [t for t in held.trades if t not in named]
+    for trade in order:
+        part = min(units, held.trades[trade])
+        held.trades[trade] -= part
+        units -= part
+        if not held.trades[trade]:
+            del held.trades[trade]
+    return units
+
+
+def _opened_trade(report: BrokerReport) -> str:
+    return report.trade_ids[0] if report.trade_ids else ""
+
+
+def _opened(
+    intent: OrderIntent, report: BrokerReport, direction: int, price: float, units: Decimal
+) -> Holding:
     stop, target = intent.stop_loss, intent.take_profit
     rule = rule_of(intent)
     if rule is not None:
@@ -200,7 +268,6 @@ def _opened(intent: OrderIntent, report: BrokerReport, direction: int, price: fl
     return Holding(
         intent.instrument,
         direction,
-        report.units,
         price,
         entry_bar_ms,
         entry_bar_ms + GRANULARITY_MS[intent.granularity],
@@ -210,8 +277,15 @@ def _opened(intent: OrderIntent, report: BrokerReport, direction: int, price: fl
         intent.control_offset,
         intent.order_id,
         intent.weight,
-        list(report.trade_ids),
+        {_opened_trade(report): units},
     )
+
+
+def joined_by(intent: OrderIntent) -> Joined:
+    """Return the trade of the run that an opening order joins."""
+    entry_bar_ms = -1 if intent.entry_bar_ms is None else intent.entry_bar_ms
+    direction = 1 if intent.side == "buy" else -1
+    return Joined(direction, entry_bar_ms + GRANULARITY_MS[intent.granularity])
 
 
 def rule_of(intent: OrderIntent) -> LevelRule | None:

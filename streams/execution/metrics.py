@@ -50,6 +50,18 @@ class ExecutorMetrics:
         self.differences = Gauge(
             "manifold_reconcile_differences", "Differences at the last reconcile", registry=of
         )
+        self.cannot_close = Gauge(
+            "manifold_cannot_close",
+            "1 while a closing of the instrument is due and does not work",
+            ["instrument"],
+            registry=of,
+        )
+        self.untraded = Gauge(
+            "manifold_instrument_untraded",
+            "1 for an instrument that the venue does not trade",
+            ["instrument"],
+            registry=of,
+        )
         self.last_cycle = Gauge(
             "manifold_executor_cycle_seconds", "Wall clock of the last cycle", registry=of
         )

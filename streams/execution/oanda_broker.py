@@ -23,8 +23,10 @@ from streams.execution.broker import (
 )
 from streams.execution.conversion import base_currency, quote_currency
 from streams.execution.settings import Trading
-from streams.oanda.client import MarketOrder, OandaClient
-from streams.oanda.errors import AnswerLost, OrderRefused
+from streams.execution.trade_closings import TradeClosings
+from streams.execution.units import MOST_DIGITS, ZERO
+from streams.oanda.client import MarketOrder, OandaClient, Prices
+from streams.oanda.errors import AnswerLost, OrderRefused, RequestRefused
 from streams.oanda.settings import Oanda
 from streams.oanda.shapes import (
     HomeRate,
@@ -36,6 +38,7 @@ from streams.oanda.shapes import (
 
 BRACKETS = ("STOP_LOSS", "TAKE_PROFIT", "TRAILING_STOP_LOSS", "GUARANTEED_STOP_LOSS")
 CAUSES: dict[str, Cause] = {"STOP_LOSS_ORDER": "stop_loss", "TAKE_PROFIT_ORDER": "take_profit"}
+OF_AN_ORDER = ("MARKET_ORDER", "MARKET_ORDER_POSITION_CLOSEOUT")
 NO_LONGER_PENDING = {"FILLED": "filled", "CANCELLED": "cancelled"}
 
 
@@ -51,6 +54,7 @@ class OandaBroker:
     """
 
     price_interval_ms = 0
+    closes_by_trade = True
 
     def __init__(self, client: OandaClient, settle_sec: float) -> None:
         settings = client.settings
@@ -60,6 +64,11 @@ class OandaBroker:
         self._currency, self._said_ms = "", 0
         self._rates: dict[str, float] = {}
         self._specs: dict[str, InstrumentSpec] = {}
+        self._closing = TradeClosings()
+
+    def expect_access(self) -> None:
+        """Wait a refusal of the token out, as in mid-run."""
+        self._client.access.expect()
 
     def now_ms(self) -> int:
         """Return OANDA's time as far as it is known; never earlier than it was said before.
@@ -82,6 +91,7 @@ class OandaBroker:
             float(found.margin_available),
             float(found.unrealized_pl),
             found.last_transaction_id,
+            found.open_trades,
         )
 
     async def instruments(self, names: Sequence[str]) -> Mapping[str, InstrumentTerms]:
@@ -94,13 +104,25 @@ class OandaBroker:
         """Return the newest prices; the conversions that come with them serve ``home_rates``."""
         if not names:
             return {}
-        found = await self._client.prices(names, home_rates=True)
+        try:
+            answers = [await self._client.prices(names, home_rates=True)]
+        except RequestRefused:
+            # one name that the account does not have, or no longer, and the whole question is bad
+            self._specs = {}
+            answers = [p for name in names if (p := await self._price(name)) is not None]
         quotes = {
             p.instrument: Quote(p.instrument, p.bid, p.ask, p.time_ms, p.tradeable)
+            for found in answers
             for p in found.prices
         }
-        self._rates = _rates(found.home_rates, quotes)
+        self._rates = _rates([rate for found in answers for rate in found.home_rates], quotes)
         return quotes
+
+    async def _price(self, name: str) -> Prices | None:
+        try:
+            return await self._client.prices([name], home_rates=True)
+        except RequestRefused:
+            return None
 
     async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
         """Return what the last ``quotes`` said of the currencies of its instruments."""
@@ -115,7 +137,7 @@ class OandaBroker:
         """Return the open trades, oldest first."""
         found = [
             OpenTrade(
-                t.trade_id, t.instrument, float(t.units), t.price, t.opened_ms, t.client_id,
+                t.trade_id, t.instrument, t.units, t.price, t.opened_ms, t.client_id,
                 t.stop_loss, t.take_profit, float(t.unrealized_pl),
             )
             for t in await self._client.open_trades()
@@ -125,17 +147,21 @@ class OandaBroker:
     async def orders(self) -> Sequence[PendingOrder]:
         """Return the orders that wait, without the brackets of trades."""
         return [
-            PendingOrder(o.order_id, o.instrument, float(o.units), o.client_id)
+            PendingOrder(o.order_id, o.instrument, o.units, o.client_id)
             for o in await self._client.pending_orders()
             if o.kind not in BRACKETS
         ]
 
     async def transactions(self, since_id: str) -> Sequence[Transaction]:
         """Return everything booked after ``since_id``."""
-        return [_booked(t) for t in await self._client.transactions_since(since_id)]
+        found = []
+        for one in await self._client.transactions_since(since_id):
+            self._closing.note(one)
+            found.append(_booked(one, self._closing.trade_of(one)))
+        return found
 
     async def submit(self, request: OrderRequest) -> OrderResult:
-        """Send a market order, once.
+        """Send an order, once.
 
         Raises
         ------
@@ -144,24 +170,35 @@ class OandaBroker:
         Recoverable
             It was certainly not sent.
         """
-        order = MarketOrder(
-            request.client_id,
-            request.instrument,
-            _decimal(request.units),
-            request.reduce_only,
-            _maybe_decimal(request.stop_loss),
-            _maybe_decimal(request.take_profit),
-        )
         try:
-            answer = await self._client.submit(order)
+            answer = await self._sent(request)
         except AnswerLost as error:
             raise OutcomeUnknown(str(error)) from error
         except OrderRefused as error:
             return OrderResult(
-                request.client_id, "rejected", 0.0, None, self.now_ms(), reason=error.code
-                or str(error), raw=_text(error.content),
+                request.client_id, "rejected", ZERO, None, self.now_ms(), reason=error.code
+                or str(error), transaction_id=_rejected_id(error.content),
+                raw=_text(error.content),
             )  # fmt: skip
         return _result(request.client_id, answer, self.now_ms())
+
+    async def _sent(self, request: OrderRequest) -> OrderAnswer:
+        if request.close_by == "trade":
+            return await self._client.close_trade(request.trade_id)
+        if request.close_by == "position":
+            side = "short" if request.units > 0 else "long"
+            return await self._client.close_position(
+                request.instrument, side, client_id=request.client_id
+            )
+        order = MarketOrder(
+            request.client_id,
+            request.instrument,
+            request.units,
+            request.reduce_only,
+            _maybe_decimal(request.stop_loss),
+            _maybe_decimal(request.take_profit),
+        )
+        return await self._client.submit(order)
 
     async def lookup(self, client_id: str) -> OrderResult | None:
         """Return what became of an order; None when OANDA has none of this id."""
@@ -170,7 +207,9 @@ class OandaBroker:
             return None
         end_id = found.fill_id or found.cancel_id
         if found.state not in NO_LONGER_PENDING or end_id is None:
-            return OrderResult(client_id, "pending", 0.0, None, found.created_ms, (found.order_id,))
+            return OrderResult(
+                client_id, "pending", ZERO, None, found.created_ms, (found.order_id,)
+            )
         return _ended(client_id, await self._client.transaction(end_id), found.order_id)
 
     async def set_levels(
@@ -203,9 +242,9 @@ def _terms(spec: InstrumentSpec) -> InstrumentTerms:
     return InstrumentTerms(
         spec.name,
         spec.price_digits,
-        spec.units_digits,
-        float(spec.min_units),
-        float(spec.max_units),
+        min(spec.units_digits, MOST_DIGITS),
+        spec.min_units,
+        spec.max_units,
         float(spec.margin_rate),
         10.0**spec.pip_location,
     )
@@ -222,7 +261,7 @@ def _rates(given: Sequence[HomeRate], quotes: Mapping[str, Quote]) -> dict[str, 
 
 
 def _position(found: PositionState) -> Position:
-    units = float(found.long.units + found.short.units)
+    units = found.long.units + found.short.units
     side = found.long if units >= 0 else found.short
     return Position(
         found.instrument,
@@ -230,10 +269,11 @@ def _position(found: PositionState) -> Position:
         side.average_price or 0.0,
         float(found.unrealized_pl),
         float(found.margin_used),
+        (*found.long.trade_ids, *found.short.trade_ids),
     )
 
 
-def _booked(found: TransactionState) -> Transaction:
+def _booked(found: TransactionState, closes_trade: str) -> Transaction:
     kind: Any = "other"
     if found.kind == "ORDER_FILL":
         kind = "fill"
@@ -241,7 +281,7 @@ def _booked(found: TransactionState) -> Transaction:
         kind = "cancel"
     elif found.kind.endswith("_REJECT"):
         kind = "reject"
-    ours = found.reason == "MARKET_ORDER" and bool(found.client_id)
+    ours = found.reason in OF_AN_ORDER and bool(found.client_id)
     cause: Cause = "order" if ours else CAUSES.get(found.reason or "", "other")
     filled = kind == "fill"
     return Transaction(
@@ -251,28 +291,29 @@ def _booked(found: TransactionState) -> Transaction:
         found.instrument,
         found.client_id,
         cause,
-        float(found.units) if filled else 0.0,
+        found.units if filled else ZERO,
         found.price if filled else None,
         float(found.realized_pl) if filled and found.realized_pl is not None else None,
         found.trade_ids,
         None if cause == "order" and filled else found.reason,
         _text(found.content),
         _reduced(found) if filled else (),
+        closes_trade,
     )
 
 
-def _reduced(found: TransactionState) -> tuple[tuple[str, float], ...]:
+def _reduced(found: TransactionState) -> tuple[tuple[str, Decimal], ...]:
     content = found.content
     changed = [content["tradeReduced"]] if content.get("tradeReduced") else []
     changed += content.get("tradesClosed") or []
-    return tuple((str(trade["tradeID"]), float(trade["units"])) for trade in changed)
+    return tuple((str(trade["tradeID"]), Decimal(str(trade["units"]))) for trade in changed)
 
 
 def _result(client_id: str, answer: OrderAnswer, now_ms: int) -> OrderResult:
     order_id = answer.created.transaction_id if answer.created else ""
     end = answer.filled or answer.cancelled
     if end is None:
-        return OrderResult(client_id, "pending", 0.0, None, now_ms, (order_id,))
+        return OrderResult(client_id, "pending", ZERO, None, now_ms, (order_id,))
     return _ended(client_id, end, order_id)
 
 
@@ -281,7 +322,7 @@ def _ended(client_id: str, end: TransactionState, order_id: str) -> OrderResult:
     return OrderResult(
         client_id,
         "filled" if filled else "cancelled",
-        float(end.units) if filled else 0.0,
+        end.units if filled else ZERO,
         end.price if filled else None,
         end.time_ms,
         tuple(i for i in (order_id, end.transaction_id) if i),
@@ -293,10 +334,9 @@ def _ended(client_id: str, end: TransactionState, order_id: str) -> OrderResult:
     )
 
 
-def _decimal(number: float) -> Decimal:
-    # the shortest decimal that is this float: what was rounded to the instrument's precision
-    exact = Decimal(repr(number))
-    return exact.to_integral_value() if exact == exact.to_integral_value() else exact
+def _rejected_id(content: Mapping[str, Any]) -> str:
+    found = (content.get(name) for name in REJECTED)
+    return next((str(one["id"]) for one in found if isinstance(one, dict) and "id" in one), "")
 
 
 def _maybe_decimal(number: float | None) -> Decimal | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 
 from streams.errors import Recoverable
 from streams.events import Candle, OrderIntent
@@ -28,6 +29,7 @@ from streams.execution.broker import (
 from streams.execution.dispatch import ACCEPTED, request_of
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.paper_book import NoRate, PaperBook, PaperRules, PaperTrade
+from streams.execution.units import units_of
 from streams.stages.candle_rules import candle_refusal
 
 
@@ -48,6 +50,7 @@ class PaperBroker:
 
     mode: Mode = "paper"
     settle_sec = 0.0
+    closes_by_trade = False
 
     def __init__(
         self,
@@ -116,6 +119,9 @@ class PaperBroker:
     def _note(self, candle: Candle) -> None:
         if candle.as_of_ms > self._newest_ms:
             self._newest_ms, self._newest_at = candle.as_of_ms, self._clock()
+
+    def expect_access(self) -> None:
+        """Nobody refuses access here."""
 
     def now_ms(self) -> int:
         """Return the end of the newest candle plus the time since it arrived."""
@@ -201,17 +207,18 @@ def open_trades(ledger: Ledger) -> list[PaperTrade]:
     found.sort(key=lambda pair: transaction_order(pair[1].transaction_id))
     for intent, report in found:
         here = trades.setdefault(intent.instrument, [])
-        sign = 1.0 if report.side == "buy" else -1.0
+        sign = 1 if report.side == "buy" else -1
+        units = units_of(report.units)
         if report.cause == "order" and intent.kind in ("open", "increase"):
-            here.append(_opened(intent, sign * report.units, report.price or 0.0, report.time_ms))
+            here.append(_opened(intent, sign * units, report.price or 0.0, report.time_ms))
             here[-1].trade_id = report.trade_ids[0] if report.trade_ids else report.transaction_id
         else:
             named = report.trade_ids if report.cause != "order" else ()
-            _reduce(here, report.units, named)
+            _reduce(here, units, named)
     return [trade for here in trades.values() for trade in here]
 
 
-def _opened(intent: OrderIntent, units: float, price: float, bar_ms: int) -> PaperTrade:
+def _opened(intent: OrderIntent, units: Decimal, price: float, bar_ms: int) -> PaperTrade:
     stop, target = intent.stop_loss, intent.take_profit
     rule = rule_of(intent)
     if rule is not None:
@@ -219,11 +226,11 @@ def _opened(intent: OrderIntent, units: float, price: float, bar_ms: int) -> Pap
     return PaperTrade("", intent.order_id, intent.instrument, units, price, bar_ms, stop, target)
 
 
-def _reduce(trades: list[PaperTrade], units: float, named: Sequence[str]) -> None:
+def _reduce(trades: list[PaperTrade], units: Decimal, named: Sequence[str]) -> None:
     left = units
     for trade in [t for t in trades if not named or t.trade_id in named]:
         part = min(left, abs(trade.units))
         trade.units -= part if trade.units > 0 else -part
         left -= part
-        if abs(trade.units) < 1e-9:
+        if not trade.units:
             trades.remove(trade)

@@ -9,6 +9,7 @@ target lie where the run's do and are touched as the run's are (strict-backtest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from streams.events import Candle, Ohlc
 from streams.execution.brackets import levels
@@ -25,9 +26,10 @@ from streams.execution.broker import (
     Transaction,
 )
 from streams.execution.conversion import base_currency, home_rates, quote_currency
+from streams.execution.units import ZERO
 
 BPS = 1e4
-EPSILON = 1e-9
+MOST_UNITS = Decimal(100_000_000)
 
 
 class PaperRules:
@@ -57,7 +59,7 @@ class PaperTrade:
     trade_id: str
     client_id: str
     instrument: str
-    units: float
+    units: Decimal
     price: float
     bar_ms: int
     stop: float | None
@@ -98,14 +100,14 @@ class PaperBook:
         """
         known = self.lookup(request.client_id)
         if known is not None:
-            return known._replace(outcome="rejected", units=0.0, reason="CLIENT_ID_ALREADY_USED")
+            return known._replace(outcome="rejected", units=ZERO, reason="CLIENT_ID_ALREADY_USED")
         self._pending.append(request)
-        return OrderResult(request.client_id, "pending", 0.0, None, request.placed_ms)
+        return OrderResult(request.client_id, "pending", ZERO, None, request.placed_ms)
 
     def lookup(self, client_id: str) -> OrderResult | None:
         """Return what became of an order of this process, or is waiting."""
         if any(request.client_id == client_id for request in self._pending):
-            return OrderResult(client_id, "pending", 0.0, None, 0)
+            return OrderResult(client_id, "pending", ZERO, None, 0)
         return self._results.get(client_id)
 
     def mark(self, candle: Candle) -> bool:
@@ -141,7 +143,7 @@ class PaperBook:
     def account(self) -> Account:
         """Return the money: the balance, and the open trades at their closing side."""
         unrealized = sum(t.unrealized_pl for t in self.open_trades())
-        used = sum(abs(t.units) * self._unit_value(t.instrument) for t in self._trades)
+        used = sum(float(abs(t.units)) * self._unit_value(t.instrument) for t in self._trades)
         used *= self._rules.margin_rate
         balance = self._rules.balance + self._realized
         nav = balance + unrealized
@@ -195,7 +197,9 @@ class PaperBook:
         """Return the terms of an instrument: whole units, OANDA's decimals."""
         yen = quote_currency(instrument) == "JPY"
         digits, pip = (3, 0.01) if yen else (5, 0.0001)
-        return InstrumentTerms(instrument, digits, 0, 1.0, 1e8, self._rules.margin_rate, pip)
+        return InstrumentTerms(
+            instrument, digits, 0, Decimal(1), MOST_UNITS, self._rules.margin_rate, pip
+        )
 
     def seen_ms(self, instrument: str) -> int:
         """Return the end of the instrument's last candle; 0 before the first."""
@@ -271,18 +275,18 @@ class PaperBook:
         number, client = self._number(), trade.client_id
         self._book(number, client, candle, made, -units, price, gain, [trade.trade_id])
 
-    def _close(self, trade: PaperTrade, price: float, units: float) -> float:
-        way = 1.0 if trade.units > 0 else -1.0
+    def _close(self, trade: PaperTrade, price: float, units: Decimal) -> float:
+        way = 1 if trade.units > 0 else -1
         gain = self._gain(trade, price, way * units)
         trade.units -= way * units
-        if abs(trade.units) < EPSILON:
+        if not trade.units:
             self._trades.remove(trade)
         self._realized += gain
         return gain
 
-    def _gain(self, trade: PaperTrade, price: float, units: float) -> float:
+    def _gain(self, trade: PaperTrade, price: float, units: Decimal) -> float:
         rate = self._rate(quote_currency(trade.instrument))
-        return (price - trade.price) * units * rate
+        return (price - trade.price) * float(units) * rate
 
     def _refuse(self, request: OrderRequest, candle: Candle, reason: str) -> None:
         number = self._number()
@@ -293,12 +297,12 @@ class PaperBook:
             )
         )  # fmt: skip
         self._results[request.client_id] = OrderResult(
-            request.client_id, "cancelled", 0.0, None, candle.bar_ms, (number,), reason=reason,
+            request.client_id, "cancelled", ZERO, None, candle.bar_ms, (number,), reason=reason,
             transaction_id=number,
         )  # fmt: skip
 
     def _book(
-        self, number: str, client_id: str, candle: Candle, cause: Cause, units: float, price: float,
+        self, number: str, client_id: str, candle: Candle, cause: Cause, units: Decimal, price: float,
         gain: float, trade_ids: list[str],
     ) -> None:  # fmt: skip
         self.transactions.append(
@@ -314,7 +318,7 @@ class PaperBook:
         if not all(currency in known for currency in currencies):
             return False
         value = known[base_currency(request.instrument)]
-        needed = abs(request.units) * value * self._rules.margin_rate
+        needed = float(abs(request.units)) * value * self._rules.margin_rate
         return needed <= self.account().margin_available
 
     def _closing_price(self, trade: PaperTrade) -> float:
@@ -346,9 +350,9 @@ class NoRate(ValueError):
 
 
 def _position(name: str, trades: list[OpenTrade]) -> Position:
-    units = sum(t.units for t in trades)
-    held = sum(abs(t.units) for t in trades)
-    average = sum(t.price * abs(t.units) for t in trades) / held
+    units = sum((t.units for t in trades), ZERO)
+    held = float(sum((abs(t.units) for t in trades), ZERO))
+    average = sum(t.price * float(abs(t.units)) for t in trades) / held
     return Position(name, units, average, sum(t.unrealized_pl for t in trades))
 
 

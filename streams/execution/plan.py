@@ -8,18 +8,19 @@ broker rejects or nobody hears of again is not tried a second time, because late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from typing import NamedTuple
 
-from streams.events import GateDecision, GuardVerdict, OrderIntent, Weights
+from streams.events import GuardVerdict, OrderIntent, Weights
 from streams.execution.brackets import in_precision, level_rule, levels
-from streams.execution.broker import Account, InstrumentTerms, LevelRule, Mode, Quote
-from streams.execution.conversion import base_currency
-from streams.execution.guards import Exposure, Market, Plan, Switches, judge, sending_guards
-from streams.execution.ledger import Holding, Ledger
-from streams.execution.order_ids import order_id
-from streams.execution.runs import Allocation, Entry, Runs, RunState, entry_of
-from streams.execution.settings import Trading
+from streams.execution.broker import LevelRule
+from streams.execution.closing_plan import behind, followed_ms, why_close
+from streams.execution.conversion import base_currency, quote_currency
+from streams.execution.desk import Desk, Kind, Order, Venue, order_intent, said_before
+from streams.execution.guards import Exposure, Market, Plan, judge, sending_guards
+from streams.execution.ledger import Holding
+from streams.execution.runs import Entry, entry_of
 from streams.execution.sizing import (
     SizingRefused,
     StepRules,
@@ -27,131 +28,7 @@ from streams.execution.sizing import (
     next_change,
     target_units,
 )
-from streams.settings import Config
-
-Kind = Literal["open", "increase", "reduce", "close"]
-
-
-class Flatten(NamedTuple):
-    """An operator's word that everything held is to be closed: where it lies, and why."""
-
-    offset: int
-    actor: str
-    reason: str
-
-
-class Desk(NamedTuple):
-    """Everything an order follows that is in the log.
-
-    Attributes
-    ----------
-    control_end
-        End of ``ops.control`` as far as it has been read.
-    cursor
-        The venue's transaction up to which everything booked has been looked at.
-    config_of
-        The configuration (with the instrument's parameters) that a decision was made under.
-    placed_ms
-        The venue's clock for an order in an instrument.
-    """
-
-    application: str
-    account_id: str
-    mode: Mode
-    trading: Trading
-    runs: Runs
-    allocation: Allocation
-    ledger: Ledger
-    flatten: Flatten | None
-    control_end: int
-    cursor: str
-    config_of: Callable[[GateDecision], Config]
-    placed_ms: Callable[[str], int]
-
-
-class Venue(NamedTuple):
-    """What the venue says at the moment of planning.
-
-    Attributes
-    ----------
-    foreign
-        Instrument -> what others hold or have ordered there, in words.
-    foreign_held
-        Instruments in which others hold something.
-    late
-        Instrument -> why its entry is not the run's own.
-    ranges
-        Instrument -> average true range at its entry, in atr mode.
-    """
-
-    now_ms: int
-    account: Account
-    terms: Mapping[str, InstrumentTerms]
-    quotes: Mapping[str, Quote]
-    rates: Mapping[str, float]
-    price_interval_ms: int
-    switches: Switches
-    margin_blocked: bool
-    foreign: Mapping[str, str]
-    foreign_held: frozenset[str]
-    late: Mapping[str, str]
-    ranges: Mapping[str, float | None]
-
-
-class Order(NamedTuple):
-    """What all intents have in common before they become one."""
-
-    instrument: str
-    kind: Kind
-    direction: int
-    units: float
-    entry_bar_ms: int
-    weight: float
-    target: float
-    reason: str
-
-
-def closings(desk: Desk) -> list[OrderIntent]:
-    """Return the closing orders that are due now."""
-    found = []
-    guards = sending_guards(desk.trading, desk.mode)
-    for name, held in sorted(desk.ledger.holdings.items()):
-        reason = why_close(desk, held)
-        busy = any(i.kind in ("reduce", "close") for i in desk.ledger.waiting(name))
-        if not reason or busy:
-            continue
-        order = Order(
-            name, "close", -held.direction, held.units, held.entry_bar_ms, held.weight, 0.0, reason
-        )
-        intent = _intent(desk, order, guards)
-        if not _said_before(desk, intent):
-            found.append(intent)
-    return found
-
-
-def why_close(desk: Desk, held: Holding) -> str:
-    """Return why a position is to be closed now; empty when it is to be kept."""
-    flatten = desk.flatten
-    if flatten is not None and held.control_offset <= flatten.offset:
-        return f"flatten by {flatten.actor}: {flatten.reason}"
-    run = desk.runs.of(held.instrument)
-    if run is None or run.follows(held.joined) or _behind(desk, held, run):
-        return ""
-    if run.decision.position == held.direction:
-        return "the run is in another trade than the one that was joined"
-    return f"the run is out of the trade: position {run.decision.position}"
-
-
-def _behind(desk: Desk, held: Holding, run: RunState) -> bool:
-    """Return whether the log is being derived again and has not come to the last order's decision.
-
-    What came before it has been followed already.
-    """
-    return run.decision.as_of_ms < _followed_ms(desk, held)
-
-
-def _followed_ms(desk: Desk, held: Holding) -> int:
-    return max(held.entry_ms, desk.ledger.decided_ms.get(held.instrument, 0))
+from streams.execution.units import ZERO, units_of
 
 
 class Candidate(NamedTuple):
@@ -189,8 +66,8 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
         if run is None or not run.follows(held.joined) or why_close(desk, held):
             continue
         interval_ms = desk.config_of(run.decision).alloc_interval_sec * 1000
-        behind = _behind(desk, held, run) or desk.allocation.awaited(
-            _followed_ms(desk, held), interval_ms
+        behind = behind(desk, name, held.joined, run) or desk.allocation.awaited(
+            followed_ms(desk, name, held.joined), interval_ms
         )
         idle = not desk.ledger.waiting(name) and now_ms - opened_ms >= step_ms
         if not behind and idle and entry_of(newest, name) is not None:
@@ -198,19 +75,27 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
     return found
 
 
-def openings(desk: Desk, venue: Venue) -> list[OrderIntent]:
-    """Return the orders that join a trade, each with every guard's verdict."""
+def openings(
+    desk: Desk, venue: Venue, entries: Iterable[Candidate] | None = None
+) -> list[OrderIntent]:
+    """Return the orders that join a trade, each with every guard's verdict.
+
+    Parameters
+    ----------
+    entries
+        The candidates that ``venue`` was asked for; all by default.
+    """
     found: list[OrderIntent] = []
-    for candidate in candidates(desk):
+    for candidate in candidates(desk) if entries is None else entries:
         name, entry = candidate.instrument, candidate.entry
         selected = entry_of(candidate.weights, name)
         weight = selected.weight if selected else 0.0
         pct = selected.target_exposure_pct if selected else 0.0
         under_way = found  # what this very call opens counts for the limits of what follows
-        target, units, problem = _size(desk, venue, name, pct, 0.0, under_way)
+        target, units, problem = _size(desk, venue, name, pct, ZERO, under_way)
         order = Order(
-            name, "open", entry.direction, max(units, 0.0), entry.decision.bar_ms, weight, target,
-            f"the run's entry: position {entry.decision.position}",
+            name, "open", entry.direction, max(units, ZERO), entry.decision.bar_ms, weight, target,
+            f"the run's entry: position {entry.decision.position}", "",
         )  # fmt: skip
         mistimed = venue.late.get(name, "")
         if name in desk.ledger.holdings or desk.ledger.waiting(name):
@@ -219,7 +104,7 @@ def openings(desk: Desk, venue: Venue) -> list[OrderIntent]:
             True, entry.decision, desk.config_of(entry.decision), mistimed,
             candidate.weights.epoch_ms, selected is not None,
         )  # fmt: skip
-        guards = _judged(desk, venue, plan, order, 0.0, under_way, problem)
+        guards = _judged(desk, venue, plan, order, ZERO, under_way, problem)
         intent, levels_problem = _with_levels(desk, venue, plan, order, guards)
         if levels_problem:
             verdict = GuardVerdict("levels", False, levels_problem)
@@ -228,12 +113,20 @@ def openings(desk: Desk, venue: Venue) -> list[OrderIntent]:
     return found
 
 
-def resizings(desk: Desk, venue: Venue) -> list[OrderIntent]:
-    """Return the increases (guarded) and reductions (at once) of joined positions."""
+def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) -> list[OrderIntent]:
+    """Return the increases (guarded) and reductions (at once) of joined positions.
+
+    Parameters
+    ----------
+    names
+        The instruments that ``venue`` was asked for; all by default.
+    """
     found: list[OrderIntent] = []
     for held in resizable(desk, venue.now_ms):
+        if names is not None and held.instrument not in names:
+            continue
         intent = _resizing(desk, venue, held, found)
-        if intent is not None and not _said_before(desk, intent):
+        if intent is not None and not said_before(desk, intent):
             found.append(intent)
     return found
 
@@ -248,16 +141,16 @@ def _resizing(
     target, change, problem = _size(
         desk, venue, name, selected.target_exposure_pct, held.units, under_way
     )
-    kind: Kind = "increase" if change > 0.0 else "reduce"
-    if change == 0.0 or (kind == "increase" and not run.decision.eligible):
+    kind: Kind = "increase" if change > 0 else "reduce"
+    if change == 0 or (kind == "increase" and not run.decision.eligible):
         return None
-    sign = held.direction if change > 0.0 else -held.direction
+    sign = held.direction if change > 0 else -held.direction
     order = Order(
         name, kind, sign, abs(change), held.entry_bar_ms, selected.weight, target,
-        f"{held.units:g} held, {target:g} wanted",
+        f"{held.units:f} held, {target:f} wanted", held.opening_id,
     )  # fmt: skip
     if kind == "reduce":
-        return _intent(desk, order, sending_guards(desk.trading, desk.mode))
+        return order_intent(desk, order, sending_guards(desk.trading, desk.mode))
     plan = Plan(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
     guards = _judged(desk, venue, plan, order, held.units, under_way, problem)
     terms = venue.terms[name]
@@ -265,30 +158,30 @@ def _resizing(
         None if price is None else in_precision(price, terms)
         for price in (held.stop_loss, held.take_profit)
     )
-    return _intent(desk, order, guards)._replace(
+    return order_intent(desk, order, guards)._replace(
         stop_loss=stop, take_profit=target_price, nav=venue.account.nav
     )
 
 
 def _size(
-    desk: Desk, venue: Venue, name: str, pct: float, held: float, under_way: list[OrderIntent]
-) -> tuple[float, float, str]:
+    desk: Desk, venue: Venue, name: str, pct: float, held: Decimal, under_way: list[OrderIntent]
+) -> tuple[Decimal, Decimal, str]:
     """Return (target units, change now, what stands in the way of sizing)."""
     terms, value = venue.terms.get(name), venue.rates.get(base_currency(name))
     if terms is None:
-        return 0.0, 0.0, f"the venue does not trade {name}"
+        return ZERO, ZERO, f"the venue does not trade {name}"
     if value is None:
         home = venue.account.currency
-        return 0.0, 0.0, f"no pair with a price leads from {base_currency(name)} to {home}"
+        return ZERO, ZERO, f"no pair with a price leads from {base_currency(name)} to {home}"
     trading = desk.trading
     try:
         base = account_base(venue.account)
         gross = gross_value(desk, venue, under_way)
         if gross is None:
-            return 0.0, 0.0, "a position held has no value in the account's currency"
+            return ZERO, ZERO, "a position held has no value in the account's currency"
         run = desk.runs.of(name)
         limit = 0.0 if run is None else desk.config_of(run.decision).risk_alloc_target_pct
-        room = max(0.0, limit - (gross - held * value) / base)
+        room = max(0.0, limit - (gross - float(held) * value) / base)
         limit_units = trading.risk_max_net_units_per_pair
         target = target_units(min(pct, room), base, value, terms, limit_units)
         rules = StepRules(
@@ -296,21 +189,28 @@ def _size(
         )
         return target, next_change(held, target, rules, terms), ""
     except SizingRefused as error:
-        return 0.0, 0.0, str(error)
+        return ZERO, ZERO, str(error)
 
 
 def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float | None:
-    """Return the notional of all our positions and open orders, in the account's currency."""
-    units: dict[str, float] = {n: h.units for n, h in desk.ledger.holdings.items()}
+    """Return the notional of all our positions and open orders, in the account's currency.
+
+    A position in an instrument that has no price any more counts at its entry price: it is still
+    held, and must neither vanish from the total nor hold back every other instrument.
+    """
+    units: dict[str, Decimal] = {n: h.units for n, h in desk.ledger.holdings.items()}
     for intent in (*desk.ledger.unresolved.values(), *under_way):
         if intent.submitted and intent.kind in ("open", "increase"):
-            units[intent.instrument] = units.get(intent.instrument, 0.0) + intent.units
+            units[intent.instrument] = units.get(intent.instrument, ZERO) + units_of(intent.units)
     total = 0.0
     for name, count in sorted(units.items()):
         value = venue.rates.get(base_currency(name))
+        held, rate = desk.ledger.holdings.get(name), venue.rates.get(quote_currency(name))
+        if value is None and held is not None and rate is not None:
+            value = held.average_price * rate
         if value is None:
             return None
-        total += count * value
+        total += float(count) * value
     return total
 
 
@@ -319,7 +219,7 @@ def _judged(
     venue: Venue,
     plan: Plan,
     order: Order,
-    held_units: float,
+    held_units: Decimal,
     under_way: list[OrderIntent],
     problem: str,
 ) -> tuple[GuardVerdict, ...]:
@@ -343,13 +243,13 @@ def _judged(
         ledger.worth.daily_loss(venue.now_ms), ledger.worth.drawdown(),
     )  # fmt: skip
     guards = judge(desk.trading, venue.switches, plan, market, exposure)
-    return (*guards, GuardVerdict("sizing", not problem, problem or f"target {order.target:g}"))
+    return (*guards, GuardVerdict("sizing", not problem, problem or f"target {order.target:f}"))
 
 
 def _with_levels(
     desk: Desk, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
 ) -> tuple[OrderIntent, str]:
-    intent = _intent(desk, order, guards)._replace(nav=venue.account.nav)
+    intent = order_intent(desk, order, guards)._replace(nav=venue.account.nav)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)
     if quote is None or terms is None or not desk.trading.auto_tp_on_fill_enabled:
         return intent, ""
@@ -372,57 +272,3 @@ def _levelled(intent: OrderIntent, rule: LevelRule, stop: float, target: float) 
         level_stop=rule.stop,
         level_target=rule.target,
     )
-
-
-def _intent(desk: Desk, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
-    name, ledger = order.instrument, desk.ledger
-    run = desk.runs.of(name)
-    sequence = ledger.next_sequence(name, order.entry_bar_ms)
-    return OrderIntent(
-        name,
-        *_stamps(run, ledger, order),
-        desk.control_end,
-        order_id(desk.application, desk.mode, desk.account_id, name, order.entry_bar_ms, sequence),
-        "buy" if order.direction > 0 else "sell",
-        order.units,
-        order.kind,
-        order.weight,
-        order.target,
-        None,
-        None,
-        guards,
-        all(verdict.passed for verdict in guards),
-        desk.account_id,
-        desk.mode,
-        order.entry_bar_ms,
-        sequence,
-        max(desk.placed_ms(name), run.candle_end_ms if run else 0),
-        order.reason,
-        transaction_id=desk.cursor,
-    )
-
-
-def _stamps(run: RunState | None, ledger: Ledger, order: Order) -> tuple[str, int, int, str]:
-    """Return granularity, bar, as_of and config of the decision that the order follows."""
-    if run is not None:
-        decision = run.decision
-        return decision.granularity, decision.bar_ms, decision.as_of_ms, decision.config_id
-    held = ledger.holdings[order.instrument]
-    opened = ledger.intents[held.opening_id]
-    return opened.granularity, opened.bar_ms, opened.as_of_ms, opened.config_id
-
-
-def _said_before(desk: Desk, intent: OrderIntent) -> bool:
-    """Return whether the log already holds this very order as one that was not sent."""
-    before = desk.ledger.unsent(intent.instrument)
-    if before is None or intent.submitted:
-        return False
-    return (before.kind, before.entry_bar_ms, _failing(before)) == (
-        intent.kind,
-        intent.entry_bar_ms,
-        _failing(intent),
-    )
-
-
-def _failing(intent: OrderIntent) -> tuple[str, ...]:
-    return tuple(verdict.guard for verdict in intent.guards if not verdict.passed)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from streams.execution.broker import OpenTrade, PendingOrder
-from streams.execution.ledger import EPSILON, Ledger
+from streams.execution.ledger import Ledger
+from streams.execution.units import ZERO
 
 
 class Correction(NamedTuple):
-    """What our books lack: signed units to add under an order of ours, and at which price."""
+    """What our books lack: signed units to add under an order of ours, and of which trade."""
 
     order_id: str
     instrument: str
-    signed_units: float
+    signed_units: Decimal
     price: float
     reason: str
+    trade_ids: tuple[str, ...] = ()
 
 
 class Comparison(NamedTuple):
@@ -57,12 +60,12 @@ def compare(
     for name in sorted({t.instrument for t in ours} | set(ledger.holdings)):
         here = [t for t in ours if t.instrument == name]
         held = ledger.holdings.get(name)
-        booked = held.signed_units if held else 0.0
-        there = sum(t.units for t in here)
-        if abs(there - booked) <= EPSILON:
+        booked = held.signed_units if held else ZERO
+        there = sum((t.units for t in here), ZERO)
+        if there == booked:
             continue
         waiting = ledger.waiting(name)
-        said = f"{name}: our books say {booked:g} units, the broker has {there:g} of ours"
+        said = f"{name}: our books say {booked:f} units, the broker has {there:f} of ours"
         if waiting:
             differences.append(f"{said}; {len(waiting)} order(s) without a known outcome")
             continue
@@ -72,7 +75,9 @@ def compare(
             order_id = held.opening_id
         price = here[0].price if here else held.average_price if held else 0.0
         if order_id in ledger.intents:
-            corrections.append(Correction(order_id, name, there - booked, price, said))
+            booked_ids = () if held is None else held.trades
+            missing = tuple(t.trade_id for t in here if t.trade_id not in booked_ids)
+            corrections.append(Correction(order_id, name, there - booked, price, said, missing))
     foreign = _foreign(ledger, others, orders)
     differences += [f"{name}: {what}" for name, what in sorted(foreign.items())]
     held_by_others = frozenset(t.instrument for t in others)
@@ -84,11 +89,11 @@ def _foreign(
 ) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for trade in trades:
-        what = f"trade {trade.trade_id} of {trade.units:g} units is not ours"
+        what = f"trade {trade.trade_id} of {trade.units:f} units is not ours"
         found.setdefault(trade.instrument, []).append(what)
     for order in orders:
         if order.client_id not in ledger.intents:
-            what = f"order {order.order_id} of {order.units:g} units is not ours"
+            what = f"order {order.order_id} of {order.units:f} units is not ours"
             found.setdefault(order.instrument, []).append(what)
     return {
         name: "; ".join(what) + ": nothing is opened here, and it is not touched"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
@@ -35,7 +37,7 @@ def report_of_result(intent: OrderIntent, result: OrderResult, told: Told) -> Br
     return made._replace(
         broker_ids=result.broker_ids,
         status="unknown" if result.outcome == "pending" else result.outcome,
-        units=abs(result.units),
+        units=float(abs(result.units)),
         price=result.price,
         reason=result.reason,
         raw=result.raw,
@@ -53,7 +55,7 @@ def report_of_transaction(intent: OrderIntent, booked: Transaction, told: Told) 
     return made._replace(
         broker_ids=(booked.transaction_id,),
         status=statuses[booked.kind],
-        units=abs(booked.units),
+        units=float(abs(booked.units)),
         price=booked.price,
         reason=booked.reason,
         raw=booked.raw,
@@ -66,20 +68,26 @@ def report_of_transaction(intent: OrderIntent, booked: Transaction, told: Told) 
 
 
 def adjustment(
-    intent: OrderIntent, signed_units: float, price: float, told: Told, reason: str
+    intent: OrderIntent,
+    signed_units: Decimal,
+    price: float,
+    told: Told,
+    reason: str,
+    trade_ids: Sequence[str] = (),
 ) -> BrokerReport:
     """Return the report that brings our books to what the broker holds; made at a reconcile."""
     return _stamped(intent, told.now_ms, 0, told)._replace(
         status="filled",
-        units=abs(signed_units),
+        units=float(abs(signed_units)),
         price=price,
         reason=reason,
         side=_side(signed_units),
         cause="other",
+        trade_ids=tuple(trade_ids),
     )
 
 
-def _side(units: float) -> str:
+def _side(units: Decimal) -> str:
     return "buy" if units > 0 else "sell" if units < 0 else ""
 
 

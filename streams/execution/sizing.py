@@ -10,9 +10,11 @@ A target exposure is the notional of the position in the account's currency (cor
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import NamedTuple
 
 from streams.execution.broker import Account, InstrumentTerms
+from streams.execution.units import ZERO, floored, units_of
 
 
 class SizingRefused(ValueError):
@@ -62,8 +64,8 @@ def target_units(
     unit_value: float,
     terms: InstrumentTerms,
     max_net_units: float,
-) -> float:
-    """Return the units to hold when all is filled, without a sign; 0.0 when less than the least.
+) -> Decimal:
+    """Return the units to hold when all is filled, without a sign; 0 when less than the least.
 
     Parameters
     ----------
@@ -88,18 +90,15 @@ def target_units(
             raise SizingRefused(f"{what} {number!r} is not a positive number")
     if not (math.isfinite(max_net_units) and max_net_units >= 0.0):
         raise SizingRefused(f"RISK_MAX_NET_UNITS_PER_PAIR {max_net_units!r} is not a number")
-    units = floored(min(target_exposure_pct * base / unit_value, max_net_units), terms)
-    return units if units >= terms.min_units else 0.0
+    most = min(target_exposure_pct * base / unit_value, max_net_units)
+    units = floored(most, terms.units_digits)
+    return units if units >= terms.min_units else ZERO
 
 
-def floored(units: float, terms: InstrumentTerms) -> float:
-    """Return the largest number of units the venue can trade that is not above ``units``."""
-    scale: int = 10**terms.units_digits
-    return math.floor(units * scale) / scale
-
-
-def next_change(held: float, target: float, rules: StepRules, terms: InstrumentTerms) -> float:
-    """Return what to add to (positive) or take from (negative) ``held`` units now, 0.0 for nothing.
+def next_change(
+    held: Decimal, target: Decimal, rules: StepRules, terms: InstrumentTerms
+) -> Decimal:
+    """Return what to add to (positive) or take from (negative) ``held`` units now, 0 for nothing.
 
     All without signs: the direction is the trade's. Increases go in steps, reductions at once; a
     target of 0 changes nothing, because a position ends with its run and not with its size.
@@ -109,17 +108,19 @@ def next_change(held: float, target: float, rules: StepRules, terms: InstrumentT
     SizingRefused
         A number of units that is not one.
     """
-    if not all(math.isfinite(number) and number >= 0.0 for number in (held, target)):
-        raise SizingRefused(f"{held!r} units held, {target!r} wanted: not numbers of units")
-    if target <= 0.0:
-        return 0.0
-    most = min(rules.max_order, terms.max_units)
+    if not all(number.is_finite() and number >= 0 for number in (held, target)):
+        raise SizingRefused(f"{held} units held, {target} wanted: not numbers of units")
+    if target <= 0:
+        return ZERO
+    most = min(units_of(rules.max_order), terms.max_units)
+    least = units_of(rules.least) * target
     missing = target - held
-    if missing > 0.0:
-        if held > 0.0 and missing < rules.least * target:
-            return 0.0
-        step = floored(min(missing, max(rules.ramp * target, terms.min_units), most), terms)
-        return step if step >= terms.min_units else 0.0
-    excess = floored(min(-missing, most), terms)
-    too_little = -missing < rules.least * target or excess < terms.min_units
-    return 0.0 if too_little else -excess
+    if missing > 0:
+        if held > 0 and missing < least:
+            return ZERO
+        ramp = max(units_of(rules.ramp) * target, terms.min_units)
+        step = floored(min(missing, ramp, most), terms.units_digits)
+        return step if step >= terms.min_units else ZERO
+    excess = floored(min(-missing, most), terms.units_digits)
+    too_little = -missing < least or excess < terms.min_units
+    return ZERO if too_little else -excess

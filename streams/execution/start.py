@@ -11,8 +11,8 @@ from streams.control import ControlLog
 from streams.control_log import read_control, seed_config
 from streams.events import BrokerReport, Candle, GateDecision, OrderIntent, Weights
 from streams.execution.broker import Broker
+from streams.execution.context import Parts
 from streams.execution.dispatch import Dispatch, KillSwitch
-from streams.execution.executor import Parts
 from streams.execution.following import Following, Found, Place
 from streams.execution.history import Span, read_spans, whole
 from streams.execution.journal import Journal
@@ -74,6 +74,8 @@ async def open_parts(
             runs.take(one.event, one.source)
         elif isinstance(one.event, Weights):
             allocation.take(one.event)
+    if ledger.intents:
+        broker.expect_access()
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
     metrics = ExecutorMetrics()
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}

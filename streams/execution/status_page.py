@@ -45,7 +45,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "positions": [
             {
                 "instrument": position.instrument,
-                "units": position.units,
+                "units": float(position.units),
                 "average_price": position.average_price,
                 "unrealized_pl": position.unrealized_pl,
             }
@@ -55,13 +55,16 @@ def status_of(executor: Executor) -> dict[str, Any]:
             name: {
                 "direction": held.direction,
                 "entry_bar_ms": held.entry_bar_ms,
-                "units": held.units,
+                "units": float(held.units),
                 "entry_price": held.entry_price,
                 "stop_loss": held.stop_loss,
                 "take_profit": held.take_profit,
             }
             for name, held in sorted(ledger.holdings.items())
         },
+        "cannot_close": executor.closer.cannot_close,
+        "untraded": executor.untraded,
+        "unread": dict(executor.reconciler.reading.unread),
         "unresolved": sorted(ledger.unresolved),
         "last_cycle_ms": executor.last_cycle_ms,
         "reconciled": not executor.unreconciled,
@@ -77,14 +80,17 @@ def status_of(executor: Executor) -> dict[str, Any]:
 
 
 def _blocked(executor: Executor) -> dict[str, list[str]]:
-    """Return what held back the newest order of an instrument that was not sent."""
+    """Return what holds an instrument back: the guards of its newest order, or the venue."""
     ledger = executor.parts.ledger
-    found = {}
+    found: dict[str, list[str]] = {name: [why] for name, why in executor.untraded.items()}
     for name in sorted({intent.instrument for intent in ledger.intents.values()}):
         intent = ledger.unsent(name)
         if intent is not None:
             failing = [v for v in intent.guards if not v.passed]
-            found[name] = [f"{verdict.guard}: {verdict.detail}" for verdict in failing]
+            said = [f"{verdict.guard}: {verdict.detail}" for verdict in failing]
+            found[name] = found.get(name, []) + said
+    for name, why in executor.closer.cannot_close.items():
+        found.setdefault(name, []).append(f"cannot close: {why}")
     return found
 
 
@@ -95,6 +101,7 @@ def health_of(executor: Executor, now: float) -> dict[str, Any]:
     stuck = []
     if now - executor.last_cycle_at > patience_s:
         stuck.append(f"no cycle for {now - executor.last_cycle_at:.0f} s")
+    stuck += [f"cannot close {n}: {why}" for n, why in executor.closer.cannot_close.items()]
     if executor.unreconciled:
         stuck.append(executor.unreconciled)
     if executor.parts.following.trouble:

@@ -204,7 +204,8 @@ class OandaClient(Transport):
             wanted["stopLossOnFill"] = {"price": plain(order.stop_loss), "timeInForce": "GTC"}
         if order.take_profit is not None:
             wanted["takeProfitOnFill"] = {"price": plain(order.take_profit), "timeInForce": "GTC"}
-        return await self._change("order", "POST", "/orders", {"order": wanted})
+        body = {"order": wanted}
+        return await self._change("order", "POST", "/orders", body, closing=order.reduce_only)
 
     async def cancel(self, order_id: str) -> OrderAnswer:
         """Cancel an order that waits."""
@@ -213,23 +214,35 @@ class OandaClient(Transport):
         )
 
     async def close_trade(self, trade_id: str, units: Decimal | None = None) -> OrderAnswer:
-        """Close a trade, or ``units`` (positive) of it."""
+        """Close a trade, or ``units`` (positive) of it.
+
+        Closing goes out although questions failed before. OANDA takes no client id with it: its
+        transactions name the trade (``tradeClose``).
+
+        Parameters
+        ----------
+        trade_id
+            OANDA's id, or ``@`` and the client id of the trade.
+        """
         body = {"units": "ALL" if units is None else plain(units)}
         path = f"/trades/{quote(trade_id, safe='@')}/close"
-        return await self._change("trade close", "PUT", path, body)
+        return await self._change("trade close", "PUT", path, body, closing=True)
 
     async def close_position(
-        self, instrument: str, side: str, units: Decimal | None = None
+        self, instrument: str, side: str, units: Decimal | None = None, *, client_id: str = ""
     ) -> OrderAnswer:
         """Close one side (``long``, ``short``) of a position, or ``units`` (positive) of it.
 
         The other side is not named: OANDA may refuse to close a side that holds nothing.
+        ``client_id`` becomes the client id of the order.
         """
         other = {"long": "short", "short": "long"}[side]
         amount = "ALL" if units is None else plain(units)
         path = f"/positions/{quote(instrument, safe='')}/close"
-        body = {f"{side}Units": amount, f"{other}Units": "NONE"}
-        return await self._change("position close", "PUT", path, body)
+        body: dict[str, Any] = {f"{side}Units": amount, f"{other}Units": "NONE"}
+        if client_id:
+            body[f"{side}ClientExtensions"] = {"id": client_id}
+        return await self._change("position close", "PUT", path, body, closing=True)
 
     async def set_brackets(
         self, trade_id: str, stop_loss: Decimal | None, take_profit: Decimal | None
@@ -271,9 +284,17 @@ class OandaClient(Transport):
         return Fields(answer.content, endpoint)
 
     async def _change(
-        self, endpoint: str, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        endpoint: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        closing: bool = False,
     ) -> OrderAnswer:
-        answer: Answer = await self.change(endpoint, method, f"{self._account}{path}", body)
+        answer: Answer = await self.change(
+            endpoint, method, f"{self._account}{path}", body, closing=closing
+        )
         problem: NotAsDescribed | None = None
         try:
             return shapes.order_answer_of(answer.content, endpoint)

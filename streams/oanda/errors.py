@@ -72,5 +72,12 @@ class RequestRefused(Fatal):
         self.status, self.code = status, code
 
 
+class AccessSuspended(Unavailable):
+    """OANDA does not accept the token now (401, 403), and has done so before: it may be rotated.
+
+    The request was not carried out.
+    """
+
+
 class AccessRefused(Fatal):
     """OANDA does not accept the token, or not for this account (401, 403)."""

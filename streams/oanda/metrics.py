@@ -54,6 +54,11 @@ class OandaCollector(Collector):
             "1 while requests are held back after failures",
             value=float(transport.breaker.open),
         )
+        yield GaugeMetricFamily(
+            "manifold_oanda_access_refused_seconds",
+            "For how long OANDA has refused the token; 0 while it accepts it",
+            value=transport.access.refused_s,
+        )
         skew_ms, either_way_ms = transport.clock.skew_ms, transport.clock.uncertainty_ms
         if skew_ms is not None and either_way_ms is not None:
             yield GaugeMetricFamily(

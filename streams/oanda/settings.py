@@ -25,6 +25,13 @@ class Oanda(FromEnvironment):
     """Connection to OANDA; no derived record depends on it."""
 
     oanda_api_key: str = setting("", "access token (or OANDA_API_KEY_FILE)", secret=True)
+    oanda_api_key_file: str = setting("", "file with the token; read again when OANDA refuses it")
+    auth_retry_sec: float = setting(
+        900.0,
+        "how long a refusal of a token that OANDA has accepted is waited out (rotation)",
+        unit="s",
+        bounds=(0.0, 86_400.0),
+    )
     oanda_account_id: str = setting("", "account, such as 101-001-1234567-001")
     oanda_environment: str = setting(
         "practice", "which OANDA; live also needs LIVE_TRADING_ENABLED=1", choices=tuple(HOSTS)
@@ -113,6 +120,24 @@ class Oanda(FromEnvironment):
             )
         if not self.oanda_account_id:
             raise Fatal("OANDA_ACCOUNT_ID is not set: set it to an account of the token's owner")
+
+
+def token_of_file(path: str) -> str:
+    """Return the token that a file holds.
+
+    Raises
+    ------
+    Fatal
+        It cannot be read, or holds no token.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            found = handle.read().strip()
+    except (OSError, ValueError) as error:
+        raise Fatal(f"OANDA_API_KEY_FILE={path} cannot be read: {error}") from error
+    if not _TOKEN.fullmatch(found):
+        raise Fatal(f"OANDA_API_KEY_FILE={path} holds no token")
+    return found
 
 
 def _check_url(name: str, url: str, environment: str) -> None:

@@ -152,6 +152,7 @@ class OandaStream(Generic[T]):
     async def _open(self, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         transport = self._transport
         problem: Exception | None = None
+        used = transport.access.token
         url = URL(f"{transport.settings.stream_url}{self._path}", encoded=True)
         silence_s = transport.settings.oanda_stream_silence_sec
         try:
@@ -172,9 +173,12 @@ class OandaStream(Generic[T]):
             raise problem
         transport.counts.requests[self._endpoint, str(response.status)] += 1
         if response.status == 200:
+            transport.access.accepted()
             return response
         if response.status in (401, 403):
-            raise transport.access_refused(self._endpoint, response.status)
+            if transport.access.renew(used):
+                raise Unavailable(f"the token of the {self._endpoint} was replaced")
+            raise transport.access.refused(self._endpoint, response.status)
         if response.status == 429:
             raise transport.limited(self._endpoint, response)
         raise Unavailable(f"OANDA answers the {self._endpoint} with {response.status}")

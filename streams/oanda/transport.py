@@ -21,9 +21,10 @@ from yarl import URL
 from streams import __version__
 from streams.clocks.steady import steady_ms
 from streams.errors import Fatal
+from streams.oanda.access import Access
 from streams.oanda.clock import BrokerClock
 from streams.oanda.errors import (
-    AccessRefused,
+    AccessSuspended,
     AnswerLost,
     NotAsDescribed,
     NotSent,
@@ -64,6 +65,12 @@ class Answer(NamedTuple):
     content: Any
 
 
+class _Refused(NamedTuple):
+    """An answer 401 or 403."""
+
+    status: int
+
+
 @dataclass
 class Counts:
     """What a client has done, for its metrics.
@@ -102,6 +109,7 @@ class Transport:
         settings.require_access()
         self.settings, self.sleep = settings, sleep
         self.clock, self.counts = BrokerClock(), Counts()
+        self.access = Access(settings)
         self.breaker = Breaker(settings.oanda_cb_failures, settings.oanda_cb_reset_sec)
         self._pace = Pace(1.0 / settings.oanda_http_rate, max(1, int(settings.oanda_http_rate / 5)))
         self._connection_pace = Pace(CONNECTION_PAUSE_S, 2)
@@ -154,7 +162,7 @@ class Transport:
 
     def authorization(self) -> dict[str, str]:
         """Return the header with the token, for one request."""
-        return {"Authorization": f"Bearer {self.settings.oanda_api_key}"}
+        return {"Authorization": f"Bearer {self.access.token}"}
 
     def now_ms(self) -> int:
         """Return OANDA's time now, as far as it is known."""
@@ -178,6 +186,8 @@ class Transport:
             The answer is no JSON.
         RequestRefused
             OANDA refuses the question.
+        AccessSuspended
+            OANDA does not accept the token now.
         AccessRefused
             OANDA refuses us.
         """
@@ -188,7 +198,7 @@ class Transport:
             if isinstance(found, Answer):
                 self.breaker.succeeded()
                 return found
-            if not isinstance(found, Unavailable):
+            if isinstance(found, AccessSuspended) or not isinstance(found, Unavailable):
                 self.breaker.succeeded()  # it answered
                 raise found
             attempt += 1
@@ -201,9 +211,21 @@ class Transport:
             await self.sleep(pause_s(self.settings.oanda_http_backoff, attempt, asked_s))
 
     async def change(
-        self, endpoint: str, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        endpoint: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        closing: bool = False,
     ) -> Answer:
         """Send a changing request, once; return an answer of status 200 or 201.
+
+        Parameters
+        ----------
+        closing
+            Whether it only closes or reduces: it then goes out although the breaker is open. What
+            is wrong with questions is no reason to keep a position.
 
         Raises
         ------
@@ -213,6 +235,8 @@ class Transport:
             OANDA refused it.
         AnswerLost
             It may have been carried out.
+        AccessSuspended
+            OANDA does not accept the token now; it was not carried out.
         AccessRefused
             OANDA refuses us.
         """
@@ -220,7 +244,7 @@ class Transport:
         held_s = self._pace.left_s(now)
         if held_s > LEAVE_WITHIN_S:
             raise NotSent(f"{endpoint} is not sent: OANDA wants no request for {held_s:.1f} s")
-        left_s = self.breaker.left_s(now)
+        left_s = 0.0 if closing else self.breaker.left_s(now)
         if left_s:
             raise NotSent(self._open_words(endpoint, left_s))
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
@@ -228,13 +252,14 @@ class Transport:
         found = await self._attempt(
             self._changing, endpoint, method, path, (), data=data, sending=sending
         )
-        if isinstance(found, Answer | OrderRefused | RateLimited | Fatal):
+        answered = isinstance(found, Answer | OrderRefused | RateLimited | AccessSuspended | Fatal)
+        if answered and not closing:
             self.breaker.succeeded()
-        else:
+        elif not closing:
             self.breaker.failed(time.monotonic())
         if isinstance(found, Answer):
             return found
-        if isinstance(found, OrderRefused | RateLimited | Fatal):
+        if isinstance(found, OrderRefused | RateLimited | AccessSuspended | Fatal):
             raise found
         if not sending.begun:
             raise NotSent(f"{found}; the request was not sent")
@@ -251,6 +276,28 @@ class Transport:
         data: bytes | None = None,
         sending: SimpleNamespace | None = None,
     ) -> Answer | Exception:
+        """Send; once more where the token was refused and there is another one by now."""
+        while True:
+            used = self.access.token
+            found = await self._attempt_once(
+                session, endpoint, method, path, query, data=data, sending=sending
+            )
+            if not isinstance(found, _Refused):
+                return found
+            if not self.access.renew(used):
+                return self.access.refused(endpoint, found.status)
+
+    async def _attempt_once(
+        self,
+        session: aiohttp.ClientSession | None,
+        endpoint: str,
+        method: str,
+        path: str,
+        query: Query,
+        *,
+        data: bytes | None,
+        sending: SimpleNamespace | None,
+    ) -> Answer | _Refused | Exception:
         """Send once; return the answer, or what to raise: outside of any ``except``."""
         if session is None:
             return Unavailable(f"{endpoint}: the client is closed")
@@ -283,6 +330,10 @@ class Transport:
             self.counts.requests[endpoint, "error"] += 1
             return self.explained(endpoint, error)
         self.counts.requests[endpoint, str(response.status)] += 1
+        if response.status in (401, 403):
+            return _Refused(response.status)
+        if response.status < 500:
+            self.access.accepted()
         return self._sorted(endpoint, method, response, body)
 
     def _sorted(
@@ -291,8 +342,6 @@ class Transport:
         status = response.status
         if status == 429:
             return self.limited(endpoint, response)
-        if status in (401, 403):
-            return self.access_refused(endpoint, status)
         content = _parsed(body)
         if status in (200, 201):
             if content is not None:
@@ -315,15 +364,6 @@ class Transport:
             self._pace.hold(time.monotonic() + min(asked_s, LONGEST_PAUSE_S))
         return RateLimited(f"OANDA answers {endpoint} with 429: too many requests", asked_s)
 
-    def access_refused(self, endpoint: str, status: int) -> AccessRefused:
-        """Return the error of an answer 401 or 403."""
-        settings = self.settings
-        return AccessRefused(
-            f"OANDA's {settings.oanda_environment} environment refuses us ({status} for "
-            f"{endpoint}): OANDA_API_KEY is no valid token of it, or not for OANDA_ACCOUNT_ID="
-            f"{settings.oanda_account_id}; check both and OANDA_ENVIRONMENT"
-        )
-
     def explained(self, endpoint: str, error: Exception) -> Unavailable | Fatal:
         """Return what a failed connection means, without what aiohttp knows of the request."""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -337,7 +377,7 @@ class Transport:
 
     def clean(self, text: str) -> str:
         """Return a text from outside without the token, and of a bearable length."""
-        return text.replace(self.settings.oanda_api_key, "***")[:300]
+        return self.access.clean(text)[:300]
 
     def _refusal(self, content: Any) -> tuple[str, str]:
         if not isinstance(content, Mapping):

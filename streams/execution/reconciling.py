@@ -1,0 +1,162 @@
+"""Brings books and brackets to what the broker holds, and says where they differ."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from streams.errors import Recoverable
+from streams.execution.brackets import in_precision
+from streams.execution.broker import Account, OpenTrade
+from streams.execution.context import Parts
+from streams.execution.guards import MarginGate
+from streams.execution.paper import PaperBroker
+from streams.execution.reading import ACCOUNT, ORDERS, TRADES, TRANSACTIONS, Reading
+from streams.execution.reconcile import Comparison, compare
+from streams.execution.reports import Told, adjustment
+from streams.execution.terms import Terms
+from streams.kill_switch.commands import engage
+from streams.oanda.errors import RequestRefused
+
+ACTOR = "executor"
+
+log = logging.getLogger("manifold.executor")
+
+
+class Reconciler:
+    """Compares the books of one account with the broker.
+
+    Parameters
+    ----------
+    parts, terms
+        What the executor is made of; the terms of the instruments.
+
+    Attributes
+    ----------
+    reading
+        What the broker has told.
+    comparison, remarks
+        The last comparison, and everything it and the broker's refusals have to say.
+    """
+
+    def __init__(self, parts: Parts, terms: Terms) -> None:
+        self._parts, self._terms = parts, terms
+        self._overloaded = False
+        self.margin = MarginGate(parts.trading)
+        self.reading = Reading(parts.broker, parts.dispatch, parts.ledger)
+        self.comparison = Comparison((), {}, frozenset(), ())
+        self.remarks: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Read everything, correct the books, set the brackets.
+
+        What can be read is used although something else cannot.
+
+        Raises
+        ------
+        Recoverable
+            A question has no answer; names them all.
+        Fatal
+            The venue refuses us.
+        """
+        parts, reading = self._parts, self.reading
+        await reading.read()
+        unread = reading.unread
+        account, trades = reading.account, reading.trades or ()
+        if account is not None and ACCOUNT not in unread:
+            self.observed(account)
+            await self._watch_margin(account)
+        problems: list[str] = []
+        if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
+            self.comparison = compare(parts.ledger, trades, reading.orders or ())
+            await self._correct()
+            await self._terms.learn(parts.runs.decided(), again=False)
+            problems = await self._put_levels_right(trades)
+        self._say((*self.comparison.differences, *problems))
+        if unread:
+            raise Recoverable("; ".join(why for _, why in sorted(unread.items())))
+        parts.metrics.reconciled.set(1)
+        parts.metrics.differences.set(len(self.comparison.differences))
+
+    async def _correct(self) -> None:
+        parts = self._parts
+        nav = None if self.reading.account is None else self.reading.account.nav
+        for correction in self.comparison.corrections:
+            intent = parts.ledger.intents[correction.order_id]
+            told = Told(parts.broker.now_ms(), parts.broker.price_interval_ms, nav)
+            await parts.dispatch.record(
+                adjustment(
+                    intent, correction.signed_units, correction.price, told, correction.reason,
+                    correction.trade_ids,
+                )
+            )  # fmt: skip
+
+    def observed(self, account: Account) -> None:
+        """Take in what the account is worth."""
+        parts = self._parts
+        parts.dispatch.nav = account.nav
+        parts.ledger.observe(parts.broker.now_ms(), account.nav)
+        self.margin.update(account.margin_ratio)
+        parts.metrics.nav.set(account.nav)
+        parts.metrics.balance.set(account.balance)
+        parts.metrics.margin.set(account.margin_ratio)
+
+    def _say(self, differences: tuple[str, ...]) -> None:
+        strangers = self._parts.dispatch.strangers
+        silent = [
+            f"{name}: {held.signed_units:f} units are held and no decision of it is in the log"
+            for name, held in sorted(self._parts.ledger.holdings.items())
+            if self._parts.runs.of(name) is None
+        ]
+        said = (*differences, *strangers, *silent)
+        for sentence in said:
+            if sentence not in self.remarks:
+                log.warning("difference: %s", sentence)
+        self.remarks = said
+        strangers.clear()
+
+    async def _put_levels_right(self, trades: Sequence[OpenTrade]) -> list[str]:
+        """Set the brackets of our trades to the run's levels, where the fill was at another price.
+
+        A venue that sets them by the fill itself needs none of this. What the venue refuses is
+        returned, a sentence each: the executor still closes when the run does.
+        """
+        parts, problems = self._parts, list[str]()
+        if isinstance(parts.broker, PaperBroker) or not parts.trading.auto_tp_on_fill_enabled:
+            return problems
+        if parts.trading.read_only or parts.trading.dry_run_trades:
+            return problems
+        for trade in trades:
+            held = parts.ledger.holdings.get(trade.instrument)
+            if held is None or trade.client_id not in parts.ledger.intents:
+                continue
+            await self._terms.learn([trade.instrument], again=False)
+            terms = self._terms.of(trade.instrument)
+            if terms is None:
+                continue  # the venue does not trade it any more: said where terms are learnt
+            wanted = tuple(
+                None if price is None else in_precision(price, terms)
+                for price in (held.stop_loss, held.take_profit)
+            )
+            if (trade.stop_loss, trade.take_profit) == wanted:
+                continue
+            try:
+                await parts.broker.set_levels(trade.trade_id, *wanted)
+            except (Recoverable, RequestRefused) as error:
+                problems.append(f"{trade.instrument}: brackets of trade {trade.trade_id}: {error}")
+        return problems
+
+    async def _watch_margin(self, account: Account) -> None:
+        parts = self._parts
+        overloaded = account.margin_ratio >= parts.trading.margin_overload
+        if overloaded and not self._overloaded:
+            reason = (
+                f"margin in use {account.margin_ratio:.2%} of account {account.account_id}, "
+                f"MARGIN_OVERLOAD {parts.trading.margin_overload:g}"
+            )
+            now_ms = int(time.time() * 1000)
+            await asyncio.to_thread(engage, parts.runtime, parts.codec, ACTOR, reason, now_ms)
+            log.error("kill switch engaged: %s", reason)
+        self._overloaded = overloaded
