@@ -35,6 +35,7 @@ from streams.oanda.shapes import (
     PositionState,
     TransactionState,
 )
+from streams.oanda.transport import REJECTED
 
 BRACKETS = ("STOP_LOSS", "TAKE_PROFIT", "TRAILING_STOP_LOSS", "GUARANTEED_STOP_LOSS")
 CAUSES: dict[str, Cause] = {"STOP_LOSS_ORDER": "stop_loss", "TAKE_PROFIT_ORDER": "take_profit"}

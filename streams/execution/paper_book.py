@@ -302,8 +302,8 @@ class PaperBook:
         )  # fmt: skip
 
     def _book(
-        self, number: str, client_id: str, candle: Candle, cause: Cause, units: Decimal, price: float,
-        gain: float, trade_ids: list[str],
+        self, number: str, client_id: str, candle: Candle, cause: Cause, units: Decimal,
+        price: float, gain: float, trade_ids: list[str],
     ) -> None:  # fmt: skip
         self.transactions.append(
             Transaction(

@@ -1,4 +1,4 @@
-"""What the venue tells of the account, question by question: one without an answer spoils no other."""
+"""What the venue tells of the account: a question without an answer spoils no other."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ class Reading:
         What could not be read at the last attempt: question -> why.
     trades, orders, account, positions
         The last answers; None before the first.
+    as_of
+        ``Dispatch.changes`` that the answers belong to; None when our own orders changed the
+        account all the while.
     """
 
     def __init__(self, broker: Broker, dispatch: Dispatch, ledger: Ledger) -> None:
         self._broker, self._dispatch, self._ledger = broker, dispatch, ledger
         self._flat_after = -1
         self.unread: dict[str, str] = {}
+        self.as_of: int | None = None
         self.trades: tuple[OpenTrade, ...] | None = None
         self.orders: tuple[PendingOrder, ...] | None = None
         self.account: Account | None = None
@@ -50,6 +54,7 @@ class Reading:
         for _ in range(ROUNDS):
             fills = self._dispatch.fills
             booked = await self._book()
+            changes = self._dispatch.changes
             # two at a time: connections are opened slowly, and an order may need one at once
             trades, orders = await asyncio.gather(
                 self._ask(TRADES, self._broker.trades()), self._ask(ORDERS, self._broker.orders())
@@ -64,9 +69,11 @@ class Reading:
             self.positions = self.positions if positions is None else tuple(positions)
             before = self._dispatch.cursor
             booked = booked and await self._book()
+            quiet = self._dispatch.changes == changes and not self._dispatch.in_flight
+            self.as_of = changes if quiet else None
             if self._nothing_of_ours(trades, account, positions):
                 self._flat_after = fills
-            if not booked or self._dispatch.cursor == before:
+            if quiet and (not booked or self._dispatch.cursor == before):
                 break
 
     async def _book(self) -> bool:

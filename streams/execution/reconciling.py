@@ -70,6 +70,7 @@ class Reconciler:
             await self._watch_margin(account)
         problems: list[str] = []
         if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
+            self._require_quiet(reading.as_of)
             self.comparison = compare(parts.ledger, trades, reading.orders or ())
             await self._correct()
             await self._terms.learn(parts.runs.decided(), again=False)
@@ -80,10 +81,15 @@ class Reconciler:
         parts.metrics.reconciled.set(1)
         parts.metrics.differences.set(len(self.comparison.differences))
 
+    def _require_quiet(self, as_of: int | None) -> None:
+        if as_of is None or as_of != self._parts.dispatch.changes:
+            raise Recoverable("an order is being answered: compared with the broker after it")
+
     async def _correct(self) -> None:
-        parts = self._parts
+        parts, as_of = self._parts, self._parts.dispatch.changes
         nav = None if self.reading.account is None else self.reading.account.nav
-        for correction in self.comparison.corrections:
+        for number, correction in enumerate(self.comparison.corrections):
+            self._require_quiet(as_of + number)
             intent = parts.ledger.intents[correction.order_id]
             told = Told(parts.broker.now_ms(), parts.broker.price_interval_ms, nav)
             await parts.dispatch.record(
@@ -132,6 +138,8 @@ class Reconciler:
             held = parts.ledger.holdings.get(trade.instrument)
             if held is None or trade.client_id not in parts.ledger.intents:
                 continue
+            if held.trade_ids and trade.trade_id not in held.trade_ids:
+                continue  # it was closed meanwhile
             await self._terms.learn([trade.instrument], again=False)
             terms = self._terms.of(trade.instrument)
             if terms is None:
