@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from streams.events import GateDecision, GateMetrics, WeightEntry, Weights
@@ -19,7 +20,7 @@ T0 = 1_704_880_800_000
 PAIR = "EUR_USD"
 CONFIG = Config()
 METRICS = GateMetrics(0.8, 0.6, 0.4, 0.3, 0.2, 5, -0.5, 1e-4)
-TERMS = InstrumentTerms(PAIR, 5, 0, 1.0, 1e8, 0.02, 0.0001)
+TERMS = InstrumentTerms(PAIR, 5, 0, Decimal(1), Decimal(10**8), 0.02, 0.0001)
 ACCOUNT = Account("paper", "USD", 100_000.0, 100_000.0, 0.0, 100_000.0, 0.0, "7")
 
 

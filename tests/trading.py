@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from streams.events import (
     Weights,
 )
 from streams.execution.ledger import Ledger
+from streams.execution.units import units_of
 from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import BarArrivals
 from streams.feed.writer import FactWriter
@@ -293,12 +295,33 @@ def _exact(deployment: Deployment, broker: Handle) -> Ledger:
     booked: dict[str, float] = {}
     for order_id, reports in ledger.reports.items():
         for report in reports:
-            if report.status == "filled" and report.cause == "order":
+            by_trade = ledger.intents[order_id].close_by == "trade"
+            if report.status == "filled" and report.cause == "order" and not by_trade:
                 assert order_id not in booked, f"{order_id} is filled twice in the log"
                 booked[order_id] = report.units * (1 if report.side == "buy" else -1)
     assert broker.violations() == []
     held = {name: h.signed_units for name, h in ledger.holdings.items()}
-    there = {name: float(units) for name, units in account["positions"].items()}
+    there = {name: Decimal(units) for name, units in account["positions"].items()}
     if booked != filled or ledger.unresolved or held != there:
         raise Unsettled(f"{booked=} {filled=} {ledger.unresolved=} {held=} {there=}")
+    _require_trade_closings(ledger, account["transactions"])
     return ledger
+
+
+def _require_trade_closings(ledger: Ledger, transactions: list[dict[str, Any]]) -> None:
+    """Assert that every closing of a trade of ours is booked once, with the venue's own units.
+
+    Such an order has no client id; its fill is known by its transaction.
+    """
+    closed = {
+        t["id"]: abs(Decimal(t["units"]))
+        for t in transactions
+        if t.get("reason") == "MARKET_ORDER_TRADE_CLOSE"
+        and t["tradesClosed"][0]["tradeID"] in ledger.openers
+    }
+    reports = [r for each in ledger.reports.values() for r in each if r.status == "filled"]
+    ids = [r.transaction_id for r in reports if r.transaction_id in closed]
+    assert len(set(ids)) == len(ids), f"a closing is booked twice: {ids}"
+    booked = {r.transaction_id: units_of(r.units) for r in reports if r.transaction_id in closed}
+    if booked != closed:
+        raise Unsettled(f"{booked=} {closed=}")

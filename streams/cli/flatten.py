@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,14 @@ from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
 
+if TYPE_CHECKING:
+    from streams.cli.trade import Outcome
+    from streams.execution.ledger import Ledger
+
 LOOK_S = 0.3
+BEGIN_S = 2.0
+"""A running executor has begun to close by then; one that has not does not run."""
+WORK_S = 10.0
 
 
 @click.command()
@@ -22,9 +30,8 @@ LOOK_S = 0.3
     "--wait",
     "wait_s",
     type=click.FloatRange(0.0),
-    default=10.0,
-    show_default=True,
-    help="Seconds to wait for the running executor, before this command takes over from it.",
+    help="Seconds to wait for the running executor, before this command takes over from it.  "
+    f"[default: {BEGIN_S:g}, and up to {WORK_S:g} once it has begun to close]",
 )
 @click.option(
     "--within",
@@ -35,15 +42,20 @@ LOOK_S = 0.3
     help="Seconds that this command tries to close after it took over.",
 )
 @click.option("--no-takeover", is_flag=True, help="Only write the word; an executor obeys it.")
-def flatten(reason: str, actor: str, wait_s: float, within_s: float, no_takeover: bool) -> None:
+def flatten(
+    reason: str, actor: str, wait_s: float | None, within_s: float, no_takeover: bool
+) -> None:
     """Close everything of ours at the broker, and let nothing be opened.
 
     First the kill switch is engaged, then the word is written to ops.control: every position whose
     opening order stands before it is closed, by whichever executor reads it. When none does within
     --wait, this command takes the account over (a running executor is fenced and ends), closes,
-    and leaves. The paper account fills at the next candle: without a feed it cannot close.
+    and leaves. Closing waits for no answer to a question: what is ours is known from the log, from
+    the venue's trades or from its positions, whichever answers. What could not be read is printed.
+    The paper account fills at the next candle: without a feed it cannot close.
     Positions of others in the account are not touched. The kill switch stays engaged: manifold
-    kill off --reason TEXT clears it. Exit codes: 0 nothing of ours is held, 75 something still is.
+    kill off --reason TEXT clears it. Exit codes: 0 nothing of ours is held, 75 something still is,
+    or the venue did not confirm that nothing is.
 
     \b
     Examples:
@@ -56,20 +68,36 @@ def flatten(reason: str, actor: str, wait_s: float, within_s: float, no_takeover
     if trading.read_only or trading.dry_run_trades:
         raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
     account_id, mode = _account(trading)
-    _say(runtime, account_id, actor, reason)
+    offset = _say(runtime, account_id, actor, reason)
     if no_takeover:
         click.echo("the word is in the log; an executor that runs obeys it")
         return
-    held = _wait(runtime, account_id, mode, wait_s)
+    begun = time.monotonic()
+    held = _wait(runtime, account_id, mode, wait_s, offset)
     if held:
-        click.echo(f"still held after {wait_s:g} s: {', '.join(held)}; taking over")
+        waited_s = time.monotonic() - begun
+        click.echo(f"still held after {waited_s:.1f} s: {', '.join(held)}; taking over")
         from streams.cli.trade import run
 
-        run(runtime, config, trading, flatten_within_s=within_s)
-        held = _held(runtime, account_id, mode)
+        outcome = run(runtime, config, trading, flatten_within_s=within_s)
+        held = _held(_books(runtime, account_id, mode))
+        _require_flat(held, outcome, within_s)
+    click.echo(f"nothing of ours is held in account {account_id}")
+
+
+def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
+    for what, why in sorted(outcome.unread.items()):
+        click.echo(f"could not be read: {what}: {why}", err=True)
+    for name, why in sorted(outcome.cannot_close.items()):
+        click.echo(f"cannot close {name}: {why}", err=True)
     if held:
         raise Recoverable(f"still held: {', '.join(held)}; see exec.fills for the broker's answers")
-    click.echo(f"nothing of ours is held in account {account_id}")
+    if not outcome.confirmed:
+        raise Recoverable(
+            "everything that the log knows is closed, and the venue has not confirmed within "
+            f"{within_s:g} s that nothing of ours is open: look at the account by hand, or run "
+            "this command again"
+        )
 
 
 def _account(trading: Trading) -> tuple[str, str]:
@@ -86,7 +114,8 @@ def _account(trading: Trading) -> tuple[str, str]:
     return asyncio.run(ask())
 
 
-def _say(runtime: Runtime, account_id: str, actor: str, reason: str) -> None:
+def _say(runtime: Runtime, account_id: str, actor: str, reason: str) -> int:
+    """Engage the kill switch and write the word; return its offset."""
     from streams.control_log import append_control
     from streams.execution.flatten import flatten_record
     from streams.kill_switch.commands import engage
@@ -101,24 +130,37 @@ def _say(runtime: Runtime, account_id: str, actor: str, reason: str) -> None:
     record = flatten_record(account_id, actor, reason, now_ms)
     offset = append_control(runtime, codec, [record])[0]
     click.echo(f"flatten of account {account_id} written (ops.control {offset})")
+    return offset
 
 
-def _wait(runtime: Runtime, account_id: str, mode: str, wait_s: float) -> list[str]:
-    end = time.monotonic() + wait_s
+def _wait(
+    runtime: Runtime, account_id: str, mode: str, wait_s: float | None, offset: int
+) -> list[str]:
+    """Wait for an executor that runs; return what is held when it is done, or does nothing."""
+    begun = time.monotonic()
     while True:
-        held = _held(runtime, account_id, mode)
-        if not held or time.monotonic() >= end:
+        ledger = _books(runtime, account_id, mode)
+        held = _held(ledger)
+        at_work = any(
+            i.kind == "close" and i.control_offset > offset for i in ledger.intents.values()
+        )
+        limit_s = wait_s if wait_s is not None else WORK_S if at_work else BEGIN_S
+        if not held or time.monotonic() - begun >= limit_s:
             return held
         time.sleep(LOOK_S)
 
 
-def _held(runtime: Runtime, account_id: str, mode: str) -> list[str]:
-    """Return what the log says we hold or have on its way, in words."""
+def _books(runtime: Runtime, account_id: str, mode: str) -> Ledger:
     from streams.execution.ledger import Ledger
     from streams.execution.start import fold_orders
     from streams.registry import open_codec
 
     ledger = Ledger(account_id, mode)
     fold_orders(runtime, asyncio.run(open_codec(runtime)), ledger)
-    found = [f"{name} {held.signed_units:g}" for name, held in sorted(ledger.holdings.items())]
+    return ledger
+
+
+def _held(ledger: Ledger) -> list[str]:
+    """Return what the log says we hold or have on its way, in words."""
+    found = [f"{name} {held.signed_units:f}" for name, held in sorted(ledger.holdings.items())]
     return found + [f"order {order} without an outcome" for order in sorted(ledger.unresolved)]

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+from typing import NamedTuple
 
 import click
 
@@ -47,10 +48,28 @@ def trade(venue: str | None, status_port: int | None) -> None:
     run(Runtime.from_env(), Config.from_env(), Trading.from_env())
 
 
+class Outcome(NamedTuple):
+    """How an executor left the account.
+
+    Attributes
+    ----------
+    confirmed
+        Whether the venue has shown that nothing of ours is open.
+    unread
+        What of the account could not be read at the end: what it is, and why.
+    cannot_close
+        Instruments whose closing was refused to the end, and why.
+    """
+
+    confirmed: bool
+    unread: dict[str, str]
+    cannot_close: dict[str, str]
+
+
 def run(
     runtime: Runtime, config: Config, trading: Trading, *, flatten_within_s: float | None = None
-) -> None:
-    """Run an executor until it is told to stop.
+) -> Outcome:
+    """Run an executor until it is told to stop; return how it left the account.
 
     Parameters
     ----------
@@ -72,12 +91,12 @@ def run(
         warn_of_clock(runtime)
     if trading.trade_status_port and flatten_within_s is None:
         require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
-    asyncio.run(_trade(runtime, config, trading, flatten_within_s))
+    return asyncio.run(_trade(runtime, config, trading, flatten_within_s))
 
 
 async def _trade(
     runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
-) -> None:
+) -> Outcome:
     from streams.control_log import active_config, read_control, refuse_continuous_market
     from streams.execution.executor import Executor
     from streams.execution.start import open_parts
@@ -111,6 +130,8 @@ async def _trade(
         kill.close()
         if page is not None:
             await page.cleanup()
+    unread = dict(executor.reconciler.reading.unread)
+    return Outcome(executor.confirmed_flat, unread, executor.closer.cannot_close)
 
 
 async def open_venue(trading: Trading) -> Broker | None:

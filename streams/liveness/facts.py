@@ -177,6 +177,10 @@ class ExecutorFacts(NamedTuple):
         Of the account, in its currency; None when the broker has not told.
     trouble
         Why nothing is opened, in the executor's own words.
+    cannot_close
+        Instruments whose closing is due and does not work, each with its reason.
+    untraded
+        Instruments that the venue does not trade.
     """
 
     mode: str
@@ -189,6 +193,8 @@ class ExecutorFacts(NamedTuple):
     margin_available: float | None = None
     calls: CallFacts | None = None
     trouble: str = ""
+    cannot_close: tuple[str, ...] = ()
+    untraded: tuple[str, ...] = ()
 
 
 class FeedFacts(NamedTuple):

@@ -32,6 +32,7 @@ _RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     trading_rules.stream_silent,
     trading_rules.oanda_errors,
     trading_rules.executor_stale,
+    trading_rules.closing_blocked,
     trading_rules.orders_rejected,
     trading_rules.orders_unresolved,
     trading_rules.margin_high,

@@ -220,7 +220,17 @@ def executor_facts(content: Any) -> ExecutorFacts:
         _number(account, "margin_used"),
         _number(account, "margin_available"),
         trouble="; ".join(one for one in troubles if isinstance(one, str) and one),
+        cannot_close=tuple(f"{n}: {why}" for n, why in _named(content, "cannot_close").items()),
+        untraded=tuple(_named(content, "untraded")),
     )
+
+
+def _named(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object by instrument; empty where an executor of an earlier release has none."""
+    value = content.get(name, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:

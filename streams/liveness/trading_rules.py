@@ -71,6 +71,22 @@ def executor_stale(at: Judged) -> FailureSignal:
     return FailureSignal(name, "ok", f"{found.mode}, {detail}")
 
 
+def closing_blocked(at: Judged) -> FailureSignal:
+    """Judge whether everything that is to be closed can be closed."""
+    name, found = "closing_blocked", at.facts.executor
+    if found is None:
+        return at.unjudged(name, "executor")
+    if found.cannot_close:
+        said = several([f"cannot close {one}" for one in found.cannot_close])
+        action = "the executor tries again; close by hand at the broker if it must not wait"
+        return FailureSignal(name, "fail", said, action=action)
+    if found.untraded:
+        said = f"the venue does not trade {several(list(found.untraded))}: nothing is opened there"
+        action = "take it out of HOTBAND_PAIRS; close by hand what the venue still holds of it"
+        return FailureSignal(name, "warn", said, action=action)
+    return FailureSignal(name, "ok", "nothing waits to be closed")
+
+
 def orders_rejected(at: Judged) -> FailureSignal:
     """Judge whether the broker takes the orders."""
     name = "orders_rejected"

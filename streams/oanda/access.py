@@ -2,8 +2,8 @@
 
 A token that OANDA has accepted may be replaced at any time (rotation). The file that it came from
 is then read again at every refusal, and a request that met the old token goes out once more with
-the new one. Until OANDA lets us in again a refusal is something that may pass; after AUTH_RETRY_SEC, or
-where OANDA has never let us in, it is final.
+the new one. Until OANDA lets us in again a refusal is something that may pass; after
+AUTH_RETRY_SEC, or where OANDA has never let us in, it is final.
 """
 
 from __future__ import annotations

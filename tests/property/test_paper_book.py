@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.reference_backtest import Bar, Rules, simulate
 
 GROUPS, MARKETS = 6, 10
 PAIR = "EUR_USD"
-UNITS = 1000.0
+UNITS = Decimal(1000)
 REASONS = {"stop_loss": "stop", "take_profit": "target"}
 
 
@@ -97,6 +98,6 @@ def compare(seed: int) -> int:
             assert ours[name] == theirs[name], (name, ours, theirs)
         reason = theirs["exit_reason"]
         assert ours["reason"] == (reason if reason in ("stop", "target") else "run")
-        gain = ours["direction"] * (ours["exit_price"] - ours["entry_price"]) * UNITS
+        gain = ours["direction"] * (ours["exit_price"] - ours["entry_price"]) * float(UNITS)
         assert ours["gain"] == pytest.approx(gain)
     return len(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ NOW = T0 + 2 * MINUTE
 PLAN = Plan(True, decision(1, 1), CONFIG, "", NOW, True)
 QUOTE = Quote(PAIR, 1.1, 1.1001, NOW - 1000)
 MARKET = Market(NOW, ACCOUNT, TERMS, QUOTE, 0, 1.1)
-EXPOSURE = Exposure(1000.0, 0.0, 0, 0, "", 0.0, 1e5, None, False, 0.0, 0.0)
+EXPOSURE = Exposure(Decimal(1000), Decimal(0), 0, 0, "", 0.0, 1e5, None, False, 0.0, 0.0)
 OFF = Switches("practice", ())
 ORDER = (
     "kill_switch", "read_only", "dry_run", "live_trading", "reconciled", "foreign", "own_entry",
@@ -138,7 +139,7 @@ def money(used: float, available: float) -> dict[str, Any]:
         ({"daily_loss"}, exposed(daily_loss=math.nan)),
         ({"drawdown"}, exposed(drawdown=0.1)),
         ({"drawdown"}, exposed(drawdown=None)),
-        ({"min_size"}, exposed(order_units=0.5)),
+        ({"min_size"}, exposed(order_units=Decimal("0.5"))),
         ({"max_position_size"}, {"trading": Trading(risk_max_position_size=999)}),
         ({"max_net_units"}, exposed(held_units=99_001)),
         ({"max_positions_per_pair"}, exposed(trades_here=5)),

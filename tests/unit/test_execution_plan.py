@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,14 +11,18 @@ import pytest
 from streams.audit import audit_record
 from streams.events import BrokerReport, OrderIntent
 from streams.execution.broker import OpenTrade, PendingOrder, Transaction
+from streams.execution.closing_plan import Sight
+from streams.execution.closing_plan import closings as planned_closings
+from streams.execution.desk import Desk, Flatten
 from streams.execution.flatten import flatten_of, flatten_problem, flatten_record
 from streams.execution.guards import Switches
 from streams.execution.ledger import Ledger
-from streams.execution.plan import Desk, Flatten, candidates, closings, openings, resizings
+from streams.execution.plan import candidates, openings, resizings
 from streams.execution.reconcile import compare
 from streams.execution.reconcile_word import asks_to_reconcile, reconcile_record
 from streams.execution.reports import Told, adjustment, report, report_of_transaction
 from streams.execution.settings import Trading
+from streams.execution.units import units_of
 from tests.execution_bench import (
     ACCOUNT,
     MINUTE,
@@ -34,6 +39,11 @@ SELECTED = (weights(1, EUR_USD=0.1),)
 RAMPED = Trading(pm_ramp_step_pct=0.25, reconcile_interval_sec=30)
 
 
+def closings(at: Desk) -> list[OrderIntent]:
+    """Return the closing orders of a venue that closes by units, as the paper account does."""
+    return [intent for _, intent in planned_closings(at, Sight(by_trade=False))]
+
+
 def filled(
     intent: OrderIntent, units: float | None = None, price: float = 1.1001, **changed: Any
 ) -> BrokerReport:
@@ -41,7 +51,7 @@ def filled(
     booked = Transaction(
         changed.pop("transaction_id", "8"), "fill", changed.pop("time_ms", T0 + 2 * MINUTE),
         intent.instrument, intent.order_id, changed.pop("cause", "order"),
-        (intent.units if units is None else units)
+        units_of(intent.units if units is None else units)
         * (1 if changed.pop("side", intent.side) == "buy" else -1),
         price, 0.0, changed.pop("trade_ids", ("t1",)),
     )  # fmt: skip
@@ -222,7 +232,7 @@ def test_a_smaller_weight_reduces_at_once_and_a_little_smaller_one_does_not() ->
     at.allocation.take(weights(2, EUR_USD=0.05))
     (intent,) = resizings(at, venue(2, switches=Switches("paper", ("engaged",))))
     assert (intent.kind, intent.side) == ("reduce", "sell")
-    assert intent.units == held - 4545.0
+    assert intent.units == float(held) - 4545.0
     assert intent.submitted, "the kill switch does not hold back a reduction"
 
 
@@ -317,7 +327,7 @@ def test_a_fill_that_comes_after_the_order_was_given_up_counts() -> None:
 
 
 def trade(units: float, client_id: str = "", trade_id: str = "t9") -> OpenTrade:
-    return OpenTrade(trade_id, PAIR, units, 1.1, T0, client_id, None, None, 0.0)
+    return OpenTrade(trade_id, PAIR, Decimal(units), 1.1, T0, client_id, None, None, 0.0)
 
 
 def test_books_that_agree_have_no_differences() -> None:
@@ -355,7 +365,7 @@ def test_nothing_is_put_right_while_an_order_is_in_doubt() -> None:
 def test_what_is_not_ours_blocks_its_instrument_and_is_no_correction() -> None:
     at, intent = joined()
     trades = [trade(2272.0, intent.order_id), trade(500.0, "someone", "t77")]
-    found = compare(at.ledger, trades, [PendingOrder("o1", "GBP_USD", 5.0, "")])
+    found = compare(at.ledger, trades, [PendingOrder("o1", "GBP_USD", Decimal(5), "")])
     assert found.corrections == ()
     assert set(found.foreign) == {PAIR, "GBP_USD"}
     assert found.foreign_held == {PAIR}

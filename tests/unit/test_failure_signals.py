@@ -126,6 +126,11 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("an executor that is not reconciled", "executor_stale",
      part(healthy(), "executor", reconciled=False, trouble="the account is another"),
      "fail the account is another"),
+    ("a closing that is refused", "closing_blocked",
+     part(healthy(), "executor", cannot_close=("EUR_USD: MARKET_HALTED (tried once)",)),
+     "fail cannot close EUR_USD: MARKET_HALTED"),
+    ("an instrument that the venue does not trade", "closing_blocked",
+     part(healthy(), "executor", untraded=("GBP_USD",)), "warn does not trade GBP_USD"),
     ("every order rejected", "orders_rejected",
      part(healthy(), "log", orders=healthy().log.orders._replace(rejected=4, last_reason="MARGIN")),
      "fail 4 rejected, 0 cancelled of 4 sent"),
@@ -246,7 +251,7 @@ def test_few_open_sessions_are_no_failure() -> None:
 def test_what_a_deployment_does_not_have_is_quiet() -> None:
     facts = healthy(executor=None, feed=None, unused=frozenset({"executor", "feed"}))
     found = {one.name: one.state for one in judge(facts, OPEN, Config())}
-    quiet = {"stream_silent", "oanda_errors", "executor_stale", "margin_high"}
+    quiet = {"stream_silent", "oanda_errors", "executor_stale", "closing_blocked", "margin_high"}
     assert {name for name, state in found.items() if state == "quiet"} == quiet
 
 

@@ -17,6 +17,7 @@ from streams.feed.broker_lane import BrokerLane, Resume
 from streams.oanda.client import LONGEST_PAGE, OandaClient
 from streams.oanda.errors import (
     AccessRefused,
+    AccessSuspended,
     AnswerLost,
     NotAsDescribed,
     NotSent,
@@ -285,7 +286,7 @@ async def test_after_failures_in_a_row_nothing_is_sent_for_a_while(broker: Handl
         ({"kind": "status", "code": 502, "processed": True}, AnswerLost, 1),
         ({"kind": "status", "code": 503}, AnswerLost, 0),
         ({"kind": "status", "code": 429}, RateLimited, 0),
-        ({"kind": "status", "code": 401}, AccessRefused, 0),
+        ({"kind": "status", "code": 401}, AccessSuspended, 0),
         ({"kind": "reject_order", "reason": "INSUFFICIENT_MARGIN"}, OrderRefused, 0),
     ],
     ids=str,

@@ -259,7 +259,9 @@ class Broker:
 
     async def _answered(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         kinds: tuple[str, ...] = AFTER
-        if not (request.method == "POST" and answer.status == 201):
+        ordered = request.method == "POST" and answer.status == 201
+        closed = request.path.endswith("/close") and answer.status == 200
+        if not (ordered or closed):
             kinds = tuple(kind for kind in AFTER if kind != "lost_answer")
         fault = self.faults.take(kinds, request.method, request.path)
         if fault is None:

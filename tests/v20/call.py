@@ -49,7 +49,8 @@ class Call:
         """
         text = self.query.get("instruments", "")
         names = [name for name in text.split(",") if name]
-        if (required and not names) or any(name not in INSTRUMENTS for name in names):
+        traded = INSTRUMENTS.keys() - self.exchange.delisted
+        if (required and not names) or any(name not in traded for name in names):
             raise BadParameter("instruments")
         return names
 

@@ -13,6 +13,9 @@ POST /control/clock         {"advance_sec": 60} or {"to": time} or {"speed": 10}
 POST /control/prices        {"instrument", "bid", "ask", "hold": true}: a tick now; held, the market
                             makes none of its own; {"instrument", "release": true} ends that
 POST /control/halt          {"instruments": [...], "halted": true}; the price streams say so
+POST /control/delist        {"instruments": [...], "delisted": true}: the account cannot trade them
+                            any more; what is open stays, and can be closed
+POST /control/token         {"token": "..."}: from now on that one, and no other, is accepted
 POST /control/drop          end every connection there is now; {"reset": true} with RST
 POST /control/reset         forget requests and violations
 ==========================  =====================================================================
@@ -78,6 +81,18 @@ def add_routes(app: web.Application, broker: Broker) -> None:
         broker.exchange.repeat_prices(names)
         return web.json_response({"halted": sorted(halted)})
 
+    async def delist(request: web.Request) -> web.Response:
+        body = await request.json()
+        names, delisted = set(body["instruments"]), broker.exchange.delisted
+        delisted |= names
+        if not body.get("delisted", True):
+            delisted -= names
+        return web.json_response({"delisted": sorted(delisted)})
+
+    async def token(request: web.Request) -> web.Response:
+        broker.token = str((await request.json())["token"])
+        return web.json_response({})
+
     async def drop(request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
         return web.json_response({"dropped": broker.drop(bool(body.get("reset")))})
@@ -97,6 +112,8 @@ def add_routes(app: web.Application, broker: Broker) -> None:
     app.router.add_post("/control/clock", clock)
     app.router.add_post("/control/prices", prices)
     app.router.add_post("/control/halt", halt)
+    app.router.add_post("/control/delist", delist)
+    app.router.add_post("/control/token", token)
     app.router.add_post("/control/drop", drop)
     app.router.add_post("/control/reset", reset)
 

@@ -102,6 +102,8 @@ class Desk:
         try:
             if self.forced.reject:
                 raise Reject(self.forced.reject)
+            if order.get("instrument") in self.exchange.delisted:
+                raise Reject("INSTRUMENT_NOT_TRADEABLE")
             fields = check_order(self.account, order, self.batch.time_ns, self.exchange.unique_ids)
         except Reject as reject:
             kind = f"{order['type']}_ORDER_REJECT"
@@ -279,8 +281,13 @@ class Desk:
         text = "ALL" if sent == "ALL" else units_text(units or Decimal(0))
         wanted = {"tradeID": trade.id, "units": text}
         fields = self._closing("TRADE_CLOSE", tradeClose=wanted) | {"instrument": trade.instrument}
+        reason = self.forced.reject
         if units is None or units > abs(trade.units):
             reason = "CLOSE_TRADE_UNITS_EXCEED_TRADE_SIZE"
+        elif decimals(units) > INSTRUMENTS[trade.instrument].units_digits:
+            reason = "UNITS_PRECISION_EXCEEDED"
+        if reason or units is None:
+            reason = reason or "UNITS_INVALID"
             answer = self._refused(name, kind, reason, 400, **fields)
             del answer.body["relatedTransactionIDs"]
             return answer
@@ -306,7 +313,9 @@ class Desk:
         if not asked:
             raise BadParameter("longUnits")
         for side, units in asked.items():
-            reason = self._closing_refusal(units, have[side], body.get(f"{side}ClientExtensions"))
+            reason = self._closing_refusal(
+                name, units, have[side], body.get(f"{side}ClientExtensions")
+            )
             if reason:
                 fields = self._closeout(side, name, units, body, checked=False)
                 status = 400 if held or reason != "CLOSEOUT_POSITION_DOESNT_EXIST" else 404
@@ -322,12 +331,14 @@ class Desk:
             parts |= self._outcome(created, f"{side}Order")
         return self._answer(200, **parts)
 
-    def _closing_refusal(self, units: Decimal, have: Decimal, extensions: Any) -> str | None:
+    def _closing_refusal(
+        self, name: str, units: Decimal, have: Decimal, extensions: Any
+    ) -> str | None:
         if self.forced.reject:
             return self.forced.reject
         if not have:
             return "CLOSEOUT_POSITION_DOESNT_EXIST"
-        if decimals(units):
+        if decimals(units) > INSTRUMENTS[name].units_digits:
             return "UNITS_PRECISION_EXCEEDED"
         if units > have:
             return "CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE"

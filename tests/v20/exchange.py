@@ -90,6 +90,7 @@ class Exchange:
         self.unique_ids = unique_ids
         self.show_finished = show_finished
         self.accounts: dict[str, Account] = {}
+        self.delisted: set[str] = set()
         self.price_listeners: dict[object, tuple[frozenset[str], OnPrice]] = {}
         self.transaction_listeners: dict[object, OnTransaction] = {}
         self._recover()

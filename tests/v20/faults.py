@@ -5,7 +5,7 @@ kind               what happens (parameters)
 =================  ===============================================================================
 cut_before         the connection ends before anything is processed (``reset``: with RST)
 cut_after          processed, then the connection ends without an answer (``reset``)
-lost_answer        the same, but only when an order was accepted; ``how`` = cut | hang
+lost_answer        the same, but only when an order or a closing was accepted; ``how`` = cut | hang
 cut_middle         processed, half of the answer's body, then the connection ends (``reset``)
 status             an answer with ``code`` (429, 500, 503 ...); ``retry_after`` seconds or none;
                    ``processed`` = true: the request took effect all the same

@@ -129,6 +129,15 @@ class Handle:
         """Halt instruments, or all."""
         self.control("POST", "/halt", {"instruments": list(instruments), "halted": halted})
 
+    def delist(self, *instruments: str, delisted: bool = True) -> None:
+        """Take instruments from the account; what is open in them stays."""
+        self.control("POST", "/delist", {"instruments": list(instruments), "delisted": delisted})
+
+    def rotate(self, token: str) -> None:
+        """Accept that token from now on and no other; this handle keeps using it."""
+        self.control("POST", "/token", {"token": token})
+        self.token = token
+
     def start(self) -> Self:
         """Start."""
         raise NotImplementedError

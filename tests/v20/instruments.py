@@ -1,4 +1,4 @@
-"""The instruments of the test broker: what the practice account says of the eight default pairs."""
+"""The instruments of the test broker: the eight default pairs, and one with decimals of units."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Instrument(NamedTuple):
         Usual distance of bid and ask, in points.
     sigma
         Typical move of a minute, in points.
+    units_digits
+        Decimal places of a number of units.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Instrument(NamedTuple):
     first: int
     spread: int
     sigma: int
+    units_digits: int = 0
 
     @property
     def base(self) -> str:
@@ -57,16 +60,16 @@ class Instrument(NamedTuple):
 
     def description(self) -> dict[str, Any]:
         """Return what ``/instruments`` says."""
-        pip = -2 if self.precision == 3 else -4
+        pip = 1 - self.precision
         step = Decimal(1).scaleb(pip)
         return {
             "name": self.name,
-            "type": "CURRENCY",
+            "type": "CFD" if self.units_digits else "CURRENCY",
             "displayName": self.name.replace("_", "/"),
             "pipLocation": pip,
             "displayPrecision": self.precision,
-            "tradeUnitsPrecision": 0,
-            "minimumTradeSize": "1",
+            "tradeUnitsPrecision": self.units_digits,
+            "minimumTradeSize": str(Decimal(1).scaleb(-self.units_digits)),
             "maximumTrailingStopDistance": self.text(step * 10_000),
             "minimumTrailingStopDistance": self.text(step * 5),
             "maximumPositionSize": "0",
@@ -90,6 +93,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         Instrument("NZD_USD", 5, Decimal("0.03"), 60_000, 15, 8),
         Instrument("AUD_USD", 5, Decimal("0.03"), 65_000, 13, 8),
         Instrument("USD_CHF", 5, _WIDE, 88_000, 15, 9),
+        Instrument("BTC_USD", 1, Decimal("0.5"), 650_000, 400, 300, 2),
     )
 }
 """Name -> instrument."""

@@ -117,7 +117,7 @@ def check_unused(account: Account, client_id: str | None, unique_ids: bool) -> N
 
 def _entry(account: Account, request: Json, kind: str, now_ns: int) -> Json:
     instrument = _instrument(request)
-    fields: Json = {"instrument": instrument.name, "units": _units(request)}
+    fields: Json = {"instrument": instrument.name, "units": _units(request, instrument)}
     if kind != "MARKET":
         fields["price"] = _price(instrument, request.get("price"), "PRICE")
     if request.get("priceBound") is not None:
@@ -204,7 +204,7 @@ def _instrument(request: Json) -> Instrument:
     return found
 
 
-def _units(request: Json) -> str:
+def _units(request: Json, instrument: Instrument) -> str:
     if request.get("units") is None:
         raise Reject("UNITS_MISSING")
     units = number(request["units"])
@@ -212,7 +212,7 @@ def _units(request: Json) -> str:
         raise BadParameter("order.units")
     if units == 0:
         raise Reject("UNITS_INVALID")
-    if decimals(units) > 0:
+    if decimals(units) > instrument.units_digits:
         raise Reject("UNITS_PRECISION_EXCEEDED")
     if abs(units) > MAXIMUM_ORDER_UNITS:
         raise Reject("UNITS_LIMIT_EXCEEDED")

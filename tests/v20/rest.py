@@ -53,7 +53,8 @@ def summary(call: Call) -> Answer:
 
 def instruments(call: Call) -> Answer:
     """GET /accounts/{account}/instruments."""
-    names = call.names(required=False) or list(INSTRUMENTS)
+    delisted = call.exchange.delisted
+    names = call.names(required=False) or [n for n in INSTRUMENTS if n not in delisted]
     return call.answer(instruments=[INSTRUMENTS[name].description() for name in names])
 
 

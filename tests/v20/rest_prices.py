@@ -24,6 +24,8 @@ def candles(call: Call) -> Answer:
 
 def _candles(call: Call, name: str, given: Mapping[str, str]) -> Json:
     instrument = INSTRUMENTS.get(name)
+    if name in call.exchange.delisted:
+        instrument = None
     if instrument is None:
         raise BadParameter("instrument")
     now_ms = call.exchange.now_ns() // MS
