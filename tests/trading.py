@@ -239,9 +239,9 @@ def oanda_floor(
     )
 
 
-def script_of(deployment: Deployment, hours: int = 20) -> ScriptedLog:
+def script_of(deployment: Deployment, hours: int = 20, pairs: Sequence[str] = PAIRS) -> ScriptedLog:
     start_ms = int(time.time() * 1000) // 60_000 * 60_000 - hours * 3_600_000
-    return ScriptedLog(deployment, PAIRS, start_ms)
+    return ScriptedLog(deployment, pairs, start_ms)
 
 
 def books(deployment: Deployment, account_id: str) -> Ledger:
