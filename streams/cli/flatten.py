@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streams.execution.ledger import Ledger
 
 LOOK_S = 0.3
-BEGIN_S = 2.0
+BEGIN_S = 1.0
 """A running executor has begun to close by then; one that has not does not run."""
 WORK_S = 10.0
 

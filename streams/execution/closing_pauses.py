@@ -36,6 +36,8 @@ class Refusal(NamedTuple):
         Monotonic seconds before which it is not tried again.
     opens_ms
         Venue's time before which the market is closed; 0 when it is open.
+    reached
+        Whether the venue has refused it; else it did not get there, or nobody knows.
     seen_closed
         Whether the venue has called the instrument not tradeable since.
     """
@@ -45,6 +47,7 @@ class Refusal(NamedTuple):
     tries: int
     not_before: float
     opens_ms: int
+    reached: bool
     seen_closed: bool = False
 
     def held_back(self, now: float, now_ms: int) -> bool:
@@ -90,7 +93,7 @@ class ClosingPauses:
         market = market_at(now_ms)
         opens_ms = market.next_change_ms if reason in HALTED and not market.open else 0
         since_ms = now_ms if before is None else before.since_ms
-        made = Refusal(reason, since_ms, tries, now + pause_s, opens_ms)
+        made = Refusal(reason, since_ms, tries, now + pause_s, opens_ms, reached)
         self._refusals[key] = made
         return made
 
@@ -99,6 +102,12 @@ class ClosingPauses:
         for key in (subject, (subject[0], "*")):
             self._refusals.pop(key, None)
         self._resting[subject] = now + AFTER_FILL_S
+
+    def answering(self) -> None:
+        """Note that the venue answers again: what did not reach it is tried at once."""
+        for key, one in self._refusals.items():
+            if not one.reached:
+                self._refusals[key] = one._replace(not_before=0.0)
 
     def saw(self, instrument: str, tradeable: bool) -> None:
         """Take in whether the venue calls a halted instrument tradeable."""

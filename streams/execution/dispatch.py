@@ -256,7 +256,10 @@ class Dispatch:
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
         if intent is not None and booked.closes_trade:
             booked = booked._replace(cause="order")
-        intent = intent or self._opener_of(booked)
+        if intent is None:
+            intent = self._opener_of(booked)
+            if booked.cause == "order":  # an order of somebody else that met a trade of ours
+                booked = booked._replace(cause="other")
         if intent is None:
             if booked.kind == "fill":
                 self.strangers.append(

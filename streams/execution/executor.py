@@ -231,6 +231,8 @@ class Executor:
         finally:
             self._reconcile_within(parts.trading.reconcile_interval_sec)
         self.closer.compared()
+        if self.unreconciled:
+            self.closer.pauses.answering()
         self.unreconciled = ""
 
     async def _look_at_halts(self) -> None:

@@ -25,6 +25,7 @@ from streams.execution.conversion import base_currency, quote_currency
 from streams.execution.settings import Trading
 from streams.execution.trade_closings import TradeClosings
 from streams.execution.units import MOST_DIGITS, ZERO
+from streams.oanda.answers import rejects_of
 from streams.oanda.client import MarketOrder, OandaClient, Prices
 from streams.oanda.errors import AnswerLost, OrderRefused, RequestRefused
 from streams.oanda.settings import Oanda
@@ -35,7 +36,6 @@ from streams.oanda.shapes import (
     PositionState,
     TransactionState,
 )
-from streams.oanda.transport import REJECTED
 
 BRACKETS = ("STOP_LOSS", "TAKE_PROFIT", "TRAILING_STOP_LOSS", "GUARANTEED_STOP_LOSS")
 CAUSES: dict[str, Cause] = {"STOP_LOSS_ORDER": "stop_loss", "TAKE_PROFIT_ORDER": "take_profit"}
@@ -336,8 +336,7 @@ def _ended(client_id: str, end: TransactionState, order_id: str) -> OrderResult:
 
 
 def _rejected_id(content: Mapping[str, Any]) -> str:
-    found = (content.get(name) for name in REJECTED)
-    return next((str(one["id"]) for one in found if isinstance(one, dict) and "id" in one), "")
+    return next((str(one["id"]) for one in rejects_of(content) if "id" in one), "")
 
 
 def _maybe_decimal(number: float | None) -> Decimal | None:

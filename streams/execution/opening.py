@@ -101,7 +101,8 @@ class Opener:
         broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         currencies = sorted({c for name in involved for c in name.split("_")})
-        await terms.learn(sorted(involved), again=True)
+        await terms.learn(sorted(names), again=True)
+        await terms.learn(sorted(involved), again=False)
         traded = sorted(involved & set(terms.known))
         account, quotes, kill = await asyncio.gather(
             broker.account(), broker.quotes(traded), self._parts.kill.aread()

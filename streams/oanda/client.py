@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from streams.events import GRANULARITY_MS
 from streams.oanda import shapes
+from streams.oanda.answers import Answer
 from streams.oanda.errors import AnswerLost, NotAsDescribed, RequestRefused
 from streams.oanda.parsing import Fields
 from streams.oanda.settings import Oanda
@@ -29,7 +30,7 @@ from streams.oanda.shapes import (
     TradeState,
     TransactionState,
 )
-from streams.oanda.transport import Answer, Query, Sleep, Transport
+from streams.oanda.transport import Query, Sleep, Transport
 
 LONGEST_PAGE = 5000
 """OANDA gives no more candles at once."""

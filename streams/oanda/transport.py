@@ -22,6 +22,7 @@ from streams import __version__
 from streams.clocks.steady import steady_ms
 from streams.errors import Fatal
 from streams.oanda.access import Access
+from streams.oanda.answers import Answer, parsed, read_body, refusal_of
 from streams.oanda.clock import BrokerClock
 from streams.oanda.errors import (
     AccessSuspended,
@@ -52,17 +53,8 @@ CHANGING_IDLE_S = 10.0
 """A changing request must not meet a connection that the other side is about to close."""
 LEAVE_WITHIN_S = 1.0
 """A changing request that is not on its way by then is not sent: what allowed it may be over."""
-LARGEST_ANSWER = 32 << 20
-REJECTED = ("orderRejectTransaction", "longOrderRejectTransaction", "shortOrderRejectTransaction")
 UNKNOWN = (408, 425)
 """Refusals that do not say whether the request was carried out."""
-
-
-class Answer(NamedTuple):
-    """An answer with its status and its JSON."""
-
-    status: int
-    content: Any
 
 
 class _Refused(NamedTuple):
@@ -320,7 +312,7 @@ class Transport:
             ) as response:
                 received_ms = steady_ms()
                 self.clock.note(response.headers.get("Date"), sent_ms, received_ms)
-                body = await _read(response)
+                body = await read_body(response)
         except TimeoutError:
             self.counts.requests[endpoint, "timeout"] += 1
             return Unavailable(
@@ -342,7 +334,7 @@ class Transport:
         status = response.status
         if status == 429:
             return self.limited(endpoint, response)
-        content = _parsed(body)
+        content = parsed(body)
         if status in (200, 201):
             if content is not None:
                 return Answer(status, content)
@@ -380,12 +372,7 @@ class Transport:
         return self.access.clean(text)[:300]
 
     def _refusal(self, content: Any) -> tuple[str, str]:
-        if not isinstance(content, Mapping):
-            return "", ""
-        rejects = [content.get(name) for name in REJECTED]
-        inner = next((r.get("rejectReason") for r in rejects if isinstance(r, Mapping)), None)
-        code = self.clean(str(inner or content.get("errorCode") or ""))
-        told = self.clean(str(content.get("errorMessage") or ""))
+        code, told = (self.clean(part) for part in refusal_of(content))
         return code, "".join(f": {part}" for part in (code, told) if part)
 
     def _require_closed(self, endpoint: str) -> None:
@@ -407,26 +394,3 @@ class Transport:
 async def _note_sending(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.begun = True
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    pieces, size = [], 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > LARGEST_ANSWER:
-            response.close()
-            return None
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _parsed(body: bytes | None) -> dict[str, Any] | None:
-    try:
-        content = json.loads(body or b"", parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")

@@ -25,8 +25,6 @@ PAIRS = ("BTC_USD", "EUR_USD", "GBP_USD")
 OUT = dict.fromkeys(PAIRS, 0)
 FRIDAY = "2024-03-08T20:00:00Z"
 FRIDAY_MS = 1_709_928_000_000
-REOPENS_MS = FRIDAY_MS + (49 * 60 + 5) * 60_000
-"""Sunday 17:05 New York, which has gone over to summer time in the night before."""
 _numbers = itertools.count(1)
 
 

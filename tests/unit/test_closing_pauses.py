@@ -110,3 +110,14 @@ def test_a_venue_that_trades_at_the_weekend_is_not_held_back_by_the_calendar() -
     pauses.refused(TRADE, "MARKET_HALTED", 0.0, at_ms, reached=True)
     pauses.saw("EUR_USD", True)
     assert not pauses.held_back(TRADE, 1.0, at_ms + 1000)
+
+
+def test_what_did_not_reach_the_venue_is_tried_as_soon_as_it_answers() -> None:
+    begun = ms("2026-11-24T12:00:00")
+    pauses = ClosingPauses()
+    for _ in range(8):
+        pauses.refused(TRADE, "not sent", 0.0, begun, reached=False)
+        pauses.refused(("GBP_USD", "7"), "INSUFFICIENT_LIQUIDITY", 0.0, begun, reached=True)
+    pauses.answering()
+    assert not pauses.held_back(TRADE, 1.0, begun)
+    assert pauses.held_back(("GBP_USD", "7"), 1.0, begun)
