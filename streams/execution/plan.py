@@ -66,11 +66,11 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
         if run is None or not run.follows(held.joined) or why_close(desk, held):
             continue
         interval_ms = desk.config_of(run.decision).alloc_interval_sec * 1000
-        behind = behind(desk, name, held.joined, run) or desk.allocation.awaited(
+        late = behind(desk, name, held.joined, run) or desk.allocation.awaited(
             followed_ms(desk, name, held.joined), interval_ms
         )
         idle = not desk.ledger.waiting(name) and now_ms - opened_ms >= step_ms
-        if not behind and idle and entry_of(newest, name) is not None:
+        if not late and idle and entry_of(newest, name) is not None:
             found.append(held)
     return found
 
