@@ -25,6 +25,7 @@ from streams.oanda.client import rfc3339
 from streams.oanda.shapes import candles_of
 from streams.replay.files import derive
 from streams.settings import Config
+from streams.stages.calendar import FX
 from tests.bulk_reading import SIDED, bits, in_bulk
 from tests.candle_files import market
 from tests.deployment import LIVELY
@@ -109,7 +110,7 @@ def by_feed(answer: Answer) -> list[Candle]:
     described = answer | {"candles": [one | {"time": instant(one)} for one in answer["candles"]]}
     given = candles_of(described, "candles", PAIR, GRANULARITY)
     lane = BrokerLane(
-        *(PAIR, GRANULARITY, Resume(given[0].bar_ms)),
+        *(PAIR, GRANULARITY, Resume(given[0].bar_ms), FX),
         settle_ms=0,
         absent_after_ms=0,
         reread_bars=3,

@@ -27,6 +27,7 @@ from streams.oanda.errors import (
     Unavailable,
 )
 from streams.stack.child import free_port
+from streams.stages.calendar import FX
 from tests.oanda_clients import client, order, settings
 from tests.oanda_raw import TOKEN, answering, page, serving
 from tests.oanda_venue import candles_of
@@ -125,7 +126,9 @@ async def test_a_pending_order_is_found_by_our_id_and_one_that_is_not_there_is_n
 async def test_a_long_gap_comes_in_pages_and_every_candle_once(broker: Handle) -> None:
     begun_ms = START_MS - 7 * 86_400_000
     resume = Resume(begun_ms)
-    lane = BrokerLane("USD_CHF", "M1", resume, settle_ms=500, absent_after_ms=5_000, reread_bars=3)
+    lane = BrokerLane(
+        "USD_CHF", "M1", resume, FX, settle_ms=500, absent_after_ms=5_000, reread_bars=3
+    )
     async with client(broker) as (oanda, _):
         while lane.frontier_ms < START_MS - 60_000:
             asked_ms = START_MS
@@ -150,6 +153,7 @@ async def test_bars_of_any_length_begin_where_the_feed_expects_them(
         "EUR_USD",
         granularity,
         Resume(begun_ms),
+        FX,
         settle_ms=0,
         absent_after_ms=0,
         reread_bars=3,
