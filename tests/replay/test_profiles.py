@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from streams.calibrate.sources import Stretch, windows_of_series
 from streams.cli.demo import lively_end_ms
-from streams.environment import environment_names, read_env_file
+from streams.environment import environment_names, read_env_file, setting_fields
 from streams.events import GateDecision, Weights
 from streams.feed.load import LoadReport, read_series
 from streams.feed.synthetic import synthetic_market
@@ -29,7 +28,7 @@ WINTER_MS, SUMMER_MS = 1_767_866_400_000, 1_783_504_800_000
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.env")), ids=lambda path: path.stem)
 def test_every_line_is_a_setting_that_is_accepted(path: Path) -> None:
     env = read_env_file(str(path))
-    known = {name for kind in GROUPS for f in fields(kind) for name in environment_names(f)}
+    known = {name for kind in GROUPS for f in setting_fields(kind) for name in environment_names(f)}
     assert set(env) <= known
     for group in GROUPS:
         group.from_env(env)
