@@ -20,6 +20,7 @@ from streams.execution.desk import Desk
 from streams.execution.dispatch import Dispatch, Written
 from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
+from streams.stages.calendar import Calendar
 
 AT_ONCE = 2
 TRIES_READ = 12
@@ -42,6 +43,8 @@ class Closer:
         What is known now, of the log and of the venue.
     ordering
         Held from planning an order until it stands in the log.
+    calendar
+        The hours of the market now.
     clock
         Monotonic seconds.
 
@@ -64,6 +67,7 @@ class Closer:
         desk: Callable[[], Desk],
         sight: Callable[[], Sight],
         ordering: asyncio.Lock,
+        calendar: Callable[[], Calendar],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._broker, self._ledger, self._dispatch = broker, ledger, dispatch
@@ -72,7 +76,7 @@ class Closer:
         self._more = asyncio.Event()
         self._flatten_offset = -1
         self._said: dict[str, str] = {}
-        self.pauses = ClosingPauses()
+        self.pauses = ClosingPauses(calendar)
         self.gone: set[str] = set()
         self.no_ids: set[str] = set()
         self.changed: Callable[[], None] = lambda: None

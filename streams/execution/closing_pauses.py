@@ -6,10 +6,12 @@ by the market's calendar, or when the venue, that said "halted", calls the instr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from streams.instants import clock as instant_text
-from streams.liveness.market import market_at
+from streams.stages.calendar import FX, Calendar
+from streams.stages.market_clock import market_at
 
 FIRST_PAUSE_S: Final = 0.5
 NO_ANSWER_MOST_S: Final = 30.0
@@ -65,9 +67,16 @@ class Refusal(NamedTuple):
 
 
 class ClosingPauses:
-    """The closings that did not work, by what they are about."""
+    """The closings that did not work, by what they are about.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    calendar
+        The hours of the market now.
+    """
+
+    def __init__(self, calendar: Callable[[], Calendar] = lambda: FX) -> None:
+        self._calendar = calendar
         self._refusals: dict[Subject, Refusal] = {}
         self._resting: dict[Subject, float] = {}
 
@@ -90,8 +99,9 @@ class ClosingPauses:
         tries = 1 if before is None else before.tries + 1
         most_s = REFUSED_MOST_S if reached else NO_ANSWER_MOST_S
         pause_s = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 30), most_s)
-        market = market_at(now_ms)
-        opens_ms = market.next_change_ms if reason in HALTED and not market.open else 0
+        market = market_at(self._calendar(), now_ms, subject[0])
+        halted = reason in HALTED and not market.open
+        opens_ms = market.next_change_ms or 0 if halted else 0
         since_ms = now_ms if before is None else before.since_ms
         made = Refusal(reason, since_ms, tries, now + pause_s, opens_ms, reached)
         self._refusals[key] = made

@@ -34,6 +34,7 @@ from streams.execution.reconciling import Reconciler
 from streams.execution.terms import NOT_TRADED, Terms
 from streams.oanda.errors import RequestRefused
 from streams.settings import Config
+from streams.stages.calendar import calendar_of
 from streams.topics import CANDLES
 
 IN_DOUBT_S = 1.0
@@ -88,7 +89,7 @@ class Executor:
         self.reconciler = Reconciler(parts, self.terms)
         self.closer = Closer(
             parts.broker, parts.ledger, parts.dispatch, parts.metrics, self._desk, self._sight,
-            ordering, clock,
+            ordering, lambda: calendar_of(self._active()), clock,
         )  # fmt: skip
         self.opener = Opener(
             parts, self.terms, self.reconciler, self._desk, lambda: self.unreconciled, ordering,

@@ -13,7 +13,8 @@ from streams.execution.closing_pauses import (
     ClosingPauses,
 )
 from streams.instants import instant_ms
-from streams.liveness.market import market_at
+from streams.stages.calendar import FX
+from streams.stages.market_clock import market_at
 
 TRADE = ("EUR_USD", "41")
 
@@ -52,9 +53,14 @@ def test_a_halted_weekend_takes_a_handful_of_orders() -> None:
     ]  # fmt: skip
 
 
+def test_a_halt_on_a_holiday_is_tried_again_at_its_opening() -> None:
+    christmas, opens = ms("2025-12-25T12:00:00"), ms("2025-12-25T22:05:00")
+    assert tries(opens + 1000, "MARKET_HALTED", christmas) == [christmas, opens]
+
+
 def test_a_halt_in_an_open_market_is_tried_ever_more_rarely() -> None:
     begun = ms("2026-11-24T12:00:00")
-    assert market_at(begun).open
+    assert market_at(FX, begun).open
     found = tries(begun + 86_400_000 // 4, "MARKET_HALTED", begun)
     gaps = [(b - a) / 1000 for a, b in itertools.pairwise(found)]
     assert gaps[:8] == sorted(gaps[:8])
