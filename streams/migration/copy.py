@@ -207,7 +207,7 @@ class Copier:
 
     def _difference(self, topic: str, expected: Any, found: Any) -> str:
         if expected is None:
-            return "the old topic has no further record"
+            return f"the old topic has no record more before {self._ends[topic, found.partition()]}"
         image = self._image(topic, expected)
         seen = Image(found.key(), found.value(), found.timestamp()[1], list(found.headers() or ()))
         if seen == image:
@@ -254,8 +254,21 @@ class Copier:
 
 
 def _records(runtime: Runtime, topic: str, partition: int, end: int | None = None) -> Iterator[Any]:
-    """Yield the committed records of a partition, to its end where none is given."""
+    """Yield the committed records of a partition, to its end where none is given.
+
+    Raises
+    ------
+    Recoverable
+        The client hands out a record that is not behind the one before.
+    """
     with LogReader(runtime) as reader:
-        low, high = reader.bounds(topic, partition)
-        for batch in reader.read_messages(topic, partition, low, high if end is None else end):
-            yield from batch
+        position, high = reader.bounds(topic, partition)
+        for batch in reader.read_messages(topic, partition, position, high if end is None else end):
+            for message in batch:
+                if message.partition() != partition or message.offset() < position:
+                    raise Recoverable(
+                        f"{runtime.topic(topic)}-{partition} was read out of order: at {position} "
+                        f"came {message.partition()}-{message.offset()}; run the command again"
+                    )
+                position = message.offset() + 1
+                yield message

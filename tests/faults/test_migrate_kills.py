@@ -24,6 +24,7 @@ from tests.migration import (
     elsewhere,
     leave_gaps,
     produce,
+    read_raw,
     require_copy,
     say,
     strange_records,
@@ -66,6 +67,18 @@ def watch(lived: Deployment, topic_prefix: str) -> Iterator[EndsWatch]:
     made.close()
 
 
+def tails(lived: Deployment, prefix: str) -> dict[str, list[tuple[int, int]]]:
+    """Return the last offsets and times of the old and the new partitions of md.candles."""
+    found = {}
+    for each in (lived.runtime.topic_prefix, prefix):
+        raw = read_raw(lived.runtime.kafka_bootstrap_servers, f"{each}{CANDLES}")
+        for number, records in raw.items():
+            found[f"{each}{number}: {len(records)}"] = [
+                (r.offset, r.timestamp_ms) for r in records[-60:]
+            ]
+    return found
+
+
 def completed(lived: Deployment, prefix: str, directory: Path) -> None:
     """Assert that the copy is complete, and that the same command again finds that."""
     require_copy(lived, elsewhere(lived, directory, prefix))
@@ -95,7 +108,7 @@ def test_killed_at_any_instant_it_goes_on_and_copies_nothing_twice(
                 one.ended()
                 continue
         code, said, errors = one.ended()
-        assert code == 0, errors
+        assert code == 0, (errors, tails(lived, topic_prefix))
         break
     assert kills >= KILLS // 2, "it was complete before it was killed often"
     assert len({at for at in reached if 0 < at < LEAST}) >= KILLS // 3, reached
