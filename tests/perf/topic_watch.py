@@ -39,7 +39,7 @@ class TopicWatch:
     """
 
     def __init__(self, runtime: Runtime, topics: Sequence[str]) -> None:
-        self._admin = AdminClient(confluent_config(runtime))
+        self._admin = AdminClient(confluent_config(runtime) | {"log_level": 0})
         self._asked: dict[TopicPartition, OffsetSpec] = {}
         self._topics = {runtime.topic(topic): topic for topic in topics}
         with LogReader(runtime) as reader:
