@@ -25,7 +25,7 @@ from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row
 
 BARS, SEED, LEAST_TRADES = 1_000_000, 1, 5_000
 DAY, DAYS, WINDOW_TRADES = 1_440, 60, 10_000
-HISTORY_ROUNDS = 15
+HISTORY_ROUNDS = 9
 
 
 def rows() -> list[Row]:

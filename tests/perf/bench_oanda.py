@@ -29,7 +29,7 @@ from tests.v20 import V20Process
 from tests.v20.amounts import parse_time
 
 PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY", "AUD_USD", "EUR_JPY", "USD_CAD", "NZD_USD", "USD_CHF")
-SECONDS = 45.0
+SECONDS = 35.0
 WARM_S = 10.0
 SETTLES_MS = (500, 0)
 

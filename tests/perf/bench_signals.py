@@ -30,7 +30,7 @@ from tests.perf.peer_environment import ROOT, PeerFailed, installed
 from tests.perf.rows import ROUNDS, Row, row
 from tests.perf.topic_watch import TopicWatch, derived_records
 
-SEED_BARS, WARM_UP_BARS, LOT_BARS = 10, 400, 6_000
+SEED_BARS, WARM_UP_BARS, LOT_BARS = 10, 400, 5_000
 TIMEOUT_S = 300.0
 QUIX_PINS = ("quixstreams==3.28.1",)
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
