@@ -12,7 +12,9 @@ import importlib
 import json
 import os
 import platform
+import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -85,24 +87,35 @@ def main() -> None:
     unknown = sorted({name.partition(".")[0] for name in wanted} - set(PARTS))
     if unknown:
         parser.error(f"there is no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
-    before, found, seconds = machine(), [], {}
-    for part in PARTS:
-        if not any(name.partition(".")[0] == part for name in wanted):
-            continue
-        begun = time.monotonic()
-        measured: list[Row] = importlib.import_module(f"tests.perf.bench_{part}").rows()
-        seconds[part] = round(time.monotonic() - begun, 1)
-        rows = [row for row in measured if part in wanted or row["key"] in wanted]
-        if not rows:
-            parser.error(f"{part} has no such row; rows: {', '.join(r['key'] for r in measured)}")
-        print(f"bench: {part} took {seconds[part]:.0f} s", flush=True)
-        found += rows
-    Console(width=WIDTH).print(table_of(found))
+    content: dict[str, Any] = {"machine": machine(), "seconds": {}, "failed": [], "rows": []}
     out = Path(chosen.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": before, "seconds": seconds, "rows": found}
-    out.write_text(json.dumps(content, indent=1) + "\n")
-    print(f"{sum(seconds.values()):.0f} s in all; written: {out}")
+    for part in PARTS:
+        if any(name.partition(".")[0] == part for name in wanted):
+            _run(part, wanted, content)
+            out.write_text(json.dumps(content, indent=1) + "\n")
+    Console(width=WIDTH).print(table_of(content["rows"]))
+    print(f"{sum(content['seconds'].values()):.0f} s in all; written: {out}")
+    if content["failed"]:
+        sys.exit(f"bench: not measured, see above: {', '.join(content['failed'])}")
+
+
+def _run(part: str, wanted: list[str], content: dict[str, Any]) -> None:
+    """Measure a part and add its rows; one that fails is named, and the others go on."""
+    begun = time.monotonic()
+    try:
+        measured: list[Row] = importlib.import_module(f"tests.perf.bench_{part}").rows()
+    except Exception:
+        traceback.print_exc()
+        content["failed"].append(part)
+        return
+    content["seconds"][part] = round(time.monotonic() - begun, 1)
+    rows = [row for row in measured if part in wanted or row["key"] in wanted]
+    if not rows:
+        print(f"bench: {part} has these rows: {', '.join(row['key'] for row in measured)}")
+        content["failed"].append(part)
+    print(f"bench: {part} took {content['seconds'][part]:.0f} s", flush=True)
+    content["rows"] += rows
 
 
 if __name__ == "__main__":

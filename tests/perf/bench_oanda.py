@@ -51,20 +51,20 @@ def rows() -> list[Row]:
 
 def _measured(directory: Path, broker: KafkaBroker, settle_ms: int) -> list[Row]:
     oanda = venue()
-    deployment = Deployment(
-        directory,
-        KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap,
-        TOPIC_PREFIX=f"oanda{settle_ms}.",
-        HOTBAND_PAIRS=",".join(PAIRS),
-        CANDLE_GRAN="S5",
-        CANDLE_COUNT="150",
-        FEED_METRICS_PORT="0",
-        FEED_SETTLE_MS=str(settle_ms),
-        # a quiet bar must be settled well before the next ends, as it is with bars of a minute
-        FEED_ABSENT_AFTER_SEC="1",
-        **oanda.environment(),
-    )
     try:
+        deployment = Deployment(
+            directory,
+            KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap,
+            TOPIC_PREFIX=f"oanda{settle_ms}.",
+            HOTBAND_PAIRS=",".join(PAIRS),
+            CANDLE_GRAN="S5",
+            CANDLE_COUNT="150",
+            FEED_METRICS_PORT="0",
+            FEED_SETTLE_MS=str(settle_ms),
+            # a quiet bar must be settled well before the next ends, as with bars of a minute
+            FEED_ABSENT_AFTER_SEC="1",
+            **oanda.environment(),
+        )
         with _following(deployment):
             latencies = _latencies(deployment, _ahead_s(oanda))
     finally:
