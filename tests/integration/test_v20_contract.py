@@ -1,6 +1,7 @@
 """The test broker against OANDA's own description and recorded answers, and the validator itself.
 
-OANDA's files are not part of the project: where they are not at hand these tests are skipped.
+OANDA's files are not part of the project: the description is put together from packages that OANDA
+and others publish, and where the files are at hand everything is tested against them as well.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOTES, SHARED_DATA
 from tests.v20 import Handle, V20Process
 from tests.v20.contract import EXCEPTIONS, UNDESCRIBED_PATHS, Contract
 from tests.v20.recorded import form_faults, form_of
@@ -25,22 +25,26 @@ START = "2026-01-05T12:00:00Z"
 Json = dict[str, Any]
 
 
+AT_HAND = Contract.available()
+
+
+@pytest.fixture(scope="module", params=["published", *(["at hand"] if AT_HAND else [])])
+def source(request: pytest.FixtureRequest) -> str:
+    """Where the description and the recorded answers come from."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def contract() -> Contract:
+def contract(source: str) -> Contract:
     """OANDA's description with the recorded answers."""
-    found = Contract.available(SHARED_DATA / "oanda")
-    if found is None:
-        note = "OANDA's API description is not here: nothing was validated against it"
-        if note not in NOTES:
-            NOTES.append(note)
-        pytest.skip(note)
-    return found
+    return AT_HAND if source == "at hand" and AT_HAND else Contract.published()
 
 
 @pytest.fixture(scope="module")
-def broker(contract: Contract) -> Iterator[V20Process]:
+def broker(source: str) -> Iterator[V20Process]:
     """A broker in which every kind of thing has happened once."""
-    with V20Process(speed=0, start=START, currency="EUR", heartbeat_sec=0.1) as made:
+    options = {"currency": "EUR", "heartbeat_sec": 0.1, "contract": source}
+    with V20Process(speed=0, start=START, **options) as made:
         everything(made)
         yield made
 

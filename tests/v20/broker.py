@@ -75,7 +75,8 @@ class Broker:
         self.stopping = asyncio.Event()
         self.requests: list[Json] = []
         self.violations: list[Json] = []
-        self.contract = Contract.available()
+        published = options.contract == "published"
+        self.contract = Contract.published() if published else Contract.available()
         self.connections: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self._recent: list[float] = []
         self._number = 0

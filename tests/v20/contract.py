@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonschema import Draft7Validator
 
+from tests.v20 import published
 from tests.v20.recorded import DECIMAL, LINES, NAMES, TIME, form_faults, form_of
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "oanda"
@@ -111,6 +112,12 @@ class Contract:
         if not description.is_file() or not recorded.is_file():
             return None
         return _loaded(description, recorded)
+
+    @staticmethod
+    @cache
+    def published() -> Contract:
+        """Return the contract as published packages have it."""
+        return Contract(published.description(), published.recordings())
 
     def endpoint(self, path: str) -> str | None:
         """Return the described path of a request's path (with or without ``/v3``)."""

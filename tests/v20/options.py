@@ -37,6 +37,9 @@ class Options:
         not in the list even with ``state=ALL``), which is the default.
     requests_per_sec
         Most requests in any second, beyond that 429; 0: no limit.
+    contract
+        What everything is validated against: ``at hand``: OANDA's own files, nothing where they
+        are not; ``published``: what packages say (``published.py``).
     state
         File in which everything is written down; empty: nowhere.
     """
@@ -56,4 +59,5 @@ class Options:
     unique_ids: bool = False
     show_finished: bool = False
     requests_per_sec: int = 0
+    contract: str = "at hand"
     state: str = ""
