@@ -76,7 +76,10 @@ class OandaBroker:
 
         What is known of their clock becomes better with every answer, in either direction.
         """
-        self._said_ms = max(self._said_ms, self._client.now_ms())
+        now_ms = self._client.now_ms()
+        if self._client.clock.skew_ms is None:
+            return now_ms  # nothing is known of their clock yet: not to be held against it later
+        self._said_ms = max(self._said_ms, now_ms)
         return self._said_ms
 
     async def account(self) -> Account:
