@@ -156,10 +156,10 @@ class Closer:
         desk = self._desk()
         self._flatten_offset = -1 if desk.flatten is None else desk.flatten.offset
         now, now_ms = self._clock(), self._broker.now_ms()
-        for name in self._ledger.holdings:
-            for closing, report in _refused_in_a_row(self._ledger, name):
+        for name, held in self._ledger.holdings.items():
+            for trade_id, report in _refused_in_a_row(self._ledger, name):
                 self.pauses.refused(
-                    (name, closing), report.reason or report.status,
+                    (name, trade_id or held.opening_id), report.reason or report.status,
                     now - max(0, now_ms - report.time_ms) / 1000, report.time_ms, reached=True,
                 )  # fmt: skip
 

@@ -22,7 +22,7 @@ AFTER_FILL_S: Final = 0.5
 HALTED: Final = ("MARKET_HALTED",)
 
 Subject = tuple[str, str]
-"""An instrument, and a trade in it; "" for the position."""
+"""An instrument, and what of it is closed: a trade, or what an order of ours opened."""
 
 
 class Refusal(NamedTuple):

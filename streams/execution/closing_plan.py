@@ -80,8 +80,8 @@ class Closing(NamedTuple):
 
     @property
     def subject(self) -> tuple[str, str]:
-        """What refusals are counted by."""
-        return self.instrument, self.trade_id
+        """What refusals are counted by: the trade, or what is closed without naming one."""
+        return self.instrument, self.trade_id or self.opening_id
 
 
 def wanted(desk: Desk, sight: Sight) -> list[Closing]:
