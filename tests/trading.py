@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +33,7 @@ from streams.feed.writer import FactWriter
 from streams.kill_switch.reader import KillSwitchReader
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.settings import Config
+from streams.stack.child import free_port
 from streams.stack.supervise import Supervised
 from streams.topics import FILLS, GATES, ORDERS, WEIGHTS
 from tests.deployment import Deployment
@@ -41,13 +41,6 @@ from tests.v20 import Handle
 from tests.waiting import PATIENCE_S, until
 
 METRICS = GateMetrics(0.9, 0.9, 0.1, 0.1, 0.1, 9, 0.0, 0.0)
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_that(ready: Callable[[], Any], otherwise: Callable[[], str]) -> Any:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = float(os.environ.get("MANIFOLD_TEST_PATIENCE_SEC", "180"))
+PATIENCE_S = float(os.environ.get("MANIFOLD_TEST_PATIENCE_SEC", "300"))
 """Seconds after which a condition counts as never met: only a fault makes a test wait so long."""
 
 

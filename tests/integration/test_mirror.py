@@ -17,6 +17,7 @@ from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment, dump
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -102,7 +103,7 @@ def test_what_a_valkey_loses_when_it_is_killed_is_written_again_with_no_new_reco
     server.start()
     with redis.Redis.from_url(server.url) as client, client.pubsub() as subscribed:
         subscribed.subscribe("ws:manifold")
-        assert subscribed.get_message(timeout=10) is not None
+        assert subscribed.get_message(timeout=PATIENCE_S) is not None
         deployment.settle()
         assert subscribed.get_message(timeout=0.5) is None, "told again what was told before"
     assert "going on from there" in deployment.processes["mirror"].child.last_words(50)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from tests.waiting import PATIENCE_S
+
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +48,7 @@ class Handle:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
         """Make one request on a connection of its own; return status and JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             sent = None if body is None else json.dumps(body)
             kept = {"Content-Type": "application/json"} if sent is not None else {}
@@ -201,7 +203,7 @@ class V20Process(Handle):
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(10)
+            self._process.wait(PATIENCE_S)
             if self._process.stdout is not None:
                 self._process.stdout.close()
             self._process = None
