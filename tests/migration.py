@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.control_log import append_control
 from streams.events import Control, Watermark
@@ -23,6 +23,12 @@ from tests.sample_events import SAMPLES
 
 FACTS = (CANDLES, CONTROL, ORDERS, FILLS)
 PATIENCE_S = 120.0
+NO_LEADER_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
 
 
 class Raw(NamedTuple):
@@ -76,14 +82,25 @@ class EndsWatch:
         self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "the test's own"})
 
     def offsets(self) -> int:
-        """Return how many there are now."""
+        """Return how many there are now; a topic that was just made has no leader for a moment."""
         listed = self._consumer.list_topics(timeout=30).topics
-        return sum(
-            self._consumer.get_watermark_offsets(TopicPartition(name, number), 30)[1]
+        asked = [
+            TopicPartition(name, number)
             for name in self._names
             if name in listed
             for number in listed[name].partitions
-        )
+        ]
+        return sum(map(self._end, asked))
+
+    def _end(self, at: TopicPartition) -> int:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(at, 30)[1])
+            except KafkaException as error:
+                if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Leave the broker."""
