@@ -196,7 +196,13 @@ def settled_ends(runtime: Runtime, reader: LogReader, topics: Iterable[str]) -> 
     }
     give_up_at = time.monotonic() + runtime.transaction_timeout_sec + LEAVING_SEC
     while True:
-        ends = partition_ends(runtime, list(asked))
+        try:
+            ends = partition_ends(runtime, list(asked))
+        except Recoverable:  # a topic that was just made has no leader for a moment
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(POLL_SEC)
+            continue
         unsettled = [at for at, end in ends.items() if end.stable < end.written]
         if not unsettled:
             return {asked[at]: end.written for at, end in ends.items()}
