@@ -13,10 +13,8 @@ import base64
 import json
 import ssl
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, unquote, urlsplit
-
-import aiohttp
 
 from streams import schemas
 from streams.codec import Codec, locked_codec
@@ -25,9 +23,12 @@ from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
 from streams.topics import TOPICS, subject
 
+if TYPE_CHECKING:  # half of the start of a command that asks no registry
+    import aiohttp
+
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
+_TIMEOUT_S: Final = 15
 _ATTEMPTS: Final = 3
 
 
@@ -130,9 +131,11 @@ class ConfluentRegistry:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        import aiohttp
+
         self._session = aiohttp.ClientSession(
             headers=self._headers,
-            timeout=_TIMEOUT,
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
             connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True),
         )
         return self
@@ -245,6 +248,8 @@ class ConfluentRegistry:
     async def _once(
         self, method: str, path: str, body: Any, accept: tuple[int, ...]
     ) -> tuple[int, Any]:
+        import aiohttp
+
         if self._session is None:
             raise RuntimeError("ConfluentRegistry is used outside of 'async with'")
         data = None if body is None else json.dumps(body).encode()
