@@ -68,7 +68,7 @@ async def _measure(runtime: Runtime) -> list[Skew]:
     answers = await asyncio.gather(
         *(_bounded(ask(runtime)) for ask in (_of_cluster, _of_registry, _of_valkey))
     )
-    return [skew for skews in answers for skew in skews]
+    return sorted((skew for skews in answers for skew in skews), key=lambda one: one.server == LOG)
 
 
 def now_ms() -> int:

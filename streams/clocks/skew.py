@@ -58,7 +58,12 @@ def apart(skews: Sequence[Skew]) -> str:
         way = "ahead of" if one.ahead_ms > 0 else "behind"
         name = "the last candle of the log" if one.server == LOG else one.server
         servers.setdefault(f"{length(one.ahead_ms)} {way}", []).append(name)
-    return ", ".join(f"{how} {' and '.join(names)}" for how, names in servers.items())
+    return ", ".join(f"{how} {_listed(names)}" for how, names in servers.items())
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def length(ms: int) -> str:

@@ -10,6 +10,10 @@ from pathlib import Path
 from uuid import uuid4
 from zlib import crc32
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.connection import SILENT
 from streams.errors import Fatal
 from streams.stack import maven
 from streams.stack.child import Child, free_port, listens, require_port, require_space
@@ -17,7 +21,8 @@ from streams.stack.child import Child, free_port, listens, require_port, require
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
 QUICK_JVM = (*JVM, "-XX:TieredStopAtLevel=1")
 """Two thirds of the processor time in the first minute, and slower code after it: for tests."""
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""Two seconds on an idle machine, half a minute on one with ten times as much to do."""
 
 
 def pom_file() -> Path:
@@ -128,7 +133,7 @@ class KafkaBroker:
             cwd=self.directory,
         )
         self._child.start()
-        self._child.wait_until(lambda: listens(self.port), START_SECONDS)
+        self._child.wait_until(self._answers, START_SECONDS)
 
     def stop(self) -> None:
         """Stop the broker cleanly; its data stays."""
@@ -138,6 +143,19 @@ class KafkaBroker:
     def kill(self) -> None:
         """Kill the broker with SIGKILL."""
         self.child.kill()
+
+    def _answers(self) -> bool:
+        # the port is bound long before the first request is served
+        if not listens(self.port):
+            return False
+        if self._security is not None:
+            return True
+        try:
+            client = AdminClient(SILENT | {"bootstrap.servers": self.bootstrap})  # type: ignore[arg-type]
+            client.list_topics(timeout=2.0)
+        except KafkaException:
+            return False
+        return True
 
     def _format(self, program: str, jars: Path, settings: Path) -> None:
         if (self.directory / "data" / "meta.properties").is_file():
