@@ -112,6 +112,5 @@ def with_conflicts(facts: Iterable[Fact]) -> Iterator[Fact]:
                 bid, ask = fact.event.bid, fact.event.ask
                 crossed = fact.event._replace(bid=ask, ask=bid)
                 later = {"bar_ms": crossed.bar_ms + MINUTE, "as_of_ms": crossed.as_of_ms + MINUTE}
-                stamp = fact.timestamp_ms + MINUTE
-                yield fact._replace(event=crossed._replace(**later), timestamp_ms=stamp)
+                yield fact._replace(event=crossed._replace(**later))
             earlier[fact.event.instrument] = fact
