@@ -21,6 +21,7 @@ from tests.deployment import Deployment
 from tests.integration.test_oanda_feed import PAIRS, Feed, deployment_at
 from tests.kill_switch_place import Place, engaged_by
 from tests.oanda_venue import venue
+from tests.service import ServiceProcess
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -143,6 +144,32 @@ def test_the_doctor_names_both_clocks(lived: Deployment, offset_s: int, way: str
     found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
     assert found["clock"]["state"] == "fail" and done.returncode == 1
     assert f"this machine's clock is {way} the broker's; {ENDS_WITH}" in found["clock"]["detail"]
+
+
+def test_the_service_says_it_when_its_clock_is_set_while_it_runs(
+    lived: Deployment, tmp_path: Path
+) -> None:
+    clock = MovableClock(tmp_path / "offset")
+    service = ServiceProcess(lived, **clock.environment)
+
+    def clock_skew() -> dict[str, Any]:
+        answer = service.get("/api/preflight")
+        signals = answer.json.get("signals", []) if answer.status == 200 else []
+        found: dict[str, Any] = next((s for s in signals if s["name"] == "clock_skew"), {})
+        return found
+
+    try:
+        service.start()
+        until(lambda: clock_skew().get("state") == "ok")
+        for offset_s, way in ((HOURS_S, "2.0 h ahead of"), (-HOURS_S, "2.0 h behind")):
+            clock.move_to(offset_s)
+            wanted = f"this machine's clock is {way} Kafka and Valkey"
+            until(lambda: wanted in clock_skew().get("detail", ""), service.words)  # noqa: B023
+            assert clock_skew()["state"] == "fail"
+        clock.move_to(0)
+        until(lambda: clock_skew().get("state") == "ok")
+    finally:
+        lived.processes.pop("serve").stop()
 
 
 @WRONG
