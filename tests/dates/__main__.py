@@ -29,6 +29,7 @@ READERS_OF_THE_CLOCK = (
 )
 """Tests without servers that read the clock, a calendar or words of the system."""
 WITH_SERVERS = (
+    f"{STACK}::test_a_clock_that_was_set_back_ends_a_durable_stack_with_a_sentence",
     *("tests/dates/test_wrong_clock.py", "tests/integration/test_stack.py"),
     *("tests/integration/test_oanda_feed.py", "tests/integration/test_kill_switch.py"),
     *("tests/integration/test_mirror_shapes.py", "tests/integration/test_tail.py"),
