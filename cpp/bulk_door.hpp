@@ -25,6 +25,7 @@ class LineHandle {
   bool describe(std::uintptr_t roles, std::int64_t cells) {
     return reader_.describe(reinterpret_cast<const std::uint8_t*>(roles), cells);
   }
+  void expect_time(std::int32_t form) { reader_.time_form = static_cast<TimeForm>(form); }
   void fill(const CandleColumns& candles, std::uintptr_t pair, std::uintptr_t line,
             std::uintptr_t offset) {
     reader_.columns = {candles, reinterpret_cast<std::int32_t*>(pair),

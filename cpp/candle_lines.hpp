@@ -23,6 +23,20 @@ enum class Role : std::uint8_t {
   first_price = 6,
 };
 
+/// How a file writes its times (candle_times.py); only rows of the form that is set are taken.
+enum class TimeForm : std::uint8_t {
+  unknown = 0,
+  iso = 1,
+  iso_offset = 2,
+  epoch_s = 3,
+  epoch_ms = 4,
+  epoch_us = 5,
+  epoch_ns = 6,
+};
+
+constexpr std::int64_t kEarliestMs = 31'536'000'000;    // 1971-01-01, candle_times.py
+constexpr std::int64_t kLatestMs = 4'102'444'800'000;  // 2100-01-01
+
 /// Where rows of a file go: a candle's columns and where it stood.
 struct LineColumns {
   CandleColumns candles;
@@ -39,6 +53,7 @@ class LineReader {
   static constexpr std::int32_t kLongestName = 40;
 
   LineColumns columns{};
+  TimeForm time_form = TimeForm::unknown;
   std::int64_t rows = 0;    // filled so far; the caller empties the columns and sets this back
   std::int64_t lines = 0;   // read so far in this file
   std::int64_t offset = 0;  // where reading stopped
@@ -168,7 +183,7 @@ class LineReader {
       if (!plain) return nullptr;
     }
     at = line_end(at);
-    if (!at || bar_ms < 0) return nullptr;
+    if (!at || bar_ms < kEarliestMs || bar_ms >= kLatestMs) return nullptr;
     std::uint8_t derived = 0;
     if (!usable(prices, decimals, there, derived)) return nullptr;
     const std::int32_t pair =
@@ -268,8 +283,21 @@ class LineReader {
   }
 
   bool time(const std::uint8_t*& at, std::int64_t& ms) const {
-    if (end_ - at >= 19 && at[4] == '-') return iso_time(at, ms);
-    return epoch(at, ms);
+    switch (time_form) {
+      case TimeForm::iso:
+      case TimeForm::iso_offset:
+        return end_ - at >= 19 && at[4] == '-' && iso_time(at, ms);
+      case TimeForm::epoch_s:
+        return epoch(at, 10, ms) && (ms *= 1'000, true);
+      case TimeForm::epoch_ms:
+        return epoch(at, 13, ms);
+      case TimeForm::epoch_us:
+        return epoch(at, 16, ms) && whole_ms(ms, 1'000);
+      case TimeForm::epoch_ns:
+        return epoch(at, 19, ms) && whole_ms(ms, 1'000'000);
+      default:
+        return false;
+    }
   }
 
   static std::int32_t two(const std::uint8_t* at) {
@@ -297,11 +325,13 @@ class LineReader {
       while (*at == '0') ++at;
       if (at == first || at - first > 9) return false;
     }
+    if (time_form == TimeForm::iso) return cell_ends(at);
     if (*at == 'Z') {
       ++at;
-    } else if (end_ - at >= 6 && std::memcmp(at, "+00:00", 6) == 0) {
-      at += 6;
+      return true;
     }
+    if (end_ - at < 6 || std::memcmp(at, "+00:00", 6) != 0) return false;
+    at += 6;
     return true;
   }
 
@@ -320,23 +350,20 @@ class LineReader {
     return (year - 1970) * 365LL + leaps + kBefore[month - 1] + (month > 2 && leap(year)) + day - 1;
   }
 
-  /// Epoch seconds, milliseconds, microseconds or nanoseconds, told apart as candle_text.py does.
-  static bool epoch(const std::uint8_t*& at, std::int64_t& ms) {
+  /// Exactly `count` digits. 19 of them fit into 64 bits without a sign; beyond 63 is no time.
+  static bool epoch(const std::uint8_t*& at, std::int32_t count, std::int64_t& value) {
     std::uint64_t number = 0;
     const std::uint8_t* first = at;
-    for (; digit(*at); ++at) number = number * 10 + (*at - '0');
-    if (at == first || at - first > 19) return false;
-    const double size = static_cast<double>(number);
-    std::uint64_t divide = 1;
-    if (size < 1e11) {
-      number *= 1000;
-    } else if (size >= 1e17) {
-      divide = 1'000'000;
-    } else if (size >= 1e14) {
-      divide = 1'000;
-    }
-    ms = static_cast<std::int64_t>(number / divide);
-    return number % divide == 0;
+    for (; digit(*at) && at - first < count; ++at) number = number * 10 + (*at - '0');
+    value = static_cast<std::int64_t>(number);
+    return at - first == count && !digit(*at) && value >= 0;
+  }
+
+  static bool whole_ms(std::int64_t& value, std::int64_t divide) {
+    const std::int64_t ms = value / divide;
+    const bool whole = ms * divide == value;
+    value = ms;
+    return whole;
   }
 
   bool complete(const std::uint8_t*& at) const {

@@ -130,6 +130,10 @@ class LineReader:
         )
         self._handle.fill(candles, address_of(c.pair), address_of(c.line), address_of(c.offset))
 
+    def expect_time(self, form: int) -> None:
+        """Take rows whose time is written in ``form`` (``candle_times.TimeForm``); 0 takes none."""
+        self._handle.expect_time(form)
+
     def read(self, data: bytes, start: int, rows: int, lines: int) -> LinesRead:
         """Read lines until the columns are full or the data ends.
 

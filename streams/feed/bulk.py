@@ -25,22 +25,21 @@ from streams.engine.candle_lines import (
 from streams.events import GRANULARITY_MS, Candle
 from streams.feed.bulk_header import roles_of
 from streams.feed.candle_text import names_of
+from streams.feed.candle_times import EARLIEST_MS, TimeColumn, TimeForm
 from streams.feed.columns import NO_VOLUME
-from streams.feed.files import (
-    Refused,
-    candle_of,
-    csv_rows,
-    file_names,
-    header_names,
-    read_candles,
-)
+from streams.feed.file_header import check_header, header_names
+from streams.feed.file_names import file_names
+from streams.feed.files import Refused, candle_of, csv_rows, read_candles
 from streams.feed.line_source import PIECE_BYTES, LineSource
 from streams.feed.load import AHEAD_MS, in_the_future
 from streams.feed.series import SeriesKey
+from streams.instruments import decorated_pair
 from streams.stages.candle_rules import END_MS, HOUR_MS, NAME
 
 BLOCK_ROWS = 65_536
 LONGEST_HEADER = 16_384
+FIRST_ROWS = 200
+"""Rows in which the form of the times is looked for; with none there no row is fast."""
 _DROPPED = 2
 _NO_SIDE = (np.nan,) * 4
 
@@ -99,13 +98,18 @@ class BulkFile:
     path
         The file; gzip is unpacked.
     instrument, granularity
-        What the file holds where neither its rows nor its name say.
+        What the file holds where its rows do not say; without it, what its name says.
     now_ms
         Candles that end more than ``load.AHEAD_MS`` after this are refused; None refuses none.
     rows
         Most rows of a chunk.
     piece_bytes
         How much is read at a time.
+
+    Attributes
+    ----------
+    times
+        How the file writes its times, and those that are no start of a bar, as far as it was read.
 
     Notes
     -----
@@ -123,6 +127,7 @@ class BulkFile:
         piece_bytes: int = PIECE_BYTES,
     ) -> None:
         self._path = path
+        self.times = TimeColumn()
         self._instrument, self._granularity = file_names(path, instrument, granularity)
         self._now_ms = now_ms
         self._rows = rows
@@ -137,9 +142,11 @@ class BulkFile:
                 header = _plain_header(source)
                 roles = None if header is None else roles_of(header)
                 if header is not None and roles is not None:
+                    check_header(self._path, header, self._instrument, self._granularity)
                     yield from self._scanned(rows, source, header, roles)
                     return
-        for line, item in read_candles(self._path, self._instrument, self._granularity):
+        given = (self._instrument, self._granularity)
+        for line, item in read_candles(self._path, *given, self.times):
             rows.append(line, item)
             if rows.full:
                 yield rows.take()
@@ -155,6 +162,9 @@ class BulkFile:
         lines = 1
         reader.fill(rows.columns)
         while source.more():
+            if self.times.form is TimeForm.UNKNOWN:
+                self._look_ahead(source, header, lines)
+            reader.expect_time(self.times.form)
             first = rows.count
             found = reader.read(source.data, source.at, first, lines)
             source.at, lines, rows.count = found.offset, found.lines, found.rows
@@ -176,8 +186,18 @@ class BulkFile:
         if rows.read:
             yield rows.take()
 
+    def _look_ahead(self, source: LineSource, header: Sequence[str], before: int) -> None:
+        """Learn the form of the times from the first row that has one, without using it up."""
+        times = TimeColumn()
+        reader = csv.reader(source.next_lines(FIRST_ROWS))
+        for line, raw in csv_rows(self._path, header, reader, before):
+            candle_of(self._path, line, raw, self._instrument, self._granularity, times)
+            if times.form is not TimeForm.UNKNOWN:
+                self.times.form, self.times.line = times.form, times.line
+                return
+
     def _candle(self, line: int, raw: dict[str, str] | Refused) -> Candle | Refused:
-        return candle_of(self._path, line, raw, self._instrument, self._granularity)
+        return candle_of(self._path, line, raw, self._instrument, self._granularity, self.times)
 
 
 def _plain_header(source: LineSource) -> list[str] | None:
@@ -300,9 +320,9 @@ class _Names:
         row = {"instrument": instrument, "granularity": granularity}
         name, length_name = names_of(row, *self._told)
         length = GRANULARITY_MS.get(length_name)
-        if length is None or not NAME.fullmatch(name):
-            # no start of a bar is before the epoch: such rows are all left to their refusal
-            place, length, latest = 0, HOUR_MS, -1
+        if length is None or not NAME.fullmatch(name) or decorated_pair(name) is not None:
+            # no row is that early: such rows are all left to their refusal
+            place, length, latest = 0, HOUR_MS, EARLIEST_MS - 1
         else:
             place, latest = self._rows.place_of(SeriesKey(name, length_name)), END_MS - length
         self._place.append(place)

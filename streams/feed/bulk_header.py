@@ -20,10 +20,10 @@ from streams.feed.candle_text import (
     GRANULARITY_NAMES,
     INSTRUMENT_NAMES,
     SIDES,
-    TIME_NAMES,
     VOLUME_NAMES,
     known_columns,
 )
+from streams.feed.candle_times import TIME_NAMES
 
 _GROUPS = (
     (TIME_NAMES, TIME),
@@ -57,12 +57,7 @@ def roles_of(header: Sequence[str]) -> bytes | None:
             there = {used[0] + name for name in pair} & names if used else set()
             if not _add(role_of, there, FIRST_PRICE + 4 * number + place):
                 return None
-    # of two columns with one name the later one is what a row says
-    last = {name: place for place, name in enumerate(header)}
-    return bytes(
-        role_of.get(name, IGNORED) if last[name] == place else IGNORED
-        for place, name in enumerate(header)
-    )
+    return bytes(role_of.get(name, IGNORED) for name in header)
 
 
 def _prefixes(side: str) -> tuple[str, ...]:

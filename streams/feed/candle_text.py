@@ -1,38 +1,29 @@
 """One candle from a row of text or JSON, in any of the shapes candles come in.
 
-Long and short names, flat (mid) or nested mid, bid and ask, numbers or strings, ISO-8601 times with
-offsets or epoch seconds, milliseconds, microseconds or nanoseconds (told apart by magnitude).
+Long and short names, flat (mid) or nested mid, bid and ask, numbers or strings; times as
+``candle_times`` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
+from streams.feed.candle_times import TIME_NAMES, TimeColumn
+from streams.feed.refusals import FileRefused, RowRefused
+from streams.instants import clock
+from streams.instruments import decorated_pair, instrument_name
 from streams.mid_price import WrittenPrice, mid_prices
-from streams.stages.candle_rules import candle_refusal, price_problem
+from streams.stages.candle_rules import HOUR_MS, candle_refusal, price_problem
 
-TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
 VOLUME_NAMES = ("volume", "v", "ticks")
 COMPLETE_NAMES = ("complete",)
 INSTRUMENT_NAMES = ("instrument", "symbol")
 GRANULARITY_NAMES = ("granularity", "gran")
 FIELDS = (("open", "o"), ("high", "h"), ("low", "l"), ("close", "c"))
 SIDES = ("mid", "bid", "ask")
-
-
-class RowRefused(Exception):
-    """A row that is no candle; ``reason`` is a code, the text says what was found.
-
-    An outcome of the data: it is listed with file and line, never raised to the user.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 def known_columns() -> set[str]:
@@ -48,6 +39,8 @@ def candle_from_row(
     instrument: str | None,
     granularity: str | None,
     source: CandleSource = "file",
+    times: TimeColumn | None = None,
+    line: int = 0,
 ) -> Candle:
     """Return the candle of a row.
 
@@ -59,20 +52,36 @@ def candle_from_row(
         What the file is known to hold, where the row does not say.
     source
         Where the candle comes from.
+    times
+        The times of the rows before this one in the file; None: there are none.
+    line
+        Line of the file.
 
     Raises
     ------
     RowRefused
         The row is not a complete candle with usable numbers.
+    FileRefused
+        The row shows that the file cannot be read.
     """
     instrument, granularity = names_of(row, instrument, granularity)
     if not instrument:
         raise RowRefused("no_instrument", "neither row, file name nor --instrument names one")
+    pair = decorated_pair(instrument)
+    if pair is not None:
+        raise RowRefused("bad_instrument", f"the instrument is {instrument!r}; write {pair}")
     if granularity not in GRANULARITY_MS:
-        raise RowRefused("no_granularity", f"the granularity {granularity!r} is not known")
+        said = f"the granularity {granularity!r} is not known" if granularity else "none is named"
+        raise RowRefused("no_granularity", said)
     if not _flag(_first(row, COMPLETE_NAMES)):
         raise RowRefused("incomplete", "the candle is not complete")
-    bar_ms = time_ms(_first(row, TIME_NAMES))
+    times = times or TimeColumn()
+    bar_ms = times.read(row, line)
+    if bar_ms % min(GRANULARITY_MS[granularity], HOUR_MS):
+        times.misaligned.append(bar_ms)
+        raise RowRefused(
+            "not_a_bar_start", f"{clock(bar_ms)} is no start of a bar of {granularity}"
+        )
     prices = _candle_prices(row)
     candle = Candle(
         instrument,
@@ -102,34 +111,9 @@ def names_of(
         What the file is known to hold, where the row does not say.
     """
     return (
-        str(_first(row, INSTRUMENT_NAMES) or instrument or "").upper().replace("/", "_"),
-        str(_first(row, GRANULARITY_NAMES) or granularity or "").upper(),
+        instrument_name(str(_first(row, INSTRUMENT_NAMES) or instrument or "")),
+        str(_first(row, GRANULARITY_NAMES) or granularity or "").strip().upper(),
     )
-
-
-def time_ms(value: Any) -> int:
-    """Return epoch milliseconds from a number or a text.
-
-    Raises
-    ------
-    RowRefused
-        Neither an ISO-8601 time nor a number, or not a whole millisecond.
-    """
-    text = str(value).strip() if value is not None else ""
-    if not text:
-        raise RowRefused("bad_time", "the row has no time")
-    try:
-        number = plain_float(text)
-    except ValueError:
-        return _iso_ms(text)
-    if not abs(number) < 1e20:
-        raise RowRefused("bad_time", f"{text!r} is not a time")
-    # integers are kept exact: a nanosecond stamp does not fit a float
-    whole = int(text) if text.lstrip("+-").isdigit() else None
-    for limit, multiply, divide in ((1e11, 1000, 1), (1e14, 1, 1), (1e17, 1, 1000)):
-        if abs(number) < limit:
-            return _scaled(text, whole, number, multiply, divide)
-    return _scaled(text, whole, number, 1, 1_000_000)
 
 
 def plain_float(text: str) -> float:
@@ -143,37 +127,6 @@ def plain_float(text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError(text)
     return float(text)
-
-
-def _scaled(text: str, whole: int | None, number: float, multiply: int, divide: int) -> int:
-    if whole is not None:
-        scaled, rest = divmod(whole * multiply, divide)
-    else:
-        value = number * multiply / divide
-        scaled, rest = round(value), int(abs(value - round(value)) > 1e-6)
-    if rest:
-        raise RowRefused("bad_time", f"{text!r} is not a whole millisecond")
-    return scaled
-
-
-def _iso_ms(text: str) -> int:
-    # OANDA writes nanoseconds; datetime reads at most six digits
-    head, dot, tail = text.partition(".")
-    if dot:
-        digits = len(tail) - len(tail.lstrip("0123456789"))
-        text = f"{head}.{tail[:digits][:6]}{tail[digits:]}"
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise RowRefused("bad_time", f"{text!r} is not a time") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    micros = (at - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
-    if micros % 1000:
-        raise RowRefused("bad_time", f"{text!r} is not a whole millisecond")
-    return micros // 1000
-
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -248,6 +201,12 @@ def _volume(value: Any) -> int | None:
     if value is None:
         return None
     number = _number(value)
+    if 0 < number < 2**53 and number != int(number):
+        raise FileRefused(
+            "fractional_volume",
+            f"the volume {str(value)!r} is not a whole number of ticks; multiply the column so that all "
+            "are whole, or leave it out (ALLOW_MISSING_VOLUME=1)",
+        )
     if not (number >= 0 and number < 2**62 and number == int(number)):
         raise RowRefused("bad_number", f"the volume {value!r} is not a whole number >= 0")
     return int(number)

@@ -15,7 +15,7 @@ from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
 from streams.feed.bulk import BulkFile
 from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.feed.files import Refused
-from streams.feed.load import LoadReport, Progress, no_progress
+from streams.feed.load import FilesRead, LoadReport, Progress, no_progress
 from streams.feed.series import SeriesKey, digest
 
 
@@ -190,11 +190,14 @@ def read_columns(
     Raises
     ------
     Fatal
-        A file cannot be read at all.
+        A file cannot be read at all, or is not what it was read as.
     """
     found: dict[SeriesKey, ColumnSeries] = {}
+    files = FilesRead(report)
     for path in paths:
-        for chunk in BulkFile(path, instrument, granularity, now_ms):
+        file = BulkFile(path, instrument, granularity, now_ms)
+        check = files.begin(path, file.times)
+        for chunk in file:
             report.read += chunk.read
             report.refused += chunk.refused
             for block in chunk.blocks:
@@ -202,11 +205,14 @@ def read_columns(
                     found[block.key] = ColumnSeries(block.key)
                 columns = SeriesColumns(*block[1:5])
                 found[block.key].add(columns, path, block.lines)
+                check.add_columns(block.key, block.bar_ms, block.prices, block.mid_derived)
             progress("reading", report.read, None)
+        files.end()
     for key in sorted(found):
         refused, duplicates = found[key].close()
         report.refused += refused
         report.duplicates += duplicates
+    files.close()
     progress("reading", report.read, None)
     return found
 

@@ -9,17 +9,18 @@ import csv
 import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from streams.errors import Fatal
-from streams.events import GRANULARITY_MS, Candle
-from streams.feed.candle_text import RowRefused, candle_from_row, known_columns
-
-NAME_IN_FILE = re.compile(r"([A-Z]{3}_[A-Z]{3})(?:[-_.]([SMH]\d+))?")
+from streams.events import Candle
+from streams.feed.candle_text import candle_from_row
+from streams.feed.candle_times import TimeColumn
+from streams.feed.file_header import check_header, header_names
+from streams.feed.file_names import file_names
+from streams.feed.refusals import FileRefused, RowRefused
 
 
 class Refused(NamedTuple):
@@ -44,7 +45,10 @@ RawRow = dict[str, Any] | Refused
 
 
 def read_candles(
-    path: str, instrument: str | None = None, granularity: str | None = None
+    path: str,
+    instrument: str | None = None,
+    granularity: str | None = None,
+    times: TimeColumn | None = None,
 ) -> Iterator[Row]:
     """Yield (line, candle or refusal) for every row of a file, in its order.
 
@@ -53,47 +57,52 @@ def read_candles(
     path
         The file; ``.gz`` is unpacked.
     instrument, granularity
-        What the file holds where neither its rows nor its name say.
+        What the file holds where its rows do not say; without it, what its name says.
+    times
+        Learns how the file writes its times.
 
     Raises
     ------
     Fatal
-        The file cannot be read, or holds nothing that looks like candles.
+        The file cannot be read, or not without the risk of reading it wrongly.
     """
     instrument, granularity = file_names(path, instrument, granularity)
+    times = times or TimeColumn()
     text = text_of(path)
     start = text.lstrip()[:1]
     if not start:
         raise Fatal(f"{path} is empty")
     if start not in ("{", "["):
-        rows = _csv_rows(path, text)
+        rows = _csv_rows(path, text, instrument, granularity)
     elif _is_lines(text):
         rows = _json_lines(path, text)
     else:
         rows = _json_document(path, text)
     for line, row in rows:
-        yield line, candle_of(path, line, row, instrument, granularity)
-
-
-def file_names(
-    path: str, instrument: str | None, granularity: str | None
-) -> tuple[str | None, str | None]:
-    """Return the instrument and granularity of a file, of its name where the caller says none."""
-    found = NAME_IN_FILE.search(Path(path).name)
-    if found:
-        instrument = instrument or found[1]
-        granularity = granularity or (found[2] if found[2] in GRANULARITY_MS else None)
-    return instrument, granularity
+        yield line, candle_of(path, line, row, instrument, granularity, times)
 
 
 def candle_of(
-    path: str, line: int, row: RawRow, instrument: str | None, granularity: str | None
+    path: str,
+    line: int,
+    row: RawRow,
+    instrument: str | None,
+    granularity: str | None,
+    times: TimeColumn,
 ) -> Candle | Refused:
-    """Return the candle of a row of a file, or its refusal."""
+    """Return the candle of a row of a file, or its refusal.
+
+    Raises
+    ------
+    Fatal
+        The row shows that the file cannot be read.
+    """
     if isinstance(row, Refused):
         return row
     try:
-        return candle_from_row(row, instrument, granularity)
+        return candle_from_row(row, instrument, granularity, "file", times, line)
+    except FileRefused as refused:
+        raise Fatal(f"{path}:{line}: no row is taken in: {refused}") from refused
     except RowRefused as refused:
         return Refused(path, line, refused.reason, str(refused))
 
@@ -112,7 +121,10 @@ def text_of(path: str) -> str:
             raw = _unpacked(path, raw)
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Fatal(f"{path} is not text (byte {error.start} is not UTF-8)") from error
+        what = f"is not text (byte {error.start} is not UTF-8)"
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            what = "is UTF-16; save it as UTF-8"
+        raise Fatal(f"{path} {what}") from error
     except OSError as error:
         raise Fatal(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -134,24 +146,16 @@ def _is_lines(text: str) -> bool:
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
 
 
-def _csv_rows(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
+def _csv_rows(
+    path: str, text: str, instrument: str | None, granularity: str | None
+) -> Iterator[tuple[int, RawRow]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = header_names(next(reader))
     except (StopIteration, csv.Error) as error:
         raise Fatal(f"{path} has no header line") from error
-    unknown = [name for name in header if name not in known_columns()]
-    if unknown:
-        raise Fatal(
-            f"{path}:1: unknown columns {', '.join(map(repr, unknown[:5]))}; known are time, "
-            "volume, and open, high, low, close with or without bid_, ask_ or mid_ before them"
-        )
+    check_header(path, header, instrument, granularity)
     yield from csv_rows(path, header, reader)
-
-
-def header_names(cells: Sequence[str]) -> list[str]:
-    """Return the names of a header's columns as rows are looked up by them."""
-    return [name.strip().lower() for name in cells]
 
 
 def csv_rows(

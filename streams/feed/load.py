@@ -13,6 +13,8 @@ import numpy as np
 from streams.codec import Codec
 from streams.control import UniverseChange
 from streams.events import GRANULARITY_MS, Candle
+from streams.feed.candle_times import TimeColumn
+from streams.feed.file_check import FileCheck, SeriesFound
 from streams.feed.files import Refused, read_candles
 from streams.feed.partitioner import partition_of
 from streams.feed.plan import FeedPlan
@@ -46,6 +48,8 @@ class LoadReport:
         Watermarks written.
     refused
         Every row that was not taken in.
+    series
+        What each file holds.
     """
 
     read: int = 0
@@ -54,6 +58,7 @@ class LoadReport:
     duplicates: int = 0
     watermarks: int = 0
     refused: list[Refused] = field(default_factory=list)
+    series: list[SeriesFound] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for ``--json``, refusals by reason."""
@@ -64,8 +69,17 @@ class LoadReport:
             "duplicates": self.duplicates,
             "watermarks": self.watermarks,
             "refused": len(self.refused),
-            "refused_by_reason": dict(Counter(r.reason for r in self.refused)),
+            "refused_by_reason": self.refused_by_reason(),
+            "series": [one._asdict() for one in self.series],
         }
+
+    def refused_by_reason(self) -> dict[str, int]:
+        """Return how many rows were refused for each reason, by reason."""
+        return dict(sorted(Counter(r.reason for r in self.refused).items()))
+
+    def conflicts_by_file(self) -> Counter[str]:
+        """Return how many rows of each file had other numbers than a row before."""
+        return Counter(r.file for r in self.refused if r.reason == "conflict")
 
 
 def read_series(
@@ -81,11 +95,14 @@ def read_series(
     Raises
     ------
     Fatal
-        A file cannot be read at all.
+        A file cannot be read at all, or is not what it was read as.
     """
     found: dict[SeriesKey, Series] = {}
+    files = FilesRead(report)
     for path in paths:
-        for line, row in read_candles(path, instrument, granularity):
+        times = TimeColumn()
+        check = files.begin(path, times)
+        for line, row in read_candles(path, instrument, granularity, times):
             report.read += 1
             if isinstance(row, Refused):
                 report.refused.append(row)
@@ -96,14 +113,48 @@ def read_series(
                 if key not in found:
                     found[key] = Series(key, row.source)
                 found[key].add(row, path, line)
+                check.add(row)
             if report.read % 10_000 == 0:
                 progress("reading", report.read, None)
+        files.end()
     for key in sorted(found):
         refused, duplicates = found[key].close()
         report.refused += refused
         report.duplicates += duplicates
+    files.close()
     progress("reading", report.read, None)
     return found
+
+
+class FilesRead:
+    """The checks of the files that go into one report, in the order of reading.
+
+    Every method raises Fatal when a file is not what it was read as.
+    """
+
+    def __init__(self, report: LoadReport) -> None:
+        self._report = report
+        self._checks: dict[str, tuple[FileCheck, int]] = {}
+        self._before = (0, 0)
+
+    def begin(self, path: str, times: TimeColumn) -> FileCheck:
+        """Return the check of the next file."""
+        self._path, self._check = path, FileCheck(path, times)
+        self._before = (self._report.read, len(self._report.refused))
+        return self._check
+
+    def end(self) -> None:
+        """Check the file as a whole, now that all of it is read."""
+        read, refused = self._before
+        rows = self._report.read - read
+        self._report.series += self._check.finish(rows, self._report.refused[refused:])
+        self._checks[self._path] = (self._check, rows)
+
+    def close(self) -> None:
+        """Check what is known when the rows of all files are compared."""
+        for path, count in self._report.conflicts_by_file().items():
+            check, rows = self._checks[path]
+            check.check_conflicts(rows, count)
 
 
 def in_the_future(file: str, line: int, as_of_ms: int, now_ms: int) -> Refused:

@@ -1,0 +1,72 @@
+"""Names of instruments: one spelling for every way to write a currency pair."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Final
+
+METALS: Final = frozenset({"XAU", "XAG", "XPT", "XPD"})
+_CODES = """
+AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN
+BZD CAD CDF CHF CLP CNH CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL
+GHS GIP GMD GNF GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF
+KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR
+MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG
+SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU
+UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
+"""
+CURRENCIES: Final = METALS | frozenset(_CODES.split())
+"""ISO 4217 without funds and test codes, with the metals, CNH (offshore) and HRK (until 2023)."""
+
+_PAIR = re.compile(r"(?:[A-Z_]+:)?([A-Z]{3})\s*[/_.-]?\s*([A-Z]{3})(?:=X)?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9]+", re.ASCII)
+
+
+def instrument_name(text: str) -> str:
+    """Return the one spelling of an instrument: ``nzd/usd``, ``NZDUSD=X``, ``NZD USD`` are NZD_USD.
+
+    What is no pair of two known currencies or metals stays as it is, in upper case and with an
+    underscore for a slash.
+    """
+    upper = text.strip().upper()
+    found = _PAIR.fullmatch(upper)
+    if found and is_pair(found[1], found[2]):
+        return f"{found[1]}_{found[2]}"
+    return upper.replace("/", "_")
+
+
+def instrument_names(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return names spelt our way, without empty ones and repeats, in their order."""
+    return tuple(dict.fromkeys(instrument_name(text) for text in texts if text.strip()))
+
+
+def is_pair(base: str, quote: str) -> bool:
+    """Return whether two words in upper case are two different currencies or metals."""
+    return base != quote and base in CURRENCIES and quote in CURRENCIES
+
+
+def decorated_pair(name: str) -> str | None:
+    """Return the pair that a name only adds something to (``EURUSD.M``), None when it does not.
+
+    Such a name would be an instrument of its own, with other sessions than the pair's.
+    """
+    words = words_of(name)
+    pairs = pairs_in(words)
+    return pairs[0] if len(words) > 1 and len(pairs) == 1 and pairs[0] != name else None
+
+
+def words_of(text: str) -> list[str]:
+    """Return the runs of ASCII letters and digits of a text, in upper case."""
+    return [word.upper() for word in _WORD.findall(text)]
+
+
+def pairs_in(words: list[str]) -> list[str]:
+    """Return the pairs that whole words name: six letters in one word, or two words side by side.
+
+    Each once, those of one word first.
+    """
+    found = [f"{w[:3]}_{w[3:]}" if len(w) == 6 and is_pair(w[:3], w[3:]) else "" for w in words]
+    beside = [f"{a}_{b}" if is_pair(a, b) else "" for a, b in itertools.pairwise(words)]
+    return list(dict.fromkeys(name for name in (*found, *beside) if name))
