@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, field, fields
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from streams.errors import Fatal
+from streams.instruments import instrument_name, instrument_names
 
 SECRET_MASK = "***"
 
@@ -25,6 +26,7 @@ def setting(
     bounds: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     secret: bool = False,
+    instruments: bool = False,
 ) -> Any:
     """Return the dataclass field of a setting.
 
@@ -42,6 +44,8 @@ def setting(
         Numbers or words that are accepted.
     secret
         Never shown; ``<NAME>_FILE`` may name a file with it.
+    instruments
+        Whether its words are instruments, of which any spelling is taken.
     """
     metadata = {
         "doc": doc,
@@ -51,6 +55,7 @@ def setting(
         "bounds": bounds,
         "choices": choices,
         "secret": secret,
+        "instruments": instruments,
     }
     if callable(default):
         return field(default_factory=default, metadata=metadata, repr=not secret)
@@ -93,7 +98,10 @@ class FromEnvironment:
             found = _lookup(item, source)
             if found is not None:
                 name, text = found
-                values[item.name] = _parse(name, text, hints[item.name])
+                value = _parse(name, text, hints[item.name])
+                if item.metadata["instruments"]:
+                    value = instrument_names(value)
+                values[item.name] = value
         made = cls(**values)
         made.check()
         return made
@@ -204,9 +212,12 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 def _pairs(name: str, text: str) -> tuple[tuple[str, float], ...]:
     try:
         raw = json.loads(text)
-        pairs = tuple(sorted((str(pair).upper(), float(value)) for pair, value in raw.items()))
+        found = {instrument_name(str(pair)): float(value) for pair, value in raw.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise Fatal(f'{name} is not JSON of the form {{"EUR_USD": 0.12}}: {text!r}') from error
+    if len(found) < len(raw):
+        raise Fatal(f"{name} names an instrument twice: {text!r}")
+    pairs = tuple(sorted(found.items()))
     if not all(math.isfinite(value) for _, value in pairs):
         raise Fatal(f"{name} has a value that is not a finite number: {text!r}")
     return pairs

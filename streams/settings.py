@@ -369,7 +369,7 @@ class Runtime(FromEnvironment):
     """Connections, names, ports and limits; no derived record depends on them."""
 
     hotband_pairs: tuple[str, ...] = setting(
-        DEFAULT_PAIRS, "instruments a feed covers, comma separated"
+        DEFAULT_PAIRS, "instruments a feed covers, comma separated", instruments=True
     )
     kafka_bootstrap_servers: str = setting(
         "127.0.0.1:9092", "broker addresses", names=("KAFKA_BROKERS",)

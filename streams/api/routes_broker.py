@@ -14,7 +14,7 @@ from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
 from streams.api.routes_trading import executor_account
-from streams.api.shapes import INSTRUMENT_FORM, Shape
+from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Shape
 from streams.api.views import spread_bps
 from streams.mid_price import mid_price
 
@@ -139,6 +139,7 @@ async def pricing(
     live: LiveDep,
     instruments: Annotated[
         str,
+        AnySpelling,
         Query(
             pattern=INSTRUMENT_FORM[:-1] + "(," + INSTRUMENT_FORM[1:-1] + ")*$",
             max_length=2_000,

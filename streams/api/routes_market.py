@@ -11,7 +11,7 @@ from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
-from streams.api.shapes import INSTRUMENT_FORM
+from streams.api.shapes import INSTRUMENT_FORM, AnySpelling
 from streams.api.shapes_market import (
     GRANULARITY_FORM,
     CandleItem,
@@ -44,7 +44,9 @@ DAY_MS = 86_400_000
 FEED_LIVES_BARS = 3
 
 InstrumentQuery = Annotated[
-    str, Query(pattern=INSTRUMENT_FORM, description="Such as EUR_USD.", examples=["EUR_USD"])
+    str,
+    AnySpelling,
+    Query(pattern=INSTRUMENT_FORM, description="Such as EUR_USD.", examples=["EUR_USD"]),
 ]
 LimitQuery = Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")]
 GranularityQuery = Annotated[

@@ -14,7 +14,7 @@ from streams.api.global_status import GlobalStatus, status_text
 from streams.api.live import KILL_SWITCH_OF_NOW, Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
 from streams.api.routes_trading import trading_active
-from streams.api.shapes import INSTRUMENT_FORM, Problem, Shape, SignalShape
+from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Problem, Shape, SignalShape
 from streams.liveness.preflight import ready
 
 router = APIRouter(tags=["status"])
@@ -164,6 +164,7 @@ async def authenticity(
     live: LiveDep,
     instruments: Annotated[
         str | None,
+        AnySpelling,
         Query(pattern=INSTRUMENTS_FORM, max_length=2_000, description="Comma separated; else all."),
     ] = None,
 ) -> AuthenticityAnswer:

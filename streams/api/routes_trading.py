@@ -16,6 +16,7 @@ from streams.api.routes_market import InstrumentQuery
 from streams.api.shapes import (
     INSTRUMENT_FORM,
     AccountShape,
+    AnySpelling,
     GateShape,
     Said,
 )
@@ -39,7 +40,9 @@ from streams.execution.reconcile_word import reconcile_record
 router = APIRouter(tags=["trading"])
 
 SomeInstrument = Annotated[
-    str | None, Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"])
+    str | None,
+    AnySpelling,
+    Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"]),
 ]
 
 

@@ -5,11 +5,23 @@ Every number is finite: JSON has no NaN. Names are those of the records; times a
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from streams.instruments import instrument_name
 
 INSTRUMENT_FORM = r"^[A-Z0-9]{2,12}_[A-Z0-9]{2,12}$"
+
+
+def _respelt(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return ",".join(instrument_name(name) for name in value.split(","))
+
+
+AnySpelling = BeforeValidator(_respelt)
+"""Takes any spelling of an instrument, or of several with commas between: nzd/usd, NZDUSD."""
 
 
 class Shape(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,18 +16,18 @@ from rich.progress import TaskID
 from streams.calibrate.outcome import Calibration
 from streams.calibrate.sources import Columnar, Found, Stretch, windows_of_log, windows_of_series
 from streams.calibrate.tables import tables
+from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
 from streams.cli.report import names_of, require_place
 from streams.errors import Fatal
 from streams.feed.column_series import read_columns
-from streams.feed.load import LoadReport
+from streams.feed.load_report import LoadReport
 from streams.feed.series import SeriesKey
 from streams.registry import open_codec
 from streams.replay.tail import when_ms
 from streams.report.page import STDOUT
 from streams.settings import Config, Runtime
 
-SHOWN_REFUSALS = 20
 PLAIN_WIDTH = 120
 
 
@@ -45,8 +46,7 @@ PLAIN_WIDTH = 120
 @click.option(
     "--output", metavar="FILE", help="Write the suggestion there, for --env-file; - prints it."
 )
-@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
-@click.option("--granularity", help="Bar length, likewise.")
+@file_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def calibrate(
     files: tuple[str, ...],
@@ -96,19 +96,23 @@ def calibrate(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
 
+        report = LoadReport()
         if files:
-            report = LoadReport()
             now_ms = int(time.time() * 1000)
             series: dict[SeriesKey, Columnar] = {}
             series |= read_columns(files, instrument, granularity, report, now_ms, progress)
+            say_refused(report)
+            report.require_candles(series)
             source = ", ".join(Path(path).name for path in files)
             found = windows_of_series(series, Config.from_env(), stretch, source, progress)
-            found.notes.extend(_refusals(report))
+            sentence = report.refused_sentence()
+            found.notes.extend([f"{sentence}."] if sentence else [])
         else:
             runtime = Runtime.from_env()
             codec = asyncio.run(open_codec(runtime))
             found = windows_of_log(runtime, codec, stretch, progress)
-    _say(_calibrated(found, pass_rate), output, as_json=as_json)
+    _say(_calibrated(found, pass_rate), report, output, as_json=as_json)
+    sys.exit(exit_code(report))
 
 
 def _calibrated(found: Found, pass_rate: float) -> Calibration:
@@ -120,15 +124,7 @@ def _calibrated(found: Found, pass_rate: float) -> Calibration:
     return Calibration(found, pass_rate)
 
 
-def _refusals(report: LoadReport) -> list[str]:
-    for refused in report.refused[:SHOWN_REFUSALS]:
-        place = f"{refused.file}:{refused.line}"
-        click.echo(f"{place}: refused: {refused.reason}: {refused.detail}", err=True)
-    count = len(report.refused)
-    return [f"{count:,} rows were refused and are left out"] if count else []
-
-
-def _say(made: Calibration, output: str | None, *, as_json: bool) -> None:
+def _say(made: Calibration, report: LoadReport, output: str | None, *, as_json: bool) -> None:
     if output == STDOUT:
         click.echo(made.env_text(), nl=False)
         return
@@ -138,7 +134,7 @@ def _say(made: Calibration, output: str | None, *, as_json: bool) -> None:
         except OSError as error:
             raise Fatal(f"cannot write {output}: {error.strerror}") from error
     if as_json:
-        click.echo(json.dumps(made.as_dict()))
+        click.echo(json.dumps(made.as_dict() | {"refused_rows": report.refused_rows()}))
         return
     console = Console()
     if not console.is_terminal:

@@ -22,6 +22,7 @@ from streams.feed.oanda_status import serve_status
 from streams.feed.settings import FeedSettings
 from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.instants import clock, instant_ms
+from streams.instruments import instrument_names
 from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
@@ -79,7 +80,7 @@ def synthetic(
       manifold feed synthetic --live
     """
     runtime, config = Runtime.from_env(), Config.from_env()
-    names = tuple(p.strip().upper() for p in pairs.split(",")) if pairs else runtime.hotband_pairs
+    names = instrument_names(pairs.split(",")) if pairs else runtime.hotband_pairs
     now_ms = int(time.time() * 1000)
     if live and speed:
         raise Fatal("--live keeps to the clock; leave --speed away")
@@ -161,8 +162,7 @@ def oanda(
     runtime, config = Runtime.from_env(), Config.from_env()
     settings, access = FeedSettings.from_env(), Oanda.from_env()
     access.require_access()
-    given = [name.strip().upper() for name in pairs.split(",")] if pairs else runtime.hotband_pairs
-    names = [name for name in given if name]
+    names = instrument_names(pairs.split(",")) if pairs else runtime.hotband_pairs
     if not names:
         raise Fatal("no instrument is named: set HOTBAND_PAIRS or --pairs")
     if once and until:

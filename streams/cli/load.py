@@ -11,21 +11,19 @@ from pathlib import Path
 import click
 from rich.progress import TaskID
 
+from streams.cli.candle_files import exit_code, file_options, say_found, say_refused
 from streams.cli.progress import progress_bar
 from streams.clocks.check import require_clock
 from streams.errors import Fatal
-from streams.feed.load import LoadReport, load_series, read_series
+from streams.feed.load import load_series, read_series
+from streams.feed.load_report import LoadReport
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
-
-SHOWN_REFUSALS = 20
-EXIT_REFUSED = 3
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
-@click.option("--granularity", help="Bar length, likewise (M1, H1, ...).")
+@file_options
 @click.option("--dry-run", is_flag=True, help="Read and check only; touch no broker.")
 @click.option("--refused", "refused_file", help="Write every refused line there, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -41,9 +39,10 @@ def load(
 
     Files are merged by time. Only candles newer than the log are written: the same files again
     change nothing. Rows that are refused are named with file, line and reason; the good ones around
-    them go in.
+    them go in. A file that can only be read wrongly is refused whole, and nothing is written then.
+    What each file holds is said: instrument, bar length, rows, first and last bar, times, prices.
 
-    Exit code 0: everything is in the log; 3: some rows were refused.
+    Exit code 0: everything is in the log; 2: a file was refused whole; 3: some rows were refused.
 
     \b
     Examples:
@@ -71,7 +70,7 @@ def load(
     if dry_run:
         report.written = 0
     _say(report, refused_file, as_json=as_json, dry_run=dry_run)
-    sys.exit(EXIT_REFUSED if report.refused else 0)
+    sys.exit(exit_code(report))
 
 
 def _say(report: LoadReport, refused_file: str | None, *, as_json: bool, dry_run: bool) -> None:
@@ -81,15 +80,11 @@ def _say(report: LoadReport, refused_file: str | None, *, as_json: bool, dry_run
             Path(refused_file).write_text("".join(lines), encoding="utf-8")
         except OSError as error:
             raise Fatal(f"cannot write {refused_file}: {error.strerror}") from error
-    for refused in report.refused[:SHOWN_REFUSALS]:
-        place = f"{refused.file}:{refused.line}"
-        click.echo(f"{place}: refused: {refused.reason}: {refused.detail}", err=True)
-    if len(report.refused) > SHOWN_REFUSALS:
-        left = len(report.refused) - SHOWN_REFUSALS
-        click.echo(f"... and {left:,} more refused (--refused FILE lists all)", err=True)
+    say_refused(report, " (--refused FILE lists all)")
     if as_json:
         click.echo(json.dumps(report.as_dict()))
         return
+    say_found(report)
     done = "checked" if dry_run else f"{report.written:,} written"
     click.echo(
         f"{report.read:,} rows read, {done}, {report.already_there:,} already there, "

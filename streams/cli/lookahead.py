@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
+from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
-from streams.feed.load import LoadReport, read_series
+from streams.feed.load import read_series
+from streams.feed.load_report import LoadReport
 from streams.instants import clock, instant_ms
 from streams.registry import open_codec
 from streams.replay.cuts import pick_cuts
@@ -27,7 +29,6 @@ from streams.replay.lookahead import (
 from streams.replay.subjects import subject_of_log, subject_of_series
 from streams.settings import Config, Runtime
 
-SHOWN_REFUSALS = 20
 PLAIN_WIDTH = 140
 
 
@@ -45,8 +46,7 @@ PLAIN_WIDTH = 140
 @click.option(
     "--apart", is_flag=True, help="A run of its own for every cut: slower, the same answer."
 )
-@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
-@click.option("--granularity", help="Bar length, likewise.")
+@file_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def lookahead(
     files: tuple[str, ...],
@@ -64,7 +64,8 @@ def lookahead(
     with the input cut at T. Every record known by T has to be there, byte for byte, and none more.
     T are ends of bars, instants inside bars, session edges and a gap, and instants drawn at random.
 
-    Exit code 0: no record depends on what came after it; 1: one does, and it is named.
+    Exit code 0: no record depends on what came after it; 1: one does, and it is named; 3: none
+    does, but rows of the files were refused.
 
     \b
     Examples:
@@ -82,10 +83,12 @@ def lookahead(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
 
+        report = LoadReport()
         if files:
-            report, now_ms = LoadReport(), int(time.time() * 1000)
+            now_ms = int(time.time() * 1000)
             series = read_series(files, instrument, granularity, report, now_ms, progress)
-            _say_refused(report)
+            say_refused(report)
+            report.require_candles(series)
             partitions = Runtime.from_env().topic_partitions
             subject = subject_of_series(series, Config.from_env(), partitions)
         else:
@@ -103,18 +106,11 @@ def lookahead(
         )
         found = asyncio.run(Lookahead(subject, progress, apart=apart).run(chosen))
     if as_json:
-        click.echo(json.dumps(_as_dict(found, len(chosen), seed)))
+        shown = _as_dict(found, len(chosen), seed) | {"refused_rows": report.refused_rows()}
+        click.echo(json.dumps(shown))
     else:
         _print(found, subject, len(chosen))
-    sys.exit(0 if found.passed else 1)
-
-
-def _say_refused(report: LoadReport) -> None:
-    for refused in report.refused[:SHOWN_REFUSALS]:
-        place = f"{refused.file}:{refused.line}"
-        click.echo(f"{place}: refused: {refused.reason}: {refused.detail}", err=True)
-    if len(report.refused) > SHOWN_REFUSALS:
-        click.echo(f"... and {len(report.refused) - SHOWN_REFUSALS:,} more refused", err=True)
+    sys.exit(exit_code(report) if found.passed else 1)
 
 
 def _as_dict(found: LookaheadReport, chosen: int, seed: int) -> dict[str, object]:

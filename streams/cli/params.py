@@ -17,6 +17,7 @@ from streams.control import ControlState
 from streams.control_log import append_control, read_control
 from streams.errors import Fatal
 from streams.events import Control
+from streams.instruments import instrument_name
 from streams.registry import open_codec
 from streams.run_parameters import RUN_PARAMETERS, overridden, overrides_of, parameters, params_id
 from streams.settings import Config, Runtime
@@ -41,7 +42,7 @@ def show(instrument: str, as_json: bool) -> None:
     Examples:
       manifold params show EUR_USD
     """
-    name = _name(instrument)
+    name = instrument_name(instrument)
     state, config = _state(Runtime.from_env())
     mine = state.config_of(name) or config
     own = overrides_of(state.params[name]) if name in state.params else {}
@@ -115,7 +116,7 @@ def _change(
 ) -> None:
     if not reason.strip():
         raise Fatal("--reason is empty; say why, it stands in the log")
-    name, runtime = _name(instrument), Runtime.from_env()
+    name, runtime = instrument_name(instrument), Runtime.from_env()
     require_clock(runtime)
     state, config = _state(runtime)
     before = state.config_of(name) or config
@@ -145,10 +146,6 @@ def _change(
 
 def _typed(key: str, text: str) -> Any:
     return getattr(Config.from_env({key.upper(): text}), key)
-
-
-def _name(instrument: str) -> str:
-    return instrument.upper().replace("/", "_")
 
 
 def _state(runtime: Runtime) -> tuple[ControlState, Config]:

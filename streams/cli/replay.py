@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_refused
 from streams.cli.progress import progress_bar
 from streams.cli.report import names_of, require_place
 from streams.errors import Fatal
@@ -35,8 +37,7 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option("--to-topics", "prefix", metavar="PREFIX", help="Write to topics of this prefix.")
 @click.option("--report", "page", metavar="FILE", help="Write the report as a page there.")
 @click.option("--report-json", metavar="FILE", help="Write the report as JSON there.")
-@click.option("--instrument", help="What the files hold, where neither rows nor names say.")
-@click.option("--granularity", help="Bar length, likewise.")
+@file_options
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
@@ -63,6 +64,8 @@ def replay(
     Prints a summary of the backtest; with --topic the records as JSON lines instead, with the keys,
     values and time stamps that the worker writes for the same candles. Nothing of the deployment
     changes. Ctrl-C ends it and keeps what is done.
+
+    Exit code 3: rows of FILES were refused, or candles of them not taken in; the report says so.
 
     \b
     Examples:
@@ -95,6 +98,8 @@ def replay(
         asyncio.run(_lines(job, topics))
     else:
         _summary(job, page, report_json, as_json)
+    if job.load is not None and (job.load.refused or job.refused):
+        sys.exit(EXIT_REFUSED)
 
 
 def _settings(changes: Sequence[str]) -> dict[str, str]:
@@ -107,10 +112,12 @@ def _settings(changes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _say_refused(job: Job) -> None:
-    console = Console(stderr=True)
-    for line in job.refusals(20):
-        console.print(line, soft_wrap=True, highlight=False)
+def _say_files(job: Job, *, err: bool = False, as_json: bool = False) -> None:
+    if job.load is None:
+        return
+    say_refused(job.load)
+    if not as_json:
+        say_found(job.load, err=err)
 
 
 async def _lines(job: Job, topics: Sequence[str]) -> None:
@@ -118,7 +125,7 @@ async def _lines(job: Job, topics: Sequence[str]) -> None:
         for one in derived:
             if one.record.topic in topics:
                 click.echo(job.line(one))
-    _say_refused(job)
+    _say_files(job, err=True)
 
 
 def _to_topics(job: Job, prefix: str, topics: Sequence[str]) -> None:
@@ -138,7 +145,7 @@ def _to_topics(job: Job, prefix: str, topics: Sequence[str]) -> None:
             return writer.written
 
         written = asyncio.run(run())
-    _say_refused(job)
+    _say_files(job)
     click.echo(
         f"{written:,} records written to topics {prefix}*: rpk topic consume {prefix}{topics[0]}"
     )
@@ -155,7 +162,7 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.perf_counter() - begun
-    _say_refused(job)
+    _say_files(job, as_json=as_json)
     data = job.report(interrupted=interrupted)
     if page or report_json:
         write_report(data, page, report_json)
@@ -166,6 +173,9 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
             "interrupted": interrupted,
         }
         content["refused"] = dict(job.refused)
+        if job.load is not None:
+            content["refused_rows"] = job.load.refused_rows()
+            content["series"] = [one._asdict() for one in job.load.series]
         rows = {row["instrument"]: row for row in data["table"]}
         click.echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
         return

@@ -11,6 +11,7 @@ from rich.progress import TaskID
 
 from streams.cli.progress import progress_bar
 from streams.errors import Fatal
+from streams.instruments import instrument_names
 from streams.registry import open_codec
 from streams.replay.tail import when_ms
 from streams.report.collect import Wanted, collect_report
@@ -86,9 +87,7 @@ def names_of(text: str | None) -> tuple[str, ...]:
     """
     if text is None:
         return ()
-    names = tuple(
-        dict.fromkeys(n.strip().upper().replace("/", "_") for n in text.split(",") if n.strip())
-    )
+    names = instrument_names(text.split(","))
     if not names:
         raise Fatal("--instruments is empty; name some, such as EUR_USD,NZD_USD")
     return names

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import click
 
-from streams.errors import Fatal
-from streams.feed.load import LoadReport, read_series
-from streams.feed.series import Series, SeriesKey
+from streams.cli.candle_files import exit_code, say_refused
+from streams.feed.file_names import file_names
+from streams.feed.load import read_series
+from streams.feed.load_report import LoadReport
 from streams.replay.snapshot import manifold_snapshot
 from streams.settings import Config
 
@@ -27,7 +29,8 @@ def snapshot(
 ) -> None:
     """Print the manifold of a FILE of candles as JSON, with the original's windows and fields.
 
-    One object, or one line for each instrument and bar length where the file holds several.
+    One object, or one line for each instrument and bar length where the file holds several. Exit
+    code 3: rows were refused, and each object counts them (refused_rows).
 
     \b
     Examples:
@@ -35,35 +38,16 @@ def snapshot(
       manifold snapshot candles.json --instrument EUR_USD --granularity M5 | jq .metrics
     """
     config, report = Config.from_env(), LoadReport()
-    found = _read(file, instrument, granularity, config, report)
-    for refused in report.refused[:20]:
-        click.echo(
-            f"{refused.file}:{refused.line}: refused: {refused.reason}: {refused.detail}", err=True
-        )
-    if len(report.refused) > 20:
-        click.echo(f"... and {len(report.refused) - 20:,} more refused", err=True)
-    if not found and report.refused:
-        raise Fatal(f"{file} holds no candle that can be used")
+    name, length = file_names(file, instrument, granularity)
+    given = (name or UNNAMED, length or config.candle_gran)
+    found = read_series([file], *given, report, int(time.time() * 1000))
+    say_refused(report)
+    report.require_candles(found)
     if not found:
-        click.echo(json.dumps(manifold_snapshot(instrument or UNNAMED, [], config)))
+        click.echo(json.dumps(manifold_snapshot(given[0], [], config)))
     for key in sorted(found):
         shown = manifold_snapshot(key.instrument, list(found[key].candles()), config)
+        if report.refused:
+            shown["refused_rows"] = report.refused_rows()
         click.echo(json.dumps(shown, indent=2 if pretty else None))
-
-
-def _read(
-    file: str,
-    instrument: str | None,
-    granularity: str | None,
-    config: Config,
-    report: LoadReport,
-) -> dict[SeriesKey, Series]:
-    now_ms = int(time.time() * 1000)
-    found = read_series([file], instrument, granularity, report, now_ms)
-    reasons = {refused.reason for refused in report.refused}
-    if found or not reasons & {"no_instrument", "no_granularity"}:
-        return found
-    report.refused.clear()
-    if "no_instrument" in reasons:
-        instrument = UNNAMED
-    return read_series([file], instrument, granularity or config.candle_gran, report, now_ms)
+    sys.exit(exit_code(report))

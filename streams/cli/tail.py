@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from streams.errors import Fatal
+from streams.instruments import instrument_name
 from streams.registry import open_codec
 from streams.replay.log_reader import LogReader, LogRecord
 from streams.replay.tail import as_json, records, start_offset
@@ -65,7 +66,8 @@ def tail(
     if name not in TOPICS:
         raise Fatal(f"there is no topic {topic}; topics: {', '.join(TOPICS)}")
     codec = asyncio.run(open_codec(runtime))
-    found: Iterable[LogRecord] = _read(runtime, name, instrument, where, follow)
+    key = None if instrument is None else instrument_name(instrument)
+    found: Iterable[LogRecord] = _read(runtime, name, key, where, follow)
     if last:
         found = deque(found, maxlen=last)
     style: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}

@@ -12,6 +12,7 @@ import click
 from rich.progress import TaskID
 
 from streams.cli import EXIT_INTERRUPTED
+from streams.cli.candle_files import EXIT_REFUSED
 from streams.cli.progress import progress_bar
 from streams.clocks.check import require_clock
 from streams.errors import Fatal
@@ -57,8 +58,8 @@ def warmup(
     instant, the same command goes on. Workers and the mirror must be running.
 
     Exit code 0: all steps done (what the history still lacks is listed and is no failure); 1: some
-    pair differs; 2: nothing to fill the log from; 75: nothing moves, or something is away; 130:
-    interrupted.
+    pair differs; 2: nothing to fill the log from, or a file was refused whole; 3: rows of files
+    were refused; 75: nothing moves, or something is away; 130: interrupted.
 
     \b
     Examples:
@@ -94,7 +95,9 @@ def warmup(
     else:
         for line in lines(found, states, config):
             click.echo(line)
-    sys.exit(EXIT_DIFFERS if any(step.problems for step in found) else 0)
+    if any(step.problems and not step.refused for step in found):
+        sys.exit(EXIT_DIFFERS)
+    sys.exit(EXIT_REFUSED if any(step.refused for step in found) else 0)
 
 
 async def _run(

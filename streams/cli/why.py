@@ -13,6 +13,7 @@ from streams.control_log import read_control
 from streams.errors import Fatal
 from streams.events import GateDecision, ReasonDetail
 from streams.instants import clock, instant_ms
+from streams.instruments import instrument_name
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 from streams.stages.limits import guard_lines
@@ -35,7 +36,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     at_ms = None if at is None else instant_ms("--at", at)
     warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
-    name = instrument.upper().replace("/", "_")
+    name = instrument_name(instrument)
     found = explain(runtime, codec, name, at_ms)
     if found.candle is None and found.decision is None:
         known = ", ".join(found.known) or "none yet"

@@ -15,7 +15,8 @@ from streams.events import GRANULARITY_MS, Candle, CandleSource, Ohlc
 from streams.feed.bulk import BulkFile
 from streams.feed.columns import NO_VOLUME, CandleColumns
 from streams.feed.files import Refused
-from streams.feed.load import FilesRead, LoadReport, Progress, no_progress
+from streams.feed.load import Progress, no_progress
+from streams.feed.load_report import FilesRead, LoadReport
 from streams.feed.series import SeriesKey, digest
 
 

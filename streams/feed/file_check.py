@@ -50,7 +50,7 @@ class SeriesFound(NamedTuple):
     side: str
     time_zone: str
 
-    def line(self) -> str:
+    def text(self) -> str:
         """Return it for people."""
         span = f"{clock(self.first_bar_ms)} to {clock(self.last_bar_ms)}"
         return (

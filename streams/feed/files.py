@@ -31,6 +31,10 @@ class Refused(NamedTuple):
     reason: str
     detail: str
 
+    def text(self) -> str:
+        """Return it for people."""
+        return f"{self.file}:{self.line}: refused: {self.reason}: {self.detail}"
+
 
 class CsvReader(Protocol):
     """What ``csv.reader`` returns."""

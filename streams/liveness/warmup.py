@@ -16,7 +16,8 @@ from streams.codec import Codec
 from streams.control_log import active_config, read_control
 from streams.engine import ENGINE_VERSION
 from streams.errors import Fatal
-from streams.feed.load import LoadReport, load_series, read_series
+from streams.feed.load import load_series, read_series
+from streams.feed.load_report import LoadReport
 from streams.feed.settings import FeedSettings
 from streams.liveness.backfill import feed_runs, fill_from_oanda, is_current
 from streams.liveness.background import in_background
@@ -40,12 +41,15 @@ class Done(NamedTuple):
     ----------
     problems
         What is not as it should be, by instrument.
+    refused
+        Rows of files that were refused; the problems are the first of them.
     """
 
     step: str
     detail: str
     problems: Mapping[str, str]
     seconds: float
+    refused: int = 0
 
 
 class Warmup:
@@ -83,6 +87,7 @@ class Warmup:
         self._patience_sec, self._progress = patience_sec, progress
         self._states: list[PairState] | None = None
         self._active: Config | None = None
+        self._refused = 0
         self._catch_up = CatchUp(self._runtime, patience_sec, progress)
 
     async def run(self, steps: Sequence[str]) -> list[Done]:
@@ -100,7 +105,9 @@ class Warmup:
                 if name in steps:
                     begun = time.monotonic()
                     detail, problems = await take[name]()
-                    found.append(Done(name, detail, problems, time.monotonic() - begun))
+                    seconds = time.monotonic() - begun
+                    found.append(Done(name, detail, problems, seconds, self._refused))
+                    self._refused = 0
         finally:
             await self._catch_up.close()
         return found
@@ -154,6 +161,7 @@ class Warmup:
         load_series(
             self._runtime, self._codec, self._config, series, report, now_ms, self._progress
         )
+        self._refused = len(report.refused)
         said = f"{report.written:,} candles from {len(self._files)} files"
         detail = f"{said}, {report.already_there:,} were there, {len(report.refused):,} refused"
         refused = {f"{r.file}:{r.line}": f"{r.reason}: {r.detail}" for r in report.refused[:20]}

@@ -20,7 +20,8 @@ from streams.control_log import active_config, read_control
 from streams.engine import ENGINE_VERSION
 from streams.errors import Fatal
 from streams.feed.column_series import ColumnSeries, read_columns
-from streams.feed.load import LoadReport, merged
+from streams.feed.load import merged
+from streams.feed.load_report import LoadReport
 from streams.feed.writer import bars_of
 from streams.registry import open_codec
 from streams.replay.columnar import ColumnarReplay, replay_series
@@ -50,6 +51,11 @@ class Job(Protocol):
     signals: int
     refused: Counter[str]
 
+    @property
+    def load(self) -> LoadReport | None:
+        """What reading the files came to; None where there are none."""
+        ...
+
     def total(self) -> int | None:
         """Return how much there is to do, in the units of progress."""
         ...
@@ -68,10 +74,6 @@ class Job(Protocol):
 
     def line(self, one: Derived) -> str:
         """Return a derived record as a line of JSON."""
-        ...
-
-    def refusals(self, most: int) -> list[str]:
-        """Return lines that say which input was refused."""
         ...
 
     def writer(self, prefix: str, topics: Sequence[str]) -> TopicWriter:
@@ -142,7 +144,7 @@ class FileJob(_Job):
     instrument: str | None = None
     granularity: str | None = None
     _series: dict[str, ColumnSeries] | None = field(default=None, init=False)
-    _load: LoadReport = field(default_factory=LoadReport, init=False)
+    load: LoadReport = field(default_factory=LoadReport, init=False)
     _locked: Codec = field(default_factory=locked_codec, init=False)
 
     def __post_init__(self) -> None:
@@ -186,16 +188,13 @@ class FileJob(_Job):
 
     def report(self, *, interrupted: bool) -> ReportData:
         """Return the report of what the columns have brought so far."""
-        meta = ReportMeta(source=f"replay of {', '.join(self.files)}", config=self.config)
+        sentence = self.load.refused_sentence()
+        meta = ReportMeta(
+            source=f"replay of {', '.join(self.files)}",
+            config=self.config,
+            notes=(f"{sentence}.",) if sentence else (),
+        )
         return self._report(meta, interrupted)
-
-    def refusals(self, most: int) -> list[str]:
-        """Return lines that name refused rows by file and line."""
-        refused = self._load.refused
-        lines = [f"{r.file}:{r.line}: refused: {r.reason}: {r.detail}" for r in refused[:most]]
-        if len(refused) > most:
-            lines.append(f"... and {len(refused) - most:,} more refused")
-        return lines
 
     def _span(self) -> tuple[int, int]:
         series = self._read().values()
@@ -206,7 +205,8 @@ class FileJob(_Job):
         if self._series is not None:
             return self._series
         now_ms = int(time.time() * 1000)
-        found = read_columns(self.files, self.instrument, self.granularity, self._load, now_ms)
+        found = read_columns(self.files, self.instrument, self.granularity, self.load, now_ms)
+        self.load.require_candles(found)
         series = {}
         for key, one in found.items():
             if key.granularity != self.config.candle_gran:
@@ -247,6 +247,11 @@ class LogJob(_Job):
             raise Fatal("ops.control holds no configuration yet: load candles first")
         self._control: ControlLog = overlaid(found, self.settings, self.instruments)
         self._spans: list[Span] | None = None
+
+    @property
+    def load(self) -> None:
+        """There are no files: what the log refuses is in ``dead.letters``."""
+        return
 
     @property
     def codec(self) -> Codec:
@@ -298,10 +303,6 @@ class LogJob(_Job):
         source = f"replay of md.candles, prefix {self.runtime.topic_prefix or 'none'}"
         config = active_config(self._control)
         return self._report(ReportMeta(source=source, config=config, log=tuple(log)), interrupted)
-
-    def refusals(self, most: int) -> list[str]:
-        """Return nothing: what the log refuses is in ``dead.letters``."""
-        return []
 
     def _processes_for(self, spans: Sequence[Span]) -> int:
         offsets = sum(span.end - span.start for span in spans)
