@@ -34,7 +34,7 @@ EventType = Literal[
     "dead_letter",
     "status",
 ]
-Instrument = Annotated[str, AnySpelling, Field(pattern=r"^[A-Z0-9]{2,12}_[A-Z0-9]{2,12}$")]
+Instrument = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}_[A-Z0-9]{2,12}$"), AnySpelling]
 EventId = Annotated[str, Field(pattern=r"^[a-z.]+-[0-9]{1,9}-[0-9]{1,18}$", max_length=64)]
 
 

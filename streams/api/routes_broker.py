@@ -139,13 +139,13 @@ async def pricing(
     live: LiveDep,
     instruments: Annotated[
         str,
-        AnySpelling,
         Query(
             pattern=INSTRUMENT_FORM[:-1] + "(," + INSTRUMENT_FORM[1:-1] + ")*$",
             max_length=2_000,
             description="Comma separated.",
             examples=["EUR_USD,USD_JPY"],
         ),
+        AnySpelling,
     ],
 ) -> Pricing:
     """Bid and ask now; without OANDA those at the end of the last candles, with their time."""

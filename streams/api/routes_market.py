@@ -45,8 +45,8 @@ FEED_LIVES_BARS = 3
 
 InstrumentQuery = Annotated[
     str,
-    AnySpelling,
     Query(pattern=INSTRUMENT_FORM, description="Such as EUR_USD.", examples=["EUR_USD"]),
+    AnySpelling,
 ]
 LimitQuery = Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")]
 GranularityQuery = Annotated[

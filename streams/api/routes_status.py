@@ -164,8 +164,8 @@ async def authenticity(
     live: LiveDep,
     instruments: Annotated[
         str | None,
-        AnySpelling,
         Query(pattern=INSTRUMENTS_FORM, max_length=2_000, description="Comma separated; else all."),
+        AnySpelling,
     ] = None,
 ) -> AuthenticityAnswer:
     """Where the figures of each instrument come from; nothing here is ever simulated."""

@@ -41,8 +41,8 @@ router = APIRouter(tags=["trading"])
 
 SomeInstrument = Annotated[
     str | None,
-    AnySpelling,
     Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"]),
+    AnySpelling,
 ]
 
 

@@ -55,7 +55,7 @@ class Candles(Shape):
 class FetchRequest(Said):
     """Which candles the log shall hold; without ``instrument`` those of all HOTBAND_PAIRS."""
 
-    instrument: Annotated[str | None, AnySpelling, Field(pattern=INSTRUMENT_FORM)] = None
+    instrument: Annotated[str | None, Field(pattern=INSTRUMENT_FORM), AnySpelling] = None
     granularity: Annotated[str, Field(pattern=GRANULARITY_FORM)] = "M1"
     count: Annotated[int, Field(ge=1, le=20_000)] = 1500
 

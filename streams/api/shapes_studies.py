@@ -85,7 +85,7 @@ class Trades(Shape):
 class LongRunRequest(Said):
     """A run under these parameters; what is not given is as it is in force."""
 
-    instrument: Annotated[str, AnySpelling, Field(pattern=INSTRUMENT_FORM)]
+    instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM), AnySpelling]
     days: Annotated[int, Field(ge=1, le=3_650)] = LONG_DAYS
     c_min: Annotated[float, Field(ge=0, le=1)] | None = None
     look: Annotated[int, Field(ge=1, le=120)] | None = None
