@@ -134,7 +134,9 @@ class LineReader:
         """Take rows whose time is written in ``form`` (``candle_times.TimeForm``); 0 takes none."""
         self._handle.expect_time(form)
 
-    def read(self, data: bytes, start: int, rows: int, lines: int) -> LinesRead:
+    def read(
+        self, data: bytes, start: int, rows: int, lines: int, most: int | None = None
+    ) -> LinesRead:
         """Read lines until the columns are full or the data ends.
 
         Parameters
@@ -145,12 +147,14 @@ class LineReader:
             Where in ``data`` to begin.
         rows, lines
             Rows that are filled and lines that were read before.
+        most
+            Rows that may be filled then, all that there is room for by default.
         """
         if self._columns is None or not 0 <= start < len(data):
             return LinesRead(rows, lines, start, True)
         # behind the last byte of bytes lies a zero, which is what the core may look at
         address = address_of(np.frombuffer(data, np.uint8))
-        capacity = self._columns.capacity
+        capacity = self._columns.capacity if most is None else most
         whole = bool(self._handle.read(address, start, len(data), rows, capacity, lines))
         return LinesRead(
             int(self._handle.rows()), int(self._handle.lines()), int(self._handle.offset()), whole

@@ -38,8 +38,6 @@ from streams.stages.candle_rules import END_MS, HOUR_MS, NAME
 
 BLOCK_ROWS = 65_536
 LONGEST_HEADER = 16_384
-FIRST_ROWS = 200
-"""Rows in which the form of the times is looked for; with none there no row is fast."""
 _DROPPED = 2
 _NO_SIDE = (np.nan,) * 4
 
@@ -162,11 +160,11 @@ class BulkFile:
         lines = 1
         reader.fill(rows.columns)
         while source.more():
-            if self.times.form is TimeForm.UNKNOWN:
-                self._look_ahead(source, header, lines)
-            reader.expect_time(self.times.form)
             first = rows.count
-            found = reader.read(source.data, source.at, first, lines)
+            # row by row until one says how the file writes its times
+            most = first + 1 if self.times.form is TimeForm.UNKNOWN else None
+            reader.expect_time(self.times.form)
+            found = reader.read(source.data, source.at, first, lines, most)
             source.at, lines, rows.count = found.offset, found.lines, found.rows
             names.learn_from(reader)
             for row in (first + np.flatnonzero(~names.settle(first))).tolist():
@@ -185,16 +183,6 @@ class BulkFile:
                 reader.fill(rows.columns)
         if rows.read:
             yield rows.take()
-
-    def _look_ahead(self, source: LineSource, header: Sequence[str], before: int) -> None:
-        """Learn the form of the times from the first row that has one, without using it up."""
-        times = TimeColumn()
-        reader = csv.reader(source.next_lines(FIRST_ROWS))
-        for line, raw in csv_rows(self._path, header, reader, before):
-            candle_of(self._path, line, raw, self._instrument, self._granularity, times)
-            if times.form is not TimeForm.UNKNOWN:
-                self.times.form, self.times.line = times.form, times.line
-                return
 
     def _candle(self, line: int, raw: dict[str, str] | Refused) -> Candle | Refused:
         return candle_of(self._path, line, raw, self._instrument, self._granularity, self.times)

@@ -86,7 +86,9 @@ _STAMP = re.compile(
     re.ASCII,
 )
 _SHORT_TIME = re.compile(r"[\d-]{6,10}[T ]\d{1,6}", re.ASCII)
-_OTHER_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}(?!\d).*", re.ASCII | re.DOTALL)
+_OTHER_DATE = re.compile(
+    r"(?!\d{4}-\d\d-\d\d)\d{1,4}([./-])\d{1,2}\1\d{1,4}(?!\d).*", re.ASCII | re.DOTALL
+)
 
 
 class TimeColumn:

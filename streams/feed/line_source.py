@@ -88,14 +88,6 @@ class LineSource:
                 self.at += len(line.encode())
                 yield line
 
-    def next_lines(self, most: int) -> Iterator[str]:
-        """Yield at most so many lines of the present block, without using them up."""
-        at = self.at
-        while at < len(self.data) and most > 0:
-            yield self.text(at)
-            at = self.data.find(b"\n", at) + 1 or len(self.data)
-            most -= 1
-
     def _piece(self) -> bytes:
         try:
             return self._file.read(self._piece_bytes)

@@ -6,13 +6,16 @@ import gzip
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streams.events import Candle
 from streams.feed import bulk
 from streams.feed.bulk import BulkFile
+from streams.feed.files import Refused
 from tests.bulk_reading import (
     SIDED,
     in_bulk,
@@ -33,11 +36,16 @@ HEADERS = (
     "time,o,h,l,c,bid_o,bid_h,bid_l,bid_c,ask_o,ask_h,ask_l,ask_c",
     "t,mid.o,mid.h,mid.l,mid.c,bid_o,bid_h,bid_l,bid_c,v,complete",
     "symbol, timestamp ,o,h,l,c,ask.open,ask.high,ask.low,ask.close,bid,gran",
-    "time,o,h,l,c,o,volume",
+    "time,o,h,l,c,v,complete",
 )
 HEADERS_OF_THE_SLOW_WAY = (
     "time,open,high,low,close,o",
     "time,t,o,h,l,c",
+    "date,time,o,h,l,c",
+    "time,o,h,l,c,o,volume",
+    "time;o;h;l;c",
+    "2014-05-01,1,1,1,1",
+    ",o,h,l,c",
     'time,"o",h,l,c',
     "time,o,h,l,c,what",
     "o,h,l,c",
@@ -53,18 +61,22 @@ def written(draw: st.DrawFn, points: int) -> str:
     return plain if draw(st.integers(0, 60)) else draw(st.sampled_from(odd_prices(points)))
 
 
-def time_text(draw: st.DrawFn, bar_ms: int) -> str:
-    usual = usual_times(bar_ms)
-    if draw(st.integers(0, 40)) == 0:
-        return draw(st.sampled_from(odd_times(bar_ms)))
-    return draw(st.sampled_from((usual[0], usual[0], *usual)))
+WAYS = len(usual_times(0))
 
 
-VOLUMES = ("", "", "7", "0", "43.0", "43.5", "-1", "1e3", "9007199254740993", "x", " 7", "99" * 9)
+def time_text(draw: st.DrawFn, bar_ms: int, way: int) -> str:
+    """Return a time as the file writes it (``way``), in some files now and then another way."""
+    if way >= WAYS and draw(st.integers(0, 40)) == 0:
+        return draw(st.sampled_from(("", "x", *usual_times(bar_ms), *odd_times(bar_ms))))
+    return usual_times(bar_ms)[way % WAYS]
+
+
+VOLUMES = ("", "", "7", "0", "43.0", "-1", "1e3", "9007199254740993", "x", " 7", "99" * 9)
+PARTS = (*VOLUMES, "43.5")
 
 
 @st.composite
-def lines_of(draw: st.DrawFn, header: str) -> str:
+def lines_of(draw: st.DrawFn, header: str, way: int) -> str:
     bar_ms = 1_398_902_400_000 + MINUTE_MS * draw(st.integers(0, 40))
     if draw(st.integers(0, 30)) == 0:
         bar_ms += draw(st.sampled_from((1, 1_000, 5_000, -5_000)))
@@ -81,10 +93,11 @@ def lines_of(draw: st.DrawFn, header: str) -> str:
         letter = name.strip(' "').replace(".", "_").rpartition("_")[2][:1]
         side = name.strip().replace(".", "_").rpartition("_")[0] or "mid"
         if name.strip() in ("time", "t", "timestamp"):
-            cells.append(time_text(draw, bar_ms))
+            cells.append(time_text(draw, bar_ms, way))
         elif name.strip() in ("volume", "v"):
             usual = draw(st.integers(0, 9))
-            cells.append(str(usual) if usual else draw(st.sampled_from(VOLUMES)))
+            odd = VOLUMES if way % 4 else PARTS
+            cells.append(str(usual) if usual else draw(st.sampled_from(odd)))
         elif name.strip() == "complete":
             cells.append(draw(st.sampled_from(("", "true", "True", "1", "yes", "0", "false", "x"))))
         elif name.strip() in ("instrument", "symbol"):
@@ -113,11 +126,12 @@ def files(draw: st.DrawFn) -> bytes:
     ends = draw(st.sampled_from((("\n",), ("\r\n",), ("\n", "\r\n"), ("\n", "\n", "\n", "\r"))))
     odd = ("", " ", "# a comment", '"', 'a"b', '"a\nb",1', "\r", ",", "," * 70, "\0", "\ufeff")
     out = header + draw(st.sampled_from(ends))
+    way = draw(st.integers(0, 2 * WAYS - 1))
     for _ in range(draw(st.integers(0, 25))):
         if draw(st.integers(0, 20)) == 0:
             out += draw(st.sampled_from(odd))
         else:
-            out += draw(lines_of(header if header.strip() else SIDED))
+            out += draw(lines_of(header if header.strip() else SIDED, way))
         out += draw(st.sampled_from(ends))
     if draw(st.booleans()):
         out = out[:-1]
@@ -140,12 +154,13 @@ def test_any_file_gives_what_it_gives_row_by_row(
 ) -> None:
     path = tmp_path_factory.mktemp("files") / "candles.csv"
     path.write_bytes(gzip.compress(content, 1) if packed else content)
-    slow = outcome(slowly(str(path)) for _ in range(1))
-    assert outcome(in_bulk(str(path)) for _ in range(1)) == slow
-    assert outcome(in_bulk(str(path), None, None, rows, piece) for _ in range(1)) == outcome(
-        slowly(str(path), None, None) for _ in range(1)
-    )
-    assert outcome(in_bulk(str(path), rows=rows, piece_bytes=piece) for _ in range(1)) == slow
+    for names in (("EUR_USD", "M1"), (None, None)):
+        slow = outcome(slowly(str(path), *names) for _ in range(1))
+        for sizes in ((65_536, 1 << 22), (rows, piece)):
+            found = outcome(in_bulk(str(path), *names, *sizes) for _ in range(1))
+            # of two faults of a file the first is said in bulk, that of its bytes row by row
+            bad_bytes = isinstance(slow, str) and "is not UTF-8" in slow
+            assert isinstance(found, str) if bad_bytes else found == slow
 
 
 # -- recorded and synthetic candles --------------------------------------------------------------
@@ -153,11 +168,18 @@ def test_any_file_gives_what_it_gives_row_by_row(
 
 @pytest.fixture
 def the_slow_way_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **named: object) -> None:
+    """Let only the first row of a file go the slow way: it says how the times are written."""
+    candle_of = bulk.candle_of
+
+    def first_alone(path: str, line: int, *more: Any) -> Candle | Refused:
+        assert line == 2, "read row by row"
+        return candle_of(path, line, *more)
+
+    def refuse(*arguments: object) -> None:
         raise AssertionError(f"read row by row: {arguments}")
 
-    for name in ("candle_of", "csv_rows", "read_candles"):
-        monkeypatch.setattr(bulk, name, refuse)
+    monkeypatch.setattr(bulk, "read_candles", refuse)
+    monkeypatch.setattr(bulk, "candle_of", first_alone)
 
 
 def recorded(shared_data: Path | None, tmp_path: Path) -> list[str]:
@@ -230,7 +252,9 @@ def test_what_is_no_csv_is_left_to_the_other_readers(tmp_path: Path, content: by
 def test_json_lines_come_in_the_same_blocks(tmp_path: Path) -> None:
     path = tmp_path / "candles.jsonl"
     row = '{{"t": {}, "o": 1.1, "h": 1.2, "l": 1.0, "c": 1.15}}'
-    path.write_text("\n".join([row.format(60 * at) for at in range(20)] + ["{", "[1]"]))
+    path.write_text(
+        "\n".join([row.format(1_398_902_400 + 60 * at) for at in range(20)] + ["{", "[1]"])
+    )
     found = in_bulk(str(path), rows=7)
     assert found == slowly(str(path))
     assert (found[2], [r.line for r in found[1]]) == (22, [21, 22])
@@ -259,9 +283,11 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 def test_candles_that_end_in_the_future_are_refused_in_their_place(tmp_path: Path) -> None:
     path = tmp_path / "candles.csv"
-    rows = ["0,1,1,1,1", "x,1,1,1,1", "7200,1,1,1,1", "y,1,1,1,1", "60,1,1,1,1"]
+    start = 1_398_902_400
+    times = (start, "x", start + 7_200, "y", start + 60)
+    rows = [f"{time},1,1,1,1" for time in times]
     path.write_text("\n".join(["time,o,h,l,c", *rows]))
-    (chunk,) = BulkFile(str(path), "EUR_USD", "M1", now_ms=2 * MINUTE_MS)
+    (chunk,) = BulkFile(str(path), "EUR_USD", "M1", now_ms=start * 1000 + 2 * MINUTE_MS)
     assert [(r.line, r.reason) for r in chunk.refused] == [
         (3, "bad_time"),
         (4, "in_the_future"),

@@ -10,20 +10,23 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streams.errors import Fatal
 from streams.feed.column_series import ColumnSeries, merge_order, read_columns
-from streams.feed.load import LoadReport, merged, read_series
+from streams.feed.load import merged, read_series
+from streams.feed.load_report import LoadReport
 from streams.feed.series import Series, SeriesKey
 from streams.mid_price import mid_price
 
 HEADER = "time,instrument,granularity,o,h,l,c,bid_o,bid_h,bid_l,bid_c,volume"
-NOW_MS = 40 * 60_000
+START_S = 1_398_902_400
+NOW_MS = START_S * 1000 + 900 * 60_000
 
 Row = tuple[int, str, str, int, bool, int | None]
 ROWS = st.tuples(
-    st.integers(-1, 120),
+    st.integers(0, 1_000),
     st.sampled_from(("EUR_USD", "EUR_USD", "AUD_USD", "?")),
     st.sampled_from(("M1", "M1", "M5")),
-    st.integers(1, 2),
+    st.sampled_from((1, 1, 1, 1, 2)),
     st.booleans(),
     st.none() | st.integers(0, 1),
 )
@@ -33,7 +36,8 @@ def text_of(rows: list[Row]) -> str:
     lines = [HEADER]
     for minute, name, granularity, price, quoted, volume in rows:
         bid = f"{price}.0" if quoted else ""
-        cells = [str(60 * minute), name, granularity, *[str(price)] * 4, *[bid] * 4]
+        minute -= minute % 5 if granularity == "M5" else 0
+        cells = [str(START_S + 60 * minute), name, granularity, *[str(price)] * 4, *[bid] * 4]
         lines.append(",".join([*cells, "" if volume is None else str(volume)]))
     return "\n".join(lines) + "\n"
 
@@ -41,13 +45,16 @@ def text_of(rows: list[Row]) -> str:
 def both(
     paths: list[str],
 ) -> tuple[dict[SeriesKey, Series], dict[SeriesKey, ColumnSeries], LoadReport, LoadReport]:
+    """Read both ways; files that are refused whole are refused in the same words."""
     one, other = LoadReport(), LoadReport()
-    return (
-        read_series(paths, None, None, one, NOW_MS),
-        read_columns(paths, None, None, other, NOW_MS),
-        one,
-        other,
-    )
+    try:
+        series = read_series(paths, None, None, one, NOW_MS)
+    except Fatal as fatal:
+        with pytest.raises(Fatal) as caught:
+            read_columns(paths, None, None, other, NOW_MS)
+        assert str(caught.value) == str(fatal)
+        return {}, {}, one, one
+    return series, read_columns(paths, None, None, other, NOW_MS), one, other
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -104,7 +111,13 @@ def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
 def test_the_merged_order_is_that_of_candles(tmp_path: Path) -> None:
     source = random.Random(3)
     rows: list[Row] = [
-        (source.randrange(0, 40, 5), source.choice(["NZD_USD", "EUR_USD", "AUD_USD"]), gran, 1, *no)
+        (
+            source.randrange(200),
+            source.choice(["NZD_USD", "EUR_USD", "AUD_USD"]),
+            gran,
+            1,
+            *no,
+        )
         for gran in ("M1", "M5", "M1")
         for no in [(False, None)] * 40
     ]

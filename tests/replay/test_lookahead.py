@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from streams.cli import cli, main
 from streams.events import Candle, Manifold
-from streams.feed.load import LoadReport, read_series
+from streams.feed.load import read_series
+from streams.feed.load_report import LoadReport
 from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.replay.cuts import Cut, pick_cuts
 from streams.replay.lookahead import COMPARED, Lookahead, LookaheadReport, Subject

@@ -12,7 +12,8 @@ from streams.calibrate.sources import Stretch, windows_of_series
 from streams.cli.demo import lively_end_ms
 from streams.environment import environment_names, read_env_file, setting_fields
 from streams.events import GateDecision, Weights
-from streams.feed.load import LoadReport, read_series
+from streams.feed.load import read_series
+from streams.feed.load_report import LoadReport
 from streams.feed.synthetic import synthetic_market
 from streams.replay.files import derive
 from streams.setting_groups import GROUPS

@@ -25,7 +25,8 @@ from streams.calibrate.windows import (
 )
 from streams.cli import cli, main
 from streams.environment import read_env_file
-from streams.feed.load import LoadReport, read_series
+from streams.feed.load import read_series
+from streams.feed.load_report import LoadReport
 from streams.replay.files import derive
 from streams.settings import Config
 from streams.stages.calendar import FX

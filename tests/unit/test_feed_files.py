@@ -93,7 +93,7 @@ def test_an_unknown_column_stops_the_file_and_is_named(write: Write) -> None:
 def test_json_lines_are_read_and_bad_ones_named(write: Write) -> None:
     good = {"time": "2014-05-01T00:00:00Z", "o": "1.1", "h": "1.2", "l": "1.0", "c": "1.15"}
     lines = [json.dumps(good), "{", "[1]", "", json.dumps(good | {"complete": False})]
-    path = write("a.jsonl", "\n".join([*lines, json.dumps(good | {"time": 1_398_902_460})]))
+    path = write("a.jsonl", "\n".join([*lines, json.dumps(good | {"time": "2014-05-01 00:01Z"})]))
     kept, refused = rows(path)
     assert kept == [1, 6]
     assert [(r.line, r.reason) for r in refused] == [
@@ -157,7 +157,8 @@ def test_a_truncated_gzip_file_is_fatal_and_takes_nothing(write: Write) -> None:
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"\xff\xfe\x00", "is not text"),
+        (b"\xff\x00\x00", "is not text"),
+        ("time,o".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b'{"a": [1,', "neither CSV, JSON lines nor a JSON document"),
         (b"[" * 100_000, "neither CSV, JSON lines nor a JSON document"),
     ],

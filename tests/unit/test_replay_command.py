@@ -25,9 +25,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_summary_counts_and_names_what_was_refused(file: str) -> None:
     done = CliRunner().invoke(replay, [file, "--json"])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     found = json.loads(done.stdout)
     assert found["candles"] > 900
+    assert found["refused_rows"]["count"] == 1
+    assert found["refused_rows"]["by_reason"] == {"bad_csv": 1}
+    assert [one["instrument"] for one in found["series"]] == ["EUR_USD", "USD_JPY"]
     assert sum(row["figures"]["trades"] for row in found["instruments"].values()) > 10
     assert ": refused: " in done.stderr
 
@@ -35,8 +38,9 @@ def test_the_summary_counts_and_names_what_was_refused(file: str) -> None:
 def test_a_report_is_written_and_named(file: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = CliRunner().invoke(replay, [file, "--report", str(page)])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     assert page.read_text().startswith("<!doctype html>")
+    assert "rows of the files were refused and are left out (bad_csv 1)" in page.read_text()
     assert "EUR_USD" in done.stdout and "P&L" in done.stdout
 
 
@@ -55,7 +59,7 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr(FileJob, "columns", interrupted)
     data = tmp_path / "data.json"
     done = CliRunner().invoke(replay, [file, "--json", "--report-json", str(data)])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["interrupted"] is True
     assert 500 < found["candles"] < 900

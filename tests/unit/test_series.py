@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streams.events import Candle, Ohlc
-from streams.feed.load import LoadReport, merged, read_series
+from streams.feed.load import merged, read_series
+from streams.feed.load_report import LoadReport
 from streams.feed.series import Series, SeriesKey, digest
 
 KEY = SeriesKey("EUR_USD", "M1")
@@ -96,9 +97,9 @@ def test_files_are_merged_by_time_and_ties_by_instrument(tmp_path: object) -> No
 def test_a_candle_that_ends_more_than_an_hour_from_now_is_refused(tmp_path: object) -> None:
     path = f"{tmp_path}/a.csv"
     with open(path, "w", encoding="utf-8") as file:
-        file.write("time,o,h,l,c\n0,1.1,1.2,1,1.1\n7200,1.1,1.2,1,1.1\n")
+        file.write("time,o,h,l,c\n1398902400,1,1,1,1\n1398909600,1,1,1,1\n")
     report = LoadReport()
-    found = read_series([path], "EUR_USD", "M1", report, now_ms=2 * MINUTE_MS)
+    found = read_series([path], "EUR_USD", "M1", report, now_ms=1_398_902_520_000)
     assert len(found[KEY]) == 1
     assert [(r.line, r.reason) for r in report.refused] == [(3, "in_the_future")]
     assert report.as_dict()["refused_by_reason"] == {"in_the_future": 1}
