@@ -204,8 +204,8 @@ def _volume(value: Any) -> int | None:
     if 0 < number < 2**53 and number != int(number):
         raise FileRefused(
             "fractional_volume",
-            f"the volume {str(value)!r} is not a whole number of ticks; multiply the column so that all "
-            "are whole, or leave it out (ALLOW_MISSING_VOLUME=1)",
+            f"the volume {str(value)!r} is not a whole number of ticks; multiply the column so "
+            "that all are whole, or leave it out (ALLOW_MISSING_VOLUME=1)",
         )
     if not (number >= 0 and number < 2**62 and number == int(number)):
         raise RowRefused("bad_number", f"the volume {value!r} is not a whole number >= 0")

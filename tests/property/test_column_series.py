@@ -99,7 +99,10 @@ def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
     rows = [",".join(["1.25"] * 4 + [ask] * 4) for ask in asks]
     assert len({mid_price("1.25", ask) for ask in asks}) == 2
     assert len({float(ask) for ask in asks}) == 1
-    lines = [f"time,instrument,granularity,{sides}", *(f"0,EUR_USD,M1,{row}" for row in rows)]
+    lines = [
+        f"time,instrument,granularity,{sides}",
+        *(f"{START_S},EUR_USD,M1,{row}" for row in rows),
+    ]
     path.write_text("\n".join(lines) + "\n")
     series, columns, one, other = both([str(path)])
     assert one == other
