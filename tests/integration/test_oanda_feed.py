@@ -245,7 +245,7 @@ def test_the_candles_of_an_older_engine_are_not_taken_for_revised_ones(feed: Fee
     now_ms = time.time_ns() // 1_000_000
     writer = FactWriter(feed.deployment.runtime, feed.deployment.codec, config, now_ms)
     write_feed(writer, FeedPlan(PAIRS, "S5", writer.partitions), bars_of(old), old[0].bar_ms)
-    assert feed.candles() == old
+    assert sorted(feed.candles()) == sorted(old)
 
     feed.broker.advance(60)
     found = feed.once()
