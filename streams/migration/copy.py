@@ -63,8 +63,7 @@ class Carried(NamedTuple):
 class Copier:
     """Compares and copies partitions.
 
-    Each partition is read by a client of its own: one that is assigned anew may still hand out
-    what it had fetched before.
+    Each partition is read by a client of its own, so that nothing of one read comes up in another.
 
     Parameters
     ----------
