@@ -104,7 +104,11 @@ class Reading:
             return not any(ours)
         if positions is not None:
             names = {intent.instrument for intent in ledger.intents.values()}
-            return not any(p.instrument in names for p in positions)
+            return not any(
+                p.instrument in names
+                and (not p.trade_ids or set(p.trade_ids) & set(ledger.openers))
+                for p in positions
+            )
         return account is not None and account.open_trades == 0
 
     @property

@@ -1,0 +1,181 @@
+"""An executor in this process on the v20 test broker, its log in memory.
+
+What the log is to an executor (intents first, one writer, nothing lost) is tried with Kafka
+elsewhere. Here is tried what it does at the broker, many times and quickly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+from streams.control import ControlLog
+from streams.events import BrokerReport, Control, OrderIntent
+from streams.execution.context import Parts
+from streams.execution.dispatch import Dispatch
+from streams.execution.executor import Executor
+from streams.execution.flatten import flatten_record
+from streams.execution.following import Found
+from streams.execution.ledger import Ledger
+from streams.execution.metrics import ExecutorMetrics
+from streams.execution.oanda_broker import OandaBroker
+from streams.execution.runs import Allocation, Runs
+from streams.execution.settings import Trading
+from streams.oanda.client import OandaClient
+from streams.oanda.settings import Oanda
+from streams.settings import Config, Runtime
+from streams.topics import GATES, WEIGHTS
+from tests.execution_bench import METRICS, MINUTE, decision, weights
+from tests.v20 import Handle
+from tests.waiting import PATIENCE_S
+
+TRADING = Trading(
+    trading_venue="oanda", max_spread_bps=10_000.0, fresh_max_ws_age_sec=3600.0,
+    reconcile_interval_sec=0.2, order_settle_sec=0.5, pm_ramp_step_pct=1.0,
+    risk_max_daily_loss=1.0, risk_max_drawdown=1.0,
+)  # fmt: skip
+CONFIG = Config(
+    gate_mode="static", session_trading_enabled=False, fresh_max_signal_age_sec=86_400,
+    gates_blob_max_age_sec=86_400, entry_cooldown_sec=0,
+)  # fmt: skip
+OANDA = {
+    "OANDA_HTTP_BACKOFF": "1", "OANDA_HTTP_TIMEOUT_SEC": "2", "OANDA_HTTP_RETRIES": "1",
+    "OANDA_CB_FAILURES": "1000",
+}  # fmt: skip
+
+
+class Memory:
+    """The order log of one account; survives an executor."""
+
+    def __init__(self) -> None:
+        self.records: list[OrderIntent | BrokerReport] = []
+
+    def write(self, records: Sequence[OrderIntent | BrokerReport]) -> None:
+        """Append."""
+        self.records += records
+
+    def ledger(self, account_id: str) -> Ledger:
+        """Fold it."""
+        made = Ledger(account_id, "practice")
+        for record in self.records:
+            if isinstance(record, OrderIntent):
+                made.take_intent(record)
+            else:
+                made.take_report(record)
+        return made
+
+
+class Off:
+    """A kill switch that is off."""
+
+    engaged, why = False, ()
+
+    async def aread(self) -> Off:
+        """Return itself."""
+        return self
+
+
+class Stand:
+    """One account, its log, and the executors that come and go."""
+
+    def __init__(self, broker: Handle, start_ms: int) -> None:
+        self.broker, self.memory, self._bar, self._start_ms = broker, Memory(), 0, start_ms
+        self.control = ControlLog()
+        self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
+        self._decisions: list[Found] = []
+        self.executor: Executor
+        self._arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The executor's own books."""
+        return self.executor.parts.ledger
+
+    def positions(self) -> dict[str, str]:
+        """Return what the broker has."""
+        found: dict[str, str] = self.broker.account()["positions"]
+        return found
+
+    def bar(self, **positions: int) -> None:
+        """Write a bar's decisions and the weights of its epoch."""
+        self._bar += 1
+        found: list[Found] = []
+        for name, position in sorted(positions.items()):
+            bar_ms = self._start_ms + self._bar * MINUTE
+            made = decision(
+                self._bar, position, instrument=name, metrics=METRICS, bar_ms=bar_ms,
+                as_of_ms=bar_ms + MINUTE, signal_bar_ms=bar_ms, control_offset=1,
+            )  # fmt: skip
+            found.append(Found(GATES, 0, len(self._decisions) + len(found), made, "x-0-1"))
+        end_ms = self._start_ms + (self._bar + 1) * MINUTE
+        epoch = weights(self._bar, **{n: 0.05 for n, p in positions.items() if p})
+        epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=end_ms - MINUTE)
+        found.append(Found(WEIGHTS, 0, self._bar, epoch, ""))
+        self._decisions += found
+        self._arrivals.put_nowait(found)
+
+    def flatten(self) -> None:
+        """Say that everything is to be closed."""
+        record: Control = flatten_record(self.broker.account_id, "ops", "storm", self._start_ms)
+        self.control.append(self.control.end, record)
+        self._arrivals.put_nowait([])
+
+    @asynccontextmanager
+    async def trading(self, *, only_flatten: bool = False, **oanda: str) -> AsyncIterator[Executor]:
+        """Run an executor for as long as it lasts; it ends as if killed."""
+        settings = Oanda.from_env(self.broker.environment() | OANDA | oanda)
+        self._arrivals = asyncio.Queue()
+        async with OandaClient(settings) as client:
+            venue = OandaBroker(client, TRADING.order_settle_sec)
+            ledger = self.memory.ledger(venue.account_id)
+            if ledger.intents:
+                venue.expect_access()
+            runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), Allocation()
+            for one in self._decisions:
+                if one.topic == GATES:
+                    runs.take(one.event, one.source)  # type: ignore[arg-type]
+                else:
+                    allocation.take(one.event)  # type: ignore[arg-type]
+            cursor = ledger.cursor or (await venue.account()).last_transaction_id
+            metrics, off = ExecutorMetrics(), Off()
+            following: Any = SimpleNamespace(arrivals=self._arrivals, trouble="")
+            codec: Any = None
+            journal: Any = self.memory
+            dispatch = Dispatch(journal, venue, ledger, off, metrics, cursor)
+            parts = Parts(
+                Runtime.from_env({}), codec, TRADING, self.control, venue, ledger, runs, allocation,
+                following, dispatch, off, metrics,
+            )  # fmt: skip
+            self.executor = Executor(parts, only_flatten=only_flatten)
+            running = asyncio.create_task(self.executor.run(asyncio.Event()))
+            try:
+                yield self.executor
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+    async def until(self, ready: Callable[[], Any]) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not ready():  # noqa: ASYNC110 - a broker in another thread has no event for it
+                await asyncio.sleep(0.01)
+
+    async def opened(self, **positions: int) -> None:
+        """Let an executor that runs open positions."""
+        await self.until(lambda: not self.executor.unreconciled)
+        self.bar(**dict.fromkeys(positions, 0))
+        self.bar(**positions)
+        await self.until(
+            lambda: self.ledger.holdings.keys() == positions.keys() and not self.ledger.unresolved
+        )
+
+    def require_exact(self) -> None:
+        """Assert that the books are the broker's, and nothing of ours is in doubt."""
+        held = {name: h.signed_units for name, h in self.ledger.holdings.items()}
+        assert held == {name: Decimal(units) for name, units in self.positions().items()}
+        assert not self.ledger.unresolved and not self.ledger.closed_ahead
+        assert self.broker.violations() == []
