@@ -202,6 +202,8 @@ class Executor:
                 await self._close()
             if not self._only_flatten:
                 await self.opener.run(begun)
+            if self._paper and parts.dispatch.fills > fills:
+                await self._reconcile()  # it answers at once
         except (Recoverable, RequestRefused) as error:
             if str(error) != self.unreconciled:
                 log.warning("%s; nothing is opened until it is reconciled again", error)

@@ -101,7 +101,7 @@ class Reconciler:
 
     def observed(self, account: Account) -> None:
         """Take in what the account is worth."""
-        parts = self._parts
+        parts, self.reading.account = self._parts, account
         parts.dispatch.nav = account.nav
         parts.ledger.observe(parts.broker.now_ms(), account.nav)
         self.margin.update(account.margin_ratio)
