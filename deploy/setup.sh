@@ -76,3 +76,9 @@ $as_root apt-get update -qq
 needed=$(missing | tr '\n' ' ')
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $needed >/dev/null
+case " $needed " in
+*" prometheus "*)
+  # only promtool is wanted, no server that starts with the machine
+  if [ -d /run/systemd/system ]; then $as_root systemctl disable --now --quiet prometheus || true; fi
+  ;;
+esac
