@@ -292,7 +292,7 @@ def test_metrics_tell_gates_weights_signals_and_the_service_itself(
         ("/nothing", 404, "not_found"),
         ("/api/", 404, "not_found"),
         ("/api/manifold/latest?instrument=XXX_YYY", 404, "unknown_instrument"),
-        ("/api/manifold/latest?instrument=eur_usd", 400, "invalid_request"),
+        ("/api/manifold/latest?instrument=EUR~USD", 400, "invalid_request"),
         ("/api/manifold/latest", 400, "invalid_request"),
         (f"/api/candles?instrument={PAIR}&limit=0", 400, "invalid_request"),
         (f"/api/candles?instrument={PAIR}&limit=1e3", 400, "invalid_request"),

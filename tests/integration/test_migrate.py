@@ -39,6 +39,7 @@ from tests.migration import (
     say,
     strange_records,
 )
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -204,9 +205,21 @@ def test_a_prefix_without_a_deployment_is_said(lived: Deployment, topic_prefix: 
 def test_a_worker_that_runs_is_named_and_nothing_is_touched(
     lived: Deployment, topic_prefix: str
 ) -> None:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": lived.runtime.kafka_bootstrap_servers})
+    group = lived.runtime.application
+
+    def has_joined() -> bool:
+        try:
+            return bool(admin.describe_consumer_groups([group])[group].result().members)
+        except KafkaException:
+            return False  # the group is not there before its first member
+
     worker = lived.start_worker("worker-1")
     try:
-        assert lived.keep_running(60, lambda: lived.caught_up())
+        assert lived.keep_running(PATIENCE_S, has_joined)
         done = lived.run("migrate", "--to-prefix", topic_prefix)
         assert done.returncode == 2, done.stderr
         assert f"consumer group {lived.runtime.application}" in done.stderr
