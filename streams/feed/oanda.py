@@ -109,8 +109,6 @@ class OandaFeed:
         Recoverable
             OANDA or the broker does not answer.
         """
-        control = await asyncio.to_thread(read_control, self._runtime, self._codec)
-        refuse_continuous_market("the OANDA feed", self._config, control)
         try:
             known = await self._client.instruments()
         except RequestRefused as error:
@@ -122,6 +120,8 @@ class OandaFeed:
                 f"HOTBAND_PAIRS (--pairs) names {', '.join(missing)}, which the account "
                 f"{self._client.settings.oanda_account_id} cannot have; leave them away"
             )
+        control = await asyncio.to_thread(read_control, self._runtime, self._codec)
+        refuse_continuous_market("the OANDA feed", self._config, control)
         self._show_skew()
         lanes = await asyncio.to_thread(self._take_over, from_ms)
         self.state = FeedState(

@@ -10,6 +10,7 @@ import yaml
 
 from streams.api.settings import Service
 from streams.cli import COMMANDS
+from streams.environment import setting_fields
 from streams.execution.settings import Trading
 from streams.feed.settings import FeedSettings
 from streams.liveness.setting_checks import known_names
@@ -58,10 +59,10 @@ def test_the_settings_are_read_as_they_stand(tmp_path: Path) -> None:
 
 def test_no_secret_stands_in_the_file() -> None:
     secrets = {
-        item.upper()
+        item.name.upper()
         for group in GROUPS
-        for item, field in group.__dataclass_fields__.items()
-        if field.metadata["secret"]
+        for item in setting_fields(group)
+        if item.metadata["secret"]
     }
     assert not secrets & set(SETTINGS)
     for workload in WORKLOADS:

@@ -19,7 +19,7 @@ from tests.v20.account import Account
 from tests.v20.amounts import parse_time, rfc3339, unix
 from tests.v20.candles import Alignment, span
 from tests.v20.market import Market, is_open
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 MONDAY = "2026-01-05T12:00:00Z"
 ACCOUNT = "/accounts/{account}"
@@ -906,7 +906,8 @@ def test_no_acknowledged_order_is_forgotten_by_a_kill(tmp_path: Path) -> None:
             threads = [Thread(target=trade, args=(f"{attempt}-{i}",)) for i in range(2)]
             for thread in threads:
                 thread.start()
-            time.sleep(0.25)
+            before = len(acknowledged)
+            until(lambda before=before: len(acknowledged) > before + 7, "orders are acknowledged")
             broker.kill()
             for thread in threads:
                 thread.join()
