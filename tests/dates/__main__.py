@@ -96,7 +96,7 @@ def _names(asked: list[str]) -> list[str]:
 
 
 def _verdicts(log: Path) -> list[str]:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if line.startswith(("FAILED", "ERROR", "NOT RUN"))] or lines[-9:]
 
 

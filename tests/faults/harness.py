@@ -58,7 +58,7 @@ class Worker:
     @property
     def frozen(self) -> bool:
         """Whether the process is stopped (SIGSTOP)."""
-        stat = Path(f"/proc/{self.child.pid}/stat").read_text()
+        stat = Path(f"/proc/{self.child.pid}/stat").read_text(encoding="utf-8")
         return stat.rpartition(")")[2].split()[0] == "T"
 
     def signal(self, number: signal.Signals) -> None:

@@ -40,7 +40,8 @@ def deployment(
 def catches_sigterm(pid: int) -> bool:
     """Return whether the process has a handler of its own for SIGTERM."""
     fields = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        line.split(":", 1)
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     )
     return bool(int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
 

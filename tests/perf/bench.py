@@ -44,7 +44,7 @@ WIDTH = 96
 def machine() -> dict[str, Any]:
     """Return what the figures were taken on."""
     cpu = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             cpu = line.partition(":")[2].strip()
             break
@@ -93,7 +93,7 @@ def main() -> None:
     for part in PARTS:
         if any(name.partition(".")[0] == part for name in wanted):
             _run(part, wanted, content)
-            out.write_text(json.dumps(content, indent=1) + "\n")
+            out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     Console(width=WIDTH).print(table_of(content["rows"]))
     print(f"{sum(content['seconds'].values()):.0f} s in all; written: {out}")
     if content["failed"]:

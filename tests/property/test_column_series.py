@@ -68,7 +68,7 @@ def test_the_same_rows_stay_and_the_same_are_refused(
     folder, paths = tmp_path_factory.mktemp("files"), []
     for number, rows in enumerate(files):
         paths.append(str(folder / f"{number}.csv"))
-        Path(paths[-1]).write_text(text_of(rows))
+        Path(paths[-1]).write_text(text_of(rows), encoding="utf-8")
     paths.append(paths[0])
     series, columns, one, other = both(paths)
     assert other == one

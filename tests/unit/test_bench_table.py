@@ -56,7 +56,7 @@ def test_the_table_fits_into_its_width_and_leaves_nothing_out() -> None:
         row("a.b", "a name", 1.5e6, "candles/s", "this / that", ratios=peer, note="without x"),
         row("a.c", "not there", None, "1/s", "this / that", note="not measured: no wrk"),
     ]
-    console = Console(width=WIDTH, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=WIDTH, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115
     console.print(table_of(rows))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= WIDTH <= 100

@@ -16,7 +16,7 @@ GOLDEN = {"core_test": "8f278bfe4a997a54", "gate_test": "5a3aa5fd404a3ebb"}
 
 
 def cpu_has(flag: str) -> bool:
-    return f" {flag} " in Path("/proc/cpuinfo").read_text().replace("\n", " ")
+    return f" {flag} " in Path("/proc/cpuinfo").read_text(encoding="utf-8").replace("\n", " ")
 
 
 def compiled(name: str, flags: list[str], directory: Path) -> Path:

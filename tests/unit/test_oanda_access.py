@@ -33,7 +33,7 @@ def token_file(tmp_path: Path, broker: Handle) -> Path:
 
 def put(path: Path, text: str) -> None:
     """Write a file, as whoever rotates the token does."""
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def settings(broker: Handle, path: Path, **more: str) -> Oanda:

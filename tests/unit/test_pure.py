@@ -133,7 +133,7 @@ def faults(source: str, modules: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.name)
 def test_a_stage_is_pure(path: Path) -> None:
-    found = faults(path.read_text(), MODULES)
+    found = faults(path.read_text(encoding="utf-8"), MODULES)
     if path.name == "zones.py":  # time zone rules come from a pinned package, named in config_id
         assert [fault.split(": ")[1] for fault in found] == [".open()"]
     else:
@@ -142,17 +142,17 @@ def test_a_stage_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.name)
 def test_what_judges_a_deployment_is_pure(path: Path) -> None:
-    assert faults(path.read_text(), MODULES) == []
+    assert faults(path.read_text(encoding="utf-8"), MODULES) == []
 
 
 @pytest.mark.parametrize("path", ALSO_PURE, ids=lambda path: path.name)
 def test_what_stages_compute_with_is_pure(path: Path) -> None:
-    assert faults(path.read_text(), MODULES) == []
+    assert faults(path.read_text(encoding="utf-8"), MODULES) == []
 
 
 @pytest.mark.parametrize("path", ENGINE, ids=lambda path: path.name)
 def test_the_engines_door_computes_nothing_and_asks_no_clock(path: Path) -> None:
-    tree_faults = faults(path.read_text(), MODULES - ENGINE_MODULES)
+    tree_faults = faults(path.read_text(encoding="utf-8"), MODULES - ENGINE_MODULES)
     reading = (".open()", "open()", ".read_text()", ".read_bytes()", "global", "compile()")
     assert [f for f in tree_faults if not f.endswith(reading)] == []
 
@@ -160,7 +160,11 @@ def test_the_engines_door_computes_nothing_and_asks_no_clock(path: Path) -> None
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.name)
 def test_no_stage_knows_a_broker_a_table_or_the_shell(path: Path) -> None:
     shells = ("streams.safety", "streams.app", "streams.mirror", "streams.cli", "streams.replay")
-    names = [name for node in ast.walk(ast.parse(path.read_text())) for name in imported(node)]
+    names = [
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imported(node)
+    ]
     assert [name for name in names if name.startswith(shells)] == []
 
 

@@ -72,7 +72,7 @@ def test_candles_that_are_not_taken_in_are_counted_and_said(tmp_path: Path) -> N
     candles = [candle._replace(volume=None) for candle in market(("EUR_USD",), 200)]
     lines = write_csv(tmp_path / "b.csv", candles)
     path = Path(lines)
-    path.write_text(path.read_text().replace(",None", ","))
+    path.write_text(path.read_text(encoding="utf-8").replace(",None", ","), encoding="utf-8")
     done = CliRunner().invoke(replay, [lines, "--json"])
     found = json.loads(done.stdout)
     assert (found["candles"], found["signals"]) == (len(candles), 0)

@@ -227,7 +227,10 @@ class Contract:
 
 @lru_cache(maxsize=4)
 def _loaded(description: Path, recorded: Path) -> Contract:
-    return Contract(json.loads(description.read_text()), json.loads(recorded.read_text()))
+    return Contract(
+        json.loads(description.read_text(encoding="utf-8")),
+        json.loads(recorded.read_text(encoding="utf-8")),
+    )
 
 
 def _template(path: str) -> re.Pattern[str]:

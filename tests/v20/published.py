@@ -115,7 +115,7 @@ def recordings() -> Json:
 
 
 def _literal(file: Path, variable: str) -> Json:
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable:
             found: Json = ast.literal_eval(node.value)
             return found
@@ -129,7 +129,7 @@ def _enumerations() -> dict[str, list[str]]:
 
 
 def _definitions(file: Path, enumerations: dict[str, list[str]]) -> Iterator[tuple[str, Json]]:
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
             continue
         fields = {}
