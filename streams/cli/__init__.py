@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -138,6 +139,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
     3 done but some input was refused, 75 something outside is not there right now, 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a name that the language of the terminal cannot spell is escaped, as stderr does
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
     except (Fatal, Recoverable) as error:

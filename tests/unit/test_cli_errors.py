@@ -135,3 +135,11 @@ def test_a_word_can_be_said_where_the_user_has_no_name(
     monkeypatch.setattr("streams.broker_errors.CONNECT_SEC", 0.1)
     said = CliRunner().invoke(cli, [*command, "--reason", " "])
     assert isinstance(said.exception, Fatal | Recoverable), said.exception
+
+
+def test_a_terminal_that_cannot_spell_a_setting_shows_it_escaped() -> None:
+    done = run(
+        *("config", "show"), KAFKA_BOOTSTRAP_SERVERS="kurs€:9092", PYTHONIOENCODING="iso-8859-1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kurs\\u20ac:9092" in done.stdout
