@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tests": (*SIDE_BY_SIDE, *READERS_OF_THE_CLOCK),
     "servers": (*SIDE_BY_SIDE, *WITH_SERVERS),
 }
-PARTS_OF_SHORT = ("demo", "durable", "tests")
+PARTS_OF_SHORT = ("durable", "tests")
 
 
 def main() -> int:

@@ -349,7 +349,7 @@ def test_the_feed_that_starts_last_ends_the_one_before(feed: Feed) -> None:
     first = feed.start(FEED_METRICS_PORT="0")
     other = Feed(feed.deployment, feed.broker)
     feed.wait(lambda: len(feed.candles()) > 50)
-    other.start()
+    other.start(AUTH_RETRY_SEC="1")
     assert first.wait(PATIENCE_S) == 2
     said = [line for line in feed.log.read_text().splitlines() if line.startswith("manifold: ")]
     assert "another feed has taken over" in said[-1]
