@@ -21,6 +21,8 @@ CURRENCIES: Final = METALS | frozenset(_CODES.split())
 """ISO 4217 without funds and test codes, with the metals, CNH (offshore) and HRK (until 2023)."""
 
 _PAIR = re.compile(r"(?:[A-Z_]+:)?([A-Z]{3})\s*[/_.-]?\s*([A-Z]{3})(?:=X)?", re.ASCII)
+_COINS: Final = frozenset({"USDT"})
+"""Codes of more letters that begin like a currency: EURUSDT is not a spelling of EUR_USD."""
 _WORD = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 
 
@@ -48,13 +50,15 @@ def is_pair(base: str, quote: str) -> bool:
 
 
 def decorated_pair(name: str) -> str | None:
-    """Return the pair that a name only adds something to (``EURUSD.M``), None when it does not.
+    """Return the pair that a name only adds something to (``EURUSD.M``, ``EURUSDM``), else None.
 
     Such a name would be an instrument of its own, with other sessions than the pair's.
     """
-    words = words_of(name)
+    words = [word if word[3:] in _COINS else word[:6] for word in words_of(name)]
     pairs = pairs_in(words)
-    return pairs[0] if len(words) > 1 and len(pairs) == 1 and pairs[0] != name else None
+    if len(pairs) != 1 or name in (pairs[0], pairs[0].replace("_", "")):
+        return None
+    return pairs[0]
 
 
 def words_of(text: str) -> list[str]:

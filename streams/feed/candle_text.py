@@ -31,7 +31,7 @@ def known_columns() -> set[str]:
     flat = {name for pair in FIELDS for name in pair}
     sided = {f"{side}{join}{name}" for side in SIDES for join in ("_", ".") for name in flat}
     names = (TIME_NAMES, VOLUME_NAMES, COMPLETE_NAMES, INSTRUMENT_NAMES, GRANULARITY_NAMES)
-    return flat | sided | {name for group in names for name in group} | set(SIDES)
+    return flat | sided | {name for group in names for name in group}
 
 
 def candle_from_row(
@@ -130,11 +130,25 @@ def plain_float(text: str) -> float:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    for name in names:
-        value = row.get(name)
-        if value is not None and value != "":
-            return value
-    return None
+    """Return the value that a row has under one of several names, None where it has none.
+
+    Raises
+    ------
+    FileRefused
+        It has different ones under two of the names.
+    """
+    filled = [name for name in names if row.get(name) not in (None, "")]
+    if not filled:
+        return None
+    first = row[filled[0]]
+    for other in filled[1:]:
+        if str(row[other]).strip() != str(first).strip():
+            raise FileRefused(
+                "two_values",
+                f"{filled[0]} ({str(first)[:32]!r}) and {other} ({str(row[other])[:32]!r}) are two "
+                "values for one thing; keep one of these columns",
+            )
+    return first
 
 
 def _flag(value: Any) -> bool:
@@ -157,7 +171,7 @@ def _candle_prices(row: Mapping[str, Any]) -> tuple[Ohlc, Ohlc | None, Ohlc | No
             if problem:
                 raise RowRefused("invalid_candle", f"{name}: {problem}")
         return mid_prices(bid.written, ask.written), bid.prices, ask.prices, True
-    mid = _side(row, "mid") or _flat(row, "")
+    mid = _mid(row)
     if mid is None:
         if bid or ask:
             there, missing = ("bid", "ask") if bid else ("ask", "bid")
@@ -169,14 +183,29 @@ def _candle_prices(row: Mapping[str, Any]) -> tuple[Ohlc, Ohlc | None, Ohlc | No
     return mid.prices, bid and bid.prices, ask and ask.prices, False
 
 
+def _mid(row: Mapping[str, Any]) -> _Side | None:
+    return _only("mid", [_side(row, "mid"), _flat(row, "")])
+
+
 def _side(row: Mapping[str, Any], side: str) -> _Side | None:
     nested = row.get(side)
+    found = None
     if isinstance(nested, Mapping):
         found = _flat({str(k).lower(): v for k, v in nested.items()}, "")
-        if found is None:
-            raise RowRefused("no_prices", f"{side} has no open, high, low and close")
-        return found
-    return _flat(row, f"{side}_") or _flat(row, f"{side}.")
+    if found is None and nested is not None:
+        raise RowRefused("no_prices", f"{side} has no open, high, low and close")
+    return _only(side, [found, _flat(row, f"{side}_"), _flat(row, f"{side}.")])
+
+
+def _only(side: str, found: list[_Side | None]) -> _Side | None:
+    """Return the prices of a side that a row may give under several names."""
+    there = [one for one in found if one is not None]
+    if any(one.prices != there[0].prices for one in there):
+        raise FileRefused(
+            "two_values",
+            f"the row has different {side} prices under two names; keep one of these columns",
+        )
+    return there[0] if there else None
 
 
 def _flat(row: Mapping[str, Any], prefix: str) -> _Side | None:

@@ -150,7 +150,8 @@ def time_text(row: Mapping[str, Any]) -> str:
             raise FileRefused(
                 "two_times",
                 f"the columns date ({cells['date']!r}) and time ({cells['time']!r}) are no date "
-                "such as 2014-05-01 or 20140501 and time of day; keep one column of times",
+                "such as 2014-05-01 or 20140501 and time of day; write them so, or keep one column "
+                "of times such as 2014-05-01T00:05:00Z",
             )
         return f"{cells['date']} {cells['time']}"
     if len(cells) > 1:

@@ -173,7 +173,7 @@ class FileCheck:
             said += f"; bars are {spacing_words(spacing.distance_ms)} apart"
         form = self._times.form
         if form is TimeForm.EPOCH_S:
-            said += "; 10 digits are read as epoch seconds, are they YYMMDDHHMM?"
+            said += "; 10 digits are read as epoch seconds, they may be YYMMDDHHMM"
         raise self._refuse(
             f"{said}; give the bars' length (--granularity) and times that are starts of bars"
         )
@@ -184,8 +184,8 @@ class FileCheck:
             return
         raise self._refuse(
             f"{key.instrument} {key.granularity}: bars from {clock(found.from_ms)} on are "
-            f"{spacing_words(found.distance_ms)} apart; give --granularity as it is, and bars of "
-            "one length a file"
+            f"{spacing_words(found.distance_ms)} apart; give the bars' true length "
+            "(--granularity, or the file's granularity column), and bars of one length a file"
         )
 
     def _check_side(self, key: SeriesKey, held: _Held, count: int) -> None:

@@ -61,9 +61,14 @@ def _problem(header: Sequence[str]) -> str | None:
     unknown = [name for name in header if name not in known_columns()]
     if "" in unknown:
         place = header.index("")
-        return f"column {place + 1} has no name; name it, such as time for the times: {_KNOWN}"
+        return (
+            f"column {place + 1} has no name; name it, such as time for the times, or remove it: "
+            f"{_KNOWN}"
+        )
     if unknown:
-        return f"unknown columns {', '.join(map(repr, unknown[:5]))}; {_KNOWN}"
+        return (
+            f"unknown columns {', '.join(map(repr, unknown[:5]))}; rename or remove them: {_KNOWN}"
+        )
     twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
     if twice:
         return f"two columns are called {twice[0]!r}; keep one"

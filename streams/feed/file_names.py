@@ -93,8 +93,8 @@ def ask_instrument(path: str) -> str:
     pairs = read_file_name(path).pairs
     if pairs:
         said = f"its name says {' and '.join(pairs)}"
-    else:
-        said = "neither its rows nor its name say the instrument"
+        return f"{said}; give the one that it holds with --instrument"
+    said = "neither its rows nor its name say the instrument"
     return f"{said}; give --instrument, such as --instrument EUR_USD"
 
 
@@ -103,8 +103,8 @@ def ask_granularity(path: str) -> str:
     lengths = read_file_name(path).granularities
     if lengths:
         said = f"its name says {' and '.join(lengths)}"
-    else:
-        said = "neither its rows nor its name say the bar length"
+        return f"{said}; give the bars' true length with --granularity"
+    said = "neither its rows nor its name say the bar length"
     return f"{said}; give --granularity, such as --granularity M1"
 
 

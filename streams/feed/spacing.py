@@ -46,6 +46,10 @@ def other_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
     short = np.flatnonzero(steps < length_ms - HOUR_MS)  # an hour: clocks change inside a bar
     if len(short) >= LEAST_SHORT:
         return Spacing(_mode(steps[short]), int(bars[short[0]]))
+    # shorter bars are on the grid of their length or are refused one by one; of hours any is
+    uneven = uneven_spacing(bars, length_ms) if length_ms > HOUR_MS else None
+    if uneven is not None:
+        return uneven
     usual = np.flatnonzero(steps == length_ms)
     ends = np.concatenate(([-1], usual, [len(steps)]))
     least = _needed(len(bars), 1 / (length_ms + 1))

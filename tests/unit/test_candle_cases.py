@@ -172,7 +172,7 @@ def test_what_a_file_holds_is_said(tmp_path: Path) -> None:
 
 TIMES: dict[str, tuple[Cell, str]] = {
     "hour and minute": (lambda at: f"{at:%H%M}", "4 digits"),
-    "short year": (lambda at: f"{at:%y%m%d%H%M}", "are they YYMMDDHHMM?"),
+    "short year": (lambda at: f"{at:%y%m%d%H%M}", "they may be YYMMDDHHMM"),
     "short year, seconds": (lambda at: f"{at.replace(year=2020):%y%m%d%H%M%S}", "have no time"),
     "date alone": (lambda at: f"{at:%Y%m%d}", "dates without a time of day"),
     "date and hour": (lambda at: f"{at:%Y%m%d%H}", "no start of a bar"),
@@ -232,6 +232,41 @@ def test_bars_that_are_not_what_they_are_called(
         done = run(command, str(path), *more)
         assert isinstance(done.exception, Fatal)
         assert said in str(done.exception)
+
+
+MID_FIELDS = ("mid_o", "mid_h", "mid_l", "mid_c")
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "said"),
+    [
+        (("ticks",), ("7",), "volume ('43') and ticks ('7') are two values for one thing"),
+        (("o",), ("1.38601",), "and o ('1.38601') are two values for one thing"),
+        (("symbol", "instrument"), ("GBPUSD", "EURUSD"), "are two values for one thing"),
+        (MID_FIELDS, ("2", "2", "2", "2"), "different mid prices under two names"),
+        (("bid", "ask"), ("1.3", "1.4"), "unknown columns 'bid', 'ask'; rename or remove them"),
+    ],
+)
+def test_no_column_is_left_unread(
+    tmp_path: Path, columns: tuple[str, ...], cells: tuple[str, ...], said: str
+) -> None:
+    path = tmp_path / "EUR_USD-M1.csv"
+    lines = [",".join([line, *cells]) for line in mid_lines(epoch, 20)]
+    path.write_text(text(",".join([MID, *columns]), lines))
+    for command, more in ((load, ("--dry-run",)), (replay, ())):
+        done = run(command, str(path), *more)
+        assert isinstance(done.exception, Fatal)
+        assert said in str(done.exception)
+
+
+@pytest.mark.parametrize("cells", [("43",), ("",)])
+def test_a_second_column_that_says_nothing_else_is_read(
+    tmp_path: Path, cells: tuple[str, ...]
+) -> None:
+    path = tmp_path / "EUR_USD-M1.csv"
+    lines = [",".join([line, *cells]) for line in mid_lines(epoch, 20)]
+    path.write_text(text(f"{MID},ticks", lines))
+    assert run(load, str(path), "--dry-run").exit_code == 0
 
 
 def test_every_command_counts_refused_rows_and_ends_with_3(tmp_path: Path) -> None:

@@ -174,3 +174,9 @@ def test_a_part_of_a_tick_refuses_the_file() -> None:
 def test_a_row_of_no_instrument_is_refused() -> None:
     with pytest.raises(RowRefused, match="--instrument"):
         candle_from_row(LONG, None, "M1")
+
+
+@pytest.mark.parametrize("side", ["bid", "ask", "mid"])
+def test_a_side_in_json_that_is_one_number_is_not_left_unread(side: str) -> None:
+    with pytest.raises(RowRefused, match=f"{side} has no open, high, low and close"):
+        candle_from_row(LONG | {side: 1.2}, "EUR_USD", "M1")

@@ -48,7 +48,9 @@ def test_a_name_that_is_spelt_our_way_stays(text: str) -> None:
     assert decorated_pair("_".join(name.split("_"))) == decorated_pair(name)
 
 
-@pytest.mark.parametrize("name", ["EURUSD.M", "EUR_USD.PRO", "EUR-USD_BID"])
+@pytest.mark.parametrize(
+    "name", ["EURUSD.M", "EUR_USD.PRO", "EUR-USD_BID", "EURUSDM", "EURUSDPRO", "EURUSD-"]
+)
 def test_a_pair_with_something_added_is_told(name: str) -> None:
     assert decorated_pair(name) == "EUR_USD"
     with pytest.raises(Fatal, match="write EUR_USD"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +96,31 @@ def test_bars_that_overlap_are_told() -> None:
     found = other_spacing(bars(3_600_000, 30), GRANULARITY_MS["H4"])
     assert found == Spacing(3_600_000, START_MS)
     assert spacing_words(found.distance_ms) == "3600 s (H1)"
+
+
+HOURS = [name for name in GRANULARITY_MS if name.startswith("H")]
+
+
+@pytest.mark.parametrize("name", HOURS)
+@pytest.mark.parametrize("other", HOURS)
+def test_bars_of_hours_under_the_name_of_any_other_are_told(name: str, other: str) -> None:
+    found = other_spacing(bars(GRANULARITY_MS[other], 60), GRANULARITY_MS[name])
+    assert found == (None if name == other else Spacing(GRANULARITY_MS[other], START_MS))
+
+
+@pytest.mark.parametrize("name", HOURS)
+@pytest.mark.parametrize("share", [1.0, 0.7, 0.2])
+def test_bars_of_hours_by_new_yorks_clock_with_weekends_pass(name: str, share: float) -> None:
+    length, zone = GRANULARITY_MS[name] // 3_600_000, ZoneInfo("America/New_York")
+    starts = []
+    for day in range(7 * 52 * 6):
+        opened = datetime(2010, 1, 3, 17, tzinfo=zone) + timedelta(days=day)
+        if day % 7 < 5:
+            first = int(opened.timestamp()) * 1000
+            starts += [first + 3_600_000 * hour for hour in range(0, 24, length)]
+    every = np.array(sorted(set(starts)), np.int64)
+    for seed in range(3):
+        assert other_spacing(thinned(every, share, seed), GRANULARITY_MS[name]) is None
 
 
 def test_a_distance_that_is_no_multiple_is_told() -> None:
