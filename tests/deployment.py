@@ -38,6 +38,9 @@ from tests.waiting import PATIENCE_S
 
 WARM_UP_CANDLES = 129
 
+READY = "[^Worker]: Ready"
+"""Faust's line of a worker that is ready."""
+
 LIVELY = {
     "AUTO_MIN_COHERENCE": "0.3",
     "AUTO_MAX_ENTROPY": "1",

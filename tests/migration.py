@@ -20,9 +20,9 @@ from streams.settings import Runtime
 from streams.topics import CANDLES, CONTROL, FILLS, ORDERS
 from tests.deployment import Deployment
 from tests.sample_events import SAMPLES
+from tests.waiting import PATIENCE_S
 
 FACTS = (CANDLES, CONTROL, ORDERS, FILLS)
-PATIENCE_S = 120.0
 NO_LEADER_YET = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,

@@ -16,13 +16,13 @@ import pytest
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from streams.topics import TRADES
-from tests.deployment import LIVELY, Deployment, random_instants
+from tests.deployment import LIVELY, READY, Deployment, random_instants
+from tests.waiting import PATIENCE_S
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
 BARS_A_SECOND = 40
 SECONDS_A_KILL = 6
-READY = "[^Worker]: Ready"
 
 pytestmark = pytest.mark.kafka
 
@@ -97,13 +97,19 @@ def test_worker_killed_while_it_folds_history_under_new_parameters(
     assert deployment.run("params", "set", "EUR_USD", *changed).returncode == 0
     market[3] = "2300"
     deployment.start("market", *market, "--speed", str(BARS_A_SECOND * 60), once=True)
-    for kills in range(1, 4):
-        folds = worker.child.log.read_text().count("folding their last") if kills > 1 else 0
+
+    def new_runs() -> int:
+        return worker.child.log.read_text().count("folding their last")
+
+    for kills in range(3):
+        runs_before = new_runs() if kills else 0
         assert deployment.keep_running(
-            30,
-            lambda folds=folds: worker.child.log.read_text().count("folding their last") > folds,
+            PATIENCE_S,
+            lambda before=runs_before: new_runs() > before or deployment.caught_up(),
             0.002,
         ), "no new run began: " + deployment.last_words()
+        if new_runs() == runs_before:
+            break  # the kill before came after the run was committed
         worker.child.kill()
     deployment.settle()
     deployment.require_exact()
@@ -125,7 +131,7 @@ def test_frozen_worker_is_replaced_and_does_no_harm_when_it_wakes_up(
     deployment.keep_running(9)
     before = deployment.status().ends["sep.signals"]
     assert deployment.keep_running(
-        30, lambda: deployment.status().ends["sep.signals"] > before, 0.5
+        PATIENCE_S, lambda: deployment.status().ends["sep.signals"] > before, 0.5
     ), "nobody took over: " + deployment.last_words()
     first.child.signal(signal.SIGCONT)
     deployment.settle()
@@ -142,7 +148,7 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
         worker = deployment.start_worker()
         # one log for all of them
         assert deployment.keep_running(
-            60,
+            PATIENCE_S,
             lambda log=worker.child.log, starts=starts: log.read_text().count(READY) >= starts,
         ), worker.child.last_words(8)
         deployment.keep_running(wait_s)

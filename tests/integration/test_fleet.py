@@ -23,6 +23,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.topics import CANDLES, DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS
 from tests.deployment import Deployment
 from tests.sample_events import SAMPLES
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -138,7 +139,7 @@ def test_a_worker_shows_its_metrics_and_its_health(deploy: Deploy) -> None:
     deployment.start_worker()
     deployment.settle()
     root = f"http://127.0.0.1:{port}"
-    assert deployment.keep_running(20, lambda: page(f"{root}/healthz")[0] == 200)
+    assert deployment.keep_running(PATIENCE_S, lambda: page(f"{root}/healthz")[0] == 200)
     assert json.loads(page(f"{root}/healthz")[1])["stuck"] == {}
     text = page(f"{root}/metrics")[1]
     found = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines()}

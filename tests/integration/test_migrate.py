@@ -28,7 +28,7 @@ from streams.topics import (
     TRADES,
     WEIGHTS,
 )
-from tests.deployment import LIVELY, Deployment
+from tests.deployment import LIVELY, READY, Deployment
 from tests.migration import (
     elsewhere,
     ends_of,
@@ -212,6 +212,9 @@ def test_a_worker_that_runs_is_named_and_nothing_is_touched(
     group = lived.runtime.application
 
     def has_joined() -> bool:
+        # until it is ready it may be too busy for heartbeats, and leaves the group again
+        if READY not in worker.child.log.read_text():
+            return False
         try:
             return bool(admin.describe_consumer_groups([group])[group].result().members)
         except KafkaException:

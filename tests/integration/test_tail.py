@@ -26,6 +26,7 @@ from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, WEIGHTS
 from tests.candle_files import market, write_csv
 from tests.deployment import Deployment
 from tests.sample_events import SAMPLES
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -347,10 +348,10 @@ def test_follow_goes_on_with_what_comes_in_until_n_is_reached(
         return output.read_text().splitlines() if output.exists() else []
 
     try:
-        assert deployment.keep_running(30, lambda: len(lines()) >= len(first))
+        assert deployment.keep_running(PATIENCE_S, lambda: len(lines()) >= len(first))
         assert not following.done
         load(len(candles))
-        assert deployment.keep_running(30, lambda: following.done)
+        assert deployment.keep_running(PATIENCE_S, lambda: following.done)
     finally:
         deployment.stop()
     shown = [json.loads(line) for line in lines()]

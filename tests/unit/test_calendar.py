@@ -171,6 +171,5 @@ def test_another_version_of_the_table_is_a_difference() -> None:
 
 
 def test_equal_settings_give_one_calendar() -> None:
-    assert calendar_of(Config()) is FX
-    assert calendar_of(Config(session_exit_minutes=7)) is FX
+    assert calendar_of(Config()) is calendar_of(Config(session_exit_minutes=7))
     assert calendar_of(Config(market_calendar="continuous")) is CONTINUOUS
