@@ -47,12 +47,17 @@ class Candle(NamedTuple):
 
 
 class Watermark(NamedTuple):
-    """Every candle of ``instruments`` up to ``as_of_ms`` stands before this record."""
+    """Every candle of ``instruments`` up to ``as_of_ms`` stands before this record.
+
+    No epoch up to ``as_of_ms`` waits for ``not_waited_for`` any longer; candles of these up to
+    ``as_of_ms`` may stand behind it.
+    """
 
     as_of_ms: int
     granularity: str
     control_offset: int
     instruments: tuple[str, ...]
+    not_waited_for: tuple[str, ...] = ()
 
 
 class CandlePrices(NamedTuple):

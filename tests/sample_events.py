@@ -38,7 +38,7 @@ PRICES = CandlePrices(MID, BID, ASK, 42)
 
 SAMPLES: dict[str, Event] = {
     "Candle": Candle("EUR_USD", "M1", BAR_MS, BAR_MS + 60_000, MID, BID, ASK, True, 42, "oanda"),
-    "Watermark": Watermark(BAR_MS + 60_000, "M1", 7, ("EUR_USD", "NZD_USD")),
+    "Watermark": Watermark(BAR_MS + 60_000, "M1", 7, ("EUR_USD", "NZD_USD"), ("USD_JPY",)),
     "Signal": Signal(
         *STAMP, BAR_MS - 7_620_000, 0.55, 0.4, 0.7, 0.25, 0.125, 0.1, False, "c0.55_s0.4_e0.7",
         3, BAR_MS - 8_000_000, 61, 1.3711, PRICES, False, 0,

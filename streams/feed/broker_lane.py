@@ -19,6 +19,7 @@ from streams.oanda.shapes import BrokerCandle
 from streams.stages.calendar import Calendar
 from streams.stages.candle_rules import candle_refusal
 
+HOUR_MS = 3_600_000
 POLLS_MS = (250, 500, 1000, 2000)
 """How long after an answer that brought nothing new the same is asked again."""
 BARS_AFTER_CLOSE = 3
@@ -149,6 +150,20 @@ class BrokerLane:
         if self.asked_ms < after_close < self.next_end_ms - self._length:
             return after_close + self._settle_ms
         return self.next_end_ms + self._settle_ms
+
+    def overdue_ms(self, due_by_ms: int, upto_ms: int) -> int | None:
+        """Return the end of the last bar that is overdue; None when none is.
+
+        Parameters
+        ----------
+        due_by_ms
+            When the bar has to have been due.
+        upto_ms
+            Latest end.
+        """
+        grid = min(self._length, HOUR_MS)  # longer bars end on full hours by New York's clock
+        end_ms = min(due_by_ms - self._settle_ms, upto_ms) // grid * grid
+        return end_ms if end_ms >= self.next_end_ms else None
 
     @property
     def ask_ms(self) -> int:
@@ -307,6 +322,33 @@ def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool]) -> int:
     """
     held = [lane.next_end_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
     return min(held, default=1 << 62)
+
+
+def not_waited_for(
+    lanes: Sequence[BrokerLane], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
+) -> dict[str, int]:
+    """Return for which instruments epochs have waited long enough, and up to which bar's end.
+
+    An instrument that catches up is waited for as long as its bars come.
+
+    Parameters
+    ----------
+    now_ms
+        The broker's time.
+    written_ms
+        End of the newest bar that is written of any instrument: behind it is no epoch yet.
+    began_ms
+        When the feed began to ask.
+    wait_ms
+        EPOCH_MAX_WAIT_SEC.
+    """
+    found: dict[str, int] = {}
+    for lane in lanes:
+        waited_ms = now_ms - max(lane.moved_ms, began_ms)
+        until_ms = lane.overdue_ms(now_ms - wait_ms, written_ms)
+        if waited_ms >= wait_ms and until_ms is not None:
+            found[lane.instrument] = until_ms
+    return found
 
 
 def merged(lanes: Sequence[BrokerLane], until_ms: int) -> list[Settled]:

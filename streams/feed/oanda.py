@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from streams.codec import Codec
 from streams.control_log import read_control, refuse_continuous_market
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle
-from streams.feed.broker_lane import BrokerLane, Settled, horizon_ms, merged
+from streams.feed.broker_lane import BrokerLane, Settled, horizon_ms, merged, not_waited_for
+from streams.feed.first_job import until_first
 from streams.feed.live import take_over
 from streams.feed.oanda_resume import resumes
 from streams.feed.oanda_state import FeedState, PairState
@@ -35,7 +36,7 @@ from streams.stages.calendar import calendar_of
 
 ACTOR = "manifold feed oanda"
 PATIENCE_S = 5.0
-"""How long the others wait for an instrument that is behind them."""
+"""How long the others are not written, for one behind them; EPOCH_MAX_WAIT_SEC where shorter."""
 ROOM_BARS = 2 * LONGEST_PAGE
 TRANSACTION_FACTS = 2_000
 FAILURES_TO_GIVE_UP = 3
@@ -157,7 +158,7 @@ class OandaFeed:
         jobs: list[Coroutine[Any, Any, None]] = [self._write_on(tasks)]
         if with_prices:
             jobs.append(self._prices())
-        await _until_first(jobs, tasks)
+        await until_first(jobs, tasks)
         await self._finish()
         missing = {
             name: lane.trouble
@@ -277,6 +278,7 @@ class OandaFeed:
             await self._write(merged(list(self.state.lanes.values()), until_ms))
             if ended:
                 return
+            await self._wait_no_longer()
             try:
                 async with asyncio.timeout(STEP_S):
                     await self._more.wait()
@@ -290,13 +292,52 @@ class OandaFeed:
 
     def _horizon_ms(self) -> int:
         lanes, now_ms = list(self.state.lanes.values()), self._client.now_ms()
+        patience_ms = 1000 * min(PATIENCE_S, self._settings.epoch_max_wait_sec)
         holding = [
             lane.trouble is None
             and not self._done(lane)
-            and now_ms - max(lane.due_ms, lane.moved_ms, self._began_ms) < PATIENCE_S * 1000
+            and now_ms - max(lane.due_ms, lane.moved_ms, self._began_ms) < patience_ms
             for lane in lanes
         ]
         return horizon_ms(lanes, holding)
+
+    async def _wait_no_longer(self) -> None:
+        """Say for which instruments the others' epochs have waited long enough."""
+        pairs = self.state.pairs
+        given_up = not_waited_for(
+            list(self.state.lanes.values()),
+            self._client.now_ms(),
+            written_ms=max(pair.settled_ms for pair in pairs.values()),
+            began_ms=self._began_ms,
+            wait_ms=round(1000 * self._settings.epoch_max_wait_sec),
+        )
+        new = {name: at for name, at in given_up.items() if at > pairs[name].not_waited_ms}
+        if not new:
+            return
+        await asyncio.to_thread(self._write_not_waiting, new)
+        for name, as_of_ms in new.items():
+            if pairs[name].not_waited_ms <= pairs[name].settled_ms:
+                logger.warning(
+                    "%s is not waited for at %s UTC: its bar was not settled after "
+                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs go on without it until it is",
+                    name,
+                    clock(as_of_ms),
+                    self._settings.epoch_max_wait_sec,
+                )
+            pairs[name].not_waited_ms = as_of_ms
+            pairs[name].not_waited += 1
+
+    def _write_not_waiting(self, new: Mapping[str, int]) -> None:
+        writer = self._writer
+        assert writer is not None  # prepare() comes before run()
+        facts = [
+            fact
+            for name, as_of_ms in sorted(new.items())
+            for fact in self._plans[name].not_waiting(as_of_ms, writer.control.end)
+        ]
+        with writer.transaction():
+            writer.write(facts)
+        self._count((), facts)
 
     async def _write(self, bars: Sequence[Settled]) -> None:
         at = 0
@@ -365,21 +406,3 @@ class OandaFeed:
                 abs(skew_ms) / 1000,
                 "behind" if skew_ms > 0 else "ahead of",
             )
-
-
-async def _until_first(
-    jobs: Sequence[Coroutine[Any, Any, None]], others: Sequence[asyncio.Task[None]]
-) -> None:
-    """Run until the first job ends or any task fails; cancel the rest; raise what failed."""
-    first, *background = [asyncio.create_task(job) for job in jobs]
-    everything = [first, *background, *others]
-    try:
-        while not first.done():
-            pending = [task for task in everything if not task.done()]
-            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-    finally:
-        for task in everything:
-            task.cancel()
-        await asyncio.gather(*everything, return_exceptions=True)

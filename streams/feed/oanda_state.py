@@ -23,6 +23,12 @@ class PairState:
         End of the newest candle in the log.
     settled_ms
         Up to here everything is in the log.
+    failures
+        Requests in a row that were not answered.
+    not_waited_ms
+        Up to here no epoch waits for the instrument, -1 while all do.
+    not_waited
+        Number of bars after which epochs did not wait any longer.
     """
 
     candles: int = 0
@@ -31,6 +37,8 @@ class PairState:
     candle_as_of_ms: int = -1
     settled_ms: int = -1
     failures: int = 0
+    not_waited_ms: int = -1
+    not_waited: int = 0
 
 
 @dataclass
@@ -54,6 +62,7 @@ class FeedState:
             "candles": sum(pair.candles for pair in self.pairs.values()),
             "revised": sum(pair.revised for pair in self.pairs.values()),
             "late": sum(pair.late for pair in self.pairs.values()),
+            "not_waited_for": sum(pair.not_waited for pair in self.pairs.values()),
             "requests": sum(counts.requests.values()),
             "retries": sum(counts.retries.values()),
             "rate_limited": counts.rate_limited,
@@ -63,6 +72,7 @@ class FeedState:
                     "candles": pair.candles,
                     "candle_as_of_ms": pair.candle_as_of_ms,
                     "settled_ms": pair.settled_ms,
+                    "not_waited_for": pair.not_waited,
                     "trouble": self.lanes[name].trouble,
                 }
                 for name, pair in sorted(self.pairs.items())

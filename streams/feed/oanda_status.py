@@ -43,6 +43,11 @@ class FeedCollector(Collector):
             "Candles that came after their bar was settled without one",
             labels=instrument,
         )
+        not_waited = counter(
+            "manifold_feed_not_waited_for",
+            "Times that epochs were told not to wait for the instrument (EPOCH_MAX_WAIT_SEC)",
+            labels=instrument,
+        )
         newest = gauge(
             "manifold_feed_candle_as_of_seconds", "End of the newest candle", labels=instrument
         )
@@ -56,11 +61,12 @@ class FeedCollector(Collector):
             candles.add_metric([name], pair.candles)
             revised.add_metric([name], pair.revised)
             late.add_metric([name], pair.late)
+            not_waited.add_metric([name], pair.not_waited)
             if pair.candle_as_of_ms >= 0:
                 newest.add_metric([name], pair.candle_as_of_ms / 1000)
             settled.add_metric([name], pair.settled_ms / 1000)
             waiting.add_metric([name], float(self._state.lanes[name].trouble is not None))
-        yield from (candles, revised, late, newest, settled, waiting)
+        yield from (candles, revised, late, not_waited, newest, settled, waiting)
         yield counter("manifold_feed_watermarks", "Watermarks written", self._state.watermarks)
         yield from self._prices()
 

@@ -110,6 +110,18 @@ class FeedPlan:
                 facts.append(self.watermark(partition, as_of_ms, self._offset))
         return facts
 
+    def not_waiting(self, as_of_ms: int, control_offset: int) -> list[Fact]:
+        """Return the watermarks after which no epoch up to a time waits for the instruments."""
+        self._offset = max(self._offset, control_offset)
+        return [
+            Fact(
+                partition,
+                WATERMARK_KEY,
+                Watermark(as_of_ms, self._granularity, self._offset, (), names),
+            )
+            for partition, names in sorted(self._by_partition.items())
+        ]
+
     def closing(self, as_of_ms: int, control_offset: int) -> list[Fact]:
         """Return the watermarks that are still missing at the end."""
         offset = max(self._offset, control_offset)

@@ -26,6 +26,12 @@ class FeedSettings(FromEnvironment):
         unit="candles",
         bounds=(1, 100),
     )
+    epoch_max_wait_sec: float = setting(
+        10.0,
+        "how long after a bar's end epochs wait for an instrument whose bar is not settled",
+        unit="s",
+        bounds=(0.0, 3_600.0),
+    )
     feed_metrics_port: int = setting(
         9110, "port of the feed's /metrics and /healthz; 0 = off", bounds=(0, 65_535)
     )

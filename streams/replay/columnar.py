@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.control import ControlLog, ControlState
+from streams.events import Watermark
 from streams.feed.columns import CandleColumns
 from streams.replay.epochs import ClosedEpochs, Epochs
 from streams.replay.lanes import Derived, Lane, Marks
@@ -38,7 +39,7 @@ class Sink(Protocol):
 class TakesDecisions(Protocol):
     """Where epochs are closed: here, or in another process."""
 
-    def vouch(self, as_of_ms: int, control_offset: int) -> None:
+    def marked(self, watermark: Watermark) -> None:
         """Take in a watermark."""
         ...
 
@@ -116,9 +117,9 @@ class ColumnarReplay:
         self._epochs.add(stretch.instrument, found.decisions)
         self._sink.derived(scope, found)
 
-    def vouch(self, as_of_ms: int, control_offset: int) -> None:
+    def marked(self, watermark: Watermark) -> None:
         """Take in a watermark for the epochs."""
-        self._epochs.vouch(as_of_ms, control_offset)
+        self._epochs.marked(watermark)
 
     def switch(self, state: ControlState, instruments: Sequence[str], as_of_ms: int) -> None:
         """Let lanes go on under ``state``, which a watermark at ``as_of_ms`` has brought."""
@@ -173,7 +174,8 @@ def replay_series(
         return
     begin_ms = min(int(bar_ms[0]) for bar_ms in bars)
     end_ms = max(int(bar_ms[-1]) for bar_ms in bars)
-    replay.vouch(begin_ms, control.end)
+    names = tuple(sorted(series))
+    replay.marked(Watermark(begin_ms, config.candle_gran, control.end, names))
     places = dict.fromkeys(series, 0)
     start_ms = begin_ms
     while start_ms <= end_ms:

@@ -1,7 +1,8 @@
 """Epochs from the decisions of many instruments, as ``streams.stages.weights`` closes them.
 
 An epoch depends on decisions and watermarks by their times alone, never on the order in which they
-arrived. So whatever has been decided can be allocated as soon as every member has come past it.
+arrived; an order have only those of one partition. So whatever has been decided can be allocated as
+soon as every member has come past it, or is no longer waited for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from streams.control import ControlLog, ControlState
 from streams.engine.allocation import Allocations, Allocator
 from streams.engine.gate_layout import NEVER
+from streams.events import Watermark
 from streams.settings import Config
+from streams.stages.not_waited_for import NotWaitedFor
 from streams.stages.weights import Timeline, oldest_fresh_ms
 
 EPOCHS_AT_ONCE = 20_000
@@ -70,14 +73,23 @@ class Epochs:
     def __init__(self, control: ControlLog) -> None:
         self._control = control
         self._timeline = Timeline([])
+        self._not_waited_for = NotWaitedFor()
         self._decisions: dict[str, _Decisions] = {}
         self._allocator = Allocator()
         self._numbers: dict[str, int] = {}
         self._closed_ms = -1
 
-    def vouch(self, as_of_ms: int, control_offset: int) -> None:
-        """Take in a watermark: which offset of ``ops.control`` holds from then on."""
-        self._timeline.add(as_of_ms, control_offset)
+    def marked(self, watermark: Watermark) -> None:
+        """Take in a watermark: what holds from then on, and who is not waited for.
+
+        Every decision of ``not_waited_for`` that stands before it has been taken in, and none that
+        stands behind it.
+        """
+        for name in watermark.not_waited_for:
+            self._decisions.setdefault(name, _Decisions())
+            self._not_waited_for.add(name, watermark.as_of_ms, self._decided_ms(name))
+        since_ms = self._not_waited_for.effective_ms(watermark)
+        self._timeline.add(since_ms, watermark.control_offset)
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
         """Take in decisions (``DECISION_DTYPE``) of an instrument, later than those before."""
@@ -121,12 +133,16 @@ class Epochs:
         if config is not None and members:
             grid = chosen[chosen % (config.alloc_interval_sec * 1000) == 0]
             made = self._allocate(grid, members, state, config)
-        for kept in self._decisions.values():
-            kept.forget_before(self._closed_ms)
+        for name, kept in self._decisions.items():
+            kept.forget_before(self._not_waited_for.counted_ms(name, self._closed_ms))
         self._timeline.forget_before(self._closed_ms)
+        self._not_waited_for.forget_before(self._closed_ms)
         return made
 
     def _reached(self, name: str) -> int:
+        return max(self._decided_ms(name), self._not_waited_for.until_ms(name))
+
+    def _decided_ms(self, name: str) -> int:
         kept = self._decisions.get(name)
         return int(kept.as_of_ms[-1]) if kept is not None and len(kept.as_of_ms) else -1
 
@@ -159,7 +175,10 @@ class Epochs:
         oldest_ms = oldest_fresh_ms(grid, config)
         for place, name in enumerate(members):
             kept = self._decisions[name]
-            latest = np.searchsorted(kept.as_of_ms, grid, "right") - 1
+            if not len(kept.as_of_ms):
+                continue  # not waited for before its first decision
+            counted_ms = self._not_waited_for.counted_ms(name, grid)
+            latest = np.searchsorted(kept.as_of_ms, counted_ms, "right") - 1
             decided_ms = np.where(latest >= 0, kept.as_of_ms[latest], -1)
             exact |= decided_ms == grid
             fresh = (latest >= 0) & (decided_ms >= oldest_ms)

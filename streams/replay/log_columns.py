@@ -214,7 +214,7 @@ def _open(
 ) -> None:
     """Begin a range as if a watermark stood before it, under what holds there."""
     partition.state = control.state(opening.control_offset)
-    replay.vouch(opening.as_of_ms, opening.control_offset)
+    replay.marked(opening)
     empty = np.zeros(0, np.int64)
     nothing = CandleColumns(empty, np.zeros((12, 0)), np.zeros(0, bool), empty)
     mark = Marks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
@@ -235,12 +235,13 @@ def feed_batch(
     start = 0
     marks: list[tuple[int, Watermark]] = []
     for place, watermark in batch.watermarks:
-        replay.vouch(watermark.as_of_ms, watermark.control_offset)
         partition.reached_ms = max(partition.reached_ms, watermark.as_of_ms)
         offset = partition.state.offset if partition.state else -1
-        if watermark.control_offset > offset:
+        if watermark.control_offset > offset or watermark.not_waited_for:
             _stretch(replay, partition, batch, start, place, marks, instruments)
             start, marks = place, []
+        replay.marked(watermark)
+        if watermark.control_offset > offset:
             partition.state = control.state(watermark.control_offset)
             replay.switch(partition.state, list(partition.names), watermark.as_of_ms)
         marks.append((place, watermark))

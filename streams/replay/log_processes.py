@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from streams.control import ControlLog
 from streams.errors import Fatal, Recoverable
+from streams.events import Watermark
 from streams.interrupts import hold_interrupts
 from streams.registry import open_codec
 from streams.replay.columnar import ColumnarReplay, Sink
@@ -28,6 +29,7 @@ from streams.replay.log_columns import replay_log
 from streams.replay.ranges import Span
 from streams.settings import Runtime
 from streams.stages.gate_records import Scope
+from streams.stages.not_waited_for import NotWaitedFor
 from streams.stages.weights import Timeline
 
 AHEAD = 256
@@ -59,6 +61,7 @@ class _Sender:
     def __init__(self, queue: Queue[Any]) -> None:
         self._queue = queue
         self._timeline = Timeline([])
+        self._not_waited_for = NotWaitedFor()
 
     def derived(self, scope: Scope, found: Derived) -> None:
         decisions = np.empty(
@@ -76,9 +79,12 @@ class _Sender:
     def closed(self, epochs: ClosedEpochs) -> None:
         raise AssertionError("epochs are closed elsewhere")
 
-    def vouch(self, as_of_ms: int, control_offset: int) -> None:
-        if self._timeline.add(as_of_ms, control_offset):
-            self._queue.put(("vouch", (as_of_ms, control_offset)))
+    def marked(self, watermark: Watermark) -> None:
+        for name in watermark.not_waited_for:
+            self._not_waited_for.add(name, watermark.as_of_ms, -1)
+        since_ms = self._not_waited_for.effective_ms(watermark)
+        if self._timeline.add(since_ms, watermark.control_offset) or watermark.not_waited_for:
+            self._queue.put(("marked", watermark))
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
         """Do nothing: they go with what is derived."""
@@ -123,8 +129,8 @@ def replay_log_in_processes(
                 scope, found = content
                 epochs.add(scope.instrument, found.decisions)
                 sink.derived(scope, found)
-            elif kind == "vouch":
-                epochs.vouch(*content)
+            elif kind == "marked":
+                epochs.marked(content)
             elif kind == "count":
                 yield content
             elif kind == "error":

@@ -5,9 +5,9 @@ whole run says by T has to be what the run that ends at T says, byte for byte (v
 stamp), and neither may have a record more.
 
 **What is known by T.** A record of ``md.candles`` is known at its stamp, a watermark too: one that
-is stamped T belongs to T. A candle that lies behind a watermark for its instrument, or behind a
-newer candle of it, came late: it is known when that one was. ``ops.control`` is taken as it is; the
-watermarks say from where on it holds.
+is stamped T belongs to T. A candle or watermark that lies behind a later watermark for its
+instrument, or behind a newer candle of it, came late: it is known when that one was.
+``ops.control`` is taken as it is; the watermarks say from where on it holds.
 
 A derived record is known at its stamp, ``as_of_ms``. There are two exceptions, and both are taken
 from the input and from ``opt.gates``, never from the record's own word, so that a stage that holds
@@ -16,8 +16,8 @@ a record back until it has seen more is found out:
 - A record that is derived from a late candle, and carries that candle's stamp, is known when the
   candle was.
 - ``risk.weights`` of epoch E is known when the last member of its universe has a decision for E or
-  later, and no sooner than the epoch before it. With the watermarks of a feed that is E itself; a
-  member whose candles were refused is decided at the next watermark.
+  later, or is no longer waited for, and no sooner than the epoch before it. With the watermarks of
+  a feed that is E itself; a member whose candles were refused is decided at the next watermark.
 
 How many records are known later than they are stamped is a part of the report.
 
@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.events import Event, GateDecision, Weights
+from streams.events import Event, GateDecision, Watermark, Weights
 from streams.replay.cuts import Cut
 from streams.replay.derivation import Derivation, Derived
 from streams.stages.calendar import Calendar
@@ -153,11 +153,18 @@ class _Knowledge:
             known = late
             self._late[record.coordinates] = (record.timestamp_ms, known)
         if isinstance(event, GateDecision):
-            stamps, knowns = self._decided.setdefault(event.instrument, (array("q"), array("q")))
-            if not stamps or event.as_of_ms > stamps[-1]:
-                stamps.append(event.as_of_ms)
-                knowns.append(known)
+            self._there((event.instrument,), event.as_of_ms, known)
+        elif isinstance(event, Watermark) and record.topic == GATES:
+            self._there(event.not_waited_for, event.as_of_ms, known)
         return known
+
+    def _there(self, names: Sequence[str], as_of_ms: int, known: int) -> None:
+        """Note from when on no epoch up to a time waits for instruments."""
+        for name in names:
+            stamps, knowns = self._decided.setdefault(name, (array("q"), array("q")))
+            if not stamps or as_of_ms > stamps[-1]:
+                stamps.append(as_of_ms)
+                knowns.append(known)
 
     def _of_epoch(self, weights: Weights) -> int:
         found = max(self._epoch_known_ms, weights.epoch_ms)

@@ -118,8 +118,9 @@ def known_times(
 ) -> tuple[list[int], list[int], tuple[str, ...]]:
     """Return when each record was known, the ends of bars, and the instruments.
 
-    A candle behind a watermark for its instrument, or behind a newer candle of it, is known when
-    that one was (``streams.replay.lookahead``).
+    A candle or watermark behind a later watermark for its instrument (also one that no longer waits
+    for it), or behind a newer candle of it, is known when that one was
+    (``streams.replay.lookahead``).
     """
     newest: dict[tuple[int, str, str], int] = {}
     known_ms, ends, names = [], set(), set()
@@ -130,9 +131,10 @@ def known_times(
         except DecodeError:
             event = None  # a dead letter
         if isinstance(event, Watermark):
-            for name in event.instruments:
-                at = (record.partition, name, event.granularity)
-                newest[at] = max(newest.get(at, -1), known)
+            names_of = (*event.instruments, *event.not_waited_for)
+            places = [(record.partition, name, event.granularity) for name in names_of]
+            known = max(known, *(newest.get(at, -1) for at in places), -1)
+            newest.update(dict.fromkeys(places, known))
         elif isinstance(event, Candle):
             at = (record.partition, event.instrument, event.granularity)
             known = newest[at] = max(newest.get(at, -1), known)

@@ -142,7 +142,7 @@ class _Lanes(ColumnarReplay):
         precision = lane.config.echo_signature_precision
         self.brought.append(Brought(scope, precision, stretch, found))
 
-    def vouch(self, as_of_ms: int, control_offset: int) -> None:
+    def marked(self, watermark: Watermark) -> None:
         """Do nothing: only epochs want to know."""
 
 

@@ -160,7 +160,7 @@ def _fold(step: WeightsStep, batch: Decisions) -> Iterator[tuple[int, list[Weigh
     decided = step.decided
     for place, (name, verdict) in enumerate(zip(names, verdicts, strict=True)):
         if place in others:
-            yield place, step.vouched(others[place])
+            yield place, step.marked(others[place])
         else:
             yield place, decided(name, verdict)
 

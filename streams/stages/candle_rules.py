@@ -83,7 +83,7 @@ def watermark_problem(watermark: Watermark, key: bytes | None) -> str | None:
         return f"as_of_ms {watermark.as_of_ms} is not between 1970 and 2099"
     if watermark.control_offset < 0:
         return f"control_offset {watermark.control_offset} is negative"
-    for name in watermark.instruments:
+    for name in (*watermark.instruments, *watermark.not_waited_for):
         if not NAME.fullmatch(name):
             return f"the instrument {name[:64]!r} is not a name such as EUR_USD"
     return None

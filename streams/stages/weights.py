@@ -1,7 +1,8 @@
 """``risk.weights`` from ``opt.gates``: one record per epoch, whatever the order of arrival.
 
 An epoch closes when every member of its universe has a decision for it or later, and each member
-counts with its latest decision not after it (architecture: "Time across instruments").
+counts with its latest decision not after it (architecture: "Time across instruments"). A member
+that the feed does not wait for (``streams.stages.not_waited_for``) holds no epoch up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from streams.events import (
 )
 from streams.settings import Config
 from streams.stages.allocation import Candidate, Held, allocate
+from streams.stages.not_waited_for import NotWaitedFor
 from streams.stages.processor import (
     ControlledStep,
     Derived,
@@ -90,6 +92,7 @@ class WeightsStep(ControlledStep):
     def __init__(self, control: ControlLog, rows: Rows) -> None:
         super().__init__(control, rows)
         self._timeline = Timeline([(a, o) for a, o in self.own("timeline", [])])
+        self._not_waited_for = NotWaitedFor(self.own("not_waited_for", {}))
         self._last_epoch_ms: int = self.own("last_epoch_ms", -1)
         entries = tuple(WeightEntry(*entry) for entry in self.own("held", []))
         self._held = Held(entries, self.own("held_since_ms", None))
@@ -106,17 +109,27 @@ class WeightsStep(ControlledStep):
     def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[Derived]:
         """Take in a decision or a watermark; return the weights of the epochs it closes."""
         if isinstance(event, Watermark):
-            return [(WEIGHTS, weights) for weights in self.vouched(event)]
+            return [(WEIGHTS, weights) for weights in self.marked(event)]
         until_ms = event.cooldown_until_ms
         cooldown = until_ms is not None and until_ms > event.as_of_ms
         verdict = Verdict(event.as_of_ms, event.eligible, cooldown, event.buffer, event.score)
         return [(WEIGHTS, weights) for weights in self.decided(event.instrument, verdict)]
 
-    def vouched(self, watermark: Watermark) -> list[Weights]:
+    def marked(self, watermark: Watermark) -> list[Weights]:
         """Take in a watermark; return the weights of the epochs it closes."""
-        if not self._timeline.add(watermark.as_of_ms, watermark.control_offset):
+        passed = False
+        for name in watermark.not_waited_for:
+            kept = self._decisions.get(name)
+            decided_ms = kept[-1].as_of_ms if kept else -1
+            passed |= self._not_waited_for.add(name, watermark.as_of_ms, decided_ms)
+        if passed:
+            self.keep("not_waited_for", self._not_waited_for.spans)
+        since_ms = self._not_waited_for.effective_ms(watermark)
+        grown = self._timeline.add(since_ms, watermark.control_offset)
+        if grown:
+            self.keep("timeline", self._timeline.steps)
+        if not (grown or passed):
             return []
-        self.keep("timeline", self._timeline.steps)
         self._reopen()
         return self._close()
 
@@ -185,7 +198,8 @@ class WeightsStep(ControlledStep):
     def _not_there_yet(self, members: tuple[str, ...], epoch_ms: int) -> str | None:
         for name in members:
             kept = self._decisions.get(name)
-            if not kept or kept[-1].as_of_ms < epoch_ms:
+            there_ms = kept[-1].as_of_ms if kept else -1
+            if max(there_ms, self._not_waited_for.until_ms(name)) < epoch_ms:
                 return name
         return None
 
@@ -197,7 +211,7 @@ class WeightsStep(ControlledStep):
 
     def _latest(self, name: str, epoch_ms: int) -> Verdict | None:
         kept = self._decisions.get(name, [])
-        place = _place(kept, epoch_ms)
+        place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
         return kept[place] if place >= 0 else None
 
     def _weights(
@@ -242,16 +256,21 @@ class WeightsStep(ControlledStep):
         self.keep("held_since_ms", held.since_ms)
         self.keep("timeline", self._timeline.steps)
         self.keep("control_offset", state.offset)
+        self._forget(epoch_ms)
+
+    def _forget(self, epoch_ms: int) -> None:
         for name, kept in self._decisions.items():
             if len(kept) == 1:
                 continue
-            place = _place(kept, epoch_ms)
+            place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
             if place > 0:
                 for decision in kept[:place]:
                     at = (name, decision.as_of_ms)
                     if self._changed.pop(at, None) is None:  # else it was never written
                         self._changed[at] = None
                 del kept[:place]
+        if self._not_waited_for.forget_before(epoch_ms):
+            self.keep("not_waited_for", self._not_waited_for.spans)
 
 
 def _place(kept: Sequence[Verdict], epoch_ms: int) -> int:

@@ -21,7 +21,7 @@ import pytest
 
 from streams.control import ControlLog
 from streams.control_log import read_control
-from streams.events import Candle, DeadLetter, Ohlc, Watermark
+from streams.events import Candle, DeadLetter, Manifold, Ohlc, Watermark, Weights
 from streams.feed.live import run_feed
 from streams.feed.plan import FeedPlan
 from streams.feed.synthetic import BarArrivals
@@ -31,7 +31,7 @@ from streams.settings import Config
 from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
 from streams.stages.signals import signals_stage
-from streams.topics import CANDLES
+from streams.topics import CANDLES, MANIFOLDS, WEIGHTS
 from tests.deployment import Deployment
 from tests.oanda_venue import MONDAY_MS, candles_of, require_candles, venue
 from tests.v20 import V20Process
@@ -332,6 +332,60 @@ def test_an_instrument_that_fails_is_not_vouched_for_and_the_others_go_on(feed: 
     feed.wait_for_metric('manifold_feed_settled_seconds{instrument="USD_JPY"}', goal)
     assert feed.end()[0] == 0
     feed.require_exact()
+
+
+def test_a_quiet_pair_holds_no_epoch_and_its_candle_is_no_late_one(
+    kafka: KafkaBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    broker = venue(next_tick=True)
+    waits = {"EPOCH_MAX_WAIT_SEC": "2", "ALLOC_INTERVAL_SEC": "5"}
+    deployment = deployment_at(kafka, topic_prefix, tmp_path, broker, **waits)
+    feed = Feed(deployment, broker)
+    worker = deployment.start_worker()
+    try:
+        feed.start()
+        feed.wait_for_metric(
+            'manifold_feed_settled_seconds{instrument="USD_JPY"}', MONDAY_MS / 1000 + 10
+        )
+        broker.control(
+            "POST", "/prices", {"instrument": "USD_JPY", "bid": "150.100", "ask": "150.110"}
+        )
+        feed.wait_for_metric('manifold_feed_not_waited_for_total{instrument="USD_JPY"}', 3)
+        given_up_ms = max(
+            event.as_of_ms
+            for event in feed.events()
+            if isinstance(event, Watermark) and event.not_waited_for == ("USD_JPY",)
+        )
+
+        def without_it() -> list[Weights]:
+            """Epochs that counted what the quiet pair had said before."""
+            return [
+                weights
+                for weights in deployment.events(WEIGHTS)
+                for gate in weights.gates
+                if gate.instrument == "USD_JPY" and gate.decided_ms < weights.epoch_ms
+            ]
+
+        assert deployment.keep_running(PATIENCE_S, lambda: len(without_it()) >= 3, 0.5)
+        assert "USD_JPY is not waited for" in feed.log.read_text()
+        broker.control("POST", "/prices", {"instrument": "USD_JPY", "release": True})
+        feed.wait_for_metric(
+            'manifold_feed_settled_seconds{instrument="USD_JPY"}', given_up_ms / 1000 + 10
+        )
+        assert feed.end()[0] == 0
+        deployment.settle()
+        assert worker.stop() == 0
+        feed.require_exact()
+    finally:
+        deployment.stop()
+        broker.stop()
+    # its candles came, in order, and none of them as a late one
+    later = [m for m in deployment.events(MANIFOLDS) if isinstance(m, Manifold)]
+    assert any(m.instrument == "USD_JPY" and m.as_of_ms > given_up_ms for m in later)
+    assert not any(m.late for m in later)
+    epochs = [weights.epoch_ms for weights in deployment.events(WEIGHTS)]
+    assert epochs == sorted(set(epochs))
+    deployment.require_verified()
 
 
 def test_killed_at_random_instants_nothing_is_lost_or_there_twice(feed: Feed) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streams.chain import make_chain
+from streams.control import ControlLog
 from streams.events import (
     Candle,
     DeadLetter,
@@ -37,6 +38,7 @@ from streams.stages.calendar import calendar_of
 from streams.stages.gate_records import Scope, reasons_of
 from streams.stages.step import SourceRecord
 from tests.changing_log import ENVIRONMENT, PAIRS, START_MS, a_log, changing_control
+from tests.quiet_log import quiet_control, quiet_log
 from tests.stage_bench import CODEC, A
 
 CHRISTMAS_EVE_MS = 1_735_059_600_000
@@ -195,21 +197,19 @@ def require_columns_like_stages(
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("batch", [7, 64, 100_000])
-def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, batch: int) -> None:
-    log = a_log(seed)
+def both_ways(
+    log: list[SourceRecord], control: ControlLog, batch: int
+) -> tuple[list[Any], Collected, ColumnarReplay]:
+    """What the stages derive of a log, and what a replay of columns does: the same."""
     by_partition: dict[int, list[SourceRecord]] = {}
     for record in log:
         by_partition.setdefault(record.partition, []).append(record)
     derivation = Derivation(keeps_history=True)
-    control = changing_control()
     derivation.use(make_chain(CODEC, control, history=derivation.history(CODEC)).stages)
     derived = []
     for start in range(0, len(log), 500):
         part = asyncio.run(derivation.feed(log[start : start + 500]))
         derived += [one.output.event for one in part]
-    wanted = collected(derived)
     found = Collected()
     replay = ColumnarReplay(control, found)
     batches = {
@@ -217,7 +217,24 @@ def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, bat
         for partition, records in by_partition.items()
     }
     assert sum(replay_batches(CODEC, control, replay, batches, {})) == len(log)
-    require_same(found, wanted)
+    require_same(found, collected(derived))
+    return derived, found, replay
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("batch", [7, 64, 100_000])
+def test_instruments_that_are_not_waited_for_count_as_in_the_stages(seed: int, batch: int) -> None:
+    derived, _, _ = both_ways(quiet_log(seed), quiet_control(), batch)
+    closed = [event for event in derived if isinstance(event, Weights)]
+    older = [g for w in closed for g in w.gates if g.decided_ms < w.epoch_ms]
+    assert len(closed) > 300 and len(older) > 30
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("batch", [7, 64, 100_000])
+def test_a_log_with_changes_on_the_way_gives_what_the_stages_give(seed: int, batch: int) -> None:
+    log, control = a_log(seed), changing_control()
+    derived, found, replay = both_ways(log, control, batch)
     letters = Counter(e.reason for e in derived if isinstance(e, DeadLetter))
     unreadable = [letters[w] for w in ("truncated", "unknown_schema_id", "crossed_quote")]
     assert min(unreadable) > 3

@@ -15,6 +15,7 @@ from streams.feed.broker_lane import (
     horizon_ms,
     merged,
     next_bar_end,
+    not_waited_for,
 )
 from streams.feed.series import digest
 from streams.oanda.shapes import BrokerCandle
@@ -289,6 +290,33 @@ def test_a_bar_is_asked_for_when_it_is_due_and_then_ever_less_often() -> None:
     assert waits == sorted(waits)
     assert 0 < waits[0] <= 500
     assert waits[-1] == 2_000
+
+
+def test_who_is_overdue_is_no_longer_waited_for_and_who_catches_up_is() -> None:
+    quiet, prompt = lane(name="GBP_USD"), lane()
+    for each in (quiet, prompt):
+        each.take([given(0)], end(0) + 1_000, PAGE)
+    prompt.take([given(1)], end(1) + 1_000, PAGE)
+    quiet.take([given(1, complete=False)], end(1) + 9_000, PAGE)
+    assert prompt.frontier_ms == end(1) and quiet.frontier_ms == end(0)
+
+    def given_up(now_ms: int, written: int = end(1), began: int = MONDAY) -> dict[str, int]:
+        return not_waited_for(
+            [quiet, prompt], now_ms, written_ms=written, began_ms=began, wait_ms=10_000
+        )
+
+    assert given_up(end(1) + 10_499) == {}
+    assert given_up(end(1) + 10_500) == {"GBP_USD": end(1)}
+    assert given_up(end(1) + 59_000) == {"GBP_USD": end(1)}
+    # nothing is written of the others: no epoch waits
+    assert given_up(end(1) + 59_000, written=end(0)) == {}
+    # the feed has only begun to ask
+    assert given_up(end(1) + 59_000, began=end(1) + 58_000) == {}
+    # it has just settled a bar, though an old one
+    prompt.take([given(2), given(3)], end(3) + 1_000, PAGE)
+    quiet.take([given(1), given(2, complete=False)], end(4), PAGE)
+    assert given_up(end(4) + 9_999, written=end(3)) == {}
+    assert given_up(end(4) + 10_000, written=end(3)) == {"GBP_USD": end(3)}
 
 
 def test_next_bar_end_of_every_instant_of_a_week_is_the_first_of_market_hours() -> None:

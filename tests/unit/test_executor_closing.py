@@ -118,6 +118,7 @@ async def test_one_that_hangs_does_not_hold_back_the_other(stand: Stand, broker:
     async with stand.trading():
         await stand.until(lambda: not stand.positions() and not stand.ledger.holdings)
         await stand.until(lambda: not stand.executor.unreconciled)
+        await stand.until(lambda: not stand.ledger.unresolved and not stand.ledger.closed_ahead)
         stand.require_exact()
 
 

@@ -77,6 +77,35 @@ def test_a_silent_member_holds_every_epoch_and_its_word_closes_them_in_order() -
     assert [record.epoch_ms for record in closed] == [at(minute) for minute in range(1, 200)]
 
 
+def test_a_member_that_is_not_waited_for_counts_with_what_it_said_before() -> None:
+    made = bench(A, B)
+    made.feed(decision(B, at(0), points=0.2), decision(A, at(1), points=0.1))
+    closed = one(made.feed(mark(at(1), 2)._replace(not_waited_for=(B,))))
+    assert closed.epoch_ms == at(1)
+    assert [(g.instrument, g.decided_ms) for g in closed.gates] == [(A, at(1)), (B, at(0))]
+    # its later word for the same bar is a normal one, and changes nothing that was said
+    assert made.feed(decision(B, at(1), points=0.9)) == []
+    assert made.feed(decision(A, at(2), points=0.1)) == [], "it is waited for again"
+    again = one(made.feed(decision(B, at(2), points=0.9)))
+    assert [g.decided_ms for g in again.gates] == [at(2), at(2)]
+
+
+def test_a_member_that_is_not_waited_for_and_too_old_is_not_eligible() -> None:
+    made = bench(A, B)
+    made.feed(decision(B, at(0)), *(decision(A, at(minute)) for minute in range(9)))
+    closed = weights_of(made.feed(mark(at(8), 2)._replace(not_waited_for=(B,))))
+    eligible = [[g.eligible for g in w.gates if g.instrument == B] for w in closed]
+    assert eligible == [[True]] * 3 + [[False]] * 5
+
+
+def test_the_word_that_comes_before_the_epoch_closes_does_not_count_either() -> None:
+    made = bench(A, B, C)
+    made.feed(decision(B, at(0), points=0.2), decision(C, at(0)), decision(A, at(1)))
+    made.feed(mark(at(1), 2)._replace(not_waited_for=(B,)), decision(B, at(1), points=0.9))
+    closed = one(made.feed(decision(C, at(1))))
+    assert [g.decided_ms for g in closed.gates if g.instrument == B] == [at(0)]
+
+
 def test_no_instrument_outside_the_universe_is_waited_for_or_selected() -> None:
     made = bench(A)
     assert made.feed(decision(C, at(1), points=9.0)) == []

@@ -57,7 +57,7 @@ class Broker:
         self.token = options.token or secrets.token_hex(16) + "-" + secrets.token_hex(16)
         start = parse_time(options.start) if options.start else None
         self.exchange = Exchange(
-            Market(options.seed, options.hours == "always"),
+            Market(options.seed, options.hours == "always", options.next_tick),
             BrokerClock(start, options.speed),
             Journal(Path(options.state) if options.state else None),
             options.unique_ids,

@@ -48,13 +48,13 @@ class Alignment(NamedTuple):
     weekday: str = "Friday"
 
 
-def bar_of(ticks: list[Tick], start_ms: int, end_ms: int, now_ms: int) -> Bar | None:
+def bar_of(ticks: list[Tick], start_ms: int, end_ms: int, complete: bool) -> Bar | None:
     """Return the candle that ticks make; None when there are none."""
     if not ticks:
         return None
     sides = ([t.bid for t in ticks], [t.ask for t in ticks], [t.bid + t.ask for t in ticks])
     bid, ask, mid2 = ((s[0], max(s), min(s), s[-1]) for s in sides)
-    return Bar(start_ms, end_ms, bid, ask, mid2, len(ticks), end_ms <= now_ms)
+    return Bar(start_ms, end_ms, bid, ask, mid2, len(ticks), complete)
 
 
 def span(granularity: str, time_ms: int, align: Alignment) -> tuple[int, int]:
@@ -216,7 +216,7 @@ def _forward(market: Market, query: CandleQuery, now_ms: int) -> Iterator[Bar]:
 def one_bar(market: Market, name: str, start_ms: int, end_ms: int, now_ms: int) -> Bar | None:
     """Return the candle of a span as far as it has come."""
     ticks = list(market.ticks(name, start_ms - 1, min(end_ms - 1, now_ms)))
-    return bar_of(ticks, start_ms, end_ms, now_ms)
+    return bar_of(ticks, start_ms, end_ms, market.is_complete(name, end_ms, now_ms))
 
 
 def candle_json(bar: Bar, sides: str, text: Callable[[int], str]) -> dict[str, Any]:

@@ -65,10 +65,12 @@ class Market:
         Everything follows from it, per instrument.
     always_open
         Without weekends and daily pauses, for tests that may run on any day.
+    next_tick
+        A candle is complete with the first tick after its end.
     """
 
-    def __init__(self, seed: int = 1, always_open: bool = False) -> None:
-        self.always_open = always_open
+    def __init__(self, seed: int = 1, always_open: bool = False, next_tick: bool = False) -> None:
+        self.always_open, self.next_tick = always_open, next_tick
         self.walks = {name: _Walk(seed, each, always_open) for name, each in INSTRUMENTS.items()}
         self.halted: set[str] = set()
 
@@ -83,6 +85,12 @@ class Market:
             for tick in walk.minute(minute):
                 if after_ms < tick.time_ms <= to_ms:
                     yield tick
+
+    def is_complete(self, name: str, end_ms: int, now_ms: int) -> bool:
+        """Return whether a candle that ends at ``end_ms`` is complete."""
+        if end_ms > now_ms:
+            return False
+        return not self.next_tick or self.at(name, now_ms).time_ms >= end_ms
 
     def at(self, name: str, time_ms: int) -> Tick:
         """Return the price that holds: the last tick at or before the instant."""

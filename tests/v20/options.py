@@ -27,6 +27,8 @@ class Options:
         Broker seconds per second; 0: only by ``POST /control/clock``.
     hours
         ``fx``: weekends and the daily pause are closed; ``always``: never closed.
+    next_tick
+        A candle is complete with the first tick after its end, as OANDA does it, not at its end.
     heartbeat_sec
         Between two heartbeats of a stream, in seconds of the machine.
     unique_ids
@@ -55,6 +57,7 @@ class Options:
     start: str = ""
     speed: float = 1.0
     hours: str = "fx"
+    next_tick: bool = False
     heartbeat_sec: float = 5.0
     unique_ids: bool = False
     show_finished: bool = False
