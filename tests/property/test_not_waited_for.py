@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import lru_cache
 
 import pytest
@@ -21,24 +20,17 @@ from streams.stages.calendar import calendar_of
 from streams.stages.not_waited_for import NotWaitedFor
 from streams.stages.step import Output, SourceRecord
 from streams.topics import GATES, MANIFOLDS
+from tests.partition_logs import interleaved, numbered, onward
 from tests.quiet_log import PAIRS, SETTINGS, quiet_control, quiet_facts, quiet_log
 from tests.stage_bench import CODEC, MINUTE, Bench, essence, weights_of
 
 SEED = 1
 
 
-def onward(outputs: Sequence[Output], topic: str) -> list[SourceRecord]:
-    found = [output for output in outputs if output.topic == topic]
-    return [
-        SourceRecord(topic, o.partition, n, o.timestamp_ms, o.key, o.value)
-        for n, o in enumerate(found)
-    ]
-
-
 @lru_cache
-def gates_by_partition() -> dict[int, list[SourceRecord]]:
+def gates_by_partition() -> dict[int, tuple[SourceRecord, ...]]:
     """``opt.gates`` of the log, by the partition of ``md.candles`` behind it."""
-    found: dict[int, list[SourceRecord]] = {}
+    found: dict[int, tuple[SourceRecord, ...]] = {}
     facts = quiet_facts(SEED)
     for partition in sorted({fact.partition for fact in facts}):
         signals = Bench("signals", quiet_control(), partition)
@@ -46,10 +38,6 @@ def gates_by_partition() -> dict[int, list[SourceRecord]]:
         gates = Bench("gates", quiet_control(), partition).fold(onward(made, MANIFOLDS))
         found[partition] = onward(gates, GATES)
     return found
-
-
-def numbered(records: Sequence[SourceRecord]) -> list[SourceRecord]:
-    return [record._replace(partition=0, offset=n) for n, record in enumerate(records)]
 
 
 @lru_cache
@@ -80,16 +68,7 @@ def test_epochs_do_not_wait_and_later_candles_are_no_late_ones() -> None:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_interleaving_and_restart_gives_the_same_weights(data: st.DataObject) -> None:
-    left = {p: list(log) for p, log in gates_by_partition().items()}
-    order: list[SourceRecord] = []
-    while left:
-        partition = data.draw(st.sampled_from(sorted(left)))
-        run = data.draw(st.integers(1, 150))
-        order += left[partition][:run]
-        del left[partition][:run]
-        if not left[partition]:
-            del left[partition]
-    order = numbered(order)
+    order = interleaved(data, gates_by_partition())
     made = Bench("weights", quiet_control())
     cut = data.draw(st.integers(0, len(order)))
     outputs = made.fold(order[:cut])

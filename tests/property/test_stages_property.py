@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ from streams.feed.synthetic import MarketRates, synthetic_market
 from streams.stages.step import Output, SourceRecord
 from streams.topics import GATES, MANIFOLDS
 from tests import reference_stages as ref
+from tests.partition_logs import interleaved, numbered, onward
 from tests.stage_bench import (
     MINUTE,
     T0,
@@ -71,15 +71,6 @@ def candle_logs() -> dict[int, tuple[Any, ...]]:
     return {p: tuple(f.event for f in facts if f.partition == p) for p in plan.partitions}
 
 
-def onward(outputs: Sequence[Output], topic: str) -> tuple[SourceRecord, ...]:
-    """What a stage derived for a topic, as the next one finds it."""
-    found = [output for output in outputs if output.topic == topic]
-    return tuple(
-        SourceRecord(topic, o.partition, n, o.timestamp_ms, o.key, o.value)
-        for n, o in enumerate(found)
-    )
-
-
 @lru_cache
 def sources() -> dict[str, dict[int, tuple[SourceRecord, ...]]]:
     """The source records of every stage, by partition; of ``opt.gates`` by where they came from."""
@@ -98,11 +89,6 @@ def by_time(logs: dict[int, tuple[SourceRecord, ...]]) -> list[SourceRecord]:
     """The partitions' records by their time, as a worker that keeps up would write them."""
     places = [(r.timestamp_ms, p, r) for p, log in logs.items() for r in log]
     return [record for *_, record in sorted(places, key=lambda place: place[:2])]
-
-
-def numbered(records: Sequence[SourceRecord]) -> list[SourceRecord]:
-    """One partition's records, with the offsets of their order."""
-    return [record._replace(offset=n) for n, record in enumerate(records)]
 
 
 @lru_cache
@@ -177,25 +163,11 @@ def test_one_record_a_batch_gives_the_same_outputs_and_rows(stage: str) -> None:
     assert (tuple(outputs), made.rows) == whole(stage)
 
 
-def interleaved(data: st.DataObject) -> list[SourceRecord]:
-    """The partitions' records in some order that keeps each partition's own."""
-    left = {p: list(log) for p, log in sources()["weights"].items()}
-    order: list[SourceRecord] = []
-    while left:
-        partition = data.draw(st.sampled_from(sorted(left)))
-        run = data.draw(st.integers(1, 150))
-        order += left[partition][:run]
-        del left[partition][:run]
-        if not left[partition]:
-            del left[partition]
-    return numbered(order)
-
-
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_interleaving_of_the_partitions_gives_the_same_weights(data: st.DataObject) -> None:
     made = Bench("weights", control())
-    order = interleaved(data)
+    order = interleaved(data, sources()["weights"])
     cut = data.draw(st.integers(0, len(order)))
     outputs = made.fold(order[:cut])
     made.restart()
