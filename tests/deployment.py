@@ -167,7 +167,10 @@ class Deployment:
 
     def last_words(self) -> str:
         """Return the end of every process's output and the lag."""
-        said = [f"{n} ({p.state}): {p.child.last_words(8)}" for n, p in self.processes.items()]
+        said = [
+            f"{name} ({process.state}):\n{process.child.log.read_text('utf-8', 'replace')[-8_000:]}"
+            for name, process in self.processes.items()
+        ]
         return "\n".join([*said, f"lag {self.status().lag}"])
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 
 from streams.admin import TIMEOUT_SEC, Cluster, drifts
 from streams.codec import Codec, DecodeError
@@ -93,31 +93,60 @@ def derived_records(target: Runtime, cluster: Cluster) -> str | None:
 def require_no_worker(runtime: Runtime, cluster: Cluster) -> None:
     """Refuse while the consumer group of the workers has members.
 
-    A worker that was stopped stays in the group for the session time-out; that long is waited.
+    A worker that was stopped stays in the group for the session time-out; that long is waited. One
+    that is too busy for its heartbeats leaves the group for a while: the group has to be empty for
+    as long.
 
     Raises
     ------
     Fatal
         Names the group and a member.
     """
-    give_up_at = time.monotonic() + runtime.session_timeout_sec + LEAVING_SEC
-    while members := _members(runtime.application, cluster):
-        if time.monotonic() > give_up_at:
-            raise Fatal(
-                f"{len(members)} workers run in the consumer group {runtime.application} (such as "
-                f"{members[0]}): stop them, then run the command again"
-            )
+    started, empty_since = time.monotonic(), None
+    while (members := _members(runtime.application, cluster)) is not None:
+        now = time.monotonic()
+        if members:
+            empty_since = None
+        elif empty_since is None:
+            empty_since = now
+        elif now - empty_since > runtime.session_timeout_sec:
+            return
+        if members and now - started > runtime.session_timeout_sec + LEAVING_SEC:
+            raise Fatal(_they_run(runtime.application, members))
         time.sleep(POLL_SEC)
 
 
-def _members(group: str, cluster: Cluster) -> list[str]:
+def require_none_joined(runtime: Runtime, cluster: Cluster) -> None:
+    """Refuse to call a copy done when a worker has joined the group while it was made.
+
+    Raises
+    ------
+    Fatal
+        Names the group and a member.
+    """
+    members = _members(runtime.application, cluster)
+    if members:
+        raise Fatal(_they_run(runtime.application, members))
+
+
+def _they_run(group: str, members: list[str]) -> str:
+    return (
+        f"{len(members)} workers run in the consumer group {group} (such as {members[0]}): stop "
+        "them, then run the command again"
+    )
+
+
+def _members(group: str, cluster: Cluster) -> list[str] | None:
+    """Return the members of a group; None when there is no such group."""
     future = cluster.client.describe_consumer_groups([group], request_timeout=TIMEOUT_SEC)[group]
     try:
         found = future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return []
+            return None
         raise cluster.explained(error) from error
+    if found.state is ConsumerGroupState.DEAD:  # what older brokers say of one that is not there
+        return None
     return [str(member.client_id) for member in found.members]
 
 

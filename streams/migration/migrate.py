@@ -21,6 +21,7 @@ from streams.migration.checks import (
     end_writers,
     require_kill_switch_engaged,
     require_no_worker,
+    require_none_joined,
     require_source,
     require_target,
     settled_ends,
@@ -101,6 +102,7 @@ def migrate(
         # whoever was started again meanwhile ends here; what it has written shows
         end_writers(runtime, everyone)
         _require_unchanged(runtime, ends, _ends(runtime, old))
+        require_none_joined(runtime, cluster)
     create_topics(target, cluster)
     found.complete = True
     return found
