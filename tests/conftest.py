@@ -170,6 +170,8 @@ def shared_data() -> Path | None:
     return None
 
 
+# before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process of a parallel run, where they share what it started.
 
@@ -178,6 +180,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest and xdist that do not keep a file's tests in one process.
+
+    Nothing would fail by that, but a run would take twice as long.
+    """
+    grouped = session.config.getoption("loadgroup", False) and session.items
+    if grouped and not any("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist and this pytest keep no group of tests together")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

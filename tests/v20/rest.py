@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.v20.account import Account
+from tests.v20.books import order_book, position_book
 from tests.v20.call import Call, out_of_range, transaction_id
 from tests.v20.candles import BadQuery
 from tests.v20.desk import INVALID_PARAMETER, Answer, Desk, failure
@@ -287,6 +288,8 @@ ROUTES: tuple[tuple[str, str, Reading], ...] = (
     ("GET", f"{ACCOUNT}/changes", changes),
     ("GET", "/v3/instruments/{instrument}/candles", candles),
     ("GET", f"{ACCOUNT}/instruments/{{instrument}}/candles", candles),
+    ("GET", "/v3/instruments/{instrument}/orderBook", order_book),
+    ("GET", "/v3/instruments/{instrument}/positionBook", position_book),
     ("GET", f"{ACCOUNT}/candles/latest", latest_candles),
     ("GET", f"{ACCOUNT}/pricing", pricing),
     ("POST", f"{ACCOUNT}/orders", create_order),
