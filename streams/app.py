@@ -21,9 +21,16 @@ STREAM_BUFFER = 32
 
 
 class ManifoldApp(faust.App):
-    """A Faust app whose stages write, commit and restore through ``streams.safety``."""
+    """A Faust app whose stages write, commit and restore through ``streams.safety``.
+
+    Attributes
+    ----------
+    group_topics
+        Topic -> number of its partitions, of all topics whose partitions the group assigns.
+    """
 
     safety: SafetyRuntime
+    group_topics: dict[str, int]
 
     async def on_stop(self) -> None:
         """End the batch in hand, then stop."""
@@ -72,6 +79,7 @@ def make_app(
         env_prefix="MANIFOLD_FAUST_",
     )
     app.safety = SafetyRuntime(runtime, observer, hook)
+    app.group_topics = {}
     for stage in stages:
         _add_stage(app, runtime, stage)
     return app
@@ -88,6 +96,10 @@ def _add_stage(app: ManifoldApp, runtime: Runtime, stage: Stage) -> None:
         stage.name, partitions=partitions, help=f"State of the {stage.name} stage, row by row."
     )
     runner = app.safety.add(stage, table)
+    app.group_topics |= {
+        runtime.topic(stage.source): partitions,
+        runtime.changelog(stage.name): partitions,
+    }
 
     @app.agent(source, name=f"{stage.name}-agent")
     async def agent(stream: Any) -> None:

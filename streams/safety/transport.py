@@ -20,6 +20,8 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.safety.joining import wait_before_assigning
+
 FETCH_WAIT_MS = 500
 PAUSED_S = 0.01
 
@@ -50,6 +52,7 @@ class SafeConsumerThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.links: dict[Any, int] = {}
         self.seek_number = 0
+        self._waits_for_topics = False
         super().__init__(*args, **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -58,6 +61,15 @@ class SafeConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+    async def subscribe(self, topics: Any) -> None:
+        """Subscribe; who then leads the group waits until the cluster knows its topics."""
+        if not self._waits_for_topics:
+            self._waits_for_topics = True
+            app: Any = self.app
+            session_s = float(app.conf.broker_session_timeout)
+            wait_before_assigning(self._ensure_consumer(), app.group_topics, session_s / 2)
+        await super().subscribe(topics)
 
     async def set_positions(self, offsets: Mapping[TP, int]) -> int:
         """Seek all partitions in one step; return the number of the seek."""
