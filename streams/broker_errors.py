@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
@@ -12,6 +12,10 @@ from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 from streams.errors import Fatal, Recoverable
 
 CONNECT_SEC: Final = 5.0
+MOVING_SEC: Final = 30.0
+MOVING_PAUSE_SEC: Final = 0.2
+
+T = TypeVar("T")
 
 _LOGIN_ERRORS: Final = (
     KafkaError._AUTHENTICATION,
@@ -28,11 +32,17 @@ _PASSING_ERRORS: Final = (
     KafkaError._TIMED_OUT,
     KafkaError._RESOLVE,
     KafkaError.REQUEST_TIMED_OUT,
+)
+_MOVING_ERRORS: Final = (
     KafkaError.NOT_CONTROLLER,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._UNKNOWN_PARTITION,
 )
+"""A leader or coordinator has just changed, or a broker has just started; soon it is over."""
 
 
 def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> ClusterMetadata:
@@ -67,6 +77,12 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
             return answer
 
 
+def is_moving(error: KafkaException) -> bool:
+    """Return whether the cluster is changing leaders: the same call succeeds soon."""
+    cause: Any = error.args[0]
+    return isinstance(cause, KafkaError) and cause.code() in _MOVING_ERRORS
+
+
 def explained(
     servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
@@ -91,6 +107,11 @@ def explained(
         said = (refused or [cause])[-1].str()
         return Fatal(f"the broker {servers} refuses this client: {said}; check KAFKA_SECURITY_* "
                      "KAFKA_SASL_* and KAFKA_TLS_* and the rights of the user")  # fmt: skip
+    if is_moving(error):
+        return Recoverable(
+            f"the brokers {servers} are changing leaders ({cause.str()}); the same again in some "
+            "seconds goes on"
+        )
     if cause.code() in _PASSING_ERRORS or cause.retriable():
         told = [c for c in complaints if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
         return Recoverable(
@@ -98,3 +119,18 @@ def explained(
             "start it (manifold up does) or set the address"
         )
     return Fatal(f"the broker {servers} refuses: {cause.str()}")
+
+
+def asking(servers: str, call: Callable[[], T], moving_s: float = MOVING_SEC) -> T:
+    """Return what a client's ``call`` returns, its Kafka errors as Fatal or Recoverable.
+
+    While the cluster changes leaders it is called again, for up to ``moving_s`` seconds.
+    """
+    give_up_at = time.monotonic() + moving_s
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if not is_moving(error) or time.monotonic() > give_up_at:
+                raise explained(servers, error) from error
+        time.sleep(MOVING_PAUSE_SEC)

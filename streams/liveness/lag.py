@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.broker_errors import asking
 from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal
-from streams.replay.log_reader import FEW, LogReader, asking
+from streams.replay.log_reader import FEW, LogReader
 from streams.settings import Runtime
 from streams.topics import MIRRORED, STAGE_SOURCES
 
@@ -90,9 +91,14 @@ class LagSight:
         Fatal, Recoverable
             The broker refuses, or does not answer.
         """
-        futures = self._admin.describe_consumer_groups([group], request_timeout=ASK_SEC)
+        servers = self._runtime.kafka_bootstrap_servers
+
+        def ask() -> Any:
+            asked = self._admin.describe_consumer_groups([group], request_timeout=ASK_SEC)
+            return asked[group].result(ASK_SEC)
+
         try:
-            described = asking(self._runtime, lambda: futures[group].result(ASK_SEC))
+            described = asking(servers, ask, ASK_SEC)
         except Fatal:
             return None
         return len(described.members)
@@ -104,10 +110,11 @@ class LagSight:
         places = [TopicPartition(self._runtime.topic(t), p) for t in names for p in bounds[t]]
         asked = [ConsumerGroupTopicPartitions(group, places)]
         answer = asking(
-            self._runtime,
+            self._runtime.kafka_bootstrap_servers,
             lambda: self._admin.list_consumer_group_offsets(asked, require_stable=True)[
                 group
             ].result(ASK_SEC),
+            ASK_SEC,
         )
         told = {(at.topic, at.partition): at.offset for at in answer.topic_partitions}
         return [

@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from streams.broker_errors import explained, first_answer
+from streams.broker_errors import asking, explained, first_answer
 from streams.connection import READING_ON, SILENT, confluent_config
 from streams.errors import Fatal, Recoverable
 from streams.settings import Runtime
@@ -64,6 +64,7 @@ class LogReader:
 
     def __init__(self, runtime: Runtime, cluster_id: str | None = None) -> None:
         self._runtime = runtime
+        self._servers = runtime.kafka_bootstrap_servers
         servers = runtime.kafka_bootstrap_servers
         complaints: list[KafkaError] = []
         try:
@@ -113,7 +114,7 @@ class LogReader:
             The topic does not exist.
         """
         name = self._runtime.topic(topic)
-        listed = asking(self._runtime, lambda: self._consumer.list_topics(name, TIMEOUT_S))
+        listed = asking(self._servers, lambda: self._consumer.list_topics(name, TIMEOUT_S))
         found = listed.topics[name]
         if found.error is not None or not found.partitions:
             raise Fatal(f"topic {name} does not exist; run: manifold topics create")
@@ -129,7 +130,7 @@ class LogReader:
         for partition in partitions:
             at = TopicPartition(self._runtime.topic(topic), partition)
             ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
-            found[partition] = asking(self._runtime, ask)
+            found[partition] = asking(self._servers, ask)
         filled = {p: high for p, (low, high) in found.items() if high > low}
         if filled and self._embedded:
             for partition, end in self._ends_by_reading(topic, filled).items():
@@ -160,7 +161,7 @@ class LogReader:
         if self._embedded:
             return self.bounds(topic, partition)[0]
         at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
-        found = asking(self._runtime, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
+        found = asking(self._servers, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
         offset: int = found[0].offset
         return offset if offset >= 0 else self.bounds(topic, partition)[1]
 
@@ -357,14 +358,6 @@ def log_record(topic: str, message: Any) -> LogRecord:
     return LogRecord(_source_record(topic, message), headers)
 
 
-def asking(runtime: Runtime, call: Callable[[], T]) -> T:
-    """Return what a client's ``call`` returns, its Kafka errors as Fatal or Recoverable."""
-    try:
-        return call()
-    except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
-
-
 def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
     """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
 
@@ -391,7 +384,7 @@ def committed_offsets(
     asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(name, p) for p in partitions])]
     admin = AdminClient(confluent_config(runtime))
     answer = asking(
-        runtime,
+        runtime.kafka_bootstrap_servers,
         lambda: admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(
             TIMEOUT_S
         ),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import KafkaError, KafkaException
 
+from streams.broker_errors import asking
 from streams.cli import COMMANDS, cli
 from streams.errors import Fatal, Recoverable
 from streams.stack.child import free_port
@@ -143,3 +145,30 @@ def test_a_terminal_that_cannot_spell_a_setting_shows_it_escaped() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "kurs\\u20ac:9092" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ],
+)
+def test_while_leaders_change_a_question_is_asked_again(code: int) -> None:
+    answers: list[KafkaException | str] = [
+        KafkaException(KafkaError(code)),
+        KafkaException(KafkaError(code)),
+        "the answer",
+    ]
+
+    def ask() -> str:
+        found = answers.pop(0)
+        if isinstance(found, KafkaException):
+            raise found
+        return found
+
+    assert asking("broker:9092", ask) == "the answer"
+    answers[:] = [KafkaException(KafkaError(code))]
+    with pytest.raises(Recoverable, match="broker:9092 are changing leaders"):
+        asking("broker:9092", ask, -1.0)
