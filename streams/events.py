@@ -366,6 +366,7 @@ class OrderIntent(NamedTuple):
     transaction_id: str = ""
     close_by: str = ""
     trade_id: str = ""
+    price_bound: float | None = None
 
 
 class BrokerReport(NamedTuple):
@@ -394,6 +395,26 @@ class BrokerReport(NamedTuple):
     nav: float | None = None
 
 
+StateCause = Literal["start", "day", "peak", "transfer", "losses"]
+
+
+class AccountState(NamedTuple):
+    """What the limits of an account compare with (``exec.fills``); each record says all of it."""
+
+    account_id: str
+    mode: str
+    as_of_ms: int
+    config_id: str
+    cause: StateCause
+    nav: float
+    peak_nav: float
+    day_ms: int
+    day_start_nav: float
+    transaction_id: str = ""
+    amount: float | None = None
+    losses_judged_to: str = ""
+
+
 class DeadLetter(NamedTuple):
     """A rejected record, byte for byte, where it lay and why it was refused (``dead.letters``)."""
 
@@ -419,6 +440,7 @@ Event = (
     | Control
     | OrderIntent
     | BrokerReport
+    | AccountState
     | DeadLetter
 )
 

@@ -125,7 +125,13 @@ TOPICS: dict[str, Topic] = {
             "executor",
             "order intents, written before the broker is called",
         ),
-        Topic(FILLS, 0, ("BrokerReport",), "executor", "broker reports"),
+        Topic(
+            FILLS,
+            0,
+            ("BrokerReport", "AccountState"),
+            "executor",
+            "broker reports, and what the limits of an account compare with",
+        ),
         Topic(
             DEAD_LETTERS,
             1,

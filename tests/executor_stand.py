@@ -14,12 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from streams.control import ControlLog
-from streams.events import BrokerReport, Control, OrderIntent
+from streams.events import AccountState, Control, OrderIntent
 from streams.execution.context import Parts
 from streams.execution.dispatch import Dispatch
 from streams.execution.executor import Executor
 from streams.execution.flatten import flatten_record
 from streams.execution.following import Found
+from streams.execution.journal import Record
 from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.oanda_broker import OandaBroker
@@ -52,9 +53,9 @@ class Memory:
     """The order log of one account; survives an executor."""
 
     def __init__(self) -> None:
-        self.records: list[OrderIntent | BrokerReport] = []
+        self.records: list[Record] = []
 
-    def write(self, records: Sequence[OrderIntent | BrokerReport]) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Append."""
         self.records += records
 
@@ -64,6 +65,8 @@ class Memory:
         for record in self.records:
             if isinstance(record, OrderIntent):
                 made.take_intent(record)
+            elif isinstance(record, AccountState):
+                made.take_state(record)
             else:
                 made.take_report(record)
         return made

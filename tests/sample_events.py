@@ -1,6 +1,7 @@
 """One event per record, with every optional value set in one of them and unset in another."""
 
 from streams.events import (
+    AccountState,
     BrokerReport,
     Candle,
     CandlePrices,
@@ -83,11 +84,15 @@ SAMPLES: dict[str, Event] = {
         *STAMP, "o-1", "sell", 1000.0, "reduce", 0.5, 2000.0, 1.38, None,
         (GuardVerdict("kill_switch", True, "off"), GuardVerdict("spread", False, "3.1 bps")), True,
         "101-004-1-001", "practice", BAR_MS, 3, BAR_MS + 60_020, "the run ended", "pct", 1.25, 0.5,
-        100_001.5, "42", "trade", "41",
+        100_001.5, "42", "trade", "41", 1.3705,
     ),
     "BrokerReport": BrokerReport(
         *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}',
         "101-004-1-001", "sell", "stop_loss", ("18",), "43", BAR_MS + 60_500, -12.5, 99_989.0,
+    ),
+    "AccountState": AccountState(
+        "101-004-1-001", "practice", BAR_MS + 60_500, CONFIG_ID, "transfer", 85_000.0, 85_500.0,
+        BAR_MS - 3_600_000, 85_250.0, "44", -15_000.0, "43",
     ),
     "DeadLetter": DeadLetter(
         "md.candles", 3, 1234, b"EUR_USD", b"\x01\xff", "bad_magic", "first byte 0x01", "signals"
@@ -102,6 +107,9 @@ BARE_SAMPLES: dict[str, Event] = {
         None, None, "echo",
     ),
     "Control": Control("kill_switch", None, '"1"', "ops", "\u00fcberpr\u00fcfen", -1),
+    "AccountState": AccountState(
+        "paper", "paper", 0, CONFIG_ID, "start", 1.0, 1.0, 0, 1.0, "", None, "",
+    ),
     "DeadLetter": DeadLetter("md.candles", 0, 0, None, None, "null_value", "", "signals"),
 }  # fmt: skip
 

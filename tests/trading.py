@@ -18,6 +18,7 @@ from streams.control import UniverseChange
 from streams.control_log import read_control, seed_config
 from streams.events import (
     PORTFOLIO_KEY,
+    AccountState,
     Event,
     GateDecision,
     GateMetrics,
@@ -242,8 +243,11 @@ def books(deployment: Deployment, account_id: str) -> Ledger:
     ledger = Ledger(account_id, "practice")
     for intent in deployment.events(ORDERS):
         ledger.take_intent(intent)
-    for report in deployment.events(FILLS):
-        ledger.take_report(report)
+    for record in deployment.events(FILLS):
+        if isinstance(record, AccountState):
+            ledger.take_state(record)
+        else:
+            ledger.take_report(record)
     return ledger
 
 

@@ -14,6 +14,7 @@ from streams.api.plain import plain
 from streams.api.views import gate_view, order_view, weights_view
 from streams.control import ControlState
 from streams.events import (
+    AccountState,
     BrokerReport,
     Candle,
     Control,
@@ -73,6 +74,7 @@ KINDS: dict[type, Kind] = {
     Weights: Kind("weights", "weights", WEIGHTS, "the allocation of an epoch"),
     OrderIntent: Kind("order", "orders", ORDERS, "an order as it was meant, with its guards"),
     BrokerReport: Kind("fill", "orders", FILLS, "what the broker said of an order"),
+    AccountState: Kind("account", "orders", FILLS, "highest NAV and the NAV at the day's start"),
     SimulatedTrade: Kind("trade", "ledger", TRADES, "a trade of the rolling backtest, closed"),
     Summary: Kind("summary", "performance", SUMMARIES, "an evaluation of the rolling backtest"),
     Control: Kind("control", "system", CONTROL, "an operator's or a feed's word, who and why"),

@@ -28,6 +28,7 @@ EventType = Literal[
     "weights",
     "order",
     "fill",
+    "account",
     "trade",
     "summary",
     "control",

@@ -166,6 +166,8 @@ class OrderRequest(NamedTuple):
         follows it, and ``stop_loss`` and ``take_profit`` are then not used.
     placed_ms
         The venue's clock when the intent was made.
+    price_bound
+        Worst price it may be filled at, beyond which the venue cancels it; None for none.
     close_by, trade_id
         ``trade``: close all of that trade (``@`` and a client id names it as well); ``position``:
         close all of the side of the position that ``units`` is against; else by ``units``.
@@ -181,6 +183,7 @@ class OrderRequest(NamedTuple):
     placed_ms: int
     close_by: str = ""
     trade_id: str = ""
+    price_bound: float | None = None
 
 
 class OrderResult(NamedTuple):
@@ -217,6 +220,14 @@ class OrderResult(NamedTuple):
     raw: str = "{}"
 
 
+class Ordered(NamedTuple):
+    """What an order asked for, and when the venue took it; units are signed."""
+
+    instrument: str
+    units: Decimal
+    time_ms: int
+
+
 class Transaction(NamedTuple):
     """A fill, a cancellation or a rejection that the venue has booked.
 
@@ -238,6 +249,11 @@ class Transaction(NamedTuple):
     closes_trade
         The trade that the order was to close, as it was named (an id, or ``@`` and a client id);
         such orders bear no client id.
+    amount, balance
+        Of a deposit or a withdrawal: the money moved, negative when it was taken out, and the
+        balance after it; None for everything else.
+    ordered
+        What an order by units that bears no client id asked for; None for everything else.
     """
 
     transaction_id: str
@@ -254,6 +270,9 @@ class Transaction(NamedTuple):
     raw: str = "{}"
     reduced: tuple[tuple[str, Decimal], ...] = ()
     closes_trade: str = ""
+    amount: float | None = None
+    balance: float | None = None
+    ordered: Ordered | None = None
 
 
 class Broker(Protocol):
@@ -269,6 +288,8 @@ class Broker(Protocol):
         How long an order that was sent may stay invisible to ``lookup``.
     closes_by_trade
         Whether single trades can be closed by their ids.
+    takes_client_ids
+        Whether orders bear our ids there.
     """
 
     @property
@@ -294,6 +315,11 @@ class Broker(Protocol):
     @property
     def closes_by_trade(self) -> bool:
         """Whether single trades can be closed by their ids."""
+        ...
+
+    @property
+    def takes_client_ids(self) -> bool:
+        """Whether orders bear our ids at the venue."""
         ...
 
     def expect_access(self) -> None:

@@ -1,6 +1,7 @@
 """Which closing orders are due, and what each of them names. Pure.
 
-A position is closed for the run's end, its turn, or an operator's flatten. A trade of ours is
+A position is closed for the run's end, its turn, the end of the market week, or an operator's
+flatten. A trade of ours is
 closed by its id, all of it: that cannot touch a trade of others, cannot close anything twice, and
 needs no number of units. Where the venue does not know the id, or forbids ids, see ``Sight``.
 """
@@ -18,6 +19,7 @@ from streams.execution.guards import sending_guards
 from streams.execution.ledger import Holding, joined_by
 from streams.execution.runs import Joined, RunState
 from streams.execution.units import units_of
+from streams.execution.week_end import why_week_end
 
 By = Literal["trade", "position", "units"]
 CLOSING = ("reduce", "close")
@@ -198,7 +200,17 @@ def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
 def why_close(desk: Desk, held: Holding) -> str:
     """Return why a position is to be closed now; empty when it is to be kept."""
     flat = why_flatten(desk, held.control_offset)
-    return flat or _why_left(desk, held.instrument, held.joined)
+    return (
+        flat
+        or _why_left(desk, held.instrument, held.joined)
+        or before_weekend(desk, held.instrument)
+    )
+
+
+def before_weekend(desk: Desk, instrument: str) -> str:
+    """Return why nothing is held over the weekend; empty when the market week does not end soon."""
+    minutes = desk.trading.weekend_reduce_minutes
+    return why_week_end(desk.calendar, desk.placed_ms(instrument), minutes) if minutes else ""
 
 
 def why_flatten(desk: Desk, control_offset: int) -> str:

@@ -14,6 +14,7 @@ from streams.execution.order_ids import order_id
 from streams.execution.runs import Allocation, Runs, RunState
 from streams.execution.settings import Trading
 from streams.settings import Config
+from streams.stages.calendar import FX, Calendar
 
 Kind = Literal["open", "increase", "reduce", "close"]
 
@@ -39,6 +40,8 @@ class Desk(NamedTuple):
         The configuration (with the instrument's parameters) that a decision was made under.
     placed_ms
         The venue's clock for an order in an instrument.
+    calendar
+        The hours of the market.
     """
 
     application: str
@@ -53,6 +56,7 @@ class Desk(NamedTuple):
     cursor: str
     config_of: Callable[[GateDecision], Config]
     placed_ms: Callable[[str], int]
+    calendar: Calendar = FX
 
 
 class Venue(NamedTuple):

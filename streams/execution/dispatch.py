@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from streams.errors import Fatal, Recoverable
-from streams.events import BrokerReport, OrderIntent
+from streams.events import AccountState, BrokerReport, OrderIntent
 from streams.execution.broker import (
     Broker,
     OrderRequest,
@@ -35,6 +35,7 @@ from streams.execution.broker import (
 from streams.execution.journal import Journal, Record
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.metrics import ExecutorMetrics
+from streams.execution.nameless_orders import SETTLE_MS, order_of
 from streams.execution.reports import Told, report, report_of_result, report_of_transaction
 from streams.execution.units import ZERO, units_of
 
@@ -219,8 +220,10 @@ class Dispatch:
             return False
         if booked.client_id in self.in_flight:
             return True
-        intents = (self._ledger.intents.get(order) for order in self.in_flight)
-        return any(i is not None and self._closes(i, booked) for i in intents)
+        found = (self._ledger.intents.get(order) for order in self.in_flight)
+        intents = [i for i in found if i is not None]
+        nameless = None if self._broker.takes_client_ids else order_of(booked.ordered, intents)
+        return nameless is not None or any(self._closes(i, booked) for i in intents)
 
     def _closes(self, intent: OrderIntent, booked: Transaction) -> bool:
         """Return whether a transaction is about closing the very trade that an order is for."""
@@ -240,6 +243,9 @@ class Dispatch:
             return False
         # closings of trades are found in the transactions or not at all
         by_id = intent.close_by != "trade"
+        if by_id and not self._broker.takes_client_ids:
+            # known by instrument, units and time alone: it stays in doubt as long as it may come
+            return self._broker.now_ms() - intent.placed_ms > SETTLE_MS
         result = await self._broker.lookup(intent.order_id) if by_id else None
         if not self._is_open(intent):
             return False
@@ -254,7 +260,9 @@ class Dispatch:
         if booked.kind == "other" or self._ledger.booked(booked):
             return
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
-        if intent is not None and booked.closes_trade:
+        if intent is None and not self._broker.takes_client_ids:
+            intent = order_of(booked.ordered, self._ledger.unresolved.values())
+        if intent is not None and (booked.closes_trade or booked.ordered):
             booked = booked._replace(cause="order")
         if intent is None:
             intent = self._opener_of(booked)
@@ -294,6 +302,12 @@ class Dispatch:
         """Write a report of the executor's own."""
         await self._report(made)
 
+    async def record_state(self, made: AccountState) -> None:
+        """Write what the account's limits compare with."""
+        async with self._writing:
+            await self._commit(made)
+            self._ledger.take_state(made)
+
     async def _report(self, made: BrokerReport) -> None:
         intent = self._ledger.intents[made.order_id]
         async with self._writing:
@@ -328,4 +342,5 @@ def request_of(intent: OrderIntent) -> OrderRequest:
         intent.placed_ms,
         intent.close_by,
         intent.trade_id,
+        intent.price_bound,
     )

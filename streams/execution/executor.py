@@ -372,5 +372,5 @@ class Executor:
         return Desk(
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
-            control.end, parts.dispatch.cursor, config_of, placed_ms,
+            control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),
         )  # fmt: skip

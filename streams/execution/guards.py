@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from streams.events import GateDecision, GuardVerdict
 from streams.execution.broker import Account, InstrumentTerms, Mode, Quote
+from streams.execution.currency_exposure import CurrencyShare, within
 from streams.execution.settings import Trading
 from streams.settings import Config
 from streams.stages.limits import GUARD_LIMITS
@@ -64,6 +65,12 @@ class Exposure(NamedTuple):
         The account base; None when it cannot be said.
     last_opened_ms
         The venue's time of the last opening or increasing order of the instrument.
+    losses_in_a_row
+        Losing trades since the last one without a loss, or since they engaged the kill switch.
+    currencies
+        Both currencies of the instrument before and after the order; None when it cannot be said.
+    week_end
+        Why nothing is held over the weekend; empty outside of the last minutes of the week.
     """
 
     order_units: Decimal
@@ -77,6 +84,9 @@ class Exposure(NamedTuple):
     margin_blocked: bool
     daily_loss: float | None
     drawdown: float | None
+    losses_in_a_row: int = 0
+    currencies: tuple[CurrencyShare, ...] | None = ()
+    week_end: str = ""
 
 
 class Plan(NamedTuple):
@@ -135,6 +145,8 @@ def judge(
         _entry_cooldown(plan, market, exposure),
         *_losses(trading, exposure),
         *_limits(trading, plan, market, exposure),
+        _currency_exposure(trading, exposure),
+        GuardVerdict("week_end", not exposure.week_end, exposure.week_end or "not near"),
     )
 
 
@@ -253,6 +265,9 @@ def _losses(trading: Trading, exposure: Exposure) -> Iterator[GuardVerdict]:
         passed = found is not None and _at_most(found, limit) and found < limit
         shown = f"{found:.4%}" if known else "not known"
         yield GuardVerdict(guard, passed, f"{shown}, {setting.upper()} {limit:g}")
+    most, row = trading.risk_max_consecutive_losses, exposure.losses_in_a_row
+    detail = f"{row} losing trades in a row, RISK_MAX_CONSECUTIVE_LOSSES {most}"
+    yield GuardVerdict("consecutive_losses", not most or row < most, detail)
 
 
 def _limits(
@@ -278,6 +293,18 @@ def _limits(
         return
     total = (gross + float(units) * value) / base if base > 0.0 else math.nan
     yield _limit("total_exposure", total, limit, "RISK_ALLOC_TARGET_PCT")
+
+
+def _currency_exposure(trading: Trading, exposure: Exposure) -> GuardVerdict:
+    limit, found = trading.risk_max_currency_exposure_pct, exposure.currencies
+    if not limit:
+        return GuardVerdict("currency_exposure", True, "RISK_MAX_CURRENCY_EXPOSURE_PCT 0")
+    if found is None:
+        detail = "not known: a price or a figure is missing"
+        return GuardVerdict("currency_exposure", False, detail)
+    said = ", ".join(f"{share.currency} {share.after:.4f}" for share in found)
+    detail = f"{said} of the base after it, RISK_MAX_CURRENCY_EXPOSURE_PCT {limit:g}"
+    return GuardVerdict("currency_exposure", all(within(s, limit) for s in found), detail)
 
 
 class MarginGate:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Producer
 
 from streams.codec import Codec
 from streams.engine import ENGINE_VERSION
-from streams.events import BrokerReport, OrderIntent
+from streams.events import AccountState, BrokerReport, OrderIntent
 from streams.feed.partitioner import partition_of
 from streams.replay.log_reader import LogReader
 from streams.safety.leaving import leave
@@ -23,7 +23,7 @@ from streams.topics import FILLS, ORDERS
 
 STAGE = "executor"
 
-Record = OrderIntent | BrokerReport
+Record = OrderIntent | BrokerReport | AccountState
 
 
 class Journal:
@@ -62,7 +62,8 @@ class Journal:
 
     def _produce(self, record: Record) -> None:
         topic = ORDERS if isinstance(record, OrderIntent) else FILLS
-        key = record.instrument.encode()
+        name = record.account_id if isinstance(record, AccountState) else record.instrument
+        key = name.encode()
         self._producer.produce(
             self._runtime.topic(topic),
             self._codec.encode(topic, record),

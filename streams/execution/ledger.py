@@ -10,11 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
-from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
+from streams.events import GRANULARITY_MS, AccountState, BrokerReport, OrderIntent
 from streams.execution.brackets import levels
 from streams.execution.broker import LevelRule, Transaction
-from streams.execution.market_day import Worth
+from streams.execution.fifo import refused_by_fifo
+from streams.execution.market_day import Marks, Worth
 from streams.execution.runs import Joined
 from streams.execution.units import ZERO, units_of
 
@@ -48,6 +50,7 @@ class Holding:
     opening_id: str
     weight: float
     trades: dict[str, Decimal] = field(default_factory=dict)
+    realized_pl: float = 0.0
 
     @property
     def units(self) -> Decimal:
@@ -70,6 +73,14 @@ class Holding:
         return Joined(self.direction, self.entry_ms)
 
 
+class ClosedTrade(NamedTuple):
+    """A joined trade that is over: what it brought, and the transaction that ended it."""
+
+    instrument: str
+    transaction_id: str
+    realized_pl: float
+
+
 class Ledger:
     """The fold; records of other accounts or modes are not taken in.
 
@@ -87,6 +98,16 @@ class Ledger:
         Instrument -> ``as_of`` of the newest decision that an intent follows.
     closed_ahead
         Instrument -> signed units of closings whose opening fill has not been booked yet.
+    state
+        The newest record of what the limits compare with; None before the first.
+    closed
+        The joined trades that are over; not those that a correction of the books ended, because
+        nobody knows what they brought.
+    fifo
+        Whether the venue has ever refused something for the FIFO rule.
+    refused
+        Instrument -> how many orders in a row that open or resize the venue has refused, and when
+        the last of them was made.
     openers
         Every trade of the venue that was booked as ours -> id of the order that opened it.
     """
@@ -101,7 +122,11 @@ class Ledger:
         self.last_opened_ms: dict[str, int] = {}
         self.decided_ms: dict[str, int] = {}
         self.worth = Worth()
+        self.state: AccountState | None = None
         self.closed_ahead: dict[str, Decimal] = {}
+        self.closed: list[ClosedTrade] = []
+        self.fifo = False
+        self.refused: dict[str, tuple[int, int]] = {}
         self.openers: dict[str, str] = {}
         self.realized_pl = 0.0
         self.cursor = ""
@@ -147,8 +172,24 @@ class Ledger:
         if report.cause == "order":
             self.unresolved.pop(report.order_id, None)
             self.doubtful.pop(report.order_id, None)
+        self.fifo = self.fifo or refused_by_fifo(report.reason)
+        if report.cause == "order" and intent.kind != "close":
+            self._count_refusals(intent, report)
         if report.status == "filled":
             self._fill(intent, report)
+
+    def take_state(self, state: AccountState) -> None:
+        """Take in what the limits compare with: the newest record says all of it."""
+        if (state.account_id, state.mode) != (self._account_id, self._mode):
+            return
+        self.state = state
+        marks = Marks(state.peak_nav, state.day_ms, state.day_start_nav)
+        self.worth.restore(state.as_of_ms, state.nav, marks)
+
+    @property
+    def losses_judged_to(self) -> str:
+        """Transaction up to which losing trades have engaged the kill switch; "" when none have."""
+        return "" if self.state is None else self.state.losses_judged_to
 
     def observe(self, at_ms: int, nav: float | None) -> None:
         """Note what the account was worth."""
@@ -206,13 +247,25 @@ class Ledger:
                 _increase(held, report, price, units)
             return
         left = _reduce(held, units, report.trade_ids)
+        held.realized_pl += report.realized_pl or 0.0
         if not held.trades:
             del self.holdings[name]
+            if report.transaction_id:
+                self.closed.append(ClosedTrade(name, report.transaction_id, held.realized_pl))
         if left and not opens:
             self._close_ahead(name, direction * left)
         elif left:
             # netting went through zero: what is left is a position of the other direction
             self.holdings[name] = _opened(intent, report, direction, price, left)
+
+    def _count_refusals(self, intent: OrderIntent, report: BrokerReport) -> None:
+        """Count what the venue refused; an order that never reached it has no transaction."""
+        name = intent.instrument
+        if report.status == "filled":
+            self.refused.pop(name, None)
+        elif report.transaction_id or report.broker_ids:
+            count, _ = self.refused.get(name, (0, 0))
+            self.refused[name] = (count + 1, intent.placed_ms)
 
     def _close_ahead(self, name: str, signed_units: Decimal) -> None:
         self.closed_ahead[name] = self.closed_ahead.get(name, ZERO) + signed_units
@@ -296,6 +349,27 @@ def rule_of(intent: OrderIntent) -> LevelRule | None:
     if intent.level_kind == "pct":
         return LevelRule("pct", stop, target)
     return LevelRule("distance", stop, target) if intent.level_kind == "distance" else None
+
+
+def losses_in_a_row(closed: Sequence[ClosedTrade], judged_to: str) -> list[ClosedTrade]:
+    """Return the newest trades that all brought a loss, oldest first.
+
+    A trade that brought nothing ends the row like a winning one.
+
+    Parameters
+    ----------
+    closed
+        In any order; the venue's transactions say which came first.
+    judged_to
+        Transaction up to which they have engaged the kill switch already.
+    """
+    found: list[ClosedTrade] = []
+    since = transaction_order(judged_to)
+    for one in sorted(closed, key=lambda c: transaction_order(c.transaction_id), reverse=True):
+        if one.realized_pl >= 0.0 or transaction_order(one.transaction_id) <= since:
+            break
+        found.append(one)
+    return found[::-1]
 
 
 def _later(known: str, found: str) -> str:

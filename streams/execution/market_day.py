@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, time, timedelta
+from typing import NamedTuple
 
 from streams.stages.zones import zone
 
@@ -18,10 +19,19 @@ def day_start_ms(at_ms: int) -> int:
     return int(datetime.combine(day, DAY_BEGINS, place).timestamp()) * 1000
 
 
+class Marks(NamedTuple):
+    """What the loss limits compare with: the highest NAV, the day, and the NAV at its start."""
+
+    peak: float
+    day_ms: int
+    day_start: float
+
+
 class Worth:
     """The net asset value as it was observed; what the loss limits compare with.
 
     The value at a day's start is the last one observed before it, else the first one in it.
+    Deposits and withdrawals are neither gain nor loss: they change the scale of what was before.
     """
 
     def __init__(self) -> None:
@@ -30,6 +40,13 @@ class Worth:
         self.now: float | None = None
         self.at_day_start: float | None = None
         self.peak: float | None = None
+
+    @property
+    def marks(self) -> Marks | None:
+        """What the limits compare with; None before the first observation."""
+        if self.peak is None or self._day_ms is None or self.at_day_start is None:
+            return None
+        return Marks(self.peak, self._day_ms, self.at_day_start)
 
     def observe(self, at_ms: int, nav: float) -> None:
         """Take in a net asset value; one that is no number, or older than the last, is no news."""
@@ -41,6 +58,25 @@ class Worth:
             self._day_ms = day_ms
         self._last_ms, self.now = at_ms, nav
         self.peak = nav if self.peak is None else max(self.peak, nav)
+
+    def transferred(self, before: float, after: float) -> None:
+        """Take in a deposit or a withdrawal that took the net asset value from one to the other.
+
+        An account that was empty begins anew.
+        """
+
+        def scaled(value: float | None) -> float | None:
+            if value is None:
+                return None
+            return value * max(after, 0.0) / before if before > 0.0 else after
+
+        self.now, self.peak = scaled(self.now), scaled(self.peak)
+        self.at_day_start = scaled(self.at_day_start)
+
+    def restore(self, at_ms: int, nav: float, marks: Marks) -> None:
+        """Go on from what was recorded."""
+        self._last_ms, self.now = at_ms, nav
+        self.peak, self._day_ms, self.at_day_start = marks
 
     def daily_loss(self, at_ms: int) -> float | None:
         """Return the loss since the day began, as a fraction of the value then; None if unknown."""

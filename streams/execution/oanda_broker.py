@@ -22,6 +22,7 @@ from streams.execution.broker import (
     Transaction,
 )
 from streams.execution.conversion import base_currency, quote_currency
+from streams.execution.nameless_orders import NamelessOrders
 from streams.execution.settings import Trading
 from streams.execution.trade_closings import TradeClosings
 from streams.execution.units import MOST_DIGITS, ZERO
@@ -65,7 +66,8 @@ class OandaBroker:
         self._currency, self._said_ms = "", 0
         self._rates: dict[str, float] = {}
         self._specs: dict[str, InstrumentSpec] = {}
-        self._closing = TradeClosings()
+        self._closing, self._nameless = TradeClosings(), NamelessOrders()
+        self._asked, self.takes_client_ids = False, True
 
     def expect_access(self) -> None:
         """Wait a refusal of the token out, as in mid-run."""
@@ -84,6 +86,7 @@ class OandaBroker:
 
     async def account(self) -> Account:
         """Return the account's money."""
+        await self._look_at_kind()
         found = await self._client.account_summary()
         self._currency = found.currency
         return Account(
@@ -97,6 +100,13 @@ class OandaBroker:
             found.last_transaction_id,
             found.open_trades,
         )
+
+    async def _look_at_kind(self) -> None:
+        """Learn, once, whether the account takes client ids: its transactions are read by that."""
+        if not self._asked:
+            known = await self._client.account_properties()
+            self.takes_client_ids = known is None or known.mt4_account_id is None
+            self._asked = True
 
     async def instruments(self, names: Sequence[str]) -> Mapping[str, InstrumentTerms]:
         """Return the terms of those of ``names`` that the account may trade."""
@@ -158,10 +168,13 @@ class OandaBroker:
 
     async def transactions(self, since_id: str) -> Sequence[Transaction]:
         """Return everything booked after ``since_id``."""
+        await self._look_at_kind()
         found = []
         for one in await self._client.transactions_since(since_id):
             self._closing.note(one)
-            found.append(_booked(one, self._closing.trade_of(one)))
+            self._nameless.note(one)
+            made = _booked(one, self._closing.trade_of(one))
+            found.append(made._replace(ordered=self._nameless.ordered(one)))
         return found
 
     async def submit(self, request: OrderRequest) -> OrderResult:
@@ -187,25 +200,27 @@ class OandaBroker:
         return _result(request.client_id, answer, self.now_ms())
 
     async def _sent(self, request: OrderRequest) -> OrderAnswer:
+        client_id = request.client_id if self.takes_client_ids else ""
         if request.close_by == "trade":
             return await self._client.close_trade(request.trade_id)
         if request.close_by == "position":
             side = "short" if request.units > 0 else "long"
-            return await self._client.close_position(
-                request.instrument, side, client_id=request.client_id
-            )
+            return await self._client.close_position(request.instrument, side, client_id=client_id)
         order = MarketOrder(
-            request.client_id,
+            client_id,
             request.instrument,
             request.units,
             request.reduce_only,
             _maybe_decimal(request.stop_loss),
             _maybe_decimal(request.take_profit),
+            _maybe_decimal(request.price_bound),
         )
         return await self._client.submit(order)
 
     async def lookup(self, client_id: str) -> OrderResult | None:
         """Return what became of an order; None when OANDA has none of this id."""
+        if not self.takes_client_ids:
+            return None
         found = await self._client.order_by_client_id(client_id)
         if found is None:
             return None
@@ -303,6 +318,8 @@ def _booked(found: TransactionState, closes_trade: str) -> Transaction:
         _text(found.content),
         _reduced(found) if filled else (),
         closes_trade,
+        None if found.amount is None else float(found.amount),
+        None if found.balance is None else float(found.balance),
     )
 
 

@@ -72,17 +72,21 @@ class Opener:
         names |= {h.instrument for h in resizable(desk, broker.now_ms())}
         if not names:
             return
-        venue = await self._venue(desk, entries, names)
+        venue: Venue | None = await self._venue(desk, entries, names)
         tried: set[tuple[str, str]] = set()
         while True:
+            if venue is None:  # an order has taken its time: the next one is judged by new prices
+                venue = await self._venue(self._desk(), entries, names)
             async with self._ordering:
                 intent = self._next(entries, venue, names, tried)
                 if intent is None:
                     return
                 tried.add((intent.instrument, intent.kind))
                 written = await self._parts.dispatch.write(intent)
-            await self._parts.dispatch.send(written)
+            answer = await self._parts.dispatch.send(written)
             self._parts.metrics.decision_seconds.observe(self._clock() - begun)
+            if answer is not None and self._next(entries, venue, names, tried) is not None:
+                venue = None
 
     def _next(
         self,
@@ -109,7 +113,7 @@ class Opener:
         )
         rates = await broker.home_rates(currencies)
         terms.forget(name for name in traded if name not in quotes)
-        self._reconciler.observed(account)
+        await self._reconciler.observed(account)
         self.kill_state = kill
         late, ranges = await self._entry_checks(desk, entries)
         why = kill.why or ("engaged",)

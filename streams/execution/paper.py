@@ -51,6 +51,7 @@ class PaperBroker:
     mode: Mode = "paper"
     settle_sec = 0.0
     closes_by_trade = False
+    takes_client_ids = True
 
     def __init__(
         self,

@@ -228,6 +228,12 @@ class PaperBook:
         if not opening and not request.reduce_only:
             self._refuse(request, candle, "OPPOSITE_POSITION")
             return
+        if (
+            request.price_bound is not None
+            and (price - request.price_bound) * (1 if buys else -1) > 0
+        ):
+            self._refuse(request, candle, "BOUNDS_VIOLATION")
+            return
         for trade in opposite:
             part = min(left, abs(trade.units))
             gain += self._close(trade, price, part)

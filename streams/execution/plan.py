@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 from streams.events import GuardVerdict, OrderIntent, Weights
 from streams.execution.brackets import in_precision, level_rule, levels
-from streams.execution.broker import LevelRule
-from streams.execution.closing_plan import behind, followed_ms, why_close
+from streams.execution.broker import InstrumentTerms, LevelRule
+from streams.execution.closing_plan import before_weekend, behind, followed_ms, why_close
 from streams.execution.conversion import base_currency, quote_currency
+from streams.execution.currency_exposure import CurrencyShare, net_values, shares
 from streams.execution.desk import Desk, Kind, Order, Venue, order_intent, said_before
+from streams.execution.fifo import distinct_increase, distinct_reduction
 from streams.execution.guards import Exposure, Market, Plan, judge, sending_guards
-from streams.execution.ledger import Holding
+from streams.execution.ledger import Holding, losses_in_a_row
+from streams.execution.price_bounds import price_bound
 from streams.execution.runs import Entry, entry_of
 from streams.execution.sizing import (
     SizingRefused,
@@ -29,6 +32,9 @@ from streams.execution.sizing import (
     target_units,
 )
 from streams.execution.units import ZERO, units_of
+
+LONGEST_PAUSE_MS = 900_000
+"""Longest pause after a size that the venue refused."""
 
 
 class Candidate(NamedTuple):
@@ -69,7 +75,10 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
         late = behind(desk, name, held.joined, run) or desk.allocation.awaited(
             followed_ms(desk, name, held.joined), interval_ms
         )
+        refusals, refused_ms = desk.ledger.refused.get(name, (0, 0))
+        pause_ms = min(step_ms * 2.0 ** min(refusals, 30), max(step_ms, LONGEST_PAUSE_MS))
         idle = not desk.ledger.waiting(name) and now_ms - opened_ms >= step_ms
+        idle = idle and (not refusals or now_ms - refused_ms >= pause_ms)
         if not late and idle and entry_of(newest, name) is not None:
             found.append(held)
     return found
@@ -142,6 +151,8 @@ def _resizing(
         desk, venue, name, selected.target_exposure_pct, held.units, under_way
     )
     kind: Kind = "increase" if change > 0 else "reduce"
+    if desk.ledger.fifo and change != 0:
+        change = _distinct(change, held, venue.terms[name])
     if change == 0 or (kind == "increase" and not run.decision.eligible):
         return None
     sign = held.direction if change > 0 else -held.direction
@@ -158,9 +169,15 @@ def _resizing(
         None if price is None else in_precision(price, terms)
         for price in (held.stop_loss, held.take_profit)
     )
-    return order_intent(desk, order, guards)._replace(
-        stop_loss=stop, take_profit=target_price, nav=venue.account.nav
-    )
+    return _priced(desk, venue, order, guards)._replace(stop_loss=stop, take_profit=target_price)
+
+
+def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal:
+    """Return a change of size that leaves every trade with a size of its own."""
+    sizes = list(held.trades.values())
+    if change > 0:
+        return distinct_increase(change, sizes, terms)
+    return -distinct_reduction(-change, sizes, terms)
 
 
 def _size(
@@ -204,14 +221,36 @@ def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float
             units[intent.instrument] = units.get(intent.instrument, ZERO) + units_of(intent.units)
     total = 0.0
     for name, count in sorted(units.items()):
-        value = venue.rates.get(base_currency(name))
-        held, rate = desk.ledger.holdings.get(name), venue.rates.get(quote_currency(name))
-        if value is None and held is not None and rate is not None:
-            value = held.average_price * rate
+        value = _unit_value(desk, venue, name)
         if value is None:
             return None
         total += float(count) * value
     return total
+
+
+def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
+    value = venue.rates.get(base_currency(name))
+    held, rate = desk.ledger.holdings.get(name), venue.rates.get(quote_currency(name))
+    if value is None and held is not None and rate is not None:
+        return held.average_price * rate
+    return value
+
+
+def currency_shares(
+    desk: Desk, venue: Venue, order: Order, under_way: list[OrderIntent], base: float | None
+) -> tuple[CurrencyShare, ...] | None:
+    """Return the currencies of an order before and after it; None when it cannot be said."""
+    units: dict[str, Decimal] = {n: h.signed_units for n, h in desk.ledger.holdings.items()}
+    for intent in (*desk.ledger.unresolved.values(), *under_way):
+        if intent.submitted and intent.kind in ("open", "increase"):
+            count = units_of(intent.units) * (1 if intent.side == "buy" else -1)
+            units[intent.instrument] = units.get(intent.instrument, ZERO) + count
+    values = {name: _unit_value(desk, venue, name) for name in (*units, order.instrument)}
+    known = {name: value for name, value in values.items() if value is not None}
+    if base is None or len(known) < len(values):
+        return None
+    change = float(order.direction * order.units) * known[order.instrument]
+    return shares(net_values(units, known), order.instrument, change, base)
 
 
 def _judged(
@@ -241,15 +280,30 @@ def _judged(
         venue.foreign.get(name, ""), gross_value(desk, venue, under_way), base,
         ledger.last_opened_ms.get(name), venue.margin_blocked,
         ledger.worth.daily_loss(venue.now_ms), ledger.worth.drawdown(),
+        len(losses_in_a_row(ledger.closed, ledger.losses_judged_to)),
+        currency_shares(desk, venue, order, under_way, base), before_weekend(desk, name),
     )  # fmt: skip
     guards = judge(desk.trading, venue.switches, plan, market, exposure)
     return (*guards, GuardVerdict("sizing", not problem, problem or f"target {order.target:f}"))
 
 
+def _priced(
+    desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]
+) -> OrderIntent:
+    """Return the intent of an opening or increase with the worst price that it may cost."""
+    name = order.instrument
+    bound = price_bound(
+        venue.quotes.get(name), venue.terms.get(name), order.direction,
+        desk.trading.max_slippage_bps,
+    )  # fmt: skip
+    intent = order_intent(desk, order, guards)
+    return intent._replace(nav=venue.account.nav, price_bound=bound)
+
+
 def _with_levels(
     desk: Desk, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
 ) -> tuple[OrderIntent, str]:
-    intent = order_intent(desk, order, guards)._replace(nav=venue.account.nav)
+    intent = _priced(desk, venue, order, guards)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)
     if quote is None or terms is None or not desk.trading.auto_tp_on_fill_enabled:
         return intent, ""

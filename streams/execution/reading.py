@@ -57,11 +57,11 @@ class Reading:
             changes = self._dispatch.changes
             # two at a time: connections are opened slowly, and an order may need one at once
             trades, orders = await asyncio.gather(
-                self._ask(TRADES, self._broker.trades()), self._ask(ORDERS, self._broker.orders())
+                self.ask(TRADES, self._broker.trades()), self.ask(ORDERS, self._broker.orders())
             )
             account, positions = await asyncio.gather(
-                self._ask(ACCOUNT, self._broker.account()),
-                self._ask(POSITIONS, self._broker.positions()),
+                self.ask(ACCOUNT, self._broker.account()),
+                self.ask(POSITIONS, self._broker.positions()),
             )
             self.trades = self.trades if trades is None else tuple(trades)
             self.orders = self.orders if orders is None else tuple(orders)
@@ -77,10 +77,11 @@ class Reading:
                 break
 
     async def _book(self) -> bool:
-        await self._ask(TRANSACTIONS, self._dispatch.follow_up())
+        await self.ask(TRANSACTIONS, self._dispatch.follow_up())
         return TRANSACTIONS not in self.unread
 
-    async def _ask(self, what: str, question: Awaitable[T]) -> T | None:
+    async def ask(self, what: str, question: Awaitable[T]) -> T | None:
+        """Return an answer; None when there is none, which is noted under ``what``."""
         try:
             found = await question
         except (Recoverable, RequestRefused) as error:

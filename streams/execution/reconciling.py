@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import Sequence
 
 from streams.errors import Recoverable
+from streams.execution.account_states import AccountStates
 from streams.execution.brackets import in_precision
 from streams.execution.broker import Account, OpenTrade
 from streams.execution.context import Parts
 from streams.execution.guards import MarginGate
+from streams.execution.kill_rules import KillRules, engage_by_itself
 from streams.execution.paper import PaperBroker
-from streams.execution.reading import ACCOUNT, ORDERS, TRADES, TRANSACTIONS, Reading
+from streams.execution.reading import (
+    ACCOUNT,
+    ORDERS,
+    POSITIONS,
+    TRADES,
+    TRANSACTIONS,
+    Reading,
+)
 from streams.execution.reconcile import Comparison, compare
 from streams.execution.reports import Told, adjustment
 from streams.execution.terms import Terms
-from streams.kill_switch.commands import engage
 from streams.oanda.errors import RequestRefused
 
-ACTOR = "executor"
+TRANSFERS, EXPOSURE = "transfers", "total exposure"
 
 log = logging.getLogger("manifold.executor")
 
@@ -45,6 +51,8 @@ class Reconciler:
         self._parts, self._terms = parts, terms
         self._overloaded = False
         self.margin = MarginGate(parts.trading)
+        self.states = AccountStates(parts.broker, parts.ledger, parts.dispatch, parts.control)
+        self.rules = KillRules(parts, self.states)
         self.reading = Reading(parts.broker, parts.dispatch, parts.ledger)
         self.comparison = Comparison((), {}, frozenset(), ())
         self.remarks: tuple[str, ...] = ()
@@ -66,8 +74,13 @@ class Reconciler:
         unread = reading.unread
         account, trades = reading.account, reading.trades or ()
         if account is not None and ACCOUNT not in unread:
-            self.observed(account)
             await self._watch_margin(account)
+            await reading.ask(TRANSFERS, self.observed(account))
+            if TRANSACTIONS in unread:
+                unread.pop(TRANSFERS, None)  # they stand among the transactions: it is said already
+            await self.rules.losses(account)
+            if POSITIONS not in unread:
+                await reading.ask(EXPOSURE, self.rules.exposure(account, reading.positions or ()))
         problems: list[str] = []
         if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
             self._require_quiet(reading.as_of)
@@ -99,15 +112,21 @@ class Reconciler:
                 )
             )  # fmt: skip
 
-    def observed(self, account: Account) -> None:
-        """Take in what the account is worth."""
+    async def observed(self, account: Account) -> None:
+        """Take in what the account is worth.
+
+        Raises
+        ------
+        Recoverable
+            Whether money was moved is not known.
+        """
         parts, self.reading.account = self._parts, account
-        parts.dispatch.nav = account.nav
-        parts.ledger.observe(parts.broker.now_ms(), account.nav)
         self.margin.update(account.margin_ratio)
         parts.metrics.nav.set(account.nav)
         parts.metrics.balance.set(account.balance)
         parts.metrics.margin.set(account.margin_ratio)
+        await self.states.observe(account)
+        parts.dispatch.nav = account.nav
 
     def _say(self, differences: tuple[str, ...]) -> None:
         strangers = self._parts.dispatch.strangers
@@ -136,7 +155,8 @@ class Reconciler:
             return problems
         for trade in trades:
             held = parts.ledger.holdings.get(trade.instrument)
-            if held is None or trade.client_id not in parts.ledger.intents:
+            ours = trade.client_id in parts.ledger.intents or trade.trade_id in parts.ledger.openers
+            if held is None or not ours:
                 continue
             if held.trade_ids and trade.trade_id not in held.trade_ids:
                 continue  # it was closed meanwhile
@@ -164,7 +184,5 @@ class Reconciler:
                 f"margin in use {account.margin_ratio:.2%} of account {account.account_id}, "
                 f"MARGIN_OVERLOAD {parts.trading.margin_overload:g}"
             )
-            now_ms = int(time.time() * 1000)
-            await asyncio.to_thread(engage, parts.runtime, parts.codec, ACTOR, reason, now_ms)
-            log.error("kill switch engaged: %s", reason)
+            await engage_by_itself(parts, reason)
         self._overloaded = overloaded

@@ -72,6 +72,12 @@ class Trading(FromEnvironment):
     max_spread_bps: float = setting(
         2.0, "widest spread to open in", unit="bps of mid", bounds=(0.0, 10_000.0)
     )
+    max_slippage_bps: float = setting(
+        5.0,
+        "furthest from the quote it was judged by that an opening or increase is filled; 0 = off",
+        unit="bps of the quote",
+        bounds=(0.0, 1_000.0),
+    )
     auto_tp_on_fill_enabled: bool = setting(
         True, "give the run's stop and target to the broker as brackets"
     )
@@ -98,6 +104,30 @@ class Trading(FromEnvironment):
         "fall from the highest NAV from which nothing is opened",
         unit="fraction of that NAV",
         bounds=_RATIO,
+    )
+    risk_max_consecutive_losses: int = setting(
+        0,
+        "losing trades in a row that engage the kill switch; 0 = off",
+        unit="trades",
+        bounds=(0, 1_000),
+    )
+    risk_max_total_exposure_pct: float = setting(
+        0.0,
+        "notional of everything in the account from above which the kill switch engages; 0 = off",
+        unit="fraction of the account base",
+        bounds=(0.0, 100.0),
+    )
+    risk_max_currency_exposure_pct: float = setting(
+        0.0,
+        "most net notional of one currency after an opening or increase; 0 = off",
+        unit="fraction of the account base",
+        bounds=(0.0, 100.0),
+    )
+    weekend_reduce_minutes: int = setting(
+        0,
+        "time before the market week ends from which everything is closed, nothing opened; 0 = off",
+        unit="min",
+        bounds=(0, 2_880),
     )
     trade_status_host: str = setting("127.0.0.1", "address of the executor's /status")
     trade_status_port: int = setting(

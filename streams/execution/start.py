@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from streams.codec import Codec
 from streams.control import ControlLog
 from streams.control_log import read_control, seed_config
-from streams.events import BrokerReport, Candle, GateDecision, OrderIntent, Weights
+from streams.events import AccountState, BrokerReport, Candle, GateDecision, OrderIntent, Weights
 from streams.execution.broker import Broker
 from streams.execution.context import Parts
 from streams.execution.dispatch import Dispatch, KillSwitch
@@ -119,7 +119,8 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
 def fold(ledger: Ledger, found: Iterable[Found]) -> None:
     """Take the order log into a ledger: the intents, then what became of them.
 
-    Within an instrument the order is the log's; what the account was worth goes by time.
+    Within an instrument the order is the log's; what the account was worth goes by time, from the
+    newest record of what the limits compare with on.
     """
     records = list(found)
     worth: list[tuple[int, float | None]] = []
@@ -133,6 +134,9 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
             ledger.take_report(one.event)
             if one.event.order_id in ledger.intents:
                 worth.append((one.event.time_ms, one.event.nav))
+    for one in records:
+        if isinstance(one.event, AccountState):
+            ledger.take_state(one.event)
     for at_ms, nav in sorted(worth, key=lambda pair: pair[0]):
         ledger.observe(at_ms, nav)
 

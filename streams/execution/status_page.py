@@ -42,6 +42,12 @@ def status_of(executor: Executor) -> dict[str, Any]:
             "margin_available": account.margin_available,
             "unrealized_pl": account.unrealized_pl,
         },
+        "limits": {
+            "peak_nav": ledger.worth.peak,
+            "day_start_nav": ledger.worth.at_day_start,
+            "drawdown": ledger.worth.drawdown(),
+            "daily_loss": ledger.worth.daily_loss(broker.now_ms()),
+        },
         "positions": [
             {
                 "instrument": position.instrument,
@@ -89,6 +95,12 @@ def _blocked(executor: Executor) -> dict[str, list[str]]:
             failing = [v for v in intent.guards if not v.passed]
             said = [f"{verdict.guard}: {verdict.detail}" for verdict in failing]
             found[name] = found.get(name, []) + said
+    if not executor.parts.broker.takes_client_ids:
+        for order_id in ledger.doubtful:
+            found.setdefault(ledger.intents[order_id].instrument, []).append(
+                "the answer to an order was lost and the account takes no client ids: waits until "
+                "the transactions show it by instrument, units and time"
+            )
     for name, why in executor.closer.cannot_close.items():
         found.setdefault(name, []).append(f"cannot close: {why}")
     return found

@@ -19,6 +19,7 @@ from streams.oanda.errors import AnswerLost, NotAsDescribed, RequestRefused
 from streams.oanda.parsing import Fields
 from streams.oanda.settings import Oanda
 from streams.oanda.shapes import (
+    AccountProperties,
     AccountSummary,
     BrokerCandle,
     HomeRate,
@@ -50,11 +51,13 @@ class MarketOrder(NamedTuple):
     Attributes
     ----------
     client_id
-        Our id of the order, and of the trade that it opens.
+        Our id of the order, and of the trade that it opens; empty where none may be given.
     units
         Signed, in the instrument's precision.
     stop_loss, take_profit
         Prices in the instrument's precision, None for none.
+    price_bound
+        Worst price to fill it at, in the instrument's precision; None for none.
     """
 
     client_id: str
@@ -63,6 +66,7 @@ class MarketOrder(NamedTuple):
     reduce_only: bool
     stop_loss: Decimal | None
     take_profit: Decimal | None
+    price_bound: Decimal | None = None
 
 
 class OandaClient(Transport):
@@ -118,6 +122,12 @@ class OandaClient(Transport):
         """Return the account's money."""
         fields = await self._fields("account summary", "/summary")
         return shapes.summary_of(fields.part("account"))
+
+    async def account_properties(self) -> AccountProperties | None:
+        """Return what the list of accounts says of ours; None when it is not in it."""
+        fields = Fields((await self.ask("accounts", "/v3/accounts")).content, "accounts")
+        found = [shapes.properties_of(each) for each in fields.each("accounts")]
+        return next((a for a in found if a.account_id == self.settings.oanda_account_id), None)
 
     async def instruments(self) -> dict[str, InstrumentSpec]:
         """Return the terms of every instrument of the account."""
@@ -197,10 +207,13 @@ class OandaClient(Transport):
             "units": plain(order.units),
             "timeInForce": "FOK",
             "positionFill": "REDUCE_ONLY" if order.reduce_only else "DEFAULT",
-            "clientExtensions": {"id": order.client_id},
         }
-        if not order.reduce_only:
+        if order.client_id:
+            wanted["clientExtensions"] = {"id": order.client_id}
+        if order.client_id and not order.reduce_only:
             wanted["tradeClientExtensions"] = {"id": order.client_id}
+        if order.price_bound is not None:
+            wanted["priceBound"] = plain(order.price_bound)
         if order.stop_loss is not None:
             wanted["stopLossOnFill"] = {"price": plain(order.stop_loss), "timeInForce": "GTC"}
         if order.take_profit is not None:

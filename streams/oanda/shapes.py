@@ -77,6 +77,13 @@ class AccountSummary(NamedTuple):
     last_transaction_id: str
 
 
+class AccountProperties(NamedTuple):
+    """An account that the token may use; ``mt4_account_id`` is None when it is not one of MT4's."""
+
+    account_id: str
+    mt4_account_id: int | None
+
+
 class InstrumentSpec(NamedTuple):
     """How an instrument may be traded.
 
@@ -160,6 +167,8 @@ class TransactionState(NamedTuple):
         Those of them that it opened.
     content
         The whole entry.
+    amount, balance
+        Of a transfer of money: how much, negative when taken out, and the balance after it.
     """
 
     transaction_id: str
@@ -175,6 +184,8 @@ class TransactionState(NamedTuple):
     trade_ids: tuple[str, ...]
     opened_trade_ids: tuple[str, ...]
     content: Mapping[str, Any]
+    amount: Decimal | None = None
+    balance: Decimal | None = None
 
 
 class OrderAnswer(NamedTuple):
@@ -278,6 +289,11 @@ def summary_of(fields: Fields) -> AccountSummary:
     )
 
 
+def properties_of(fields: Fields) -> AccountProperties:
+    """Read an entry of the list of accounts."""
+    return AccountProperties(fields.text("id"), fields.maybe("mt4AccountID", fields.whole))
+
+
 def instrument_of(fields: Fields) -> InstrumentSpec:
     """Read an instrument's terms."""
     return InstrumentSpec(
@@ -356,7 +372,7 @@ def transaction_of(fields: Fields) -> TransactionState:
     changed += list(fields.each("tradesClosed")) if fields.has("tradesClosed") else []
     opened_ids = tuple(trade.text("tradeID") for trade in opened)
     kind = fields.text("type")
-    fill = kind == "ORDER_FILL"
+    fill, transfer = kind == "ORDER_FILL", kind == "TRANSFER_FUNDS"
     client_id = fields.maybe("clientOrderID", fields.text) or _client_id(fields)
     return TransactionState(
         fields.text("id"),
@@ -372,6 +388,8 @@ def transaction_of(fields: Fields) -> TransactionState:
         (*opened_ids, *(trade.text("tradeID") for trade in changed)),
         opened_ids,
         fields.content,
+        fields.decimal("amount") if transfer else None,
+        fields.decimal("accountBalance") if transfer else None,
     )
 
 

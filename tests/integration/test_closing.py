@@ -188,7 +188,7 @@ def test_a_token_that_stays_refused_ends_the_executor_after_auth_retry_sec(floor
 
 
 def test_a_closing_that_is_refused_is_said_and_tried_less_and_less_often(floor: Floor) -> None:
-    script, executor = floor.trade()
+    script, executor = floor.trade(PM_RAMP_STEP_PCT="1")  # one trade: each has pauses of its own
     script.bar({"EUR_USD": 1, "GBP_USD": 1})
     executor.until(lambda said: len(said["joined"]) == 2)
     floor.broker.fault("cancel_order", path="/close$", reason="INSUFFICIENT_LIQUIDITY")

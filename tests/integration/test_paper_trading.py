@@ -89,9 +89,8 @@ def traded(
         assert status is not None
         assert executor.process is not None
         assert executor.process.stop() == 0, executor.words()
-        yield Traded(
-            deployment.events(TRADES), deployment.events(ORDERS), deployment.events(FILLS), status
-        )
+        reports = [r for r in deployment.events(FILLS) if isinstance(r, BrokerReport)]
+        yield Traded(deployment.events(TRADES), deployment.events(ORDERS), reports, status)
     finally:
         deployment.stop()
 

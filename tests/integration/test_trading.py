@@ -86,7 +86,8 @@ class Floor:
     def reports(self) -> list[BrokerReport]:
         """Return the account's reports."""
         found = self.deployment.events(FILLS)
-        return [r for r in found if r.account_id == self.broker.account_id]
+        mine = [r for r in found if isinstance(r, BrokerReport)]
+        return [r for r in mine if r.account_id == self.broker.account_id]
 
 
 _numbers = itertools.count(1)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.execution.broker import Quote
+from streams.execution.currency_exposure import CurrencyShare
 from streams.execution.guards import (
     Exposure,
     MarginGate,
@@ -35,8 +36,9 @@ ORDER = (
     "trades_apart", "selected", "session", "near_close", "signal_age", "decision_age",
     "weights_age", "price_age", "eligible", "cooldown", "coherence", "stability", "entropy",
     "rupture", "count_1h", "tradeable", "spread", "margin", "margin_after", "entry_cooldown",
-    "daily_loss", "drawdown", "min_size", "max_position_size", "max_net_units",
-    "max_positions_per_pair", "max_total_positions", "total_exposure",
+    "daily_loss", "drawdown", "consecutive_losses", "min_size", "max_position_size",
+    "max_net_units", "max_positions_per_pair", "max_total_positions", "total_exposure",
+    "currency_exposure", "week_end",
 )  # fmt: skip
 
 
@@ -68,6 +70,14 @@ def metric(**changed: float) -> dict[str, Any]:
 
 def exposed(**changed: Any) -> dict[str, Any]:
     return {"exposure": EXPOSURE._replace(**changed)}
+
+
+LOSSES = {"trading": Trading(risk_max_consecutive_losses=3)}
+CAPPED = {"trading": Trading(risk_max_currency_exposure_pct=0.2)}
+
+
+def share(before: float, after: float) -> CurrencyShare:
+    return CurrencyShare("EUR", before, after)
 
 
 def priced(bid: float, ask: float, age_ms: int = 0, tradeable: bool = True) -> dict[str, Any]:
@@ -147,6 +157,16 @@ def money(used: float, available: float) -> dict[str, Any]:
         ({"total_exposure"}, exposed(gross_value=29_000.0)),
         ({"total_exposure"}, exposed(gross_value=None)),
         ({"total_exposure"}, exposed(base=None)),
+        ({"week_end"}, exposed(week_end="the market week ends")),
+        (set(), exposed(losses_in_a_row=99, currencies=None)),
+        ({"consecutive_losses"}, LOSSES | exposed(losses_in_a_row=3)),
+        (set(), LOSSES | exposed(losses_in_a_row=2)),
+        ({"currency_exposure"}, CAPPED | exposed(currencies=None)),
+        ({"currency_exposure"}, CAPPED | exposed(currencies=(share(0.1, 0.3),))),
+        ({"currency_exposure"}, CAPPED | exposed(currencies=(share(-0.1, -0.3),))),
+        ({"currency_exposure"}, CAPPED | exposed(currencies=(share(0.0, 0.1), share(0.0, -0.3)))),
+        ({"currency_exposure"}, CAPPED | exposed(currencies=(share(math.nan, math.nan),))),
+        (set(), CAPPED | exposed(currencies=(share(0.0, 0.2), share(-0.5, -0.3)))),
     ],
 )  # fmt: skip
 def test_a_guard_holds_back_what_it_is_for(held_back: set[str], case: dict[str, Any]) -> None:

@@ -73,6 +73,8 @@ class Account:
 
     def __init__(self, account_id: str) -> None:
         self.id = account_id
+        self.fifo = False
+        self.mt4_account_id = 0
         self.user_id = int(account_id.split("-")[2])
         self.currency = ""
         self.alias: str | None = None

@@ -70,6 +70,8 @@ class Broker:
                 Decimal(options.balance),
                 Decimal(options.margin_rate),
             )
+        for account in self.exchange.accounts.values():
+            account.fifo, account.mt4_account_id = options.fifo, options.mt4_account_id
         self.faults = FaultBook()
         self.heartbeat_sec = options.heartbeat_sec
         self.stopping = asyncio.Event()

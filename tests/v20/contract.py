@@ -66,6 +66,23 @@ EXCEPTIONS = (
 )
 """What is not as described, and how that is known."""
 
+LATER_REASONS = {
+    "OrderCancelTransaction": (
+        "reason",
+        "FIFO_VIOLATION_SAFEGUARD_VIOLATION",
+        "FIFO_VIOLATION_SAFEGUARD_PARTIAL_CLOSE_VIOLATION",
+    ),
+    "StopLossOrderRejectTransaction": (
+        "rejectReason",
+        "STOP_LOSS_ORDER_WOULD_VIOLATE_FIFO_VIOLATION_SAFEGUARD",
+    ),
+    "TakeProfitOrderRejectTransaction": (
+        "rejectReason",
+        "TAKE_PROFIT_ORDER_WOULD_VIOLATE_FIFO_VIOLATION_SAFEGUARD",
+    ),
+}
+"""Definition -> a field and values of it that OANDA has added since 3.0.25 (2019, FIFO rules)."""
+
 REQUIRED = {
     "MarketOrderRequest": ("type", "instrument", "units"),
     "LimitOrderRequest": ("type", "instrument", "units", "price"),
@@ -254,6 +271,10 @@ def _definitions(given: Json) -> Json:
     for known in EXCEPTIONS:
         if known.where in made:
             made[known.where]["properties"].setdefault(known.field, known.schema)
+    for name, (field, *reasons) in LATER_REASONS.items():
+        described = made[name]["properties"][field]
+        if "enum" in described:
+            made[name]["properties"][field] = described | {"enum": [*described["enum"], *reasons]}
     for name, fields in REQUIRED.items():
         made[name]["required"] = list(fields)
     for base, ending in VARIANTS.items():

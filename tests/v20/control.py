@@ -15,6 +15,7 @@ POST /control/prices        {"instrument", "bid", "ask", "hold": true}: a tick n
 POST /control/halt          {"instruments": [...], "halted": true}; the price streams say so
 POST /control/delist        {"instruments": [...], "delisted": true}: the account cannot trade them
                             any more; what is open stays, and can be closed
+POST /control/transfer      {"amount": "-15000"}: money into the first account, or out of it
 POST /control/token         {"token": "..."}: from now on that one, and no other, is accepted
 POST /control/drop          end every connection there is now; {"reset": true} with RST
 POST /control/reset         forget requests and violations
@@ -89,6 +90,11 @@ def add_routes(app: web.Application, broker: Broker) -> None:
             delisted -= names
         return web.json_response({"delisted": sorted(delisted)})
 
+    async def transfer(request: web.Request) -> web.Response:
+        account = next(iter(broker.exchange.accounts.values()))
+        broker.exchange.transfer(account, Decimal(str((await request.json())["amount"])))
+        return web.json_response({})
+
     async def token(request: web.Request) -> web.Response:
         broker.token = str((await request.json())["token"])
         return web.json_response({})
@@ -113,6 +119,7 @@ def add_routes(app: web.Application, broker: Broker) -> None:
     app.router.add_post("/control/prices", prices)
     app.router.add_post("/control/halt", halt)
     app.router.add_post("/control/delist", delist)
+    app.router.add_post("/control/transfer", transfer)
     app.router.add_post("/control/token", token)
     app.router.add_post("/control/drop", drop)
     app.router.add_post("/control/reset", reset)

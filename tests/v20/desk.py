@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tests.v20.account import Account, Trade
 from tests.v20.amounts import ZERO, decimals, number, units_text
 from tests.v20.exchange import Exchange
+from tests.v20.fifo import has_twin
 from tests.v20.instruments import INSTRUMENTS
 from tests.v20.matching import Batch, Matcher, dependent_fields
 from tests.v20.orders import (
@@ -16,6 +17,7 @@ from tests.v20.orders import (
     Reject,
     check_details,
     check_extensions,
+    check_mt4,
     check_order,
     check_unused,
     closing_units,
@@ -343,6 +345,7 @@ class Desk:
         if units > have:
             return "CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE"
         try:
+            check_mt4(self.account, {"clientExtensions": extensions}, "clientExtensions")
             found = check_extensions(extensions, "CLIENT_ORDER") if extensions else {}
             check_unused(self.account, found.get("id"), self.exchange.unique_ids)
         except Reject as reject:
@@ -382,6 +385,8 @@ class Desk:
                     details = check_details(
                         instrument, body[field], f"{field}OnFill", self.batch.time_ns
                     )
+                    if has_twin(self.account, trade):
+                        raise Reject(f"{kind}_ORDER_WOULD_VIOLATE_FIFO_VIOLATION_SAFEGUARD")
                 except Reject as reject:
                     reason = reject.reason.replace(f"{kind}_ON_FILL_", "")
                     rejected = {"tradeID": trade.id, "reason": "CLIENT_ORDER"}

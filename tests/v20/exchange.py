@@ -148,6 +148,17 @@ class Exchange:
         )
         batch.close()
 
+    def transfer(self, account: Account, amount: Decimal) -> None:
+        """Move money into an account, or out of it when negative."""
+        batch = self.batch(account, None)
+        batch.add(
+            "TRANSFER_FUNDS",
+            amount=money(amount),
+            fundingReason="CLIENT_FUNDING",
+            accountBalance=money(account.balance + amount),
+        )
+        batch.close()
+
     def batch(self, account: Account, request_id: str | None, time_ns: int | None = None) -> Batch:
         """Begin transactions of one instant."""
         return Batch(account, time_ns or self.now_ns(), request_id, self._written)

@@ -135,6 +135,10 @@ class Handle:
         """Take instruments from the account; what is open in them stays."""
         self.control("POST", "/delist", {"instruments": list(instruments), "delisted": delisted})
 
+    def transfer(self, amount: str) -> None:
+        """Move money into the first account, or out of it when negative."""
+        self.control("POST", "/transfer", {"amount": amount})
+
     def rotate(self, token: str) -> None:
         """Accept that token from now on and no other; this handle keeps using it."""
         self.control("POST", "/token", {"token": token})

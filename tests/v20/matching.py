@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.v20.account import Account, Trade
 from tests.v20.amounts import ZERO, factor, money, rfc3339, rounded, units_text
+from tests.v20.fifo import fifo_refusal
 from tests.v20.instruments import INSTRUMENTS, Instrument
 from tests.v20.market import Market, Tick
 from tests.v20.valuation import Quote, Quotes, factors, figures, margin, profit
@@ -136,7 +137,10 @@ class Matcher:
         if bound is not None and (price - Decimal(bound)) * units > 0:
             return self.cancel(order, "BOUNDS_VIOLATION")
         closed, opened = self._split(order, instrument, units, only)
-        refusal = self._refusal(order, instrument, price, opened, closed)
+        bracketed = any(order.get(name) for name, _ in BRACKETS)
+        refusal = self._refusal(order, instrument, price, opened, closed) or fifo_refusal(
+            self.account, instrument.name, closed, opened, bracketed, only
+        )
         if refusal:
             return self.cancel(order, refusal)
         return self._filled(order, instrument, price, tick, closed, opened)

@@ -37,6 +37,11 @@ class Options:
     show_finished
         Find and list filled and cancelled orders. OANDA does not (measured: 404 by either id, and
         not in the list even with ``state=ALL``), which is the default.
+    fifo
+        The accounts are under the FIFO rule of the United States (``fifo``).
+    mt4_account_id
+        Of accounts that are associated with MT4: ``/accounts`` tells it, and orders with client
+        extensions are refused; 0: they are not.
     requests_per_sec
         Most requests in any second, beyond that 429; 0: no limit.
     contract
@@ -61,6 +66,8 @@ class Options:
     heartbeat_sec: float = 5.0
     unique_ids: bool = False
     show_finished: bool = False
+    fifo: bool = False
+    mt4_account_id: int = 0
     requests_per_sec: int = 0
     contract: str = "at hand"
     state: str = ""

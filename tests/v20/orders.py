@@ -85,6 +85,7 @@ def check_order(account: Account, request: Json, now_ns: int, unique_ids: bool) 
         What cannot be read.
     """
     kind = request.get("type")
+    check_mt4(account, request, "clientExtensions", "tradeClientExtensions")
     if kind == "TRAILING_STOP_LOSS":
         raise Reject("TRAILING_STOP_LOSS_ORDERS_NOT_SUPPORTED")
     if kind not in (*ENTRIES, *DEPENDENTS):
@@ -98,6 +99,18 @@ def check_order(account: Account, request: Json, now_ns: int, unique_ids: bool) 
         check_unused(account, extensions.get("id"), unique_ids)
         fields["clientExtensions"] = extensions
     return fields
+
+
+def check_mt4(account: Account, request: Json, *names: str) -> None:
+    """Refuse client extensions in an account of MT4, which "must not set, modify or delete" them.
+
+    Raises
+    ------
+    Reject
+        When they are there; that the reason is this one is our guess.
+    """
+    if account.mt4_account_id and any(request.get(name) is not None for name in names):
+        raise Reject("TRADE_ON_FILL_CLIENT_EXTENSIONS_NOT_SUPPORTED")
 
 
 def check_unused(account: Account, client_id: str | None, unique_ids: bool) -> None:

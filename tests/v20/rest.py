@@ -39,7 +39,11 @@ Reading = Callable[[Call], Answer]
 
 def accounts(call: Call) -> Answer:
     """GET /accounts."""
-    return Answer(200, {"accounts": [{"id": i, "tags": []} for i in call.exchange.accounts]})
+    found: list[Json] = []
+    for held in call.exchange.accounts.values():
+        mt4 = {"mt4AccountID": held.mt4_account_id} if held.mt4_account_id else {}
+        found.append({"id": held.id, "tags": []} | mt4)
+    return Answer(200, {"accounts": found})
 
 
 def account(call: Call) -> Answer:
