@@ -191,7 +191,10 @@ class ControlLog:
                     changes.append(UniverseChange.from_json(record.value))
                 case "params" if record.instrument:
                     params[record.instrument] = record.value
-                case "kill_switch" | "flatten" | "reconcile":
+                case (
+                    "kill_switch" | "flatten" | "reconcile" | "pause" | "resume" | "release"
+                    | "close" | "limits_reset"
+                ):  # fmt: skip
                     continue  # words to executors: nothing is derived from them
                 case "audit":
                     continue  # for people who ask later: nobody obeys it

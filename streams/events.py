@@ -17,7 +17,18 @@ CandleSource = Literal["oanda", "file", "synthetic"]
 GateMode = Literal["adaptive", "echo", "static"]
 WeightsAction = Literal["published", "held", "cleared"]
 ControlKind = Literal[
-    "kill_switch", "params", "universe", "config", "flatten", "reconcile", "audit"
+    "kill_switch",
+    "params",
+    "universe",
+    "config",
+    "flatten",
+    "reconcile",
+    "pause",
+    "resume",
+    "release",
+    "close",
+    "limits_reset",
+    "audit",
 ]
 
 
@@ -314,8 +325,9 @@ class Control(NamedTuple):
     """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string.
 
     Results are derived from ``config``, ``universe`` and ``params``. Executors obey
-    ``kill_switch``, ``flatten`` and ``reconcile``. ``audit`` is a call that was accepted, for
-    people who ask later. The key is the kind, kind:instrument, or config:<config_id>.
+    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close`` and
+    ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later. The key is
+    the kind, kind:instrument, or config:<config_id>.
     """
 
     kind: ControlKind
@@ -335,7 +347,11 @@ class GuardVerdict(NamedTuple):
 
 
 class OrderIntent(NamedTuple):
-    """An order as it was meant, written before the broker is called (``exec.orders``)."""
+    """An order as it was meant, written before the broker is called (``exec.orders``).
+
+    Of kind ``brackets`` it is no order: it tells the stop and target of a trade, as the executor
+    sets them or as it found them set by somebody else. Such a record is never ``submitted``.
+    """
 
     instrument: str
     granularity: str
@@ -346,7 +362,7 @@ class OrderIntent(NamedTuple):
     order_id: str
     side: Literal["buy", "sell"]
     units: float
-    kind: Literal["open", "increase", "reduce", "close"]
+    kind: Literal["open", "increase", "reduce", "close", "brackets"]
     weight: float
     target_units: float
     stop_loss: float | None
@@ -367,6 +383,9 @@ class OrderIntent(NamedTuple):
     close_by: str = ""
     trade_id: str = ""
     price_bound: float | None = None
+    trailing_stop: float | None = None
+    stop_by: str = ""
+    target_by: str = ""
 
 
 class BrokerReport(NamedTuple):
@@ -395,7 +414,7 @@ class BrokerReport(NamedTuple):
     nav: float | None = None
 
 
-StateCause = Literal["start", "day", "peak", "transfer", "losses"]
+StateCause = Literal["start", "day", "peak", "transfer", "losses", "reset"]
 
 
 class AccountState(NamedTuple):
@@ -413,6 +432,7 @@ class AccountState(NamedTuple):
     transaction_id: str = ""
     amount: float | None = None
     losses_judged_to: str = ""
+    control_offset: int = 0
 
 
 class DeadLetter(NamedTuple):

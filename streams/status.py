@@ -9,18 +9,15 @@ from typing import Any
 
 from streams.codec import Codec, DecodeError
 from streams.control_log import active_config, read_control
-from streams.events import Candle, DeadLetter, Event, GateDecision, Signal, Weights
-from streams.feed.partitioner import partition_of
+from streams.events import DeadLetter, Event, GateDecision, Weights
 from streams.replay.log_reader import LogReader, committed_offsets, remaining
 from streams.settings import Runtime
 from streams.stages.limits import GUARD_LIMITS
 from streams.stages.reasons import Reason
 from streams.topics import (
-    CANDLES,
     DEAD_LETTERS,
     GATES,
     MIRRORED,
-    SIGNALS,
     STAGE_SOURCES,
     TOPICS,
     WEIGHTS,
@@ -115,7 +112,7 @@ def tail_events(
 ) -> Iterator[Event]:
     """Yield the events among the last ``count`` offsets of a partition, oldest first."""
     low, high = reader.bounds(topic, partition)
-    yield from _events(reader, codec, topic, partition, max(low, high - count), high)
+    yield from events_between(reader, codec, topic, partition, max(low, high - count), high)
 
 
 def collect(runtime: Runtime, codec: Codec) -> Status:
@@ -193,88 +190,17 @@ def backwards(
     count = TAIL
     while high > low:
         start = max(low, high - count)
-        yield list(_events(reader, codec, topic, partition, start, high))
+        yield list(events_between(reader, codec, topic, partition, start, high))
         high, count = start, count * 2
 
 
-def _events(
+def events_between(
     reader: LogReader, codec: Codec, topic: str, partition: int, start: int, end: int
 ) -> Iterator[Event]:
+    """Yield the events at the offsets [start, end) of a partition."""
     for batch in reader.read(topic, partition, start, end):
         for found in batch:
             try:
                 yield codec.decode(topic, found.record.value)
             except DecodeError:
                 continue  # a dead letter tells of it
-
-
-@dataclass
-class Explanation:
-    """Everything the log says of one instrument, from its last candle to its weight."""
-
-    instrument: str
-    candle: Candle | None = None
-    signal: Signal | None = None
-    decision: GateDecision | None = None
-    weights: Weights | None = None
-    known: tuple[str, ...] = ()
-
-
-def explain(
-    runtime: Runtime, codec: Codec, instrument: str, at_ms: int | None = None
-) -> Explanation:
-    """Return what the log says of an instrument, as of now or of an instant.
-
-    Raises
-    ------
-    Fatal, Recoverable
-        A topic is missing; no broker answers.
-    """
-    control = read_control(runtime, codec)
-    universe = control.state(control.end).universe
-    found = Explanation(instrument)
-    with LogReader(runtime) as reader:
-        keyed = partition_of(instrument.encode(), len(reader.partitions(CANDLES)))
-        for topic, partition in ((CANDLES, keyed), (SIGNALS, keyed), (GATES, 0), (WEIGHTS, 0)):
-            # the gates' one partition is in the order of arrival: while candles are caught up one
-            # instrument's later decisions may lie before another's earlier ones
-            end = None
-            if at_ms is not None and topic != GATES:
-                end = reader.offset_at(topic, partition, at_ms + 1)
-            event = _latest(reader, codec, topic, partition, instrument, end, at_ms)
-            if event is not None:
-                _keep(found, event)
-    if found.weights is not None:
-        found.known = found.weights.universe
-    else:
-        found.known = universe.members(1 << 60)
-    return found
-
-
-def _latest(
-    reader: LogReader,
-    codec: Codec,
-    topic: str,
-    partition: int,
-    instrument: str,
-    end: int | None,
-    at_ms: int | None,
-) -> Event | None:
-    for events in backwards(reader, codec, topic, partition, end):
-        for event in reversed(events):
-            if isinstance(event, GateDecision) and at_ms is not None and event.as_of_ms > at_ms:
-                continue
-            if isinstance(event, Weights) or getattr(event, "instrument", None) == instrument:
-                return event
-    return None
-
-
-def _keep(found: Explanation, event: Event) -> None:
-    if isinstance(event, Candle):
-        found.candle = event
-    elif isinstance(event, Signal):
-        found.signal = event
-    elif isinstance(event, GateDecision):
-        found.decision = event
-    elif isinstance(event, Weights):
-        found.weights = event

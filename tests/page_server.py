@@ -218,6 +218,8 @@ def state(seed: int = 7, pairs: tuple[str, ...] = PAIRS) -> Json:
             "last_cycle_ms": now - 1_000,
             "reconciled": True,
             "differences": [],
+            "by_hand": {},
+            "paused": {},
             "blocked": {"GBP_USD": ["spread 3.1 bps is above MAX_SPREAD_BPS 2"]},
             "last_transaction_id": "4711",
         },
@@ -325,6 +327,7 @@ class PageServer:
     def __init__(self, initial: Json | None = None) -> None:
         self.state = state() if initial is None else initial
         self.asked: list[str] = []
+        self.commands: list[tuple[str, Json]] = []
         self.bodies: list[tuple[dict[str, str], Json]] = []
         self.messages: list[Json] = []
         self.silent = self.locked = False
@@ -405,6 +408,7 @@ class PageServer:
         app.router.add_get("/api/manifold/history", self._history)
         app.router.add_get("/api/why", self._why)
         app.router.add_post("/api/kill-switch", self._kill)
+        app.router.add_post("/api/trade/{command:.*}", self._command)
         app.router.add_get("/ws", self._socket)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -499,6 +503,20 @@ class PageServer:
             }
         )
         return web.json_response({"kill_switch": body["kill_switch"]})
+
+    async def _command(self, request: web.Request) -> web.StreamResponse:
+        """Take a command about an instrument; a pause and its end are done at once."""
+        body = await request.json()
+        command, name = request.match_info["command"], body.get("instrument")
+        self.commands.append((command, body))
+        self.state = copy.deepcopy(self.state)
+        paused = self.state["trading"]["paused"]
+        if command == "pause":
+            given = {"actor": body.get("actor", "api"), "reason": body["reason"]}
+            paused[name] = given | {"at_ms": now_ms()}
+        elif command == "resume":
+            paused.pop(name, None)
+        return web.json_response({"offset": len(self.commands), "detail": "in the log"})
 
     async def _tell(self, frame: Json) -> None:
         text = json.dumps(frame)

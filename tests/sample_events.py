@@ -84,7 +84,7 @@ SAMPLES: dict[str, Event] = {
         *STAMP, "o-1", "sell", 1000.0, "reduce", 0.5, 2000.0, 1.38, None,
         (GuardVerdict("kill_switch", True, "off"), GuardVerdict("spread", False, "3.1 bps")), True,
         "101-004-1-001", "practice", BAR_MS, 3, BAR_MS + 60_020, "the run ended", "pct", 1.25, 0.5,
-        100_001.5, "42", "trade", "41", 1.3705,
+        100_001.5, "42", "trade", "41", 1.3705, 0.0025, "operator", "executor",
     ),
     "BrokerReport": BrokerReport(
         *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}',
@@ -92,7 +92,7 @@ SAMPLES: dict[str, Event] = {
     ),
     "AccountState": AccountState(
         "101-004-1-001", "practice", BAR_MS + 60_500, CONFIG_ID, "transfer", 85_000.0, 85_500.0,
-        BAR_MS - 3_600_000, 85_250.0, "44", -15_000.0, "43",
+        BAR_MS - 3_600_000, 85_250.0, "44", -15_000.0, "43", 9,
     ),
     "DeadLetter": DeadLetter(
         "md.candles", 3, 1234, b"EUR_USD", b"\x01\xff", "bad_magic", "first byte 0x01", "signals"

@@ -314,7 +314,7 @@ def _require_trade_closings(ledger: Ledger, transactions: list[dict[str, Any]]) 
         t["id"]: abs(Decimal(t["units"]))
         for t in transactions
         if t.get("reason") == "MARKET_ORDER_TRADE_CLOSE"
-        and t["tradesClosed"][0]["tradeID"] in ledger.openers
+        and (t.get("tradesClosed") or [t["tradeReduced"]])[0]["tradeID"] in ledger.openers
     }
     reports = [r for each in ledger.reports.values() for r in each if r.status == "filled"]
     ids = [r.transaction_id for r in reports if r.transaction_id in closed]

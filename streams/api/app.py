@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from streams import __version__
 from streams.api import (
     routes_broker,
+    routes_commands,
     routes_kill_switch,
     routes_market,
     routes_page,
@@ -24,6 +25,7 @@ ROUTERS = (
     routes_kill_switch.router,
     routes_market.router,
     routes_trading.router,
+    routes_commands.router,
     routes_broker.router,
     routes_studies.router,
     routes_page.router,

@@ -33,6 +33,16 @@ class Joined(Shape):
     entry_bar_ms: int
 
 
+class Paused(Shape):
+    """An instrument that an operator has paused: who, why and since when."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    actor: str
+    reason: str
+    at_ms: int
+
+
 class ExecutorShape(Shape):
     """The executor's status."""
 
@@ -52,6 +62,8 @@ class ExecutorShape(Shape):
     reconciled: bool
     unreconciled: str = ""
     differences: list[str] = Field(default_factory=list)
+    by_hand: dict[str, list[str]] = Field(default_factory=dict)
+    paused: dict[str, Paused] = Field(default_factory=dict)
     blocked: dict[str, list[str]] = Field(default_factory=dict)
     last_transaction_id: str | None = None
 
@@ -107,8 +119,8 @@ def _refused(constant: str) -> Any:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
-    """Ask the executor; never raises."""
+async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
+    """Return the executor's answer, or what it means that there is none; never raises."""
     try:
         async with session.get(
             url, timeout=aiohttp.ClientTimeout(total=ANSWER_S), allow_redirects=False
@@ -120,4 +132,16 @@ async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: i
         return Executor(
             "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
         )
-    return judged(body, now_ms, stale_ms)
+    return body
+
+
+async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
+    """Ask the executor; never raises."""
+    body = await read(session, url)
+    return body if isinstance(body, Executor) else judged(body, now_ms, stale_ms)
+
+
+async def ask_once(url: str, now_ms: int, stale_ms: int) -> Executor:
+    """Ask the executor with a connection of one's own; never raises."""
+    async with aiohttp.ClientSession() as session:
+        return await ask(session, url, now_ms, stale_ms)

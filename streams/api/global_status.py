@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from streams import __version__
-from streams.api.executor import ExecutorKill, Joined
+from streams.api.executor import ExecutorKill, Joined, Paused
 from streams.api.live import KeptStatus, Live
 from streams.api.shapes import (
     AccountShape,
@@ -64,6 +64,8 @@ class TradingShape(Shape):
     reconciled: bool | None = None
     unreconciled: str | None = None
     differences: list[str] | None = None
+    by_hand: dict[str, list[str]] | None = None
+    paused: dict[str, Paused] | None = None
     blocked: dict[str, list[str]] | None = None
     last_transaction_id: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -33,9 +34,11 @@ from streams.api.shapes_trading import (
     Why,
     WhyStep,
 )
+from streams.api.view_at import known_in_the_past, read_instrument
 from streams.api.views import gate_view
 from streams.api.why import Known, steps, summary
 from streams.execution.reconcile_word import reconcile_record
+from streams.registry import open_codec
 
 router = APIRouter(tags=["trading"])
 
@@ -43,6 +46,17 @@ SomeInstrument = Annotated[
     str | None,
     Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"]),
     AnySpelling,
+]
+
+
+Instant = Annotated[
+    int | None,
+    Query(
+        ge=0,
+        le=4_102_444_800_000,
+        description="As of this time (epoch ms UTC) instead of now.",
+        examples=[1_399_024_800_000],
+    ),
 ]
 
 
@@ -188,6 +202,20 @@ def executor_account(live: Live) -> AccountShape:
     return executor.status.account
 
 
+def executor_account_id(live: Live) -> str:
+    """Return the account of the executor that is seen.
+
+    Raises
+    ------
+    ApiError
+        503: none is.
+    """
+    executor = live.facts.executor
+    if executor.status is None:
+        raise ApiError(503, "no_executor", executor.detail)
+    return executor.status.account_id
+
+
 @router.post("/api/trade/reconcile", responses=CONFLICTS)
 async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> Reconciled:
     """Let the executor compare itself with the broker now instead of at its next time.
@@ -195,15 +223,12 @@ async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> 
     The word goes to the executor through ops.control, as a record of kind ``reconcile``; it does so
     as soon as it reads it.
     """
-    executor = live.facts.executor
-    if executor.status is None:
-        raise ApiError(503, "no_executor", executor.detail)
-    account_id, said = executor.status.account_id, given or Said()
+    account_id, said = executor_account_id(live), given or Said()
     word = reconcile_record(account_id, said.actor, said.reason, live.now_ms())
     offset = await call.say(word)
     detail = (
         f"the word is in ops.control at offset {offset}, and the executor reconciles when it reads "
-        f"it: see last_cycle_ms and differences ({executor.detail})"
+        f"it: see last_cycle_ms and differences ({live.facts.executor.detail})"
     )
     return Reconciled(accepted=True, detail=detail)
 
@@ -239,15 +264,20 @@ async def strategy_status(live: LiveDep) -> StrategyStatus:
     )
 
 
-@router.get("/api/why", responses=ABOUT_INSTRUMENT, dependencies=KILL_SWITCH_OF_NOW)
-async def why(live: LiveDep, instrument: InstrumentQuery) -> Why:
-    """Why an instrument is, or is not, traded: every step from its candle to the broker."""
+@router.get("/api/why", responses=ABOUT_INSTRUMENT | FROM_AWAY, dependencies=KILL_SWITCH_OF_NOW)
+async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None) -> Why:
+    """Why an instrument is, or is not, traded: every step from its candle to the broker.
+
+    With ``at_ms`` everything is as the log had it then; what only an executor or Valkey can tell is
+    not known of the past.
+    """
     live.require_instrument(instrument)
-    found = steps(instrument, _known(live))
+    known = _known(live) if at_ms is None else await _known_at(live, instrument, at_ms)
+    found = steps(instrument, known)
     stops = next((one.step for one in found if one.ok is not True), None)
     return Why(
         instrument=instrument,
-        ts_ms=live.now_ms(),
+        ts_ms=known.now_ms,
         trading=stops is None,
         stops_at=stops,
         summary=summary(instrument, found),
@@ -257,3 +287,16 @@ async def why(live: LiveDep, instrument: InstrumentQuery) -> Why:
 
 def _known(live: Live) -> Known:
     return Known(live.view, live.config, live.facts.kill_switch, live.facts.executor, live.now_ms())
+
+
+async def _known_at(live: Live, instrument: str, at_ms: int) -> Known:
+    """Return what the log knew of an instrument at an instant.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        The log cannot be read.
+    """
+    codec = await open_codec(live.runtime)
+    read = await asyncio.to_thread(read_instrument, live.runtime, codec, instrument, at_ms)
+    return known_in_the_past(read, live.config, at_ms)

@@ -34,7 +34,6 @@ from streams.api.websocket import WebSocketDoor, beat
 from streams.codec import Codec
 from streams.errors import Fatal
 from streams.execution.settings import Trading
-from streams.execution.status_page import LEAST_PATIENCE_S
 from streams.kill_switch.keeper import KillSwitchKeeper
 from streams.kill_switch.reader import KillSwitchReader
 from streams.kill_switch.settings import KillSwitchSettings
@@ -154,7 +153,7 @@ async def _assemble(settings: Settings) -> Live:
             gatherer,
             settings.limits,
             service.trade_status_url,
-            int(1000 * max(LEAST_PATIENCE_S, 3 * settings.trading.reconcile_interval_sec)),
+            int(1000 * settings.trading.cycle_patience_s),
             changed,
         ),
         history=History(runtime, config, await codec()),

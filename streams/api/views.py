@@ -111,7 +111,11 @@ def weights_view(weights: Weights) -> dict[str, Any]:
 
 
 def order_view(order: OrderIntent, report: BrokerReport | None) -> dict[str, Any]:
-    """Return an order and what the broker said last; status ``intended`` before it has."""
+    """Return an order and what the broker said last; status ``intended`` before it has.
+
+    A record of brackets is no order: it is ``recorded``.
+    """
+    brackets = order.kind == "brackets"
     return {
         "order_id": order.order_id,
         "instrument": order.instrument,
@@ -120,8 +124,14 @@ def order_view(order: OrderIntent, report: BrokerReport | None) -> dict[str, Any
         "kind": order.kind,
         "as_of_ms": order.as_of_ms,
         "submitted": order.submitted,
-        "status": report.status if report else ("intended" if order.submitted else "not_sent"),
+        "status": _status(order, report),
         "price": report.price if report else None,
-        "reason": report.reason if report else None,
+        "reason": report.reason if report else order.reason if brackets else None,
         "guards": [plain(guard) for guard in order.guards],
     }
+
+
+def _status(order: OrderIntent, report: BrokerReport | None) -> str:
+    if order.kind == "brackets":
+        return "recorded"
+    return report.status if report else "intended" if order.submitted else "not_sent"

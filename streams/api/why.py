@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streams.api.executor import Executor
-from streams.api.view import LiveView
+from streams.api.view import MAX_ORDERS, LiveView
 from streams.api.views import reason_text
-from streams.events import GateDecision, ReasonDetail
+from streams.events import BrokerReport, Control, GateDecision, OrderIntent, ReasonDetail
+from streams.execution.bracket_changes import KIND as BRACKETS
+from streams.execution.ledger import Holding
+from streams.execution.operator_commands import INSTRUMENT_COMMANDS, account_of, commands_of
 from streams.instants import clock
 from streams.kill_switch.reader import KillSwitchState
 from streams.liveness.verdict import span
@@ -40,13 +43,25 @@ class Step(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the steps go by, all as of ``now_ms``."""
+    """What the steps go by, all as of ``now_ms``.
+
+    Attributes
+    ----------
+    past
+        Whether that is an instant of the past: only the log tells of it, no executor and no key
+        in Valkey.
+    held
+        Account -> what is held of ours in the instrument by the log; None where the log was not
+        asked for it.
+    """
 
     view: LiveView
     config: Config
     kill_switch: KillSwitchState
     executor: Executor
     now_ms: int
+    past: bool = False
+    held: Mapping[str, Holding] | None = None
 
 
 def steps(name: str, known: Known) -> list[Step]:
@@ -60,6 +75,7 @@ def steps(name: str, known: Known) -> list[Step]:
         _weights(name, known),
         _run(name, known),
         _kill_switch(known),
+        _operator(name, known),
         *_executor(name, known),
         _order(name, known),
         _broker(name, known),
@@ -185,9 +201,9 @@ def _run(name: str, known: Known) -> Step:
             "the run has to enter: only its own entries are joined",
         )
     status = known.executor.status
-    if status is None:
+    if status is None and known.held is None:
         return Step("run", None, f"the rule's run is {way}; no executor says whether it has joined")
-    joined = status.joined.get(name)
+    joined = status.joined.get(name) if status else next(iter((known.held or {}).values()), None)
     if joined is None:
         words = f"the rule's run is {way}, and was not joined at its entry"
         return Step("run", False, words, "a run is joined only when it enters: the next one")
@@ -198,7 +214,8 @@ def _run(name: str, known: Known) -> Step:
 def _kill_switch(known: Known) -> Step:
     state = known.kill_switch
     if not state.engaged:
-        return Step("kill_switch", True, f"off, by {state.actor}: {state.reason}")
+        alone = "; what its key in Valkey said then is not recorded" if known.past else ""
+        return Step("kill_switch", True, f"off, by {state.actor}: {state.reason}{alone}")
     return Step(
         "kill_switch",
         False,
@@ -207,7 +224,30 @@ def _kill_switch(known: Known) -> Step:
     )
 
 
+def _operator(name: str, known: Known) -> Step:
+    """Return what operators have said of the instrument, and done by hand."""
+    status, records = known.executor.status, known.view.control.records
+    accounts = [status.account_id] if status else sorted(known.held or {}) or _accounts(records)
+    for account_id in accounts:
+        paused = commands_of(records, account_id).paused.get(name)
+        if paused is not None:
+            words = f"paused since {clock(paused.at_ms)} UTC {paused.words}"
+            return Step("operator", False, words, f"manifold resume {name} --reason TEXT")
+    by_hand = status.by_hand.get(name, []) if status else []
+    return Step("operator", True, "; ".join(["not paused", *by_hand]))
+
+
+def _accounts(records: Iterable[tuple[int, Control]]) -> list[str]:
+    """Return the accounts that commands were given to."""
+    return sorted({a for _, r in records if r.kind in INSTRUMENT_COMMANDS
+                   if (a := account_of(r)) is not None})  # fmt: skip
+
+
 def _executor(name: str, known: Known) -> Iterator[Step]:
+    if known.past:
+        yield Step("executor", None, "what the executor was doing then is not recorded")
+        yield _guards_of_order(name, known)
+        return
     executor, status = known.executor, known.executor.status
     if status is None:
         absent = executor.state == "absent"
@@ -218,7 +258,7 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
         *(["READ_ONLY is set"] if status.read_only else []),
         *(["DRY_RUN_TRADES is set: nothing is sent"] if status.dry_run else []),
         *([] if status.reconciled else [status.unreconciled or "it is not reconciled"]),
-        *(f"difference to the broker: {one}" for one in status.differences),
+        *(f"difference to the broker: {one}" for one in status.differences if _about(one, name)),
     ]
     words = f"{executor.detail}; {status.venue}, {status.mode}"
     if executor.state != "running" or against:
@@ -232,11 +272,31 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
         yield Step("guards", True, "none of them blocks it in the last cycle")
 
 
+def _about(difference: str, name: str) -> bool:
+    """Return whether a difference is about the instrument: such a sentence begins with its name."""
+    return difference.startswith(f"{name}:")
+
+
+def _guards_of_order(name: str, known: Known) -> Step:
+    newest = _newest_order(name, known)
+    if newest is None:
+        return Step("guards", None, "no order was judged")
+    failed = [f"{g.guard}: {g.detail}" for g in newest[0].guards if not g.passed]
+    if failed:
+        return Step("guards", False, "; ".join(failed), "every guard had to pass")
+    return Step("guards", True, "every guard let its last order through")
+
+
+def _newest_order(name: str, known: Known) -> tuple[OrderIntent, BrokerReport | None] | None:
+    newest = known.view.newest_orders(MAX_ORDERS)
+    return next((p for p in newest if p[0].instrument == name and p[0].kind != BRACKETS), None)
+
+
 def _order(name: str, known: Known) -> Step:
-    orders = [pair for pair in known.view.newest_orders(200) if pair[0].instrument == name]
-    if not orders:
+    newest = _newest_order(name, known)
+    if newest is None:
         return Step("order", None, "no order yet")
-    order, report = orders[0]
+    order, report = newest
     said = f"{order.kind}, {order.side} {order.units:g}, {clock(order.as_of_ms)} UTC"
     if report is None:
         if order.submitted:
@@ -249,9 +309,21 @@ def _order(name: str, known: Known) -> Step:
 
 def _broker(name: str, known: Known) -> Step:
     status = known.executor.status
+    if status is None and known.held is not None:
+        return _held(known.held)
     if status is None:
         return Step("broker", None, "the position is not known: no executor tells it")
     held = next((one for one in status.positions if one.instrument == name), None)
     if held is None or held.units == 0:
         return Step("broker", False, "nothing is held", "an order has to be filled")
     return Step("broker", True, f"{held.units:g} units are held")
+
+
+def _held(held: Mapping[str, Holding]) -> Step:
+    """Return what is held of ours by the log."""
+    if not held:
+        return Step(
+            "broker", False, "nothing of ours is held, by the log", "an order has to be filled"
+        )
+    said = (f"{one.signed_units:f} units in account {name}" for name, one in sorted(held.items()))
+    return Step("broker", True, f"{'; '.join(said)}, by the log")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from streams.cli.actor import ACTOR
+from streams.cli.executor_command import REASON, Account, account, now_ms, require_reason
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
@@ -24,7 +24,7 @@ WORK_S = 10.0
 
 
 @click.command()
-@click.option("--reason", required=True, help="Why; stands in the log.")
+@REASON
 @ACTOR
 @click.option(
     "--wait",
@@ -62,27 +62,26 @@ def flatten(
       manifold flatten --reason "central bank in ten minutes"
       manifold flatten --reason test --wait 0
     """
-    if not reason.strip():
-        raise Fatal("--reason is empty; say why, it stands in the log")
+    require_reason(reason)
     runtime, config, trading = Runtime.from_env(), Config.from_env(), Trading.from_env()
     if trading.read_only or trading.dry_run_trades:
         raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
-    account_id, mode = _account(trading)
-    offset = _say(runtime, account_id, actor, reason)
+    here = account(runtime, trading)
+    offset = _say(here, actor, reason)
     if no_takeover:
         click.echo("the word is in the log; an executor that runs obeys it")
         return
     begun = time.monotonic()
-    held = _wait(runtime, account_id, mode, wait_s, offset)
+    held = _wait(here, wait_s, offset)
     if held:
         waited_s = time.monotonic() - begun
         click.echo(f"still held after {waited_s:.1f} s: {', '.join(held)}; taking over")
         from streams.cli.trade import run
 
         outcome = run(runtime, config, trading, flatten_within_s=within_s)
-        held = _held(_books(runtime, account_id, mode))
+        held = _held(here.books())
         _require_flat(held, outcome, within_s)
-    click.echo(f"nothing of ours is held in account {account_id}")
+    click.echo(f"nothing of ours is held in account {here.account_id}")
 
 
 def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
@@ -100,46 +99,26 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
         )
 
 
-def _account(trading: Trading) -> tuple[str, str]:
-    from streams.cli.trade import open_venue
-
-    async def ask() -> tuple[str, str]:
-        venue = await open_venue(trading)
-        if venue is None:
-            return trading.paper_account_id, "paper"
-        found = venue.account_id, str(venue.mode)
-        await venue.aclose()
-        return found
-
-    return asyncio.run(ask())
-
-
-def _say(runtime: Runtime, account_id: str, actor: str, reason: str) -> int:
+def _say(here: Account, actor: str, reason: str) -> int:
     """Engage the kill switch and write the word; return its offset."""
-    from streams.control_log import append_control
     from streams.execution.flatten import flatten_record
     from streams.kill_switch.commands import engage
-    from streams.registry import open_codec
 
-    codec = asyncio.run(open_codec(runtime))
-    now_ms = int(time.time() * 1000)
-    engaged = engage(runtime, codec, actor, f"flatten: {reason}", now_ms)
+    at_ms = now_ms()
+    engaged = engage(here.runtime, here.codec, actor, f"flatten: {reason}", at_ms)
     click.echo(f"kill switch engaged (ops.control {engaged.offset})")
     if engaged.key_problem:
         click.echo(f"Valkey could not be told: {engaged.key_problem}", err=True)
-    record = flatten_record(account_id, actor, reason, now_ms)
-    offset = append_control(runtime, codec, [record])[0]
-    click.echo(f"flatten of account {account_id} written (ops.control {offset})")
+    offset = here.append(flatten_record(here.account_id, actor, reason, at_ms))
+    click.echo(f"flatten of account {here.account_id} written (ops.control {offset})")
     return offset
 
 
-def _wait(
-    runtime: Runtime, account_id: str, mode: str, wait_s: float | None, offset: int
-) -> list[str]:
+def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
     """Wait for an executor that runs; return what is held when it is done, or does nothing."""
     begun = time.monotonic()
     while True:
-        ledger = _books(runtime, account_id, mode)
+        ledger = here.books()
         held = _held(ledger)
         at_work = any(
             i.kind == "close" and i.control_offset > offset for i in ledger.intents.values()
@@ -148,16 +127,6 @@ def _wait(
         if not held or time.monotonic() - begun >= limit_s:
             return held
         time.sleep(LOOK_S)
-
-
-def _books(runtime: Runtime, account_id: str, mode: str) -> Ledger:
-    from streams.execution.ledger import Ledger
-    from streams.execution.start import fold_orders
-    from streams.registry import open_codec
-
-    ledger = Ledger(account_id, mode)
-    fold_orders(runtime, asyncio.run(open_codec(runtime)), ledger)
-    return ledger
 
 
 def _held(ledger: Ledger) -> list[str]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import click
 
+from streams.api.executor import ask_once
+from streams.api.settings import Service
+from streams.api.view_at import Read, known_in_the_past, known_now, read_instrument
+from streams.api.why import Known, Step, steps, summary
 from streams.clocks.check import warn_of_clock
+from streams.codec import Codec
 from streams.control_log import read_control
 from streams.errors import Fatal
-from streams.events import GateDecision, ReasonDetail
+from streams.events import Candle, GateDecision, ReasonDetail, Signal, Weights
+from streams.execution.settings import Trading
 from streams.instants import clock, instant_ms
 from streams.instruments import instrument_name
+from streams.kill_switch.commands import READ_S
+from streams.kill_switch.reader import KillSwitchReader
+from streams.kill_switch.settings import KillSwitchSettings
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
 from streams.stages.limits import guard_lines
-from streams.status import Explanation, explain
 
 
 @click.command()
@@ -25,7 +34,11 @@ from streams.status import Explanation, explain
 @click.option("--at", help="As of this time instead of now (UTC), such as 2014-05-02T10:00.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def why(instrument: str, at: str | None, as_json: bool) -> None:
-    """Explain the gate decision of INSTRUMENT: from its last candle to its weight.
+    """Explain why INSTRUMENT is, or is not, traded: from its last candle to the broker.
+
+    The same steps as GET /api/why: universe, market, candle, signal, gate, weights, run, kill
+    switch, what operators have said, executor, guards, order, position. With --at everything is as
+    the log had it then; what only an executor or Valkey can tell is not known of the past.
 
     \b
     Examples:
@@ -37,20 +50,60 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     name = instrument_name(instrument)
-    found = explain(runtime, codec, name, at_ms)
+    read = read_instrument(runtime, codec, name, at_ms)
+    view = read.view
+    found = Found(
+        name, view.candles.get(name), view.signals.get(name), view.decisions.get(name), view.weights
+    )
     if found.candle is None and found.decision is None:
-        known = ", ".join(found.known) or "none yet"
+        known = ", ".join(view.universe) or "none yet"
         raise Fatal(f"the log holds nothing of {name}; instruments there: {known}")
     offset = found.decision.control_offset if found.decision else 0
     config = read_control(runtime, codec).state(offset).config_of(name)
+    taken = steps(name, _known(runtime, codec, read, at_ms))
     if as_json:
-        click.echo(json.dumps(_as_dict(found, config)))
-    else:
-        for line in _lines(found, config):
-            click.echo(line)
+        said = {"summary": summary(name, taken), "steps": [step._asdict() for step in taken]}
+        click.echo(json.dumps(_as_dict(found, config) | said))
+        return
+    for line in (*_lines(found, config), "", *_step_lines(taken), summary(name, taken)):
+        click.echo(line)
 
 
-def _place(found: Explanation) -> str:
+class Found(NamedTuple):
+    """The records of one instrument from its last candle to its weight."""
+
+    instrument: str
+    candle: Candle | None
+    signal: Signal | None
+    decision: GateDecision | None
+    weights: Weights | None
+
+
+def _known(runtime: Runtime, codec: Codec, read: Read, at_ms: int | None) -> Known:
+    config = Config.from_env()
+    if at_ms is not None:
+        return known_in_the_past(read, config, at_ms)
+    now_ms = int(time.time() * 1000)
+    kill_switch = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), READ_S)
+    try:
+        state = kill_switch.read()
+    finally:
+        kill_switch.close()
+    stale_ms = int(1000 * Trading.from_env().cycle_patience_s)
+    executor = asyncio.run(ask_once(Service.from_env().trade_status_url, now_ms, stale_ms))
+    return known_now(read, config, state, executor, now_ms)
+
+
+def _step_lines(taken: list[Step]) -> list[str]:
+    marks = {True: "ok  ", False: "FAIL", None: "?   "}
+    return [
+        f"  {marks[step.ok]} {step.step:<12} {step.words}"
+        + (f"; to change it: {step.change}" if step.change else "")
+        for step in taken
+    ]
+
+
+def _place(found: Found) -> str:
     weights = found.weights
     if weights is None:
         return "no weights yet"
@@ -68,7 +121,7 @@ def _place(found: Explanation) -> str:
     return "no weight: not eligible at the latest epoch"
 
 
-def _as_dict(found: Explanation, config: Config | None) -> dict[str, Any]:
+def _as_dict(found: Found, config: Config | None) -> dict[str, Any]:
     decision = found.decision
     lines = guard_lines(decision, config) if decision and config else []
     return {
@@ -105,7 +158,7 @@ def _as_dict(found: Explanation, config: Config | None) -> dict[str, Any]:
     }
 
 
-def _lines(found: Explanation, config: Config | None) -> list[str]:
+def _lines(found: Found, config: Config | None) -> list[str]:
     decision, candle = found.decision, found.candle
     lines = [f"{found.instrument}"]
     lines.append(f"  last candle   bar {clock(candle.bar_ms)}" if candle else "  no candle yet")

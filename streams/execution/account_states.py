@@ -15,6 +15,7 @@ from streams.execution.broker import Account, Broker, Transaction
 from streams.execution.dispatch import Dispatch
 from streams.execution.ledger import Ledger, transaction_order
 from streams.execution.market_day import Marks, Worth
+from streams.execution.operator_commands import commands_of
 
 
 class AccountStates:
@@ -34,6 +35,7 @@ class AccountStates:
         self._broker, self._ledger, self._dispatch = broker, ledger, dispatch
         self._control = control
         self._cursor = ledger.state.transaction_id if ledger.state else dispatch.cursor
+        self._commanded = ledger.state.control_offset if ledger.state else 0
 
     async def observe(self, account: Account) -> None:
         """Take in what the account is worth, after every transfer that is in it.
@@ -53,9 +55,18 @@ class AccountStates:
             self._cursor = last_id
         before_it = worth.marks
         worth.observe(self._broker.now_ms(), account.nav)
-        cause = change(before_it, worth)
+        cause = "reset" if self._reset_asked() else change(before_it, worth)
         if cause:
             await self._write(cause, account)
+
+    def _reset_asked(self) -> bool:
+        """Obey an operator's reset of the drawdown that is not in the last record yet."""
+        commands = commands_of(self._control.records, self._broker.account_id)
+        asked = any(offset >= self._commanded for offset in commands.resets)
+        self._commanded = self._control.end
+        if asked:
+            self._ledger.worth.reset_peak()
+        return asked
 
     async def losses_judged(self, account: Account, transaction_id: str) -> None:
         """Record that the losing trades up to a transaction have engaged the kill switch."""
@@ -76,7 +87,7 @@ class AccountStates:
         made = AccountState(
             account.account_id, self._broker.mode, self._broker.now_ms(),
             self._control.state(self._control.end).config_id, cause, worth.now,
-            *worth.marks, self._cursor, amount, judged_to,
+            *worth.marks, self._cursor, amount, judged_to, self._commanded,
         )  # fmt: skip
         await self._dispatch.record_state(made)
 

@@ -19,6 +19,7 @@ from streams.execution.units import ZERO
 Outcome = Literal["filled", "rejected", "cancelled", "pending"]
 Mode = Literal["paper", "practice", "live"]
 Cause = Literal["order", "stop_loss", "take_profit", "other"]
+BracketKind = Literal["stop", "target"]
 
 
 class OutcomeUnknown(Recoverable):
@@ -114,7 +115,10 @@ class Position(NamedTuple):
 
 
 class OpenTrade(NamedTuple):
-    """One open trade. ``client_id`` is that of the order that opened it, "" when it has none."""
+    """One open trade. ``client_id`` is that of the order that opened it, "" when it has none.
+
+    ``stop_loss`` and ``take_profit`` are prices, ``trailing_stop`` is a distance in price.
+    """
 
     trade_id: str
     instrument: str
@@ -125,6 +129,7 @@ class OpenTrade(NamedTuple):
     stop_loss: float | None
     take_profit: float | None
     unrealized_pl: float
+    trailing_stop: float | None = None
 
 
 class PendingOrder(NamedTuple):
@@ -385,7 +390,11 @@ class Broker(Protocol):
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace the brackets of an open trade; None takes one away. May be repeated."""
+        """Replace brackets of an open trade; None leaves one as it is. May be repeated."""
+        ...
+
+    async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
+        """Return why the last stop or target of an open trade ended; "" when it never had one."""
         ...
 
     async def aclose(self) -> None:

@@ -74,7 +74,7 @@ class Closer:
         self._metrics, self._desk, self._sight = metrics, desk, sight
         self._ordering, self._clock = ordering, clock
         self._more = asyncio.Event()
-        self._flatten_offset = -1
+        self._close_asked = -1
         self._said: dict[str, str] = {}
         self.pauses = ClosingPauses(calendar)
         self.gone: set[str] = set()
@@ -120,10 +120,9 @@ class Closer:
     async def _next(self) -> tuple[Closing, Written] | None:
         async with self._ordering:
             desk, sight = self._desk(), self._sight()
-            offset = -1 if desk.flatten is None else desk.flatten.offset
-            if offset > self._flatten_offset:
+            if desk.close_asked > self._close_asked:
                 self.pauses.clear()  # an operator asks anew
-                self._flatten_offset = offset
+                self._close_asked = desk.close_asked
             now, now_ms = self._clock(), self._broker.now_ms()
             subjects = {one.subject for one in wanted(desk, sight)}
             held_back = {s for s in subjects if self.pauses.held_back(s, now, now_ms)}
@@ -154,7 +153,7 @@ class Closer:
     def recall(self) -> None:
         """Go on with the pauses after the log's refusals: a restart does not shorten them."""
         desk = self._desk()
-        self._flatten_offset = -1 if desk.flatten is None else desk.flatten.offset
+        self._close_asked = desk.close_asked
         now, now_ms = self._clock(), self._broker.now_ms()
         for name, held in self._ledger.holdings.items():
             for trade_id, report in _refused_in_a_row(self._ledger, name):

@@ -1,9 +1,9 @@
 """Which closing orders are due, and what each of them names. Pure.
 
 A position is closed for the run's end, its turn, the end of the market week, or an operator's
-flatten. A trade of ours is
-closed by its id, all of it: that cannot touch a trade of others, cannot close anything twice, and
-needs no number of units. Where the venue does not know the id, or forbids ids, see ``Sight``.
+flatten or close. A trade of ours is closed by its id, all of it: that cannot touch a trade of
+others, cannot close anything twice, and needs no number of units. Where the venue does not know the
+id, or forbids ids, see ``Sight``.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
 
 def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
     """Return why what an opening order of ours may have opened is to be closed."""
-    flat = why_flatten(desk, intent.control_offset)
+    if desk.commands.releases(intent.instrument, intent.control_offset):
+        return ""
+    flat = why_asked(desk, intent.instrument, intent.control_offset)
     if flat or not sight.books_stale:
         return flat
     return _why_left(desk, intent.instrument, joined_by(intent))
@@ -199,7 +201,11 @@ def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
 
 def why_close(desk: Desk, held: Holding) -> str:
     """Return why a position is to be closed now; empty when it is to be kept."""
-    flat = why_flatten(desk, held.control_offset)
+    if desk.commands.releases(held.instrument, held.control_offset):
+        return ""
+    flat = why_asked(desk, held.instrument, held.control_offset)
+    if not flat and held.ended:
+        return f"its trade had ended when it was filled: {held.ended}"
     return (
         flat
         or _why_left(desk, held.instrument, held.joined)
@@ -213,8 +219,11 @@ def before_weekend(desk: Desk, instrument: str) -> str:
     return why_week_end(desk.calendar, desk.placed_ms(instrument), minutes) if minutes else ""
 
 
-def why_flatten(desk: Desk, control_offset: int) -> str:
+def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
     """Return the operator's reason to close what was opened under ``control_offset``."""
+    closed = desk.commands.closes(instrument, control_offset)
+    if closed is not None:
+        return f"close {closed.words}"
     flatten = desk.flatten
     if flatten is not None and control_offset <= flatten.offset:
         return f"flatten by {flatten.actor}: {flatten.reason}"

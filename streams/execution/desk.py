@@ -10,13 +10,14 @@ from streams.events import GateDecision, GuardVerdict, OrderIntent
 from streams.execution.broker import Account, InstrumentTerms, Mode, Quote
 from streams.execution.guards import Switches
 from streams.execution.ledger import Ledger
+from streams.execution.operator_commands import NO_COMMANDS, Commands
 from streams.execution.order_ids import order_id
 from streams.execution.runs import Allocation, Runs, RunState
 from streams.execution.settings import Trading
 from streams.settings import Config
 from streams.stages.calendar import FX, Calendar
 
-Kind = Literal["open", "increase", "reduce", "close"]
+Kind = Literal["open", "increase", "reduce", "close", "brackets"]
 
 
 class Flatten(NamedTuple):
@@ -42,6 +43,8 @@ class Desk(NamedTuple):
         The venue's clock for an order in an instrument.
     calendar
         The hours of the market.
+    commands
+        What operators have said of single instruments.
     """
 
     application: str
@@ -57,6 +60,13 @@ class Desk(NamedTuple):
     config_of: Callable[[GateDecision], Config]
     placed_ms: Callable[[str], int]
     calendar: Calendar = FX
+    commands: Commands = NO_COMMANDS
+
+    @property
+    def close_asked(self) -> int:
+        """Offset of the last command of an operator to close something; -1 without any."""
+        flatten = -1 if self.flatten is None else self.flatten.offset
+        return max(flatten, self.commands.last_close)
 
 
 class Venue(NamedTuple):

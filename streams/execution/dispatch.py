@@ -128,6 +128,13 @@ class Dispatch:
         self._metrics.intended(intent)
         return Written(intent, self._clock())
 
+    async def note(self, record: OrderIntent) -> None:
+        """Write a record to ``exec.orders`` that is no order: nothing is handed over."""
+        async with self._writing:
+            await self._commit(record)
+            self._ledger.take_intent(record)
+        self._metrics.intended(record)
+
     async def send(self, written: Written) -> BrokerReport | None:
         """Hand an order over that is to be submitted, and write the answer; return that.
 
@@ -259,6 +266,9 @@ class Dispatch:
     async def _booked(self, booked: Transaction) -> None:
         if booked.kind == "other" or self._ledger.booked(booked):
             return
+        touched = {trade for trade, _ in booked.reduced}
+        if touched and touched <= self._ledger.released:
+            return  # an operator's since it was released
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
         if intent is None and not self._broker.takes_client_ids:
             intent = order_of(booked.ordered, self._ledger.unresolved.values())

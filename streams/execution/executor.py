@@ -17,6 +17,7 @@ from typing import NamedTuple
 from streams.control_log import read_control
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle, Control, GateDecision, Weights
+from streams.execution.bracket_keeping import BracketKeeper
 from streams.execution.broker import Account, Position
 from streams.execution.closing import Closer
 from streams.execution.closing_plan import Sight
@@ -26,11 +27,13 @@ from streams.execution.dispatch import KillState
 from streams.execution.flatten import flatten_of
 from streams.execution.following import Found
 from streams.execution.opening import Opener
+from streams.execution.operator_commands import Commands, commands_of, resets_a_limit
 from streams.execution.paper import PaperBroker
 from streams.execution.reading import TRANSACTIONS
 from streams.execution.reconcile import Comparison
 from streams.execution.reconcile_word import asks_to_reconcile
 from streams.execution.reconciling import Reconciler
+from streams.execution.releasing import release
 from streams.execution.terms import NOT_TRADED, Terms
 from streams.oanda.errors import RequestRefused
 from streams.settings import Config
@@ -84,9 +87,10 @@ class Executor:
         self._working: asyncio.Task[None] | None = None
         self._more = self._look = True
         self._kill_said = False
-        ordering = asyncio.Lock()
+        self._ordering = ordering = asyncio.Lock()
         self.terms = Terms(parts.broker, parts.metrics)
-        self.reconciler = Reconciler(parts, self.terms)
+        brackets = BracketKeeper(parts, self.terms, self._desk, ordering)
+        self.reconciler = Reconciler(parts, self.terms, brackets)
         self.closer = Closer(
             parts.broker, parts.ledger, parts.dispatch, parts.metrics, self._desk, self._sight,
             ordering, lambda: calendar_of(self._active()), clock,
@@ -137,6 +141,16 @@ class Executor:
     def untraded(self) -> dict[str, str]:
         """Instruments that the venue does not trade, and why nothing is opened there."""
         return dict.fromkeys(sorted(self.terms.untraded), NOT_TRADED)
+
+    @property
+    def commands(self) -> Commands:
+        """What operators have said of single instruments.
+
+        In the paper account nobody else could look after a position: none is released.
+        """
+        parts = self._parts
+        found = commands_of(parts.control.records, parts.broker.account_id)
+        return found._replace(released={}) if self._paper else found
 
     @property
     def flat(self) -> bool:
@@ -194,6 +208,7 @@ class Executor:
             if self._kill_said:
                 self._kill_said = False
                 self.opener.kill_state = await parts.kill.aread()
+            await release(parts, self._desk, self._ordering)
             if reconcile:
                 await self._reconcile()
             elif parts.ledger.unresolved or self._paper:
@@ -318,7 +333,8 @@ class Executor:
     async def _take_control(self, offset: int, word: Control) -> None:
         parts = self._parts
         # a decision that came first may have let us read this far: the word is due all the same
-        if asks_to_reconcile(word, parts.broker.account_id):
+        account_id = parts.broker.account_id
+        if asks_to_reconcile(word, account_id) or resets_a_limit(word, account_id):
             log.info("reconciles now at the word of %r: %r", word.actor, word.reason)
             self._due_at = self._clock()
         if offset >= parts.control.end:
@@ -373,4 +389,5 @@ class Executor:
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),
+            self.commands,
         )  # fmt: skip

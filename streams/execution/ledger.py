@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from streams.events import GRANULARITY_MS, AccountState, BrokerReport, OrderIntent
+from streams.execution.bracket_changes import KIND as BRACKETS
+from streams.execution.bracket_changes import TradeBrackets
 from streams.execution.brackets import levels
 from streams.execution.broker import LevelRule, Transaction
 from streams.execution.fifo import refused_by_fifo
@@ -20,6 +22,8 @@ from streams.execution.market_day import Marks, Worth
 from streams.execution.runs import Joined
 from streams.execution.units import ZERO, units_of
 
+RELEASED = "released"
+"""Cause of the report that takes a released position out of the books."""
 FINAL = ("filled", "rejected", "cancelled")
 
 
@@ -36,6 +40,10 @@ class Holding:
         Price of the fill that opened it, and the run's levels computed from that price.
     control_offset
         End of ``ops.control`` that the opening intent was made under.
+    reduced
+        What closed a part of it that was no order of ours, in words; nothing is added then.
+    ended
+        What had ended its trade before this came, in words; it is closed then.
     """
 
     instrument: str
@@ -51,6 +59,8 @@ class Holding:
     weight: float
     trades: dict[str, Decimal] = field(default_factory=dict)
     realized_pl: float = 0.0
+    reduced: str = ""
+    ended: str = ""
 
     @property
     def units(self) -> Decimal:
@@ -110,6 +120,13 @@ class Ledger:
         the last of them was made.
     openers
         Every trade of the venue that was booked as ours -> id of the order that opened it.
+    ended
+        Instrument and entry bar of joined trades that something other than an order of ours has
+        ended -> what, in words.
+    brackets
+        Trade of the venue -> whose its stop and target are.
+    released
+        Trades of the venue that were ours until an operator released them.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -128,6 +145,9 @@ class Ledger:
         self.fifo = False
         self.refused: dict[str, tuple[int, int]] = {}
         self.openers: dict[str, str] = {}
+        self.ended: dict[tuple[str, int], str] = {}
+        self.brackets: dict[str, TradeBrackets] = {}
+        self.released: set[str] = set()
         self.realized_pl = 0.0
         self.cursor = ""
         self.highest_transaction_id = ""
@@ -139,13 +159,14 @@ class Ledger:
         """Take in an intent, in the order of its partition."""
         if (intent.account_id, intent.mode) != (self._account_id, self._mode):
             return
+        if intent.kind == BRACKETS:
+            self.brackets.setdefault(intent.trade_id, TradeBrackets()).take(intent)
+            self._number(intent)
+            return
         self.intents[intent.order_id] = intent
         known_ms = self.decided_ms.get(intent.instrument, 0)
         self.decided_ms[intent.instrument] = max(known_ms, intent.as_of_ms)
-        if intent.entry_bar_ms is not None:
-            place = (intent.instrument, intent.entry_bar_ms)
-            self._sequences[place] = max(self._sequences.get(place, 0), intent.sequence + 1)
-        self.cursor = _later(self.cursor, intent.transaction_id)
+        self._number(intent)
         if not intent.submitted:
             self._unsent[intent.instrument] = intent
             return
@@ -153,6 +174,12 @@ class Ledger:
         self.unresolved[intent.order_id] = intent
         if intent.kind in ("open", "increase"):
             self.last_opened_ms[intent.instrument] = intent.placed_ms
+
+    def _number(self, intent: OrderIntent) -> None:
+        if intent.entry_bar_ms is not None:
+            place = (intent.instrument, intent.entry_bar_ms)
+            self._sequences[place] = max(self._sequences.get(place, 0), intent.sequence + 1)
+        self.cursor = _later(self.cursor, intent.transaction_id)
 
     def take_report(self, report: BrokerReport) -> None:
         """Take in what the broker said, in the order of its partition.
@@ -207,6 +234,11 @@ class Ledger:
         filled = any(r.status == "filled" and r.cause == "order" for r in reports)
         return transaction.kind == "fill" and transaction.cause == "order" and filled
 
+    def is_ours(self, trade_id: str, client_id: str = "") -> bool:
+        """Return whether a trade of the venue is ours: opened by us, and not released."""
+        opened = client_id in self.intents or trade_id in self.openers
+        return opened and trade_id not in self.released
+
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
         """Return the number of the next intent of a joined trade."""
         return self._sequences.get((instrument, entry_bar_ms), 0)
@@ -232,6 +264,8 @@ class Ledger:
         self.realized_pl += report.realized_pl or 0.0
         name, direction = intent.instrument, 1 if report.side == "buy" else -1
         opens = intent.kind in ("open", "increase")
+        if report.cause == RELEASED:
+            self.released.update(report.trade_ids)
         if opens and report.cause in ("order", "other") and report.trade_ids:
             self.openers.setdefault(report.trade_ids[0], intent.order_id)
         units = units_of(report.units)
@@ -242,16 +276,22 @@ class Ledger:
         if held is None or held.direction == direction:
             units = self._not_closed_ahead(name, direction, units)
             if held is None and units:
-                self.holdings[name] = _opened(intent, report, direction, price, units)
+                made = _opened(intent, report, direction, price, units)
+                made.ended = self.ended.get((name, made.entry_bar_ms), "")
+                self.holdings[name] = made
             elif held is not None and units:
                 _increase(held, report, price, units)
             return
         left = _reduce(held, units, report.trade_ids)
         held.realized_pl += report.realized_pl or 0.0
+        if report.cause not in ("order", RELEASED):
+            held.reduced = _closed_by_others(report)
         if not held.trades:
             del self.holdings[name]
-            if report.transaction_id:
+            if report.transaction_id and report.cause != RELEASED:
                 self.closed.append(ClosedTrade(name, report.transaction_id, held.realized_pl))
+            if held.reduced and report.cause != "order" and report.transaction_id:
+                self.ended[name, held.entry_bar_ms] = held.reduced
         if left and not opens:
             self._close_ahead(name, direction * left)
         elif left:
@@ -304,6 +344,11 @@ def _reduce(held: Holding, units: Decimal, named: Sequence[str]) -> Decimal:
         if not held.trades[trade]:
             del held.trades[trade]
     return units
+
+
+def _closed_by_others(report: BrokerReport) -> str:
+    units = units_of(report.units)
+    return f"{units:f} units were closed by no order of ours ({report.reason or report.cause})"
 
 
 def _opened_trade(report: BrokerReport) -> str:

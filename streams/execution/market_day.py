@@ -73,6 +73,10 @@ class Worth:
         self.now, self.peak = scaled(self.now), scaled(self.peak)
         self.at_day_start = scaled(self.at_day_start)
 
+    def reset_peak(self) -> None:
+        """Begin the drawdown anew: the highest value is the one of now."""
+        self.peak = self.now
+
     def restore(self, at_ms: int, nav: float, marks: Marks) -> None:
         """Go on from what was recorded."""
         self._last_ms, self.now = at_ms, nav

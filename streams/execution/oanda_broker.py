@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.execution.broker import (
     Account,
+    BracketKind,
     Cause,
     InstrumentTerms,
     Mode,
@@ -39,7 +40,16 @@ from streams.oanda.shapes import (
 )
 
 BRACKETS = ("STOP_LOSS", "TAKE_PROFIT", "TRAILING_STOP_LOSS", "GUARANTEED_STOP_LOSS")
-CAUSES: dict[str, Cause] = {"STOP_LOSS_ORDER": "stop_loss", "TAKE_PROFIT_ORDER": "take_profit"}
+MAKES_BRACKET: dict[BracketKind, tuple[str, ...]] = {
+    "stop": ("STOP_LOSS_ORDER", "TRAILING_STOP_LOSS_ORDER", "GUARANTEED_STOP_LOSS_ORDER"),
+    "target": ("TAKE_PROFIT_ORDER",),
+}
+CAUSES: dict[str, Cause] = {
+    "STOP_LOSS_ORDER": "stop_loss",
+    "TRAILING_STOP_LOSS_ORDER": "stop_loss",
+    "GUARANTEED_STOP_LOSS_ORDER": "stop_loss",
+    "TAKE_PROFIT_ORDER": "take_profit",
+}
 OF_AN_ORDER = ("MARKET_ORDER", "MARKET_ORDER_POSITION_CLOSEOUT")
 NO_LONGER_PENDING = {"FILLED": "filled", "CANCELLED": "cancelled"}
 
@@ -152,7 +162,7 @@ class OandaBroker:
         found = [
             OpenTrade(
                 t.trade_id, t.instrument, t.units, t.price, t.opened_ms, t.client_id,
-                t.stop_loss, t.take_profit, float(t.unrealized_pl),
+                t.stop_loss, t.take_profit, float(t.unrealized_pl), t.trailing_stop,
             )
             for t in await self._client.open_trades()
         ]  # fmt: skip
@@ -234,10 +244,23 @@ class OandaBroker:
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace the brackets of an open trade."""
-        await self._client.set_brackets(
-            trade_id, _maybe_decimal(stop_loss), _maybe_decimal(take_profit)
-        )
+        """Replace brackets of an open trade; None leaves one as it is."""
+        wanted = {"stopLoss": stop_loss, "takeProfit": take_profit}
+        given = {name: Decimal(repr(price)) for name, price in wanted.items() if price is not None}
+        await self._client.set_brackets(trade_id, given)
+
+    async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
+        """Return why the last stop or target of an open trade ended; "" when it never had one.
+
+        A trade bears the id of the transaction that opened it: its brackets came after.
+        """
+        made, ended = set[str](), ""
+        for one in await self._client.transactions_since(trade_id):
+            if one.kind in MAKES_BRACKET[kind] and one.content.get("tradeID") == trade_id:
+                made.add(one.transaction_id)
+            elif one.kind == "ORDER_CANCEL" and one.order_id in made:
+                ended = one.reason or ""
+        return ended
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -16,6 +16,7 @@ from streams.events import Candle, OrderIntent
 from streams.execution.brackets import levels
 from streams.execution.broker import (
     Account,
+    BracketKind,
     InstrumentTerms,
     Mode,
     OpenTrade,
@@ -181,8 +182,12 @@ class PaperBroker:
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace the levels of an open trade."""
+        """Replace levels of an open trade; None leaves one as it is."""
         self._book.set_levels(trade_id, stop_loss, take_profit)
+
+    async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
+        """Return nothing: levels of the paper account end with their trade alone."""
+        return ""
 
     async def aclose(self) -> None:
         """Nothing to give back."""

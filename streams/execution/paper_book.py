@@ -206,10 +206,11 @@ class PaperBook:
         return self._as_of.get(instrument, 0)
 
     def set_levels(self, trade_id: str, stop: float | None, target: float | None) -> None:
-        """Replace the levels of an open trade; one that is gone is left alone."""
+        """Replace levels of an open trade (None: as it is); one that is gone is left alone."""
         for trade in self._trades:
             if trade.trade_id == trade_id:
-                trade.stop, trade.target = stop, target
+                trade.stop = trade.stop if stop is None else stop
+                trade.target = trade.target if target is None else target
 
     def _fill(self, request: OrderRequest, candle: Candle, bid: float, ask: float) -> None:
         buys = request.units > 0

@@ -71,6 +71,8 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
         opened_ms = desk.ledger.last_opened_ms.get(name, 0)
         if run is None or not run.follows(held.joined) or why_close(desk, held):
             continue
+        if desk.commands.releases(name, held.control_offset):
+            continue
         interval_ms = desk.config_of(run.decision).alloc_interval_sec * 1000
         late = behind(desk, name, held.joined, run) or desk.allocation.awaited(
             followed_ms(desk, name, held.joined), interval_ms
@@ -164,6 +166,8 @@ def _resizing(
         return order_intent(desk, order, sending_guards(desk.trading, desk.mode))
     plan = Plan(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
     guards = _judged(desk, venue, plan, order, held.units, under_way, problem)
+    whole = GuardVerdict("reduced", not held.reduced, held.reduced or "nothing closed by others")
+    guards = (*guards, whole)
     terms = venue.terms[name]
     stop, target_price = (
         None if price is None else in_precision(price, terms)
@@ -284,7 +288,12 @@ def _judged(
         currency_shares(desk, venue, order, under_way, base), before_weekend(desk, name),
     )  # fmt: skip
     guards = judge(desk.trading, venue.switches, plan, market, exposure)
-    return (*guards, GuardVerdict("sizing", not problem, problem or f"target {order.target:f}"))
+    paused = desk.commands.paused.get(name)
+    return (
+        *guards,
+        GuardVerdict("paused", paused is None, f"paused {paused.words}" if paused else "no"),
+        GuardVerdict("sizing", not problem, problem or f"target {order.target:f}"),
+    )
 
 
 def _priced(

@@ -101,13 +101,11 @@ class Reading:
         if TRANSACTIONS not in self.unread:
             return True  # the books are complete
         if trades is not None:
-            ours = (t.client_id in ledger.intents or t.trade_id in ledger.openers for t in trades)
-            return not any(ours)
+            return not any(ledger.is_ours(t.trade_id, t.client_id) for t in trades)
         if positions is not None:
             names = {intent.instrument for intent in ledger.intents.values()}
             return not any(
-                p.instrument in names
-                and (not p.trade_ids or set(p.trade_ids) & set(ledger.openers))
+                p.instrument in names and (not p.trade_ids or any(map(ledger.is_ours, p.trade_ids)))
                 for p in positions
             )
         return account is not None and account.open_trades == 0
@@ -122,14 +120,12 @@ class Reading:
         """Instruments in which others hold something, as far as the last answers tell."""
         ledger = self._ledger
         found = {
-            t.instrument
-            for t in self.trades or ()
-            if t.client_id not in ledger.intents and t.trade_id not in ledger.openers
+            t.instrument for t in self.trades or () if not ledger.is_ours(t.trade_id, t.client_id)
         }
         if self.trades is None or TRADES in self.unread:
             found |= {
                 p.instrument
                 for p in self.positions or ()
-                if any(trade not in ledger.openers for trade in p.trade_ids)
+                if not all(map(ledger.is_ours, p.trade_ids))
             }
         return frozenset(found)

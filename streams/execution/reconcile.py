@@ -52,8 +52,7 @@ def compare(
     In an instrument with an order whose outcome is not known nothing is put right: that order may
     be the difference.
     """
-    known = {t for held in ledger.holdings.values() for t in held.trade_ids}
-    ours = [t for t in trades if t.client_id in ledger.intents or t.trade_id in known]
+    ours = [t for t in trades if ledger.is_ours(t.trade_id, t.client_id)]
     others = [t for t in trades if t not in ours]
     differences: list[str] = []
     corrections: list[Correction] = []
@@ -89,7 +88,8 @@ def _foreign(
 ) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for trade in trades:
-        what = f"trade {trade.trade_id} of {trade.units:f} units is not ours"
+        whose = "was released" if trade.trade_id in ledger.released else "is not ours"
+        what = f"trade {trade.trade_id} of {trade.units:f} units {whose}"
         found.setdefault(trade.instrument, []).append(what)
     for order in orders:
         if order.client_id not in ledger.intents:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from streams.errors import Recoverable
 from streams.execution.account_states import AccountStates
-from streams.execution.brackets import in_precision
-from streams.execution.broker import Account, OpenTrade
+from streams.execution.bracket_keeping import BracketKeeper
+from streams.execution.broker import Account
 from streams.execution.context import Parts
 from streams.execution.guards import MarginGate
 from streams.execution.kill_rules import KillRules, engage_by_itself
-from streams.execution.paper import PaperBroker
 from streams.execution.reading import (
     ACCOUNT,
     ORDERS,
@@ -24,7 +22,6 @@ from streams.execution.reading import (
 from streams.execution.reconcile import Comparison, compare
 from streams.execution.reports import Told, adjustment
 from streams.execution.terms import Terms
-from streams.oanda.errors import RequestRefused
 
 TRANSFERS, EXPOSURE = "transfers", "total exposure"
 
@@ -36,8 +33,8 @@ class Reconciler:
 
     Parameters
     ----------
-    parts, terms
-        What the executor is made of; the terms of the instruments.
+    parts, terms, brackets
+        What the executor is made of; the terms of the instruments; who keeps stop and target.
 
     Attributes
     ----------
@@ -47,8 +44,8 @@ class Reconciler:
         The last comparison, and everything it and the broker's refusals have to say.
     """
 
-    def __init__(self, parts: Parts, terms: Terms) -> None:
-        self._parts, self._terms = parts, terms
+    def __init__(self, parts: Parts, terms: Terms, brackets: BracketKeeper) -> None:
+        self._parts, self._terms, self._brackets = parts, terms, brackets
         self._overloaded = False
         self.margin = MarginGate(parts.trading)
         self.states = AccountStates(parts.broker, parts.ledger, parts.dispatch, parts.control)
@@ -87,7 +84,7 @@ class Reconciler:
             self.comparison = compare(parts.ledger, trades, reading.orders or ())
             await self._correct()
             await self._terms.learn(parts.runs.decided(), again=False)
-            problems = await self._put_levels_right(trades)
+            problems = await self._brackets.keep(trades)
         self._say((*self.comparison.differences, *problems))
         if unread:
             raise Recoverable("; ".join(why for _, why in sorted(unread.items())))
@@ -142,39 +139,16 @@ class Reconciler:
         self.remarks = said
         strangers.clear()
 
-    async def _put_levels_right(self, trades: Sequence[OpenTrade]) -> list[str]:
-        """Set the brackets of our trades to the run's levels, where the fill was at another price.
-
-        A venue that sets them by the fill itself needs none of this. What the venue refuses is
-        returned, a sentence each: the executor still closes when the run does.
-        """
-        parts, problems = self._parts, list[str]()
-        if isinstance(parts.broker, PaperBroker) or not parts.trading.auto_tp_on_fill_enabled:
-            return problems
-        if parts.trading.read_only or parts.trading.dry_run_trades:
-            return problems
-        for trade in trades:
-            held = parts.ledger.holdings.get(trade.instrument)
-            ours = trade.client_id in parts.ledger.intents or trade.trade_id in parts.ledger.openers
-            if held is None or not ours:
-                continue
-            if held.trade_ids and trade.trade_id not in held.trade_ids:
-                continue  # it was closed meanwhile
-            await self._terms.learn([trade.instrument], again=False)
-            terms = self._terms.of(trade.instrument)
-            if terms is None:
-                continue  # the venue does not trade it any more: said where terms are learnt
-            wanted = tuple(
-                None if price is None else in_precision(price, terms)
-                for price in (held.stop_loss, held.take_profit)
-            )
-            if (trade.stop_loss, trade.take_profit) == wanted:
-                continue
-            try:
-                await parts.broker.set_levels(trade.trade_id, *wanted)
-            except (Recoverable, RequestRefused) as error:
-                problems.append(f"{trade.instrument}: brackets of trade {trade.trade_id}: {error}")
-        return problems
+    @property
+    def by_hand(self) -> dict[str, list[str]]:
+        """Instrument -> what others did to a position of ours and what it led to, in words."""
+        found = {name: list(said) for name, said in self._brackets.by_hand.items()}
+        for name, held in self._parts.ledger.holdings.items():
+            if held.reduced:
+                found.setdefault(name, []).append(
+                    f"{held.reduced}: nothing is added to what is left"
+                )
+        return found
 
     async def _watch_margin(self, account: Account) -> None:
         parts = self._parts

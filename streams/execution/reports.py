@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.broker import OrderResult, Transaction
+from streams.execution.ledger import RELEASED, Holding
 
 Status = Literal["filled", "rejected", "cancelled", "unknown"]
 
@@ -85,6 +86,12 @@ def adjustment(
         cause="other",
         trade_ids=tuple(trade_ids),
     )
+
+
+def release_report(intent: OrderIntent, held: Holding, told: Told, reason: str) -> BrokerReport:
+    """Return the report that takes a position out of our books: it is the operator's from now."""
+    made = adjustment(intent, -held.signed_units, held.average_price, told, reason, held.trade_ids)
+    return made._replace(cause=RELEASED)
 
 
 def _side(units: Decimal) -> str:

@@ -8,6 +8,7 @@ from streams.environment import FromEnvironment, setting
 from streams.errors import Fatal
 
 _RATIO = (0.0, 1.0)
+LEAST_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,11 @@ class Trading(FromEnvironment):
     trade_status_port: int = setting(
         8120, "port of the executor's /status, /metrics and /healthz; 0 = off", bounds=(0, 65_535)
     )
+
+    @property
+    def cycle_patience_s(self) -> float:
+        """Seconds after which an executor without a cycle does nothing any more."""
+        return max(LEAST_PATIENCE_S, 3.0 * self.reconcile_interval_sec)
 
     def check(self) -> None:
         """Raise Fatal for the first value that is out of bounds or does not fit another."""

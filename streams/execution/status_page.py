@@ -13,8 +13,6 @@ from streams.execution.executor import Executor
 from streams.execution.settings import Trading
 from streams.health import METRICS_TYPE
 
-LEAST_PATIENCE_S = 60.0
-
 
 def status_of(executor: Executor) -> dict[str, Any]:
     """Return what an executor knows, as the service and the page show it."""
@@ -76,6 +74,8 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "reconciled": not executor.unreconciled,
         "unreconciled": executor.unreconciled,
         "differences": list(executor.remarks),
+        "by_hand": executor.reconciler.by_hand,
+        "paused": {name: given._asdict() for name, given in executor.commands.paused.items()},
         "blocked": _blocked(executor),
         "foreign": dict(executor.comparison.foreign),
         "last_transaction_id": parts.dispatch.cursor,
@@ -108,8 +108,7 @@ def _blocked(executor: Executor) -> dict[str, list[str]]:
 
 def health_of(executor: Executor, now: float) -> dict[str, Any]:
     """Return whether an executor is at work; ``now`` is its monotonic clock."""
-    trading = executor.parts.trading
-    patience_s = max(LEAST_PATIENCE_S, 3.0 * trading.reconcile_interval_sec)
+    patience_s = executor.parts.trading.cycle_patience_s
     stuck = []
     if now - executor.last_cycle_at > patience_s:
         stuck.append(f"no cycle for {now - executor.last_cycle_at:.0f} s")

@@ -16,7 +16,9 @@ from streams.events import Control
 
 KIND: Final = "kill_switch"
 NO_RECORD = "no kill switch record in ops.control"
-OTHER_KINDS = (b"universe", b"config", b"params", b"reconcile", b"audit")
+OTHER_KINDS = (
+    b"universe", b"config", b"params", b"reconcile", b"resume", b"limits_reset", b"audit",
+)  # fmt: skip
 
 
 class Word(NamedTuple):

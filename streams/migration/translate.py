@@ -1,9 +1,9 @@
 """What a record of the old prefix is under the new one. Pure.
 
 Everything stays as it is, byte for byte, with two exceptions. A schema registry may give other ids
-under the new subjects. And offsets of ``ops.control`` stand in watermarks, orders, broker reports
-and in a kill switch that was cleared: markers of transactions and aborted records take offsets, the
-copy has others of them, so that the same control record has another offset.
+under the new subjects. And offsets of ``ops.control`` stand in watermarks, orders, broker reports,
+account states and in a kill switch that was cleared: markers of transactions and aborted records
+take offsets, the copy has others of them, so that the same control record has another offset.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ from collections.abc import Mapping, Sequence
 
 from streams.codec import Codec, DecodeError
 from streams.errors import Fatal
-from streams.events import BrokerReport, Candle, Control, Event, OrderIntent, Watermark
+from streams.events import (
+    AccountState,
+    BrokerReport,
+    Candle,
+    Control,
+    Event,
+    OrderIntent,
+    Watermark,
+)
 from streams.kill_switch.state import KIND, Word, kill_switch_problem
 from streams.topics import CANDLES, CONTROL, TOPICS, subject
 
 FRAME = 5
-_STAMPED = (Watermark, OrderIntent, BrokerReport)
+_STAMPED = (Watermark, OrderIntent, BrokerReport, AccountState)
 """The copied records that carry an offset of ``ops.control``."""
 
 

@@ -259,12 +259,15 @@ class OandaClient(Transport):
         return await self._change("position close", "PUT", path, body, closing=True)
 
     async def set_brackets(
-        self, trade_id: str, stop_loss: Decimal | None, take_profit: Decimal | None
+        self, trade_id: str, prices: Mapping[str, Decimal | None]
     ) -> Mapping[str, Any]:
-        """Replace stop and target of an open trade; None takes one away. May be repeated."""
+        """Replace brackets of an open trade (``stopLoss``, ``takeProfit``); may be repeated.
+
+        None takes one away; one that is not named stays as it is.
+        """
         body = {
             name: None if price is None else {"price": plain(price), "timeInForce": "GTC"}
-            for name, price in (("stopLoss", stop_loss), ("takeProfit", take_profit))
+            for name, price in prices.items()
         }
         path = f"{self._account}/trades/{quote(trade_id, safe='@')}/orders"
         content: Mapping[str, Any] = (await self.change("brackets", "PUT", path, body)).content

@@ -125,7 +125,7 @@ class PositionState(NamedTuple):
 
 
 class TradeState(NamedTuple):
-    """One open trade; brackets are prices."""
+    """One open trade; brackets are prices, ``trailing_stop`` is a distance in price."""
 
     trade_id: str
     instrument: str
@@ -136,6 +136,7 @@ class TradeState(NamedTuple):
     client_id: str
     stop_loss: float | None
     take_profit: float | None
+    trailing_stop: float | None = None
 
 
 class OrderState(NamedTuple):
@@ -335,13 +336,14 @@ def trade_of(fields: Fields) -> TradeState:
         fields.decimal("currentUnits"),
         fields.decimal("unrealizedPL"),
         _client_id(fields),
-        _bracket(fields, "stopLossOrder"),
+        _bracket(fields, "stopLossOrder") or _bracket(fields, "guaranteedStopLossOrder"),
         _bracket(fields, "takeProfitOrder"),
+        _bracket(fields, "trailingStopLossOrder", "distance"),
     )
 
 
-def _bracket(fields: Fields, name: str) -> float | None:
-    return fields.part(name).price("price") if fields.has(name) else None
+def _bracket(fields: Fields, name: str, of: str = "price") -> float | None:
+    return fields.part(name).price(of) if fields.has(name) else None
 
 
 def _client_id(fields: Fields) -> str:

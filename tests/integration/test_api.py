@@ -252,13 +252,19 @@ def test_why_goes_from_the_candle_to_the_broker(service: ServiceProcess) -> None
     found = service.get(f"/api/why?instrument={PAIR}").json
     assert [one["step"] for one in found["steps"]] == [
         *("universe", "market", "candle", "signal", "gate", "weights", "run", "kill_switch"),
-        *("executor", "guards", "order", "broker"),
+        *("operator", "executor", "guards", "order", "broker"),
     ]
     by_step = {one["step"]: one for one in found["steps"]}
     assert by_step["candle"]["ok"] is False and by_step["candle"]["change"]
     assert by_step["kill_switch"]["ok"] is False
     assert by_step["executor"]["ok"] is False and "manifold trade" in by_step["executor"]["words"]
     assert found["trading"] is False and found["stops_at"] and found["summary"]
+    # before its first candle the log had nothing of it
+    then = service.get(f"/api/why?instrument={PAIR}&at_ms=1000").json
+    by_step = {one["step"]: one for one in then["steps"]}
+    assert then["ts_ms"] == 1000 and by_step["candle"]["words"] == "the log holds no candle of it"
+    assert by_step["broker"]["words"] == "nothing of ours is held, by the log"
+    assert service.get(f"/api/why?instrument={PAIR}&at_ms=soon").status == 400
 
 
 def test_metrics_tell_gates_weights_signals_and_the_service_itself(

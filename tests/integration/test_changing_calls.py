@@ -32,11 +32,24 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "/api/kill-switch": {"kill_switch": True},
     "/api/trading/mode": {"mode": "paper"},
     "/api/trade/reconcile": {},
+    "/api/trade/pause": {"instrument": PAIR},
+    "/api/trade/resume": {"instrument": PAIR},
+    "/api/trade/close": {"instrument": PAIR},
+    "/api/trade/limits/reset": {"limit": "drawdown"},
     "/api/candles/fetch": {"instrument": PAIR, "granularity": "M1", "count": 60},
     "/api/studies/enqueue-long-run": {"instrument": PAIR, "days": 30, "c_min": 0.5},
 }
 """Every call of the OpenAPI document that is no reading, and a body that it takes here."""
-KINDS = {"/api/kill-switch": "kill_switch", "/api/trade/reconcile": "reconcile"}
+NOT_HERE = {"/api/trade/release": {"instrument": PAIR}}
+"""What the paper account does not do."""
+KINDS = {
+    "/api/kill-switch": "kill_switch",
+    "/api/trade/reconcile": "reconcile",
+    "/api/trade/pause": "pause",
+    "/api/trade/resume": "resume",
+    "/api/trade/close": "close",
+    "/api/trade/limits/reset": "limits_reset",
+}
 """Whose record is the word itself; all others leave one of kind ``audit``."""
 EVERY = sorted(ACCEPTED)
 
@@ -103,7 +116,7 @@ def test_every_call_that_changes_something_is_tried_here() -> None:
         for path, operations in documents.openapi()["paths"].items()
         if operations.keys() - {"get", "head", "parameters"}
     }
-    assert changing == set(ACCEPTED)
+    assert changing == {*ACCEPTED, *NOT_HERE}
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -164,6 +177,8 @@ def test_a_call_that_is_refused_leaves_nothing(place: Place, path: str) -> None:
     ("path", "change", "status"),
     [
         ("/api/trading/mode", {"mode": "live"}, 409),
+        ("/api/trade/release", {}, 409),
+        ("/api/trade/pause", {"instrument": "GBP_USD"}, 404),
         ("/api/candles/fetch", {"granularity": "H1"}, 409),
         ("/api/candles/fetch", {"instrument": "GBP_USD"}, 409),
         ("/api/studies/enqueue-long-run", {"instrument": "GBP_USD"}, 404),
@@ -172,7 +187,7 @@ def test_a_call_that_is_refused_leaves_nothing(place: Place, path: str) -> None:
 def test_a_call_that_this_deployment_cannot_take_leaves_nothing(
     place: Place, path: str, change: dict[str, Any], status: int
 ) -> None:
-    asked = ACCEPTED[path] | change | {"reason": "not to be found"}
+    asked = (ACCEPTED | NOT_HERE)[path] | change | {"reason": "not to be found"}
     assert place.service.post(path, asked).status == status
     assert place.records("not to be found") == []
 

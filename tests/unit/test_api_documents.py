@@ -12,6 +12,7 @@ import pytest
 from streams.api import documents
 from streams.api.channels import CHANNELS, KINDS
 from streams.api.messages import Channel, EventType
+from streams.execution.operator_commands import INSTRUMENT_COMMANDS
 
 PLACE = Path(documents.__file__).parent
 
@@ -81,6 +82,8 @@ def test_whatever_changes_something_wants_the_token_and_says_what_it_may_refuse(
         "/api/kill-switch",
         "/api/trading/mode",
         "/api/trade/reconcile",
+        "/api/trade/limits/reset",
+        *(f"/api/trade/{kind}" for kind in INSTRUMENT_COMMANDS),
         "/api/candles/fetch",
         "/api/studies/enqueue-long-run",
     }

@@ -15,6 +15,7 @@ from streams.api.views import gate_view, order_view
 from streams.api.why import Known, steps, summary
 from streams.control import ControlLog, UniverseChange
 from streams.events import Control
+from streams.execution.operator_commands import InstrumentCommand, instrument_command
 from streams.kill_switch.reader import KillSwitchState
 from streams.kill_switch.state import KillSwitch
 from streams.settings import Config
@@ -180,6 +181,14 @@ def test_what_is_missing_is_where_it_stops(change: dict[str, Any], stops: str) -
         ({"reconciled": False, "unreconciled": "the venue is away"}, "executor"),
         ({"differences": ["EUR_USD: 100 there, 0 here"]}, "executor"),
         ({"blocked": {"EUR_USD": ["spread: 3.1 bps > 2"]}}, "guards"),
+        (
+            {
+                "by_hand": {"EUR_USD": ["the stop"]},
+                "differences": ["EUR_USDX: a", "GBP_USD: b"],
+                "positions": [],
+            },
+            "broker",
+        ),
         ({"joined": {}}, "run"),
         ({"positions": []}, "broker"),
     ],
@@ -190,6 +199,26 @@ def test_what_the_executor_has_against_it_is_where_it_stops(
     found, all_steps = asked(traded(), executor=status(**more))
     assert found == stops
     assert all(one.words for one in all_steps)
+
+
+def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None:
+    view, by_hand = traded(), status(by_hand={"EUR_USD": ["the stop was moved"]})
+
+    def say(kind: InstrumentCommand, account_id: str) -> None:
+        command = instrument_command(kind, "EUR_USD", account_id, "ann", "storm", NOW_MS)
+        view.control.append(view.control.end, command)
+
+    say("pause", "other")
+    assert asked(view)[0] is None
+    say("pause", "paper")
+    stops, found = asked(view, executor=by_hand)
+    step = next(one for one in found if one.step == "operator")
+    assert stops == "operator" and "by ann: storm" in step.words
+    assert step.change == "manifold resume EUR_USD --reason TEXT"
+    say("resume", "paper")
+    stops, found = asked(view, executor=by_hand)
+    assert stops is None
+    assert next(o.words for o in found if o.step == "operator") == "not paused; the stop was moved"
 
 
 def test_the_kill_switch_and_an_absent_executor_stop_it() -> None:

@@ -12,6 +12,11 @@ from streams.control import ControlLog, control_key, control_problem
 from streams.errors import Fatal
 from streams.events import Control, ControlKind, Event
 from streams.execution.flatten import flatten_record
+from streams.execution.operator_commands import (
+    INSTRUMENT_COMMANDS,
+    instrument_command,
+    limits_reset,
+)
 from streams.execution.reconcile_word import reconcile_record
 from streams.kill_switch.state import Word, fold
 from streams.mirror.shapes import Retention, writes_of
@@ -34,6 +39,8 @@ WORDS = (
     reconcile_record("paper", "ann", "look", T0),
     flatten_record("paper", "ann", "storm", T0),
     Control("kill_switch", None, Word(True).to_json(), "ann", "storm", T0),
+    *(instrument_command(kind, A, "paper", "ann", "storm", T0) for kind in INSTRUMENT_COMMANDS),
+    limits_reset("drawdown", "paper", "ann", "looked", T0),
     audit_record("POST /api/y", {}, "ben", "why not", T0),
 )
 """One record at least of every kind that no derived record depends on."""

@@ -109,7 +109,16 @@ def test_bytes_that_may_have_been_a_word_engage(key: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [b"universe", b"config:0123", b"params:EUR_USD", b"reconcile", b"audit:EUR_USD"]
+    "key",
+    [
+        b"universe",
+        b"config:0123",
+        b"params:EUR_USD",
+        b"reconcile",
+        b"resume:EUR_USD",
+        b"limits_reset",
+        b"audit:EUR_USD",
+    ],
 )
 def test_bytes_of_another_kind_say_nothing_of_the_kill_switch(key: bytes) -> None:
     assert not log_of(said(OFF), Unreadable(key, "bad_magic", 9)).engaged

@@ -74,9 +74,11 @@ async def test_every_question_is_read_and_is_as_described(broker: Handle) -> Non
         (position,) = await oanda.open_positions()
         assert (position.long.units, position.short.units) == (Decimal(1000), Decimal(0))
         assert [o.kind for o in await oanda.pending_orders()] == ["STOP_LOSS"]
-        await oanda.set_brackets(trade.trade_id, Decimal("0.91000"), Decimal("1.90000"))
+        await oanda.set_brackets(trade.trade_id, {"takeProfit": Decimal("1.90000")})
+        (trade,) = await oanda.open_trades()
+        assert (trade.stop_loss, trade.take_profit) == (0.9, 1.9)
         assert sorted(o.kind for o in await oanda.pending_orders()) == ["STOP_LOSS", "TAKE_PROFIT"]
-        await oanda.set_brackets(trade.trade_id, None, None)
+        await oanda.set_brackets(trade.trade_id, {"stopLoss": None, "takeProfit": None})
         assert await oanda.pending_orders() == ()
         await oanda.close_trade(trade.trade_id, Decimal(400))
         closed = await oanda.close_position("EUR_USD", "long")

@@ -21,6 +21,7 @@ ORDER_TYPES = {
     "MARKET_IF_TOUCHED_ORDER": "MARKET_IF_TOUCHED",
     "TAKE_PROFIT_ORDER": "TAKE_PROFIT",
     "STOP_LOSS_ORDER": "STOP_LOSS",
+    "TRAILING_STOP_LOSS_ORDER": "TRAILING_STOP_LOSS",
 }
 """Transaction type that creates an order -> type of the order."""
 

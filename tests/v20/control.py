@@ -15,6 +15,7 @@ POST /control/prices        {"instrument", "bid", "ask", "hold": true}: a tick n
 POST /control/halt          {"instruments": [...], "halted": true}; the price streams say so
 POST /control/delist        {"instruments": [...], "delisted": true}: the account cannot trade them
                             any more; what is open stays, and can be closed
+POST /control/cancel        {"order": id, "reason": "..."}: the broker itself ends a pending order
 POST /control/transfer      {"amount": "-15000"}: money into the first account, or out of it
 POST /control/token         {"token": "..."}: from now on that one, and no other, is accepted
 POST /control/drop          end every connection there is now; {"reset": true} with RST
@@ -90,6 +91,11 @@ def add_routes(app: web.Application, broker: Broker) -> None:
             delisted -= names
         return web.json_response({"delisted": sorted(delisted)})
 
+    async def cancel(request: web.Request) -> web.Response:
+        body = await request.json()
+        broker.exchange.end_order(str(body["order"]), str(body["reason"]))
+        return web.json_response({})
+
     async def transfer(request: web.Request) -> web.Response:
         account = next(iter(broker.exchange.accounts.values()))
         broker.exchange.transfer(account, Decimal(str((await request.json())["amount"])))
@@ -119,6 +125,7 @@ def add_routes(app: web.Application, broker: Broker) -> None:
     app.router.add_post("/control/prices", prices)
     app.router.add_post("/control/halt", halt)
     app.router.add_post("/control/delist", delist)
+    app.router.add_post("/control/cancel", cancel)
     app.router.add_post("/control/transfer", transfer)
     app.router.add_post("/control/token", token)
     app.router.add_post("/control/drop", drop)

@@ -364,7 +364,7 @@ class Desk:
         return fields
 
     def set_dependents(self, specifier: str, body: Json) -> Answer:
-        """Create, replace or cancel a trade's take profit and stop loss."""
+        """Create, replace or cancel a trade's take profit, stop loss and trailing stop."""
         trade = self.find_trade(specifier)
         if trade is None or trade.state != "OPEN":
             return failure(
@@ -376,6 +376,7 @@ class Desk:
         for field, kind, name in (
             ("takeProfit", "TAKE_PROFIT", "takeProfitOrder"),
             ("stopLoss", "STOP_LOSS", "stopLossOrder"),
+            ("trailingStopLoss", "TRAILING_STOP_LOSS", "trailingStopLossOrder"),
         ):
             if field not in body:
                 continue
@@ -420,7 +421,8 @@ class Desk:
                 "replacesOrderID": old,
                 "cancellingTransactionID": made[f"{name}CancelTransaction"]["id"],  # type: ignore[index]
             }
-        created = self.batch.add(f"{kind}_ORDER", **dependent_fields(trade, details), **more)
+        fields = dependent_fields(trade, details, kind == "TRAILING_STOP_LOSS")
+        created = self.batch.add(f"{kind}_ORDER", **fields, **more)
         made[f"{name}Transaction"] = created
         made |= self._outcome(created, name)
         return made

@@ -248,6 +248,12 @@ class Exchange:
             if until is not None and until <= self.done_ms * MS:
                 self._cancel(account, order, "TIME_IN_FORCE_EXPIRED", until)
 
+    def end_order(self, order_id: str, reason: str) -> None:
+        """Cancel a pending order for a reason of the broker's own."""
+        for account in self.accounts.values():
+            if order_id in account.pending:
+                self._cancel(account, account.pending[order_id], reason, self.now_ns())
+
     def _cancel(self, account: Account, order: Json, reason: str, time_ns: int) -> None:
         batch = self.batch(account, None, time_ns)
         Matcher(self.market, batch).cancel(order, reason)

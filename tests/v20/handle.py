@@ -135,6 +135,10 @@ class Handle:
         """Take instruments from the account; what is open in them stays."""
         self.control("POST", "/delist", {"instruments": list(instruments), "delisted": delisted})
 
+    def end_order(self, order_id: str, reason: str) -> None:
+        """Let the broker itself end a pending order."""
+        self.control("POST", "/cancel", {"order": order_id, "reason": reason})
+
     def transfer(self, amount: str) -> None:
         """Move money into the first account, or out of it when negative."""
         self.control("POST", "/transfer", {"amount": amount})

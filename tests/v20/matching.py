@@ -22,8 +22,13 @@ FILL_REASONS = {
     "MARKET_IF_TOUCHED": "MARKET_IF_TOUCHED_ORDER",
     "TAKE_PROFIT": "TAKE_PROFIT_ORDER",
     "STOP_LOSS": "STOP_LOSS_ORDER",
+    "TRAILING_STOP_LOSS": "TRAILING_STOP_LOSS_ORDER",
 }
-BRACKETS = (("takeProfitOnFill", "TAKE_PROFIT"), ("stopLossOnFill", "STOP_LOSS"))
+BRACKETS = (
+    ("takeProfitOnFill", "TAKE_PROFIT"),
+    ("stopLossOnFill", "STOP_LOSS"),
+    ("trailingStopLossOnFill", "TRAILING_STOP_LOSS"),
+)
 
 
 class Batch:
@@ -294,19 +299,19 @@ class Matcher:
             if details is not None:
                 self.batch.add(
                     f"{kind}_ORDER",
-                    **dependent_fields(trade, details),
+                    **dependent_fields(trade, details, kind == "TRAILING_STOP_LOSS"),
                     reason="ON_FILL",
                     orderFillTransactionID=filled["id"],
                 )
 
 
-def dependent_fields(trade: Trade, details: Json) -> Json:
+def dependent_fields(trade: Trade, details: Json, trailing: bool = False) -> Json:
     """Return the fields of an order that depends on a trade."""
     fields: Json = {"tradeID": trade.id}
     if trade.client_id:
         fields["clientTradeID"] = trade.client_id
     fields |= details | {"triggerCondition": "DEFAULT"}
-    if "distance" in details:
+    if "distance" in details and not trailing:
         instrument = INSTRUMENTS[trade.instrument]
         away = Decimal(details["distance"]).copy_sign(trade.units)
         fields["price"] = instrument.text(trade.price - away)

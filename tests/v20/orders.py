@@ -22,7 +22,7 @@ MARKET_TIMES = ("FOK", "IOC")
 RESTING_TIMES = ("GTC", "GTD", "GFD")
 ENTRY_TIMES = ("GTC", "GTD", "GFD", "FOK", "IOC")
 ENTRIES = ("MARKET", "LIMIT", "STOP", "MARKET_IF_TOUCHED")
-DEPENDENTS = ("TAKE_PROFIT", "STOP_LOSS")
+DEPENDENTS = ("TAKE_PROFIT", "STOP_LOSS", "TRAILING_STOP_LOSS")
 LONGEST_CLIENT_ID = 128
 
 MESSAGES = {
@@ -86,8 +86,6 @@ def check_order(account: Account, request: Json, now_ns: int, unique_ids: bool) 
     """
     kind = request.get("type")
     check_mt4(account, request, "clientExtensions", "tradeClientExtensions")
-    if kind == "TRAILING_STOP_LOSS":
-        raise Reject("TRAILING_STOP_LOSS_ORDERS_NOT_SUPPORTED")
     if kind not in (*ENTRIES, *DEPENDENTS):
         raise BadParameter("order.type")
     if kind in DEPENDENTS:
@@ -144,11 +142,9 @@ def _entry(account: Account, request: Json, kind: str, now_ns: int) -> Json:
         raise BadParameter("order.positionFill")
     if kind != "MARKET":
         fields["triggerCondition"] = _trigger(request)
-    for name in ("takeProfitOnFill", "stopLossOnFill"):
+    for name in ("takeProfitOnFill", "stopLossOnFill", "trailingStopLossOnFill"):
         if request.get(name) is not None:
             fields[name] = check_details(instrument, request[name], name, now_ns)
-    if request.get("trailingStopLossOnFill") is not None:
-        raise Reject("TRAILING_STOP_LOSS_ORDERS_NOT_SUPPORTED")
     trade = _extensions(request.get("tradeClientExtensions"), "CLIENT_TRADE")
     if trade:
         if "id" in trade and account.open_by_client_id(trade["id"]):
@@ -171,7 +167,10 @@ def _dependent(account: Account, request: Json, kind: str, now_ns: int) -> Json:
     fields: Json = {"tradeID": trade.id}
     if trade.client_id:
         fields["clientTradeID"] = trade.client_id
-    fields["price"] = _price(instrument, request.get("price"), "PRICE")
+    if kind == "TRAILING_STOP_LOSS":
+        fields["distance"] = _distance(instrument, request, "PRICE_")
+    else:
+        fields["price"] = _price(instrument, request.get("price"), "PRICE")
     fields |= _time_in_force(request, RESTING_TIMES, "GTC", "", now_ns)
     fields["triggerCondition"] = _trigger(request)
     return fields
@@ -189,18 +188,20 @@ def check_details(instrument: Instrument, details: Any, name: str, now_ns: int) 
     """
     if not isinstance(details, dict):
         raise BadParameter(f"order.{name}")
-    prefix = {"takeProfitOnFill": "TAKE_PROFIT", "stopLossOnFill": "STOP_LOSS"}[name] + "_ON_FILL_"
+    kinds = {
+        "takeProfitOnFill": "TAKE_PROFIT",
+        "stopLossOnFill": "STOP_LOSS",
+        "trailingStopLossOnFill": "TRAILING_STOP_LOSS",
+    }
+    prefix, trailing = f"{kinds[name]}_ON_FILL_", name == "trailingStopLossOnFill"
     fields: Json = {}
     has_distance = details.get("distance") is not None and name == "stopLossOnFill"
-    if has_distance:
+    if has_distance or trailing:
         if details.get("price") is not None:
             raise Reject(f"{prefix}PRICE_AND_DISTANCE_BOTH_SPECIFIED")
-        distance = number(details["distance"])
-        if distance is None or distance <= 0:
-            raise Reject(f"{prefix}DISTANCE_INVALID")
-        if decimals(distance) > instrument.precision:
-            raise Reject(f"{prefix}DISTANCE_PRECISION_EXCEEDED")
-        fields["distance"] = instrument.text(distance)
+        fields["distance"] = _distance(
+            instrument, details, f"{prefix}PRICE_" if trailing else prefix
+        )
     else:
         fields["price"] = _price(instrument, details.get("price"), f"{prefix}PRICE")
     fields |= _time_in_force(details, RESTING_TIMES, "GTC", prefix, now_ns)
@@ -208,6 +209,17 @@ def check_details(instrument: Instrument, details: Any, name: str, now_ns: int) 
     if extensions:
         fields["clientExtensions"] = extensions
     return fields
+
+
+def _distance(instrument: Instrument, details: Json, prefix: str) -> str:
+    if details.get("distance") is None:
+        raise Reject(f"{prefix}DISTANCE_MISSING")
+    distance = number(details["distance"])
+    if distance is None or distance <= 0:
+        raise Reject(f"{prefix}DISTANCE_INVALID")
+    if decimals(distance) > instrument.precision:
+        raise Reject(f"{prefix}DISTANCE_PRECISION_EXCEEDED")
+    return instrument.text(distance)
 
 
 def _instrument(request: Json) -> Instrument:

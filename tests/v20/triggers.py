@@ -37,6 +37,8 @@ def triggered(account: Account, order: Json, tick: Tick, market: Market) -> bool
     """
     name = order_instrument(account, order)
     instrument = INSTRUMENTS[name]
+    if order["type"] == "TRAILING_STOP_LOSS":
+        return _trailed(account, order, tick)
     price = instrument.points(Decimal(order["price"]))
     if order["type"] in ("TAKE_PROFIT", "STOP_LOSS"):
         long = account.open[order["tradeID"]].units > 0
@@ -52,6 +54,23 @@ def triggered(account: Account, order: Json, tick: Tick, market: Market) -> bool
     placed = market.at(name, parse_time(order["createTime"]) // (NS // 1000))
     then = _side_price(order, placed, buying)
     return now <= price if then > price else now >= price
+
+
+def _trailed(account: Account, order: Json, tick: Tick) -> bool:
+    """Let a trailing stop follow a tick; return whether the tick fills it.
+
+    Where it has come to is kept with the order and stands in no transaction: a broker that starts
+    again begins anew at the price then.
+    """
+    trade = account.open[order["tradeID"]]
+    instrument, long = INSTRUMENTS[trade.instrument], trade.units > 0
+    now, away = _side_price(order, tick, not long), instrument.points(Decimal(order["distance"]))
+    stop = now - away if long else now + away
+    if "trailingStopValue" in order:
+        before = instrument.points(Decimal(order["trailingStopValue"]))
+        stop = max(stop, before) if long else min(stop, before)
+    order["trailingStopValue"] = instrument.text(instrument.price(stop))
+    return now <= stop if long else now >= stop
 
 
 def _side_price(order: Json, tick: Tick, buying: bool) -> int:

@@ -18,7 +18,11 @@ LADDER = ((0, 1_000_000), (1, 2_000_000), (2, 5_000_000), (4, 10_000_000))
 """Liquidity: points beyond the best price, units there."""
 
 CLOSEOUT_POINTS = 4
-DEPENDENT = {"TAKE_PROFIT": "takeProfitOrder", "STOP_LOSS": "stopLossOrder"}
+DEPENDENT = {
+    "TAKE_PROFIT": "takeProfitOrder",
+    "STOP_LOSS": "stopLossOrder",
+    "TRAILING_STOP_LOSS": "trailingStopLossOrder",
+}
 
 
 def trade_json(account: Account, trade: Trade, quotes: Quotes, full: bool) -> Json:

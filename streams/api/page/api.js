@@ -49,5 +49,14 @@ export const why = (instrument) => ask(`/api/why?instrument=${encodeURIComponent
 export function setKillSwitch(engaged, reason, actor, token) {
   const body = { kill_switch: engaged, reason };
   if (actor) body.actor = actor;
-  return ask("/api/kill-switch", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }, token);
+  return post("/api/kill-switch", body, token);
 }
+
+/** Give the executor a command about an instrument, or reset its drawdown. */
+export function giveCommand(command, instrument, reason, actor, token) {
+  const body = instrument ? { instrument, reason } : { limit: "drawdown", reason };
+  if (actor) body.actor = actor;
+  return post(instrument ? `/api/trade/${command}` : "/api/trade/limits/reset", body, token);
+}
+
+const post = (path, body, token) => ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }, token);

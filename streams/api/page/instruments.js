@@ -22,7 +22,7 @@ export function startInstruments(redraw) {
 }
 
 export function showInstruments(status, live, chosen) {
-  const all = status.instruments.map((one) => ({ ...one, position: one.position ?? positionOf(status, one.instrument) }));
+  const all = status.instruments.map((one) => ({ ...one, position: one.position ?? positionOf(status, one.instrument), paused: status.trading?.paused?.[one.instrument] }));
   const some = all.filter(FILTERS[byId("filter").value] || FILTERS.all);
   show(byId("instruments-none"), !all.length);
   show(byId("instruments-body"), all.length > 0);
@@ -42,7 +42,8 @@ function pair(cell) {
 
 function makeRow(one) {
   const made = row(COLUMNS);
-  made.cells[0].append(el("a", { href: "#instrument=" + one.instrument }, instrumentName(one.instrument)));
+  made.paused = el("span", { class: "under" });
+  made.cells[0].append(el("a", { href: "#instrument=" + one.instrument }, instrumentName(one.instrument)), made.paused);
   made.chips = el("ul", { class: "chips" });
   made.cells[4].append(made.chips);
   [made.mid, made.signal, made.weight, made.units] = [2, 6, 7, 8].map((at) => pair(made.cells[at]));
@@ -53,6 +54,7 @@ function fillRow(part, one, fresh, chosen) {
   const { node, cells } = part, { candle, gate, position } = one;
   attr(node, "class", one.instrument === chosen ? "chosen" : null);
   attr(cells[0].firstChild, "aria-current", one.instrument === chosen ? "true" : null);
+  put(part.paused, one.paused ? "paused" : "");
   ages(cells[1], candle?.as_of_ms);
   attr(cells[1], "data-fresh", fresh);
   put(part.mid[0], price(candle?.mid, one.instrument));

@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { heard, serverNow, tick } from "./clock.js";
 import { attr, byId, put, show } from "./dom.js";
+import { showCommands, startCommands } from "./commands.js";
 import { chosenInstrument, detailEvent, reloadDetail, showDetail, startDetail, whySoon } from "./detail.js";
 import { showInstruments, startInstruments } from "./instruments.js";
 import { showKillSwitch, startKillSwitch } from "./kill.js";
@@ -37,6 +38,7 @@ function drawNow() {
   showSignals(status, fresh);
   showInstruments(status, fresh, chosenInstrument());
   showDetail(status);
+  showCommands(status, chosenInstrument());
   showWeights(status);
   showAccount(status);
   showOrders(status);
@@ -119,6 +121,7 @@ function linkState(name, detail) {
 function start() {
   startTheme(byId("theme"));
   startKillSwitch(load);
+  startCommands(chosenInstrument, load);
   startInstruments(draw);
   startDetail(draw);
   const address = new URL("/ws", location.href);

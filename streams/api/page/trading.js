@@ -60,7 +60,7 @@ export function showAccount({ trading, instruments }) {
     ["Last cycle", (node) => ages(node, trading.last_cycle_ms, (text) => text + " ago")], ["Last transaction", trading.last_transaction_id ?? NONE]]);
   keyed(byId("differences"), trading?.differences ?? [], String, () => ({ node: el("li") }), (part, said) => put(part.node, "Difference to the broker: " + said));
   const positions = new Map((trading?.positions ?? instruments.filter((one) => one.position).map((one) => ({ ...one.position, instrument: one.instrument }))).map((one) => [one.instrument, one]));
-  for (const name of Object.keys(trading?.blocked ?? {})) if (!positions.has(name)) positions.set(name, { instrument: name });
+  for (const name of Object.keys({ ...trading?.blocked, ...trading?.paused })) if (!positions.has(name)) positions.set(name, { instrument: name });
   const rows = [...positions.values()].sort((a, b) => (a.instrument < b.instrument ? -1 : 1));
   const { node, body: place } = body("positions", "Positions at the broker, and what blocks an instrument", POSITIONS, "positions");
   show(node, rows.length > 0);
@@ -68,7 +68,8 @@ export function showAccount({ trading, instruments }) {
 }
 
 function fillPosition(cells, one, trading) {
-  const joined = trading?.joined?.[one.instrument], blocked = trading?.blocked?.[one.instrument] ?? [];
+  const joined = trading?.joined?.[one.instrument], paused = trading?.paused?.[one.instrument];
+  const blocked = [...(paused ? [`paused by ${paused.actor}: ${paused.reason}`] : []), ...(trading?.blocked?.[one.instrument] ?? [])];
   put(cells[0], instrumentName(one.instrument));
   put(cells[1], one.units === undefined ? NONE : fixed(one.units, Number.isInteger(one.units) ? 0 : 1, true));
   put(cells[2], price(one.average_price, one.instrument));
@@ -78,7 +79,7 @@ function fillPosition(cells, one, trading) {
   put(cells[5], blocked.length ? blocked.map((said) => (typeof said === "string" ? said : `${plain(said.guard)}: ${said.detail}`)).join("; ") : NONE);
 }
 
-const FATE = { filled: "ok", rejected: "fail", cancelled: "warn", unknown: "fail" };
+const FATE = { filled: "ok", recorded: "ok", rejected: "fail", cancelled: "warn", unknown: "fail" };
 
 export function showOrders({ orders }) {
   show(byId("orders-none"), !orders.length);

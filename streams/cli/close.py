@@ -1,0 +1,43 @@
+"""``manifold close``."""
+
+from __future__ import annotations
+
+import click
+
+from streams.cli.actor import ACTOR
+from streams.cli.executor_command import REASON, WAIT, give, held, open_account, wait_until_gone
+from streams.errors import Fatal, Recoverable
+from streams.instruments import instrument_name
+
+
+@click.command()
+@click.argument("instrument")
+@REASON
+@ACTOR
+@WAIT
+def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
+    """Close the position in INSTRUMENT now.
+
+    The executor that runs closes what was opened before the record in ops.control. The run is not
+    joined again in the middle; its next entry is, unless manifold pause says otherwise. Positions
+    of others are not touched. Exit codes: 0 nothing of ours is held there, 75 something still is
+    after --wait. Without an executor manifold flatten closes, everything.
+
+    \b
+    Examples:
+      manifold close EUR_USD --reason "enough for today"
+    """
+    here, name = open_account(reason), instrument_name(instrument)
+    if here.trading.read_only or here.trading.dry_run_trades:
+        raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
+    if not held(here.books(), name):
+        click.echo(f"nothing of ours is held in {name}")
+        return
+    give(here, "close", name, actor, reason)
+    left = wait_until_gone(here, name, wait_s)
+    if left:
+        raise Recoverable(
+            f"{name}: {', '.join(left)} still held after {wait_s:g} s; see manifold executor and "
+            "exec.fills for the broker's answers (manifold flatten closes without an executor)"
+        )
+    click.echo(f"nothing of ours is held in {name} any more")

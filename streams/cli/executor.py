@@ -1,0 +1,91 @@
+"""``manifold executor``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import aiohttp
+import click
+
+from streams.api.executor import Executor, judged, read
+from streams.api.settings import Service
+from streams.errors import Recoverable
+from streams.execution.settings import Trading
+from streams.instants import clock
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print its /status as it is.")
+def executor(as_json: bool) -> None:
+    """Show what the executor (manifold trade) says of itself at TRADE_STATUS_URL.
+
+    Exit codes: 0 it is at work and agrees with the broker; 1 it does nothing, or does not agree; 75
+    none answers.
+
+    \b
+    Examples:
+      manifold executor
+      manifold executor --json
+    """
+    url = Service.from_env().trade_status_url
+    answer = asyncio.run(_answer(url))
+    if isinstance(answer, Executor) and answer.state == "absent":
+        raise Recoverable(f"{answer.detail} ({url})")
+    stale_ms = int(1000 * Trading.from_env().cycle_patience_s)
+    found = (
+        answer
+        if isinstance(answer, Executor)
+        else judged(answer, int(time.time() * 1000), stale_ms)
+    )
+    if not isinstance(answer, Executor) and found.status is not None:
+        click.echo(answer.decode() if as_json else "\n".join(status_lines(json.loads(answer))))
+    click.echo(found.detail, err=as_json)
+    well = found.state == "running" and found.status is not None and found.status.reconciled
+    sys.exit(0 if well else 1)
+
+
+async def _answer(url: str) -> bytes | Executor:
+    async with aiohttp.ClientSession() as session:
+        return await read(session, url)
+
+
+def status_lines(said: dict[str, Any]) -> list[str]:
+    """Return an executor's status in lines for people."""
+    lines = [f"account {said['account_id']}, venue {said['venue']} ({said['mode']})"]
+    lines += [name.upper() for name in ("read_only", "dry_run") if said.get(name)]
+    kill = said["kill_switch"]
+    lines.append("kill switch " + ("; ".join(kill["why"]) if kill["engaged"] else "off"))
+    lines.append("agrees with the broker" if said["reconciled"] else said["unreconciled"])
+    account = said.get("account")
+    if account:
+        money = f"{account['nav']:.2f} {account['currency']}, balance {account['balance']:.2f}"
+        lines.append(f"NAV {money}, margin used {account['margin_used']:.2f}")
+    held = {one["instrument"]: one for one in said.get("positions", [])}
+    for name in sorted({*held, *said.get("joined", {})}):
+        lines.append(f"  {name}: {_position(held.get(name), said.get('joined', {}).get(name))}")
+    paused = said.get("paused", {})
+    lines += [
+        f"paused {name} since {clock(one['at_ms'])} UTC by {one['actor']}: {one['reason']}"
+        for name, one in sorted(paused.items())
+    ]
+    for title, key in (("by hand", "by_hand"), ("blocked", "blocked")):
+        for name, sentences in sorted(said.get(key, {}).items()):
+            lines += [f"{title} {name}: {one}" for one in sentences]
+    lines += [f"difference: {one}" for one in said.get("differences", [])]
+    lines += [f"order {one} without an outcome" for one in said.get("unresolved", [])]
+    return lines
+
+
+def _position(held: dict[str, Any] | None, joined: dict[str, Any] | None) -> str:
+    parts = ["nothing is held"]
+    if held is not None:
+        parts = [f"{held['units']:g} units at {held['average_price']:g}"]
+        if held.get("unrealized_pl") is not None:
+            parts.append(f"unrealised {held['unrealized_pl']:+.2f}")
+    if joined is None:
+        return ", ".join([*parts, "no run joined"])
+    return ", ".join([*parts, f"joined at the bar {clock(joined['entry_bar_ms'])} UTC"])

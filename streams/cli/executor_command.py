@@ -1,0 +1,159 @@
+"""What the commands to an executor have in common: the account, the record, the books."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from streams.control_log import append_control, read_control
+from streams.errors import Fatal
+from streams.events import Control
+from streams.execution.settings import Trading
+from streams.instruments import instrument_name
+from streams.registry import open_codec
+from streams.settings import Runtime
+
+if TYPE_CHECKING:
+    from streams.codec import Codec
+    from streams.control import ControlLog
+    from streams.execution.ledger import Ledger
+    from streams.execution.operator_commands import Commands, InstrumentCommand
+
+REASON = click.option("--reason", required=True, help="Why; stands in the log.")
+WAIT = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait until the executor has done it.",
+)
+LOOK_S = 0.3
+
+
+class Account(NamedTuple):
+    """The account that TRADING_VENUE and its settings name, in a deployment."""
+
+    runtime: Runtime
+    codec: Codec
+    account_id: str
+    mode: str
+    trading: Trading
+
+    def control(self) -> ControlLog:
+        """Read ``ops.control`` to its end."""
+        return read_control(self.runtime, self.codec)
+
+    def commands(self, control: ControlLog) -> Commands:
+        """Return what was said before of the account's instruments."""
+        from streams.execution.operator_commands import commands_of
+
+        return commands_of(control.records, self.account_id)
+
+    def books(self) -> Ledger:
+        """Return what the log says that the account holds of ours."""
+        from streams.execution.ledger import Ledger
+        from streams.execution.start import fold_orders
+
+        ledger = Ledger(self.account_id, self.mode)
+        fold_orders(self.runtime, self.codec, ledger)
+        return ledger
+
+    def append(self, record: Control) -> int:
+        """Write a record; return its offset."""
+        return append_control(self.runtime, self.codec, [record])[0]
+
+
+def account(runtime: Runtime, trading: Trading) -> Account:
+    """Return the account that the settings name; its venue is not asked.
+
+    Raises
+    ------
+    Fatal
+        The venue's settings are incomplete.
+    Recoverable
+        The registry does not answer.
+    """
+    from streams.cli.trade import open_venue
+
+    async def ask() -> Account:
+        codec, venue = await open_codec(runtime), await open_venue(trading)
+        if venue is None:
+            return Account(runtime, codec, trading.paper_account_id, "paper", trading)
+        found = Account(runtime, codec, venue.account_id, str(venue.mode), trading)
+        await venue.aclose()
+        return found
+
+    return asyncio.run(ask())
+
+
+def open_account(reason: str) -> Account:
+    """Return the account of this environment, for a command with a reason.
+
+    Raises
+    ------
+    Fatal
+        The reason is empty, or a setting is wrong.
+    """
+    require_reason(reason)
+    return account(Runtime.from_env(), Trading.from_env())
+
+
+def require_reason(reason: str) -> None:
+    """Refuse an empty reason."""
+    if not reason.strip():
+        raise Fatal("--reason is empty; say why, it stands in the log")
+
+
+def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, reason: str) -> int:
+    """Write a command about one instrument, say where it lies, and return that."""
+    from streams.execution.operator_commands import instrument_command
+
+    record = instrument_command(kind, instrument, here.account_id, actor, reason, now_ms())
+    offset = here.append(record)
+    click.echo(f"{kind} {instrument} of account {here.account_id} written (ops.control {offset})")
+    return offset
+
+
+def known_instrument(control: ControlLog, text: str) -> str:
+    """Return the instrument that a text names.
+
+    Raises
+    ------
+    Fatal
+        No feed has ever declared it; names those that were.
+    """
+    from streams.control import UniverseChange
+
+    name = instrument_name(text)
+    known: set[str] = set()
+    for _, record in control.records:
+        if record.kind == "universe":
+            known.update(UniverseChange.from_json(record.value).instruments)
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none yet"
+        raise Fatal(f"no feed has declared {name}; instruments in ops.control: {there}")
+    return name
+
+
+def held(ledger: Ledger, instrument: str) -> list[str]:
+    """Return what the log says we hold or have on its way in an instrument, in words."""
+    found = ledger.holdings.get(instrument)
+    said = [] if found is None else [f"{found.signed_units:f} units"]
+    return said + [f"order {i.order_id} without an outcome" for i in ledger.waiting(instrument)]
+
+
+def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
+    """Wait until nothing of ours is held in an instrument; return what still is, in words."""
+    end = time.monotonic() + wait_s
+    while (left := held(here.books(), instrument)) and time.monotonic() < end:
+        time.sleep(LOOK_S)
+    return left
+
+
+def now_ms() -> int:
+    """Return the machine's time in epoch milliseconds."""
+    return int(time.time() * 1000)

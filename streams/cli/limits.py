@@ -1,0 +1,34 @@
+"""``manifold limits``."""
+
+from __future__ import annotations
+
+import click
+
+from streams.cli.actor import ACTOR
+from streams.cli.executor_command import REASON, now_ms, open_account
+
+
+@click.group()
+def limits() -> None:
+    """The loss limits of the account."""
+
+
+@limits.command()
+@click.argument("limit", type=click.Choice(["drawdown"]))
+@REASON
+@ACTOR
+def reset(limit: str, reason: str, actor: str) -> None:
+    """Begin a limit anew: the drawdown counts from the account's worth (NAV) now.
+
+    The record is in ops.control; the executor sets the highest NAV to the one of that moment.
+
+    \b
+    Examples:
+      manifold limits reset drawdown --reason "looked into it; smaller weights from now on"
+    """
+    from streams.execution.operator_commands import limits_reset
+
+    here = open_account(reason)
+    record = limits_reset("drawdown", here.account_id, actor, reason, now_ms())
+    offset = here.append(record)
+    click.echo(f"reset of {limit} of account {here.account_id} written (ops.control {offset})")

@@ -1,0 +1,32 @@
+"""``manifold pause``."""
+
+from __future__ import annotations
+
+import click
+
+from streams.cli.actor import ACTOR
+from streams.cli.executor_command import REASON, give, known_instrument, open_account
+
+
+@click.command()
+@click.argument("instrument")
+@REASON
+@ACTOR
+def pause(instrument: str, reason: str, actor: str) -> None:
+    """Let nothing be opened or increased in INSTRUMENT until manifold resume.
+
+    What is held goes on: it is reduced and closed as its run asks. The record is in ops.control
+    and counts for every executor of the account from the moment it reads it, after a restart too.
+
+    \b
+    Examples:
+      manifold pause EUR_USD --reason "central bank at 14:15"
+    """
+    here = open_account(reason)
+    control = here.control()
+    name = known_instrument(control, instrument)
+    before = here.commands(control).paused.get(name)
+    if before is not None:
+        click.echo(f"{name} is paused already {before.words}")
+        return
+    give(here, "pause", name, actor, reason)

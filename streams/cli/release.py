@@ -1,0 +1,45 @@
+"""``manifold release``."""
+
+from __future__ import annotations
+
+import click
+
+from streams.cli.actor import ACTOR
+from streams.cli.executor_command import REASON, WAIT, give, held, open_account, wait_until_gone
+from streams.errors import Fatal, Recoverable
+from streams.instruments import instrument_name
+
+
+@click.command()
+@click.argument("instrument")
+@REASON
+@ACTOR
+@WAIT
+def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
+    """Take the hands off the position in INSTRUMENT: it is ours no more.
+
+    It stays open with the brackets it has, and nobody but you closes it: not the run's end, not
+    manifold flatten. As long as it is open nothing else is opened in the instrument. Exit codes: 0
+    released, 75 no executor has done it within --wait; it will when one runs.
+
+    \b
+    Examples:
+      manifold release EUR_USD --reason "I look after it myself"
+    """
+    here, name = open_account(reason), instrument_name(instrument)
+    if here.mode == "paper":
+        raise Fatal(
+            "the paper account releases nothing: nobody else could look after the position; close "
+            f"it with manifold close {name}"
+        )
+    if not held(here.books(), name):
+        click.echo(f"nothing of ours is held in {name}")
+        return
+    give(here, "release", name, actor, reason)
+    left = wait_until_gone(here, name, wait_s)
+    if left:
+        raise Recoverable(
+            f"{name}: {', '.join(left)} still ours after {wait_s:g} s; an executor of account "
+            f"{here.account_id} releases it as soon as one runs (manifold trade)"
+        )
+    click.echo(f"nothing of ours is held in {name} any more")

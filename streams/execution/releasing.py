@@ -1,0 +1,42 @@
+"""Hands positions over that an operator has released: from then on they are not ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from streams.execution.context import Parts
+from streams.execution.desk import Desk
+from streams.execution.ledger import Holding
+from streams.execution.operator_commands import Given
+from streams.execution.reports import Told, release_report
+
+
+def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
+    """Return the positions that were released, with the command; not beside an order in doubt.
+
+    What an order in doubt has changed would be booked to a position that is not there any more.
+    """
+    found = []
+    for name, held in sorted(desk.ledger.holdings.items()):
+        given = desk.commands.releases(name, held.control_offset)
+        if given is not None and not desk.ledger.waiting(name):
+            found.append((held, given))
+    return found
+
+
+async def release(parts: Parts, desk: Callable[[], Desk], ordering: asyncio.Lock) -> None:
+    """Take the released positions out of the books, by a report each.
+
+    Parameters
+    ----------
+    ordering
+        Held from planning an order until it stands in the log.
+    """
+    broker, dispatch = parts.broker, parts.dispatch
+    async with ordering:
+        for held, given in releasable(desk()):
+            told = Told(broker.now_ms(), broker.price_interval_ms, dispatch.nav)
+            intent = parts.ledger.intents[held.opening_id]
+            reason = f"release {given.words}"
+            await dispatch.record(release_report(intent, held, told, reason))
