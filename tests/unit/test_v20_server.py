@@ -919,3 +919,98 @@ def test_no_acknowledged_order_is_forgotten_by_a_kill(tmp_path: Path) -> None:
         assert told["positions"] == {"EUR_USD": str(filled)}
         # at most the one order of each thread that was under way is there without an answer
         assert filled - len(acknowledged) <= 6
+
+
+def opened(broker: Handle, **fields: Any) -> str:
+    """Open a trade and return its id."""
+    trade: str = order(broker, **fields)[1]["orderFillTransaction"]["tradeOpened"]["tradeID"]
+    return trade
+
+
+def test_a_trailing_stop_of_a_trade_follows_the_price_and_closes_it(broker: V20Server) -> None:
+    trade = opened(broker)
+    body = {"trailingStopLoss": {"distance": "0.00100"}}
+    status, answer = broker.api("PUT", f"/accounts/{{account}}/trades/{trade}/orders", body)
+    assert status == 200, answer
+    assert answer["trailingStopLossOrderTransaction"]["distance"] == "0.00100"
+    broker.price("EUR_USD", "1.10500", "1.10510")
+    broker.price("EUR_USD", "1.10450", "1.10460")
+    shown = broker.api("GET", f"/accounts/{{account}}/trades/{trade}")[1]["trade"]
+    assert shown["trailingStopLossOrder"]["trailingStopValue"] == "1.10400"
+    broker.price("EUR_USD", "1.10390", "1.10400")
+    shown = broker.api("GET", f"/accounts/{{account}}/trades/{trade}")[1]["trade"]
+    assert shown["state"] == "CLOSED"
+
+
+def test_a_guaranteed_stop_is_filled_at_its_price(new_broker: Callable[..., V20Server]) -> None:
+    broker = new_broker(guaranteed_stops=True)
+    broker.price("EUR_USD", "1.10000", "1.10010")
+    trade = opened(broker)
+    body = {"stopLoss": {"price": "1.09000", "guaranteed": True}}
+    status, answer = broker.api("PUT", f"/accounts/{{account}}/trades/{trade}/orders", body)
+    assert status == 200 and answer["stopLossOrderTransaction"]["guaranteed"] is True
+    broker.price("EUR_USD", "1.05000", "1.05010")
+    shown = broker.api("GET", f"/accounts/{{account}}/trades/{trade}")[1]["trade"]
+    assert (shown["state"], shown["averageClosePrice"]) == ("CLOSED", "1.09000")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"stopLoss": {"price": "1.09", "guaranteed": True}},
+            "STOP_LOSS_ORDER_GUARANTEED_NOT_ALLOWED",
+        ),
+        ({"trailingStopLoss": {}}, "PRICE_DISTANCE_MISSING"),
+        ({"guaranteedStopLoss": {"price": "1.09"}}, "guaranteedStopLoss"),
+    ],
+)
+def test_a_stop_that_the_account_cannot_have_is_refused(
+    broker: V20Server, body: Json, said: str
+) -> None:
+    trade = opened(broker)
+    status, answer = broker.api("PUT", f"/accounts/{{account}}/trades/{trade}/orders", body)
+    assert status == 400 and said in json.dumps(answer)
+    shown = broker.api("GET", f"/accounts/{{account}}/trades/{trade}")[1]["trade"]
+    assert "stopLossOrder" not in shown and "trailingStopLossOrder" not in shown
+
+
+def test_with_next_tick_a_candle_is_complete_with_the_first_tick_after_its_end(
+    new_broker: Callable[..., V20Server],
+) -> None:
+    broker = new_broker(next_tick=True)
+    broker.price("EUR_USD", "1.10000", "1.10010")
+    where = "/instruments/EUR_USD/candles?granularity=S5&count=1"
+
+    def newest() -> Json:
+        candle: Json = broker.api("GET", where)[1]["candles"][-1]
+        return candle
+
+    first = newest()
+    broker.advance(30)
+    assert newest() | {"complete": first["complete"]} == first and not newest()["complete"]
+    broker.price("EUR_USD", "1.20000", "1.20010")
+    status, answer = broker.api("GET", where.replace("count=1", "count=2"))
+    assert status == 200
+    assert [candle["complete"] for candle in answer["candles"]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("instant", "name", "traded"),
+    [
+        ("2026-01-05T17:58:00Z", "NZD_USD", True),
+        ("2026-01-05T18:00:00Z", "NZD_USD", False),
+        ("2026-01-05T18:00:00Z", "EUR_USD", True),
+        ("2026-01-05T18:05:00Z", "NZD_USD", True),
+        ("2026-07-06T18:59:30Z", "NZD_USD", False),
+    ],
+)
+def test_nzd_pauses_by_the_clock_of_auckland(
+    new_broker: Callable[..., V20Server], instant: str, name: str, traded: bool
+) -> None:
+    broker = new_broker(nzd_pause=True, start=instant)
+    prices = broker.api("GET", f"/accounts/{{account}}/pricing?instruments={name}")[1]["prices"]
+    assert prices[0]["tradeable"] is traded
+    without = new_broker(start=instant)
+    prices = without.api("GET", f"/accounts/{{account}}/pricing?instruments={name}")[1]["prices"]
+    assert prices[0]["tradeable"]

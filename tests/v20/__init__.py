@@ -33,7 +33,7 @@ What to know before relying on it:
 - With ``speed=0`` nothing happens but by ``advance`` and ``price``; each price moves the clock by a
   millisecond at least.
 - Financing and commission are zero; a margin closeout is looked at where the clock stops, not at
-  every tick on the way; guaranteed stops are refused.
+  every tick on the way.
 - ``fifo`` and ``mt4_account_id`` make accounts of the United States and of MT4, as OANDA's pages
   and its names of reasons describe them; nothing of these two was measured.
 - An account is the fold of its transactions (``account``); ``state`` writes them down.

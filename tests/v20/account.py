@@ -74,7 +74,7 @@ class Account:
 
     def __init__(self, account_id: str) -> None:
         self.id = account_id
-        self.fifo = False
+        self.fifo = self.guaranteed_stops = False
         self.mt4_account_id = 0
         self.user_id = int(account_id.split("-")[2])
         self.currency = ""

@@ -57,7 +57,7 @@ class Broker:
         self.token = options.token or secrets.token_hex(16) + "-" + secrets.token_hex(16)
         start = parse_time(options.start) if options.start else None
         self.exchange = Exchange(
-            Market(options.seed, options.hours == "always", options.next_tick),
+            Market(options.seed, options.hours == "always", options.next_tick, options.nzd_pause),
             BrokerClock(start, options.speed),
             Journal(Path(options.state) if options.state else None),
             options.unique_ids,
@@ -72,6 +72,7 @@ class Broker:
             )
         for account in self.exchange.accounts.values():
             account.fifo, account.mt4_account_id = options.fifo, options.mt4_account_id
+            account.guaranteed_stops = options.guaranteed_stops
         self.faults = FaultBook()
         self.heartbeat_sec = options.heartbeat_sec
         self.stopping = asyncio.Event()

@@ -373,6 +373,9 @@ class Desk:
         instrument = INSTRUMENTS[trade.instrument]
         parts: dict[str, Json | None] = {}
         ready: list[tuple[str, str, Json | None]] = []
+        unknown = body.keys() - {"takeProfit", "stopLoss", "trailingStopLoss"}
+        if unknown:
+            raise BadParameter(min(unknown))
         for field, kind, name in (
             ("takeProfit", "TAKE_PROFIT", "takeProfitOrder"),
             ("stopLoss", "STOP_LOSS", "stopLossOrder"),
@@ -384,12 +387,15 @@ class Desk:
             if body[field] is not None:
                 try:
                     details = check_details(
-                        instrument, body[field], f"{field}OnFill", self.batch.time_ns
+                        *(instrument, body[field], f"{field}OnFill"),
+                        *(self.batch.time_ns, self.account.guaranteed_stops),
                     )
                     if has_twin(self.account, trade):
                         raise Reject(f"{kind}_ORDER_WOULD_VIOLATE_FIFO_VIOLATION_SAFEGUARD")
                 except Reject as reject:
-                    reason = reject.reason.replace(f"{kind}_ON_FILL_", "")
+                    reason = reject.reason.removeprefix(f"{kind}_ON_FILL_")
+                    if reason.startswith("GUARANTEED"):
+                        reason = f"{kind}_ORDER_{reason}"
                     rejected = {"tradeID": trade.id, "reason": "CLIENT_ORDER"}
                     return self._refused(
                         f"{name}RejectTransaction", f"{kind}_ORDER_REJECT", reason, 400, **rejected

@@ -21,7 +21,7 @@ from tests.v20.instruments import INSTRUMENTS, Instrument
 
 MINUTE_MS = 60_000
 TOP_MINUTES = 1 << 16
-NEW_YORK = ZoneInfo("America/New_York")
+NEW_YORK, AUCKLAND = ZoneInfo("America/New_York"), ZoneInfo("Pacific/Auckland")
 QUIET_PERMILLE = 20
 ACTIVITY = (4, 4, 4, 3, 3, 4, 6, 8, 9, 8, 7, 7, 9, 10, 10, 9, 8, 7, 5, 4, 3, 3, 3, 4)
 """Most ticks of a minute by UTC hour, less one."""
@@ -56,6 +56,12 @@ def is_open(time_ms: int) -> bool:
     return not 1019 <= of_day < 1025
 
 
+def in_nzd_pause(time_ms: int) -> bool:
+    """Return whether OANDA does not trade NZD: 06:59 to 07:05 by Auckland's clock."""
+    local = datetime.fromtimestamp(time_ms / 1000, AUCKLAND)
+    return 419 <= local.hour * 60 + local.minute < 425
+
+
 class Market:
     """All instruments' prices at any instant.
 
@@ -67,15 +73,25 @@ class Market:
         Without weekends and daily pauses, for tests that may run on any day.
     next_tick
         A candle is complete with the first tick after its end.
+    nzd_pause
+        Pairs with NZD pause at 07:00 in Auckland.
     """
 
-    def __init__(self, seed: int = 1, always_open: bool = False, next_tick: bool = False) -> None:
-        self.always_open, self.next_tick = always_open, next_tick
+    def __init__(
+        self,
+        seed: int = 1,
+        always_open: bool = False,
+        next_tick: bool = False,
+        nzd_pause: bool = False,
+    ) -> None:
+        self.always_open, self.next_tick, self.nzd_pause = always_open, next_tick, nzd_pause
         self.walks = {name: _Walk(seed, each, always_open) for name, each in INSTRUMENTS.items()}
         self.halted: set[str] = set()
 
     def trading(self, name: str, time_ms: int) -> bool:
         """Return whether orders are filled at this instant."""
+        if self.nzd_pause and "NZD" in name and in_nzd_pause(time_ms):
+            return False
         return name not in self.halted and (self.always_open or is_open(time_ms))
 
     def ticks(self, name: str, after_ms: int, to_ms: int) -> Iterator[Tick]:

@@ -138,6 +138,8 @@ class Matcher:
                 return self.cancel(order, "INSUFFICIENT_LIQUIDITY")
             units = Decimal(deep).copy_sign(units)
         price = fill_price(instrument, tick, units)
+        if order.get("guaranteed"):
+            price = Decimal(order["price"])
         bound = order.get("priceBound")
         if bound is not None and (price - Decimal(bound)) * units > 0:
             return self.cancel(order, "BOUNDS_VIOLATION")

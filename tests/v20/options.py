@@ -27,6 +27,8 @@ class Options:
         Broker seconds per second; 0: only by ``POST /control/clock``.
     hours
         ``fx``: weekends and the daily pause are closed; ``always``: never closed.
+    nzd_pause
+        Pairs with NZD are not traded from 06:59 to 07:05 in Auckland.
     next_tick
         A candle is complete with the first tick after its end, as OANDA does it, not at its end.
     heartbeat_sec
@@ -37,6 +39,9 @@ class Options:
     show_finished
         Find and list filled and cancelled orders. OANDA does not (measured: 404 by either id, and
         not in the list even with ``state=ALL``), which is the default.
+    guaranteed_stops
+        The accounts may have guaranteed stops, which are filled at their price (``stopLoss`` with
+        ``guaranteed``).
     fifo
         The accounts are under the FIFO rule of the United States (``fifo``).
     mt4_account_id
@@ -62,10 +67,12 @@ class Options:
     start: str = ""
     speed: float = 1.0
     hours: str = "fx"
+    nzd_pause: bool = False
     next_tick: bool = False
     heartbeat_sec: float = 5.0
     unique_ids: bool = False
     show_finished: bool = False
+    guaranteed_stops: bool = False
     fifo: bool = False
     mt4_account_id: int = 0
     requests_per_sec: int = 0

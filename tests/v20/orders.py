@@ -144,7 +144,9 @@ def _entry(account: Account, request: Json, kind: str, now_ns: int) -> Json:
         fields["triggerCondition"] = _trigger(request)
     for name in ("takeProfitOnFill", "stopLossOnFill", "trailingStopLossOnFill"):
         if request.get(name) is not None:
-            fields[name] = check_details(instrument, request[name], name, now_ns)
+            fields[name] = check_details(
+                instrument, request[name], name, now_ns, account.guaranteed_stops
+            )
     trade = _extensions(request.get("tradeClientExtensions"), "CLIENT_TRADE")
     if trade:
         if "id" in trade and account.open_by_client_id(trade["id"]):
@@ -176,7 +178,9 @@ def _dependent(account: Account, request: Json, kind: str, now_ns: int) -> Json:
     return fields
 
 
-def check_details(instrument: Instrument, details: Any, name: str, now_ns: int) -> Json:
+def check_details(
+    instrument: Instrument, details: Any, name: str, now_ns: int, guaranteed_stops: bool
+) -> Json:
     """Return a bracket's details as a transaction carries them.
 
     Raises
@@ -205,6 +209,10 @@ def check_details(instrument: Instrument, details: Any, name: str, now_ns: int) 
     else:
         fields["price"] = _price(instrument, details.get("price"), f"{prefix}PRICE")
     fields |= _time_in_force(details, RESTING_TIMES, "GTC", prefix, now_ns)
+    if name == "stopLossOnFill" and details.get("guaranteed"):
+        if not guaranteed_stops:
+            raise Reject(f"{prefix}GUARANTEED_NOT_ALLOWED")
+        fields["guaranteed"] = True
     extensions = _extensions(details.get("clientExtensions"), f"{prefix}CLIENT_ORDER")
     if extensions:
         fields["clientExtensions"] = extensions

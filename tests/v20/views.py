@@ -134,7 +134,7 @@ def summary_json(account: Account, quotes: Quotes) -> Json:
         "balance": money(account.balance),
         "createdByUserID": account.user_id,
         "createdTime": account.created,
-        "guaranteedStopLossOrderMode": "DISABLED",
+        "guaranteedStopLossOrderMode": "ALLOWED" if account.guaranteed_stops else "DISABLED",
         "pl": money(account.realized),
         "resettablePL": money(account.realized),
         "financing": money(ZERO),
