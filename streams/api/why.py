@@ -205,7 +205,10 @@ def _run(name: str, known: Known) -> Step:
         return Step("run", None, f"the rule's run is {way}; no executor says whether it has joined")
     joined = status.joined.get(name) if status else next(iter((known.held or {}).values()), None)
     if joined is None:
-        words = f"the rule's run is {way}, and was not joined at its entry"
+        words = (
+            f"the rule's run is {way}, and nothing of it is held: it was not joined at its entry, "
+            "or what was joined is closed"
+        )
         return Step("run", False, words, "a run is joined only when it enters: the next one")
     words = f"{way}, joined at the bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)

@@ -36,7 +36,13 @@ from streams.execution.journal import Journal, Record
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.nameless_orders import SETTLE_MS, order_of
-from streams.execution.reports import Told, report, report_of_result, report_of_transaction
+from streams.execution.reports import (
+    Told,
+    report,
+    report_of_result,
+    report_of_transaction,
+    report_words,
+)
 from streams.execution.units import ZERO, units_of
 
 STALE_S = 1.0
@@ -326,10 +332,7 @@ class Dispatch:
             self.changes += 1
         self._metrics.reported(intent, made)
         self.fills += made.status == "filled"
-        log.info(
-            "%s %s %s %s units: %s%s", made.instrument, intent.kind, intent.side,
-            units_of(made.units), made.status, f" ({made.reason})" if made.reason else "",
-        )  # fmt: skip
+        log.info("%s", report_words(intent, made))
 
     async def _commit(self, record: Record) -> None:
         await asyncio.to_thread(self._journal.write, [record])

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.broker import OrderResult, Transaction
 from streams.execution.ledger import RELEASED, Holding
+from streams.execution.units import units_of
 
 Status = Literal["filled", "rejected", "cancelled", "unknown"]
 
@@ -92,6 +93,19 @@ def release_report(intent: OrderIntent, held: Holding, told: Told, reason: str) 
     """Return the report that takes a position out of our books: it is the operator's from now."""
     made = adjustment(intent, -held.signed_units, held.average_price, told, reason, held.trade_ids)
     return made._replace(cause=RELEASED)
+
+
+def report_words(intent: OrderIntent, made: BrokerReport) -> str:
+    """Return a report in one line: what came of an order of ours, or what happened without one."""
+    why = f" ({made.reason})" if made.reason else ""
+    filled = made.status == "filled"
+    units = units_of(made.units if filled else intent.units)
+    if made.cause == RELEASED:
+        return f"{made.instrument}: {units:f} units are ours no more{why}"
+    if made.cause == "order":
+        return f"{made.instrument} {intent.kind} {intent.side} {units:f} units: {made.status}{why}"
+    what = "by no order of ours" if made.cause == "other" else f"by {made.cause}"
+    return f"{made.instrument}: {made.side} {units:f} units {what}: {made.status}{why}"
 
 
 def _side(units: Decimal) -> str:

@@ -7,7 +7,7 @@ import pytest
 from streams.events import BrokerReport, OrderIntent
 from streams.execution.ledger import Ledger
 from streams.execution.plan import resizings
-from streams.execution.reports import Told, adjustment
+from streams.execution.reports import Told, adjustment, release_report, report, report_words
 from streams.execution.units import units_of
 from tests.execution_bench import MINUTE, PAIR, T0, decision, venue
 from tests.unit.test_execution_plan import closings, filled, joined
@@ -63,3 +63,21 @@ def test_our_own_reduction_and_a_correction_of_the_books_end_no_trade() -> None:
     told = Told(T0 + 3 * MINUTE, 0, None)
     ledger.take_report(adjustment(intent, units_of(-2000.0), 1.1, told, "seen", ("t1",)))
     assert ledger.holdings == {} and ledger.ended == {}
+
+
+def test_the_log_says_what_was_an_order_of_ours_and_what_was_not() -> None:
+    at, intent = joined()
+    sold = closed_by_hand(intent, 1000.0)._replace(reason="MARKET_ORDER_TRADE_CLOSE")
+    assert report_words(intent, sold) == (
+        f"{PAIR}: sell 1000 units by no order of ours: filled (MARKET_ORDER_TRADE_CLOSE)"
+    )
+    stopped = closed_by_hand(intent, 1000.0, cause="stop_loss")
+    assert report_words(intent, stopped).startswith(f"{PAIR}: sell 1000 units by stop_loss: filled")
+    lost = report(intent, "unknown", Told(0, 0, None), "no answer")
+    units = f"{units_of(intent.units):f}"
+    assert report_words(intent, lost) == f"{PAIR} open buy {units} units: unknown (no answer)"
+    held = at.ledger.holdings[PAIR]
+    released = release_report(intent, held, Told(0, 0, None), "release by ann: mine")
+    assert report_words(intent, released) == (
+        f"{PAIR}: {held.units:f} units are ours no more (release by ann: mine)"
+    )
