@@ -112,7 +112,8 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
         return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
     if age_s * 1000 > stale_ms:
         return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
-    return Executor("running", status, f"the executor's last cycle was {age_s:.0f} s ago")
+    # its answer may be newer than the time that it is compared with
+    return Executor("running", status, f"the executor's last cycle was {max(0.0, age_s):.0f} s ago")
 
 
 def _refused(constant: str) -> Any:

@@ -253,6 +253,7 @@ def answer(**more: Any) -> bytes:
 def test_an_executor_that_answers_as_agreed_is_running() -> None:
     found = judged(answer(), NOW_MS + 1000, 60_000)
     assert (found.state, found.status is not None) == ("running", True)
+    assert judged(answer(), NOW_MS - 1000, 60_000).detail.endswith("was 0 s ago")
     assert judged(answer(last_cycle_ms=0), NOW_MS, 60_000).state == "running"
     assert judged(answer(something_new=1), NOW_MS, 60_000).state == "running"
 
