@@ -82,6 +82,9 @@ def status_lines(said: dict[str, Any]) -> list[str]:
 
 def _position(held: dict[str, Any] | None, joined: dict[str, Any] | None) -> str:
     parts = ["nothing is held"]
+    if joined is not None and held is None:
+        units = joined["direction"] * joined["units"]
+        parts = [f"{units:g} units by the log, which the last reading of the broker does not have"]
     if held is not None:
         parts = [f"{held['units']:g} units at {held['average_price']:g}"]
         if held.get("unrealized_pl") is not None:
