@@ -159,8 +159,13 @@ class LiveView:
 
     def newest_orders(self, count: int) -> list[tuple[OrderIntent, BrokerReport | None]]:
         """Return orders with what the broker said last, newest first."""
-        newest = sorted(self.orders.values(), key=lambda o: (o.as_of_ms, o.order_id), reverse=True)
+        newest = sorted(self.orders.values(), key=_made, reverse=True)
         return [(order, self.reports.get(order.order_id)) for order in newest[:count]]
+
+
+def _made(order: OrderIntent) -> tuple[int, int, int, str]:
+    """Return what orders are ordered by: several may follow one decision."""
+    return order.as_of_ms, order.placed_ms, order.sequence, order.order_id
 
 
 def _newer(known: Mapping[str, Any], event: Any) -> bool:

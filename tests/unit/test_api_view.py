@@ -201,6 +201,14 @@ def test_what_the_executor_has_against_it_is_where_it_stops(
     assert all(one.words for one in all_steps)
 
 
+def test_of_two_orders_after_one_decision_the_later_is_the_newer() -> None:
+    order: Any = SAMPLES["OrderIntent"]
+    later = order._replace(order_id="a", placed_ms=order.placed_ms + 1, sequence=4)
+    for pair in ((order, later), (later, order)):
+        (newest, _), (oldest, _) = view_of(*pair).newest_orders(2)
+        assert (newest, oldest) == (later, order)
+
+
 def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None:
     view, by_hand = traded(), status(by_hand={"EUR_USD": ["the stop was moved"]})
 
