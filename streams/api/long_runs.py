@@ -29,7 +29,7 @@ MOST_WAITING = 4
 MOST_KEPT = 20
 MOST_TRADES = 5_000
 WITHIN_S = 1_800.0
-LOWEST_PRIORITY = 19
+LOW_PRIORITY = 10
 LONGEST_LINE = 1 << 20
 
 _SUMMARY = TypeAdapter(Summary)
@@ -247,4 +247,4 @@ def _plain(value: Any) -> Any:
 
 def _beside_everything() -> None:
     die_with_parent()
-    os.nice(LOWEST_PRIORITY)
+    os.nice(LOW_PRIORITY)

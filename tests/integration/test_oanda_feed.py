@@ -370,7 +370,7 @@ def test_a_quiet_pair_holds_no_epoch_and_its_candle_is_no_late_one(
         assert "USD_JPY is not waited for" in feed.log.read_text()
         broker.control("POST", "/prices", {"instrument": "USD_JPY", "release": True})
         feed.wait_for_metric(
-            'manifold_feed_settled_seconds{instrument="USD_JPY"}', given_up_ms / 1000 + 10
+            'manifold_feed_candle_as_of_seconds{instrument="USD_JPY"}', given_up_ms / 1000 + 10
         )
         assert feed.end()[0] == 0
         deployment.settle()
