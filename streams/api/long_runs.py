@@ -1,6 +1,6 @@
 """Backtest runs under other parameters: queued, and run one at a time beside the live loop.
 
-A run is ``manifold replay`` over the log in a process of its own with the lowest priority. What it
+A run is ``manifold replay`` over the log in a process of its own with a low priority. What it
 came to is kept in memory, the last ones of them; a service that is started again has none.
 """
 

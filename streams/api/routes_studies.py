@@ -99,7 +99,7 @@ async def series(
 async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep, call: CallDep) -> QueuedRun:
     """Queue a backtest over the log under other parameters; one at a time runs.
 
-    It runs in a process of its own with the lowest priority and changes nothing of the deployment.
+    It runs in a process of its own with a low priority and changes nothing of the deployment.
     When it is done, /api/studies/series and /api/backtest/* know it by its parameters and by its
     ``run_id`` until the service is started again.
     """
