@@ -7,16 +7,18 @@ elsewhere. Here is tried what it does at the broker, many times and quickly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 from streams.control import ControlLog
-from streams.events import AccountState, Control, OrderIntent
+from streams.events import Control, GateDecision, Weights
+from streams.execution.broker import Broker
 from streams.execution.context import Parts
-from streams.execution.dispatch import Dispatch
+from streams.execution.dispatch import Dispatch, KillSwitch
 from streams.execution.executor import Executor
 from streams.execution.flatten import flatten_record
 from streams.execution.following import Found
@@ -26,6 +28,7 @@ from streams.execution.metrics import ExecutorMetrics
 from streams.execution.oanda_broker import OandaBroker
 from streams.execution.runs import Allocation, Runs
 from streams.execution.settings import Trading
+from streams.execution.start import fold
 from streams.oanda.client import OandaClient
 from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
@@ -59,17 +62,63 @@ class Memory:
         """Append."""
         self.records += records
 
-    def ledger(self, account_id: str) -> Ledger:
-        """Fold it."""
-        made = Ledger(account_id, "practice")
-        for record in self.records:
-            if isinstance(record, OrderIntent):
-                made.take_intent(record)
-            elif isinstance(record, AccountState):
-                made.take_state(record)
-            else:
-                made.take_report(record)
+    def ledger(self, account_id: str, mode: str = "practice") -> Ledger:
+        """Fold it as an executor does that starts."""
+        made = Ledger(account_id, mode)
+        fold(made, [Found("", 0, n, one, "") for n, one in enumerate(self.records)])
         return made
+
+
+def bar_records(
+    number: int, bar_ms: int, positions: Mapping[str, int], exposures: Mapping[str, float],
+    offset: int, *, eligible: bool = True,
+) -> list[Found]:  # fmt: skip
+    """Return a bar's decisions and the weights of its epoch, as they lie in the log.
+
+    Parameters
+    ----------
+    exposures
+        Target exposure of the instruments that the weights select.
+    offset
+        Of the first of these records.
+    """
+    found: list[Found] = []
+    end_ms = bar_ms + MINUTE
+    for name, position in sorted(positions.items()):
+        made = decision(
+            number, position, instrument=name, metrics=METRICS, bar_ms=bar_ms, as_of_ms=end_ms,
+            signal_bar_ms=bar_ms, control_offset=1, eligible=eligible,
+            reasons=() if eligible else ("cooldown",),
+        )  # fmt: skip
+        found.append(Found(GATES, 0, offset + len(found), made, "x-0-1"))
+    epoch = weights(number, **exposures)
+    epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=bar_ms)
+    return [*found, Found(WEIGHTS, 0, number, epoch, "")]
+
+
+async def parts_of(
+    venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
+    log: Sequence[Found], arrivals: asyncio.Queue[list[Found]], kill: KillSwitch,
+) -> Parts:  # fmt: skip
+    """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
+    if ledger.intents:
+        venue.expect_access()
+    runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), Allocation()
+    for one in log:
+        if isinstance(one.event, GateDecision):
+            runs.take(one.event, one.source)
+        elif isinstance(one.event, Weights):
+            allocation.take(one.event)
+    cursor = ledger.cursor or (await venue.account()).last_transaction_id
+    metrics = ExecutorMetrics()
+    codec: Any = None
+    following: Any = SimpleNamespace(arrivals=arrivals, trouble="")
+    # by name: a default was taken when its module was loaded, and a test may have another clock
+    dispatch = Dispatch(journal, venue, ledger, kill, metrics, cursor, time.monotonic)
+    return Parts(
+        Runtime.from_env({}), codec, trading, control, venue, ledger, runs, allocation, following,
+        dispatch, kill, metrics,
+    )  # fmt: skip
 
 
 class Off:
@@ -106,18 +155,9 @@ class Stand:
     def bar(self, **positions: int) -> None:
         """Write a bar's decisions and the weights of its epoch."""
         self._bar += 1
-        found: list[Found] = []
-        for name, position in sorted(positions.items()):
-            bar_ms = self._start_ms + self._bar * MINUTE
-            made = decision(
-                self._bar, position, instrument=name, metrics=METRICS, bar_ms=bar_ms,
-                as_of_ms=bar_ms + MINUTE, signal_bar_ms=bar_ms, control_offset=1,
-            )  # fmt: skip
-            found.append(Found(GATES, 0, len(self._decisions) + len(found), made, "x-0-1"))
-        end_ms = self._start_ms + (self._bar + 1) * MINUTE
-        epoch = weights(self._bar, **{n: 0.05 for n, p in positions.items() if p})
-        epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=end_ms - MINUTE)
-        found.append(Found(WEIGHTS, 0, self._bar, epoch, ""))
+        bar_ms = self._start_ms + self._bar * MINUTE
+        exposures = {name: 0.05 for name, position in positions.items() if position}
+        found = bar_records(self._bar, bar_ms, positions, exposures, len(self._decisions))
         self._decisions += found
         self._arrivals.put_nowait(found)
 
@@ -135,23 +175,9 @@ class Stand:
         async with OandaClient(settings) as client:
             venue = OandaBroker(client, TRADING.order_settle_sec)
             ledger = self.memory.ledger(venue.account_id)
-            if ledger.intents:
-                venue.expect_access()
-            runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), Allocation()
-            for one in self._decisions:
-                if one.topic == GATES:
-                    runs.take(one.event, one.source)  # type: ignore[arg-type]
-                else:
-                    allocation.take(one.event)  # type: ignore[arg-type]
-            cursor = ledger.cursor or (await venue.account()).last_transaction_id
-            metrics, off = ExecutorMetrics(), Off()
-            following: Any = SimpleNamespace(arrivals=self._arrivals, trouble="")
-            codec: Any = None
-            journal: Any = self.memory
-            dispatch = Dispatch(journal, venue, ledger, off, metrics, cursor)
-            parts = Parts(
-                Runtime.from_env({}), codec, TRADING, self.control, venue, ledger, runs, allocation,
-                following, dispatch, off, metrics,
+            parts = await parts_of(
+                venue, TRADING, self.memory, ledger, self.control, self._decisions, self._arrivals,
+                Off(),
             )  # fmt: skip
             self.executor = Executor(parts, only_flatten=only_flatten)
             running = asyncio.create_task(self.executor.run(asyncio.Event()))

@@ -266,7 +266,9 @@ class Ledger:
         opens = intent.kind in ("open", "increase")
         if report.cause == RELEASED:
             self.released.update(report.trade_ids)
-        if opens and report.cause in ("order", "other") and report.trade_ids:
+        # an order of others that closes a trade of ours may open one of theirs in the same fill
+        ours = report.cause in ("order", "other") and report.side == intent.side
+        if opens and ours and report.trade_ids:
             self.openers.setdefault(report.trade_ids[0], intent.order_id)
         units = units_of(report.units)
         held = self.holdings.get(name)

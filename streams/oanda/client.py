@@ -206,7 +206,8 @@ class OandaClient(Transport):
             "instrument": order.instrument,
             "units": plain(order.units),
             "timeInForce": "FOK",
-            "positionFill": "REDUCE_ONLY" if order.reduce_only else "DEFAULT",
+            # DEFAULT would close a trade of somebody else that goes the other way
+            "positionFill": "REDUCE_ONLY" if order.reduce_only else "OPEN_ONLY",
         }
         if order.client_id:
             wanted["clientExtensions"] = {"id": order.client_id}

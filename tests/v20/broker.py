@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from email.utils import formatdate
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.v20.clock import BrokerClock
 from tests.v20.contract import Contract
 from tests.v20.desk import Answer, Forced
 from tests.v20.exchange import Exchange, Journal
-from tests.v20.faults import Fault, FaultBook
+from tests.v20.faults import SPARED, Fault, FaultBook
 from tests.v20.market import Market
 from tests.v20.options import Options
 from tests.v20.orders import BadParameter
@@ -213,19 +213,25 @@ class Broker:
 
     def forced_order(self, request: web.Request) -> Forced | None:
         """Return what a fault makes of the order of this request."""
-        fault = self.faults.take(("reject_order", "cancel_order"), request.method, request.path)
+        fault = self._fault(request, ("reject_order", "cancel_order"))
         if fault is None:
             return None
         self._note(request, fault)
         reason = str(fault.more.get("reason", "INTERNAL_SERVER_ERROR"))
         return Forced(reject=reason) if fault.kind == "reject_order" else Forced(cancel=reason)
 
+    def _fault(self, request: web.Request, kinds: Iterable[str]) -> Fault | None:
+        """Return the fault that strikes a request; none strikes one that wants none."""
+        if SPARED in request.headers:
+            return None
+        return self.faults.take(kinds, request.method, request.path)
+
     def _note(self, request: web.Request, fault: Fault) -> None:
         request[ENTRY]["fault"] = fault.kind
 
     async def respond(self, request: web.Request, make: Make) -> web.StreamResponse:
         """Answer a request of the API, with the faults that strike it."""
-        fault = self.faults.take(BEFORE, request.method, request.path)
+        fault = self._fault(request, BEFORE)
         if fault is not None:
             self._note(request, fault)
             if fault.kind == "cut_before":
@@ -267,7 +273,7 @@ class Broker:
         closed = request.path.endswith("/close") and answer.status == 200
         if not (ordered or closed):
             kinds = tuple(kind for kind in AFTER if kind != "lost_answer")
-        fault = self.faults.take(kinds, request.method, request.path)
+        fault = self._fault(request, kinds)
         if fault is None:
             return self._located(request, answer)
         self._note(request, fault)
@@ -325,7 +331,7 @@ class Broker:
 
     async def _stream_fault(self, request: web.Request) -> web.StreamResponse | None:
         self._check_request(request, None)
-        fault = self.faults.take(BEFORE, request.method, request.path)
+        fault = self._fault(request, BEFORE)
         if fault is None:
             return None
         self._note(request, fault)

@@ -178,7 +178,8 @@ class Exchange:
         """Put a price by hand at this instant; what it triggers happens now."""
         self.pump()
         if self.now_ns() // MS <= self.done_ms:
-            self.clock.advance((self.done_ms + 1) * MS - self.now_ns())
+            # it may have moved on by itself since it was read
+            self.clock.advance(max(0, (self.done_ms + 1) * MS - self.now_ns()))
         tick = Tick(self.now_ns() // MS, bid, ask)
         self.market.place(name, tick.time_ms, bid, ask, hold)
         entry = [name, tick.time_ms, bid, ask, hold]

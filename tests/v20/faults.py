@@ -31,7 +31,8 @@ clock_skew         ``seconds`` are added to the ``Date`` header
 
 Every fault has ``count`` (how often at most; none: until cleared), ``skip`` (how many matching
 requests go free first), ``probability`` (1), ``seed`` (0), ``method``, ``path`` (a regular
-expression, searched), for candles ``instrument``, ``granularity`` and ``time``.
+expression, searched), for candles ``instrument``, ``granularity`` and ``time``. A request with the
+header `SPARED` meets none that strikes requests: somebody else's, beside the client under test.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ KINDS = frozenset(
         "crossed_candle",
     }
 )
+SPARED = "X-Without-Faults"
 COMMON = ("count", "skip", "probability", "seed", "method", "path")
 PARAMETERS = frozenset(
     {
