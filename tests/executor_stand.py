@@ -26,6 +26,7 @@ from streams.execution.journal import Record
 from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.oanda_broker import OandaBroker
+from streams.execution.operator_commands import InstrumentCommand, instrument_command
 from streams.execution.runs import Allocation, Runs
 from streams.execution.settings import Trading
 from streams.execution.start import fold
@@ -164,6 +165,14 @@ class Stand:
     def flatten(self) -> None:
         """Say that everything is to be closed."""
         record: Control = flatten_record(self.broker.account_id, "ops", "storm", self._start_ms)
+        self.control.append(self.control.end, record)
+        self._arrivals.put_nowait([])
+
+    def command(self, kind: InstrumentCommand, name: str, actor: str, reason: str) -> None:
+        """Give a command about one instrument."""
+        record = instrument_command(
+            kind, name, self.broker.account_id, actor, reason, self._start_ms
+        )
         self.control.append(self.control.end, record)
         self._arrivals.put_nowait([])
 

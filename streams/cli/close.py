@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, WAIT, give, held, open_account, wait_until_gone
+from streams.cli.executor_command import (
+    REASON,
+    WAIT,
+    give,
+    held,
+    open_account,
+    say_released,
+    wait_until_gone,
+)
 from streams.errors import Fatal, Recoverable
 from streams.instruments import instrument_name
 
@@ -20,8 +28,9 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
 
     The executor that runs closes what was opened before the record in ops.control. The run is not
     joined again in the middle; its next entry is, unless manifold pause says otherwise. Positions
-    of others are not touched. Exit codes: 0 nothing of ours is held there, 75 something still is
-    after --wait. Without an executor manifold flatten closes, everything.
+    of others are not touched, nor is what was released: that is named when it is still open. Exit
+    codes: 0 nothing of ours is held there, 75 something still is after --wait. Without an executor
+    manifold flatten closes, everything.
 
     \b
     Examples:
@@ -30,8 +39,10 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     here, name = open_account(reason), instrument_name(instrument)
     if here.trading.read_only or here.trading.dry_run_trades:
         raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
-    if not held(here.books(), name):
+    books = here.books()
+    if not held(books, name):
         click.echo(f"nothing of ours is held in {name}")
+        say_released(here, books, name)
         return
     give(here, "close", name, actor, reason)
     left = wait_until_gone(here, name, wait_s)
@@ -41,3 +52,4 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
             "exec.fills for the broker's answers (manifold flatten closes without an executor)"
         )
     click.echo(f"nothing of ours is held in {name} any more")
+    say_released(here, here.books(), name)

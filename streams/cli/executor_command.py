@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from streams.control_log import append_control, read_control
-from streams.errors import Fatal
+from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.execution.settings import Trading
 from streams.instruments import instrument_name
@@ -19,6 +20,7 @@ from streams.settings import Runtime
 if TYPE_CHECKING:
     from streams.codec import Codec
     from streams.control import ControlLog
+    from streams.execution.broker import OpenTrade
     from streams.execution.ledger import Ledger
     from streams.execution.operator_commands import Commands, InstrumentCommand
 
@@ -118,24 +120,68 @@ def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, re
     return offset
 
 
-def known_instrument(control: ControlLog, text: str) -> str:
+def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
+    """Print what is open at the broker of positions that an operator has released.
+
+    Parameters
+    ----------
+    instrument
+        Only this one; empty for all.
+    """
+    from streams.execution.releasing import released_words
+    from streams.oanda.errors import RequestRefused
+
+    trades = {
+        trade: report.instrument
+        for trade, report in ledger.released.items()
+        if instrument in ("", report.instrument)
+    }
+    if not trades:
+        return
+    try:
+        found = released_words(ledger, asyncio.run(_open_trades(here.trading)), instrument)
+    except (Recoverable, Fatal, RequestRefused) as error:
+        said = ", ".join(f"{trade} of {name}" for trade, name in sorted(trades.items()))
+        found = [f"released, and perhaps open: trade {said}; the broker does not say: {error}"]
+    for line in found:
+        click.echo(line)
+
+
+async def _open_trades(trading: Trading) -> Sequence[OpenTrade]:
+    from streams.cli.trade import open_venue
+
+    venue = await open_venue(trading)
+    if venue is None:
+        return ()
+    try:
+        return await venue.trades()
+    finally:
+        await venue.aclose()
+
+
+def known_instrument(control: ControlLog, text: str, booked: Iterable[str] = ()) -> str:
     """Return the instrument that a text names.
+
+    Parameters
+    ----------
+    booked
+        Instruments that the books of the account have orders in.
 
     Raises
     ------
     Fatal
-        No feed has ever declared it; names those that were.
+        No feed has ever declared it and nothing was ordered in it; names those that there are.
     """
     from streams.control import UniverseChange
 
     name = instrument_name(text)
-    known: set[str] = set()
+    known = set(booked)
     for _, record in control.records:
         if record.kind == "universe":
             known.update(UniverseChange.from_json(record.value).instruments)
     if name not in known:
         there = ", ".join(sorted(known)) or "none yet"
-        raise Fatal(f"no feed has declared {name}; instruments in ops.control: {there}")
+        raise Fatal(f"no feed has declared {name}; instruments that are known: {there}")
     return name
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, Account, account, now_ms, require_reason
+from streams.cli.executor_command import (
+    REASON,
+    Account,
+    account,
+    now_ms,
+    require_reason,
+    say_released,
+)
 from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
@@ -53,9 +60,10 @@ def flatten(
     and leaves. Closing waits for no answer to a question: what is ours is known from the log, from
     the venue's trades or from its positions, whichever answers. What could not be read is printed.
     The paper account fills at the next candle: without a feed it cannot close.
-    Positions of others in the account are not touched. The kill switch stays engaged: manifold
-    kill off --reason TEXT clears it. Exit codes: 0 nothing of ours is held, 75 something still is,
-    or the venue did not confirm that nothing is.
+    Positions of others in the account are not touched, nor is what was released: that is named
+    when it is still open. The kill switch stays engaged: manifold kill off --reason TEXT clears
+    it. Exit codes: 0 nothing of ours is held, 75 something still is, or the venue did not confirm
+    that nothing is.
 
     \b
     Examples:
@@ -82,6 +90,7 @@ def flatten(
         held = _held(here.books())
         _require_flat(held, outcome, within_s)
     click.echo(f"nothing of ours is held in account {here.account_id}")
+    say_released(here, here.books())
 
 
 def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:

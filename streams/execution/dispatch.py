@@ -273,7 +273,7 @@ class Dispatch:
         if booked.kind == "other" or self._ledger.booked(booked):
             return
         touched = {trade for trade, _ in booked.reduced}
-        if touched and touched <= self._ledger.released:
+        if touched and touched <= self._ledger.released.keys():
             return  # an operator's since it was released
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
         if intent is None and not self._broker.takes_client_ids:

@@ -126,7 +126,7 @@ class Ledger:
     brackets
         Trade of the venue -> whose its stop and target are.
     released
-        Trades of the venue that were ours until an operator released them.
+        Trades of the venue that were ours until an operator released them -> the report of that.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -147,7 +147,7 @@ class Ledger:
         self.openers: dict[str, str] = {}
         self.ended: dict[tuple[str, int], str] = {}
         self.brackets: dict[str, TradeBrackets] = {}
-        self.released: set[str] = set()
+        self.released: dict[str, BrokerReport] = {}
         self.realized_pl = 0.0
         self.cursor = ""
         self.highest_transaction_id = ""
@@ -265,7 +265,7 @@ class Ledger:
         name, direction = intent.instrument, 1 if report.side == "buy" else -1
         opens = intent.kind in ("open", "increase")
         if report.cause == RELEASED:
-            self.released.update(report.trade_ids)
+            self.released.update(dict.fromkeys(report.trade_ids, report))
         # an order of others that closes a trade of ours may open one of theirs in the same fill
         ours = report.cause in ("order", "other") and report.side == intent.side
         if opens and ours and report.trade_ids:

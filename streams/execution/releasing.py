@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from decimal import Decimal
 
+from streams.execution.broker import OpenTrade
 from streams.execution.context import Parts
 from streams.execution.desk import Desk
-from streams.execution.ledger import Holding
+from streams.execution.ledger import Holding, Ledger
 from streams.execution.operator_commands import Given
 from streams.execution.reports import Told, release_report
+from streams.execution.units import ZERO
+
+RELEASE = "release "
+"""What the reason of a report that releases a position begins with."""
 
 
 def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
@@ -38,5 +44,25 @@ async def release(parts: Parts, desk: Callable[[], Desk], ordering: asyncio.Lock
         for held, given in releasable(desk()):
             told = Told(broker.now_ms(), broker.price_interval_ms, dispatch.nav)
             intent = parts.ledger.intents[held.opening_id]
-            reason = f"release {given.words}"
+            reason = f"{RELEASE}{given.words}"
             await dispatch.record(release_report(intent, held, told, reason))
+
+
+def released_words(ledger: Ledger, trades: Iterable[OpenTrade], instrument: str = "") -> list[str]:
+    """Return which of the venue's open trades were ours until they were released, in sentences.
+
+    Parameters
+    ----------
+    instrument
+        Only this one; empty for all.
+    """
+    units: dict[tuple[str, str], Decimal] = {}
+    for trade in trades:
+        report = ledger.released.get(trade.trade_id)
+        if report is not None and instrument in ("", trade.instrument):
+            key = (trade.instrument, (report.reason or "").removeprefix(RELEASE))
+            units[key] = units.get(key, ZERO) + trade.units
+    return [
+        f"{amount:f} units of {name} are open and were released {by}; they are not closed"
+        for (name, by), amount in sorted(units.items())
+    ]
