@@ -10,12 +10,12 @@ from streams.cli.executor_command import (
     WAIT,
     give,
     held,
+    known_instrument,
     open_account,
     say_released,
     wait_until_gone,
 )
 from streams.errors import Fatal, Recoverable
-from streams.instruments import instrument_name
 
 
 @click.command()
@@ -36,10 +36,11 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     Examples:
       manifold close EUR_USD --reason "enough for today"
     """
-    here, name = open_account(reason), instrument_name(instrument)
+    here = open_account(reason)
     if here.trading.read_only or here.trading.dry_run_trades:
         raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing can be closed; unset it")
     books = here.books()
+    name = known_instrument(here.control(), books, instrument)
     if not held(books, name):
         click.echo(f"nothing of ours is held in {name}")
         say_released(here, books, name)

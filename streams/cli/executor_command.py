@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -159,23 +159,18 @@ async def _open_trades(trading: Trading) -> Sequence[OpenTrade]:
         await venue.aclose()
 
 
-def known_instrument(control: ControlLog, text: str, booked: Iterable[str] = ()) -> str:
+def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
     """Return the instrument that a text names.
-
-    Parameters
-    ----------
-    booked
-        Instruments that the books of the account have orders in.
 
     Raises
     ------
     Fatal
-        No feed has ever declared it and nothing was ordered in it; names those that there are.
+        No feed has ever declared it and the account has no order in it; names those that are known.
     """
     from streams.control import UniverseChange
 
     name = instrument_name(text)
-    known = set(booked)
+    known = {intent.instrument for intent in ledger.intents.values()}
     for _, record in control.records:
         if record.kind == "universe":
             known.update(UniverseChange.from_json(record.value).instruments)

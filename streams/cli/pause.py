@@ -24,7 +24,7 @@ def pause(instrument: str, reason: str, actor: str) -> None:
     """
     here = open_account(reason)
     control = here.control()
-    name = known_instrument(control, instrument)
+    name = known_instrument(control, here.books(), instrument)
     before = here.commands(control).paused.get(name)
     if before is not None:
         click.echo(f"{name} is paused already {before.words}")

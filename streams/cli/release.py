@@ -5,9 +5,16 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, WAIT, give, held, open_account, wait_until_gone
+from streams.cli.executor_command import (
+    REASON,
+    WAIT,
+    give,
+    held,
+    known_instrument,
+    open_account,
+    wait_until_gone,
+)
 from streams.errors import Fatal, Recoverable
-from streams.instruments import instrument_name
 
 
 @click.command()
@@ -26,13 +33,15 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     Examples:
       manifold release EUR_USD --reason "I look after it myself"
     """
-    here, name = open_account(reason), instrument_name(instrument)
+    here = open_account(reason)
+    books = here.books()
+    name = known_instrument(here.control(), books, instrument)
     if here.mode == "paper":
         raise Fatal(
             "the paper account releases nothing: nobody else could look after the position; close "
             f"it with manifold close {name}"
         )
-    if not held(here.books(), name):
+    if not held(books, name):
         click.echo(f"nothing of ours is held in {name}")
         return
     give(here, "release", name, actor, reason)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, give, open_account
-from streams.instruments import instrument_name
+from streams.cli.executor_command import REASON, give, known_instrument, open_account
 
 
 @click.command()
@@ -22,8 +21,10 @@ def resume(instrument: str, reason: str, actor: str) -> None:
     Examples:
       manifold resume EUR_USD --reason "the decision is out"
     """
-    here, name = open_account(reason), instrument_name(instrument)
-    if name not in here.commands(here.control()).paused:
+    here = open_account(reason)
+    control = here.control()
+    name = known_instrument(control, here.books(), instrument)
+    if name not in here.commands(control).paused:
         click.echo(f"{name} is not paused in account {here.account_id}")
         return
     give(here, "resume", name, actor, reason)

@@ -205,8 +205,9 @@ def test_a_pause_holds_one_instrument_back_until_it_is_resumed(floor: Floor) -> 
     said = floor.run("pause", "eurusd", "--reason", "storm", "--actor", "ann")
     assert said.returncode == 0 and "pause EUR_USD of account" in said.stdout, said.stderr
     assert "paused already by ann: storm" in floor.run("pause", "EUR_USD", "--reason", "x").stdout
-    unknown = floor.run("pause", "EUR_GBP", "--reason", "storm")
-    assert unknown.returncode == 2 and "no feed has declared EUR_GBP" in unknown.stderr
+    for command in ("pause", "resume", "close", "release"):
+        unknown = floor.run(command, "EUR_GBP", "--reason", "storm")
+        assert unknown.returncode == 2 and "no feed has declared EUR_GBP" in unknown.stderr
     said_status = executor.until(lambda said: said["paused"])
     assert said_status["paused"]["EUR_USD"]["actor"] == "ann"
     restart(floor)
