@@ -122,12 +122,18 @@ async def parts_of(
     )  # fmt: skip
 
 
-class Off:
-    """A kill switch that is off."""
+class Switch:
+    """A kill switch that is off until somebody engages it."""
 
-    engaged, why = False, ()
+    def __init__(self) -> None:
+        self.why: tuple[str, ...] = ()
 
-    async def aread(self) -> Off:
+    @property
+    def engaged(self) -> bool:
+        """Whether there is a reason."""
+        return bool(self.why)
+
+    async def aread(self) -> Switch:
         """Return itself."""
         return self
 
@@ -137,7 +143,7 @@ class Stand:
 
     def __init__(self, broker: Handle, start_ms: int) -> None:
         self.broker, self.memory, self._bar, self._start_ms = broker, Memory(), 0, start_ms
-        self.control = ControlLog()
+        self.control, self.kill = ControlLog(), Switch()
         self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
         self._decisions: list[Found] = []
         self.executor: Executor
@@ -186,7 +192,7 @@ class Stand:
             ledger = self.memory.ledger(venue.account_id)
             parts = await parts_of(
                 venue, TRADING, self.memory, ledger, self.control, self._decisions, self._arrivals,
-                Off(),
+                self.kill,
             )  # fmt: skip
             self.executor = Executor(parts, only_flatten=only_flatten)
             running = asyncio.create_task(self.executor.run(asyncio.Event()))

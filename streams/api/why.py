@@ -272,7 +272,7 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
     if blocked:
         yield Step("guards", False, "; ".join(blocked), "every guard has to pass")
     else:
-        yield Step("guards", True, "none of them blocks it in the last cycle")
+        yield Step("guards", True, "none of them has refused its newest order")
 
 
 def _about(difference: str, name: str) -> bool:

@@ -12,6 +12,7 @@ from streams.errors import Fatal
 from streams.execution.executor import Executor
 from streams.execution.settings import Trading
 from streams.health import METRICS_TYPE
+from streams.instants import clock
 
 
 def status_of(executor: Executor) -> dict[str, Any]:
@@ -86,15 +87,25 @@ def status_of(executor: Executor) -> dict[str, Any]:
 
 
 def _blocked(executor: Executor) -> dict[str, list[str]]:
-    """Return what holds an instrument back: the guards of its newest order, or the venue."""
-    ledger = executor.parts.ledger
+    """Return what holds an instrument back: the guards that refused its newest order, or the venue.
+
+    An order is judged once. So the verdict says when, and what has been switched off since then is
+    left out: the kill switch, a pause.
+    """
+    ledger, kill = executor.parts.ledger, executor.kill_state
     found: dict[str, list[str]] = {name: [why] for name, why in executor.untraded.items()}
     for name in sorted({intent.instrument for intent in ledger.intents.values()}):
         intent = ledger.unsent(name)
         if intent is not None:
-            failing = [v for v in intent.guards if not v.passed]
+            holds = {
+                "kill_switch": kill is None or kill.engaged,
+                "paused": name in executor.commands.paused,
+            }
+            failing = [v for v in intent.guards if not v.passed and holds.get(v.guard, True)]
             said = [f"{verdict.guard}: {verdict.detail}" for verdict in failing]
-            found[name] = found.get(name, []) + said
+            if said:
+                refused = f"refused at {clock(intent.placed_ms)} UTC: {'; '.join(said)}"
+                found.setdefault(name, []).append(refused)
     if not executor.parts.broker.takes_client_ids:
         for order_id in ledger.doubtful:
             found.setdefault(ledger.intents[order_id].instrument, []).append(
