@@ -64,6 +64,7 @@ class ExecutorShape(Shape):
     differences: list[str] = Field(default_factory=list)
     by_hand: dict[str, list[str]] = Field(default_factory=dict)
     paused: dict[str, Paused] = Field(default_factory=dict)
+    waiting: dict[str, list[str]] = Field(default_factory=dict)
     blocked: dict[str, list[str]] = Field(default_factory=dict)
     last_transaction_id: str | None = None
 

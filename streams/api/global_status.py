@@ -66,6 +66,7 @@ class TradingShape(Shape):
     differences: list[str] | None = None
     by_hand: dict[str, list[str]] | None = None
     paused: dict[str, Paused] | None = None
+    waiting: dict[str, list[str]] | None = None
     blocked: dict[str, list[str]] | None = None
     last_transaction_id: str | None = None
 

@@ -231,13 +231,27 @@ def _operator(name: str, known: Known) -> Step:
     """Return what operators have said of the instrument, and done by hand."""
     status, records = known.executor.status, known.view.control.records
     accounts = [status.account_id] if status else sorted(known.held or {}) or _accounts(records)
-    for account_id in accounts:
-        paused = commands_of(records, account_id).paused.get(name)
-        if paused is not None:
-            words = f"paused since {clock(paused.at_ms)} UTC {paused.words}"
-            return Step("operator", False, words, f"manifold resume {name} --reason TEXT")
+    waiting = status.waiting.get(name, []) if status else _waiting(name, known)
+    change = "an executor has to carry it out" if waiting else ""
+    found = [commands_of(records, account_id).paused.get(name) for account_id in accounts]
+    paused = next((one for one in found if one is not None), None)
+    if paused is not None:
+        waiting = [f"paused since {clock(paused.at_ms)} UTC {paused.words}", *waiting]
+        change = f"manifold resume {name} --reason TEXT"
+    if waiting:
+        return Step("operator", False, "; ".join(waiting), change)
     by_hand = status.by_hand.get(name, []) if status else []
     return Step("operator", True, "; ".join(["not paused", *by_hand]))
+
+
+def _waiting(name: str, known: Known) -> list[str]:
+    """Return the commands about what is held by the log, where no executor tells them."""
+    records = known.view.control.records
+    found = (
+        commands_of(records, account_id).not_carried_out(name, held.control_offset)
+        for account_id, held in sorted((known.held or {}).items())
+    )
+    return [words for words in found if words]
 
 
 def _accounts(records: Iterable[tuple[int, Control]]) -> list[str]:

@@ -14,6 +14,7 @@ from streams.cli.executor_command import (
     open_account,
     say_released,
     wait_until_gone,
+    why_it_waits,
 )
 from streams.errors import Fatal, Recoverable
 
@@ -49,8 +50,9 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     left = wait_until_gone(here, name, wait_s)
     if left:
         raise Recoverable(
-            f"{name}: {', '.join(left)} still held after {wait_s:g} s; see manifold executor and "
-            "exec.fills for the broker's answers (manifold flatten closes without an executor)"
+            f"{name}: {', '.join(left)} still held by the log after {wait_s:g} s; "
+            f"{why_it_waits(here, name)}; exec.fills has the broker's answers (manifold flatten "
+            "closes without an executor)"
         )
     click.echo(f"nothing of ours is held in {name} any more")
     say_released(here, here.books(), name)

@@ -72,7 +72,7 @@ def status_lines(said: dict[str, Any]) -> list[str]:
         f"paused {name} since {clock(one['at_ms'])} UTC by {one['actor']}: {one['reason']}"
         for name, one in sorted(paused.items())
     ]
-    for title, key in (("by hand", "by_hand"), ("blocked", "blocked")):
+    for title, key in (("by hand", "by_hand"), ("command", "waiting"), ("blocked", "blocked")):
         for name, sentences in sorted(said.get(key, {}).items()):
             lines += [f"{title} {name}: {one}" for one in sentences]
     lines += [f"difference: {one}" for one in said.get("differences", [])]

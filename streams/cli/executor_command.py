@@ -18,6 +18,7 @@ from streams.registry import open_codec
 from streams.settings import Runtime
 
 if TYPE_CHECKING:
+    from streams.api.executor import Executor
     from streams.codec import Codec
     from streams.control import ControlLog
     from streams.execution.broker import OpenTrade
@@ -182,9 +183,11 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
 
 def held(ledger: Ledger, instrument: str) -> list[str]:
     """Return what the log says we hold or have on its way in an instrument, in words."""
+    from streams.execution.ledger import doubt_words
+
     found = ledger.holdings.get(instrument)
     said = [] if found is None else [f"{found.signed_units:f} units"]
-    return said + [f"order {i.order_id} without an outcome" for i in ledger.waiting(instrument)]
+    return said + [doubt_words(intent) for intent in ledger.waiting(instrument)]
 
 
 def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
@@ -193,6 +196,34 @@ def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
     while (left := held(here.books(), instrument)) and time.monotonic() < end:
         time.sleep(LOOK_S)
     return left
+
+
+def why_it_waits(here: Account, instrument: str) -> str:
+    """Return what the executor that is seen says of a command that it has not carried out."""
+    from streams.api.executor import ask_once
+    from streams.api.settings import Service
+
+    stale_ms = int(1000 * here.trading.cycle_patience_s)
+    url = Service.from_env().trade_status_url
+    found = asyncio.run(ask_once(url, now_ms(), stale_ms))
+    return waits_for(found, here.account_id, instrument)
+
+
+def waits_for(found: Executor, account_id: str, instrument: str) -> str:
+    """Return what a command about an instrument waits for, by what is known of the executor."""
+    status = found.status
+    if status is None:
+        return f"{found.detail}; an executor of account {account_id} carries it out when it runs"
+    if status.account_id != account_id:
+        return (
+            f"the executor at TRADE_STATUS_URL is of account {status.account_id}; one of account "
+            f"{account_id} carries it out when it runs (manifold trade)"
+        )
+    said = [
+        *status.waiting.get(instrument, []),
+        *([] if status.reconciled else [status.unreconciled]),
+    ]
+    return "; ".join(["an executor runs" if found.state == "running" else found.detail, *said])
 
 
 def now_ms() -> int:

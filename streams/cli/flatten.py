@@ -83,7 +83,7 @@ def flatten(
     held = _wait(here, wait_s, offset)
     if held:
         waited_s = time.monotonic() - begun
-        click.echo(f"still held after {waited_s:.1f} s: {', '.join(held)}; taking over")
+        click.echo(f"still held by the log after {waited_s:.1f} s: {', '.join(held)}; taking over")
         from streams.cli.trade import run
 
         outcome = run(runtime, config, trading, flatten_within_s=within_s)
@@ -99,7 +99,9 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
     for name, why in sorted(outcome.cannot_close.items()):
         click.echo(f"cannot close {name}: {why}", err=True)
     if held:
-        raise Recoverable(f"still held: {', '.join(held)}; see exec.fills for the broker's answers")
+        raise Recoverable(
+            f"still held by the log: {', '.join(held)}; see exec.fills for the broker's answers"
+        )
     if not outcome.confirmed:
         raise Recoverable(
             "everything that the log knows is closed, and the venue has not confirmed within "
@@ -140,5 +142,7 @@ def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
 
 def _held(ledger: Ledger) -> list[str]:
     """Return what the log says we hold or have on its way, in words."""
+    from streams.execution.ledger import doubt_words
+
     found = [f"{name} {held.signed_units:f}" for name, held in sorted(ledger.holdings.items())]
-    return found + [f"order {order} without an outcome" for order in sorted(ledger.unresolved)]
+    return found + [doubt_words(intent) for _, intent in sorted(ledger.unresolved.items())]

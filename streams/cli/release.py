@@ -13,6 +13,7 @@ from streams.cli.executor_command import (
     known_instrument,
     open_account,
     wait_until_gone,
+    why_it_waits,
 )
 from streams.errors import Fatal, Recoverable
 
@@ -48,7 +49,7 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     left = wait_until_gone(here, name, wait_s)
     if left:
         raise Recoverable(
-            f"{name}: {', '.join(left)} still ours after {wait_s:g} s; an executor of account "
-            f"{here.account_id} releases it as soon as one runs (manifold trade)"
+            f"{name}: {', '.join(left)} still held by the log after {wait_s:g} s; "
+            f"{why_it_waits(here, name)}"
         )
     click.echo(f"nothing of ours is held in {name} any more")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from streams.events import Control
+from streams.instants import clock
 
 InstrumentCommand = Literal["pause", "resume", "release", "close"]
 Limit = Literal["drawdown"]
@@ -56,6 +57,18 @@ class Commands(NamedTuple):
     def closes(self, instrument: str, control_offset: int) -> Given | None:
         """Return the command that closes what was ordered under ``control_offset``."""
         return _about(self.closed, instrument, control_offset)
+
+    def not_carried_out(self, instrument: str, control_offset: int) -> str:
+        """Return the command about what is held from under ``control_offset``, in words.
+
+        Empty when there is none. What is released is not closed.
+        """
+        released = self.releases(instrument, control_offset)
+        given = released or self.closes(instrument, control_offset)
+        if given is None:
+            return ""
+        kind = "close" if released is None else "release"
+        return f"{kind} of {clock(given.at_ms)} UTC {given.words}: not carried out yet"
 
     @property
     def last_close(self) -> int:

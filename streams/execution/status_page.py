@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 
 from streams.errors import Fatal
 from streams.execution.executor import Executor
+from streams.execution.ledger import doubt_words
 from streams.execution.settings import Trading
 from streams.health import METRICS_TYPE
 from streams.instants import clock
@@ -77,6 +78,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "differences": list(executor.remarks),
         "by_hand": executor.reconciler.by_hand,
         "paused": {name: given._asdict() for name, given in executor.commands.paused.items()},
+        "waiting": waiting(executor),
         "blocked": _blocked(executor),
         "foreign": dict(executor.comparison.foreign),
         "last_transaction_id": parts.dispatch.cursor,
@@ -84,6 +86,17 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "epoch_ms": executor.settled.epoch_ms,
         "reading": parts.following.trouble,
     }
+
+
+def waiting(executor: Executor) -> dict[str, list[str]]:
+    """Return the commands about what is held that have not been carried out, in words."""
+    ledger, found = executor.parts.ledger, {}
+    for name, held in sorted(ledger.holdings.items()):
+        command = executor.commands.not_carried_out(name, held.control_offset)
+        if command:
+            doubts = [f"it waits for {doubt_words(i)}" for i in ledger.waiting(name)]
+            found[name] = [command, *doubts]
+    return found
 
 
 def _blocked(executor: Executor) -> dict[str, list[str]]:

@@ -223,7 +223,12 @@ def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None
     step = next(one for one in found if one.step == "operator")
     assert stops == "operator" and "by ann: storm" in step.words
     assert step.change == "manifold resume EUR_USD --reason TEXT"
+    waits = status(waiting={"EUR_USD": ["close of 10:00 UTC by ann: enough: not carried out yet"]})
+    stops, found = asked(view, executor=waits)
+    words = next(one.words for one in found if one.step == "operator")
+    assert "by ann: storm" in words and "by ann: enough: not carried out yet" in words
     say("resume", "paper")
+    assert asked(view, executor=waits)[0] == "operator"
     stops, found = asked(view, executor=by_hand)
     assert stops is None
     assert next(o.words for o in found if o.step == "operator") == "not paused; the stop was moved"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.cli.executor_command import known_instrument
+from streams.api.executor import Executor, ExecutorShape
+from streams.cli.executor_command import known_instrument, waits_for
 from streams.control import ControlLog, UniverseChange
 from streams.errors import Fatal
 from streams.events import Control
@@ -23,3 +24,17 @@ def test_an_instrument_is_known_when_a_feed_declared_it_or_an_order_was_made_in_
     assert known_instrument(control, at.ledger, "eurusd") == intent.instrument == "EUR_USD"
     with pytest.raises(Fatal, match="known: EUR_USD, GBP_USD"):
         known_instrument(control, at.ledger, "EUR_UDS")
+
+
+def test_what_a_command_waits_for_is_what_the_executor_says() -> None:
+    absent = Executor("absent", None, "no executor answers")
+    assert "of account a carries it out when it runs" in waits_for(absent, "a", "EUR_USD")
+    shape = {
+        "ts_ms": 0, "venue": "oanda", "account_id": "a", "mode": "practice", "read_only": False,
+        "dry_run": False, "kill_switch": {"engaged": False}, "reconciled": False,
+        "unreconciled": "transactions: 503", "waiting": {"EUR_USD": ["release by bob: B"]},
+    }  # fmt: skip
+    found = Executor("running", ExecutorShape.model_validate(shape), "at work")
+    said = waits_for(found, "a", "EUR_USD")
+    assert said == "an executor runs; release by bob: B; transactions: 503"
+    assert "is of account a; one of account b" in waits_for(found, "b", "EUR_USD")

@@ -49,3 +49,23 @@ async def test_a_refusal_says_when_it_was_and_not_what_has_been_switched_off_sin
         assert re.fullmatch(f"{when}paused: paused by bob: B", said), said
         stand.command("resume", "GBP_USD", "bob", "over")
         await stand.until(lambda: blocked() == {})
+
+
+async def test_a_release_beside_an_order_in_doubt_says_what_it_waits_for(
+    stand: Stand, broker: Handle
+) -> None:
+    async with stand.trading():
+        await stand.opened(EUR_USD=1)
+        broker.fault("status", method="GET", path="/transactions/sinceid$", code=503)
+        broker.fault("lost_answer", path="/close$", count=1)
+        stand.command("close", "EUR_USD", "ann", "enough")
+        await stand.until(lambda: stand.ledger.unresolved)
+        (order,) = stand.ledger.unresolved
+        stand.command("release", "EUR_USD", "bob", "B")
+        await stand.until(lambda: "release" in str(status_of(stand.executor)["waiting"]))
+        command, doubt = status_of(stand.executor)["waiting"]["EUR_USD"]
+        assert command.startswith("release of ") and "by bob: B: not carried out yet" in command
+        assert doubt == f"it waits for order {order} without an outcome"
+        broker.clear_faults()
+        await stand.until(lambda: not stand.ledger.holdings)
+        assert status_of(stand.executor)["waiting"] == {}
