@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
@@ -13,7 +14,13 @@ from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS
 from streams.api.routes_trading import executor_account_id
 from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Said, Shape
-from streams.execution.operator_commands import InstrumentCommand, instrument_command, limits_reset
+from streams.execution.operator_commands import (
+    Commands,
+    InstrumentCommand,
+    commands_of,
+    instrument_command,
+    limits_reset,
+)
 
 router = APIRouter(tags=["trading"])
 
@@ -33,7 +40,7 @@ class AboutLimit(Said):
 
 
 class CommandGiven(Shape):
-    """The command is in ``ops.control``; the executor obeys it when it reads it."""
+    """The command is in ``ops.control``; ``detail`` says so when it changes nothing."""
 
     offset: int
     detail: str
@@ -44,7 +51,7 @@ async def reset_limit(given: AboutLimit, live: LiveDep, call: CallDep) -> Comman
     """Begin a limit anew: the drawdown counts from the account's worth (NAV) at its next look."""
     account_id = executor_account_id(live)
     record = limits_reset(given.limit, account_id, given.actor, given.reason, live.now_ms())
-    return _given(live, await call.say(record))
+    return _given(live, await call.say(record), "")
 
 
 @router.post("/api/trade/pause", responses=CHANGES_ONE)
@@ -87,12 +94,35 @@ async def _command(
     record = instrument_command(
         kind, given.instrument, account_id, given.actor, given.reason, live.now_ms()
     )
-    return _given(live, await call.say(record))
+    status = live.facts.executor.status
+    before = commands_of(live.view.control.records, account_id)
+    nothing = changes_nothing(kind, given.instrument, before, set(status.joined if status else ()))
+    return _given(live, await call.say(record), nothing)
 
 
-def _given(live: Live, offset: int) -> CommandGiven:
-    detail = (
-        f"the command is in ops.control at offset {offset}, and the executor obeys it when it "
-        f"reads it ({live.facts.executor.detail})"
-    )
+def changes_nothing(
+    kind: InstrumentCommand, instrument: str, before: Commands, held: Collection[str]
+) -> str:
+    """Return why a command changes nothing, as far as it is known; empty when it does.
+
+    Parameters
+    ----------
+    before
+        What was commanded before.
+    held
+        Instruments in which the executor holds something.
+    """
+    paused = before.paused.get(instrument)
+    if kind == "pause":
+        return "" if paused is None else f"{instrument} is paused already {paused.words}"
+    if kind == "resume":
+        return "" if paused is not None else f"{instrument} is not paused: nothing to resume"
+    return "" if instrument in held else f"nothing of ours is held in {instrument} to {kind}"
+
+
+def _given(live: Live, offset: int, nothing: str) -> CommandGiven:
+    place = f"the command is in ops.control at offset {offset}"
+    if nothing:
+        return CommandGiven(offset=offset, detail=f"{nothing}; {place}")
+    detail = f"{place}, and the executor obeys it when it reads it ({live.facts.executor.detail})"
     return CommandGiven(offset=offset, detail=detail)

@@ -11,6 +11,7 @@ from streams.api.calls import CallDep
 from streams.api.errors import ApiError
 from streams.api.global_status import kill_shape
 from streams.api.live import KILL_SWITCH_OF_NOW, Live, LiveDep
+from streams.api.parameters import ONLY_KNOWN_PARAMETERS
 from streams.api.plain import plain
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS, FROM_AWAY, READS
 from streams.api.routes_market import InstrumentQuery
@@ -264,7 +265,11 @@ async def strategy_status(live: LiveDep) -> StrategyStatus:
     )
 
 
-@router.get("/api/why", responses=ABOUT_INSTRUMENT | FROM_AWAY, dependencies=KILL_SWITCH_OF_NOW)
+@router.get(
+    "/api/why",
+    responses=ABOUT_INSTRUMENT | FROM_AWAY,
+    dependencies=[ONLY_KNOWN_PARAMETERS, *KILL_SWITCH_OF_NOW],
+)
 async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None) -> Why:
     """Why an instrument is, or is not, traded: every step from its candle to the broker.
 
