@@ -39,6 +39,7 @@ from streams.api.view_at import known_in_the_past, read_instrument
 from streams.api.views import gate_view
 from streams.api.why import Known, steps, summary
 from streams.execution.reconcile_word import reconcile_record
+from streams.instants import clock
 from streams.registry import open_codec
 
 router = APIRouter(tags=["trading"])
@@ -55,7 +56,7 @@ Instant = Annotated[
     Query(
         ge=0,
         le=4_102_444_800_000,
-        description="As of this time (epoch ms UTC) instead of now.",
+        description="As of this time of the past (epoch ms UTC) instead of now.",
         examples=[1_399_024_800_000],
     ),
 ]
@@ -277,6 +278,7 @@ async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None)
     not known of the past.
     """
     live.require_instrument(instrument)
+    require_past(at_ms, live.now_ms())
     known = _known(live) if at_ms is None else await _known_at(live, instrument, at_ms)
     found = steps(instrument, known)
     stops = next((one.step for one in found if one.ok is not True), None)
@@ -288,6 +290,19 @@ async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None)
         summary=summary(instrument, found),
         steps=[WhyStep(**one._asdict()) for one in found],
     )
+
+
+def require_past(at_ms: int | None, now_ms: int) -> None:
+    """Refuse an instant of the future.
+
+    Raises
+    ------
+    ApiError
+        400.
+    """
+    if at_ms is not None and at_ms > now_ms:
+        detail = f"at_ms: {clock(at_ms)} UTC is in the future: it is {clock(now_ms)} UTC now"
+        raise ApiError(400, "invalid_request", detail)
 
 
 def _known(live: Live) -> Known:

@@ -46,7 +46,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
       manifold why EUR_USD --at 2014-05-02T10:00 --json
     """
     runtime = Runtime.from_env()
-    at_ms = None if at is None else instant_ms("--at", at)
+    at_ms = None if at is None else past_ms(at, int(time.time() * 1000))
     warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
     name = instrument_name(instrument)
@@ -67,6 +67,20 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
         return
     for line in (*_lines(found, config), "", *_step_lines(taken), summary(name, taken)):
         click.echo(line)
+
+
+def past_ms(text: str, now_ms: int) -> int:
+    """Return the instant of the past that ``--at`` names.
+
+    Raises
+    ------
+    Fatal
+        It is none, or lies in the future.
+    """
+    at_ms = instant_ms("--at", text)
+    if at_ms > now_ms:
+        raise Fatal(f"--at {text} is in the future: it is {clock(now_ms)} UTC now")
+    return at_ms
 
 
 class Found(NamedTuple):

@@ -8,7 +8,9 @@ from fastapi import Request
 from streams.api.errors import ApiError
 from streams.api.parameters import refuse_unknown_parameters
 from streams.api.routes_commands import changes_nothing
-from streams.api.routes_trading import router
+from streams.api.routes_trading import require_past, router
+from streams.cli.why import past_ms
+from streams.errors import Fatal
 from streams.execution.operator_commands import NO_COMMANDS, Given, InstrumentCommand
 
 PAUSED = NO_COMMANDS._replace(paused={"EUR_USD": Given(1, "ann", "storm", 0)})
@@ -43,3 +45,14 @@ def test_a_parameter_that_why_does_not_have_is_refused() -> None:
     with pytest.raises(ApiError, match="called at; there are: instrument, at_ms") as refused:
         refuse_unknown_parameters(why_with("instrument=EUR_USD&at=2014-05-02"))
     assert refused.value.status == 400
+
+
+def test_an_instant_of_the_future_is_refused() -> None:
+    require_past(None, 1_000)
+    require_past(1_000, 1_000)
+    assert past_ms("@1000", 1_000) == 1_000
+    with pytest.raises(ApiError, match="1970-01-01 00:00:02 UTC is in the future") as refused:
+        require_past(2_000, 1_000)
+    assert refused.value.status == 400
+    with pytest.raises(Fatal, match="--at @2000 is in the future: it is 1970-01-01 00:00:01"):
+        past_ms("@2000", 1_000)
