@@ -10,8 +10,10 @@ from streams.api.view import MAX_ORDERS, LiveView
 from streams.api.views import reason_text
 from streams.events import BrokerReport, Control, GateDecision, OrderIntent, ReasonDetail
 from streams.execution.bracket_changes import KIND as BRACKETS
+from streams.execution.closing_pauses import CANNOT_CLOSE
 from streams.execution.ledger import Holding
 from streams.execution.operator_commands import INSTRUMENT_COMMANDS, account_of, commands_of
+from streams.execution.price_bounds import reason_words
 from streams.instants import clock
 from streams.kill_switch.reader import KillSwitchState
 from streams.liveness.verdict import span
@@ -271,10 +273,12 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
         yield Step("executor", False, executor.detail, "" if absent else "look at its log")
         yield Step("guards", None, "no executor has judged it")
         return
+    held_back = status.blocked.get(name, [])
     against = [
         *(["READ_ONLY is set"] if status.read_only else []),
         *(["DRY_RUN_TRADES is set: nothing is sent"] if status.dry_run else []),
         *([] if status.reconciled else [status.unreconciled or "it is not reconciled"]),
+        *(one for one in held_back if one.startswith(CANNOT_CLOSE)),
         *(f"difference to the broker: {one}" for one in status.differences if _about(one, name)),
     ]
     words = f"{executor.detail}; {status.venue}, {status.mode}"
@@ -282,7 +286,7 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
         yield Step("executor", False, "; ".join([words, *against]), "see manifold trade")
     else:
         yield Step("executor", True, words)
-    blocked = status.blocked.get(name, [])
+    blocked = [one for one in held_back if not one.startswith(CANNOT_CLOSE)]
     if blocked:
         yield Step("guards", False, "; ".join(blocked), "every guard has to pass")
     else:
@@ -320,7 +324,9 @@ def _order(name: str, known: Known) -> Step:
             return Step("order", None, f"{said}: sent, the broker has not answered yet")
         failed = [f"{g.guard}: {g.detail}" for g in order.guards if not g.passed]
         return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason told'})")
-    words = f"{said}: {report.status}" + (f" ({report.reason})" if report.reason else "")
+    words = f"{said}: {report.status}" + (
+        f" ({reason_words(report.reason)})" if report.reason else ""
+    )
     return Step("order", report.status == "filled", words)
 
 

@@ -19,6 +19,8 @@ NO_ANSWER_MOST_S: Final = 30.0
 REFUSED_MOST_S: Final = 900.0
 """Longest pause after a refusal of the venue, a halt while the market is open included."""
 AFTER_FILL_S: Final = 0.5
+CANNOT_CLOSE: Final = "cannot close"
+"""What is told of a closing that does not work begins with this."""
 HALTED: Final = ("MARKET_HALTED",)
 
 Subject = tuple[str, str]

@@ -26,6 +26,7 @@ from streams.execution.broker import (
     Transaction,
 )
 from streams.execution.conversion import base_currency, home_rates, quote_currency
+from streams.execution.price_bounds import BEYOND_BOUND
 from streams.execution.units import ZERO
 
 BPS = 1e4
@@ -233,7 +234,7 @@ class PaperBook:
             request.price_bound is not None
             and (price - request.price_bound) * (1 if buys else -1) > 0
         ):
-            self._refuse(request, candle, "BOUNDS_VIOLATION")
+            self._refuse(request, candle, BEYOND_BOUND)
             return
         for trade in opposite:
             part = min(left, abs(trade.units))

@@ -6,6 +6,16 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from streams.execution.broker import InstrumentTerms, Quote
 
+BEYOND_BOUND = "BOUNDS_VIOLATION"
+"""The venue's reason for an order that it could have filled only beyond the bound."""
+
+
+def reason_words(reason: str) -> str:
+    """Return a venue's reason, with the setting that led to it where there is one."""
+    if reason == BEYOND_BOUND:
+        return f"{reason}: the market was beyond the price bound, see MAX_SLIPPAGE_BPS"
+    return reason
+
 
 def price_bound(
     quote: Quote | None, terms: InstrumentTerms | None, direction: int, slippage_bps: float

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from streams.events import GRANULARITY_MS, BrokerReport, OrderIntent
 from streams.execution.broker import OrderResult, Transaction
 from streams.execution.ledger import RELEASED, Holding
+from streams.execution.price_bounds import reason_words
 from streams.execution.units import units_of
 
 Status = Literal["filled", "rejected", "cancelled", "unknown"]
@@ -97,7 +98,7 @@ def release_report(intent: OrderIntent, held: Holding, told: Told, reason: str) 
 
 def report_words(intent: OrderIntent, made: BrokerReport) -> str:
     """Return a report in one line: what came of an order of ours, or what happened without one."""
-    why = f" ({made.reason})" if made.reason else ""
+    why = f" ({reason_words(made.reason)})" if made.reason else ""
     filled = made.status == "filled"
     units = units_of(made.units if filled else intent.units)
     if made.cause == RELEASED:

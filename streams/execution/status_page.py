@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from streams.errors import Fatal
+from streams.execution.closing_pauses import CANNOT_CLOSE
 from streams.execution.executor import Executor
 from streams.execution.ledger import doubt_words
 from streams.execution.settings import Trading
@@ -126,7 +127,7 @@ def _blocked(executor: Executor) -> dict[str, list[str]]:
                 "the transactions show it by instrument, units and time"
             )
     for name, why in executor.closer.cannot_close.items():
-        found.setdefault(name, []).append(f"cannot close: {why}")
+        found.setdefault(name, []).append(f"{CANNOT_CLOSE}: {why}")
     return found
 
 

@@ -16,6 +16,7 @@ from streams.api.why import Known, steps, summary
 from streams.control import ControlLog, UniverseChange
 from streams.events import Control
 from streams.execution.operator_commands import InstrumentCommand, instrument_command
+from streams.execution.reports import report_words
 from streams.kill_switch.reader import KillSwitchState
 from streams.kill_switch.state import KillSwitch
 from streams.settings import Config
@@ -181,6 +182,7 @@ def test_what_is_missing_is_where_it_stops(change: dict[str, Any], stops: str) -
         ({"reconciled": False, "unreconciled": "the venue is away"}, "executor"),
         ({"differences": ["EUR_USD: 100 there, 0 here"]}, "executor"),
         ({"blocked": {"EUR_USD": ["spread: 3.1 bps > 2"]}}, "guards"),
+        ({"blocked": {"EUR_USD": ["cannot close: MARKET_HALTED"]}}, "executor"),
         (
             {
                 "by_hand": {"EUR_USD": ["the stop"]},
@@ -207,6 +209,26 @@ def test_of_two_orders_after_one_decision_the_later_is_the_newer() -> None:
     for pair in ((order, later), (later, order)):
         (newest, _), (oldest, _) = view_of(*pair).newest_orders(2)
         assert (newest, oldest) == (later, order)
+
+
+def test_a_closing_that_fails_is_no_guard() -> None:
+    blocked = {"EUR_USD": ["cannot close: MARKET_HALTED", "refused at 10:00: spread: wide"]}
+    _, found = asked(traded(), executor=status(blocked=blocked))
+    words = {one.step: one.words for one in found}
+    assert words["guards"] == "refused at 10:00: spread: wide"
+    assert words["executor"].endswith("cannot close: MARKET_HALTED")
+
+
+def test_an_order_beyond_its_price_bound_names_the_setting() -> None:
+    view = traded()
+    order, report = view.newest_orders(1)[0]
+    assert report is not None
+    refused = report._replace(status="cancelled", reason="BOUNDS_VIOLATION")
+    view.reports[order.order_id] = refused
+    _, found = asked(view)
+    words = next(one.words for one in found if one.step == "order")
+    assert "BOUNDS_VIOLATION" in words and "MAX_SLIPPAGE_BPS" in words
+    assert "MAX_SLIPPAGE_BPS" in report_words(order, refused)
 
 
 def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None:
