@@ -7,6 +7,7 @@ divides them by the one before it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from streams.control import ControlLog
@@ -15,7 +16,9 @@ from streams.execution.broker import Account, Broker, Transaction
 from streams.execution.dispatch import Dispatch
 from streams.execution.ledger import Ledger, transaction_order
 from streams.execution.market_day import Marks, Worth
-from streams.execution.operator_commands import commands_of
+from streams.execution.operator_commands import Given, commands_of
+
+log = logging.getLogger("manifold.executor")
 
 
 class AccountStates:
@@ -52,17 +55,29 @@ class AccountStates:
                 worth.transferred(before, after)
                 self._cursor = moved.transaction_id
                 await self._write("transfer", account, moved.amount)
+                log.info(
+                    "transfer of %+.2f %s (transaction %s): NAV %.2f before, %.2f after; the "
+                    "limits' values follow it",
+                    moved.amount, account.currency, moved.transaction_id, before, after,
+                )  # fmt: skip
             self._cursor = last_id
         before_it = worth.marks
         worth.observe(self._broker.now_ms(), account.nav)
-        cause = "reset" if self._reset_asked() else change(before_it, worth)
+        reset = self._reset_asked()
+        cause = "reset" if reset else change(before_it, worth)
         if cause:
             await self._write(cause, account)
+        if reset:
+            log.info(
+                "drawdown reset %s: it counts from NAV %.2f %s on",
+                reset.words, account.nav, account.currency,
+            )  # fmt: skip
 
-    def _reset_asked(self) -> bool:
+    def _reset_asked(self) -> Given | None:
         """Obey an operator's reset of the drawdown that is not in the last record yet."""
         commands = commands_of(self._control.records, self._broker.account_id)
-        asked = any(offset >= self._commanded for offset in commands.resets)
+        last = commands.resets[-1] if commands.resets else None
+        asked = last if last is not None and last.offset >= self._commanded else None
         self._commanded = self._control.end
         if asked:
             self._ledger.worth.reset_peak()

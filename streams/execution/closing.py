@@ -133,6 +133,8 @@ class Closer:
             return closing, await self._dispatch.write(intent)
 
     async def _send(self, closing: Closing, written: Written) -> None:
+        if written.intent.submitted:
+            log.info("%s: closing %s units: %s", closing.instrument, closing.units, closing.reason)
         last = await self._dispatch.send(written)
         if last is None:
             return

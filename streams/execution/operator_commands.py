@@ -42,13 +42,13 @@ class Commands(NamedTuple):
     Attributes
     ----------
     resets
-        When the drawdown was reset: offsets in ``ops.control``, ascending.
+        The resets of the drawdown, in the order of ``ops.control``.
     """
 
     paused: Mapping[str, Given]
     released: Mapping[str, Given]
     closed: Mapping[str, Given]
-    resets: tuple[int, ...]
+    resets: tuple[Given, ...]
 
     def releases(self, instrument: str, control_offset: int) -> Given | None:
         """Return the command that releases what was ordered under ``control_offset``."""
@@ -138,17 +138,18 @@ def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Comm
     """Return the commands of an account that count; records with a problem are left out."""
     paused: dict[str, Given] = {}
     found: dict[str, dict[str, Given]] = {"pause": paused, "release": {}, "close": {}}
-    resets: list[int] = []
+    resets: list[Given] = []
     for offset, record in records:
         name = record.instrument or ""
         if account_of(record) != account_id:
             continue
+        given = Given(offset, record.actor, record.reason, record.as_of_ms)
         if record.kind == RESET:
-            resets.append(offset)
+            resets.append(given)
         elif record.kind == "resume":
             paused.pop(name, None)
         elif record.kind != "pause" or name not in paused:
-            found[record.kind][name] = Given(offset, record.actor, record.reason, record.as_of_ms)
+            found[record.kind][name] = given
     return Commands(paused, found["release"], found["close"], tuple(resets))
 
 

@@ -192,3 +192,16 @@ def test_records_of_another_account_or_mode_are_not_taken() -> None:
     for other in (made._replace(account_id="x"), made._replace(mode="live")):
         assert folded([other]).worth.marks is None
     assert folded([made]).worth.peak == 5.0
+
+
+async def test_a_transfer_is_logged_with_its_amount_and_the_new_nav(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="manifold.executor")
+    venue, log = Venue(), Log(Ledger("paper", "paper"))
+    states = keeper(venue, log)
+    await states.observe(venue.account())
+    venue.transfer(0.75)
+    await states.observe(venue.account())
+    (line,) = [one for one in caplog.messages if "transfer" in one]
+    assert "transfer of -25000.00 " in line and "NAV 100000.00 before, 75000.00 after" in line

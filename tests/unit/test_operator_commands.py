@@ -55,7 +55,7 @@ def test_of_each_kind_the_last_command_of_the_account_counts() -> None:
     found = commands_of(records, "paper")
     assert found.paused == {PAIR: Given(1, "ann", "why not", T0)}, "since when it was paused first"
     assert found.closed == {PAIR: Given(6, "bob", "why not", T0)}
-    assert (found.released, found.resets, found.last_close) == ({}, (8,), 6)
+    assert (found.released, found.resets, found.last_close) == ({}, (Given(8, "a", "b", T0),), 6)
     assert commands_of([*records, (11, said("resume"))], "paper").paused == {}
 
 
@@ -143,7 +143,10 @@ def test_what_is_opened_after_a_release_is_ours() -> None:
         released={PAIR: Given(OFFSET - 1, "ann", "mine", T0)}))) == []  # fmt: skip
 
 
-async def test_a_reset_of_the_drawdown_counts_from_the_nav_then_and_after_a_restart_too() -> None:
+async def test_a_reset_of_the_drawdown_counts_from_the_nav_then_and_after_a_restart_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="manifold.executor")
     control, venue_, log = ControlLog(), AccountVenue(), AccountLog(Ledger("paper", "paper"))
     control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
 
@@ -164,6 +167,8 @@ async def test_a_reset_of_the_drawdown_counts_from_the_nav_then_and_after_a_rest
     assert await look(first, 85_000.0) == pytest.approx(0.15)
     control.append(2, limits_reset("drawdown", "paper", "ann", "why", T0))
     assert await look(first, 84_000.0) == 0.0
+    (line,) = [one for one in caplog.messages if "reset" in one]
+    assert line.startswith("drawdown reset by ann: why: it counts from NAV 84000.00 ")
     assert await look(first, 63_000.0) == pytest.approx(0.25)
     assert [r.cause for r in log.records] == ["start", "reset"]
     # a restart begins with what was recorded, and obeys no command a second time

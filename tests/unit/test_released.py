@@ -22,8 +22,12 @@ def broker() -> Iterator[Handle]:
 
 
 async def test_what_was_released_is_named_while_it_is_open(
-    broker: Handle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broker: Handle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="manifold.executor")
     for name, value in (broker.environment() | OANDA).items():
         monkeypatch.setenv(name, value)
     codec: Any = None
@@ -43,6 +47,8 @@ async def test_what_was_released_is_named_while_it_is_open(
         await stand.until(lambda: list(stand.ledger.holdings) == ["GBP_USD"])
         stand.flatten()
         await stand.until(lambda: list(stand.positions()) == ["EUR_USD"])
+    closing = [one for one in caplog.messages if one.startswith("GBP_USD: closing ")]
+    assert closing and all(one.endswith(" units: flatten by ops: storm") for one in closing)
     line = f"{units:f} units of EUR_USD are open and were released by bob: B; they are not closed"
     assert await said() == [line] and await said("EUR_USD") == [line]
     assert await said("GBP_USD") == []
