@@ -48,7 +48,7 @@ class CommandGiven(Shape):
 
 @router.post("/api/trade/limits/reset", responses=CONFLICTS)
 async def reset_limit(given: AboutLimit, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Begin a limit anew: the drawdown counts from the account's worth (NAV) at its next look."""
+    """Reset a limit: the drawdown counts from the account's worth (NAV) at its next look."""
     account_id = executor_account_id(live)
     record = limits_reset(given.limit, account_id, given.actor, given.reason, live.now_ms())
     return _given(live, await call.say(record), "")

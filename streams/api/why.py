@@ -212,7 +212,7 @@ def _run(name: str, known: Known) -> Step:
             "or what was joined is closed"
         )
         return Step("run", False, words, "a run is joined only when it enters: the next one")
-    words = f"{way}, joined at the bar {clock(joined.entry_bar_ms)} UTC"
+    words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)
 
 

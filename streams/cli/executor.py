@@ -91,4 +91,4 @@ def _position(held: dict[str, Any] | None, joined: dict[str, Any] | None) -> str
             parts.append(f"unrealised {held['unrealized_pl']:+.2f}")
     if joined is None:
         return ", ".join([*parts, "no run joined"])
-    return ", ".join([*parts, f"joined at the bar {clock(joined['entry_bar_ms'])} UTC"])
+    return ", ".join([*parts, f"joined, entry bar {clock(joined['entry_bar_ms'])} UTC"])

@@ -18,7 +18,7 @@ def limits() -> None:
 @REASON
 @ACTOR
 def reset(limit: str, reason: str, actor: str) -> None:
-    """Begin a limit anew: the drawdown counts from the account's worth (NAV) now.
+    """Reset a limit: the drawdown counts from the account's worth (NAV) now.
 
     The record is in ops.control; the executor sets the highest NAV to the one of that moment.
 

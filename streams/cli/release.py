@@ -24,10 +24,10 @@ from streams.errors import Fatal, Recoverable
 @ACTOR
 @WAIT
 def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
-    """Take the hands off the position in INSTRUMENT: it is ours no more.
+    """Leave the position in INSTRUMENT to the operator: the executor does not manage it any more.
 
     It stays open with the brackets it has, and nobody but you closes it: not the run's end, not
-    manifold flatten. As long as it is open nothing else is opened in the instrument. Exit codes: 0
+    manifold close, not manifold flatten. As long as it is open nothing else is opened in the instrument. Exit codes: 0
     released, 75 no executor has done it within --wait; it will when one runs.
 
     \b

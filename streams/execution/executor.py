@@ -335,7 +335,7 @@ class Executor:
         # a decision that came first may have let us read this far: the word is due all the same
         account_id = parts.broker.account_id
         if asks_to_reconcile(word, account_id) or resets_a_limit(word, account_id):
-            log.info("reconciles now at the word of %r: %r", word.actor, word.reason)
+            log.info("reconciles now, by command of %r: %r", word.actor, word.reason)
             self._due_at = self._clock()
         if offset >= parts.control.end:
             await self._read_control()

@@ -74,7 +74,7 @@ class Worth:
         self.at_day_start = scaled(self.at_day_start)
 
     def reset_peak(self) -> None:
-        """Begin the drawdown anew: the highest value is the one of now."""
+        """Reset the drawdown: the highest value is the one of now."""
         self.peak = self.now
 
     def restore(self, at_ms: int, nav: float, marks: Marks) -> None:

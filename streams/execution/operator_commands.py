@@ -97,7 +97,7 @@ def instrument_command(
 
 
 def limits_reset(limit: Limit, account_id: str, actor: str, reason: str, now_ms: int) -> Control:
-    """Return the record that begins a limit anew: from now on it counts from what is then."""
+    """Return the record that resets a limit: from then on it counts from the value of that time."""
     value = _value(account_id=account_id, limit=limit)
     return Control(RESET, None, value, actor, reason, now_ms)
 
@@ -130,7 +130,7 @@ def account_of(record: Control) -> str | None:
 
 
 def resets_a_limit(record: Control, account_id: str) -> bool:
-    """Return whether a record begins a limit of an account anew."""
+    """Return whether a record resets a limit of an account."""
     return record.kind == RESET and account_of(record) == account_id
 
 

@@ -21,4 +21,4 @@ def test_a_position_that_the_last_reading_does_not_have_is_not_called_nothing() 
     assert "-4545 units by the log" in line and "nothing is held" not in line
     held = [{"instrument": "EUR_USD", "units": -4545.0, "average_price": 1.1}]
     (line,) = [one for one in said(joined=joined, positions=held) if "EUR_USD" in one]
-    assert line.startswith("  EUR_USD: -4545 units at 1.1, joined at the bar 1970-01-01 00:00:00")
+    assert line.startswith("  EUR_USD: -4545 units at 1.1, joined, entry bar 1970-01-01 00:00:00")
