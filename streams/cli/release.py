@@ -27,8 +27,9 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     """Leave the position in INSTRUMENT to the operator: the executor does not manage it any more.
 
     It stays open with the brackets it has, and nobody but you closes it: not the run's end, not
-    manifold close, not manifold flatten. As long as it is open nothing else is opened in the instrument. Exit codes: 0
-    released, 75 no executor has done it within --wait; it will when one runs.
+    manifold close, not manifold flatten. As long as it is open nothing else is opened in the
+    instrument. Exit codes: 0 released, 75 no executor has done it within --wait; what it waits
+    for is printed, and the command stays in force.
 
     \b
     Examples:
