@@ -17,6 +17,7 @@ from tests.histories import ANYWHERE, History, histories
 HISTORIES = int(os.environ.get("MANIFOLD_HISTORIES", "100"))
 AS_MANY = settings(
     max_examples=HISTORIES,
+    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
