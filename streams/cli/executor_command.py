@@ -183,7 +183,7 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
 
 def held(ledger: Ledger, instrument: str) -> list[str]:
     """Return what the log says we hold or have on its way in an instrument, in words."""
-    from streams.execution.ledger import doubt_words
+    from streams.execution.reports import doubt_words
 
     found = ledger.holdings.get(instrument)
     said = [] if found is None else [f"{found.signed_units:f} units"]

@@ -142,7 +142,7 @@ def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
 
 def _held(ledger: Ledger) -> list[str]:
     """Return what the log says we hold or have on its way, in words."""
-    from streams.execution.ledger import doubt_words
+    from streams.execution.reports import doubt_words
 
     found = [f"{name} {held.signed_units:f}" for name, held in sorted(ledger.holdings.items())]
     return found + [doubt_words(intent) for _, intent in sorted(ledger.unresolved.items())]

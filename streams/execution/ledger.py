@@ -381,11 +381,6 @@ def _opened(
     )
 
 
-def doubt_words(intent: OrderIntent) -> str:
-    """Return an order whose outcome is not known, in words."""
-    return f"order {intent.order_id} without an outcome"
-
-
 def joined_by(intent: OrderIntent) -> Joined:
     """Return the trade of the run that an opening order joins."""
     entry_bar_ms = -1 if intent.entry_bar_ms is None else intent.entry_bar_ms

@@ -109,6 +109,11 @@ def report_words(intent: OrderIntent, made: BrokerReport) -> str:
     return f"{made.instrument}: {made.side} {units:f} units {what}: {made.status}{why}"
 
 
+def doubt_words(intent: OrderIntent) -> str:
+    """Return an order whose outcome is not known, in words."""
+    return f"order {intent.order_id} without an outcome"
+
+
 def _side(units: Decimal) -> str:
     return "buy" if units > 0 else "sell" if units < 0 else ""
 

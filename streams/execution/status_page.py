@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from streams.errors import Fatal
 from streams.execution.closing_pauses import CANNOT_CLOSE
 from streams.execution.executor import Executor
-from streams.execution.ledger import doubt_words
+from streams.execution.reports import doubt_words
 from streams.execution.settings import Trading
 from streams.health import METRICS_TYPE
 from streams.instants import clock

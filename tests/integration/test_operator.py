@@ -259,6 +259,8 @@ def test_a_released_position_is_the_operators_with_its_brackets(floor: Floor) ->
     units = floor.broker.account()["positions"]["EUR_USD"]
     done = floor.run("release", "EUR_USD", "--reason", "mine", "--actor", "ann")
     assert done.returncode == 0, done.stdout + done.stderr
+    line = f"{units} units of EUR_USD are open and were released by ann: mine; they are not closed"
+    assert line in floor.run("close", "EUR_USD", "--reason", "enough").stdout
     said = executor.until(lambda said: "EUR_USD" in said["foreign"])
     assert f"trade {trade} of {units} units was released" in said["foreign"]["EUR_USD"]
     restart(floor)
