@@ -298,11 +298,11 @@ def require_past(at_ms: int | None, now_ms: int) -> None:
     Raises
     ------
     ApiError
-        400.
+        404: the log holds nothing of it.
     """
     if at_ms is not None and at_ms > now_ms:
         detail = f"at_ms: {clock(at_ms)} UTC is in the future: it is {clock(now_ms)} UTC now"
-        raise ApiError(400, "invalid_request", detail)
+        raise ApiError(404, "in_the_future", detail)
 
 
 def _known(live: Live) -> Known:

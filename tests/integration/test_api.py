@@ -264,8 +264,8 @@ def test_why_goes_from_the_candle_to_the_broker(service: ServiceProcess) -> None
     by_step = {one["step"]: one for one in then["steps"]}
     assert then["ts_ms"] == 1000 and by_step["candle"]["words"] == "the log holds no candle of it"
     assert by_step["broker"]["words"] == "nothing of ours is held, by the log"
-    for other in ("at_ms=soon", "at=1000", "at_ms=4000000000000"):
-        assert service.get(f"/api/why?instrument={PAIR}&{other}").status == 400
+    for other, status in (("at_ms=soon", 400), ("at=1000", 400), ("at_ms=4000000000000", 404)):
+        assert service.get(f"/api/why?instrument={PAIR}&{other}").status == status
 
 
 def test_metrics_tell_gates_weights_signals_and_the_service_itself(

@@ -53,6 +53,6 @@ def test_an_instant_of_the_future_is_refused() -> None:
     assert past_ms("@1000", 1_000) == 1_000
     with pytest.raises(ApiError, match="1970-01-01 00:00:02 UTC is in the future") as refused:
         require_past(2_000, 1_000)
-    assert refused.value.status == 400
+    assert refused.value.status == 404
     with pytest.raises(Fatal, match="--at @2000 is in the future: it is 1970-01-01 00:00:01"):
         past_ms("@2000", 1_000)
