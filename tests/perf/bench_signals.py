@@ -162,7 +162,11 @@ def _lots(deploy: Deploy) -> Lots:
                 records += [found.record for found in batch]
     # times ascend within a partition, so its order stays
     records.sort(key=lambda record: (record.timestamp_ms, record.partition, record.offset))
-    ends = [START_MS + BAR_MS * bars for bars in (SEED_BARS, *_lot_ends())]
+    # a bar is not a minute after the one before it: the market closes at weekends
+    times = sorted({r.timestamp_ms for r in records if r.timestamp_ms > START_MS})
+    if len(times) != WARM_UP_BARS + ROUNDS * LOT_BARS:
+        raise RuntimeError(f"the log holds {len(times):,} bar times")
+    ends = [times[bars - 1] for bars in (SEED_BARS, *_lot_ends())]
     parts = [
         [record for record in records if begin < record.timestamp_ms <= end]
         for begin, end in itertools.pairwise(ends)
