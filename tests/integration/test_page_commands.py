@@ -24,6 +24,7 @@ def practice(page_server: PageServer) -> PageServer:
     trading["joined"] = {PAIR: {"direction": 1, "entry_bar_ms": 1}}
     said = "the stop of trade 5 is 1.09, tighter by hand (the run's is 1.08635): it stays so"
     trading["by_hand"] = {PAIR: [said]}
+    trading["waiting"] = {PAIR: ["close asked at 10:00 by bea: enough", "it waits for an order"]}
     return page_server
 
 
@@ -46,6 +47,7 @@ def test_an_instrument_is_paused_and_resumed_with_reason_and_token(
     watched = chosen()
     page, keys = watched.page, watched.page.keyboard
     assert "tighter by hand" in watched.text("#operator")
+    assert "Not carried out yet: close asked at 10:00 by bea" in watched.text("#operator")
     page.click("#command-pause")
     assert watched.text("#command-title") == "Pause EUR/USD"
     assert page.evaluate("document.activeElement.id") == "command-reason"

@@ -40,6 +40,8 @@ export function showCommands(status, chosen) {
   const held = Boolean(trading?.joined?.[chosen]);
   for (const name of ["close", "release"]) attr(field(name), "disabled", held ? null : "");
   const said = paused ? [`Paused since ${when(paused.at_ms, serverNow())} UTC by ${paused.actor}: ${paused.reason}`] : [];
+  const waits = trading?.waiting?.[chosen] ?? [];
+  if (waits.length) said.push(sentence(`not carried out yet: ${waits.join("; ")}`));
   said.push(...(trading?.by_hand?.[chosen] ?? []).map(sentence));
   keyed(byId("operator"), chosen ? said : [], String, () => ({ node: el("li") }), (part, one) => put(part.node, one));
 }
