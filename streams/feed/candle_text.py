@@ -19,7 +19,7 @@ from streams.mid_price import WrittenPrice, mid_prices
 from streams.stages.candle_rules import HOUR_MS, candle_refusal, price_problem
 
 VOLUME_NAMES = ("volume", "v", "ticks")
-COMPLETE_NAMES = ("complete",)
+COMPLETE_NAMES = ("complete", "iscomplete", "is_complete", "closed", "isclosed", "is_closed")
 INSTRUMENT_NAMES = ("instrument", "symbol")
 GRANULARITY_NAMES = ("granularity", "gran")
 FIELDS = (("open", "o"), ("high", "h"), ("low", "l"), ("close", "c"))

@@ -95,6 +95,7 @@ def test_a_candle_said_to_be_complete_or_not_said_to_be_enters(complete: Any) ->
 @pytest.mark.parametrize("complete", [False, "false", 0, "0", "no", "perhaps"])
 def test_an_incomplete_candle_does_not_enter(complete: Any) -> None:
     assert refusal(LONG | {"complete": complete}) == "incomplete"
+    assert refusal(LONG | {"is_closed": complete}) == "incomplete"
 
 
 @pytest.mark.parametrize(
