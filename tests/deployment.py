@@ -106,9 +106,9 @@ class Deployment:
         self.processes[name].start()
         return self.processes[name]
 
-    def start_worker(self, name: str = "worker-1") -> Supervised:
+    def start_worker(self, name: str = "worker-1", **settings: str) -> Supervised:
         """Start a worker."""
-        return self.start(name, "worker", "--worker-id", name)
+        return self.start(name, "worker", "--worker-id", name, **settings)
 
     def keep_running(
         self, seconds: float, until: Callable[[], bool] = lambda: False, every_s: float = 0.05

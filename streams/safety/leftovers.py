@@ -27,6 +27,7 @@ from streams.topics import TOPICS
 
 log = logging.getLogger("manifold.worker")
 
+STAMP_MS = 1
 SETTLE_S = 2.0
 POLL_S = 0.1
 
@@ -140,10 +141,11 @@ def _abort(
     timeout_s = runtime.transaction_timeout_sec
     try:
         producer.begin_transaction()
-        # a marker goes only where the transaction has written; no committed reader sees these
-        producer.produce(changelog, b"", POSITION_ROW, partition=partition)
+        # a marker goes only where the transaction has written; no committed reader sees these, and
+        # their stamp is one that no broker refuses, whatever this machine's clock says
+        producer.produce(changelog, b"", POSITION_ROW, partition=partition, timestamp=STAMP_MS)
         for topic, number in output_partitions(runtime, partition, stage.outputs):
-            producer.produce(runtime.topic(topic), b"", partition=number)
+            producer.produce(runtime.topic(topic), b"", partition=number, timestamp=STAMP_MS)
         producer.flush(timeout_s)
         producer.send_offsets_to_transaction(
             [TopicPartition(source, partition, 0)], group.metadata, timeout_s

@@ -189,11 +189,26 @@ class BatchTransaction:
         changelog: str,
         changes: RowChanges,
         source: TopicPartition,
+        stamp_ms: int,
     ) -> None:
         """Write outputs, changed rows and the source offset; return after the commit.
 
         The offset is written twice, to the group and into the changelog: a broker that loses a
         part of the transaction is found out by the two.
+
+        Parameters
+        ----------
+        outputs
+            Records to write, each with its own time stamp.
+        changelog
+            Full name of the topic of the rows.
+        changes
+            Row -> new content, None where it is deleted.
+        source
+            The offset after the last record of the batch.
+        stamp_ms
+            Time stamp of that record. The rows get it too: by the clock of this machine a broker
+            would refuse them (INVALID_TIMESTAMP) when that clock is an hour ahead.
 
         Raises
         ------
@@ -213,9 +228,14 @@ class BatchTransaction:
                 headers=list(output.headers),
             )
         for key, row in changes.items():
-            producer.produce(changelog, row, key, partition=source.partition)
-        position = position_row(source.offset)
-        producer.produce(changelog, position, POSITION_ROW, partition=source.partition)
+            producer.produce(changelog, row, key, partition=source.partition, timestamp=stamp_ms)
+        producer.produce(
+            changelog,
+            position_row(source.offset),
+            POSITION_ROW,
+            partition=source.partition,
+            timestamp=stamp_ms,
+        )
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
         metadata = self._group.metadata

@@ -202,9 +202,17 @@ class StageRunner:
         transaction = BatchTransaction(
             self.safety.runtime, self.safety.group, owned.producer, self.safety.hook
         )
-        source = TopicPartition(self.source, partition, batch.records[-1].offset + 1)
+        last = batch.records[-1]
+        source = TopicPartition(self.source, partition, last.offset + 1)
         await self._before_the_deadline(
-            self.safety.thread(transaction.write, batch.outputs, self.changelog, changes, source)
+            self.safety.thread(
+                transaction.write,
+                batch.outputs,
+                self.changelog,
+                changes,
+                source,
+                last.timestamp_ms,
+            )
         )
         owned.start = Start(source.offset, source.offset)
         rows = self.table.data.data

@@ -91,7 +91,8 @@ def test_a_clock_that_was_set_back_ends_a_durable_stack_with_a_sentence(
     assert back.process.wait(PATIENCE_S) == 75, back.output
     said = back.output.strip().splitlines()[-1]
     assert said.startswith("manifold: nothing is written by a wrong clock: this machine's clock")
-    assert "2.0 h behind the last candle of the log (Kafka, Valkey and this machine agree)" in said
+    assert "2.0 h behind the last candle of the log (" in said
+    assert "Valkey and this machine agree)" in said
     ups.append(again := Up(tmp_path / "stack", *arguments, **BARS_GO_ON))
     _require_bars_go_on(again)
     done = again.run("verify")

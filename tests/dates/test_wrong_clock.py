@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.events import Candle, Control
+from streams.events import BrokerReport, Candle, Control, OrderIntent
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from streams.status import collect
-from streams.topics import CANDLES, CONTROL
+from streams.topics import CANDLES, CONTROL, FILLS, ORDERS
 from tests.dates.wallclock import MovableClock, moved_by
 from tests.deployment import Deployment
 from tests.integration.test_oanda_feed import PAIRS, Feed, deployment_at
 from tests.kill_switch_place import Place, engaged_by
 from tests.oanda_venue import venue
 from tests.service import ServiceProcess
+from tests.trading import ExecutorProcess, switch_off
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -193,15 +195,38 @@ def test_engaging_waits_for_no_clock(
 # -- a clock that is set while a process runs -----------------------------------------------------
 
 
+TRADES_EASILY = {
+    "GATE_MODE": "static",
+    "SESSION_TRADING_ENABLED": "0",
+    "AUTO_MIN_COHERENCE": "0",
+    "AUTO_MAX_ENTROPY": "1",
+    "AUTO_MAX_RUPTURE": "1",
+    "GUARD_MIN_STABILITY": "0",
+    "MAX_SPREAD_BPS": "50",
+    "PM_RAMP_STEP_PCT": "1",
+    "EXIT_PNL_TARGET_PCT": "0.005",
+    "EXIT_PNL_STOP_PCT": "0.005",
+    "ENTRY_COOLDOWN_SEC": "0",
+    "REPETITION_MIN_COUNT": "1",
+    "AUTO_MAX_HAZARD": "1",
+    "AUTO_DIRECTION_LOOKBACK": "6",
+    "AUTO_DIR_THRESHOLD_BPS": "0",
+}
+
+
 class LiveMarket:
-    """A live synthetic feed on a clock of its own, and a worker on the right one."""
+    """A live synthetic feed, a worker, and a clock that any process may be started on."""
 
     def __init__(self, deployment: Deployment, clock: MovableClock) -> None:
         self.deployment, self.clock = deployment, clock
-        self.worker = deployment.start_worker()
-        self.begun_ms = int(time.time() * 1000)
-        arguments = ("feed", "synthetic", "--live", "--start", f"@{self.begun_ms - 900_000}")
-        self.feed = deployment.start("feed", *arguments, **clock.environment)
+
+    def start(self, *moved: str) -> None:
+        """Start both; those named ``feed`` and ``worker`` are on the clock."""
+        others = self.clock.environment
+        self.deployment.start_worker(**others if "worker" in moved else {})
+        begun_ms = int(time.time() * 1000)
+        arguments = ("feed", "synthetic", "--live", "--start", f"@{begun_ms - 900_000}")
+        self.feed = self.deployment.start("feed", *arguments, **others if "feed" in moved else {})
 
     def candles(self) -> list[Candle]:
         return [e for e in self.deployment.events(CANDLES) if isinstance(e, Candle)]
@@ -215,7 +240,7 @@ class LiveMarket:
                 process.poll()
             return bool(ready())
 
-        until(looked, lambda: self.feed.child.last_words(), every_s=0.2)
+        until(looked, self.deployment.last_words, every_s=0.2)
 
     def wait_for_bars(self) -> None:
         """Wait for bars that end after now."""
@@ -240,6 +265,7 @@ def market(
         CANDLE_GRAN="S5",
         ALLOC_INTERVAL_SEC="5",
         MARKET_CALENDAR="continuous",
+        **TRADES_EASILY,
     )
     made = LiveMarket(deployment, MovableClock(tmp_path / "offset"))
     yield made
@@ -251,6 +277,7 @@ def market(
 def test_a_live_feed_whose_clock_is_set_stops_and_goes_on_when_it_is_right(
     market: LiveMarket, offset_s: int, way: str
 ) -> None:
+    market.start("feed")
     market.wait_for_bars()
     market.clock.move_to(offset_s)
     set_by = "set ahead by" if offset_s > 0 else "set back by"
@@ -267,6 +294,49 @@ def test_a_live_feed_whose_clock_is_set_stops_and_goes_on_when_it_is_right(
     market.deployment.processes.pop("worker-1").stop()
     market.deployment.require_verified()
     assert "Traceback" not in market.said()
+
+
+def test_worker_mirror_and_executor_go_by_the_log_when_their_clock_is_set(
+    market: LiveMarket,
+) -> None:
+    deployment, clock = market.deployment, market.clock
+    switch_off(deployment)
+    market.start("worker")
+    deployment.start("mirror", "mirror", **clock.environment)
+    executor = ExecutorProcess(deployment, **clock.environment)
+    executor.start()
+    executor.until_reconciled()
+    for offset_s in (0, HOURS_S, -HOURS_S, 0):
+        clock.move_to(offset_s)
+        closed = deployment.status().ends["risk.weights"]
+        market.wait(lambda: deployment.status().ends["risk.weights"] >= closed + 3)  # noqa: B023
+        newest_ms = market.newest_ms()
+        executor.until(lambda said: said["reconciled"] and said["epoch_ms"] >= newest_ms)  # noqa: B023
+    deployment.processes.pop("feed").stop()
+    deployment.settle()
+    executor.until(lambda said: not said["unresolved"])
+    processes = deployment.processes.values()
+    assert all(process.restarts == 0 for process in processes), deployment.last_words()
+    assert "Traceback" not in deployment.last_words()
+    deployment.stop()
+    deployment.processes.clear()
+    deployment.require_exact()
+    deployment.require_verified()
+    orders = Counter(e.order_id for e in deployment.events(ORDERS) if isinstance(e, OrderIntent))
+    filled = Counter(
+        e.order_id
+        for e in deployment.events(FILLS)
+        if isinstance(e, BrokerReport) and e.status == "filled" and e.cause == "order"
+    )
+    refused = Counter(
+        verdict.guard
+        for e in deployment.events(ORDERS)
+        if isinstance(e, OrderIntent)
+        for verdict in e.guards
+        if not verdict.passed
+    )
+    assert filled and filled.keys() <= orders.keys(), (orders, refused)
+    assert {*orders.values(), *filled.values()} == {1}, "an order or a fill is there twice"
 
 
 def test_an_oanda_feed_goes_by_oandas_time_whatever_is_set_here(
