@@ -32,7 +32,7 @@ from tests.migration import (
 
 pytestmark = pytest.mark.kafka
 
-KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
+KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "5"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,NZD_USD"
 MARKET = ("feed", "synthetic", "--start", "2024-03-04T10:00", "--pairs", PAIRS, "--bars", "700")
 START_MS = 1_709_546_400_000

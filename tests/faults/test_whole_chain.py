@@ -19,7 +19,7 @@ from streams.topics import TRADES
 from tests.deployment import LIVELY, READY, Deployment, random_instants
 from tests.waiting import PATIENCE_S
 
-KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
+KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "5"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
 BARS_A_SECOND = 40
 SECONDS_A_KILL = 6
