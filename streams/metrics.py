@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.codec import DECODE_REASONS
+from streams.config_following import ConfigCollector, FollowedConfig
 from streams.events import (
     DeadLetter,
     GateDecision,
@@ -36,10 +37,16 @@ class WorkerMetrics:
 
     Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise. A
     batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
+
+    Parameters
+    ----------
+    followed
+        The configuration that the worker follows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, followed: FollowedConfig | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(ConfigCollector(followed))
         made: dict[str, Any] = {"registry": self.registry}
         stage, place = ["stage"], ["stage", "partition"]
         self.records_in = Counter("manifold_records_in", "Source records processed", stage, **made)

@@ -278,6 +278,11 @@ class Config(FromEnvironment):
         """Length of a processed bar in milliseconds."""
         return GRANULARITY_MS[self.candle_gran]
 
+    @property
+    def window_shape(self) -> tuple[int, int, int]:
+        """What the stream of an instrument's windows is made with."""
+        return self.candle_count, self.echo_lookback_minutes, self.echo_signature_precision
+
     def buffer(self, instrument: str) -> float:
         """Return the hysteresis buffer of ``instrument``, clamped to 0..0.30."""
         for name, value in self.hysteresis_pair_json:
@@ -340,12 +345,16 @@ class Config(FromEnvironment):
         text = self.to_json() if self.source_text is None else self.source_text
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def differing(self, other: Config) -> list[str]:
+        """Return the attributes in which the two differ."""
+        names = (item.name for item in setting_fields(self))
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     def differences(self, other: Config) -> list[str]:
         """Return ``NAME: mine != theirs`` for every setting in which the two differ."""
         return [
-            f"{item.name.upper()}: {getattr(self, item.name)} != {getattr(other, item.name)}"
-            for item in setting_fields(self)
-            if getattr(self, item.name) != getattr(other, item.name)
+            f"{name.upper()}: {getattr(self, name)} != {getattr(other, name)}"
+            for name in self.differing(other)
         ]
 
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+from streams.config_following import FollowedConfig
 from streams.control import ControlLog
 from streams.events import Control, GateDecision, Weights
 from streams.execution.broker import Broker
@@ -118,7 +119,7 @@ async def parts_of(
     dispatch = Dispatch(journal, venue, ledger, kill, metrics, cursor, time.monotonic)
     return Parts(
         Runtime.from_env({}), codec, trading, control, venue, ledger, runs, allocation, following,
-        dispatch, kill, metrics,
+        dispatch, kill, metrics, FollowedConfig(CONFIG),
     )  # fmt: skip
 
 

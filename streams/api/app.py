@@ -8,6 +8,7 @@ from streams import __version__
 from streams.api import (
     routes_broker,
     routes_commands,
+    routes_config,
     routes_kill_switch,
     routes_market,
     routes_page,
@@ -26,6 +27,7 @@ ROUTERS = (
     routes_market.router,
     routes_trading.router,
     routes_commands.router,
+    routes_config.router,
     routes_broker.router,
     routes_studies.router,
     routes_page.router,

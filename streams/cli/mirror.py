@@ -11,6 +11,7 @@ import click
 
 from streams.cli.stopping import stop_when_told
 from streams.clocks.check import warn_of_clock
+from streams.control_log import config_in_force
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.registry import open_codec
@@ -48,7 +49,9 @@ def mirror(rebuild: bool, as_json: bool) -> None:
 
 
 async def _rebuild(runtime: Runtime, config: Config) -> int:
-    return await rebuild_mirror(runtime, config, await open_codec(runtime))
+    codec = await open_codec(runtime)
+    active = await asyncio.to_thread(config_in_force, runtime, codec, config)
+    return await rebuild_mirror(runtime, active, codec)
 
 
 async def _follow(runtime: Runtime, config: Config) -> None:

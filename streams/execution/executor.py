@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.control_log import read_control
-from streams.errors import Fatal, Recoverable
+from streams.errors import Fatal, MustRestart, Recoverable
 from streams.events import Candle, Control, GateDecision, Weights
 from streams.execution.bracket_keeping import BracketKeeper
 from streams.execution.broker import Account, Position
 from streams.execution.closing import Closer
 from streams.execution.closing_plan import Sight
-from streams.execution.context import Parts
+from streams.execution.context import MadeWith, Parts
 from streams.execution.desk import Desk
 from streams.execution.dispatch import KillState
 from streams.execution.flatten import flatten_of
@@ -81,7 +81,7 @@ class Executor:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
         self._end_at = clock() + within_s
         self._due_at = clock()
-        self._granularity = self._active().candle_gran
+        self._made_with = MadeWith.of(self._active())
         self._paper = isinstance(parts.broker, PaperBroker)
         self._closing: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
@@ -168,7 +168,9 @@ class Executor:
         Raises
         ------
         Fatal
-            The venue refuses us, or the settings no longer fit the log.
+            The venue refuses us.
+        MustRestart
+            A setting of the log has changed that the executor was made with: make it anew.
         """
         try:
             while not stopping.is_set():
@@ -343,17 +345,16 @@ class Executor:
 
     def _take_candle(self, candle: Candle) -> None:
         broker = self._parts.broker
-        if isinstance(broker, PaperBroker) and candle.granularity == self._granularity:
+        if isinstance(broker, PaperBroker) and candle.granularity == self._made_with.candle_gran:
             broker.take(candle)
 
     async def _read_control(self) -> None:
         parts = self._parts
         await asyncio.to_thread(read_control, parts.runtime, parts.codec, parts.control)
-        if self._active().candle_gran != self._granularity:
-            raise Fatal(
-                f"CANDLE_GRAN is {self._active().candle_gran} now and was {self._granularity} when "
-                "this executor began; start it again"
-            )
+        parts.followed.look(parts.control, refuse=False)
+        changed = self._made_with.changed(self._active())
+        if changed:
+            raise MustRestart(f"the configuration has changed: {changed}")
 
     def _active(self) -> Config:
         control = self._parts.control

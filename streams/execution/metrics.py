@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.config_following import ConfigCollector, FollowedConfig
 from streams.events import BrokerReport, OrderIntent
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class ExecutorMetrics:
-    """What an executor exports."""
+    """What an executor exports.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    followed
+        The configuration that it follows.
+    """
+
+    def __init__(self, followed: FollowedConfig | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(ConfigCollector(followed))
         of = self.registry
         self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
         self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from streams.codec import Codec
+from streams.config_following import FollowedConfig
 from streams.control import ControlLog
 from streams.control_log import read_control, seed_config
 from streams.events import AccountState, BrokerReport, Candle, GateDecision, OrderIntent, Weights
@@ -37,34 +38,43 @@ async def open_parts(
     config: Config,
     kill: KillSwitch,
     venue: Broker | None,
+    *,
+    only_flatten: bool = False,
 ) -> Parts:
     """Take an account over and return everything its executor needs.
 
     Parameters
     ----------
+    config
+        The settings of this environment; the active ones are followed.
     venue
         The broker; None for the paper account.
+    only_flatten
+        Whether it shall only close, which works under any configuration.
 
     Raises
     ------
     Fatal
-        Another configuration is active, a topic is missing, or an order record cannot be read.
+        The active configuration cannot be followed, a topic is missing, or an order record cannot
+        be read.
     Recoverable
         A broker does not answer.
     """
     account_id = venue.account_id if venue is not None else trading.paper_account_id
     mode = venue.mode if venue is not None else "paper"
     journal = await asyncio.to_thread(Journal, runtime, codec, account_id)
+    followed = FollowedConfig(config)
     control = await asyncio.to_thread(_control, runtime, codec, config)
+    active = followed.look(control, refuse=not only_flatten)
     ledger = Ledger(account_id, mode)
     await asyncio.to_thread(fold_orders, runtime, codec, ledger)
     spans = await asyncio.to_thread(_spans, runtime, ledger)
     broker = venue
     if broker is None:
-        broker = PaperBroker(_rules(trading, config), config.granularity_ms, ledger)
+        broker = PaperBroker(_rules(trading, active), active.granularity_ms, ledger)
         candles = await asyncio.to_thread(_candle_spans, runtime, broker.resume_ms)
         found = await asyncio.to_thread(read_spans, runtime, codec, candles)
-        recall(broker, found, config.candle_gran)
+        recall(broker, found, active.candle_gran)
         spans |= candles
     runs = Runs({name: held.joined for name, held in ledger.holdings.items()})
     allocation = Allocation()
@@ -77,12 +87,13 @@ async def open_parts(
     if ledger.intents:
         broker.expect_access()
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
-    metrics = ExecutorMetrics()
+    metrics = ExecutorMetrics(followed)
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
     return Parts(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
         Following(runtime, codec, ends),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
+        followed,
     )  # fmt: skip
 
 

@@ -86,6 +86,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "decided_ms": executor.settled.decided_ms,
         "epoch_ms": executor.settled.epoch_ms,
         "reading": parts.following.trouble,
+        "config_differs": [one._asdict() for one in parts.followed.differs],
     }
 
 

@@ -111,6 +111,7 @@ WORDS: Final[dict[Source, str]] = {
     "kill_switch": "the kill switch",
     "executor": "the executor",
     "feed": "the OANDA feed",
+    "workers": "a worker",
 }
 
 

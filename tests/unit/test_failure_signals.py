@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from streams.liveness.facts import CallFacts, KillFacts, LiveFacts, MirroredManifold
+from streams.config_difference import Difference
+from streams.liveness.facts import (
+    CallFacts,
+    KillFacts,
+    LiveFacts,
+    MirroredManifold,
+    WorkerFacts,
+)
 from streams.liveness.preflight import preflight, ready
 from streams.liveness.signals import NAMES, judge
 from streams.settings import Config
@@ -55,6 +62,7 @@ def test_of_nothing_known_nothing_is_ok() -> None:
 
 
 HOUR_OLD = OPEN - HOUR_MS
+ECHO = Difference("GATE_MODE", "adaptive", "echo")
 CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("a pair without a candle for an hour", "candle_stale",
      part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN) | {"USD_JPY": HOUR_OLD}),
@@ -144,6 +152,19 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("margin at the overload", "margin_high",
      part(healthy(), "executor", margin_used=800.0, margin_available=200.0), "fail 80.0%"),
     ("no account yet", "margin_high", part(healthy(), "executor", margin_used=None), "unknown"),
+    ("a worker and an executor of other settings", "config_differs",
+     part(healthy(workers=WorkerFacts({"w-1:9108": (ECHO,), "w-2:9108": ()})), "executor",
+          config_differs=(ECHO,)),
+     "warn GATE_MODE is adaptive for the executor, worker w-1:9108, echo is active"),
+    ("a service of other settings", "config_differs", healthy(config_differs=(ECHO,)),
+     "warn for the service"),
+    ("a feed of other settings", "config_differs",
+     part(healthy(), "feed", config_differs=(ECHO,)), "warn for the feed"),
+    ("nobody to ask for a worker's settings", "config_differs",
+     healthy(workers=WorkerFacts({})), "ok no worker was asked (WORKER_METRICS_URLS)"),
+    ("a worker that does not answer", "config_differs",
+     healthy(workers=None, away={"workers": "nothing answers at w-1:9108"}),
+     "unknown a worker cannot be asked: nothing answers at w-1:9108"),
     ("a candle from the future", "clock_skew",
      part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN + 5_000)),
      "fail 5 s behind the last candle of the log"),

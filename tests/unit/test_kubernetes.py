@@ -13,8 +13,8 @@ from streams.cli import COMMANDS
 from streams.environment import setting_fields
 from streams.execution.settings import Trading
 from streams.feed.settings import FeedSettings
-from streams.liveness.setting_checks import known_names
 from streams.setting_groups import GROUPS
+from streams.setting_names import known_names
 from streams.settings import Runtime
 
 FILE = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes" / "manifold.yaml"
@@ -105,3 +105,9 @@ def test_services_point_at_workloads_and_settings_at_services() -> None:
     assert SETTINGS["TRADE_STATUS_URL"] == "http://manifold-trade:8120/status"
     assert SETTINGS["FEED_METRICS_URL"] == "http://manifold-feed:9110/metrics"
     assert {"manifold-trade", "manifold-feed"} <= set(services)
+    workers = next(w for w in WORKLOADS if container(w)["name"] == "worker")
+    pods = [f"manifold-worker-{n}.manifold-worker" for n in range(workers["spec"]["replicas"])]
+    assert SETTINGS["WORKER_METRICS_URLS"].split(",") == [
+        f"http://{pod}:9108/metrics" for pod in pods
+    ]
+    assert services[workers["spec"]["serviceName"]]["spec"]["clusterIP"] == "None"
