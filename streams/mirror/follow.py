@@ -55,9 +55,13 @@ def _checked_cluster(runtime: Runtime) -> str:
     return str(cluster.metadata.cluster_id)
 
 
-def retention_of(runtime: Runtime) -> Retention:
+def retention_of(runtime: Runtime, config: Config) -> Retention:
     """Return the bounds of the series from the settings."""
-    return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
+    return Retention(
+        runtime.valkey_candle_retention,
+        runtime.valkey_signal_retention,
+        config.eval_history_hours,
+    )
 
 
 class Follower:
@@ -72,6 +76,7 @@ class Follower:
     def __init__(self, runtime: Runtime, config: Config, codec: Codec) -> None:
         self._runtime, self._codec = runtime, codec
         self._interval_sec = config.alloc_interval_sec
+        self._retention = retention_of(runtime, config)
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
@@ -165,7 +170,7 @@ class Follower:
         known: Positions,
         batches: Mapping[TopicPartition, Sequence[Any]],
     ) -> None:
-        retention = retention_of(self._runtime)
+        retention = self._retention
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._told.get(tp, 0) for record in records)
