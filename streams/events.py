@@ -27,6 +27,7 @@ ControlKind = Literal[
     "resume",
     "release",
     "close",
+    "order",
     "limits_reset",
     "audit",
 ]
@@ -325,9 +326,9 @@ class Control(NamedTuple):
     """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string.
 
     Results are derived from ``config``, ``universe`` and ``params``. Executors obey
-    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close`` and
-    ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later. The key is
-    the kind, kind:instrument, or config:<config_id>.
+    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close``,
+    ``order`` and ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later.
+    The key is the kind, kind:instrument, or config:<config_id>.
     """
 
     kind: ControlKind
@@ -386,6 +387,7 @@ class OrderIntent(NamedTuple):
     trailing_stop: float | None = None
     stop_by: str = ""
     target_by: str = ""
+    request_id: str = ""
 
 
 class BrokerReport(NamedTuple):

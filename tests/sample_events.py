@@ -85,6 +85,7 @@ SAMPLES: dict[str, Event] = {
         (GuardVerdict("kill_switch", True, "off"), GuardVerdict("spread", False, "3.1 bps")), True,
         "101-004-1-001", "practice", BAR_MS, 3, BAR_MS + 60_020, "the run ended", "pct", 1.25, 0.5,
         100_001.5, "42", "trade", "41", 1.3705, 0.0025, "operator", "executor",
+        "r-1",
     ),
     "BrokerReport": BrokerReport(
         *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}',

@@ -16,6 +16,7 @@ import uvicorn
 from streams.admin import require_topics
 from streams.api.app import make_app, make_socket_app
 from streams.api.audit import AuditLog
+from streams.api.budget import keep_budget
 from streams.api.channels import Frame, Place, status_frame
 from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
@@ -49,7 +50,7 @@ USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
 MOST_REQUESTS = 500
 """Connections of one port beside the WebSocket clients; more are answered with 503."""
-ENDLESS = ("facts", "heartbeat", "long runs", "signals")
+ENDLESS = ("facts", "heartbeat", "long runs", "signals", "budget")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
@@ -187,6 +188,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
         asyncio.create_task(live.long_runs.run(), name="long runs"),
+        asyncio.create_task(keep_budget(live), name="budget"),
         asyncio.create_task(beat(live.hub, live.settings.ws_heartbeat_sec), name="heartbeat"),
         *(
             asyncio.create_task(server.serve(sockets=[sockets[name]]), name=name)

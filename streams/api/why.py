@@ -212,6 +212,9 @@ def _run(name: str, known: Known) -> Step:
             "or what was joined is closed"
         )
         return Step("run", False, words, "a run is joined only when it enters: the next one")
+    if joined.by_operator:
+        words = f"the rule's run is {way}; what is held was opened by an operator's order"
+        return Step("run", False, words, "manifold close, or the position's own stop or target")
     words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)
 

@@ -28,6 +28,8 @@ from streams.execution.flatten import flatten_of
 from streams.execution.following import Found
 from streams.execution.opening import Opener
 from streams.execution.operator_commands import Commands, commands_of, resets_a_limit
+from streams.execution.operator_orders import OperatorOrder, orders_of
+from streams.execution.operator_sending import reduce_by_order
 from streams.execution.paper import PaperBroker
 from streams.execution.reading import TRANSACTIONS
 from streams.execution.reconcile import Comparison
@@ -153,6 +155,12 @@ class Executor:
         return found._replace(released={}) if self._paper else found
 
     @property
+    def operator_orders(self) -> list[OperatorOrder]:
+        """The orders that operators have given for the account, old ones too."""
+        parts = self._parts
+        return orders_of(parts.control.records, parts.broker.account_id)
+
+    @property
     def flat(self) -> bool:
         """Whether nothing of ours is held or on its way, by the books."""
         return not self._parts.ledger.holdings and not self._parts.ledger.unresolved
@@ -211,6 +219,8 @@ class Executor:
                 self._kill_said = False
                 self.opener.kill_state = await parts.kill.aread()
             await release(parts, self._desk, self._ordering)
+            if not self._only_flatten:
+                await reduce_by_order(parts, self.terms, self._desk, self._sight, self._ordering)
             if reconcile:
                 await self._reconcile()
             elif parts.ledger.unresolved or self._paper:
@@ -390,5 +400,5 @@ class Executor:
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),
-            self.commands,
+            self.commands, self.operator_orders,
         )  # fmt: skip

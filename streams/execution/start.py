@@ -76,7 +76,8 @@ async def open_parts(
         found = await asyncio.to_thread(read_spans, runtime, codec, candles)
         recall(broker, found, active.candle_gran)
         spans |= candles
-    runs = Runs({name: held.joined for name, held in ledger.holdings.items()})
+    joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
+    runs = Runs(joined)
     allocation = Allocation()
     log = {place: span for place, span in spans.items() if place[0] in (GATES, WEIGHTS)}
     for one in await asyncio.to_thread(read_spans, runtime, codec, log):
@@ -153,7 +154,7 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
 
 
 def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
-    entries = [held.entry_ms for held in ledger.holdings.values()]
+    entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
     with LogReader(runtime) as reader:
         spans = {}
         for topic in (GATES, WEIGHTS):

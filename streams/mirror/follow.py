@@ -58,9 +58,13 @@ def _checked_cluster(runtime: Runtime) -> str:
     return str(cluster.metadata.cluster_id)
 
 
-def retention_of(runtime: Runtime) -> Retention:
+def retention_of(runtime: Runtime, config: Config) -> Retention:
     """Return the bounds of the series from the settings."""
-    return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
+    return Retention(
+        runtime.valkey_candle_retention,
+        runtime.valkey_signal_retention,
+        config.eval_history_hours,
+    )
 
 
 class Follower:
@@ -171,8 +175,8 @@ class Follower:
     ) -> None:
         if any(names[tp.topic] == CONTROL for tp in batches):
             await self._look_at_config()
-        interval_sec = self._followed.active.alloc_interval_sec
-        retention = retention_of(self._runtime)
+        active = self._followed.active
+        interval_sec, retention = active.alloc_interval_sec, retention_of(self._runtime, active)
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._told.get(tp, 0) for record in records)

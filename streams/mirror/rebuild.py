@@ -46,7 +46,10 @@ async def rebuild(
                         found = ((topic, item.record.value) for item in batch)
                         await writer.apply(
                             writes_of_values(
-                                codec, found, config.alloc_interval_sec, retention_of(runtime)
+                                codec,
+                                found,
+                                config.alloc_interval_sec,
+                                retention_of(runtime, config),
                             )
                         )
                         reached[field] = batch[-1].record.offset + 1

@@ -35,6 +35,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "/api/trade/pause": {"instrument": PAIR},
     "/api/trade/resume": {"instrument": PAIR},
     "/api/trade/close": {"instrument": PAIR},
+    "/api/order": {"instrument": PAIR, "units": -1000},
     "/api/trade/limits/reset": {"limit": "drawdown"},
     "/api/candles/fetch": {"instrument": PAIR, "granularity": "M1", "count": 60},
     "/api/studies/enqueue-long-run": {"instrument": PAIR, "days": 30, "c_min": 0.5},
@@ -50,6 +51,7 @@ KINDS = {
     "/api/trade/pause": "pause",
     "/api/trade/resume": "resume",
     "/api/trade/close": "close",
+    "/api/order": "order",
     "/api/trade/limits/reset": "limits_reset",
     "/api/config/apply": "config",
     "/api/config/set": "config",
@@ -111,7 +113,7 @@ def place(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
             made.service.start()
             first = made.ask("/api/candles/fetch", "warm up")
             assert first.status == 200 and first.json["written"] >= 60, first.json
-            deployment.start("trade", "trade", "--status-port", port)
+            deployment.start("trade", "trade", "--status-port", port, OPERATOR_ORDERS="open")
             made.service.wait_until(lambda: made.service.get("/api/risk/budget").status == 200)
             yield made
         finally:
@@ -189,6 +191,10 @@ def test_a_call_that_is_refused_leaves_nothing(place: Place, path: str) -> None:
         ("/api/trading/mode", {"mode": "live"}, 409),
         ("/api/trade/release", {}, 409),
         ("/api/trade/pause", {"instrument": "GBP_USD"}, 404),
+        ("/api/trade/close", {"units": 5}, 409),
+        ("/api/order", {"instrument": "GBP_USD"}, 404),
+        ("/api/order", {"units": 0}, 400),
+        ("/api/order", {"request_id": "no spaces"}, 400),
         ("/api/candles/fetch", {"granularity": "H1"}, 409),
         ("/api/candles/fetch", {"instrument": "GBP_USD"}, 409),
         ("/api/studies/enqueue-long-run", {"instrument": "GBP_USD"}, 404),
