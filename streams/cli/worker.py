@@ -61,7 +61,7 @@ def run(runtime: Runtime, config: Config) -> None:
     chain = asyncio.run(open_chain(runtime))
     now_ms = int(time.time() * 1000)
     seed_config(runtime, chain.codec, config, chain.control, now_ms)
-    metrics = WorkerMetrics()
+    metrics = WorkerMetrics(runtime.hotband_pairs)
     app = make_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:
         require_port(runtime.metrics_port, "METRICS_PORT")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from streams.api.settings import METRICS_PORT as SERVICE_METRICS
 from streams.api.settings import Service
 from streams.cluster_check import Finding as ClusterFinding
 from streams.cluster_check import check_cluster, check_registry
@@ -87,7 +88,9 @@ def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
     with suppress(Fatal):
         service = Service.from_env(env)
         # any of our addresses answers an unknown path with a JSON object
-        found += [Port(name, service.api_host, n, "/health") for name, n in service.ports.items()]
+        for name, port in service.ports.items():
+            host = runtime.metrics_host if name == SERVICE_METRICS else service.api_host
+            found.append(Port(name, host, port, "/health"))
     return found
 
 
