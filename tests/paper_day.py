@@ -47,7 +47,7 @@ from streams.stages.step import SourceRecord
 from streams.topics import CANDLES, GATES, STAGE_SOURCES, WEIGHTS
 from tests import virtual_time
 from tests.executor_stand import Memory, Switch, parts_of
-from tests.virtual_time import START_NS, VirtualLoop
+from tests.virtual_time import START_NS
 
 MINUTE, DAY = 60_000, 1_440
 PARTITIONS = 4
@@ -227,9 +227,7 @@ class PaperDay:
         )
         kill = KillFacts(False, False, (), START_MS, "ops", "a normal day")
         executor = executor_facts(status_of(self.executor))
-        return LiveFacts(
-            self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",))
-        )
+        return LiveFacts(self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",)))
 
 
 def _made_by(stage: str, derived: Derived) -> bool:

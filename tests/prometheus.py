@@ -1,4 +1,4 @@
-"""A real Prometheus (Debian's package) with the rules of ``deploy/prometheus``, and what it says."""
+"""A real Prometheus (of Debian) with the rules of ``deploy/prometheus``, and what it says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Value(NamedTuple):
 
 def alert_rules(path: Path = RULES) -> list[Rule]:
     """Return every alert of a file of rules."""
-    groups = yaml.safe_load(path.read_text())["groups"]
+    groups = yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 

@@ -24,7 +24,7 @@ from streams.liveness.setting_checks import CORRECT, active, examine_settings
 from streams.mirror.server_check import check_valkey
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
-from streams.settings import Runtime
+from streams.settings import Config, Runtime
 
 NO_BROKER: Final = "start it (manifold up does), or set KAFKA_BOOTSTRAP_SERVERS"
 NO_VALKEY: Final = "start it (manifold up does), or set VALKEY_URL"
@@ -55,7 +55,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
         "broker": partial(_cluster, runtime),
         "registry": partial(_registry, runtime),
         "active config": partial(_active, runtime, env),
-        "valkey": partial(_valkey, runtime),
+        "valkey": partial(_valkey, runtime, env),
         "oanda": partial(_oanda, runtime, env),
         **_local(own_ports(runtime, env)),
     }
@@ -133,9 +133,13 @@ def _active(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
         return [Finding("active config", "fail", str(error), action)]
 
 
-def _valkey(runtime: Runtime) -> list[Finding]:
+def _valkey(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
     try:
-        return asyncio.run(check_valkey(runtime))
+        granularity_ms = Config.from_env(env).granularity_ms
+    except Fatal:  # settings names it
+        granularity_ms = Config().granularity_ms
+    try:
+        return asyncio.run(check_valkey(runtime, granularity_ms))
     except Recoverable as error:
         return [Finding("valkey", "fail", str(error), NO_VALKEY)]
 
