@@ -97,7 +97,7 @@ def test_a_metric_that_nobody_exports_would_be_found() -> None:
 
 
 def test_rules_say_who_is_called_and_why() -> None:
-    names = [rule["alert"] for rule in rules()]
+    names = [rule["alert"] for rule in alert_rules()]
     assert len(names) == len(set(names))
     for rule in alert_rules():
         assert rule["labels"]["severity"] in ("page", "warn")
@@ -105,7 +105,7 @@ def test_rules_say_who_is_called_and_why() -> None:
 
 
 def test_the_alerts_of_the_profile_are_there() -> None:
-    found = {rule["alert"]: rule for rule in rules()}
+    found = {rule["alert"]: rule for rule in alert_rules()}
     assert found["EligibleFew"]["for"] == "10m"
     assert "< 3" in found["EligibleFew"]["expr"]
     assert found["CooldownsMany"]["for"] == "30m"
@@ -137,12 +137,18 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
     )
 
 
+def test_every_alert_stands_in_the_docs() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    told = dict(re.findall(r"(?m)^\| `(\w+)` \| (page|warn) \|", page))
+    assert told == {rule["alert"]: rule["labels"]["severity"] for rule in alert_rules()}
+
+
 def test_every_alert_is_shown_silent_and_firing() -> None:
     shown: dict[str, set[bool]] = {}
     for group in yaml.safe_load((ROOT / "tests" / "rules_test.yml").read_text())["tests"]:
         for one in group["alert_rule_test"]:
             shown.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
-    assert shown == {rule["alert"]: {True, False} for rule in rules()}
+    assert shown == {rule["alert"]: {True, False} for rule in alert_rules()}
 
 
 def test_promtool_finds_the_rules_right_and_the_alerts_fire(tmp_path: Path) -> None:
