@@ -8,7 +8,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,37 @@ def alert_rules(path: Path = RULES) -> list[Rule]:
 def seconds(length: str) -> float:
     """Return a length of time of Prometheus, such as ``15m``."""
     return sum(float(n) * UNITS[u] for n, u in re.findall(r"(\d+)([smhd])", length))
+
+
+def changed_rules(
+    place: Path,
+    *,
+    length: Callable[[str], str] = str,
+    lower: Mapping[str, str] | None = None,
+    wait: str = "",
+) -> Path:
+    """Write the rules with other lengths of time and return where.
+
+    Parameters
+    ----------
+    length
+        What a length of time, or a range with its step, becomes.
+    lower
+        Text of an expression -> what stands there instead; every one must be there.
+    wait
+        What every ``for`` becomes; by default what ``length`` makes of it.
+    """
+    text = RULES.read_text(encoding="utf-8")
+    for before, after in (lower or {}).items():
+        assert before in text, before
+        text = text.replace(before, after)
+    content = yaml.safe_load(text)
+    for rule in (rule for group in content["groups"] for rule in group["rules"]):
+        rule["expr"] = re.sub(r"\[([^]]+)\]", lambda m: f"[{length(m[1])}]", rule["expr"])
+        if "for" in rule:
+            rule["for"] = wait or length(rule["for"])
+    place.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return place
 
 
 def metric_names(rules: Iterable[Rule]) -> frozenset[str]:

@@ -1,14 +1,13 @@
 """The alerts on a real Prometheus that scrapes a running stack: bars of five seconds, paper orders.
 
 Twelve times as fast as a market of minutes, so every length of time in the rules is a twelfth of
-what it is (``quick``). First the stack runs for a while undisturbed: nothing fires. Then every test
+what it is. First the stack runs for a while undisturbed: nothing fires. Then every test
 makes a cause, and what it is the cause of fires; the lengths of time do not matter any more there,
 and thresholds in seconds are lower.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
 from streams.topics import CANDLES, FILLS
 from tests.deployment import LIVELY, Deployment
-from tests.prometheus import RULES, Prometheus, seconds
+from tests.prometheus import RULES, Prometheus, changed_rules, seconds
 from tests.service import TOKEN, ServiceProcess
 from tests.trading import ExecutorProcess
 from tests.waiting import until
@@ -69,19 +68,6 @@ def kubernetes_environment() -> dict[str, str]:
     settings = next(p["data"] for p in parts if p["kind"] == "ConfigMap")
     plain = {one["name"]: one["value"] for one in container["env"] if "/run/" not in one["value"]}
     return plain | {"METRICS_HOST": settings["METRICS_HOST"]}
-
-
-def quick(path: Path, directory: Path, name: str, change: Callable[[str], str], wait: str) -> Path:
-    """Write the rules with every length of time changed, and ``for`` as ``wait`` or changed."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for group in content["groups"]:
-        for rule in group["rules"]:
-            rule["expr"] = re.sub(r"\[([^]]+)\]", lambda m: f"[{change(m[1])}]", rule["expr"])
-            if "for" in rule:
-                rule["for"] = wait or change(rule["for"])
-    made = directory / name
-    made.write_text(yaml.safe_dump(content))
-    return made
 
 
 def shorter(length: str) -> str:
@@ -169,7 +155,7 @@ class Quiet:
     """What was seen while nothing was disturbed."""
 
     def __init__(self, stack: Stack) -> None:
-        rules = quick(RULES, stack.directory, "rules.yml", shorter, "")
+        rules = changed_rules(stack.directory / "rules.yml", length=shorter)
         extra = {
             "with-token": {
                 "static_configs": [{"targets": [f"127.0.0.1:{stack.service.ports['API_PORT']}"]}],
@@ -179,9 +165,7 @@ class Quiet:
             "without": f"127.0.0.1:{stack.service.ports['API_PORT']}",
             "foreign-name": f"127.0.0.2:{stack.service.ports['API_PORT']}",
         }
-        prometheus = Prometheus(
-            stack.directory / "quiet", stack.targets | extra, [rules], scrape_s=1.0
-        )
+        prometheus = Prometheus(stack.directory / "quiet", stack.targets | extra, [rules])
         prometheus.start()
         try:
             until(lambda: all(j in prometheus.scraped() for j in stack.targets), every_s=0.1)
@@ -228,14 +212,9 @@ def quiet(stack: Stack) -> Quiet:
 @pytest.fixture(scope="module")
 def prometheus(stack: Stack, quiet: Quiet) -> Iterator[Prometheus]:
     """One that fires without delay, and takes seconds for silence already."""
-    text = RULES.read_text()
-    for before, after in (("> 120", "> 8"), ("_kept_seconds > 30", "_kept_seconds > 8")):
-        assert before in text
-        text = text.replace(before, after)
-    hasty = stack.directory / "hasty.yml"
-    hasty.write_text(text)
-    rules = quick(hasty, stack.directory, "hasty-rules.yml", lambda length: length, "1s")
-    made = Prometheus(stack.directory / "hasty", stack.targets, [rules], scrape_s=1.0)
+    lower = {"> 120": "> 8", "_kept_seconds > 30": "_kept_seconds > 8"}
+    rules = changed_rules(stack.directory / "hasty.yml", lower=lower, wait="1s")
+    made = Prometheus(stack.directory / "hasty", stack.targets, [rules])
     made.start()
     try:
         made.until_scraped()
