@@ -411,10 +411,16 @@ class Runtime(FromEnvironment):
     )
     valkey_tls_ca: str = setting("", "file with the CA certificate of Valkey")
     valkey_candle_retention: int = setting(
-        0, "candles kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
+        20_000,
+        "candles kept per instrument in Valkey, 350 bytes each; 0 = all",
+        unit="candles",
+        bounds=(0, 10_000_000),
     )
     valkey_signal_retention: int = setting(
-        200_000, "signals kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
+        20_000,
+        "signals kept per instrument in Valkey, 940 bytes each; 0 = all",
+        unit="signals",
+        bounds=(0, 10_000_000),
     )
     topic_prefix: str = setting("", "put in front of every topic, group and transactional id")
     topic_partitions: int = setting(12, "partitions of the keyed topics", bounds=(1, 1_000))

@@ -1,10 +1,11 @@
-"""The ``/status`` of the allocator and of the hydrator, on the ports the profile gives them."""
+"""The service's small ports: ``/status`` of allocator and hydrator, and ``/metrics`` alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from streams import __version__
 from streams.api.errors import ApiError, add_handlers
@@ -77,6 +78,23 @@ def make_hydrator_app(live: Live) -> App:
         return hydrator_status(live)
 
     return _guarded(app, live)
+
+
+def make_metrics_app(live: Live) -> App:
+    """Return what answers on API_METRICS_PORT: any host name, no token, nothing of the account."""
+    app = _app(live, "metrics")
+
+    @app.get("/metrics")
+    async def metrics(live: LiveDep) -> Response:
+        return Response(live.metrics.text(live), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/healthz")
+    async def healthz(live: LiveDep, response: Response) -> dict[str, Any]:
+        trouble = live.log_trouble()
+        response.status_code = 200 if trouble is None else 503
+        return {"healthy": trouble is None, "stuck": [] if trouble is None else [trouble]}
+
+    return cast(App, app)
 
 
 def _app(live: Live, name: str) -> FastAPI:

@@ -7,15 +7,17 @@ import logging
 import math
 import os
 import signal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from streams.cli.stopping import stop_when_told
 from streams.codec import Codec
-from streams.execution.broker import Broker
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
+
+if TYPE_CHECKING:
+    from streams.execution.oanda_broker import OandaBroker
 
 log = logging.getLogger("manifold.executor")
 
@@ -148,6 +150,8 @@ async def _execute(
     parts = await open_parts(
         runtime, codec, trading, config, kill, venue, only_flatten=only_flatten
     )
+    if venue is not None:
+        parts.metrics.registry.register(venue.collector())
     within_s = math.inf if flatten_within_s is None else flatten_within_s
     executor = Executor(parts, only_flatten=only_flatten, within_s=within_s)
     page = None if only_flatten else await open_page(executor, trading)
@@ -163,7 +167,7 @@ async def _execute(
     return Outcome(executor.confirmed_flat, unread, executor.closer.cannot_close)
 
 
-async def open_venue(trading: Trading) -> Broker | None:
+async def open_venue(trading: Trading) -> OandaBroker | None:
     """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
 
     Raises

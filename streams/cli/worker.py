@@ -63,7 +63,7 @@ def run(runtime: Runtime, config: Config) -> None:
     chain = asyncio.run(open_chain(runtime, followed.look))
     now_ms = int(time.time() * 1000)
     followed.look(seed_config(runtime, chain.codec, config, chain.control, now_ms))
-    metrics = WorkerMetrics(followed)
+    metrics = WorkerMetrics(followed, runtime.hotband_pairs)
     app = make_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:
         require_port(runtime.metrics_port, "METRICS_PORT")

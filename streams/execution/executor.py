@@ -214,6 +214,7 @@ class Executor:
         parts, begun = self._parts, self._clock()
         fills, reconcile = parts.dispatch.fills, self._clock() >= self._due_at
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
+        parts.metrics.expect(progress.decided_ms)
         try:
             if self._kill_said:
                 self._kill_said = False

@@ -19,6 +19,7 @@ from streams.execution.brackets import levels
 from streams.execution.broker import LevelRule, Transaction
 from streams.execution.fifo import refused_by_fifo
 from streams.execution.market_day import Marks, Worth
+from streams.execution.nav_history import NavHistory
 from streams.execution.runs import Joined
 from streams.execution.units import ZERO, units_of
 
@@ -113,6 +114,8 @@ class Ledger:
         Instrument -> ``as_of`` of the newest decision that an intent follows.
     closed_ahead
         Instrument -> signed units of closings whose opening fill has not been booked yet.
+    nav_history
+        What the account was worth over the last week.
     state
         The newest record of what the limits compare with; None before the first.
     closed
@@ -146,6 +149,7 @@ class Ledger:
         self.last_opened_ms: dict[str, int] = {}
         self.decided_ms: dict[str, int] = {}
         self.worth = Worth()
+        self.nav_history = NavHistory()
         self.state: AccountState | None = None
         self.closed_ahead: dict[str, Decimal] = {}
         self.closed: list[ClosedTrade] = []

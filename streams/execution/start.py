@@ -19,6 +19,7 @@ from streams.execution.history import Span, read_spans, whole
 from streams.execution.journal import Journal
 from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
+from streams.execution.nav_history import NavPoint
 from streams.execution.paper import PaperBroker
 from streams.execution.paper_book import PaperRules
 from streams.execution.runs import Allocation, Runs
@@ -136,6 +137,7 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
     """
     records = list(found)
     worth: list[tuple[int, float | None]] = []
+    states: list[NavPoint] = []
     for one in records:
         if isinstance(one.event, OrderIntent):
             ledger.take_intent(one.event)
@@ -149,8 +151,12 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
     for one in records:
         if isinstance(one.event, AccountState):
             ledger.take_state(one.event)
+            if ledger.state is one.event:
+                states.append(NavPoint(one.event.as_of_ms, one.event.nav, one.event.amount))
     for at_ms, nav in sorted(worth, key=lambda pair: pair[0]):
         ledger.observe(at_ms, nav)
+    told = [NavPoint(at_ms, nav) for at_ms, nav in worth if nav is not None]
+    ledger.nav_history.recall([*states, *told])
 
 
 def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:

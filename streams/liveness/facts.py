@@ -84,6 +84,14 @@ class EpochFacts(NamedTuple):
     reason: str
 
 
+class WaitingOrder(NamedTuple):
+    """An order that the venue has accepted and that waits for a price since ``since_ms``."""
+
+    order_id: str
+    instrument: str
+    since_ms: int
+
+
 class OrderFacts(NamedTuple):
     """What came of the orders of the last ``window_ms``.
 
@@ -93,6 +101,8 @@ class OrderFacts(NamedTuple):
         How many.
     unresolved
         Order ids whose outcome is not known.
+    waiting
+        Orders that the venue has accepted and not decided.
     last_reason
         What the broker said last of one that it rejected or cancelled.
     """
@@ -103,6 +113,7 @@ class OrderFacts(NamedTuple):
     cancelled: int = 0
     unresolved: tuple[str, ...] = ()
     last_reason: str = ""
+    waiting: tuple[WaitingOrder, ...] = ()
 
 
 class LogFacts(NamedTuple):

@@ -82,6 +82,13 @@ class Judged(NamedTuple):
     market: Market
     calendar: Calendar
 
+    @property
+    def stale_ms(self) -> int:
+        """After so much open-market time something that each bar renews is stale."""
+        limit_ms = self.limits.manifold_sec * SECOND_MS
+        # five bars, whatever their length: a candle of an hour comes once an hour
+        return max(limit_ms, limit_ms * self.config.granularity_ms // MINUTE_MS)
+
     def age_ms(self, at_ms: int, instrument: str = "") -> int:
         """Return the open-market time from ``at_ms`` to now, by an instrument's own pauses."""
         return open_ms_between(self.calendar, at_ms, self.now_ms, instrument)

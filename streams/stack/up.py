@@ -252,7 +252,7 @@ class Stack:
     def _check(self) -> None:
         ports = asdict(self.plan.ports)
         if self.live:
-            ports |= self.service.ports
+            ports |= {name: port for name, port in self.service.ports.items() if port}
             ports["TRADE_STATUS_PORT"] = self.trading.trade_status_port
         if len(set(ports.values())) != len(ports):
             raise Fatal(f"the ports of the stack must differ: {ports}")

@@ -27,12 +27,14 @@ PROBED = {
     ("trade", 8120): {"/healthz", "/status"},
     ("serve", 8000): {"/health"},
 }
+SERVICE_METRICS = 9112
 PORTS = {
     ("worker", Runtime().metrics_port),
     ("feed", FeedSettings().feed_metrics_port),
     ("trade", Trading().trade_status_port),
     ("serve", Service().api_port),
     ("serve", Service().ws_port),
+    ("serve", SERVICE_METRICS),
 }
 
 
@@ -89,6 +91,9 @@ def test_a_workload_runs_a_command_and_is_probed_where_that_answers(
     scraped = workload["spec"]["template"]["metadata"].get("annotations", {})
     if scraped:
         assert int(scraped["prometheus.io/port"]) in numbers.values()
+    if name == "serve":  # the others have no host names and tokens in front of their metrics
+        given = {one["name"]: one["value"] for one in made["env"]}
+        assert scraped["prometheus.io/port"] == given["API_METRICS_PORT"] == str(SERVICE_METRICS)
 
 
 def test_what_there_may_be_one_of_is_never_two() -> None:

@@ -79,7 +79,7 @@ function fillPosition(cells, one, trading) {
   put(cells[5], blocked.length ? blocked.map((said) => (typeof said === "string" ? said : `${plain(said.guard)}: ${said.detail}`)).join("; ") : NONE);
 }
 
-const FATE = { filled: "ok", recorded: "ok", rejected: "fail", cancelled: "warn", unknown: "fail" };
+const FATE = { filled: "ok", recorded: "ok", accepted: "quiet", rejected: "fail", cancelled: "warn", unknown: "fail" };
 
 export function showOrders({ orders }) {
   show(byId("orders-none"), !orders.length);
