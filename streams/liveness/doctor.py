@@ -135,11 +135,11 @@ def _active(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
 
 def _valkey(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
     try:
-        granularity_ms = Config.from_env(env).granularity_ms
+        config = Config.from_env(env)
     except Fatal:  # settings names it
-        granularity_ms = Config().granularity_ms
+        config = Config()
     try:
-        return asyncio.run(check_valkey(runtime, granularity_ms))
+        return asyncio.run(check_valkey(runtime, config))
     except Recoverable as error:
         return [Finding("valkey", "fail", str(error), NO_VALKEY)]
 

@@ -11,7 +11,7 @@ from streams.liveness.examination import Finding
 from streams.mirror.follow import retention_of
 from streams.mirror.sizing import Need, memory_need
 from streams.mirror.writer import connect, explained
-from streams.settings import Runtime
+from streams.settings import Config, Runtime
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9
@@ -20,15 +20,15 @@ LESS: Final = "set VALKEY_CANDLE_RETENTION and VALKEY_SIGNAL_RETENTION to less (
 OLDEST: Final = (6, 2)
 
 
-async def check_valkey(runtime: Runtime, granularity_ms: int = 60_000) -> list[Finding]:
+async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
     """Return what is found of the server: version, role, memory, persistence, and a trial.
 
     Parameters
     ----------
     runtime
         The server, the pairs and how much of each is kept.
-    granularity_ms
-        Length of a bar.
+    config
+        Length of a bar, and how long series are.
 
     Raises
     ------
@@ -40,8 +40,9 @@ async def check_valkey(runtime: Runtime, granularity_ms: int = 60_000) -> list[F
         info = await client.info("all")
         trial = await _try(client)
         # a server that may not be asked for its settings tells them in INFO as far as needed here
-        need = memory_need(len(runtime.hotband_pairs), granularity_ms, retention_of(runtime))
-        memory = _memory(info, need, len(runtime.hotband_pairs))
+        pairs = len(runtime.hotband_pairs)
+        need = memory_need(pairs, config.granularity_ms, retention_of(runtime, config))
+        memory = _memory(info, need, pairs)
         return [_server(info, runtime), *trial, memory, _persistence(info)]
     except (RedisError, OSError) as error:
         raise explained(error) from error

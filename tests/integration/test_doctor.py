@@ -169,7 +169,7 @@ def test_topics_and_settings_that_do_not_fit_are_named(
 
 
 async def examined(url: str) -> dict[str, tuple[str, str]]:
-    found = await check_valkey(Runtime(valkey_url=url))
+    found = await check_valkey(Runtime(valkey_url=url), Config())
     return {one.name: (one.state, one.detail) for one in found}
 
 
