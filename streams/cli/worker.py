@@ -46,9 +46,10 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.admin import require_topics
     from streams.app import make_app
     from streams.chain import open_chain
+    from streams.cli.lookback import warn_of_lookback
     from streams.clocks.check import warn_of_clock
     from streams.collector import settle_collector
-    from streams.control_log import seed_config
+    from streams.control_log import active_config, seed_config
     from streams.engine.loader import warm_up
     from streams.health import serve
     from streams.metrics import WorkerMetrics
@@ -61,6 +62,7 @@ def run(runtime: Runtime, config: Config) -> None:
     chain = asyncio.run(open_chain(runtime))
     now_ms = int(time.time() * 1000)
     seed_config(runtime, chain.codec, config, chain.control, now_ms)
+    warn_of_lookback(active_config(chain.control) or config)
     metrics = WorkerMetrics()
     app = make_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:

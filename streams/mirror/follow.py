@@ -14,6 +14,7 @@ from streams.admin import Cluster, require_topics
 from streams.codec import Codec, DecodeError
 from streams.connection import aiokafka_config
 from streams.errors import Recoverable
+from streams.feed.settings import FeedSettings
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
@@ -56,8 +57,12 @@ def _checked_cluster(runtime: Runtime) -> str:
 
 
 def retention_of(runtime: Runtime) -> Retention:
-    """Return the bounds of the series from the settings."""
-    return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
+    """Return what is kept, from the settings."""
+    return Retention(
+        runtime.valkey_candle_retention,
+        runtime.valkey_signal_retention,
+        FeedSettings.from_env().feed_settle_ms,
+    )
 
 
 class Follower:
@@ -72,6 +77,7 @@ class Follower:
     def __init__(self, runtime: Runtime, config: Config, codec: Codec) -> None:
         self._runtime, self._codec = runtime, codec
         self._interval_sec = config.alloc_interval_sec
+        self._retention = retention_of(runtime)
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
@@ -165,13 +171,12 @@ class Follower:
         known: Positions,
         batches: Mapping[TopicPartition, Sequence[Any]],
     ) -> None:
-        retention = retention_of(self._runtime)
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._told.get(tp, 0) for record in records)
             values = [(names[tp.topic], record.value) for record in records]
             for part, again in ((values[:told], True), (values[told:], False)):
-                found = writes_of_values(self._codec, part, self._interval_sec, retention)
+                found = writes_of_values(self._codec, part, self._interval_sec, self._retention)
                 writes += [silent(write) for write in found] if again else found
         after = {tp: records[-1].offset + 1 for tp, records in batches.items()}
         advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.control import best_config, control_problem
 from streams.events import (
+    GRANULARITY_MS,
     Candle,
     Control,
     Event,
@@ -19,6 +20,7 @@ from streams.events import (
 )
 from streams.mirror import keys
 from streams.stages.candle_rules import candle_refusal
+from streams.stages.freshness import SETTLE_MS, fresh_for_ms
 from streams.stages.weights import gates_blob, status_object
 
 NS_PER_MS = 1_000_000
@@ -74,10 +76,17 @@ def silent(write: Write) -> Write:
 
 
 class Retention(NamedTuple):
-    """How many candles and signals are kept per instrument; 0 for all."""
+    """What is kept: how many candles and signals per instrument (0 for all), and how long.
+
+    Attributes
+    ----------
+    settle_ms
+        FEED_SETTLE_MS, for how long a last manifold stays.
+    """
 
     candles: int
     signals: int
+    settle_ms: int = SETTLE_MS
 
 
 def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> list[Write]:
@@ -95,7 +104,7 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
     if isinstance(event, Signal):
         return _signal(event, retention.signals)
     if isinstance(event, Manifold):
-        return _manifold(event)
+        return _manifold(event, retention.settle_ms)
     if isinstance(event, Summary):
         return _summary(event)
     if isinstance(event, GateDecision):
@@ -177,7 +186,7 @@ def _signal(event: Signal, newest: int) -> list[Write]:
     return [Point(index, event.bar_ms, key, value_key=key, value=_text(content), newest=newest)]
 
 
-def _manifold(event: Manifold) -> list[Write]:
+def _manifold(event: Manifold, settle_ms: int) -> list[Write]:
     content = {
         "instrument": event.instrument,
         "ts_ms": event.as_of_ms,
@@ -207,7 +216,7 @@ def _manifold(event: Manifold) -> list[Write]:
             keys.manifold_key(event.instrument),
             event.as_of_ms,
             text,
-            event.as_of_ms + keys.MANIFOLD_TTL_MS,
+            event.as_of_ms + fresh_for_ms(GRANULARITY_MS[event.granularity], settle_ms),
             keys.MANIFOLD_CHANNEL,
         ),
         Point(keys.history_key(event.instrument), event.as_of_ms, text, span_ms=keys.HISTORY_MS),
