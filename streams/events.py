@@ -228,6 +228,7 @@ class GateMetrics(NamedTuple):
     count_1h: int
     lambda_: float
     sigma_eff: float
+    first_seen_ms: int | None = None
 
 
 class GateEvaluation(NamedTuple):
@@ -293,6 +294,14 @@ class WeightEntry(NamedTuple):
     target_exposure_pct: float
 
 
+class EchoGate(NamedTuple):
+    """What the gate of an instrument went by in echo mode; ``hazard`` is its ``lambda_hazard``."""
+
+    count_1h: int
+    hazard: float
+    first_seen_ms: int | None = None
+
+
 class WeightGate(NamedTuple):
     """The gate of one member of the universe as the allocator saw it at the epoch."""
 
@@ -301,6 +310,7 @@ class WeightGate(NamedTuple):
     cooldown: bool
     buffer: float
     decided_ms: int
+    echo: EchoGate | None = None
 
 
 class Weights(NamedTuple):
@@ -320,6 +330,7 @@ class Weights(NamedTuple):
     held_since_ms: int | None
     reason: str
     top_k: int
+    mode: str = ""
 
 
 class Control(NamedTuple):

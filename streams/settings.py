@@ -217,7 +217,15 @@ class Config(FromEnvironment):
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_hazard: float | None = setting(
-        None, "weight of the hazard that is subtracted; unset = no such term", bounds=(0.0, 100.0)
+        None,
+        "weight of ALLOC_SCORE_HAZARD, which is subtracted; unset = no such term",
+        bounds=(0.0, 1e6),
+    )
+    alloc_score_hazard: str = setting(
+        "lambda",
+        "what ALLOC_SCORE_WEIGHT_HAZARD weighs: lambda of the manifold (docs/hazard.md), or the "
+        "window's lambda_hazard, which equals rupture",
+        choices=("lambda", "lambda_hazard"),
     )
     alloc_max_hold_sec: int = setting(
         900, "how long weights are held when none is eligible", unit="s", bounds=(0, 86_400)
@@ -300,8 +308,8 @@ class Config(FromEnvironment):
     def from_json(cls, text: str) -> Config:
         """Read back what ``to_json`` of this or an older version wrote.
 
-        A setting that the text does not name has its default. Settings this version does not know
-        are refused.
+        A setting that the text does not name has its default, or what was done before there was
+        such a setting. Settings this version does not know are refused.
 
         Raises
         ------
@@ -315,6 +323,9 @@ class Config(FromEnvironment):
                 f"a config record in ops.control is not a JSON object: {text[:80]!r}"
             ) from error
         values.setdefault("market_holidays_version", FIRST_HOLIDAYS_VERSION)
+        if values.get("alloc_score_weight_hazard"):
+            # before there was a choice it weighed lambda_hazard, and such a log stays what it is
+            values.setdefault("alloc_score_hazard", "lambda_hazard")
         unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
             raise UnknownSettings(

@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "snapshot": "Print the manifold of a file of candles as JSON.",
     "report": "Write a page of what was decided and what came of it.",
     "calibrate": "Show what the guards let through; suggest thresholds.",
+    "study": "Study what a setting would do, over candle files.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
     "trade": "Send the orders that the log asks for (paper account, or OANDA).",

@@ -9,6 +9,7 @@ import signal
 
 import click
 
+from streams.cli.lookback import warn_of_lookback
 from streams.cli.stopping import stop_when_told
 from streams.clocks.check import warn_of_clock
 from streams.control_log import config_in_force
@@ -45,6 +46,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
     else:
         stop_when_told()
         warn_of_clock(runtime)
+        warn_of_lookback(config)
         asyncio.run(_follow(runtime, config))
 
 

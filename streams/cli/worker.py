@@ -46,6 +46,7 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.admin import require_topics
     from streams.app import make_app
     from streams.chain import open_chain
+    from streams.cli.lookback import warn_of_lookback
     from streams.clocks.check import warn_of_clock
     from streams.collector import settle_collector
     from streams.config_following import FollowedConfig
@@ -63,6 +64,7 @@ def run(runtime: Runtime, config: Config) -> None:
     chain = asyncio.run(open_chain(runtime, followed.look))
     now_ms = int(time.time() * 1000)
     followed.look(seed_config(runtime, chain.codec, config, chain.control, now_ms))
+    warn_of_lookback(followed.active)
     metrics = WorkerMetrics(followed, runtime.hotband_pairs)
     app = make_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:

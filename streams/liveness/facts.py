@@ -28,13 +28,16 @@ class MirroredManifold(NamedTuple):
     Attributes
     ----------
     as_of_ms
-        Of the newest one: ``ws:last:manifold``, or the history where that has expired.
+        Of the newest one: ``ws:last:manifold``, or the history where that is not there.
     missing
         Names of metrics that ``ws:last:manifold`` should have and has not.
+    there
+        Whether ``ws:last:manifold`` is there.
     """
 
     as_of_ms: int | None
     missing: tuple[str, ...] = ()
+    there: bool = True
 
 
 class MirrorFacts(NamedTuple):

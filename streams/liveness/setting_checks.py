@@ -11,10 +11,12 @@ from streams.config_following import require_followable
 from streams.control_log import active_config, read_control
 from streams.environment import FromEnvironment, setting_fields
 from streams.errors import Fatal
+from streams.feed.settings import FeedSettings
 from streams.liveness.examination import Finding
 from streams.setting_groups import GROUPS
 from streams.setting_names import known_names, looks_like, not_read
 from streams.settings import Config, Runtime
+from streams.stages.freshness import fresh_for_ms, lookback_problems
 from streams.unused_variables import words_of
 
 OWN_PREFIX: Final = "MANIFOLD_"
@@ -88,6 +90,20 @@ def active(runtime: Runtime, codec: Codec, env: Mapping[str, str]) -> list[Findi
     return [Finding("active config", "ok", f"{found.config_id}, as here")]
 
 
+def look_back(env: Mapping[str, str]) -> list[Finding]:
+    """Return whether repetitions can be counted with these bars, and keys do not outlive them."""
+    try:
+        config, settle_ms = Config.from_env(env), FeedSettings.from_env(env).feed_settle_ms
+    except Fatal:
+        return []  # named as a setting that cannot be read
+    problems = lookback_problems(config, settle_ms)
+    if problems:
+        return [Finding("look-back", "warn", one, "manifold config set") for one in problems]
+    alive_s = fresh_for_ms(config.granularity_ms, settle_ms) / 1000
+    detail = f"{config.echo_lookback_minutes} min, ws:last:manifold lives {alive_s:g} s"
+    return [Finding("look-back", "ok", detail)]
+
+
 def examine_settings(env: Mapping[str, str]) -> list[Finding]:
     """Return what is found by looking at the environment alone."""
-    return [*parsed(GROUPS, env), *misspelt(GROUPS, env), *unread(env)]
+    return [*parsed(GROUPS, env), *misspelt(GROUPS, env), *look_back(env), *unread(env)]

@@ -86,7 +86,7 @@ def limits_of(env: Mapping[str, str]) -> Limits:
     """
     trading = Trading.from_env(env)
     return Limits(
-        fresh_ws_sec=int(trading.fresh_max_ws_age_sec),
+        settle_ms=FeedSettings.from_env(env).feed_settle_ms,
         stream_silent_sec=int(2 * Oanda.from_env(env).oanda_stream_silence_sec),
         kill_switch_sec=Liveness.from_env(env).kill_switch_long_sec,
         cycle_sec=max(1, int(trading.reconcile_interval_sec)),

@@ -115,7 +115,7 @@ def orders_unresolved(at: Judged) -> FailureSignal:
         action = "the executor looks them up at the broker; if it does not run, start it"
         return FailureSignal(name, "fail", detail, action=action)
     # one that waits for a price, as every order of the paper account, is in no doubt
-    limit_ms = at.stale_ms
+    limit_ms = at.fresh_ms
     late = [w for w in found.waiting if at.age_ms(w.since_ms, w.instrument) > limit_ms]
     if late:
         said = several([f"{w.order_id} ({w.instrument})" for w in late])

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from streams.liveness.facts import LiveFacts, Source
 from streams.settings import Config
 from streams.stages.calendar import Calendar, calendar_of
+from streams.stages.freshness import SETTLE_MS, fresh_for_ms
 from streams.stages.market_clock import Market, market_at, open_ms_between
 
 State = Literal["ok", "quiet", "warn", "fail", "unknown"]
@@ -44,13 +45,11 @@ class FailureSignal(NamedTuple):
 class Limits(NamedTuple):
     """From when on something is a failure (system profile; core-trading-loop.md 5.7 and 8.1).
 
-    ``manifold_sec`` is for bars of a minute and grows with the bar. ``kill_switch_sec`` is
-    open-market time. Margins are used / (used + available).
+    ``settle_ms`` is FEED_SETTLE_MS: how old values may be follows from it and the bar's length.
+    ``kill_switch_sec`` is open-market time. Margins are used / (used + available).
     """
 
-    manifold_sec: int = 300
-    signal_sec: int = 300
-    fresh_ws_sec: int = 30
+    settle_ms: int = SETTLE_MS
     stream_silent_sec: int = 30
     eligible_least: int = 3
     eligible_for_sec: int = 600
@@ -83,11 +82,9 @@ class Judged(NamedTuple):
     calendar: Calendar
 
     @property
-    def stale_ms(self) -> int:
-        """After so much open-market time something that each bar renews is stale."""
-        limit_ms = self.limits.manifold_sec * SECOND_MS
-        # five bars, whatever their length: a candle of an hour comes once an hour
-        return max(limit_ms, limit_ms * self.config.granularity_ms // MINUTE_MS)
+    def fresh_ms(self) -> int:
+        """How old the last value of an instrument may be, in open-market time."""
+        return fresh_for_ms(self.config.granularity_ms, self.limits.settle_ms)
 
     def age_ms(self, at_ms: int, instrument: str = "") -> int:
         """Return the open-market time from ``at_ms`` to now, by an instrument's own pauses."""

@@ -17,6 +17,7 @@ from streams.connection import aiokafka_config
 from streams.control import ControlLog
 from streams.control_log import read_control
 from streams.errors import Recoverable
+from streams.feed.settings import FeedSettings
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
@@ -59,10 +60,11 @@ def _checked_cluster(runtime: Runtime) -> str:
 
 
 def retention_of(runtime: Runtime, config: Config) -> Retention:
-    """Return the bounds of the series from the settings."""
+    """Return what is kept, from the settings."""
     return Retention(
         runtime.valkey_candle_retention,
         runtime.valkey_signal_retention,
+        FeedSettings.from_env().feed_settle_ms,
         config.eval_history_hours,
     )
 
@@ -79,6 +81,7 @@ class Follower:
     def __init__(self, runtime: Runtime, config: Config, codec: Codec) -> None:
         self._runtime, self._codec = runtime, codec
         self._followed, self._control = FollowedConfig(config), ControlLog()
+        self._retention = retention_of(runtime, config)
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
@@ -175,14 +178,13 @@ class Follower:
     ) -> None:
         if any(names[tp.topic] == CONTROL for tp in batches):
             await self._look_at_config()
-        active = self._followed.active
-        interval_sec, retention = active.alloc_interval_sec, retention_of(self._runtime, active)
+        interval_sec = self._followed.active.alloc_interval_sec
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._told.get(tp, 0) for record in records)
             values = [(names[tp.topic], record.value) for record in records]
             for part, again in ((values[:told], True), (values[told:], False)):
-                found = writes_of_values(self._codec, part, interval_sec, retention)
+                found = writes_of_values(self._codec, part, interval_sec, self._retention)
                 writes += [silent(write) for write in found] if again else found
         after = {tp: records[-1].offset + 1 for tp, records in batches.items()}
         advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]
@@ -201,6 +203,7 @@ class Follower:
         except UnknownSettings as error:
             log.warning("%s; the status of the allocator keeps the interval of before", error)
         self._followed.look(self._control, refuse=False)
+        self._retention = retention_of(self._runtime, self._followed.active)
 
     def _field(self, tp: TopicPartition) -> str:
         return position_field(self._cluster_id, tp.topic, tp.partition)

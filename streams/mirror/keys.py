@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MANIFOLD_TTL_MS = 300_000
 HISTORY_MS = 86_400_000
 HOUR_MS = 3_600_000
 SUMMARY_TTL_MS = 3_600_000
@@ -55,7 +54,11 @@ KEYS = (
     ),
     KeyKind("sep:signal:{INST}:{ts_ns}", "sep:signal:*", "JSON signal; ts_ns = bar_ms * 1e6"),
     KeyKind("sep:signal_index:{INST}", "sep:signal_index:*", "ZSET, score bar_ms, signal keys"),
-    KeyKind("ws:last:manifold:{INST}", "ws:last:manifold:*", "JSON; gone 300 s after as_of_ms"),
+    KeyKind(
+        "ws:last:manifold:{INST}",
+        "ws:last:manifold:*",
+        "JSON; gone 300 s after as_of_ms, with longer bars a bar + FEED_SETTLE_MS + 60 s",
+    ),
     KeyKind(
         "ws:manifold:hist:{INST}", "ws:manifold:hist:*", "ZSET, score as_of_ms, the last 24 hours"
     ),

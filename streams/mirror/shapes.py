@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.control import best_config, control_problem, global_config
 from streams.events import (
+    GRANULARITY_MS,
     BrokerReport,
     Candle,
     Control,
@@ -22,6 +23,7 @@ from streams.events import (
 )
 from streams.mirror import keys
 from streams.stages.candle_rules import candle_refusal
+from streams.stages.freshness import SETTLE_MS, fresh_for_ms
 from streams.stages.weights import gates_blob, status_object
 
 NS_PER_MS = 1_000_000
@@ -95,16 +97,19 @@ def silent(write: Write) -> Write:
 
 
 class Retention(NamedTuple):
-    """How many candles and signals are kept per instrument; 0 for all.
+    """What is kept: how many candles and signals per instrument (0 for all), and how long.
 
     Attributes
     ----------
+    settle_ms
+        FEED_SETTLE_MS, for how long a last manifold stays.
     history_hours
         How many hourly evaluations are kept (EVAL_HISTORY_HOURS).
     """
 
     candles: int
     signals: int
+    settle_ms: int = SETTLE_MS
     history_hours: int = 720
 
 
@@ -123,7 +128,7 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
     if isinstance(event, Signal):
         return _signal(event, retention.signals)
     if isinstance(event, Manifold):
-        return _manifold(event)
+        return _manifold(event, retention.settle_ms)
     if isinstance(event, Summary):
         return _summary(event, retention.history_hours)
     if isinstance(event, GateDecision):
@@ -207,7 +212,7 @@ def _signal(event: Signal, newest: int) -> list[Write]:
     return [Point(index, event.bar_ms, key, value_key=key, value=_text(content), newest=newest)]
 
 
-def _manifold(event: Manifold) -> list[Write]:
+def _manifold(event: Manifold, settle_ms: int) -> list[Write]:
     content = {
         "instrument": event.instrument,
         "ts_ms": event.as_of_ms,
@@ -237,7 +242,7 @@ def _manifold(event: Manifold) -> list[Write]:
             keys.manifold_key(event.instrument),
             event.as_of_ms,
             text,
-            event.as_of_ms + keys.MANIFOLD_TTL_MS,
+            event.as_of_ms + fresh_for_ms(GRANULARITY_MS[event.granularity], settle_ms),
             keys.MANIFOLD_CHANNEL,
         ),
         Point(keys.history_key(event.instrument), event.as_of_ms, text, span_ms=keys.HISTORY_MS),
