@@ -14,7 +14,6 @@ from streams.settings import Config
 from tests.execution_bench import MINUTE, PAIR, T0, decision, desk, venue, weights
 from tests.sample_facts import HOUR_MS, OPEN, healthy
 
-
 ENTERED = (decision(0, 0), decision(1, 1))
 SELECTED = (weights(1, EUR_USD=0.1),)
 NOW = T0 + 2 * MINUTE
