@@ -21,6 +21,7 @@ import pytest
 from streams.stack.child import free_port
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from tests.candle_files import market, write_csv
 from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
@@ -217,6 +218,22 @@ def test_death_of_the_worker_ends_the_embedded_stack_and_says_why(
     last = up.output.strip().splitlines()[-1]
     assert last.startswith("manifold: the worker ended with code -9")
     assert "--broker kafka" in last
+    assert not up.children()
+
+
+@pytest.mark.embedded
+def test_a_stack_without_a_market_derives_what_is_loaded(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--market", "none"))
+    up.wait_for("lag: none")
+    assert "streams feed" not in " ".join(up.children().values())
+    loaded = up.run("load", write_csv(tmp_path / "candles.csv", market(("EUR_USD",), 200)))
+    assert loaded.returncode == 0, loaded.stderr
+    up.wait_for("risk.weights")
+    status = json.loads(up.run("status", "--json").stdout)
+    assert status["topics"]["md.candles"] > 150 and list(status["instruments"]) == ["EUR_USD"]
+    assert up.end() == 0
     assert not up.children()
 
 
