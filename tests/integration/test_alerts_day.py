@@ -86,7 +86,7 @@ ONCE = (
     # what these alerts were before, and so what this day tells apart
     ("an accepted paper order as one without an answer",
      'sum by (status) (increase(manifold_broker_reports_total{status="accepted"}[15m])) > 0'),
-    ("a fall over seven days that were minutes", "max(delta(sep_nav[7d])) < 0"),
+    ("a change over seven days that were minutes", "abs(max(delta(sep_nav[7d]))) > 0"),
 )  # fmt: skip
 
 
