@@ -85,8 +85,8 @@ def test_every_variable_of_the_profile_is_passed_in() -> None:
 def test_every_setting_is_passed_in_or_set() -> None:
     """A secret is a file; what says where something is, is the compose file's own."""
     fixed = re.compile(
-        "(KAFKA|SCHEMA_REGISTRY|VALKEY_(URL|TLS)|METRICS|TRADE_STATUS|TRADING_VENUE|LIVE_TRADING|"
-        "WORKER_ID|API_(HOST|PORT|METRICS_PORT)|WS_PORT|(ALLOCATOR|HYDRATOR)_STATUS|"
+        "(KAFKA|SCHEMA_REGISTRY|VALKEY_(URL|TLS)|METRICS|TRADE_STATUS|TRADING_VENUE|LIVE_TRADING|RUN_|"
+        "WORKER_(ID|METRICS_URLS)|API_(HOST|PORT|METRICS_PORT)|WS_PORT|(ALLOCATOR|HYDRATOR)_STATUS|"
         "FEED_METRICS_PORT|OANDA_API_KEY)"
     )
     names = {
@@ -196,7 +196,7 @@ def test_prometheus_and_grafana_find_what_they_are_given() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "24 rules found" in done.stdout
+    assert "25 rules found" in done.stdout
     mounted = dict(mount.split(":")[:2] for mount in SERVICES["grafana"]["volumes"])
     provisioning = ROOT / "deploy" / "grafana" / "provisioning"
     assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
