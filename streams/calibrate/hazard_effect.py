@@ -91,7 +91,7 @@ def effect(
 ) -> Effect:
     """Return what came of the chosen epochs, compared with a run of the same epochs."""
     selected, before = run.weights[chosen] > 0, base.weights[chosen] > 0
-    weighted = selected.any(axis=1) | before.any(axis=1)
+    weighted: NDArray[np.bool_] = np.asarray((selected | before).any(axis=1))
     changed = (selected != before).any(axis=1)
     shares = run.weights[chosen]
     turnover = np.abs(np.diff(shares, axis=0)).sum() / 2 if len(shares) > 1 else 0.0
@@ -115,8 +115,7 @@ def effect(
 
 def _daily(days: Ints, values: Floats) -> Floats:
     _, places = np.unique(days, return_inverse=True)
-    summed: Floats = np.bincount(places, values)
-    return summed
+    return np.bincount(places, values).astype(np.float64)
 
 
 def _t(differences: Floats) -> float:

@@ -44,7 +44,7 @@ class Following(NamedTuple):
 
     Attributes
     ----------
-    count
+    compared, apart
         Bars compared, and how many of them do not overlap.
     by_lambda, by_rupture, by_past
         With lambda, with the window's rupture, with the volatility of as many bars before.
@@ -53,7 +53,7 @@ class Following(NamedTuple):
     """
 
     bars: int
-    count: int
+    compared: int
     apart: int
     by_lambda: float
     by_rupture: float

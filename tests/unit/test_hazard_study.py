@@ -82,7 +82,10 @@ def test_volatility_follows_and_is_not_that_of_the_past() -> None:
     assert found is not None
     assert (found.by_lambda, found.by_rupture) == (pytest.approx(1.0), pytest.approx(-1.0))
     assert abs(found.by_past) < 0.1
-    assert (found.count, found.apart) == (len(close) - 2 * ahead, (len(close) - 2 * ahead) // ahead)
+    assert (found.compared, found.apart) == (
+        len(close) - 2 * ahead,
+        (len(close) - 2 * ahead) // ahead,
+    )
     assert following(bars.where(np.s_[: 2 * ahead + 1]), ahead) is None
 
 
