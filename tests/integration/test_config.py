@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +61,7 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def place(
-    kafka: KafkaBroker, valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("config")
     executor_port = free_port()
@@ -70,7 +70,7 @@ def place(
         KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
         TOPIC_PREFIX="config.",
         TOPIC_PARTITIONS="2",
-        VALKEY_URL=valkey_url,
+        VALKEY_URL=new_database(),
         HOTBAND_PAIRS=",".join(PAIRS),
         METRICS_PORT=str(free_port()),
         **LIVELY,
@@ -255,13 +255,15 @@ def test_a_signal_says_who_was_started_with_other_settings_until_they_agree(plac
     found = place.signal()
     assert found["state"] == "warn" and found["action"]
     assert f"{HELD} is 700 for" in found["detail"] and "900 is active" in found["detail"]
+    ours = [{"name": HELD, "here": "700", "active": "900"}]
     assert not service.get("/api/preflight").json["ok"]
     metrics = service.get("/metrics").body.decode()
     assert 'sep_failure_signal{name="config_differs"} 1.0' in metrics
-    said = place.executor.until(lambda status: bool(status["config_differs"]))
-    assert said["config_differs"] == [{"name": HELD, "here": "700", "active": "900"}]
-    differs = service.get("/api/config").json["differs"]
-    assert differs["the executor"] == said["config_differs"]
+    place.executor.until(lambda status: status["config_differs"] == ours)
+    # what it knows of others is a few seconds old
+    service.wait_until(
+        lambda: service.get("/api/config").json["differs"].get("the executor") == ours
+    )
 
     place.set(f"{HELD}=700", reason="as the fleet's file has it")
     try:
