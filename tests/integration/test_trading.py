@@ -278,9 +278,6 @@ def test_flatten_closes_whatever_calendar_is_active_and_trading_does_not_begin(
     finally:
         restored = floor.run("config", "set", "MARKET_CALENDAR=fx", "--reason", "the test is over")
     assert restored.returncode == 0, restored.stderr
-    refused = floor.run("trade", MARKET_CALENDAR="continuous", TRADE_STATUS_PORT="0")
-    assert refused.returncode == 2
-    assert "MARKET_CALENDAR=continuous is set here" in refused.stderr
 
 
 def test_what_others_hold_is_said_blocks_its_instrument_and_is_not_touched(
