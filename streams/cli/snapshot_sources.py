@@ -13,7 +13,7 @@ from streams.codec import Codec
 from streams.control import ControlLog
 from streams.control_log import read_control
 from streams.errors import Fatal
-from streams.events import Candle
+from streams.events import GRANULARITY_MS, Candle
 from streams.feed.file_names import file_names
 from streams.feed.files import STANDARD_INPUT
 from streams.feed.load import read_series
@@ -141,6 +141,9 @@ class Sources:
             days = days_between(*source.span)
             chosen = chosen._replace(days=days)
         length = None if self._granularity is None else self._granularity.strip().upper()
+        if length is not None and length not in GRANULARITY_MS:
+            known = ", ".join(GRANULARITY_MS)
+            raise Fatal(f"--granularity {length} is not a bar length; use one of {known}")
         if source.place == "log":
             runtime, codec, control = self._log()
             config = config_at(control, chosen.until_ms) or Config.from_env()

@@ -96,13 +96,15 @@ def days_between(first: date, last: date) -> tuple[date, ...]:
 
 
 def config_at(control: ControlLog, at_ms: int | None) -> Config | None:
-    """Return the configuration that was active at an instant; None before the first.
+    """Return the configuration that was active at an instant; None where there is none at all.
 
-    ``ops.control`` holds when it was said; it takes effect in the stream at the next watermark.
+    ``ops.control`` holds when it was said; it takes effect in the stream at the next watermark. Of
+    candles that are older than the log it is the first one: they were loaded under it.
     """
     offset = 0
     for at, record in control.records:
-        if at_ms is not None and record.as_of_ms > at_ms:
+        found = control.state(offset).config is not None
+        if at_ms is not None and record.as_of_ms > at_ms and found:
             break
         offset = at + 1
     return control.state(offset).config
