@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.calibrate.hazard_effect import Effect, Ledger, effect, ledger_of
 from streams.calibrate.hazard_measures import (
@@ -20,9 +19,10 @@ from streams.calibrate.hazard_measures import (
     rank_correlation,
 )
 from streams.calibrate.hazard_runs import Candles, Run, guards_open, run
+from streams.errors import Fatal
 from streams.settings import Config
 
-TERMS: Final = ("lambda", "lambda_hazard")
+LEAST_BARS: Final = 100
 HALVES: Final = ("in", "out")
 """In sample: the first half of the time, by which strengths are scaled; out of sample: the rest."""
 
@@ -58,6 +58,8 @@ class Strength(NamedTuple):
         Standard deviations of the score that one of the term takes off.
     weight
         ALLOC_SCORE_WEIGHT_HAZARD.
+    level
+        Mean of what it takes off, as a fraction of the mean score, in sample.
     halves
         In and out of sample.
     """
@@ -65,6 +67,7 @@ class Strength(NamedTuple):
     term: str
     strength: float
     weight: float
+    level: float
     halves: dict[str, Effect]
 
 
@@ -147,14 +150,14 @@ def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, .
     length_ms = config.granularity_ms
     bars = {n: bars_of(base.decisions[n], candles.series[n], length_ms) for n in base.names}
     ends = np.concatenate([one.as_of_ms for one in bars.values()])
+    if len(ends) < LEAST_BARS:
+        raise Fatal(
+            f"{len(ends)} bars of {config.candle_gran} have a signal, {LEAST_BARS} are needed: an "
+            "instrument has one from its 129th candle on"
+        )
     from_ms, to_ms = int(ends.min()), int(ends.max())
     split_ms = (from_ms + to_ms) // 2
-    in_sample = [one.where(one.as_of_ms <= split_ms) for one in bars.values()]
-    score_sd = _sd([one.score for one in in_sample])
-    term_sd = {
-        "lambda": _sd([one.lambda_ for one in in_sample]),
-        "lambda_hazard": _sd([one.rupture for one in in_sample]),
-    }
+    scale = _scale([one.where(one.as_of_ms <= split_ms) for one in bars.values()])
     lambdas = {
         half: {
             name: _lambda(one.where((one.as_of_ms <= split_ms) == (half == "in")), horizons)
@@ -166,35 +169,54 @@ def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, .
     for gate, settings in (("as configured", config), ("guards open", guards_open(config))):
         ours = candles._replace(config=settings)
         plain = base if settings == config else run(ours, settings)
-        halves = {"in": plain.epoch_ms <= split_ms, "out": plain.epoch_ms > split_ms}
-        ledger = ledger_of(plain, ours)
-        found = [Strength("", 0.0, 0.0, _halves(plain, ledger, plain, ledger, halves))]
-        for term in TERMS:
-            for strength in strengths:
-                weight = strength * score_sd / term_sd[term] if term_sd[term] else math.nan
-                if math.isnan(weight):
-                    continue
-                with_term = replace(
-                    settings, alloc_score_weight_hazard=weight, alloc_score_hazard=term
-                )
-                other = run(ours, with_term)
-                compared = _halves(other, ledger_of(other, ours), plain, ledger, halves)
-                found.append(Strength(term, strength, weight, compared))
-        gates[gate] = found
+        gates[gate] = _effects(ours, plain, scale, strengths, split_ms)
+    term_sd = {term: sd for term, (_, sd) in scale.terms.items()}
     return Study(
         *(config.candle_gran, config, candles.notes, from_ms, split_ms, to_ms),
-        *(lambdas, score_sd, term_sd, gates),
+        *(lambdas, scale.score_sd, term_sd, gates),
     )
 
 
-def _halves(
-    found: Run,
-    ledger: Ledger,
-    base: Run,
-    base_ledger: Ledger,
-    halves: dict[str, NDArray[np.bool_]],
-) -> dict[str, Effect]:
-    return {h: effect(found, ledger, base, base_ledger, chosen) for h, chosen in halves.items()}
+class _Scale(NamedTuple):
+    """Mean and standard deviation in sample, of the score and of each term."""
+
+    score_mean: float
+    score_sd: float
+    terms: dict[str, tuple[float, float]]
+
+
+def _scale(bars: list[Bars]) -> _Scale:
+    scores = np.concatenate([one.score for one in bars])
+    columns = {
+        "lambda": np.concatenate([one.lambda_ for one in bars]),
+        "lambda_hazard": np.concatenate([one.rupture for one in bars]),
+    }
+    terms = {term: (float(x.mean()), float(x.std())) for term, x in columns.items()}
+    return _Scale(float(scores.mean()), float(scores.std()), terms)
+
+
+def _effects(
+    candles: Candles, plain: Run, scale: _Scale, strengths: tuple[float, ...], split_ms: int
+) -> list[Strength]:
+    """Return every term at every strength under the settings of the candles, first without one."""
+    chosen = {"in": plain.epoch_ms <= split_ms, "out": plain.epoch_ms > split_ms}
+    ledger = ledger_of(plain, candles)
+
+    def halves(other: Run, of_other: Ledger) -> dict[str, Effect]:
+        return {h: effect(other, of_other, plain, ledger, at) for h, at in chosen.items()}
+
+    found = [Strength("", 0.0, 0.0, 0.0, halves(plain, ledger))]
+    for term, (mean, sd) in scale.terms.items():
+        for strength in strengths if sd else ():
+            weight = strength * scale.score_sd / sd
+            settings = replace(
+                candles.config, alloc_score_weight_hazard=weight, alloc_score_hazard=term
+            )
+            other = run(candles, settings)
+            level = weight * mean / scale.score_mean if scale.score_mean else math.nan
+            compared = halves(other, ledger_of(other, candles))
+            found.append(Strength(term, strength, weight, level, compared))
+    return found
 
 
 def _lambda(bars: Bars, horizons: tuple[int, ...]) -> Lambda:
@@ -207,11 +229,6 @@ def _lambda(bars: Bars, horizons: tuple[int, ...]) -> Lambda:
         rank_correlation(bars.lambda_, bars.rupture),
         tuple(one for one in ahead if one is not None),
     )
-
-
-def _sd(parts: list[NDArray[np.float64]]) -> float:
-    values = np.concatenate(parts)
-    return float(values.std()) if len(values) else 0.0
 
 
 def _finite(value: Any) -> Any:

@@ -24,30 +24,38 @@ class Effect(NamedTuple):
         How many; UTC days with an epoch.
     weighted
         Share of the epochs in which somebody has weight.
+    lost
+        Of the epochs in which somebody has weight without the term, the share in which nobody has
+        with it: no score is positive any more.
     selection_changed
-        Share of these in which others are selected than without the term.
+        Of the epochs in which somebody has weight with and without, the share in which others are
+        selected.
     turnover
         Weight that changes hands in a day: half the sum of the changes.
-    pnl_bps, cost_bps
-        Sum, costs taken off, and the costs; bps of the account.
+    gross_bps, cost_bps, pnl_bps
+        P&L before costs, costs, and P&L; sums, bps of the account.
     day_sd_bps
         Standard deviation of the days' P&L.
     drawdown_bps
-        Largest fall from a peak.
-    better_t
-        t of the mean difference of the days' P&L to that without the term; NaN for no difference.
+        Largest fall of it from a peak.
+    gross_t, t
+        t of the mean difference of the days to those without the term, before and after costs; NaN
+        for no difference.
     """
 
     epochs: int
     days: int
     weighted: float
+    lost: float
     selection_changed: float
     turnover: float
-    pnl_bps: float
+    gross_bps: float
     cost_bps: float
+    pnl_bps: float
     day_sd_bps: float
     drawdown_bps: float
-    better_t: float
+    gross_t: float
+    t: float
 
 
 class Ledger(NamedTuple):
@@ -91,26 +99,35 @@ def effect(
 ) -> Effect:
     """Return what came of the chosen epochs, compared with a run of the same epochs."""
     selected, before = run.weights[chosen] > 0, base.weights[chosen] > 0
-    weighted: NDArray[np.bool_] = np.asarray((selected | before).any(axis=1))
+    weighted: NDArray[np.bool_] = np.asarray(selected.any(axis=1))
+    known: NDArray[np.bool_] = np.asarray(before.any(axis=1))
     changed = (selected != before).any(axis=1)
     shares = run.weights[chosen]
     turnover = np.abs(np.diff(shares, axis=0)).sum() / 2 if len(shares) > 1 else 0.0
     days = ledger.epoch_ms[chosen] // DAY_MS
     pnl, cost = ledger.pnl[chosen], ledger.cost[chosen]
-    daily, base_daily = _daily(days, pnl), _daily(days, base_ledger.pnl[chosen])
+    base_pnl, base_cost = base_ledger.pnl[chosen], base_ledger.cost[chosen]
+    daily = _daily(days, pnl)
     wealth = np.concatenate([[0.0], np.cumsum(pnl)])
     return Effect(
         len(days),
         len(daily),
-        float(weighted.mean()) if len(weighted) else 0.0,
-        float(changed[weighted].mean()) if weighted.any() else 0.0,
+        _share(weighted),
+        _share(~weighted[known]),
+        _share(changed[weighted & known]),
         float(turnover / max(1, len(daily))),
-        float(pnl.sum() * BPS),
+        float((pnl + cost).sum() * BPS),
         float(cost.sum() * BPS),
+        float(pnl.sum() * BPS),
         float(daily.std() * BPS) if len(daily) else 0.0,
         float((np.maximum.accumulate(wealth) - wealth).max() * BPS),
-        _t(daily - base_daily),
+        _t(_daily(days, pnl + cost - base_pnl - base_cost)),
+        _t(_daily(days, pnl - base_pnl)),
     )
+
+
+def _share(found: NDArray[np.bool_]) -> float:
+    return float(found.mean()) if len(found) else 0.0
 
 
 def _daily(days: Ints, values: Floats) -> Floats:

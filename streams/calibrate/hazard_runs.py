@@ -151,10 +151,7 @@ def run(candles: Candles, config: Config) -> Run:
     for _ in replay_series(ColumnarReplay(control, kept), control, candles.series):
         pass
     if not kept.epochs:
-        raise Fatal(
-            f"no epoch in the candles of {config.candle_gran}: an instrument has a signal from its "
-            "129th candle on"
-        )
+        raise Fatal(f"no epoch in the candles of {config.candle_gran}; load more of them")
     shares = np.concatenate(kept.shares, axis=1)
     decisions = {name: np.concatenate(rows) for name, rows in kept.decisions.items()}
     return Run(names, np.concatenate(kept.epochs), shares[0], shares[1], decisions)

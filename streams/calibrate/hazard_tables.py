@@ -61,31 +61,21 @@ def _correlations(found: Study) -> Table:
 
 
 def _effect(found: Study, gate: str, half: str) -> Table:
-    heading = [
-        "term",
-        "strength",
-        "weight",
-        "with\nweight",
-        "selection\nchanged",
-        "turnover\na day",
-    ]
-    heading += ["P&L\nbps", "cost\nbps", "sd of days\nbps", "drawdown\nbps", "t"]
+    heading = ["term", "strength", "weight", "of the\nscore", "with\nweight", "weight\nlost"]
+    heading += ["selection\nchanged", "turnover\na day", "gross\nbps", "cost\nbps", "net\nbps"]
+    heading += ["sd of\ndays", "draw-\ndown", "t\ngross", "t\nnet"]
     lines = [heading]
     for one in found.gates[gate]:
         e = one.halves[half]
+        shares = (one.level, e.weighted, e.lost, e.selection_changed)
+        money = (e.gross_bps, e.cost_bps, e.pnl_bps, e.day_sd_bps, e.drawdown_bps)
         lines.append(
             [
-                one.term or "none",
-                f"{one.strength:g}",
-                f"{one.weight:.4g}",
-                f"{e.weighted:.1%}",
-                f"{e.selection_changed:.1%}",
+                *(one.term or "none", f"{one.strength:g}", f"{one.weight:.4g}"),
+                *(f"{share:.1%}" for share in shares),
                 f"{e.turnover:.2f}",
-                f"{e.pnl_bps:.1f}",
-                f"{e.cost_bps:.1f}",
-                f"{e.day_sd_bps:.2f}",
-                f"{e.drawdown_bps:.1f}",
-                _figure(e.better_t),
+                *(f"{bps:.1f}" for bps in money),
+                *(_figure(e.gross_t), _figure(e.t)),
             ]
         )
     days = found.gates[gate][0].halves[half].days

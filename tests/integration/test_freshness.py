@@ -20,7 +20,7 @@ from streams.replay.log_reader import LogReader
 from streams.settings import Config
 from streams.stack.kafka import KafkaBroker
 from streams.stages.calendar import calendar_of
-from streams.topics import GATES, MANIFOLDS, MIRRORED, STAGE_SOURCES
+from streams.topics import GATES, MANIFOLDS, MIRRORED, STAGE_SOURCES, WEIGHTS
 from tests.deployment import LIVELY, Deployment
 from tests.sample_events import SAMPLES
 from tests.service import ServiceProcess
@@ -205,9 +205,11 @@ def test_lag_is_right_in_the_middle_of_a_transaction(place: Place) -> None:
     with LogReader(runtime) as reader:
         low, high = reader.bounds(GATES, 0)
         assert high - low > 200
-        producer = Producer(
-            producer_config(runtime) | {"transactional.id": f"{runtime.topic_prefix}between"}
-        )
+        settings = {
+            "transactional.id": f"{runtime.topic_prefix}between",
+            "transaction.timeout.ms": 300_000,
+        }
+        producer = Producer(producer_config(runtime) | settings)
         consumer = Consumer(confluent_config(runtime) | {"group.id": group})
         producer.init_transactions(30)
         producer.begin_transaction()
@@ -221,6 +223,10 @@ def test_lag_is_right_in_the_middle_of_a_transaction(place: Place) -> None:
             lag, _ = LagSight(runtime).look(reader, bounds)
             assert lag["weights"] <= 2 * len(PAIRS)
             assert deployment.status().lag["weights"] <= 2 * len(PAIRS)
+            verified = deployment.run("verify", "--json")
+            assert verified.returncode == 0, verified.stderr
+            # what is not known to be processed would be left out
+            assert json.loads(verified.stdout)["topics"][WEIGHTS]["compared"] >= 100
         finally:
             producer.abort_transaction(30)
             consumer.close()

@@ -128,11 +128,17 @@ def test_an_effect_is_compared_epoch_by_epoch_and_day_by_day() -> None:
     assert (found.epochs, found.days, found.weighted, found.selection_changed) == (4, 3, 1.0, 0.0)
     assert (found.pnl_bps, found.cost_bps) == (pytest.approx(6.0), pytest.approx(0.4))
     assert found.drawdown_bps == pytest.approx(1.0)
-    assert found.better_t == pytest.approx(2.0 / 1.0 * math.sqrt(3))  # 2, 1, 3 bps
-    assert math.isnan(effect(made, base, made, base, every).better_t)
-    other = made._replace(weights=np.array([[1.0], [0.0], [0.0], [1.0]]))
-    changed = effect(other, base, made, base, every)
-    assert (changed.selection_changed, changed.turnover) == (0.5, pytest.approx(1.0 / 3))
+    assert found.gross_bps == pytest.approx(6.4)
+    assert found.t == pytest.approx(2.0 / 1.0 * math.sqrt(3))  # 2, 1, 3 bps
+    assert math.isnan(effect(made, base, made, base, every).t)
+    none, two = np.zeros((4, 1)), np.array([[1.0, 0.0]] * 4)
+    lost = effect(made._replace(weights=none), base, made, base, every)
+    assert (lost.weighted, lost.lost, lost.selection_changed) == (0.0, 1.0, 0.0)
+    first, other = made._replace(weights=two), two.copy()
+    other[1:3] = [0.0, 1.0]
+    changed = effect(first._replace(weights=other), base, first, base, every)
+    assert (changed.lost, changed.selection_changed) == (0.0, 0.5)
+    assert changed.turnover == pytest.approx(2.0 / 3)  # there and back in three days
 
 
 # -- the chain -----------------------------------------------------------------------------------
