@@ -91,6 +91,9 @@ def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
         for name, port in service.ports.items():
             host = runtime.metrics_host if name == SERVICE_METRICS else service.api_host
             found.append(Port(name, host, port, "/health"))
+    with suppress(Fatal):
+        port = RunSettings.from_env(env).run_status_port
+        found.append(Port("RUN_STATUS_PORT", runtime.metrics_host, port, "/status"))
     return found
 
 
