@@ -25,6 +25,7 @@ from streams.mirror.server_check import check_valkey
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
 from streams.settings import Config, Runtime
+from streams.stack.settings import RunSettings
 
 NO_BROKER: Final = "start it (manifold up does), or set KAFKA_BOOTSTRAP_SERVERS"
 NO_VALKEY: Final = "start it (manifold up does), or set VALKEY_URL"

@@ -1,12 +1,10 @@
-"""The figures of docs/sizing.md, measured again: Valkey's memory and the broker's disk."""
+"""The figures of docs/sizing.md about Valkey's memory, measured again."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -18,17 +16,14 @@ from streams.mirror.shapes import Retention, writes_of
 from streams.mirror.sizing import CANDLE_BYTES, MANIFOLD_BYTES, SIGNAL_BYTES, memory_need
 from streams.mirror.writer import MirrorWriter, connect
 from streams.replay.files import derive
-from streams.settings import DEFAULT_PAIRS, Config, Runtime
-from streams.stack.kafka import KafkaBroker
+from streams.settings import Config, Runtime
 from streams.stack.valkey import ValkeyServer
-from streams.topics import TOPICS
-from tests.disk_usage import measure
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
 START_MS, MINUTE = 1_709_546_400_000, 60_000
 PAIRS, BARS = ("EUR_USD", "USD_JPY"), 1_900
-MEMORY, DISK = 0.15, 0.4
+MEMORY = 0.15
 """How far a figure may be from what is measured here, as a fraction."""
 
 
@@ -108,20 +103,3 @@ def test_the_table_of_memory_is_what_doctor_says(pairs: int) -> None:
     assert f"| {pairs} | {size >> 20} MiB |" in PAGE
     assert size < 1 << 30, "a small server"
     assert HISTORY_MS // MINUTE == 1_440
-
-
-@pytest.mark.kafka
-def test_a_candle_takes_the_disk_that_is_told(
-    kafka: KafkaBroker, new_database: Callable[[], str], tmp_path: Path
-) -> None:
-    rows: dict[str, tuple[Any, ...]] = {
-        name: (live, caught)
-        for name, live, caught in re.findall(
-            r"(?m)^\| `?([\w.*` ]+?)`? \| ([\d,*]+) \| ([\d,*]+) \|", PAGE
-        )
-    }
-    told = {name: int(live.strip("*").replace(",", "")) for name, (live, _) in rows.items()}
-    usage = measure(kafka, new_database(), tmp_path, 200, 40)
-    assert usage.live.keys() & TOPICS.keys() >= {"md.candles", "sep.signals", "opt.gates"}
-    assert usage.kept(usage.live) == pytest.approx(told["**all topics**"], rel=DISK)
-    assert len(DEFAULT_PAIRS) == 8

@@ -13,6 +13,7 @@ from streams.liveness.facts import (
     LiveFacts,
     MirroredManifold,
     WorkerFacts,
+    WaitingOrder,
 )
 from streams.liveness.preflight import preflight, ready
 from streams.liveness.signals import NAMES, judge
@@ -64,6 +65,14 @@ def test_of_nothing_known_nothing_is_ok() -> None:
 
 HOUR_OLD = OPEN - HOUR_MS
 ECHO = Difference("GATE_MODE", "adaptive", "echo")
+
+
+def waiting(for_ms: int) -> LiveFacts:
+    """Return facts with an order that the venue accepted so long ago."""
+    accepted = (WaitingOrder("m-2", "EUR_USD", OPEN - for_ms),)
+    return part(healthy(), "log", orders=healthy().log.orders._replace(waiting=accepted))
+
+
 CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("a pair without a candle for an hour", "candle_stale",
      part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN) | {"USD_JPY": HOUR_OLD}),
@@ -148,6 +157,10 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
      "warn last: MARGIN"),
     ("an order nobody knows of", "orders_unresolved",
      part(healthy(), "log", orders=healthy().log.orders._replace(unresolved=("m-1",))), "fail m-1"),
+    ("an order that waits for its price", "orders_unresolved", waiting(240_000),
+     "ok 1 wait for a price"),
+    ("an order that has waited for long", "orders_unresolved", waiting(301_000),
+     "fail not filled for 300 s of open market: m-2 (EUR_USD)"),
     ("margin above what entries need", "margin_high",
      part(healthy(), "executor", margin_used=300.0, margin_available=700.0), "warn 30.0%"),
     ("margin at the overload", "margin_high",

@@ -14,7 +14,8 @@ from streams.clocks.steady import steady_ms, wall_less_steady_ms
 from streams.config_difference import Difference
 from streams.errors import Fatal, Recoverable
 from streams.events import BrokerReport, OrderIntent
-from streams.liveness.facts import FeedFacts, LiveFacts, nothing_known
+from streams.execution.reports import ACCEPTED
+from streams.liveness.facts import FeedFacts, LiveFacts, WaitingOrder, nothing_known
 from streams.liveness.metrics import LivenessMetrics
 from streams.liveness.orders import order_facts
 from streams.liveness.settings import Liveness
@@ -200,16 +201,19 @@ def test_orders_are_counted_by_what_came_of_them() -> None:
         order("lost", OPEN - 2 * MINUTE_MS),
         order("asked", OPEN - 2 * MINUTE_MS),
         order("just sent", OPEN - 1_000),
+        order("accepted", OPEN - MINUTE_MS),
     ]
     reports = {
         "filled": answer("filled", "filled"),
         "rejected": answer("rejected", "rejected", "INSUFFICIENT_MARGIN"),
         "asked": answer("asked", "unknown"),
         "old": answer("old", "rejected"),
+        "accepted": answer("accepted", "unknown", ACCEPTED)._replace(time_ms=OPEN - MINUTE_MS),
     }
     found = order_facts(intents, reports, OPEN, 3_600_000)
-    assert (found.sent, found.rejected, found.cancelled) == (5, 1, 0)
+    assert (found.sent, found.rejected, found.cancelled) == (6, 1, 0)
     assert found.unresolved == ("asked", "lost")
+    assert found.waiting == (WaitingOrder("accepted", "EUR_USD", OPEN - MINUTE_MS),)
     assert found.last_reason == "INSUFFICIENT_MARGIN"
 
 
