@@ -18,6 +18,9 @@ constexpr double kPnlUnit = 0.0005;
 
 enum class GateMode : std::int32_t { adaptive = 0, static_guards = 1, echo = 2 };
 
+/// What the score's hazard term is a multiple of.
+enum class HazardTerm : std::int32_t { none = 0, lambda = 1, lambda_hazard = 2 };
+
 /// Everything a gate goes by; the layout is RULES_DTYPE of streams/engine/gate_layout.py.
 struct GateRules {
   TradeRules trade;
@@ -28,7 +31,7 @@ struct GateRules {
   std::int64_t echo_min_repetitions, fresh_ms, interval_ms, cooldown_ms;
   std::int64_t slices[kMaxSlices];
   std::int32_t slice_count, span, history;
-  std::int32_t mode, hazard_weighted, unused;
+  std::int32_t mode, hazard_term, unused;
 
   bool valid() const {
     bool good = trade.lookback >= 1 && trade.lookback <= kMaxLookback && trade.atr_bars >= 1 &&
@@ -254,7 +257,11 @@ inline double Gate::score() const {
                  rules_.weight_stability * metrics_.stability +
                  rules_.weight_rupture * (1.0 - metrics_.rupture) +
                  rules_.weight_entropy * (1.0 - metrics_.entropy);
-  if (rules_.hazard_weighted) total -= rules_.weight_hazard * metrics_.lambda_hazard;
+  switch (static_cast<HazardTerm>(rules_.hazard_term)) {
+    case HazardTerm::none: return total;
+    case HazardTerm::lambda: return total - rules_.weight_hazard * metrics_.lambda;
+    case HazardTerm::lambda_hazard: return total - rules_.weight_hazard * metrics_.lambda_hazard;
+  }
   return total;
 }
 

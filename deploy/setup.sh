@@ -3,7 +3,8 @@
 # where it does not, prints the one line that says what to install.
 #   deploy/setup.sh run    to build and run (compiler, Python headers)
 #   deploy/setup.sh test   also Java 17 and Maven (the real Kafka and registry of the tests),
-#                          Chromium (the page) and promtool (the alert rules)
+#                          Chromium (the page), Prometheus (the alerts) and docker-compose
+#                          (reads the compose file; starts nothing)
 #   deploy/setup.sh dates  the sources of other languages' locales
 #   deploy/setup.sh bench  also wrk (requests per second)
 set -euo pipefail
@@ -50,6 +51,7 @@ missing() {
     command -v mvn >/dev/null || echo maven
     command -v chromium >/dev/null || echo chromium
     command -v promtool >/dev/null || echo prometheus
+    command -v docker-compose >/dev/null || echo docker-compose
   fi
 }
 
@@ -78,7 +80,7 @@ needed=$(missing | tr '\n' ' ')
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $needed >/dev/null
 case " $needed " in
 *" prometheus "*)
-  # only promtool is wanted, no server that starts with the machine
+  # the tests start servers of their own, none is wanted that starts with the machine
   if [ -d /run/systemd/system ]; then $as_root systemctl disable --now --quiet prometheus || true; fi
   ;;
 esac

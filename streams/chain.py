@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.codec import Codec
@@ -48,8 +49,15 @@ def make_chain(
     return Chain(codec, control, stages)
 
 
-async def open_chain(runtime: Runtime) -> Chain:
+async def open_chain(
+    runtime: Runtime, looked: Callable[[ControlLog], object] = lambda log: None
+) -> Chain:
     """Return the chain of a deployment, ``ops.control`` read to its end.
+
+    Parameters
+    ----------
+    looked
+        Given ``ops.control`` whenever a stage has let it be read on.
 
     Raises
     ------
@@ -60,5 +68,5 @@ async def open_chain(runtime: Runtime) -> Chain:
     """
     codec = await open_codec(runtime)
     control = await asyncio.to_thread(read_control, runtime, codec)
-    load, history = loader(runtime, codec, control), history_reader(runtime, codec)
+    load, history = loader(runtime, codec, control, looked), history_reader(runtime, codec)
     return make_chain(codec, control, load, history)

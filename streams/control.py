@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from streams.errors import Fatal
 from streams.events import Control
 from streams.kill_switch.state import kill_switch_problem
-from streams.run_parameters import overridden, overrides_of
+from streams.run_parameters import overridden, overrides_of, parameters
 from streams.settings import Config, UnknownSettings
 
 
@@ -193,7 +193,7 @@ class ControlLog:
                     params[record.instrument] = record.value
                 case (
                     "kill_switch" | "flatten" | "reconcile" | "pause" | "resume" | "release"
-                    | "close" | "limits_reset"
+                    | "close" | "order" | "limits_reset"
                 ):  # fmt: skip
                     continue  # words to executors: nothing is derived from them
                 case "audit":
@@ -231,6 +231,27 @@ def best_config(record: Control) -> dict[str, Any]:
         "ts": record.as_of_ms,
         "reason": record.reason,
         "actor": record.actor,
+    }
+
+
+def global_config(record: Control) -> dict[str, Any]:
+    """Return the profile's ``opt:best_config:GLOBAL`` of a ``config`` record.
+
+    Raises
+    ------
+    Fatal
+        The record's value is not what its kind demands.
+    """
+    config = Config.from_json(record.value)
+    settings: dict[str, Any] = json.loads(config.to_json())
+    return {
+        "params": parameters(config),
+        "env": {name: str(value) for name, value in settings.items() if value is not None},
+        "summary": {},
+        "ts": record.as_of_ms,
+        "reason": record.reason,
+        "actor": record.actor,
+        "config_id": config.config_id,
     }
 
 

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, Producer
 
 from streams.clocks.skew import ADVICE
 from streams.codec import Codec, DecodeError
+from streams.config_following import require_followable
 from streams.connection import SILENT, producer_config
 from streams.control import ControlLog, control_key
 from streams.delivery import Delivery
@@ -70,8 +71,19 @@ def read_control(
     return log
 
 
-def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], Awaitable[None]]:
-    """Return what reads ``log`` on to an offset; a stage calls it before a batch that needs it."""
+def loader(
+    runtime: Runtime,
+    codec: Codec,
+    log: ControlLog,
+    looked: Callable[[ControlLog], object] = lambda log: None,
+) -> Callable[[int], Awaitable[None]]:
+    """Return what reads ``log`` on to an offset; a stage calls it before a batch that needs it.
+
+    Parameters
+    ----------
+    looked
+        Given the log whenever it was read on.
+    """
 
     # stages and partitions meet the same watermark at the same time; the log is read on by one
     reading = asyncio.Lock()
@@ -79,7 +91,7 @@ def loader(runtime: Runtime, codec: Codec, log: ControlLog) -> Callable[[int], A
     async def load(upto: int) -> None:
         async with reading:
             if upto > log.end:
-                await asyncio.to_thread(read_control, runtime, codec, log)
+                looked(await asyncio.to_thread(read_control, runtime, codec, log))
 
     return load
 
@@ -179,6 +191,17 @@ def active_config(log: ControlLog) -> Config | None:
     return log.state(log.end).config
 
 
+def config_in_force(runtime: Runtime, codec: Codec, here: Config) -> Config:
+    """Return the active configuration; that of the environment while the log has none.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        As ``read_control``.
+    """
+    return active_config(read_control(runtime, codec)) or here
+
+
 def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None:
     """Keep real prices and real orders out of a synthetic market that trades at weekends.
 
@@ -194,7 +217,8 @@ def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None
     Raises
     ------
     Fatal
-        The environment or the active configuration says MARKET_CALENDAR=continuous.
+        The active configuration says MARKET_CALENDAR=continuous; or there is none, and the
+        environment says it.
     """
     active = active_config(log)
     if active is not None and active.market_calendar == "continuous":
@@ -202,7 +226,7 @@ def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None
             f"{what} does not start: MARKET_CALENDAR=continuous is active in ops.control, so the "
             "log is that of a synthetic market; give OANDA a log of its own (TOPIC_PREFIX)"
         )
-    if config.market_calendar == "continuous":
+    if active is None and config.market_calendar == "continuous":
         raise Fatal(
             f"{what} does not start: MARKET_CALENDAR=continuous is set here, which is for the "
             "synthetic market only; set MARKET_CALENDAR=fx or leave it away"
@@ -212,28 +236,21 @@ def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None
 def seed_config(
     runtime: Runtime, codec: Codec, config: Config, log: ControlLog, now_ms: int
 ) -> ControlLog:
-    """Make sure that ``config`` is the active configuration; the first caller writes it.
+    """Make ``config`` the active configuration where the log has none: the first caller writes it.
 
     Returns
     -------
     ControlLog
-        ``log``, read to the end.
+        ``log``, read to the end. It holds a configuration, perhaps another one.
 
     Raises
     ------
     Fatal
-        Another configuration is active; names every setting that differs and what to do.
+        It would be the first one, and cannot be followed with what is installed here.
     """
-    active = active_config(log)
-    if active is None:
+    if active_config(log) is None:
+        require_followable(config)
         said = Control("config", None, config.to_json(), "environment", "first start", now_ms)
         append_control(runtime, codec, [said])
         read_control(runtime, codec, log)
-        active = active_config(log)
-    if active != config and active is not None:
-        differs = "; ".join(config.differences(active))
-        raise Fatal(
-            f"the settings here are not the active ones ({differs}; here != active); set them "
-            "alike, or change them for the whole fleet: manifold config apply --reason TEXT"
-        )
     return log

@@ -91,20 +91,30 @@ class FromEnvironment:
         Fatal
             A value that does not parse, is out of bounds, or two names of one setting that differ.
         """
-        source = os.environ if env is None else env
+        made = cls(**cls.values_in(os.environ if env is None else env))
+        made.check()
+        return made
+
+    @classmethod
+    def values_in(cls, env: Mapping[str, str]) -> dict[str, Any]:
+        """Return attribute -> value of the settings that an environment names, not yet checked.
+
+        Raises
+        ------
+        Fatal
+            A value that does not parse, or two names of one setting that differ.
+        """
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
         for item in setting_fields(cls):
-            found = _lookup(item, source)
+            found = _lookup(item, env)
             if found is not None:
                 name, text = found
                 value = _parse(name, text, hints[item.name])
                 if item.metadata["instruments"]:
                     value = instrument_names(value)
                 values[item.name] = value
-        made = cls(**values)
-        made.check()
-        return made
+        return values
 
     @classmethod
     def setting_of(cls, name: str) -> str | None:
@@ -147,6 +157,19 @@ class FromEnvironment:
                 }
             )
         return rows
+
+
+def text_of(value: Any) -> str:
+    """Return a setting's value as an environment spells it; empty when it is unset."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and isinstance(value[0], tuple):
+        return json.dumps(dict(value), separators=(",", ":"))
+    return ",".join(map(str, value))
 
 
 def _lookup(item: Field[Any], env: Mapping[str, str]) -> tuple[str, str] | None:

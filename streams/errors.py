@@ -1,4 +1,4 @@
-"""The two roots of every error this package raises on purpose."""
+"""The roots of every error this package raises on purpose."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ class Fatal(Exception):
     """
 
     exit_code: ClassVar[int] = 2
+
+
+class MustRestart(Recoverable):
+    """The process goes on when it is started again, as its supervisor does.
+
+    What it was made with has changed in the log: a bar length, the hours of the market.
+    """
+
+    exit_code: ClassVar[int] = 70

@@ -27,6 +27,7 @@ ControlKind = Literal[
     "resume",
     "release",
     "close",
+    "order",
     "limits_reset",
     "audit",
 ]
@@ -227,6 +228,7 @@ class GateMetrics(NamedTuple):
     count_1h: int
     lambda_: float
     sigma_eff: float
+    first_seen_ms: int | None = None
 
 
 class GateEvaluation(NamedTuple):
@@ -292,6 +294,14 @@ class WeightEntry(NamedTuple):
     target_exposure_pct: float
 
 
+class EchoGate(NamedTuple):
+    """What the gate of an instrument went by in echo mode; ``hazard`` is its ``lambda_hazard``."""
+
+    count_1h: int
+    hazard: float
+    first_seen_ms: int | None = None
+
+
 class WeightGate(NamedTuple):
     """The gate of one member of the universe as the allocator saw it at the epoch."""
 
@@ -300,6 +310,7 @@ class WeightGate(NamedTuple):
     cooldown: bool
     buffer: float
     decided_ms: int
+    echo: EchoGate | None = None
 
 
 class Weights(NamedTuple):
@@ -319,15 +330,16 @@ class Weights(NamedTuple):
     held_since_ms: int | None
     reason: str
     top_k: int
+    mode: str = ""
 
 
 class Control(NamedTuple):
     """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string.
 
     Results are derived from ``config``, ``universe`` and ``params``. Executors obey
-    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close`` and
-    ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later. The key is
-    the kind, kind:instrument, or config:<config_id>.
+    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close``,
+    ``order`` and ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later.
+    The key is the kind, kind:instrument, or config:<config_id>.
     """
 
     kind: ControlKind
@@ -386,6 +398,7 @@ class OrderIntent(NamedTuple):
     trailing_stop: float | None = None
     stop_by: str = ""
     target_by: str = ""
+    request_id: str = ""
 
 
 class BrokerReport(NamedTuple):

@@ -13,6 +13,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.codec import DECODE_REASONS
+from streams.config_following import ConfigCollector, FollowedConfig
+from streams.engine.gate_layout import EXIT_REASONS
 from streams.events import (
     DeadLetter,
     GateDecision,
@@ -23,7 +25,7 @@ from streams.events import (
 )
 from streams.metric_children import Children
 from streams.profile_gauges import ProfileGauges
-from streams.stages.reasons import Refusal
+from streams.stages.reasons import Reason, Refusal
 from streams.stages.step import Output, SourceRecord
 from streams.topics import STAGE_SOURCES
 
@@ -36,10 +38,23 @@ class WorkerMetrics:
 
     Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise. A
     batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
+
+    Prometheus sees an increase only of a series that it has scraped before, so every series whose
+    labels are known beforehand is there from the start, as 0.
+
+    Parameters
+    ----------
+    followed
+        The configuration that the worker follows.
+    instruments
+        Those that are expected (``HOTBAND_PAIRS``).
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, followed: FollowedConfig | None = None, instruments: Sequence[str] = ()
+    ) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(ConfigCollector(followed))
         made: dict[str, Any] = {"registry": self.registry}
         stage, place = ["stage"], ["stage", "partition"]
         self.records_in = Counter("manifold_records_in", "Source records processed", stage, **made)
@@ -99,10 +114,7 @@ class WorkerMetrics:
         self._records_out = Children(self.records_out)
         self._gap_bars, self._reasons = Children(self.gap_bars), Children(self.reasons)
         self._trades, self._exit_efficiency = Children(self.trades), Children(self.exit_efficiency)
-        for name in STAGE_SOURCES:
-            # Prometheus sees an increase only of a series that it has scraped before
-            for reason in (*Refusal, *DECODE_REASONS):
-                self._dead_letters[name, str(reason)].inc(0)
+        self._begin_at_zero(instruments)
         self._takers: dict[type, Callable[[str, list[Any]], None]] = {
             DeadLetter: self._refused,
             Manifold: self._manifolds,
@@ -113,6 +125,18 @@ class WorkerMetrics:
         self._arrived: dict[int, float] = {}
         self._positions: dict[tuple[str, int], int] = {}
         self.last_progress: dict[str, float] = {}
+
+    def _begin_at_zero(self, instruments: Sequence[str]) -> None:
+        for stage in STAGE_SOURCES:
+            self.records_in.labels(stage)
+            for refusal in (*Refusal, *DECODE_REASONS):
+                self._dead_letters[stage, str(refusal)].inc(0)
+        for reason in Reason:
+            self._reasons[str(reason)].inc(0)
+        for instrument in instruments:
+            self._gap_bars[instrument].inc(0)
+            for exit_reason in filter(None, EXIT_REASONS):
+                self._trades[instrument, exit_reason].inc(0)
 
     def position_of(self, stage: str, partition: int) -> int | None:
         """Return the next source offset of a stage's partition, None when it is not owned."""

@@ -12,6 +12,7 @@ from streams.kill_switch.settings import KillSwitchSettings
 from streams.liveness.settings import Liveness
 from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
+from streams.stack.settings import RunSettings
 
 LIVE_GROUPS: Final[dict[str, type[FromEnvironment]]] = {
     "oanda": Oanda,
@@ -20,6 +21,7 @@ LIVE_GROUPS: Final[dict[str, type[FromEnvironment]]] = {
     "kill_switch": KillSwitchSettings,
     "service": Service,
     "liveness": Liveness,
+    "run": RunSettings,
 }
 """What the live loop adds: name in JSON -> its settings. No derived record depends on them."""
 

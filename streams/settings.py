@@ -217,7 +217,15 @@ class Config(FromEnvironment):
         bounds=(0.0, 100.0),
     )
     alloc_score_weight_hazard: float | None = setting(
-        None, "weight of the hazard that is subtracted; unset = no such term", bounds=(0.0, 100.0)
+        None,
+        "weight of ALLOC_SCORE_HAZARD, which is subtracted; unset = no such term",
+        bounds=(0.0, 1e6),
+    )
+    alloc_score_hazard: str = setting(
+        "lambda",
+        "what ALLOC_SCORE_WEIGHT_HAZARD weighs: lambda of the manifold (docs/hazard.md), or the "
+        "window's lambda_hazard, which equals rupture",
+        choices=("lambda", "lambda_hazard"),
     )
     alloc_max_hold_sec: int = setting(
         900, "how long weights are held when none is eligible", unit="s", bounds=(0, 86_400)
@@ -278,6 +286,11 @@ class Config(FromEnvironment):
         """Length of a processed bar in milliseconds."""
         return GRANULARITY_MS[self.candle_gran]
 
+    @property
+    def window_shape(self) -> tuple[int, int, int]:
+        """What the stream of an instrument's windows is made with."""
+        return self.candle_count, self.echo_lookback_minutes, self.echo_signature_precision
+
     def buffer(self, instrument: str) -> float:
         """Return the hysteresis buffer of ``instrument``, clamped to 0..0.30."""
         for name, value in self.hysteresis_pair_json:
@@ -295,8 +308,8 @@ class Config(FromEnvironment):
     def from_json(cls, text: str) -> Config:
         """Read back what ``to_json`` of this or an older version wrote.
 
-        A setting that the text does not name has its default. Settings this version does not know
-        are refused.
+        A setting that the text does not name has its default, or what was done before there was
+        such a setting. Settings this version does not know are refused.
 
         Raises
         ------
@@ -310,6 +323,9 @@ class Config(FromEnvironment):
                 f"a config record in ops.control is not a JSON object: {text[:80]!r}"
             ) from error
         values.setdefault("market_holidays_version", FIRST_HOLIDAYS_VERSION)
+        if values.get("alloc_score_weight_hazard"):
+            # before there was a choice it weighed lambda_hazard, and such a log stays what it is
+            values.setdefault("alloc_score_hazard", "lambda_hazard")
         unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
             raise UnknownSettings(
@@ -340,12 +356,16 @@ class Config(FromEnvironment):
         text = self.to_json() if self.source_text is None else self.source_text
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def differing(self, other: Config) -> list[str]:
+        """Return the attributes in which the two differ."""
+        names = (item.name for item in setting_fields(self))
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     def differences(self, other: Config) -> list[str]:
         """Return ``NAME: mine != theirs`` for every setting in which the two differ."""
         return [
-            f"{item.name.upper()}: {getattr(self, item.name)} != {getattr(other, item.name)}"
-            for item in setting_fields(self)
-            if getattr(self, item.name) != getattr(other, item.name)
+            f"{name.upper()}: {getattr(self, name)} != {getattr(other, name)}"
+            for name in self.differing(other)
         ]
 
 
@@ -402,10 +422,16 @@ class Runtime(FromEnvironment):
     )
     valkey_tls_ca: str = setting("", "file with the CA certificate of Valkey")
     valkey_candle_retention: int = setting(
-        0, "candles kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
+        20_000,
+        "candles kept per instrument in Valkey, 350 bytes each; 0 = all",
+        unit="candles",
+        bounds=(0, 10_000_000),
     )
     valkey_signal_retention: int = setting(
-        200_000, "signals kept per instrument in Valkey; 0 = all", bounds=(0, 10_000_000)
+        20_000,
+        "signals kept per instrument in Valkey, 940 bytes each; 0 = all",
+        unit="signals",
+        bounds=(0, 10_000_000),
     )
     topic_prefix: str = setting("", "put in front of every topic, group and transactional id")
     topic_partitions: int = setting(12, "partitions of the keyed topics", bounds=(1, 1_000))

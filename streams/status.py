@@ -10,7 +10,8 @@ from typing import Any
 from streams.codec import Codec, DecodeError
 from streams.control_log import active_config, read_control
 from streams.events import DeadLetter, Event, GateDecision, Weights
-from streams.replay.log_reader import LogReader, committed_offsets, remaining
+from streams.replay.committed import committed_offsets
+from streams.replay.log_reader import LogReader, remaining
 from streams.settings import Runtime
 from streams.stages.limits import GUARD_LIMITS
 from streams.stages.reasons import Reason

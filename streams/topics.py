@@ -142,7 +142,9 @@ TOPICS: dict[str, Topic] = {
     )
 }
 
-MIRRORED = (CANDLES, SIGNALS, MANIFOLDS, SUMMARIES, GATES, WEIGHTS, CONTROL)
+MIRRORED = (
+    CANDLES, SIGNALS, MANIFOLDS, SUMMARIES, GATES, WEIGHTS, CONTROL, ORDERS, FILLS,
+)  # fmt: skip
 """The topics whose records the mirror writes to Valkey."""
 
 STAGE_SOURCES: dict[str, str] = {"signals": CANDLES, "gates": MANIFOLDS, "weights": GATES}

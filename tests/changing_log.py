@@ -59,7 +59,14 @@ def changing_control() -> ControlLog:
             ).to_json(),
             *("t", "t", START_MS),
         ),
-        Control("config", None, Config.from_env(ENVIRONMENT).to_json(), "t", "t", START_MS),
+        Control(
+            "config",
+            None,
+            Config.from_env(
+                ENVIRONMENT | {"GATE_MODE": "echo", "ALLOC_SCORE_WEIGHT_HAZARD": "0.3"}
+            ).to_json(),
+            *("t", "t", START_MS),
+        ),
     )
     for offset, record in enumerate(records):
         log.append(offset, record)

@@ -18,7 +18,8 @@ from streams.admin import create_topics
 from streams.codec import DecodeError, locked_codec
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
 from streams.mirror.keys import KEYS_OF_OTHERS, POSITIONS
-from streams.replay.log_reader import LogReader, committed_offsets
+from streams.replay.committed import committed_offsets
+from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.stack.child import Child
 from streams.stack.supervise import Supervised

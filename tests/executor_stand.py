@@ -14,6 +14,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+from streams.config_following import FollowedConfig
 from streams.control import ControlLog
 from streams.events import Control, GateDecision, Weights
 from streams.execution.broker import Broker
@@ -27,6 +28,7 @@ from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.oanda_broker import OandaBroker
 from streams.execution.operator_commands import InstrumentCommand, instrument_command
+from streams.execution.operator_orders import Side, order_record
 from streams.execution.runs import Allocation, Runs
 from streams.execution.settings import Trading
 from streams.execution.start import fold
@@ -118,7 +120,7 @@ async def parts_of(
     dispatch = Dispatch(journal, venue, ledger, kill, metrics, cursor, time.monotonic)
     return Parts(
         Runtime.from_env({}), codec, trading, control, venue, ledger, runs, allocation, following,
-        dispatch, kill, metrics,
+        dispatch, kill, metrics, FollowedConfig(CONFIG),
     )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ class Stand:
         self.control, self.kill = ControlLog(), Switch()
         self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
         self._decisions: list[Found] = []
+        self.settings = TRADING
         self.executor: Executor
         self._arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
 
@@ -161,10 +164,19 @@ class Stand:
 
     def bar(self, **positions: int) -> None:
         """Write a bar's decisions and the weights of its epoch."""
+        self._write_bar(positions)
+
+    def bar_not_eligible(self, **positions: int) -> None:
+        """Write a bar whose decisions let nothing be opened."""
+        self._write_bar(positions, eligible=False)
+
+    def _write_bar(self, positions: Mapping[str, int], *, eligible: bool = True) -> None:
         self._bar += 1
         bar_ms = self._start_ms + self._bar * MINUTE
         exposures = {name: 0.05 for name, position in positions.items() if position}
-        found = bar_records(self._bar, bar_ms, positions, exposures, len(self._decisions))
+        found = bar_records(
+            self._bar, bar_ms, positions, exposures, len(self._decisions), eligible=eligible
+        )
         self._decisions += found
         self._arrivals.put_nowait(found)
 
@@ -182,17 +194,35 @@ class Stand:
         self.control.append(self.control.end, record)
         self._arrivals.put_nowait([])
 
+    def order(
+        self,
+        request_id: str,
+        name: str,
+        side: Side,
+        units: str,
+        age_s: float = 0.0,
+        **levels: float,
+    ) -> None:
+        """Give an operator's order."""
+        at_ms = int((time.time() - age_s) * 1000)
+        record = order_record(
+            name, self.broker.account_id, request_id, side, Decimal(units), "ann", "by hand", at_ms,
+            **levels,
+        )  # fmt: skip
+        self.control.append(self.control.end, record)
+        self._arrivals.put_nowait([])
+
     @asynccontextmanager
     async def trading(self, *, only_flatten: bool = False, **oanda: str) -> AsyncIterator[Executor]:
         """Run an executor for as long as it lasts; it ends as if killed."""
         settings = Oanda.from_env(self.broker.environment() | OANDA | oanda)
         self._arrivals = asyncio.Queue()
         async with OandaClient(settings) as client:
-            venue = OandaBroker(client, TRADING.order_settle_sec)
+            venue = OandaBroker(client, self.settings.order_settle_sec)
             ledger = self.memory.ledger(venue.account_id)
             parts = await parts_of(
-                venue, TRADING, self.memory, ledger, self.control, self._decisions, self._arrivals,
-                self.kill,
+                venue, self.settings, self.memory, ledger, self.control, self._decisions,
+                self._arrivals, self.kill,
             )  # fmt: skip
             self.executor = Executor(parts, only_flatten=only_flatten)
             running = asyncio.create_task(self.executor.run(asyncio.Event()))

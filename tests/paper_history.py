@@ -8,12 +8,13 @@ from collections import Counter
 from typing import NamedTuple
 
 from streams.events import BrokerReport, Candle, Ohlc, OrderIntent
-from streams.execution.dispatch import ACCEPTED, STALE_S, request_of
+from streams.execution.dispatch import STALE_S, request_of
 from streams.execution.executor import Executor
 from streams.execution.following import Found
 from streams.execution.ledger import Ledger
 from streams.execution.paper import PaperBroker
 from streams.execution.paper_book import PaperBook, PaperRules
+from streams.execution.reports import accepted
 from streams.execution.settings import Trading
 from streams.execution.start import recall
 from streams.topics import CANDLES
@@ -119,7 +120,7 @@ class PaperRun(HistoryAccount):
         )  # fmt: skip
         assert not opened or max(opened.values()) == 1, opened
         for at, record in self.written:
-            if isinstance(record, BrokerReport) and record.reason == ACCEPTED:
+            if isinstance(record, BrokerReport) and accepted(record):
                 kind = ledger.intents[record.order_id].kind
                 engaged = kind in ("open", "increase") and not was_off(
                     self.switch.said, at - LATEST_S, at
@@ -151,13 +152,13 @@ class PaperRun(HistoryAccount):
     def expected(self) -> Counter[Fill]:
         """Return the fills of an account that never was killed: candles and accepted orders."""
         book = PaperBook(rules())
-        accepted = {
+        taken = {
             r.order_id for _, r in self.written
-            if isinstance(r, BrokerReport) and r.reason == ACCEPTED
+            if isinstance(r, BrokerReport) and accepted(r)
         }  # fmt: skip
         orders = [
             record for _, record in self.written
-            if isinstance(record, OrderIntent) and record.order_id in accepted
+            if isinstance(record, OrderIntent) and record.order_id in taken
         ]  # fmt: skip
         for one in self.log:
             candle = one.event

@@ -109,7 +109,7 @@ def score(metrics: Mapping[str, float], env: Mapping[str, Any]) -> float:
         + env.get("w_rup", 0.15) * (1 - metrics["rupture"])
         + env.get("w_ent", 0.05) * (1 - metrics["entropy"])
     )
-    return total - env.get("w_haz", 0.0) * metrics["lambda_hazard"]
+    return total - env.get("w_haz", 0.0) * metrics[env.get("hazard", "lambda_")]
 
 
 def gate_reasons(

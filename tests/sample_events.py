@@ -7,6 +7,7 @@ from streams.events import (
     CandlePrices,
     Control,
     DeadLetter,
+    EchoGate,
     Event,
     Floors,
     GateDecision,
@@ -62,7 +63,8 @@ SAMPLES: dict[str, Event] = {
     ),
     "GateDecision": GateDecision(
         *STAMP, False, ("coherence_below_min", "session_closed"),
-        GateMetrics(0.5, 0.4, 0.7, 0.25, 0.1, 3, -0.5, 1e-4), False, Floors(8.0, 0.5, 0.0), 0.1,
+        GateMetrics(0.5, 0.4, 0.7, 0.25, 0.1, 3, -0.5, 1e-4, BAR_MS - 3_600_000), False,
+        Floors(8.0, 0.5, 0.0), 0.1,
         0, 2, 1, BAR_MS + 120_000, False, True, -1, 0, BAR_MS + 3_600_000, BAR_MS, 0.61, "static",
         "0123456789abcdef", GateEvaluation(BAR_MS, 12, 0.5, 0.0125, True),
         (
@@ -74,10 +76,12 @@ SAMPLES: dict[str, Event] = {
         "M1", BAR_MS, BAR_MS + 60_000, CONFIG_ID, 7, BAR_MS + 60_000, ("EUR_USD", "NZD_USD"),
         ("EUR_USD",), (WeightEntry("EUR_USD", 0.61, 1.0, 0.1),),
         (
-            WeightGate("EUR_USD", True, False, 0.1, BAR_MS + 60_000),
+            WeightGate(
+                "EUR_USD", True, False, 0.1, BAR_MS + 60_000, EchoGate(4, 0.25, BAR_MS - 240_000)
+            ),
             WeightGate("NZD_USD", False, True, 0.3, BAR_MS),
         ),
-        "published", None, "", 3,
+        "published", None, "", 3, "echo",
     ),
     "Control": Control("params", "EUR_USD", '{"a":1}', "ops", "more caution", BAR_MS),
     "OrderIntent": OrderIntent(
@@ -85,6 +89,7 @@ SAMPLES: dict[str, Event] = {
         (GuardVerdict("kill_switch", True, "off"), GuardVerdict("spread", False, "3.1 bps")), True,
         "101-004-1-001", "practice", BAR_MS, 3, BAR_MS + 60_020, "the run ended", "pct", 1.25, 0.5,
         100_001.5, "42", "trade", "41", 1.3705, 0.0025, "operator", "executor",
+        "r-1",
     ),
     "BrokerReport": BrokerReport(
         *STAMP, "o-1", ("17", "18"), "filled", 1000.0, 1.3711, None, '{"id":"17"}',

@@ -15,6 +15,7 @@ from streams.liveness.facts import (
     MirroredManifold,
     MirrorFacts,
     OrderFacts,
+    WorkerFacts,
 )
 from streams.liveness.signals import judge
 from streams.liveness.verdict import FailureSignal
@@ -63,6 +64,7 @@ def healthy(now_ms: int = OPEN, **changed: object) -> LiveFacts:
             "practice", False, False, now_ms - 5_000, True, (), 100.0, 900.0, CallFacts(0, HOUR_MS)
         ),
         feed=FeedFacts(now_ms - 2_000, 15, CallFacts(0, HOUR_MS)),
+        workers=WorkerFacts({"127.0.0.1:9108": ()}),
     )
     return facts._replace(**changed)
 

@@ -83,12 +83,15 @@ def mark(as_of_ms: int, offset: int, *names: str, granularity: str = "M1") -> Wa
     return Watermark(as_of_ms, granularity, offset, tuple(sorted(names)))
 
 
-GOOD_METRICS = GateMetrics(0.9, 0.9, 0.1, 0.1, 0.1, 5, 0.1, 1e-4)
+FIRST_SEEN_MS = T0 - 20 * MINUTE
+GOOD_METRICS = GateMetrics(0.9, 0.9, 0.1, 0.1, 0.1, 5, 0.1, 1e-4, FIRST_SEEN_MS)
 
 
 def manifold(bar_ms: int, name: str = A, *, late: bool = False, **metrics: Any) -> Manifold:
     """A manifold record that passes every guard unless told otherwise."""
     wanted = GOOD_METRICS._replace(**metrics)
+    if wanted.first_seen_ms is None:  # every manifold has one
+        wanted = wanted._replace(first_seen_ms=FIRST_SEEN_MS)
     sample = SAMPLES["Manifold"]
     assert isinstance(sample, Manifold)
     return sample._replace(
@@ -109,6 +112,7 @@ def decision(
     eligible: bool = True,
     points: float | None = 0.5,
     cooldown_until_ms: int | None = None,
+    **changes: Any,
 ) -> GateDecision:
     """A gate decision as the allocator gets it."""
     sample = SAMPLES["GateDecision"]
@@ -121,6 +125,7 @@ def decision(
         reasons=() if eligible else ("coherence_below_min",),
         cooldown_until_ms=cooldown_until_ms,
         score=points,
+        **changes,
     )
 
 

@@ -50,12 +50,12 @@ class AuditLog:
             async with asyncio.timeout(self._within_s):
                 await self._turn.acquire()
         except TimeoutError:
-            raise _not_recorded("other calls wait for it") from None
+            raise not_recorded("other calls wait for it") from None
         try:
             loop = asyncio.get_running_loop()
             offsets = await loop.run_in_executor(self._thread, self._appender.append, [record])
         except (Recoverable, Fatal) as error:
-            raise _not_recorded(str(error)) from error
+            raise not_recorded(str(error)) from error
         finally:
             self._turn.release()
         return offsets[0]
@@ -70,7 +70,8 @@ def note(what: str, actor: str, reason: str) -> None:
     log.warning("%s by %s: %s", what, _one_line(actor), _one_line(reason))
 
 
-def _not_recorded(why: str) -> ApiError:
+def not_recorded(why: str) -> ApiError:
+    """Return the answer to a call that was not made because the log could not be told first."""
     detail = f"nothing was done: who asks and why could not be written to the log first ({why})"
     return ApiError(503, "not_recorded", detail, retry_after_s=AGAIN_S)
 

@@ -29,7 +29,7 @@ from streams.events import (
     Watermark,
     Weights,
 )
-from streams.mirror.shapes import Retention, writes_of
+from streams.mirror.shapes import Latest, Retention, writes_of
 from streams.topics import (
     CANDLES,
     CONTROL,
@@ -156,7 +156,8 @@ def frame_of(
     if instrument is not None:
         head["instrument"] = instrument
     if isinstance(event, Manifold):
-        body = writes_of(event, alloc_interval_sec, Retention(0, 0))[0].value
+        writes = writes_of(event, alloc_interval_sec, Retention(0, 0))
+        body = next(write.value for write in writes if isinstance(write, Latest))
     else:
         body = text_of(_data(event, control))
     text = f'{text_of(head)[:-1]},"data":{body}}}'

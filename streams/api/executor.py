@@ -25,12 +25,38 @@ class ExecutorKill(Shape):
 
 
 class Joined(Shape):
-    """A run of the backtest that the executor follows."""
+    """A run of the backtest that the executor follows, or a position of an operator's own."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
 
     direction: int
     entry_bar_ms: int
+    units: float = 0.0
+    by_operator: bool = False
+
+
+class OrderState(Shape):
+    """An operator's order and what became of it.
+
+    ``status`` is ``waiting`` for the executor, ``refused`` by a guard, ``sent``, or the broker's
+    last report: ``filled``, ``rejected``, ``cancelled``, ``unknown``.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    request_id: str
+    instrument: str
+    side: str
+    units: float
+    actor: str
+    reason: str
+    at_ms: int
+    status: str
+    detail: str
+    kind: str | None = None
+    order_id: str | None = None
+    filled_units: float | None = None
+    price: float | None = None
 
 
 class Paused(Shape):
@@ -65,6 +91,8 @@ class ExecutorShape(Shape):
     by_hand: dict[str, list[str]] = Field(default_factory=dict)
     paused: dict[str, Paused] = Field(default_factory=dict)
     waiting: dict[str, list[str]] = Field(default_factory=dict)
+    operator_orders: str = "reduce"
+    orders: list[OrderState] = Field(default_factory=list)
     blocked: dict[str, list[str]] = Field(default_factory=dict)
     last_transaction_id: str | None = None
 

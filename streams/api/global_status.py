@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from streams import __version__
-from streams.api.executor import ExecutorKill, Joined, Paused
+from streams.api.executor import ExecutorKill, Joined, OrderState, Paused
 from streams.api.live import KeptStatus, Live
 from streams.api.shapes import (
     AccountShape,
@@ -67,6 +67,8 @@ class TradingShape(Shape):
     by_hand: dict[str, list[str]] | None = None
     paused: dict[str, Paused] | None = None
     waiting: dict[str, list[str]] | None = None
+    operator_orders: str | None = None
+    orders: list[OrderState] | None = None
     blocked: dict[str, list[str]] | None = None
     last_transaction_id: str | None = None
 

@@ -69,6 +69,8 @@ class Live:
         Wall clock.
     kept_status
         The last aggregate.
+    changing_config
+        Held while the configuration is changed.
     """
 
     runtime: Runtime
@@ -90,6 +92,7 @@ class Live:
     long_runs: LongRuns
     now_ms: Callable[[], int] = wall_ms
     kept_status: KeptStatus | None = None
+    changing_config: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def view(self) -> LiveView:

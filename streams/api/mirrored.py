@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from streams.errors import Recoverable
+from streams.liveness.facts import MirrorFacts
 from streams.mirror import keys
+from streams.mirror.freshness import mirror_facts
 from streams.mirror.writer import connect, explained
 from streams.settings import Runtime
 
@@ -50,6 +53,12 @@ class Mirror:
     async def manifolds(self, instrument: str, limit: int) -> list[dict[str, Any]]:
         """Return the last manifolds of 24 hours, ascending; errors as ``candles``."""
         return await self._series(keys.history_key(instrument), limit)
+
+    async def facts(self, instruments: Sequence[str], granularity: str) -> MirrorFacts:
+        """Return what stands there now of some instruments; errors as ``candles``."""
+        asking = mirror_facts(self._client, instruments, granularity)
+        found: MirrorFacts = await self._asked(asking)
+        return found
 
     async def _series(self, key: str, limit: int) -> list[dict[str, Any]]:
         texts = await self._asked(self._client.zrange(key, -limit, -1))

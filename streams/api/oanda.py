@@ -11,6 +11,7 @@ from streams.errors import Fatal, Recoverable
 from streams.feed.settings import FeedSettings
 from streams.liveness.backfill import feed_runs, fill_from_oanda
 from streams.oanda.client import OandaClient
+from streams.oanda.errors import RequestRefused
 from streams.oanda.settings import Oanda
 from streams.oanda.shapes import Price
 from streams.registry import open_codec
@@ -67,15 +68,18 @@ class OandaDoor:
         client = await self._opened()
         try:
             found = await ask(client)
+        except RequestRefused:
+            self.connected = True  # it has answered
+            raise
         except (Recoverable, Fatal):
             self.connected = False
             raise
         self.connected = True
         return found
 
-    async def feed_runs(self) -> bool:
-        """Return whether a feed follows OANDA already."""
-        return bool(self._feed_url) and await feed_runs(self._feed_url)
+    async def feed_seen(self) -> bool | None:
+        """Return whether a feed answers at FEED_METRICS_URL; None where no address is known."""
+        return await feed_runs(self._feed_url) if self._feed_url else None
 
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ from streams.api.routes_trading import executor_account
 from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Shape
 from streams.api.views import spread_bps
 from streams.mid_price import mid_price
+from streams.oanda.errors import RequestRefused
 
 router = APIRouter(tags=["broker"])
 
@@ -156,7 +157,14 @@ async def pricing(
         for name in names:
             live.require_instrument(name)
         return Pricing(source="candles", ts_ms=live.now_ms(), prices=_of_candles(live, names))
-    found = await live.oanda.prices(names)
+    try:
+        found = await live.oanda.prices(names)
+    except RequestRefused as error:
+        if "instrument" not in str(error).lower():
+            raise
+        raise ApiError(
+            400, "unknown_instrument", f"OANDA refuses {instruments}: {error}"
+        ) from error
     prices = {one.instrument: _price(one.bid, one.ask, one.time_ms) for one in found}
     return Pricing(source="oanda", ts_ms=live.now_ms(), prices=prices)
 

@@ -12,8 +12,15 @@ from streams.api.calls import Call, CallDep
 from streams.api.errors import ApiError
 from streams.api.live import Live, LiveDep
 from streams.api.responses import ABOUT_INSTRUMENT, CONFLICTS
+from streams.api.routes_orders import (
+    CommandGiven,
+    RequestId,
+    Units,
+    asked_of,
+    give_order,
+)
 from streams.api.routes_trading import executor_account_id
-from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Said, Shape
+from streams.api.shapes import INSTRUMENT_FORM, AnySpelling, Said
 from streams.execution.operator_commands import (
     Commands,
     InstrumentCommand,
@@ -33,17 +40,17 @@ class AboutInstrument(Said):
     instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM, examples=["EUR_USD"]), AnySpelling]
 
 
+class AboutClosing(AboutInstrument):
+    """The instrument, how much of it, who asks and why."""
+
+    units: Units | None = None
+    request_id: RequestId | None = None
+
+
 class AboutLimit(Said):
     """The limit, who asks and why."""
 
     limit: Literal["drawdown"]
-
-
-class CommandGiven(Shape):
-    """The command is in ``ops.control``; ``detail`` says so when it changes nothing."""
-
-    offset: int
-    detail: str
 
 
 @router.post("/api/trade/limits/reset", responses=CONFLICTS)
@@ -67,9 +74,14 @@ async def resume(given: AboutInstrument, live: LiveDep, call: CallDep) -> Comman
 
 
 @router.post("/api/trade/close", responses=CHANGES_ONE)
-async def close(given: AboutInstrument, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Close now what was opened in an instrument before."""
-    return await _command("close", given, live, call)
+async def close(given: AboutClosing, live: LiveDep, call: CallDep) -> CommandGiven:
+    """Close now what was opened in an instrument before; with ``units`` that much of it.
+
+    Closing a part is an order of side ``reduce``: GET /api/order tells what became of it.
+    """
+    if given.units is None:
+        return await _command("close", given, live, call)
+    return await give_order(asked_of(given, "reduce", given.units), live, call)
 
 
 @router.post("/api/trade/release", responses=CHANGES_ONE)

@@ -31,6 +31,7 @@ from streams.api.shapes_market import (
 )
 from streams.api.views import manifold_view
 from streams.events import GateDecision, Manifold
+from streams.instants import clock
 from streams.settings import Config
 from streams.stages.calendar import calendar_of
 from streams.stages.market_clock import open_ms_between
@@ -88,7 +89,8 @@ async def _candles(live: Live, instrument: str, granularity: str, limit: int) ->
 async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> Fetched:
     """Make sure that the log holds OANDA's candles up to now.
 
-    A feed that runs has done so: nothing is fetched then. Otherwise what is missing of *all*
+    Where the log is complete up to the last bars, as a feed that runs leaves it, nothing is
+    fetched: a feed elsewhere would end. Otherwise what is missing of *all*
     HOTBAND_PAIRS is written, as ``manifold feed oanda --once`` does; an instrument the log holds
     nothing of begins at least ``count`` bars back, by whole days. History before what the log holds
     is never written.
@@ -105,8 +107,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
     calendar = calendar_of(config)
     if vouched_ms is not None and open_ms_between(calendar, vouched_ms, live.now_ms()) <= most_ms:
         await call.record(wanted)
-        detail = "a feed is running, and the log is complete up to its last watermark"
-        return Fetched(success=True, written=0, detail=detail)
+        runs = await live.oanda.feed_seen()
+        return Fetched(success=True, written=0, detail=_complete(runs, vouched_ms))
     if not live.oanda.configured:
         raise ApiError(
             409,
@@ -114,7 +116,7 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
             "no OANDA account is configured (OANDA_API_KEY, OANDA_ACCOUNT_ID), so there is "
             "nowhere to fetch candles from: load files with manifold load",
         )
-    if await live.oanda.feed_runs():
+    if await live.oanda.feed_seen():
         raise ApiError(
             503, "feed_behind", "a feed runs and is catching up; a second one would end it"
         )
@@ -125,6 +127,15 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
         back_ms = now_ms - start_ms
         written = await live.oanda.fetch(live.runtime, config, -(-back_ms // DAY_MS))
     return Fetched(success=True, written=written, detail="written from OANDA")
+
+
+def _complete(feed_runs: bool | None, vouched_ms: int) -> str:
+    complete = f"the log is complete up to {clock(vouched_ms)} UTC, its last watermark"
+    if feed_runs:
+        return f"a feed is running, and {complete}"
+    if feed_runs is None:
+        return f"{complete}; whether a feed runs is not known here (FEED_METRICS_URL)"
+    return f"{complete}; no feed answers at FEED_METRICS_URL: start one, nothing newer comes else"
 
 
 @router.get("/api/coherence/status", responses=ABOUT_INSTRUMENT | FROM_AWAY)

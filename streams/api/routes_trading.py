@@ -39,6 +39,7 @@ from streams.api.view_at import known_in_the_past, read_instrument
 from streams.api.views import gate_view
 from streams.api.why import Known, steps, summary
 from streams.execution.reconcile_word import reconcile_record
+from streams.execution.sizing import SizingRefused, base_of
 from streams.instants import clock
 from streams.registry import open_codec
 
@@ -172,14 +173,25 @@ async def allocation_status(live: LiveDep) -> AllocationStatus:
 
 @router.get("/api/risk/budget", responses=READS | FROM_AWAY)
 async def risk_budget(live: LiveDep) -> Budget:
-    """The account's budget as the executor sees the account; 503 while none tells it."""
-    account = executor_account(live)
-    base = min(account.nav, account.margin_available)
-    target_pct = live.config.risk_alloc_target_pct
+    """The account's budget by the executor's own base; 503 while no executor tells the account.
+
+    ``base`` is what the executor sizes by: min(balance, margin used + margin available).
+    """
+    account, target_pct = executor_account(live), live.config.risk_alloc_target_pct
+    try:
+        base = base_of(
+            executor_account_id(live),
+            account.balance,
+            account.margin_used,
+            account.margin_available,
+        )
+    except SizingRefused as error:
+        raise ApiError(503, "no_base", f"{error}: the executor opens nothing") from error
     return Budget(
         currency=account.currency,
         balance=account.balance,
         nav=account.nav,
+        margin_used=account.margin_used,
         margin_available=account.margin_available,
         base=base,
         target_pct=target_pct,

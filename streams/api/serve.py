@@ -16,6 +16,7 @@ import uvicorn
 from streams.admin import require_topics
 from streams.api.app import make_app, make_socket_app
 from streams.api.audit import AuditLog
+from streams.api.budget import keep_budget
 from streams.api.channels import Frame, Place, status_frame
 from streams.api.facts import Change, Facts
 from streams.api.follower import LogFollower
@@ -27,8 +28,8 @@ from streams.api.metrics import ServiceMetrics
 from streams.api.mirrored import Mirror
 from streams.api.oanda import OandaDoor
 from streams.api.security import App, Doorkeeper
-from streams.api.settings import Service
-from streams.api.status_ports import make_allocator_app, make_hydrator_app
+from streams.api.settings import METRICS_PORT, Service
+from streams.api.status_ports import make_allocator_app, make_hydrator_app, make_metrics_app
 from streams.api.tail import read_start
 from streams.api.websocket import WebSocketDoor, beat
 from streams.codec import Codec
@@ -49,7 +50,7 @@ USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
 MOST_REQUESTS = 500
 """Connections of one port beside the WebSocket clients; more are answered with 503."""
-ENDLESS = ("facts", "heartbeat", "long runs", "signals")
+ENDLESS = ("facts", "heartbeat", "long runs", "signals", "budget")
 SEND_BUFFER = 131_072
 """Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
 
@@ -111,7 +112,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    sockets = _listen(settings.service)
+    sockets = _listen(settings.service, settings.runtime.metrics_host)
     try:
         live = await _assemble(settings)
         await _run(live, sockets, stopping)
@@ -178,6 +179,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         "WS_PORT": make_socket_app(live, door),
         "ALLOCATOR_STATUS_PORT": make_allocator_app(live),
         "HYDRATOR_STATUS_PORT": make_hydrator_app(live),
+        METRICS_PORT: make_metrics_app(live),
     }
     most = live.settings.ws_max_clients + MOST_REQUESTS
     servers = {name: _server(apps[name], most) for name in sockets}
@@ -187,6 +189,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
         asyncio.create_task(live.long_runs.run(), name="long runs"),
+        asyncio.create_task(keep_budget(live), name="budget"),
         asyncio.create_task(beat(live.hub, live.settings.ws_heartbeat_sec), name="heartbeat"),
         *(
             asyncio.create_task(server.serve(sockets=[sockets[name]]), name=name)
@@ -247,7 +250,7 @@ def _server(app: App, most_connections: int) -> uvicorn.Server:
     )
 
 
-def _listen(settings: Service) -> dict[str, socket.socket]:
+def _listen(settings: Service, metrics_host: str) -> dict[str, socket.socket]:
     """Return a listening socket for each port that is on.
 
     Raises
@@ -256,10 +259,11 @@ def _listen(settings: Service) -> dict[str, socket.socket]:
         A port is in use, or the address is none of this machine's; names the setting.
     """
     found: dict[str, socket.socket] = {}
-    host = "127.0.0.1" if settings.api_host == "localhost" else settings.api_host
     for name, port in settings.ports.items():
         if not port:
             continue
+        host = metrics_host if name == METRICS_PORT else settings.api_host
+        host = "127.0.0.1" if host == "localhost" else host
         made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # what a client does not take for so long is given up by the kernel
@@ -273,7 +277,8 @@ def _listen(settings: Service) -> dict[str, socket.socket]:
             made.close()
             for other in found.values():
                 other.close()
-            what = "API_HOST" if error.errno == errno.EADDRNOTAVAIL else name
+            address = "METRICS_HOST" if name == METRICS_PORT else "API_HOST"
+            what = address if error.errno == errno.EADDRNOTAVAIL else name
             raise Fatal(
                 f"{what}: cannot listen on {host} port {port} ({error.strerror}); choose another"
                 + (", or 0 for none" if name != "API_PORT" else "")

@@ -10,6 +10,8 @@ from streams.environment import FromEnvironment, setting
 from streams.errors import Fatal
 
 TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
+METRICS_PORT = "API_METRICS_PORT"
+"""The one port that listens on METRICS_HOST instead of API_HOST."""
 _PORT = (0, 65_535)
 
 
@@ -18,7 +20,9 @@ class Service(FromEnvironment):
     """Where the service listens, who may change something, and how much anybody may ask for."""
 
     api_host: str = setting(
-        "127.0.0.1", "address of all ports of the service; beyond loopback it needs API_TOKEN"
+        "127.0.0.1",
+        "address of the ports of the service, API_METRICS_PORT aside; beyond loopback it needs "
+        "API_TOKEN",
     )
     api_port: int = setting(8000, "port of REST, of the page and of /ws", bounds=(1, 65_535))
     ws_port: int = setting(8001, "port of the WebSocket alone; 0 = only /ws", bounds=_PORT)
@@ -27,6 +31,12 @@ class Service(FromEnvironment):
     )
     hydrator_status_port: int = setting(
         8110, "port of the hydrator's /status; 0 = off", bounds=_PORT
+    )
+    api_metrics_port: int = setting(
+        0,
+        "port of /metrics and /healthz alone, on METRICS_HOST, without a token; 0 = off (/metrics "
+        "is on API_PORT too)",
+        bounds=_PORT,
     )
     api_token: str = setting(
         "",
@@ -89,6 +99,7 @@ class Service(FromEnvironment):
             "WS_PORT": self.ws_port,
             "ALLOCATOR_STATUS_PORT": self.allocator_status_port,
             "HYDRATOR_STATUS_PORT": self.hydrator_status_port,
+            METRICS_PORT: self.api_metrics_port,
         }
 
     @property

@@ -71,11 +71,15 @@ class AllocationStatus(Shape):
 
 
 class Budget(Shape):
-    """What may be exposed: ``budget`` = min(NAV, margin available) * ``target_pct``."""
+    """What may be exposed: ``budget`` = ``base`` * ``target_pct``.
+
+    ``base`` is the executor's: min(balance, margin used + margin available).
+    """
 
     currency: str
     balance: float
     nav: float
+    margin_used: float
     margin_available: float
     base: float
     target_pct: float

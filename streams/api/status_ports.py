@@ -1,16 +1,19 @@
-"""The ``/status`` of the allocator and of the hydrator, on the ports the profile gives them."""
+"""The service's small ports: ``/status`` of allocator and hydrator, and ``/metrics`` alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from streams import __version__
 from streams.api.errors import ApiError, add_handlers
 from streams.api.live import Live, LiveDep
 from streams.api.security import App, Guard
-from streams.mirror.keys import MANIFOLD_TTL_MS
+from streams.liveness.facts import LiveFacts, MirroredManifold
+from streams.liveness.stream_rules import manifold_problem
+from streams.liveness.verdict import Judged, judged
 from streams.stages.weights import status_object
 
 
@@ -30,30 +33,44 @@ def allocator_status(live: Live) -> dict[str, Any]:
     return found | {"now_ms": now_ms, "age_ms": max(0, now_ms - weights.epoch_ms)}
 
 
-def hydrator_status(live: Live) -> dict[str, Any]:
-    """Return how fresh the last manifold of every instrument is."""
-    now_ms, manifolds = live.now_ms(), live.view.manifolds
-    names = sorted({*live.view.universe, *manifolds})
-    instruments = {}
-    for name in names:
-        found = manifolds.get(name)
-        age_ms = None if found is None else max(0, now_ms - found.as_of_ms)
-        instruments[name] = {
-            "as_of_ms": found.as_of_ms if found else None,
-            "age_ms": age_ms,
-            "stale": age_ms is None or age_ms > MANIFOLD_TTL_MS,
-        }
-    newest = max((one.as_of_ms for one in manifolds.values()), default=None)
+async def hydrator_status(live: Live) -> dict[str, Any]:
+    """Return how fresh ``ws:last:manifold`` of every instrument is, by what stands in Valkey.
+
+    Raises
+    ------
+    Recoverable, Fatal
+        Valkey does not answer, or refuses.
+    """
+    names = tuple(sorted({*live.view.universe, *live.view.manifolds}))
+    config, found = live.config, await live.mirror.facts(names, live.config.candle_gran)
+    now_ms = live.now_ms()
+    at = judged(LiveFacts(names, valkey=found), now_ms, config, live.facts.limits)
+    instruments = {name: _hydrated(name, found.manifolds[name], at) for name in names}
+    stamps = [one.as_of_ms for one in found.manifolds.values() if one.as_of_ms is not None]
+    newest = max(stamps, default=None)
     return {
         "ts": None if newest is None else newest // 1000,
         "ts_ms": newest,
         "now_ms": now_ms,
-        "count": len(manifolds),
+        "count": len(stamps),
         "pairs": len(names),
-        "max_age_sec": MANIFOLD_TTL_MS // 1000,
+        "market_open": at.market.open,
+        "max_age_sec": at.fresh_ms / 1000,
         "stale": [name for name, one in instruments.items() if one["stale"]],
         "instruments": instruments,
         "mirror_lag": live.facts.lag.get("mirror"),
+    }
+
+
+def _hydrated(name: str, found: MirroredManifold, at: Judged) -> dict[str, Any]:
+    as_of_ms = found.as_of_ms
+    old = as_of_ms is None or at.age_ms(as_of_ms, name) > at.fresh_ms
+    return {
+        "as_of_ms": as_of_ms,
+        "age_ms": None if as_of_ms is None else max(0, at.now_ms - as_of_ms),
+        "there": found.there,
+        "missing": list(found.missing),
+        "stale": old or manifold_problem(at, name, found) is not None,
     }
 
 
@@ -74,9 +91,26 @@ def make_hydrator_app(live: Live) -> App:
 
     @app.get("/status")
     async def status(live: LiveDep) -> dict[str, Any]:
-        return hydrator_status(live)
+        return await hydrator_status(live)
 
     return _guarded(app, live)
+
+
+def make_metrics_app(live: Live) -> App:
+    """Return what answers on API_METRICS_PORT: any host name, no token, nothing of the account."""
+    app = _app(live, "metrics")
+
+    @app.get("/metrics")
+    async def metrics(live: LiveDep) -> Response:
+        return Response(live.metrics.text(live), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/healthz")
+    async def healthz(live: LiveDep, response: Response) -> dict[str, Any]:
+        trouble = live.log_trouble()
+        response.status_code = 200 if trouble is None else 503
+        return {"healthy": trouble is None, "stuck": [] if trouble is None else [trouble]}
+
+    return cast(App, app)
 
 
 def _app(live: Live, name: str) -> FastAPI:

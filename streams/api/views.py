@@ -14,6 +14,7 @@ from streams.events import (
     ReasonDetail,
     Weights,
 )
+from streams.execution.reports import status_word
 from streams.instants import clock
 from streams.settings import Config
 from streams.stages.limits import GUARD_LIMITS
@@ -113,7 +114,8 @@ def weights_view(weights: Weights) -> dict[str, Any]:
 def order_view(order: OrderIntent, report: BrokerReport | None) -> dict[str, Any]:
     """Return an order and what the broker said last; status ``intended`` before it has.
 
-    A record of brackets is no order: it is ``recorded``.
+    One that the venue has and has not decided is ``accepted``; a record of brackets is no order:
+    it is ``recorded``.
     """
     brackets = order.kind == "brackets"
     return {
@@ -134,4 +136,4 @@ def order_view(order: OrderIntent, report: BrokerReport | None) -> dict[str, Any
 def _status(order: OrderIntent, report: BrokerReport | None) -> str:
     if order.kind == "brackets":
         return "recorded"
-    return report.status if report else "intended" if order.submitted else "not_sent"
+    return status_word(report) if report else "intended" if order.submitted else "not_sent"

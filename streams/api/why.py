@@ -14,6 +14,7 @@ from streams.execution.closing_pauses import CANNOT_CLOSE
 from streams.execution.ledger import Holding
 from streams.execution.operator_commands import INSTRUMENT_COMMANDS, account_of, commands_of
 from streams.execution.price_bounds import reason_words
+from streams.execution.reports import accepted, status_word
 from streams.instants import clock
 from streams.kill_switch.reader import KillSwitchState
 from streams.liveness.verdict import span
@@ -212,6 +213,9 @@ def _run(name: str, known: Known) -> Step:
             "or what was joined is closed"
         )
         return Step("run", False, words, "a run is joined only when it enters: the next one")
+    if joined.by_operator:
+        words = f"the rule's run is {way}; what is held was opened by an operator's order"
+        return Step("run", False, words, "manifold close, or the position's own stop or target")
     words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)
 
@@ -324,10 +328,11 @@ def _order(name: str, known: Known) -> Step:
             return Step("order", None, f"{said}: sent, the broker has not answered yet")
         failed = [f"{g.guard}: {g.detail}" for g in order.guards if not g.passed]
         return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason told'})")
-    words = f"{said}: {report.status}" + (
+    words = f"{said}: {status_word(report)}" + (
         f" ({reason_words(report.reason)})" if report.reason else ""
     )
-    return Step("order", report.status == "filled", words)
+    answered = None if accepted(report) else report.status == "filled"
+    return Step("order", answered, words)
 
 
 def _broker(name: str, known: Known) -> Step:

@@ -123,9 +123,7 @@ def _with_volume(
 
 
 def _run(columns: CandleColumns, config: Config, stretch: Stretch, into: Windows) -> None:
-    stream = CandleStream(
-        config.candle_count, config.echo_lookback_minutes, config.echo_signature_precision
-    )
+    stream = CandleStream(*config.window_shape)
     out = np.empty(ROWS, METRICS_DTYPE)
     high, low, close = columns.prices[1:4]
     for start in range(0, len(columns.bar_ms), ROWS):

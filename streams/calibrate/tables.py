@@ -38,13 +38,13 @@ def _rates(made: Calibration, rows: Rows) -> Table:
     if len(rows) <= WIDE:
         lines = [[cell.replace("\n", " ") for cell in line] for line in zip(*lines, strict=True)]
     span = f"{clock(made.first_ms)} to {clock(made.last_ms)} UTC"
-    return _table(f"guards in force: share of windows that pass\n{span}", lines)
+    return text_table(f"guards in force: share of windows that pass\n{span}", lines)
 
 
 def _quantiles(rows: Rows) -> Table:
     first = rows[0][1]["quantiles"]
     labels = list(next(iter(first.values())))
-    table = _table("quantiles of the metrics", [["metric", *labels]])
+    table = text_table("quantiles of the metrics", [["metric", *labels]])
     for metric in first:
         decimals = 0 if metric == COUNT else 4
         table.add_section()
@@ -67,7 +67,7 @@ def _suggestion(made: Calibration) -> Table:
     for setting, value in found.settings.items():
         own = (one.settings[setting] for one in alone.values())
         lines.append([setting, before.get(setting, "-"), value, *own])
-    table = _table(f"thresholds for a pass rate of {made.pass_rate:.1%}", lines)
+    table = text_table(f"thresholds for a pass rate of {made.pass_rate:.1%}", lines)
     table.add_section()
     every = (found, *alone.values())
     table.add_row("pass together", "", *(f"{s.passed / s.windows:.2%}" for s in every))
@@ -80,7 +80,7 @@ def _suggestion(made: Calibration) -> Table:
     return table
 
 
-def _table(title: str, lines: Sequence[Sequence[str]]) -> Table:
+def text_table(title: str, lines: Sequence[Sequence[str]]) -> Table:
     """Return a table of text: the first line its heading, the first column to the left."""
     table = Table(title=title, title_justify="left")
     for place, heading in enumerate(lines[0]):

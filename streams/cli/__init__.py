@@ -6,7 +6,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -19,6 +19,7 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, str] = {
     "up": "Start the whole local stack and show it on one screen.",
+    "run": "Run the processes of a host on a cluster, supervised as one.",
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
     "feed": "Run a candle source (OANDA, or the synthetic market).",
@@ -34,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "snapshot": "Print the manifold of a file of candles as JSON.",
     "report": "Write a page of what was decided and what came of it.",
     "calibrate": "Show what the guards let through; suggest thresholds.",
+    "study": "Study what a setting would do, over candle files.",
     "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
     "verify": "Re-derive every derived topic from the log and compare.",
     "trade": "Send the orders that the log asks for (paper account, or OANDA).",
@@ -41,7 +43,8 @@ COMMANDS: dict[str, str] = {
     "flatten": "Close everything of ours at the broker, and let nothing be opened.",
     "pause": "Let nothing be opened or increased in one instrument.",
     "resume": "Let an instrument be opened and increased again.",
-    "close": "Close the position in one instrument now.",
+    "close": "Close the position in one instrument now, or a part of it.",
+    "order": "Give the executor an order: reduce, or open where that is allowed.",
     "release": "Leave the position in one instrument to the operator.",
     "limits": "Reset a loss limit.",
     "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
@@ -84,16 +87,21 @@ def connection_options() -> list[click.Option]:
         )
         for flag, env, text in named
     ]
-    options.append(
-        click.Option(
-            ["--env-file"],
-            expose_value=False,
-            is_eager=True,
-            callback=_read_env_file,
-            help="Settings as NAME=value lines; the environment wins.",
-        )
-    )
+    options.append(click.Option(["--env-file"], **_ENV_FILE))
     return options
+
+
+_ENV_FILE: dict[str, Any] = {
+    "expose_value": False,
+    "is_eager": True,
+    "callback": _read_env_file,
+    "help": "Settings as NAME=value lines; the environment wins.",
+}
+
+
+def read_env_file_option(*names: str) -> Callable[[Any], Any]:
+    """Return the decorator of a command whose option for a file of settings has further names."""
+    return click.option(*names, **_ENV_FILE)
 
 
 class _Commands(click.Group):

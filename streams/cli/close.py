@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from decimal import Decimal
+
 import click
 
 from streams.cli.actor import ACTOR
@@ -16,26 +19,30 @@ from streams.cli.executor_command import (
     wait_until_gone,
     why_it_waits,
 )
+from streams.cli.order import UNITS, give_order
 from streams.errors import Fatal, Recoverable
 
 
 @click.command()
 @click.argument("instrument")
+@click.option("--units", type=UNITS, help="Only so many units.  [default: all of it]")
 @REASON
 @ACTOR
 @WAIT
-def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
-    """Close the position in INSTRUMENT now.
+def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_s: float) -> None:
+    """Close the position in INSTRUMENT now, or --units of it.
 
     The executor that runs closes what was opened before the record in ops.control. The run is not
     joined again in the middle; its next entry is, unless manifold pause says otherwise. Positions
     of others are not touched, nor is what was released: that is named when it is still open. Exit
     codes: 0 nothing of ours is held there, 75 something still is after --wait. Without an executor
-    manifold flatten closes, everything.
+    manifold flatten closes, everything. With --units it is an order (manifold order --reduce), with
+    its exit codes, and nothing is added to what is left.
 
     \b
     Examples:
       manifold close EUR_USD --reason "enough for today"
+      manifold close EUR_USD --units 1000 --reason "half of it"
     """
     here = open_account(reason)
     if here.trading.read_only or here.trading.dry_run_trades:
@@ -46,6 +53,8 @@ def close(instrument: str, reason: str, actor: str, wait_s: float) -> None:
         click.echo(f"nothing of ours is held in {name}")
         say_released(here, books, name)
         return
+    if units is not None:
+        sys.exit(give_order(here, name, "reduce", units, actor, reason, wait_s))
     give(here, "close", name, actor, reason)
     left = wait_until_gone(here, name, wait_s)
     if left:

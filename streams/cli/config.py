@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 
 import click
@@ -12,41 +13,67 @@ from rich.table import Table
 
 from streams.cli.actor import ACTOR
 from streams.clocks.check import require_clock
-from streams.control_log import active_config, append_control, read_control
-from streams.environment import FromEnvironment
+from streams.codec import Codec
+from streams.config_change import ConfigChange, configuration_texts, named, whole
+from streams.config_difference import SET_ALIKE, differences
+from streams.config_writing import write_change
+from streams.control import ControlLog
+from streams.control_log import active_config, read_control
+from streams.environment import FromEnvironment, read_env_file, setting_fields, text_of
 from streams.errors import Fatal, Recoverable
-from streams.events import Control
 from streams.registry import open_codec
 from streams.setting_groups import LIVE_GROUPS
 from streams.settings import Config, Runtime
 
+REASON = click.option("--reason", help="Why; it stands in the log.  [required without --dry-run]")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
 
 @click.group()
 def config() -> None:
-    """Show the settings, or apply them to the fleet."""
+    """Show the settings, or change those of the fleet.
+
+    What can change a result is a record in ops.control, which every process follows. The
+    environment is written there once, by the first worker or feed of a new log.
+    """
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@JSON
 @click.option("--offline", is_flag=True, help="Do not ask the log for the active configuration.")
-def show(as_json: bool, offline: bool) -> None:
+@click.option(
+    "--env",
+    "as_env",
+    is_flag=True,
+    help="Print the active configuration as NAME=value lines, for --env-file and config apply.",
+)
+def show(as_json: bool, offline: bool, as_env: bool) -> None:
     """Show every setting: value, default, unit, and how it differs from the active one.
 
     \b
     Examples:
       manifold config show
       manifold config show --json --offline
+      manifold config show --env > fleet.env
     """
     mine, runtime = Config.from_env(), Runtime.from_env()
+    if as_env:
+        if as_json or offline:
+            raise Fatal(
+                "--env prints the active configuration as lines: leave --json and --offline"
+            )
+        click.echo(env_text(_required(_open(runtime)[1])), nl=False)
+        return
     live = {name: group.from_env() for name, group in LIVE_GROUPS.items()}
     active, trouble = (None, "not asked") if offline else _active(runtime)
-    differs = mine.differences(active) if active else []
+    differs = differences(mine, active) if active else ()
     if as_json:
         content = {
             "config_id": mine.config_id,
             "active_config_id": active.config_id if active else None,
             "active_unknown_because": trouble,
-            "differs": differs,
+            "differs": [one._asdict() for one in differs],
             "config": mine.table(),
             "runtime": runtime.table(),
         } | {name: group.table() for name, group in live.items()}
@@ -64,18 +91,40 @@ def show(as_json: bool, offline: bool) -> None:
         console.print(f"active in ops.control: {active.config_id}{told}")
     else:
         console.print(f"active in ops.control: unknown ({trouble})")
-    for line in differs:
-        console.print(f"  differs: {line}  (here != active)")
+    for one in differs:
+        console.print(f"  differs: {one.words}", highlight=False)
+
+
+def env_text(active: Config) -> str:
+    """Return a configuration as lines of a settings file; what is unset is a comment."""
+    lines = [f"# the configuration {active.config_id} of ops.control"]
+    for item in setting_fields(active):
+        text = text_of(getattr(active, item.name))
+        quoted = f"'{text}'" if "{" in text else text
+        name = item.name.upper()
+        lines.append(f"{name}={quoted}" if text else f"# {name} is unset")
+    return "\n".join(lines) + "\n"
 
 
 def _first_line(group: FromEnvironment) -> str:
     return (type(group).__doc__ or "").splitlines()[0].rstrip(".")
 
 
+def _open(runtime: Runtime) -> tuple[Codec, ControlLog]:
+    codec = asyncio.run(open_codec(runtime))
+    return codec, read_control(runtime, codec)
+
+
+def _required(log: ControlLog) -> Config:
+    active = active_config(log)
+    if active is None:
+        raise Fatal("ops.control holds no configuration yet: start a worker or a feed first")
+    return active
+
+
 def _active(runtime: Runtime) -> tuple[Config | None, str | None]:
     try:
-        codec = asyncio.run(open_codec(runtime))
-        found = active_config(read_control(runtime, codec))
+        found = active_config(_open(runtime)[1])
     except (Fatal, Recoverable) as error:
         return None, str(error)
     return found, None if found else "no config record yet"
@@ -92,36 +141,157 @@ def _table(title: str, rows: list[dict[str, object]]) -> Table:
     return table
 
 
-@config.command()
-@click.option("--reason", required=True, help="Why; it stands in the log.")
+@config.command("set")
+@click.argument("settings", nargs=-1, metavar="NAME=VALUE...")
+@click.option(
+    "--from-file",
+    metavar="FILE",
+    help="Also the settings that FILE names, NAME=value lines such as calibrate writes.",
+)
+@REASON
 @ACTOR
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def apply(reason: str, actor: str, as_json: bool) -> None:
-    """Make the settings of this environment the active ones, for the whole fleet.
+@DRY_RUN
+@JSON
+def set_(
+    settings: tuple[str, ...],
+    from_file: str | None,
+    reason: str | None,
+    actor: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Change the settings that are named, and no other, for the whole fleet.
 
-    They take effect at the next watermark, at the same record on every worker and in every replay.
+    Everything else stays as it is active in ops.control; the environment plays no part. What
+    changes and what is derived anew is shown. It takes effect at the next watermark, at the same
+    record on every worker and in every replay. NAME= takes a setting back to its default.
 
     \b
     Examples:
-      AUTO_MAX_ENTROPY=0.85 manifold config apply --reason "calibrated on May"
+      manifold config set AUTO_MAX_ENTROPY=0.85 --dry-run
+      manifold config set AUTO_MAX_ENTROPY=0.85 ALLOC_TOP_K=4 --reason "calibrated on May"
+      manifold config set AUTO_MAX_HAZARD= --reason "no such guard any more"
+      manifold config set --from-file calibrated.env --reason "calibrated on May"
     """
-    if not reason.strip():
-        raise Fatal("--reason is empty; say why, it stands in the log")
-    mine, runtime = Config.from_env(), Runtime.from_env()
-    require_clock(runtime)
-    codec = asyncio.run(open_codec(runtime))
-    active = active_config(read_control(runtime, codec))
-    differs = mine.differences(active) if active else ["first configuration"]
-    if differs:
-        now_ms = int(time.time() * 1000)
-        record = Control("config", None, mine.to_json(), actor, reason, now_ms)
-        append_control(runtime, codec, [record])
-    holds = active if active is not None and not differs else mine
+    texts, others = configuration_texts(read_env_file(from_file)) if from_file else ({}, [])
+    for setting in settings:
+        name, found, value = setting.partition("=")
+        if not found or not name.strip():
+            raise Fatal(f"{setting!r} is not NAME=VALUE")
+        texts[name.strip()] = value.strip()
+    if not texts:
+        raise Fatal("no setting of the configuration is named: give NAME=VALUE or --from-file FILE")
+    runtime = _ready(reason, dry_run)
+    codec, log = _open(runtime)
+    change = named(log.state(log.end), texts)
+    if not as_json:
+        _say_left_out(from_file, others)
+        _say(change)
+    offset, undone = None, ""
+    if change.needed and not dry_run:
+        offset, undone = _write(runtime, codec, log, change, actor, reason or "")
+    _report(change, offset, undone, as_json=as_json, dry_run=dry_run)
+
+
+@config.command()
+@click.option(
+    "--file",
+    "file",
+    metavar="FILE",
+    help="The whole configuration as NAME=value lines.  [required]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@REASON
+@ACTOR
+@DRY_RUN
+@JSON
+def apply(
+    file: str | None, yes: bool, reason: str | None, actor: str, dry_run: bool, as_json: bool
+) -> None:
+    """Replace the whole configuration of the fleet by that of a file.
+
+    A setting that FILE does not name has its default, TZDATA_VERSION and MARKET_HOLIDAYS_VERSION
+    aside, which stay as they are. Settings of processes (brokers, ports, accounts) in the file are
+    left out. The difference is shown first, and asked about on a terminal. It takes effect as
+    manifold config set does.
+
+    \b
+    Examples:
+      manifold config show --env > fleet.env
+      manifold config apply --file fleet.env --dry-run
+      manifold config apply --file fleet.env --reason "as reviewed" --yes
+    """
+    if file is None:
+        raise Fatal(
+            "config apply replaces the whole configuration, by that of a file: give --file FILE. "
+            "To change some settings and leave the others: manifold config set NAME=VALUE "
+            "--reason TEXT"
+        )
+    texts, others = configuration_texts(read_env_file(file))
+    asks = not (yes or dry_run)
+    if asks and not (sys.stdin.isatty() and not as_json):
+        raise Fatal("nobody can be asked here: give --yes, or --dry-run to see the difference")
+    runtime = _ready(reason, dry_run)
+    codec, log = _open(runtime)
+    change = whole(log.state(log.end), texts)
+    if not as_json:
+        _say_left_out(file, others)
+        _say(change)
+    offset, undone = None, ""
+    if change.needed and not dry_run:
+        if asks and not click.confirm("make it the configuration of the whole fleet?"):
+            click.echo("nothing was changed")
+            raise click.exceptions.Exit(1)
+        offset, undone = _write(runtime, codec, log, change, actor, reason or "")
+    _report(change, offset, undone, as_json=as_json, dry_run=dry_run)
+
+
+def _ready(reason: str | None, dry_run: bool) -> Runtime:
+    if not dry_run and not (reason or "").strip():
+        raise Fatal("--reason is missing or empty; say why, it stands in the log")
+    runtime = Runtime.from_env()
+    if not dry_run:
+        require_clock(runtime)
+    return runtime
+
+
+def _write(
+    runtime: Runtime, codec: Codec, log: ControlLog, change: ConfigChange, actor: str, reason: str
+) -> tuple[int, str]:
+    record = change.record(actor, reason, int(time.time() * 1000))
+    return write_change(runtime, codec, log, change, record)
+
+
+def _say_left_out(file: str | None, others: list[str]) -> None:
+    if others:
+        click.echo(
+            f"left out of {file}, because they change no result: {', '.join(sorted(others))}",
+            err=True,
+        )
+
+
+def _say(change: ConfigChange) -> None:
+    for one in change.changes:
+        click.echo(f"  {one.words}")
+    for text in change.refolds:
+        click.echo(f"  {text}")
+
+
+def _report(
+    change: ConfigChange, offset: int | None, undone: str, *, as_json: bool, dry_run: bool
+) -> None:
+    name = change.after.config_id
     if as_json:
-        click.echo(json.dumps({"config_id": holds.config_id, "changed": differs}))
-    elif differs:
-        click.echo(f"config {holds.config_id} applied; takes effect at the next watermark")
-        for line in differs:
-            click.echo(f"  {line}")
+        click.echo(json.dumps(change.as_dict() | {"offset": offset, "undone": undone}))
+    elif not change.needed:
+        click.echo(f"config {name} is active already; nothing changed")
+    elif dry_run:
+        click.echo(f"config {name} would be active; nothing was changed (--dry-run)")
     else:
-        click.echo(f"config {holds.config_id} is active already; nothing changed")
+        click.echo(f"config {name} is active (ops.control {offset})")
+        click.echo(
+            "every process follows it. The failure signal config_differs is on while one was "
+            f"started with an environment that says something else: {SET_ALIKE}"
+        )
+    if undone:
+        raise Recoverable(undone)

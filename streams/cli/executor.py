@@ -17,6 +17,8 @@ from streams.errors import Recoverable
 from streams.execution.settings import Trading
 from streams.instants import clock
 
+SHOWN_ORDERS = 5
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print its /status as it is.")
@@ -75,6 +77,11 @@ def status_lines(said: dict[str, Any]) -> list[str]:
     for title, key in (("by hand", "by_hand"), ("command", "waiting"), ("blocked", "blocked")):
         for name, sentences in sorted(said.get(key, {}).items()):
             lines += [f"{title} {name}: {one}" for one in sentences]
+    lines += [
+        f"order {one['request_id']} of {one['actor']}: {one['side']} {one['units']:g} "
+        f"{one['instrument']}: {one['status']}" + (f" ({one['detail']})" if one["detail"] else "")
+        for one in said.get("orders", [])[:SHOWN_ORDERS]
+    ]
     lines += [f"difference: {one}" for one in said.get("differences", [])]
     lines += [f"order {one} without an outcome" for one in said.get("unresolved", [])]
     return lines
@@ -91,4 +98,6 @@ def _position(held: dict[str, Any] | None, joined: dict[str, Any] | None) -> str
             parts.append(f"unrealised {held['unrealized_pl']:+.2f}")
     if joined is None:
         return ", ".join([*parts, "no run joined"])
+    if joined.get("by_operator"):
+        return ", ".join([*parts, "opened by an operator's order"])
     return ", ".join([*parts, f"joined, entry bar {clock(joined['entry_bar_ms'])} UTC"])

@@ -15,6 +15,7 @@ import click
 
 from streams.cli.stopping import Told, stop_when_told
 from streams.clocks.check import ClockGuard, require_clock
+from streams.control_log import config_in_force
 from streams.errors import Fatal
 from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
 from streams.feed.oanda import OandaFeed
@@ -79,17 +80,22 @@ def synthetic(
       manifold feed synthetic --start 2024-03-04 --bars 10000 --speed 600
       manifold feed synthetic --live
     """
-    runtime, config = Runtime.from_env(), Config.from_env()
+    runtime, here = Runtime.from_env(), Config.from_env()
     names = instrument_names(pairs.split(",")) if pairs else runtime.hotband_pairs
     now_ms = int(time.time() * 1000)
     if live and speed:
         raise Fatal("--live keeps to the clock; leave --speed away")
     end_ms = instant_ms("--until", until) if until else now_ms
-    calendar = calendar_of(config)
+    first_ms = instant_ms("--start", start) if start else None
+    if live:
+        require_clock(runtime, by_log=True)
+    codec = asyncio.run(open_codec(runtime))
+    config = config_in_force(runtime, codec, here)
+    calendar, length = calendar_of(config), config.granularity_ms
     start_ms = (
-        _whole_bar(instant_ms("--start", start), config)
-        if start
-        else calendar.start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
+        calendar.start_of_last_bars_ms(end_ms, bars, length)
+        if first_ms is None
+        else first_ms - first_ms % length
     )
     market = synthetic_market(
         seed,
@@ -110,13 +116,10 @@ def synthetic(
         if speed
         else unpaced
     )
-    if live:
-        require_clock(runtime, by_log=True)
-    codec = asyncio.run(open_codec(runtime))
     written = run_feed(
         runtime,
         codec,
-        config,
+        here,
         names,
         config.candle_gran,
         market,
@@ -177,7 +180,7 @@ def oanda(
         # before another feed is ended for this one
         require_port(port, "FEED_METRICS_PORT")
     require_clock(runtime)
-    codec, calendar = asyncio.run(open_codec(runtime)), calendar_of(config)
+    codec = asyncio.run(open_codec(runtime))
 
     async def follow() -> dict[str, Any]:
         async with OandaClient(access) as client:
@@ -186,15 +189,18 @@ def oanda(
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, this.stop)
+            calendar = calendar_of(this.config)
             runner = (
-                await serve_status(state, config.candle_gran, calendar, runtime.metrics_host, port)
+                await serve_status(
+                    state, this.config.candle_gran, calendar, runtime.metrics_host, port
+                )
                 if port
                 else None
             )
             try:
                 end_ms = client.now_ms() if once else until_ms
                 if end_ms is not None:
-                    end_ms = calendar.last_bar_end_ms(end_ms, config.granularity_ms)
+                    end_ms = calendar.last_bar_end_ms(end_ms, this.config.granularity_ms)
                 await this.run(end_ms, with_prices=not once)
             finally:
                 if runner is not None:
@@ -206,7 +212,3 @@ def oanda(
         click.echo(json.dumps(done))
     else:
         click.echo(f"{done['candles']:,} candles and {done['watermarks']:,} watermarks written")
-
-
-def _whole_bar(at_ms: int, config: Config) -> int:
-    return at_ms - at_ms % config.granularity_ms

@@ -9,8 +9,10 @@ import signal
 
 import click
 
+from streams.cli.lookback import warn_of_lookback
 from streams.cli.stopping import stop_when_told
 from streams.clocks.check import warn_of_clock
+from streams.control_log import config_in_force
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.registry import open_codec
@@ -44,11 +46,14 @@ def mirror(rebuild: bool, as_json: bool) -> None:
     else:
         stop_when_told()
         warn_of_clock(runtime)
+        warn_of_lookback(config)
         asyncio.run(_follow(runtime, config))
 
 
 async def _rebuild(runtime: Runtime, config: Config) -> int:
-    return await rebuild_mirror(runtime, config, await open_codec(runtime))
+    codec = await open_codec(runtime)
+    active = await asyncio.to_thread(config_in_force, runtime, codec, config)
+    return await rebuild_mirror(runtime, active, codec)
 
 
 async def _follow(runtime: Runtime, config: Config) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_refused
 from streams.cli.progress import progress_bar
-from streams.cli.report import names_of, require_place
+from streams.cli.report import PUBLISH, names_of, require_place, say_published
 from streams.errors import Fatal
 from streams.replay.jobs import FileJob, Job, LogJob
 from streams.replay.tail import when_ms
@@ -37,6 +37,7 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option("--to-topics", "prefix", metavar="PREFIX", help="Write to topics of this prefix.")
 @click.option("--report", "page", metavar="FILE", help="Write the report as a page there.")
 @click.option("--report-json", metavar="FILE", help="Write the report as JSON there.")
+@PUBLISH
 @file_options
 @click.option(
     "--processes",
@@ -54,6 +55,7 @@ def replay(
     prefix: str | None,
     page: str | None,
     report_json: str | None,
+    publish: bool,
     instrument: str | None,
     granularity: str | None,
     processes: int | None,
@@ -97,7 +99,7 @@ def replay(
         job.total()  # the input is opened before the loop, which holds Ctrl-C until it waits
         asyncio.run(_lines(job, topics))
     else:
-        _summary(job, page, report_json, as_json)
+        _summary(job, page, report_json, as_json, publish)
     if job.load is not None and (job.load.refused or job.refused):
         sys.exit(EXIT_REFUSED)
 
@@ -151,7 +153,9 @@ def _to_topics(job: Job, prefix: str, topics: Sequence[str]) -> None:
     )
 
 
-def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool) -> None:
+def _summary(
+    job: Job, page: str | None, report_json: str | None, as_json: bool, publish: bool
+) -> None:
     begun = time.perf_counter()
     interrupted = False
     with progress_bar(quiet=as_json) as bar:
@@ -166,6 +170,8 @@ def _summary(job: Job, page: str | None, report_json: str | None, as_json: bool)
     data = job.report(interrupted=interrupted)
     if page or report_json:
         write_report(data, page, report_json)
+    if publish:
+        say_published(data, page)
     if as_json:
         content: dict[str, object] = {
             "candles": job.candles,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from rich.progress import TaskID
 from streams.cli.progress import progress_bar
 from streams.errors import Fatal
 from streams.instruments import instrument_names
+from streams.mirror.keys import BACKTEST_REPORT
+from streams.mirror.published import publish_report
 from streams.registry import open_codec
 from streams.replay.tail import when_ms
 from streams.report.collect import Wanted, collect_report
@@ -23,18 +26,25 @@ from streams.settings import Runtime
 PAGE = "report.html"
 
 
+PUBLISH = click.option(
+    "--publish", is_flag=True, help=f"Write its JSON into Valkey too ({BACKTEST_REPORT})."
+)
+
+
 @click.command()
 @click.option("-o", "html", metavar="FILE", help=f"Write the page there.  [default: {PAGE}]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the JSON there; - prints it.")
 @click.option("--from", "start", metavar="TIME", help="What was known from then on (UTC); -7d.")
 @click.option("--to", "end", metavar="TIME", help="What was known until then, likewise.")
 @click.option("--instruments", metavar="A,B", help="Only these.")
+@PUBLISH
 def report(
     html: str | None,
     json_file: str | None,
     start: str | None,
     end: str | None,
     instruments: str | None,
+    publish: bool,
 ) -> None:
     """Write one page of what was decided and what came of it.
 
@@ -72,9 +82,19 @@ def report(
 
         data = collect_report(runtime, codec, wanted, progress)
     write_report(data, html, json_file)
+    if publish:
+        say_published(data, html)
     for path in (html, json_file):
         if path not in (None, STDOUT):
             click.echo(f"{path}: {_summary(data)}", err=STDOUT in (html, json_file))
+
+
+def say_published(data: ReportData, html: str | None) -> None:
+    """Write a report into Valkey as the latest one, and say so."""
+    name = "" if html in (None, STDOUT) else str(html)
+    now_ms = int(time.time() * 1000)
+    key = asyncio.run(publish_report(Runtime.from_env(), name, data, now_ms))
+    click.echo(f"published as {key}", err=True)
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

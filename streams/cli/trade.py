@@ -7,14 +7,19 @@ import logging
 import math
 import os
 import signal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from streams.cli.stopping import stop_when_told
-from streams.execution.broker import Broker
+from streams.codec import Codec
 from streams.execution.settings import Trading
 from streams.settings import Config, Runtime
+
+if TYPE_CHECKING:
+    from streams.execution.oanda_broker import OandaBroker
+
+log = logging.getLogger("manifold.executor")
 
 
 @click.command()
@@ -97,18 +102,42 @@ def run(
 async def _trade(
     runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
 ) -> Outcome:
-    from streams.control_log import active_config, read_control, refuse_continuous_market
-    from streams.execution.executor import Executor
-    from streams.execution.start import open_parts
-    from streams.execution.status_page import open_page
-    from streams.kill_switch.reader import KillSwitchReader
-    from streams.kill_switch.settings import KillSwitchSettings
+    from streams.errors import MustRestart
     from streams.registry import open_codec
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     codec = await open_codec(runtime)
+    while True:
+        try:
+            return await _execute(runtime, codec, config, trading, flatten_within_s, stopping)
+        except MustRestart as change:
+            log.warning("%s; the executor begins anew", change)
+
+
+async def _execute(
+    runtime: Runtime,
+    codec: Codec,
+    config: Config,
+    trading: Trading,
+    flatten_within_s: float | None,
+    stopping: asyncio.Event,
+) -> Outcome:
+    """Run one executor.
+
+    Raises
+    ------
+    MustRestart
+        A setting of the log has changed that it was made with.
+    """
+    from streams.control_log import active_config, read_control, refuse_continuous_market
+    from streams.execution.executor import Executor
+    from streams.execution.start import open_parts
+    from streams.execution.status_page import open_page
+    from streams.kill_switch.reader import KillSwitchReader
+    from streams.kill_switch.settings import KillSwitchSettings
+
     control = await asyncio.to_thread(read_control, runtime, codec)
     only_flatten = flatten_within_s is not None
     if only_flatten:
@@ -118,7 +147,11 @@ async def _trade(
         refuse_continuous_market("trading at the venue oanda", config, control)
     kill = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env())
     venue = await open_venue(trading)
-    parts = await open_parts(runtime, codec, trading, config, kill, venue)
+    parts = await open_parts(
+        runtime, codec, trading, config, kill, venue, only_flatten=only_flatten
+    )
+    if venue is not None:
+        parts.metrics.registry.register(venue.collector())
     within_s = math.inf if flatten_within_s is None else flatten_within_s
     executor = Executor(parts, only_flatten=only_flatten, within_s=within_s)
     page = None if only_flatten else await open_page(executor, trading)
@@ -134,7 +167,7 @@ async def _trade(
     return Outcome(executor.confirmed_flat, unread, executor.closer.cannot_close)
 
 
-async def open_venue(trading: Trading) -> Broker | None:
+async def open_venue(trading: Trading) -> OandaBroker | None:
     """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
 
     Raises

@@ -14,8 +14,11 @@ from rich.live import Live
 from streams.cli.demo import lively_end_ms, show_outcome
 from streams.cli.screen import PlainLines, plain_line, screen
 from streams.codec import locked_codec
+from streams.errors import Fatal
+from streams.oanda.settings import Oanda
 from streams.settings import Config, Runtime
-from streams.stack.up import BROKERS, Plan, Ports, Stack, stack_settings
+from streams.stack.roles import FEED
+from streams.stack.up import BROKERS, MARKETS, Plan, Ports, Stack, stack_settings
 from streams.stack.watch import Watch
 from streams.stages.calendar import calendar_of
 
@@ -30,6 +33,13 @@ PLAIN_WIDTH = 120
     default="embedded",
     show_default=True,
     help="embedded: in memory only. kafka: Apache Kafka, its log survives (Java 17, Maven).",
+)
+@click.option(
+    "--market",
+    type=click.Choice(MARKETS),
+    default="synthetic",
+    show_default=True,
+    help="Where candles come from: a seeded one, OANDA (OANDA_API_KEY_FILE), or manifold load.",
 )
 @click.option("--demo", is_flag=True, help="A bounded run that ends by printing what came out.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the market.")
@@ -58,6 +68,7 @@ PLAIN_WIDTH = 120
 @click.option("--plain", is_flag=True, help="Lines instead of a screen, as without a terminal.")
 def up(
     broker: str,
+    market: str,
     demo: bool,
     seed: int,
     bars: int,
@@ -75,21 +86,27 @@ def up(
     back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs, and
     there are the service with its page (API_PORT) and an executor on a paper account. Nothing is
     opened while the kill switch is engaged, as it is at first (KILL_SWITCH=0 begins without). The
-    synthetic market trades at weekends too, unless MARKET_CALENDAR=fx.
+    synthetic market trades at weekends too, unless MARKET_CALENDAR=fx. Orders go to paper with
+    --market oanda too. On a cluster of yours, and for real orders: manifold run.
 
     \b
     Examples:
       manifold up
       manifold up --broker kafka --data-dir ~/manifold
+      manifold up --broker kafka --market none --data-dir ~/history
       manifold up --demo --bars 3000 --env-file deploy/profiles/demo.env
     """
-    settings = stack_settings(os.environ)
+    if demo and market != "synthetic":
+        raise Fatal(f"--demo shows the synthetic market; leave --market {market} away")
+    settings = stack_settings(os.environ, market)
+    if market == "oanda":
+        Oanda.from_env(settings).require_access()
     runtime, config = Runtime.from_env(settings), Config.from_env(settings)
     now_ms = int(time.time() * 1000)
     end_ms = lively_end_ms(now_ms, runtime.hotband_pairs, config) if demo else now_ms
     start_ms = calendar_of(config).start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
     ports = Ports(broker_port, registry_port, valkey_port, metrics_port)
-    plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None)
+    plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None, market)
     # a supervisor's SIGTERM ends it the way Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
@@ -124,7 +141,7 @@ def _run(console: Console, stack: Stack, report_file: Path, *, demo: bool, plain
 
 
 def _finished(stack: Stack, watch: Watch) -> bool:
-    return stack.processes["market"].done and watch.sight.settled
+    return stack.processes[FEED].done and watch.sight.settled
 
 
 def _follow_plain(console: Console, stack: Stack, watch: Watch, *, until_done: bool) -> None:

@@ -46,8 +46,10 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.admin import require_topics
     from streams.app import make_app
     from streams.chain import open_chain
+    from streams.cli.lookback import warn_of_lookback
     from streams.clocks.check import warn_of_clock
     from streams.collector import settle_collector
+    from streams.config_following import FollowedConfig
     from streams.control_log import seed_config
     from streams.engine.loader import warm_up
     from streams.health import serve
@@ -58,10 +60,12 @@ def run(runtime: Runtime, config: Config) -> None:
 
     require_topics(runtime)
     warn_of_clock(runtime)
-    chain = asyncio.run(open_chain(runtime))
+    followed = FollowedConfig(config)
+    chain = asyncio.run(open_chain(runtime, followed.look))
     now_ms = int(time.time() * 1000)
-    seed_config(runtime, chain.codec, config, chain.control, now_ms)
-    metrics = WorkerMetrics()
+    followed.look(seed_config(runtime, chain.codec, config, chain.control, now_ms))
+    warn_of_lookback(followed.active)
+    metrics = WorkerMetrics(followed, runtime.hotband_pairs)
     app = make_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:
         require_port(runtime.metrics_port, "METRICS_PORT")

@@ -104,11 +104,12 @@ RULES_DTYPE = np.dtype(
         *((n, "f8") for n in ("weight_entropy", "weight_hazard", "echo_max_hazard")),
         *((n, "i8") for n in ("echo_min_repetitions", "fresh_ms", "interval_ms", "cooldown_ms")),
         ("slices", "i8", (MAX_SLICES,)),
-        *((n, "i4") for n in ("slice_count", "span", "history", "mode", "hazard_weighted")),
+        *((n, "i4") for n in ("slice_count", "span", "history", "mode", "hazard_term")),
         ("unused", "i4"),
     ]
 )
 _MODES = {"adaptive": 0, "static": 1, "echo": 2}
+_HAZARD_TERMS = {"lambda": 1, "lambda_hazard": 2}
 
 
 class BarInput(NamedTuple):
@@ -297,7 +298,7 @@ def rules_of(config: Config, instrument: str) -> NDArray[Any]:
         "weight_rupture": config.alloc_score_weight_rupture,
         "weight_entropy": config.alloc_score_weight_entropy,
         "weight_hazard": 0.0 if hazard_weight is None else hazard_weight,
-        "hazard_weighted": hazard_weight is not None,
+        "hazard_term": 0 if hazard_weight is None else _HAZARD_TERMS[config.alloc_score_hazard],
         "echo_max_hazard": config.echo_hazard_max,
         "echo_min_repetitions": config.echo_min_repetitions,
         "fresh_ms": config.fresh_max_signal_age_sec * 1000,

@@ -53,6 +53,7 @@ class AccountStates:
             booked = await self._broker.transactions(self._cursor)
             for moved, before, after in transfers(booked, last_id, account.unrealized_pl):
                 worth.transferred(before, after)
+                self._ledger.nav_history.transferred(before, after)
                 self._cursor = moved.transaction_id
                 await self._write("transfer", account, moved.amount)
                 log.info(
@@ -63,6 +64,7 @@ class AccountStates:
             self._cursor = last_id
         before_it = worth.marks
         worth.observe(self._broker.now_ms(), account.nav)
+        self._ledger.nav_history.observe(self._broker.now_ms(), account.nav)
         reset = self._reset_asked()
         cause = "reset" if reset else change(before_it, worth)
         if cause:

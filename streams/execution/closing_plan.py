@@ -152,7 +152,7 @@ def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
     if desk.commands.releases(intent.instrument, intent.control_offset):
         return ""
     flat = why_asked(desk, intent.instrument, intent.control_offset)
-    if flat or not sight.books_stale:
+    if flat or not sight.books_stale or intent.request_id:
         return flat
     return _why_left(desk, intent.instrument, joined_by(intent))
 
@@ -206,11 +206,8 @@ def why_close(desk: Desk, held: Holding) -> str:
     flat = why_asked(desk, held.instrument, held.control_offset)
     if not flat and held.ended:
         return f"its trade had ended when it was filled: {held.ended}"
-    return (
-        flat
-        or _why_left(desk, held.instrument, held.joined)
-        or before_weekend(desk, held.instrument)
-    )
+    left = "" if held.by_operator else _why_left(desk, held.instrument, held.joined)
+    return flat or left or before_weekend(desk, held.instrument)
 
 
 def before_weekend(desk: Desk, instrument: str) -> str:

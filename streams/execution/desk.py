@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
@@ -11,6 +11,7 @@ from streams.execution.broker import Account, InstrumentTerms, Mode, Quote
 from streams.execution.guards import Switches
 from streams.execution.ledger import Ledger
 from streams.execution.operator_commands import NO_COMMANDS, Commands
+from streams.execution.operator_orders import OperatorOrder
 from streams.execution.order_ids import order_id
 from streams.execution.runs import Allocation, Runs, RunState
 from streams.execution.settings import Trading
@@ -45,6 +46,8 @@ class Desk(NamedTuple):
         The hours of the market.
     commands
         What operators have said of single instruments.
+    operator_orders
+        The orders that operators have given, old ones too.
     """
 
     application: str
@@ -61,6 +64,7 @@ class Desk(NamedTuple):
     placed_ms: Callable[[str], int]
     calendar: Calendar = FX
     commands: Commands = NO_COMMANDS
+    operator_orders: Sequence[OperatorOrder] = ()
 
     @property
     def close_asked(self) -> int:

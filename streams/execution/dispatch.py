@@ -37,7 +37,9 @@ from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.metrics import ExecutorMetrics
 from streams.execution.nameless_orders import SETTLE_MS, order_of
 from streams.execution.reports import (
+    ACCEPTED,
     Told,
+    accepted,
     report,
     report_of_result,
     report_of_transaction,
@@ -48,8 +50,6 @@ from streams.execution.units import ZERO, units_of
 STALE_S = 1.0
 """How long after an intent's commit the venue may be called: a process that stood still longer may
 have been succeeded, and does not call."""
-
-ACCEPTED = "accepted by the venue, waits for the next price"
 
 log = logging.getLogger("manifold.executor")
 
@@ -193,7 +193,7 @@ class Dispatch:
         made = report_of_result(intent, result, self._told())
         if result.outcome == "pending":
             before = self._ledger.doubtful.get(intent.order_id)
-            if before is not None and before.reason == ACCEPTED:
+            if before is not None and accepted(before):
                 return
             made = made._replace(reason=ACCEPTED)
         await self._report(made)

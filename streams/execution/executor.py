@@ -15,19 +15,21 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.control_log import read_control
-from streams.errors import Fatal, Recoverable
+from streams.errors import Fatal, MustRestart, Recoverable
 from streams.events import Candle, Control, GateDecision, Weights
 from streams.execution.bracket_keeping import BracketKeeper
 from streams.execution.broker import Account, Position
 from streams.execution.closing import Closer
 from streams.execution.closing_plan import Sight
-from streams.execution.context import Parts
+from streams.execution.context import MadeWith, Parts
 from streams.execution.desk import Desk
 from streams.execution.dispatch import KillState
 from streams.execution.flatten import flatten_of
 from streams.execution.following import Found
 from streams.execution.opening import Opener
 from streams.execution.operator_commands import Commands, commands_of, resets_a_limit
+from streams.execution.operator_orders import OperatorOrder, orders_of
+from streams.execution.operator_sending import reduce_by_order
 from streams.execution.paper import PaperBroker
 from streams.execution.reading import TRANSACTIONS
 from streams.execution.reconcile import Comparison
@@ -81,7 +83,7 @@ class Executor:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
         self._end_at = clock() + within_s
         self._due_at = clock()
-        self._granularity = self._active().candle_gran
+        self._made_with = MadeWith.of(self._active())
         self._paper = isinstance(parts.broker, PaperBroker)
         self._closing: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
@@ -153,6 +155,12 @@ class Executor:
         return found._replace(released={}) if self._paper else found
 
     @property
+    def operator_orders(self) -> list[OperatorOrder]:
+        """The orders that operators have given for the account, old ones too."""
+        parts = self._parts
+        return orders_of(parts.control.records, parts.broker.account_id)
+
+    @property
     def flat(self) -> bool:
         """Whether nothing of ours is held or on its way, by the books."""
         return not self._parts.ledger.holdings and not self._parts.ledger.unresolved
@@ -168,7 +176,9 @@ class Executor:
         Raises
         ------
         Fatal
-            The venue refuses us, or the settings no longer fit the log.
+            The venue refuses us.
+        MustRestart
+            A setting of the log has changed that the executor was made with: make it anew.
         """
         try:
             while not stopping.is_set():
@@ -204,11 +214,14 @@ class Executor:
         parts, begun = self._parts, self._clock()
         fills, reconcile = parts.dispatch.fills, self._clock() >= self._due_at
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
+        parts.metrics.expect(progress.decided_ms)
         try:
             if self._kill_said:
                 self._kill_said = False
                 self.opener.kill_state = await parts.kill.aread()
             await release(parts, self._desk, self._ordering)
+            if not self._only_flatten:
+                await reduce_by_order(parts, self.terms, self._desk, self._sight, self._ordering)
             if reconcile:
                 await self._reconcile()
             elif parts.ledger.unresolved or self._paper:
@@ -343,17 +356,16 @@ class Executor:
 
     def _take_candle(self, candle: Candle) -> None:
         broker = self._parts.broker
-        if isinstance(broker, PaperBroker) and candle.granularity == self._granularity:
+        if isinstance(broker, PaperBroker) and candle.granularity == self._made_with.candle_gran:
             broker.take(candle)
 
     async def _read_control(self) -> None:
         parts = self._parts
         await asyncio.to_thread(read_control, parts.runtime, parts.codec, parts.control)
-        if self._active().candle_gran != self._granularity:
-            raise Fatal(
-                f"CANDLE_GRAN is {self._active().candle_gran} now and was {self._granularity} when "
-                "this executor began; start it again"
-            )
+        parts.followed.look(parts.control, refuse=False)
+        changed = self._made_with.changed(self._active())
+        if changed:
+            raise MustRestart(f"the configuration has changed: {changed}")
 
     def _active(self) -> Config:
         control = self._parts.control
@@ -389,5 +401,5 @@ class Executor:
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),
-            self.commands,
+            self.commands, self.operator_orders,
         )  # fmt: skip

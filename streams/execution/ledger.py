@@ -19,12 +19,15 @@ from streams.execution.brackets import levels
 from streams.execution.broker import LevelRule, Transaction
 from streams.execution.fifo import refused_by_fifo
 from streams.execution.market_day import Marks, Worth
+from streams.execution.nav_history import NavHistory
 from streams.execution.runs import Joined
 from streams.execution.units import ZERO, units_of
 
 RELEASED = "released"
 """Cause of the report that takes a released position out of the books."""
 FINAL = ("filled", "rejected", "cancelled")
+NO_RUN = -1
+"""Entry bar of what an operator has ordered: no bar begins before 1970."""
 
 
 @dataclass
@@ -44,6 +47,8 @@ class Holding:
         What closed a part of it that was no order of ours, in words; nothing is added then.
     ended
         What had ended its trade before this came, in words; it is closed then.
+    by_operator
+        Whether an operator's order opened it: no run leads it.
     """
 
     instrument: str
@@ -61,6 +66,7 @@ class Holding:
     realized_pl: float = 0.0
     reduced: str = ""
     ended: str = ""
+    by_operator: bool = False
 
     @property
     def units(self) -> Decimal:
@@ -108,6 +114,8 @@ class Ledger:
         Instrument -> ``as_of`` of the newest decision that an intent follows.
     closed_ahead
         Instrument -> signed units of closings whose opening fill has not been booked yet.
+    nav_history
+        What the account was worth over the last week.
     state
         The newest record of what the limits compare with; None before the first.
     closed
@@ -127,6 +135,8 @@ class Ledger:
         Trade of the venue -> whose its stop and target are.
     released
         Trades of the venue that were ours until an operator released them -> the report of that.
+    requests
+        Request id of an operator's order -> the intent that carries it out, or says why not.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -139,6 +149,7 @@ class Ledger:
         self.last_opened_ms: dict[str, int] = {}
         self.decided_ms: dict[str, int] = {}
         self.worth = Worth()
+        self.nav_history = NavHistory()
         self.state: AccountState | None = None
         self.closed_ahead: dict[str, Decimal] = {}
         self.closed: list[ClosedTrade] = []
@@ -148,6 +159,7 @@ class Ledger:
         self.ended: dict[tuple[str, int], str] = {}
         self.brackets: dict[str, TradeBrackets] = {}
         self.released: dict[str, BrokerReport] = {}
+        self.requests: dict[str, OrderIntent] = {}
         self.realized_pl = 0.0
         self.cursor = ""
         self.highest_transaction_id = ""
@@ -167,8 +179,11 @@ class Ledger:
         known_ms = self.decided_ms.get(intent.instrument, 0)
         self.decided_ms[intent.instrument] = max(known_ms, intent.as_of_ms)
         self._number(intent)
+        if intent.request_id:
+            self.requests[intent.request_id] = intent
         if not intent.submitted:
-            self._unsent[intent.instrument] = intent
+            if not intent.request_id:
+                self._unsent[intent.instrument] = intent
             return
         self._unsent.pop(intent.instrument, None)
         self.unresolved[intent.order_id] = intent
@@ -279,7 +294,8 @@ class Ledger:
             units = self._not_closed_ahead(name, direction, units)
             if held is None and units:
                 made = _opened(intent, report, direction, price, units)
-                made.ended = self.ended.get((name, made.entry_bar_ms), "")
+                if not made.by_operator:
+                    made.ended = self.ended.get((name, made.entry_bar_ms), "")
                 self.holdings[name] = made
             elif held is not None and units:
                 _increase(held, report, price, units)
@@ -288,11 +304,14 @@ class Ledger:
         held.realized_pl += report.realized_pl or 0.0
         if report.cause not in ("order", RELEASED):
             held.reduced = _closed_by_others(report)
+        elif intent.request_id and report.cause == "order":
+            held.reduced = f"{units_of(report.units):f} units were closed by an operator's order"
         if not held.trades:
             del self.holdings[name]
             if report.transaction_id and report.cause != RELEASED:
                 self.closed.append(ClosedTrade(name, report.transaction_id, held.realized_pl))
-            if held.reduced and report.cause != "order" and report.transaction_id:
+            by_others = held.reduced and report.cause != "order" and not held.by_operator
+            if by_others and report.transaction_id:
                 self.ended[name, held.entry_bar_ms] = held.reduced
         if left and not opens:
             self._close_ahead(name, direction * left)
@@ -378,6 +397,7 @@ def _opened(
         intent.order_id,
         intent.weight,
         {_opened_trade(report): units},
+        by_operator=bool(intent.request_id),
     )
 
 

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.config_following import ConfigCollector, FollowedConfig
 from streams.events import BrokerReport, OrderIntent
+from streams.execution.ledger import RELEASED
+from streams.execution.reports import status_word
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class ExecutorMetrics:
-    """What an executor exports."""
+KINDS = ("open", "increase", "reduce", "close", "brackets")
+STATUSES = ("accepted", "filled", "rejected", "cancelled", "unknown")
+CAUSES = ("order", "stop_loss", "take_profit", "other", RELEASED)
 
-    def __init__(self) -> None:
+
+class ExecutorMetrics:
+    """What an executor exports.
+
+    Prometheus sees an increase only of a series that it has scraped before, so what can be counted
+    is there from the start, as 0.
+
+    Parameters
+    ----------
+    followed
+        The configuration that it follows.
+    """
+
+    def __init__(self, followed: FollowedConfig | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(ConfigCollector(followed))
         of = self.registry
+        self.nav_change = Gauge(
+            "sep_nav_change_7d",
+            "Change of the net asset value over 7 days as a fraction of it then, without deposits "
+            "and withdrawals; NaN where it is not known for so long",
+            registry=of,
+        )
         self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
         self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
         self.margin = Gauge("sep_margin_ratio", "Margin in use as a fraction of all", registry=of)
@@ -29,7 +55,10 @@ class ExecutorMetrics:
             "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
         )
         self.reports = Counter(
-            "manifold_broker_reports", "Broker reports written", ["status", "cause"], registry=of
+            "manifold_broker_reports",
+            "Broker reports written; accepted: the venue has the order, which waits for a price",
+            ["status", "cause"],
+            registry=of,
         )
         self.blocked = Counter(
             "manifold_guard_blocked", "Orders that a guard held back", ["guard"], registry=of
@@ -65,17 +94,30 @@ class ExecutorMetrics:
         self.last_cycle = Gauge(
             "manifold_executor_cycle_seconds", "Wall clock of the last cycle", registry=of
         )
+        for unknown in (self.nav_change, self.nav, self.balance, self.margin):
+            unknown.set(float("nan"))  # 0 would be a value
+        self.kill.set(1)  # engaged until it has been read
+        for kind in KINDS:
+            for submitted in "01":
+                self.intents.labels(kind, submitted)
+        for status in STATUSES:
+            for cause in CAUSES:
+                self.reports.labels(status, cause)
+
+    def expect(self, instruments: Iterable[str]) -> None:
+        """Export what is counted for each of these, as 0 before the first."""
+        for name in instruments:
+            self.entries.labels(name)
 
     def intended(self, intent: OrderIntent) -> None:
         """Count an intent and what held it back."""
         self.intents.labels(intent.kind, str(int(intent.submitted))).inc()
         for verdict in intent.guards:
-            if not verdict.passed:
-                self.blocked.labels(verdict.guard).inc()
+            self.blocked.labels(verdict.guard).inc(not verdict.passed)
 
     def reported(self, intent: OrderIntent, report: BrokerReport) -> None:
         """Count a report."""
-        self.reports.labels(report.status, report.cause).inc()
+        self.reports.labels(status_word(report), report.cause).inc()
         filled = report.status == "filled" and report.cause == "order"
         if filled and intent.kind == "open":
             self.entries.labels(intent.instrument).inc()

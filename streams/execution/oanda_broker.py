@@ -30,6 +30,7 @@ from streams.execution.units import MOST_DIGITS, ZERO
 from streams.oanda.answers import rejects_of
 from streams.oanda.client import MarketOrder, OandaClient, Prices
 from streams.oanda.errors import AnswerLost, OrderRefused, RequestRefused
+from streams.oanda.metrics import OandaCollector
 from streams.oanda.settings import Oanda
 from streams.oanda.shapes import (
     HomeRate,
@@ -261,6 +262,10 @@ class OandaBroker:
             elif one.kind == "ORDER_CANCEL" and one.order_id in made:
                 ended = one.reason or ""
         return ended
+
+    def collector(self) -> OandaCollector:
+        """Return what exports how requests to OANDA fare."""
+        return OandaCollector(self._client, {})
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -1,4 +1,7 @@
-"""Sends the orders that open, increase and reduce, with what the venue says at that moment."""
+"""Sends the orders that open, increase and reduce, with what the venue says at that moment.
+
+Those of operators that open or increase are among them, and come first.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from streams.execution.desk import Desk, Venue
 from streams.execution.dispatch import KillState
 from streams.execution.entry_checks import entry_range, late_entry
 from streams.execution.guards import Switches
+from streams.execution.operator_plan import due, needs_venue, with_venue
+from streams.execution.operator_sending import wall_ms
 from streams.execution.plan import Candidate, candidates, openings, resizable, resizings
 from streams.execution.reconciling import Reconciler
 from streams.execution.terms import Terms
@@ -69,6 +74,7 @@ class Opener:
             await self._parts.dispatch.follow_up()
         entries = candidates(desk)
         names = {c.instrument for c in entries}
+        names |= {r.order.instrument for r in due(desk) if needs_venue(desk, r, wall_ms())}
         names |= {h.instrument for h in resizable(desk, broker.now_ms())}
         if not names:
             return
@@ -96,10 +102,13 @@ class Opener:
         tried: set[tuple[str, str]],
     ) -> OrderIntent | None:
         """Return the next order, by what the log says now: it may have gone on meanwhile."""
-        desk = self._desk()
+        desk, now_ms = self._desk(), wall_ms()
+        for request in due(desk):
+            if request.order.instrument in names and needs_venue(desk, request, now_ms):
+                return with_venue(desk, request, venue, now_ms, [])
         left = [c for c in candidates(desk) if c in entries]
-        due = (*openings(desk, venue, left), *resizings(desk, venue, names))
-        return next((i for i in due if (i.instrument, i.kind) not in tried), None)
+        found = (*openings(desk, venue, left), *resizings(desk, venue, names))
+        return next((i for i in found if (i.instrument, i.kind) not in tried), None)
 
     async def _venue(self, desk: Desk, entries: list[Candidate], names: set[str]) -> Venue:
         broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms

@@ -27,9 +27,10 @@ from streams.execution.broker import (
     Quote,
     Transaction,
 )
-from streams.execution.dispatch import ACCEPTED, request_of
+from streams.execution.dispatch import request_of
 from streams.execution.ledger import Ledger, rule_of, transaction_order
 from streams.execution.paper_book import NoRate, PaperBook, PaperRules, PaperTrade
+from streams.execution.reports import accepted
 from streams.execution.units import units_of
 from streams.stages.candle_rules import candle_refusal
 
@@ -81,7 +82,7 @@ class PaperBroker:
                 self.resume_ms[intent.instrument] = max(before, *filled)
         for order, intent in ledger.unresolved.items():
             doubt = ledger.doubtful.get(order)
-            if doubt is not None and doubt.reason == ACCEPTED:
+            if doubt is not None and accepted(doubt):
                 self._book.submit(request_of(intent))
                 if intent.instrument not in self.resume_ms:
                     self._resume(intent.instrument, intent.placed_ms)

@@ -115,7 +115,7 @@ def openings(
             True, entry.decision, desk.config_of(entry.decision), mistimed,
             candidate.weights.epoch_ms, selected is not None,
         )  # fmt: skip
-        guards = _judged(desk, venue, plan, order, ZERO, under_way, problem)
+        guards = judged(desk, venue, plan, order, ZERO, under_way, problem)
         intent, levels_problem = _with_levels(desk, venue, plan, order, guards)
         if levels_problem:
             verdict = GuardVerdict("levels", False, levels_problem)
@@ -165,7 +165,7 @@ def _resizing(
     if kind == "reduce":
         return order_intent(desk, order, sending_guards(desk.trading, desk.mode))
     plan = Plan(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
-    guards = _judged(desk, venue, plan, order, held.units, under_way, problem)
+    guards = judged(desk, venue, plan, order, held.units, under_way, problem)
     whole = GuardVerdict("reduced", not held.reduced, held.reduced or "nothing closed by others")
     guards = (*guards, whole)
     terms = venue.terms[name]
@@ -173,7 +173,7 @@ def _resizing(
         None if price is None else in_precision(price, terms)
         for price in (held.stop_loss, held.take_profit)
     )
-    return _priced(desk, venue, order, guards)._replace(stop_loss=stop, take_profit=target_price)
+    return priced(desk, venue, order, guards)._replace(stop_loss=stop, take_profit=target_price)
 
 
 def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal:
@@ -257,7 +257,7 @@ def currency_shares(
     return shares(net_values(units, known), order.instrument, change, base)
 
 
-def _judged(
+def judged(
     desk: Desk,
     venue: Venue,
     plan: Plan,
@@ -266,6 +266,17 @@ def _judged(
     under_way: list[OrderIntent],
     problem: str,
 ) -> tuple[GuardVerdict, ...]:
+    """Return the verdicts on an order that opens or increases.
+
+    Parameters
+    ----------
+    held_units
+        Of the instrument, without a sign.
+    under_way
+        What is ordered in the same reading of the venue.
+    problem
+        What stands in the way of sizing; empty for nothing.
+    """
     name, ledger = order.instrument, desk.ledger
     others = {n for n in (*ledger.holdings, *venue.foreign_held) if n != name}
     others |= {i.instrument for i in under_way if i.submitted and i.instrument != name}
@@ -296,9 +307,7 @@ def _judged(
     )
 
 
-def _priced(
-    desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]
-) -> OrderIntent:
+def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
     """Return the intent of an opening or increase with the worst price that it may cost."""
     name = order.instrument
     bound = price_bound(
@@ -312,7 +321,7 @@ def _priced(
 def _with_levels(
     desk: Desk, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
 ) -> tuple[OrderIntent, str]:
-    intent = _priced(desk, venue, order, guards)
+    intent = priced(desk, venue, order, guards)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)
     if quote is None or terms is None or not desk.trading.auto_tp_on_fill_enabled:
         return intent, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from streams.errors import Recoverable
 from streams.execution.account_states import AccountStates
@@ -123,6 +124,8 @@ class Reconciler:
         parts.metrics.balance.set(account.balance)
         parts.metrics.margin.set(account.margin_ratio)
         await self.states.observe(account)
+        change = parts.ledger.nav_history.change()
+        parts.metrics.nav_change.set(math.nan if change is None else change)
         parts.dispatch.nav = account.nav
 
     def _say(self, differences: tuple[str, ...]) -> None:

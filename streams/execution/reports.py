@@ -14,6 +14,9 @@ from streams.execution.units import units_of
 
 Status = Literal["filled", "rejected", "cancelled", "unknown"]
 
+ACCEPTED = "accepted by the venue, waits for the next price"
+"""Reason of the report ``unknown`` about an order that the venue has and has not decided."""
+
 
 class Told(NamedTuple):
     """When something was learnt: the venue's clock, how coarse it is, and the account's worth."""
@@ -21,6 +24,19 @@ class Told(NamedTuple):
     now_ms: int
     price_interval_ms: int
     nav: float | None
+
+
+def accepted(made: BrokerReport) -> bool:
+    """Return whether a report says that the venue has the order and waits for a price.
+
+    Nothing is in doubt then; the record has no status of its own for it.
+    """
+    return made.status == "unknown" and made.reason == ACCEPTED
+
+
+def status_word(made: BrokerReport) -> str:
+    """Return a report's status as it is shown and counted: that of the record, or ``accepted``."""
+    return "accepted" if accepted(made) else made.status
 
 
 def report(
@@ -104,7 +120,8 @@ def report_words(intent: OrderIntent, made: BrokerReport) -> str:
     if made.cause == RELEASED:
         return f"{made.instrument}: {units:f} units are ours no more{why}"
     if made.cause == "order":
-        return f"{made.instrument} {intent.kind} {intent.side} {units:f} units: {made.status}{why}"
+        status = status_word(made)
+        return f"{made.instrument} {intent.kind} {intent.side} {units:f} units: {status}{why}"
     what = "by no order of ours" if made.cause == "other" else f"by {made.cause}"
     return f"{made.instrument}: {made.side} {units:f} units {what}: {made.status}{why}"
 

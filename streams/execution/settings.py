@@ -25,6 +25,12 @@ class Trading(FromEnvironment):
     live_trading_enabled: bool = setting(
         False, "second of the two switches for real money; the first is OANDA_ENVIRONMENT=live"
     )
+    operator_orders: str = setting(
+        "reduce",
+        "what an operator's order (POST /api/order, manifold order) may do: reduce what is held, "
+        "or open and increase too",
+        choices=("reduce", "open"),
+    )
     paper_account_id: str = setting("paper", "name of the paper account")
     paper_balance: float = setting(
         100_000.0, "start balance of the paper account", unit="PAPER_CURRENCY", bounds=(1.0, 1e12)

@@ -47,14 +47,26 @@ def account_base(account: Account) -> float:
     SizingRefused
         A figure of the account is not a number, or nothing is left.
     """
-    figures = (account.balance, account.margin_used, account.margin_available)
-    if not all(math.isfinite(figure) for figure in figures):
-        raise SizingRefused(f"account {account.account_id} has a figure that is not a number")
-    if account.margin_used < 0.0 or account.margin_available < 0.0:
-        raise SizingRefused(f"account {account.account_id} has a negative margin")
-    base = min(account.balance, account.margin_used + account.margin_available)
+    return base_of(
+        account.account_id, account.balance, account.margin_used, account.margin_available
+    )
+
+
+def base_of(account_id: str, balance: float, margin_used: float, margin_available: float) -> float:
+    """Return the same of an account's figures, in its currency.
+
+    Raises
+    ------
+    SizingRefused
+        As ``account_base``.
+    """
+    if not all(math.isfinite(figure) for figure in (balance, margin_used, margin_available)):
+        raise SizingRefused(f"account {account_id} has a figure that is not a number")
+    if margin_used < 0.0 or margin_available < 0.0:
+        raise SizingRefused(f"account {account_id} has a negative margin")
+    base = min(balance, margin_used + margin_available)
     if base <= 0.0:
-        raise SizingRefused(f"account {account.account_id} has no money left: base {base:g}")
+        raise SizingRefused(f"account {account_id} has no money left: base {base:g}")
     return base
 
 

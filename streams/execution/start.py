@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from streams.codec import Codec
+from streams.config_following import FollowedConfig
 from streams.control import ControlLog
 from streams.control_log import read_control, seed_config
 from streams.events import AccountState, BrokerReport, Candle, GateDecision, OrderIntent, Weights
@@ -18,6 +19,7 @@ from streams.execution.history import Span, read_spans, whole
 from streams.execution.journal import Journal
 from streams.execution.ledger import Ledger
 from streams.execution.metrics import ExecutorMetrics
+from streams.execution.nav_history import NavPoint
 from streams.execution.paper import PaperBroker
 from streams.execution.paper_book import PaperRules
 from streams.execution.runs import Allocation, Runs
@@ -37,36 +39,46 @@ async def open_parts(
     config: Config,
     kill: KillSwitch,
     venue: Broker | None,
+    *,
+    only_flatten: bool = False,
 ) -> Parts:
     """Take an account over and return everything its executor needs.
 
     Parameters
     ----------
+    config
+        The settings of this environment; the active ones are followed.
     venue
         The broker; None for the paper account.
+    only_flatten
+        Whether it shall only close, which works under any configuration.
 
     Raises
     ------
     Fatal
-        Another configuration is active, a topic is missing, or an order record cannot be read.
+        The active configuration cannot be followed, a topic is missing, or an order record cannot
+        be read.
     Recoverable
         A broker does not answer.
     """
     account_id = venue.account_id if venue is not None else trading.paper_account_id
     mode = venue.mode if venue is not None else "paper"
     journal = await asyncio.to_thread(Journal, runtime, codec, account_id)
+    followed = FollowedConfig(config)
     control = await asyncio.to_thread(_control, runtime, codec, config)
+    active = followed.look(control, refuse=not only_flatten)
     ledger = Ledger(account_id, mode)
     await asyncio.to_thread(fold_orders, runtime, codec, ledger)
     spans = await asyncio.to_thread(_spans, runtime, ledger)
     broker = venue
     if broker is None:
-        broker = PaperBroker(_rules(trading, config), config.granularity_ms, ledger)
+        broker = PaperBroker(_rules(trading, active), active.granularity_ms, ledger)
         candles = await asyncio.to_thread(_candle_spans, runtime, broker.resume_ms)
         found = await asyncio.to_thread(read_spans, runtime, codec, candles)
-        recall(broker, found, config.candle_gran)
+        recall(broker, found, active.candle_gran)
         spans |= candles
-    runs = Runs({name: held.joined for name, held in ledger.holdings.items()})
+    joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
+    runs = Runs(joined)
     allocation = Allocation()
     log = {place: span for place, span in spans.items() if place[0] in (GATES, WEIGHTS)}
     for one in await asyncio.to_thread(read_spans, runtime, codec, log):
@@ -77,12 +89,13 @@ async def open_parts(
     if ledger.intents:
         broker.expect_access()
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
-    metrics = ExecutorMetrics()
+    metrics = ExecutorMetrics(followed)
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
     return Parts(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
         Following(runtime, codec, ends),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
+        followed,
     )  # fmt: skip
 
 
@@ -124,6 +137,7 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
     """
     records = list(found)
     worth: list[tuple[int, float | None]] = []
+    states: list[NavPoint] = []
     for one in records:
         if isinstance(one.event, OrderIntent):
             ledger.take_intent(one.event)
@@ -137,12 +151,16 @@ def fold(ledger: Ledger, found: Iterable[Found]) -> None:
     for one in records:
         if isinstance(one.event, AccountState):
             ledger.take_state(one.event)
+            if ledger.state is one.event:
+                states.append(NavPoint(one.event.as_of_ms, one.event.nav, one.event.amount))
     for at_ms, nav in sorted(worth, key=lambda pair: pair[0]):
         ledger.observe(at_ms, nav)
+    told = [NavPoint(at_ms, nav) for at_ms, nav in worth if nav is not None]
+    ledger.nav_history.recall([*states, *told])
 
 
 def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
-    entries = [held.entry_ms for held in ledger.holdings.values()]
+    entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
     with LogReader(runtime) as reader:
         spans = {}
         for topic in (GATES, WEIGHTS):

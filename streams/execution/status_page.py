@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from streams.errors import Fatal
 from streams.execution.closing_pauses import CANNOT_CLOSE
 from streams.execution.executor import Executor
+from streams.execution.operator_sending import orders_shown
 from streams.execution.reports import doubt_words
 from streams.execution.settings import Trading
 from streams.health import METRICS_TYPE
@@ -66,6 +67,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
                 "entry_price": held.entry_price,
                 "stop_loss": held.stop_loss,
                 "take_profit": held.take_profit,
+                "by_operator": held.by_operator,
             }
             for name, held in sorted(ledger.holdings.items())
         },
@@ -80,12 +82,15 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "by_hand": executor.reconciler.by_hand,
         "paused": {name: given._asdict() for name, given in executor.commands.paused.items()},
         "waiting": waiting(executor),
+        "operator_orders": trading.operator_orders,
+        "orders": orders_shown(ledger, executor.operator_orders),
         "blocked": _blocked(executor),
         "foreign": dict(executor.comparison.foreign),
         "last_transaction_id": parts.dispatch.cursor,
         "decided_ms": executor.settled.decided_ms,
         "epoch_ms": executor.settled.epoch_ms,
         "reading": parts.following.trouble,
+        "config_differs": [one._asdict() for one in parts.followed.differs],
     }
 
 

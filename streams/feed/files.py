@@ -1,6 +1,7 @@
 """Candle files: CSV, JSON lines, or one JSON document such as OANDA's answer; plain or gzip.
 
-Every row that is refused is named with file, line and reason; the good ones around it go in.
+JSON may also be what ``manifold tail`` and ``rpk topic consume`` print of ``md.candles``. Every row
+that is refused is named with file, line and reason; the good ones around it go in.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,10 @@ from streams.feed.candle_text import candle_from_row
 from streams.feed.candle_times import TimeColumn
 from streams.feed.file_header import check_header, header_names
 from streams.feed.file_names import file_names
+from streams.feed.record_text import candle_fields, documents, parsed
 from streams.feed.refusals import FileRefused, RowRefused
+
+STANDARD_INPUT = "-"
 
 
 class Refused(NamedTuple):
@@ -59,7 +63,7 @@ def read_candles(
     Parameters
     ----------
     path
-        The file; ``.gz`` is unpacked.
+        The file; gzip is unpacked. ``-`` is standard input.
     instrument, granularity
         What the file holds where its rows do not say; without it, what its name says.
     times
@@ -120,7 +124,7 @@ def text_of(path: str) -> str:
         It cannot be read, is a damaged gzip file, or is not UTF-8.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = sys.stdin.buffer.read() if path == STANDARD_INPUT else Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
             raw = _unpacked(path, raw)
         return raw.decode("utf-8-sig")
@@ -144,7 +148,7 @@ def _is_lines(text: str) -> bool:
     """Tell JSON lines from one document: the first line is a whole value and more follows."""
     first, _, rest = text.lstrip().partition("\n")
     try:
-        value = _json(first)
+        value = parsed(first)
     except (ValueError, RecursionError):
         return False
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
@@ -193,17 +197,12 @@ def csv_rows(
         yield line, dict(zip(header, cells, strict=True))
 
 
-def _json(text: str) -> Any:
-    # decimals stay as they are written: a double would lose the price that the file names
-    return json.loads(text, parse_float=str)
-
-
 def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            value = _json(line)
+            value = parsed(line)
         except (ValueError, RecursionError) as error:
             yield number, Refused(path, number, "bad_json", str(error))
             continue
@@ -212,9 +211,14 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
 
 def _json_document(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
     try:
-        value = _json(text)
+        found = list(documents(text))
     except (ValueError, RecursionError) as error:
         raise Fatal(f"{path} is neither CSV, JSON lines nor a JSON document: {error}") from error
+    if len(found) > 1:
+        for line, value in found:
+            yield from _rows_of(path, line, value)
+        return
+    value = found[0][1]
     if isinstance(value, list):
         for number, item in enumerate(value, 1):
             yield from _rows_of(path, number, item)
@@ -228,7 +232,7 @@ def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, RawRow]]
         return
     row = {str(name).lower(): item for name, item in value.items()}
     if "candles" not in row:
-        yield number, row
+        yield from _row(path, number, row)
         return
     shared = {name: item for name, item in row.items() if name != "candles"}
     candles = row["candles"] if isinstance(row["candles"], list) else [row["candles"]]
@@ -239,3 +243,13 @@ def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, RawRow]]
             yield at, shared | {str(name).lower(): x for name, x in item.items()}
         else:
             yield at, Refused(path, at, "bad_json", "a candle is not an object")
+
+
+def _row(path: str, number: int, row: dict[str, Any]) -> Iterator[tuple[int, RawRow]]:
+    try:
+        fields = candle_fields(row)
+    except RowRefused as refused:
+        yield number, Refused(path, number, refused.reason, str(refused))
+        return
+    if fields is not None:
+        yield number, fields

@@ -50,6 +50,8 @@ def run_feed(
 
     Parameters
     ----------
+    config
+        The settings of this environment; what is written is up to the caller.
     arrivals
         What arrives at the end of each bar, ascending.
     actor
@@ -61,7 +63,7 @@ def run_feed(
     progress
         Called with the number of candles written since the last call.
     """
-    writer = FactWriter(runtime, codec, config, now_ms)
+    writer = FactWriter(runtime, codec, config, now_ms, live=pace is not unpaced)
     names = sorted(instruments)
     series = [SeriesKey(name, granularity) for name in names]
     partitions = sorted({partition_of(n.encode(), writer.partitions) for n in names})

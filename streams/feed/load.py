@@ -113,7 +113,7 @@ def load_series(
         _only_newer(series[key], known, report)
     for granularity in sorted({key.granularity for key in series}):
         chosen = {key: one for key, one in series.items() if key.granularity == granularity}
-        _load_granularity(writer, config, chosen, ends, known, report, progress)
+        _load_granularity(writer, chosen, ends, known, report, progress)
 
 
 def _only_newer(one: Series, known: Survey, report: LoadReport) -> None:
@@ -140,7 +140,6 @@ def _only_newer(one: Series, known: Survey, report: LoadReport) -> None:
 
 def _load_granularity(
     writer: FactWriter,
-    config: Config,
     series: dict[SeriesKey, Series],
     ends: dict[SeriesKey, int],
     known: Survey,
@@ -156,7 +155,7 @@ def _load_granularity(
         names = sorted(key.instrument for key in new)
         from_ms = min(int(one.bars()[0]) for one in new.values())
         until_ms = max(int(one.bars()[-1]) for one in new.values()) + length
-        if granularity == config.candle_gran:
+        if granularity == writer.config.candle_gran:
             change = UniverseChange("add", tuple(names), from_ms, until_ms)
             writer.declare(change, "manifold load")
         done = [0]

@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from streams.codec import Codec
+from streams.config_following import FollowedConfig
 from streams.control_log import read_control, refuse_continuous_market
 from streams.errors import Fatal, Recoverable
 from streams.events import Candle
@@ -60,11 +61,18 @@ class OandaFeed:
     Parameters
     ----------
     runtime, codec, config, settings
-        The deployment, and when bars are asked for.
+        The deployment; the settings of this environment, and when bars are asked for.
     client
         An open client.
     instruments
         Whose candles.
+
+    Attributes
+    ----------
+    config
+        The configuration that it was prepared with: the active one.
+    followed
+        That of now, and where the settings of this environment differ.
     """
 
     def __init__(
@@ -76,7 +84,8 @@ class OandaFeed:
         client: OandaClient,
         instruments: Sequence[str],
     ) -> None:
-        self._runtime, self._codec, self._config = runtime, codec, config
+        self._runtime, self._codec, self._here = runtime, codec, config
+        self.config, self.followed = config, FollowedConfig(config)
         self._settings, self._client = settings, client
         self._names = sorted(set(instruments))
         self._writer: FactWriter | None = None
@@ -122,7 +131,7 @@ class OandaFeed:
                 f"{self._client.settings.oanda_account_id} cannot have; leave them away"
             )
         control = await asyncio.to_thread(read_control, self._runtime, self._codec)
-        refuse_continuous_market("the OANDA feed", self._config, control)
+        refuse_continuous_market("the OANDA feed", self._here, control)
         self._show_skew()
         lanes = await asyncio.to_thread(self._take_over, from_ms)
         self.state = FeedState(
@@ -132,7 +141,7 @@ class OandaFeed:
                 name: PairState(
                     settled_ms=lane.frontier_ms,
                     candle_as_of_ms=(
-                        lane.last_bar_ms + self._config.granularity_ms
+                        lane.last_bar_ms + self.config.granularity_ms
                         if lane.last_bar_ms >= 0
                         else -1
                     ),
@@ -140,6 +149,7 @@ class OandaFeed:
                 for name, lane in lanes.items()
             },
             price_stream(self._client, self._names),
+            self.followed,
         )
         return self.state
 
@@ -170,13 +180,13 @@ class OandaFeed:
             raise Recoverable(f"not all candles could be had ({why}); the same again goes on there")
 
     def _take_over(self, from_ms: int | None) -> dict[str, BrokerLane]:
-        now_ms, gran = self._client.now_ms(), self._config.candle_gran
-        length, calendar = self._config.granularity_ms, calendar_of(self._config)
-        writer = FactWriter(
-            self._runtime, self._codec, self._config, time.time_ns() // 1_000_000, fenced=True
-        )
+        wall_ms = time.time_ns() // 1_000_000
+        writer = FactWriter(self._runtime, self._codec, self._here, wall_ms, live=True, fenced=True)
+        self.followed, self.config = writer.followed, writer.config
+        now_ms, gran = self._client.now_ms(), self.config.candle_gran
+        length, calendar = self.config.granularity_ms, calendar_of(self.config)
         start_ms = (
-            calendar.start_of_last_bars_ms(now_ms, self._config.candle_count, length)
+            calendar.start_of_last_bars_ms(now_ms, self.config.candle_count, length)
             if from_ms is None
             else from_ms // length * length
         )
@@ -221,7 +231,7 @@ class OandaFeed:
             asked_ms, ours_ms = self._client.now_ms(), time.time_ns() // 1_000_000
             try:
                 answer = await self._client.candles(
-                    lane.instrument, self._config.candle_gran, lane.from_ms
+                    lane.instrument, self.config.candle_gran, lane.from_ms
                 )
             except (Recoverable, RequestRefused) as error:
                 state.failures += 1

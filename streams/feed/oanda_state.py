@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.config_following import FollowedConfig
 from streams.feed.broker_lane import BrokerLane
 from streams.oanda.client import OandaClient
 from streams.oanda.shapes import Price
@@ -49,6 +50,7 @@ class FeedState:
     lanes: dict[str, BrokerLane]
     pairs: dict[str, PairState]
     stream: OandaStream[Price]
+    followed: FollowedConfig | None = None
     prices: dict[str, Price] = field(default_factory=dict)
     written: int = 0
     watermarks: int = 0

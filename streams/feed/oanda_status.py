@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.config_following import ConfigCollector
 from streams.errors import Fatal
 from streams.events import GRANULARITY_MS
 from streams.feed.oanda_state import FeedState
@@ -123,6 +124,7 @@ def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Appl
     """Return the web application with the two addresses."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(state))
+    registry.register(ConfigCollector(state.followed))
     registry.register(OandaCollector(state.client, {"prices": state.stream.health}))
     silence_s = state.client.settings.oanda_stream_silence_sec
 

@@ -11,11 +11,12 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.clocks.skew import ADVICE
 from streams.codec import Codec
+from streams.config_following import FollowedConfig
 from streams.connection import producer_config
 from streams.control import ControlLog, UniverseChange, control_key
 from streams.control_log import append_control, read_control, seed_config
 from streams.delivery import Delivery
-from streams.errors import Fatal, Recoverable
+from streams.errors import Fatal, MustRestart, Recoverable
 from streams.events import Candle, Control
 from streams.feed.plan import Fact, FeedPlan
 from streams.replay.log_reader import LogReader
@@ -39,6 +40,9 @@ class FactWriter:
         The configuration of this process; seeds ``ops.control`` when that has none.
     now_ms
         Wall clock, for the stamps of control records.
+    live
+        Whether it writes for as long as nobody ends it: it must be made anew when the log comes to
+        say other bars or hours.
     fenced
         Whether this is a feed of which there may be only one: it writes in transactions, and
         whichever starts last ends the one before it, whose open transaction is aborted when this
@@ -47,17 +51,27 @@ class FactWriter:
     Raises
     ------
     Fatal
-        Another configuration is active, or a topic is missing.
+        The active configuration cannot be followed, or a topic is missing.
     """
 
     def __init__(
-        self, runtime: Runtime, codec: Codec, config: Config, now_ms: int, *, fenced: bool = False
+        self,
+        runtime: Runtime,
+        codec: Codec,
+        config: Config,
+        now_ms: int,
+        *,
+        live: bool = False,
+        fenced: bool = False,
     ) -> None:
         self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
         self._reader = LogReader(runtime)
         self.partitions = len(self._reader.partitions(CANDLES))
         log = read_control(runtime, codec)
         self.control: ControlLog = seed_config(runtime, codec, config, log, now_ms)
+        self.followed = FollowedConfig(config)
+        self._begun_with = _hours_and_bars(self.followed.look(self.control))
+        self._live = live
         self._delivery = Delivery()
         self._fenced = fenced
         self._producer = (
@@ -93,9 +107,32 @@ class FactWriter:
         """Return the universe of an epoch as declared so far."""
         return self.control.state(self.control.end).universe.members(epoch_ms)
 
+    @property
+    def config(self) -> Config:
+        """The active configuration."""
+        return self.followed.active
+
     def refresh_control(self) -> int:
-        """Read ``ops.control`` on; return its end."""
-        return read_control(self._runtime, self._codec, self.control, self._reader).end
+        """Read ``ops.control`` on; return its end.
+
+        Raises
+        ------
+        MustRestart
+            Of a live feed: it says other bars or hours than those that the feed began with.
+        """
+        read_control(self._runtime, self._codec, self.control, self._reader)
+        now = _hours_and_bars(self.followed.look(self.control, refuse=False))
+        if self._live and now != self._begun_with:
+            changed = [
+                f"{name} is {now[name]} and was {before}"
+                for name, before in self._begun_with.items()
+                if now[name] != before
+            ]
+            raise MustRestart(
+                f"the configuration has changed: {', '.join(changed)}; the feed ends, and goes on "
+                "with that when it is started again"
+            )
+        return self.control.end
 
     def write(self, facts: Iterable[Fact]) -> None:
         """Hand records to the producer, in order.
@@ -192,6 +229,15 @@ class FactWriter:
             f"cannot write to {self._topic}: {error.str()}; "
             "the same command again completes the rest"
         )
+
+
+def _hours_and_bars(config: Config) -> dict[str, str]:
+    """Return the settings that a feed is made with."""
+    return {
+        "CANDLE_GRAN": config.candle_gran,
+        "MARKET_CALENDAR": config.market_calendar,
+        "MARKET_HOLIDAYS": config.market_holidays,
+    }
 
 
 def feed_id(runtime: Runtime) -> str:

@@ -37,7 +37,7 @@ from streams.errors import Fatal, Recoverable
 from streams.events import Control
 from streams.kill_switch.custody import ACTOR, ENGAGED, OFF, Custody, Kept, Look, custody, word_due
 from streams.kill_switch.key import KillSwitchKey
-from streams.kill_switch.metrics import KillSwitchMetrics
+from streams.kill_switch.metrics import ENVIRONMENT, KillSwitchMetrics
 from streams.kill_switch.settings import KillSwitchSettings
 from streams.kill_switch.state import KIND, KillSwitch, Word
 from streams.kill_switch.tail import ControlTail
@@ -167,7 +167,7 @@ class KillSwitchKeeper:
         if due:
             reason = "first start" if first else "KILL_SWITCH_FORCE_ENV=1"
             word = Word(wanted, None if wanted else self._tail.position)
-            switch = self._append(word, "environment", f"{reason}: KILL_SWITCH={int(wanted)}")
+            switch = self._append(word, ENVIRONMENT, f"{reason}: KILL_SWITCH={int(wanted)}")
         self._seeded = True
         return switch, due
 

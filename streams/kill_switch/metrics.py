@@ -6,7 +6,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from streams.kill_switch.custody import ACTOR
+
 SOURCES = ("log", "unknown")
+ENVIRONMENT = "environment"
+ACTORS = (ACTOR, ENVIRONMENT)
+"""Who is written as the actor of what a keeper appends by itself."""
 
 
 class KillSwitchMetrics:
@@ -47,6 +52,8 @@ class KillSwitchMetrics:
         self.failures = Counter(
             "manifold_kill_switch_failures", "Rounds in which Kafka or Valkey was away", **made
         )
+        for actor in ACTORS:
+            self.appended.labels(actor)
         self.say(True, None, "unknown")
 
     def say(self, engaged: bool, since_ms: int | None, source: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from streams.api.settings import METRICS_PORT as SERVICE_METRICS
 from streams.api.settings import Service
 from streams.cluster_check import Finding as ClusterFinding
 from streams.cluster_check import check_cluster, check_registry
@@ -23,7 +24,8 @@ from streams.liveness.setting_checks import CORRECT, active, examine_settings
 from streams.mirror.server_check import check_valkey
 from streams.oanda.settings import Oanda
 from streams.registry import open_codec
-from streams.settings import Runtime
+from streams.settings import Config, Runtime
+from streams.stack.settings import RunSettings
 
 NO_BROKER: Final = "start it (manifold up does), or set KAFKA_BOOTSTRAP_SERVERS"
 NO_VALKEY: Final = "start it (manifold up does), or set VALKEY_URL"
@@ -54,7 +56,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
         "broker": partial(_cluster, runtime),
         "registry": partial(_registry, runtime),
         "active config": partial(_active, runtime, env),
-        "valkey": partial(_valkey, runtime),
+        "valkey": partial(_valkey, runtime, env),
         "oanda": partial(_oanda, runtime, env),
         **_local(own_ports(runtime, env)),
     }
@@ -87,7 +89,12 @@ def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
     with suppress(Fatal):
         service = Service.from_env(env)
         # any of our addresses answers an unknown path with a JSON object
-        found += [Port(name, service.api_host, n, "/health") for name, n in service.ports.items()]
+        for name, port in service.ports.items():
+            host = runtime.metrics_host if name == SERVICE_METRICS else service.api_host
+            found.append(Port(name, host, port, "/health"))
+    with suppress(Fatal):
+        port = RunSettings.from_env(env).run_status_port
+        found.append(Port("RUN_STATUS_PORT", runtime.metrics_host, port, "/status"))
     return found
 
 
@@ -130,9 +137,13 @@ def _active(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
         return [Finding("active config", "fail", str(error), action)]
 
 
-def _valkey(runtime: Runtime) -> list[Finding]:
+def _valkey(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
     try:
-        return asyncio.run(check_valkey(runtime))
+        config = Config.from_env(env)
+    except Fatal:  # settings names it
+        config = Config()
+    try:
+        return asyncio.run(check_valkey(runtime, config))
     except Recoverable as error:
         return [Finding("valkey", "fail", str(error), NO_VALKEY)]
 

@@ -13,8 +13,12 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from streams.clocks.skew import Skew
+from streams.config_difference import Difference
 
-Source = Literal["log", "valkey", "kill_switch", "executor", "feed"]
+Source = Literal["log", "valkey", "kill_switch", "executor", "feed", "workers"]
+SOURCES: Final[tuple[Source, ...]] = (
+    *("log", "valkey", "kill_switch", "executor", "feed", "workers"),
+)
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -24,13 +28,16 @@ class MirroredManifold(NamedTuple):
     Attributes
     ----------
     as_of_ms
-        Of the newest one: ``ws:last:manifold``, or the history where that has expired.
+        Of the newest one: ``ws:last:manifold``, or the history where that is not there.
     missing
         Names of metrics that ``ws:last:manifold`` should have and has not.
+    there
+        Whether ``ws:last:manifold`` is there.
     """
 
     as_of_ms: int | None
     missing: tuple[str, ...] = ()
+    there: bool = True
 
 
 class MirrorFacts(NamedTuple):
@@ -80,6 +87,14 @@ class EpochFacts(NamedTuple):
     reason: str
 
 
+class WaitingOrder(NamedTuple):
+    """An order that the venue has accepted and that waits for a price since ``since_ms``."""
+
+    order_id: str
+    instrument: str
+    since_ms: int
+
+
 class OrderFacts(NamedTuple):
     """What came of the orders of the last ``window_ms``.
 
@@ -89,6 +104,8 @@ class OrderFacts(NamedTuple):
         How many.
     unresolved
         Order ids whose outcome is not known.
+    waiting
+        Orders that the venue has accepted and not decided.
     last_reason
         What the broker said last of one that it rejected or cancelled.
     """
@@ -99,6 +116,7 @@ class OrderFacts(NamedTuple):
     cancelled: int = 0
     unresolved: tuple[str, ...] = ()
     last_reason: str = ""
+    waiting: tuple[WaitingOrder, ...] = ()
 
 
 class LogFacts(NamedTuple):
@@ -181,6 +199,8 @@ class ExecutorFacts(NamedTuple):
         Instruments whose closing is due and does not work, each with its reason.
     untraded
         Instruments that the venue does not trade.
+    config_differs
+        Where the settings that it was started with are not the active ones.
     """
 
     mode: str
@@ -195,6 +215,7 @@ class ExecutorFacts(NamedTuple):
     trouble: str = ""
     cannot_close: tuple[str, ...] = ()
     untraded: tuple[str, ...] = ()
+    config_differs: tuple[Difference, ...] = ()
 
 
 class FeedFacts(NamedTuple):
@@ -206,11 +227,26 @@ class FeedFacts(NamedTuple):
         When the price stream last brought a price or a heartbeat.
     skew_ms
         The broker's clock less this one; None when it was not measured.
+    config_differs
+        As of ``ExecutorFacts``.
     """
 
     last_message_ms: int | None
     skew_ms: int | None = None
     calls: CallFacts | None = None
+    config_differs: tuple[Difference, ...] = ()
+
+
+class WorkerFacts(NamedTuple):
+    """The ``/metrics`` of the workers.
+
+    Attributes
+    ----------
+    config_differs
+        Worker (its address) -> as of ``ExecutorFacts``.
+    """
+
+    config_differs: Mapping[str, tuple[Difference, ...]]
 
 
 class LiveFacts(NamedTuple):
@@ -226,6 +262,8 @@ class LiveFacts(NamedTuple):
         Sources that this deployment does not have.
     clocks
         How far this machine's clock is from those of the servers that tell theirs.
+    config_differs
+        Where the settings of the service itself are not the active ones.
     """
 
     pairs: tuple[str, ...]
@@ -237,9 +275,10 @@ class LiveFacts(NamedTuple):
     away: Mapping[str, str] = NOTHING
     unused: frozenset[str] = frozenset()
     clocks: tuple[Skew, ...] = ()
+    workers: WorkerFacts | None = None
+    config_differs: tuple[Difference, ...] = ()
 
 
 def nothing_known(pairs: tuple[str, ...], why: str) -> LiveFacts:
     """Return the facts of somebody who could not look at anything."""
-    sources: tuple[Source, ...] = ("log", "valkey", "kill_switch", "executor", "feed")
-    return LiveFacts(pairs, away=dict.fromkeys(sources, why))
+    return LiveFacts(pairs, away=dict.fromkeys(SOURCES, why))

@@ -16,6 +16,7 @@ from streams.clocks.servers import measure
 from streams.clocks.skew import SECOND_MS, Skew
 from streams.clocks.steady import wall_less_steady_ms
 from streams.codec import Codec
+from streams.config_difference import differences
 from streams.errors import Fatal, Recoverable
 from streams.liveness.facts import (
     ExecutorFacts,
@@ -69,11 +70,11 @@ class Gatherer:
     Parameters
     ----------
     runtime, config, codec
-        The deployment; its settings here.
+        The deployment; the settings of this environment.
     ask_kill, mirror
         How the kill switch and Valkey are asked; None: this program does not.
     pages
-        The ``/status`` and ``/metrics`` of executor and feed.
+        The ``/status`` and ``/metrics`` of executor, feed and workers.
     now_ms
         Wall clock.
     """
@@ -121,6 +122,7 @@ class Gatherer:
             "kill_switch": self._look_at_kill if self._ask_kill else None,
             "executor": self._pages.executor if self._pages.has_executor else None,
             "feed": self._pages.feed if self._pages.has_feed else None,
+            "workers": self._pages.workers if self._pages.has_workers else None,
         }
         names = [name for name, ask in wanted.items() if ask is not None]
         answers = await asyncio.gather(
@@ -132,6 +134,7 @@ class Gatherer:
             for name, here in (
                 ("executor", self._pages.has_executor),
                 ("feed", self._pages.has_feed),
+                ("workers", self._pages.has_workers),
             )
             if not here
         )
@@ -140,9 +143,18 @@ class Gatherer:
         kill: KillFacts | None = found.get("kill_switch")
         executor: ExecutorFacts | None = found.get("executor")
         feed: FeedFacts | None = found.get("feed")
-        pairs = self._runtime.hotband_pairs
         facts = LiveFacts(
-            pairs, log, mirror, kill, executor, feed, away, unused, await self._clocks()
+            self._runtime.hotband_pairs,
+            log,
+            mirror,
+            kill,
+            executor,
+            feed,
+            away,
+            unused,
+            await self._clocks(),
+            found.get("workers"),
+            differences(self._config, self.config),
         )
         return Gathered(facts, self._now_ms(), self.config)
 

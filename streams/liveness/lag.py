@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.broker_errors import asking
 from streams.connection import SILENT, confluent_config
 from streams.errors import Fatal
+from streams.replay.committed import group_offsets
 from streams.replay.log_reader import FEW, LogReader
 from streams.settings import Runtime
 from streams.topics import MIRRORED, STAGE_SOURCES
@@ -107,16 +107,8 @@ class LagSight:
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
     ) -> list[tuple[str, Left]]:
         """Return what is left to a group, each with the name that stands for its topic."""
-        places = [TopicPartition(self._runtime.topic(t), p) for t in names for p in bounds[t]]
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        answer = asking(
-            self._runtime.kafka_bootstrap_servers,
-            lambda: self._admin.list_consumer_group_offsets(asked, require_stable=True)[
-                group
-            ].result(ASK_SEC),
-            ASK_SEC,
-        )
-        told = {(at.topic, at.partition): at.offset for at in answer.topic_partitions}
+        places = [(self._runtime.topic(t), p) for t in names for p in bounds[t]]
+        told = group_offsets(self._runtime, self._admin, group, places, ASK_SEC)
         return [
             (name, Left(topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high))
             for topic, name in names.items()

@@ -27,7 +27,7 @@ FURTHEST_LOOK: Final = 200_000
 LETTERS_READ: Final = 5_000
 OF_THE_ORDER: Final = "order"
 """What a report is about: the order itself, not the end of the trade that it opened."""
-LOOKED_AT: Final = (*MIRRORED, ORDERS, FILLS, DEAD_LETTERS)
+LOOKED_AT: Final = (*MIRRORED, DEAD_LETTERS)
 
 Bounds = Mapping[int, tuple[int, int]]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from streams.liveness.facts import LiveFacts
+from streams.liveness.facts import SOURCES, LiveFacts
 from streams.liveness.signals import judge
 from streams.liveness.verdict import SEVERITY, FailureSignal, Limits
 from streams.settings import Config
@@ -95,7 +95,7 @@ class LivenessMetrics:
         self.market_open.set(market_at(calendar_of(config), now_ms).open)
         self._show_log(facts, now_ms)
         self._show_mirror(facts, now_ms)
-        for source in ("log", "valkey", "kill_switch", "executor", "feed"):
+        for source in SOURCES:
             if source not in facts.unused:
                 self.source_up.labels(source).set(getattr(facts, source) is not None)
         return signals

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from streams.events import BrokerReport, OrderIntent
-from streams.liveness.facts import OrderFacts
+from streams.execution.reports import accepted
+from streams.liveness.facts import OrderFacts, WaitingOrder
 
 ANSWER_MS: Final = 60_000
 """After so long an order without a report is one of which nobody knows what became of it."""
@@ -28,22 +29,23 @@ def order_facts(
         Order id -> its last report.
     now_ms, window_ms
         Sent, rejected and cancelled orders are counted from ``now_ms - window_ms`` on; unresolved
-        ones all.
+        and waiting ones all.
     """
     sent = [intent for intent in intents if intent.submitted]
     recent = [intent for intent in sent if intent.as_of_ms >= now_ms - window_ms]
     answers = [reports[i.order_id] for i in recent if i.order_id in reports]
     refused = [one for one in answers if one.status in ("rejected", "cancelled")]
     last = max(refused, key=lambda report: report.as_of_ms, default=None)
-    unresolved = [
-        intent.order_id
-        for intent in sent
-        if (
-            reports[intent.order_id].status == "unknown"
-            if intent.order_id in reports
-            else now_ms - intent.as_of_ms > ANSWER_MS
-        )
-    ]
+    unresolved, waiting = [], []
+    for intent in sent:
+        answer = reports.get(intent.order_id)
+        if answer is None:
+            if now_ms - intent.as_of_ms > ANSWER_MS:
+                unresolved.append(intent.order_id)
+        elif accepted(answer):
+            waiting.append(WaitingOrder(intent.order_id, intent.instrument, answer.time_ms))
+        elif answer.status == "unknown":
+            unresolved.append(intent.order_id)
     return OrderFacts(
         window_ms,
         len(recent),
@@ -51,4 +53,5 @@ def order_facts(
         sum(one.status == "cancelled" for one in answers),
         tuple(sorted(unresolved)),
         (last.reason or "") if last is not None else "",
+        tuple(sorted(waiting)),
     )

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from streams.liveness.facts import EpochFacts, LiveFacts, LogFacts
+from streams.liveness.stream_rules import REBUILD, missing_manifolds
 from streams.liveness.trading_rules import margin_share
 from streams.liveness.verdict import (
-    MINUTE_MS,
     SECOND_MS,
     FailureSignal,
     Judged,
@@ -88,11 +88,12 @@ def _manifolds(at: Judged) -> Check:
         return _unjudged(at.unjudged("manifold_age", "valkey"))
     if not at.market.open:
         return _unjudged(at.closed("manifold_age"))
-    # the newest candle is up to a bar old before the next one can be there
-    most_ms = at.config.granularity_ms + at.limits.fresh_ws_sec * SECOND_MS
+    wrong = missing_manifolds(at, at.facts.valkey)
+    if wrong:
+        return Check("manifold_age", "fail", several(wrong), REBUILD)
     found = at.facts.valkey.manifolds
     last = {p: found[p].as_of_ms if p in found else None for p in at.facts.pairs}
-    return _young(at, "manifold_age", "ws:last:manifold", last, most_ms)
+    return _young(at, "manifold_age", "ws:last:manifold", last)
 
 
 def _signals(at: Judged) -> Check:
@@ -100,13 +101,12 @@ def _signals(at: Judged) -> Check:
         return _unjudged(at.unjudged("signal_age", "valkey"))
     if not at.market.open:
         return _unjudged(at.closed("signal_age"))
-    limit_ms = at.limits.signal_sec * SECOND_MS
-    most_ms = max(limit_ms, limit_ms * at.config.granularity_ms // MINUTE_MS)
     last = {pair: at.facts.valkey.signals.get(pair) for pair in at.facts.pairs}
-    return _young(at, "signal_age", "sep:signal_index", last, most_ms)
+    return _young(at, "signal_age", "sep:signal_index", last)
 
 
-def _young(at: Judged, name: str, what: str, last: dict[str, int | None], most_ms: int) -> Check:
+def _young(at: Judged, name: str, what: str, last: dict[str, int | None]) -> Check:
+    most_ms = at.fresh_ms
     ages = {p: None if ms is None else at.age_ms(ms, p) for p, ms in last.items()}
     old = [
         f"{pair} {'has none' if age is None else span(age)}"

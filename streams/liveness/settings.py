@@ -17,6 +17,11 @@ class Liveness(FromEnvironment):
         "the OANDA feed's /metrics; unset = FEED_METRICS_PORT of this machine, if OANDA_API_KEY is "
         "set",
     )
+    worker_metrics_urls: str = setting(
+        "",
+        "the workers' /metrics, comma separated; unset = METRICS_PORT of this machine, if one "
+        "answers there",
+    )
     kill_switch_long_sec: int = setting(
         3_600,
         "open-market time after which an engaged kill switch is worth a warning",
@@ -27,6 +32,15 @@ class Liveness(FromEnvironment):
     def check(self) -> None:
         """Raise Fatal for a value that is out of bounds or no address."""
         FromEnvironment.check(self)
-        url = self.feed_metrics_url
-        if url and not url.startswith(("http://", "https://")):
-            raise Fatal("FEED_METRICS_URL is no http:// or https:// address")
+        for name, url in (
+            ("FEED_METRICS_URL", self.feed_metrics_url),
+            *(("WORKER_METRICS_URLS", url) for url in self.worker_urls),
+        ):
+            if url and not url.startswith(("http://", "https://")):
+                raise Fatal(f"{name}: {url!r} is no http:// or https:// address")
+
+    @property
+    def worker_urls(self) -> tuple[str, ...]:
+        """The addresses in WORKER_METRICS_URLS."""
+        parts = (part.strip() for part in self.worker_metrics_urls.split(","))
+        return tuple(dict.fromkeys(part for part in parts if part))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from streams.liveness import stream_rules, trading_rules
+from streams.liveness import config_rules, stream_rules, trading_rules
 from streams.liveness.facts import LiveFacts
 from streams.liveness.verdict import FailureSignal, Judged, Limits, State, judged
 from streams.settings import Config
@@ -37,6 +37,7 @@ _RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     trading_rules.orders_unresolved,
     trading_rules.margin_high,
     stream_rules.clock_skew,
+    config_rules.config_differs,
 )
 NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in _RULES)
 """Every failure signal, in the order in which they are shown."""

@@ -49,8 +49,18 @@ def open_gatherer(
         codec,
         ask_kill=ask_kill,
         mirror=mirror,
-        pages=StatusPages(Service.from_env(env).trade_status_url, feed_url(env, runtime)),
+        pages=StatusPages(
+            Service.from_env(env).trade_status_url,
+            feed_url(env, runtime),
+            Liveness.from_env(env).worker_urls,
+            worker_here=own_worker_url(runtime),
+        ),
     )
+
+
+def own_worker_url(runtime: Runtime) -> str:
+    """Return where a worker of this machine shows its metrics; empty when they are off."""
+    return _own_url(runtime, runtime.metrics_port) if runtime.metrics_port else ""
 
 
 def feed_url(env: Mapping[str, str], runtime: Runtime) -> str:
@@ -58,8 +68,12 @@ def feed_url(env: Mapping[str, str], runtime: Runtime) -> str:
     named, port = Liveness.from_env(env).feed_metrics_url, FeedSettings.from_env(env)
     if named or not Oanda.from_env(env).oanda_api_key or not port.feed_metrics_port:
         return named
+    return _own_url(runtime, port.feed_metrics_port)
+
+
+def _own_url(runtime: Runtime, port: int) -> str:
     host = "127.0.0.1" if runtime.metrics_host in EVERYWHERE else runtime.metrics_host
-    return f"http://{host}:{port.feed_metrics_port}/metrics"
+    return f"http://{host}:{port}/metrics"
 
 
 def limits_of(env: Mapping[str, str]) -> Limits:
@@ -72,7 +86,7 @@ def limits_of(env: Mapping[str, str]) -> Limits:
     """
     trading = Trading.from_env(env)
     return Limits(
-        fresh_ws_sec=int(trading.fresh_max_ws_age_sec),
+        settle_ms=FeedSettings.from_env(env).feed_settle_ms,
         stream_silent_sec=int(2 * Oanda.from_env(env).oanda_stream_silence_sec),
         kill_switch_sec=Liveness.from_env(env).kill_switch_long_sec,
         cycle_sec=max(1, int(trading.reconcile_interval_sec)),

@@ -1,22 +1,25 @@
-"""The executor's ``/status`` and the feed's ``/metrics``, as facts.
+"""The executor's ``/status``, the ``/metrics`` of feed and workers, as facts.
 
 Only what was written as agreed is taken; anything else means that the page cannot be read.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.config_difference import Difference
+from streams.config_following import DIFFERS
 from streams.errors import Recoverable
-from streams.liveness.facts import CallFacts, ExecutorFacts, FeedFacts
+from streams.liveness.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
 
 T = TypeVar("T")
 
@@ -66,7 +69,7 @@ class Recent:
 
 
 class StatusPages:
-    """Asks executor and feed over HTTP, with one session.
+    """Asks executor, feed and workers over HTTP, with one session.
 
     Parameters
     ----------
@@ -74,10 +77,22 @@ class StatusPages:
         The executor's ``/status``; its ``/metrics`` are beside it. Empty: there is no executor.
     feed_url
         The feed's ``/metrics``. Empty: there is no OANDA feed.
+    worker_urls
+        The workers' ``/metrics``.
+    worker_here
+        Where there are none of those: the ``/metrics`` of a worker that may be there.
     """
 
-    def __init__(self, executor_url: str, feed_url: str) -> None:
+    def __init__(
+        self,
+        executor_url: str,
+        feed_url: str,
+        worker_urls: Sequence[str] = (),
+        *,
+        worker_here: str = "",
+    ) -> None:
         self._executor_url, self._feed_url = executor_url, feed_url
+        self._worker_urls, self._worker_here = worker_urls, worker_here
         self._session: aiohttp.ClientSession | None = None
         self._errors = {"executor": Recent(), "feed": Recent()}
 
@@ -90,6 +105,11 @@ class StatusPages:
     def has_feed(self) -> bool:
         """Whether there is a feed to ask."""
         return bool(self._feed_url)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether there are workers to ask."""
+        return bool(self._worker_urls or self._worker_here)
 
     async def close(self) -> None:
         """Give up the connections."""
@@ -125,6 +145,28 @@ class StatusPages:
         samples = samples_of(await self._get(self._feed_url))
         now_ms = time.time_ns() // 1_000_000
         return feed_facts(samples, now_ms)._replace(calls=self._calls("feed", samples))
+
+    async def workers(self) -> WorkerFacts:
+        """Return what the workers' metrics say.
+
+        Raises
+        ------
+        Recoverable
+            One that is named does not answer, or answers something else.
+        """
+        urls = self._worker_urls or (self._worker_here,)
+        found = await asyncio.gather(*(self._worker(url) for url in urls))
+        return WorkerFacts({address: differs for each in found for address, differs in each})
+
+    async def _worker(self, url: str) -> list[tuple[str, tuple[Difference, ...]]]:
+        place = urlsplit(url)
+        try:
+            samples = samples_of(await self._get(url))
+        except Recoverable:
+            if self._worker_urls:
+                raise
+            return []  # it was only looked for
+        return [(f"{place.hostname}:{place.port}", differences_of(samples))]
 
     def _calls(self, who: str, samples: Samples) -> CallFacts | None:
         made = [(labels, value) for name, labels, value in samples if name == REQUESTS]
@@ -180,6 +222,15 @@ def failed_request(labels: Mapping[str, str]) -> bool:
     return not outcome.startswith("2")
 
 
+def differences_of(samples: Samples) -> tuple[Difference, ...]:
+    """Return where a process says that its settings are not the active ones."""
+    return tuple(
+        Difference(*(labels.get(label, "") for label in ("setting", "here", "active")))
+        for name, labels, value in samples
+        if name == DIFFERS and value > 0
+    )
+
+
 def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
     """Return what a feed's samples say; what it does not export is not known."""
     ages = [
@@ -187,7 +238,9 @@ def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
     ]
     skews = [value for name, _, value in samples if name == SKEW]
     return FeedFacts(
-        now_ms - int(ages[0] * 1000) if ages else None, int(skews[0] * 1000) if skews else None
+        now_ms - int(ages[0] * 1000) if ages else None,
+        int(skews[0] * 1000) if skews else None,
+        config_differs=differences_of(samples),
     )
 
 
@@ -222,7 +275,22 @@ def executor_facts(content: Any) -> ExecutorFacts:
         trouble="; ".join(one for one in troubles if isinstance(one, str) and one),
         cannot_close=tuple(f"{n}: {why}" for n, why in _named(content, "cannot_close").items()),
         untraded=tuple(_named(content, "untraded")),
+        config_differs=tuple(_difference(one) for one in _listed(content, "config_differs")),
     )
+
+
+def _difference(value: Any) -> Difference:
+    if not isinstance(value, dict):
+        raise ValueError(f"config_differs holds {value!r}")
+    return Difference(*(_field(value, name, str) for name in Difference._fields))
+
+
+def _listed(content: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """Return a list; empty where an executor of an earlier release has none."""
+    value = content.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _named(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

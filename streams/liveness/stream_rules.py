@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from streams.clocks.skew import ADVICE, LOG, OANDA, Skew, apart
-from streams.liveness.facts import EpochFacts, LogFacts
+from streams.liveness.facts import EpochFacts, LogFacts, MirroredManifold, MirrorFacts
 from streams.liveness.verdict import (
-    MINUTE_MS,
     SECOND_MS,
     FailureSignal,
     Judged,
     several,
     span,
 )
+from streams.stages.freshness import fresh_for_ms
 from streams.stages.sessions import session_state
 
 MISSED_INTERVALS = 5
+EXPIRY_SLACK_MS = 5_000
+REBUILD = "rebuild the mirror: manifold mirror --rebuild; the next bar writes it as well"
+RESTART_MIRROR = "look at the mirror (manifold mirror); restart it: it goes on where it stopped"
 RESTART_STAGES = "look at the worker (manifold status); restart it: it goes on where it stopped"
 LOOK_AT_FEED = "look at the feed's output and restart it: it goes on after the last candle"
 
@@ -33,31 +36,45 @@ def candle_stale(at: Judged) -> FailureSignal:
 
 
 def manifold_stale(at: Judged) -> FailureSignal:
-    """Judge ``ws:last:manifold`` of every pair: older than 300 s, or without its metrics."""
+    """Judge ``ws:last:manifold`` of every pair: too old, without its metrics, or not there."""
     name = "manifold_stale"
     if at.facts.valkey is None:
         return at.unjudged(name, "valkey")
     found = at.facts.valkey.manifolds
-    lacking = [
-        f"{pair} lacks {' '.join(found[pair].missing)}"
-        for pair in at.facts.pairs
-        if pair in found and found[pair].missing
-    ]
-    if lacking:
-        action = "rebuild the mirror: manifold mirror --rebuild"
-        return FailureSignal(name, "fail", several(lacking), action=action)
+    wrong = missing_manifolds(at, at.facts.valkey)
+    if wrong:
+        return FailureSignal(name, "fail", several(wrong), action=REBUILD)
     if not at.market.open:
         return at.closed(name)
     last = {pair: found[pair].as_of_ms if pair in found else None for pair in at.facts.pairs}
     return _oldest(at, name, "manifold in Valkey", last, "see stage_lag and candle_stale")
 
 
+def missing_manifolds(at: Judged, mirror: MirrorFacts) -> list[str]:
+    """Return of which pairs ``ws:last:manifold`` lacks metrics, or is gone before its time."""
+    known = ((pair, mirror.manifolds.get(pair)) for pair in at.facts.pairs)
+    found = [manifold_problem(at, pair, one) for pair, one in known if one is not None]
+    return [problem for problem in found if problem is not None]
+
+
+def manifold_problem(at: Judged, pair: str, found: MirroredManifold) -> str | None:
+    """Return what is wrong with ``ws:last:manifold`` of a pair, its age aside."""
+    if found.missing:
+        return f"{pair} lacks {' '.join(found.missing)}"
+    if found.there or found.as_of_ms is None:
+        return None
+    # whatever FEED_SETTLE_MS of the mirror is, and with room for another clock
+    alive_ms = fresh_for_ms(at.config.granularity_ms, 0) - EXPIRY_SLACK_MS
+    age_ms = max(0, at.now_ms - found.as_of_ms)
+    if age_ms >= alive_ms:
+        return None  # it has expired, as it must
+    return f"{pair} is not in Valkey, although its last manifold is {span(age_ms)} old"
+
+
 def _oldest(
     at: Judged, name: str, what: str, last: Mapping[str, int | None], action: str
 ) -> FailureSignal:
-    limit_ms = at.limits.manifold_sec * SECOND_MS
-    # five bars, whatever their length: a candle of an hour comes once an hour
-    limit_ms = max(limit_ms, limit_ms * at.config.granularity_ms // MINUTE_MS)
+    limit_ms = at.fresh_ms
     ages = {pair: at.age_ms(ms, pair) for pair, ms in last.items() if ms is not None}
     # every pair with none at all is missing just as one that is late
     none = [f"{pair} has none" for pair, ms in last.items() if ms is None]
@@ -80,8 +97,9 @@ def gates_blob_stale(at: Judged) -> FailureSignal:
         return at.unjudged(name, "valkey")
     if not at.market.open:
         return at.closed(name)
-    most_ms = max(at.config.eval_interval_sec * SECOND_MS, 2 * at.config.granularity_ms)
-    usual_ms = max(at.config.gates_blob_max_age_sec * SECOND_MS, 2 * at.config.granularity_ms)
+    interval_ms = max(at.config.alloc_interval_sec * SECOND_MS, at.config.granularity_ms)
+    most_ms = max(at.config.eval_interval_sec * SECOND_MS, 2 * interval_ms)
+    usual_ms = max(at.config.gates_blob_max_age_sec * SECOND_MS, 2 * interval_ms)
     return _aged(at, name, "gates blob", at.facts.valkey.blob_ms, min(usual_ms, most_ms), most_ms)
 
 
@@ -101,17 +119,39 @@ def allocator_stale(at: Judged) -> FailureSignal:
 def _aged(
     at: Judged, name: str, what: str, at_ms: int | None, usual_ms: int, most_ms: int
 ) -> FailureSignal:
+    away, action = _away(at, at_ms)
     if at_ms is None:
-        return FailureSignal(name, "fail", f"there is no {what}", action=RESTART_STAGES)
+        return FailureSignal(name, "fail", f"there is no {what}{away}", action=action)
     age_ms = at.age_ms(at_ms)
     detail = f"the {what} is {span(age_ms)} of open market old"
     if age_ms > most_ms:
-        said = f"{detail}, more than {span(most_ms)}"
-        return FailureSignal(name, "fail", said, at_ms + most_ms, RESTART_STAGES)
+        said = f"{detail}, more than {span(most_ms)}{away}"
+        return FailureSignal(name, "fail", said, at_ms + most_ms, action)
     if age_ms > usual_ms:
-        said = f"{detail}, more than the usual {span(usual_ms)}"
-        return FailureSignal(name, "warn", said, at_ms + usual_ms, RESTART_STAGES)
+        said = f"{detail}, more than the usual {span(usual_ms)}{away}"
+        return FailureSignal(name, "warn", said, at_ms + usual_ms, action)
     return FailureSignal(name, "ok", detail)
+
+
+def _away(at: Judged, epoch_ms: int | None) -> tuple[str, str]:
+    """Return which process is behind, where the log tells, and what to do.
+
+    Parameters
+    ----------
+    epoch_ms
+        The epoch that Valkey holds.
+    """
+    log = at.facts.log
+    if log is None:
+        return "", RESTART_STAGES
+    known_ms = -1 if epoch_ms is None else epoch_ms
+    if log.epochs and log.epochs[-1].epoch_ms > known_ms:
+        behind = log.lag.get("mirror", 0)
+        return f": the mirror is away or behind ({behind:,} records)", RESTART_MIRROR
+    newest_ms = max((ms for ms in log.candles.values() if ms is not None), default=-1)
+    if newest_ms > known_ms:
+        return ": the worker is away or behind, the log has newer candles", RESTART_STAGES
+    return ": the feed is away, the log has no newer candle", LOOK_AT_FEED
 
 
 def weights_zeroed(at: Judged) -> FailureSignal:

@@ -109,11 +109,22 @@ def orders_unresolved(at: Judged) -> FailureSignal:
     name = "orders_unresolved"
     if at.facts.log is None or at.facts.log.orders is None:
         return at.unjudged(name, "log")
-    open_ids = list(at.facts.log.orders.unresolved)
-    if not open_ids:
-        return FailureSignal(name, "ok", "none")
-    action = "the executor looks them up at the broker; if it does not run, start it"
-    return FailureSignal(name, "fail", f"no answer known of {several(open_ids)}", action=action)
+    found = at.facts.log.orders
+    if found.unresolved:
+        detail = f"no answer known of {several(list(found.unresolved))}"
+        action = "the executor looks them up at the broker; if it does not run, start it"
+        return FailureSignal(name, "fail", detail, action=action)
+    # one that waits for a price, as every order of the paper account, is in no doubt
+    limit_ms = at.fresh_ms
+    late = [w for w in found.waiting if at.age_ms(w.since_ms, w.instrument) > limit_ms]
+    if late:
+        said = several([f"{w.order_id} ({w.instrument})" for w in late])
+        detail = f"accepted by the venue and not filled for {span(limit_ms)} of open market: {said}"
+        action = "see candle_stale: a paper order is filled by its instrument's next candle"
+        since_ms = min(w.since_ms for w in late) + limit_ms
+        return FailureSignal(name, "fail", detail, since_ms, action)
+    waiting = f"none, {len(found.waiting)} wait for a price" if found.waiting else "none"
+    return FailureSignal(name, "ok", waiting)
 
 
 def stream_silent(at: Judged) -> FailureSignal:

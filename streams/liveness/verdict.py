@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from streams.liveness.facts import LiveFacts, Source
 from streams.settings import Config
 from streams.stages.calendar import Calendar, calendar_of
+from streams.stages.freshness import SETTLE_MS, fresh_for_ms
 from streams.stages.market_clock import Market, market_at, open_ms_between
 
 State = Literal["ok", "quiet", "warn", "fail", "unknown"]
@@ -44,13 +45,11 @@ class FailureSignal(NamedTuple):
 class Limits(NamedTuple):
     """From when on something is a failure (system profile; core-trading-loop.md 5.7 and 8.1).
 
-    ``manifold_sec`` is for bars of a minute and grows with the bar. ``kill_switch_sec`` is
-    open-market time. Margins are used / (used + available).
+    ``settle_ms`` is FEED_SETTLE_MS: how old values may be follows from it and the bar's length.
+    ``kill_switch_sec`` is open-market time. Margins are used / (used + available).
     """
 
-    manifold_sec: int = 300
-    signal_sec: int = 300
-    fresh_ws_sec: int = 30
+    settle_ms: int = SETTLE_MS
     stream_silent_sec: int = 30
     eligible_least: int = 3
     eligible_for_sec: int = 600
@@ -82,6 +81,11 @@ class Judged(NamedTuple):
     market: Market
     calendar: Calendar
 
+    @property
+    def fresh_ms(self) -> int:
+        """How old the last value of an instrument may be, in open-market time."""
+        return fresh_for_ms(self.config.granularity_ms, self.limits.settle_ms)
+
     def age_ms(self, at_ms: int, instrument: str = "") -> int:
         """Return the open-market time from ``at_ms`` to now, by an instrument's own pauses."""
         return open_ms_between(self.calendar, at_ms, self.now_ms, instrument)
@@ -111,6 +115,7 @@ WORDS: Final[dict[Source, str]] = {
     "kill_switch": "the kill switch",
     "executor": "the executor",
     "feed": "the OANDA feed",
+    "workers": "a worker",
 }
 
 

@@ -133,21 +133,21 @@ class Warmup:
         now_ms = time.time_ns() // 1_000_000
         if self._files:
             return await in_background(partial(self._load, now_ms))
-        access = Oanda.from_env(self._env)
+        access, config = Oanda.from_env(self._env), await self.config()
         states = await self._read_states()
         candles = [state.candle_ms for state in states]
         if not access.oanda_api_key:
             return _nothing_to_fill_from(states)
-        if is_current(candles, now_ms, self._config):
+        if is_current(candles, now_ms, config):
             return "the log is current: nothing to fetch", {}
         url = feed_url(self._env, self._runtime)
         if url and await feed_runs(url):
-            return await self._wait_for_feed()
-        days = self._config.eval_span_days if self._days is None else self._days
+            return await self._wait_for_feed(config)
+        days = config.eval_span_days if self._days is None else self._days
         written = await fill_from_oanda(
             self._runtime,
             self._codec,
-            self._config,
+            config,
             FeedSettings.from_env(self._env),
             access,
             days,
@@ -167,12 +167,12 @@ class Warmup:
         refused = {f"{r.file}:{r.line}": f"{r.reason}: {r.detail}" for r in report.refused[:20]}
         return detail, refused
 
-    async def _wait_for_feed(self) -> tuple[str, dict[str, str]]:
+    async def _wait_for_feed(self, config: Config) -> tuple[str, dict[str, str]]:
         async def ask() -> tuple[int | None, ...]:
             return tuple(state.candle_ms for state in await self._read_states())
 
         def done(candles: tuple[int | None, ...]) -> bool:
-            return is_current(candles, time.time_ns() // 1_000_000, self._config)
+            return is_current(candles, time.time_ns() // 1_000_000, config)
 
         last = await until(ask, done, self._patience_sec)
         pairs = zip(self._runtime.hotband_pairs, last, strict=True)
@@ -180,7 +180,7 @@ class Warmup:
         late = {
             pair: "the feed that runs has not brought its last bars"
             for pair, at in pairs
-            if not is_current([at], now_ms, self._config)
+            if not is_current([at], now_ms, config)
         }
         return "a feed runs and fills the log", late
 

@@ -12,13 +12,17 @@ from aiokafka.errors import KafkaError
 
 from streams.admin import Cluster, require_topics
 from streams.codec import Codec, DecodeError
+from streams.config_following import FollowedConfig
 from streams.connection import aiokafka_config
+from streams.control import ControlLog
+from streams.control_log import read_control
 from streams.errors import Recoverable
+from streams.feed.settings import FeedSettings
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
-from streams.settings import Config, Runtime
-from streams.topics import MIRRORED
+from streams.settings import Config, Runtime, UnknownSettings
+from streams.topics import CONTROL, MIRRORED
 
 BATCH = 5_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -55,9 +59,14 @@ def _checked_cluster(runtime: Runtime) -> str:
     return str(cluster.metadata.cluster_id)
 
 
-def retention_of(runtime: Runtime) -> Retention:
-    """Return the bounds of the series from the settings."""
-    return Retention(runtime.valkey_candle_retention, runtime.valkey_signal_retention)
+def retention_of(runtime: Runtime, config: Config) -> Retention:
+    """Return what is kept, from the settings."""
+    return Retention(
+        runtime.valkey_candle_retention,
+        runtime.valkey_signal_retention,
+        FeedSettings.from_env().feed_settle_ms,
+        config.eval_history_hours,
+    )
 
 
 class Follower:
@@ -66,12 +75,13 @@ class Follower:
     Parameters
     ----------
     runtime, config, codec
-        The deployment.
+        The deployment; the settings of this environment.
     """
 
     def __init__(self, runtime: Runtime, config: Config, codec: Codec) -> None:
         self._runtime, self._codec = runtime, codec
-        self._interval_sec = config.alloc_interval_sec
+        self._followed, self._control = FollowedConfig(config), ControlLog()
+        self._retention = retention_of(runtime, config)
         self._client = connect(runtime)
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
@@ -106,6 +116,7 @@ class Follower:
     async def _follow(self) -> None:
         if not self._cluster_id:  # a broker that restarts may not know its topics for a moment
             self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
+        await self._look_at_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
         make: Any = AIOKafkaConsumer
         consumer = make(
@@ -165,13 +176,15 @@ class Follower:
         known: Positions,
         batches: Mapping[TopicPartition, Sequence[Any]],
     ) -> None:
-        retention = retention_of(self._runtime)
+        if any(names[tp.topic] == CONTROL for tp in batches):
+            await self._look_at_config()
+        interval_sec = self._followed.active.alloc_interval_sec
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._told.get(tp, 0) for record in records)
             values = [(names[tp.topic], record.value) for record in records]
             for part, again in ((values[:told], True), (values[told:], False)):
-                found = writes_of_values(self._codec, part, self._interval_sec, retention)
+                found = writes_of_values(self._codec, part, interval_sec, self._retention)
                 writes += [silent(write) for write in found] if again else found
         after = {tp: records[-1].offset + 1 for tp, records in batches.items()}
         advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]
@@ -182,6 +195,15 @@ class Follower:
         self._doubtful = not moved
         if moved:
             await consumer.commit(after)
+
+    async def _look_at_config(self) -> None:
+        """Take what ``ops.control`` says; where that is of a newer version, go on as before."""
+        try:
+            await asyncio.to_thread(read_control, self._runtime, self._codec, self._control)
+        except UnknownSettings as error:
+            log.warning("%s; the status of the allocator keeps the interval of before", error)
+        self._followed.look(self._control, refuse=False)
+        self._retention = retention_of(self._runtime, self._followed.active)
 
     def _field(self, tp: TopicPartition) -> str:
         return position_field(self._cluster_id, tp.topic, tp.partition)

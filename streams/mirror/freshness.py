@@ -76,8 +76,9 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
     for name in (keys.GATES_BLOB, keys.ALLOCATOR_STATUS, keys.ALLOCATION_WEIGHTS):
         pipeline.get(name)
     for pair in pairs:
-        pipeline.get(keys.manifold_key(pair))
+        # the mirror writes the last value before the history: what is in this is in that as well
         pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
+        pipeline.get(keys.manifold_key(pair))
         pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
         pipeline.hget(keys.GUARD, keys.eligible_key(pair))
         pipeline.zrange(keys.candles_key(pair, granularity), -1, -1, withscores=True)
@@ -87,7 +88,7 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
         raise explained(error) from error
     manifolds, signals, decided, candles = {}, {}, {}, {}
     for place, pair in enumerate(pairs):
-        last, history, index, guard, series = rest[5 * place : 5 * place + 5]
+        history, last, index, guard, series = rest[5 * place : 5 * place + 5]
         manifolds[pair] = _manifold(last, history)
         signals[pair] = int(index[-1][1]) + length_ms if index else None
         decided[pair] = None if guard is None else int(guard)
@@ -106,7 +107,7 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
 def _manifold(last: str | None, history: Sequence[Any]) -> MirroredManifold:
     newest = int(history[-1][1]) if history else None
     if last is None:
-        return MirroredManifold(newest)
+        return MirroredManifold(newest, there=False)
     content = _object(last)
     metrics = content.get("metrics")
     found = metrics if isinstance(metrics, dict) else {}

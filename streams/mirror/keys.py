@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MANIFOLD_TTL_MS = 300_000
 HISTORY_MS = 86_400_000
+HOUR_MS = 3_600_000
 SUMMARY_TTL_MS = 3_600_000
+EVALUATIONS_TTL_MS = 35 * 86_400_000
 BEST_CONFIG_TTL_MS = 14 * 86_400_000
+DAY_MANIFOLD_TTL_SEC = 35 * 86_400
 MANIFOLD_CHANNEL = "ws:manifold"
 GATES_BLOB = "opt:rolling:gates_blob"
 ALLOCATION_WEIGHTS = "risk:allocation_weights"
 ALLOCATOR_STATUS = "opt:allocator:status"
+GLOBAL = "GLOBAL"
+"""Stands for the fleet where a key names an instrument."""
+LEDGER = "sep:ledger:events"
+LEDGER_ENTRIES = 5_000
+ALLOC_BUDGET = "risk:alloc_budget"
+ALLOC_BUDGET_TTL_SEC = 60
+BACKTEST_REPORT = "opt:backtests:report:latest"
+BACKTEST_REPORT_TTL_SEC = 14 * 86_400
 GUARD = "manifold:mirror:as_of"
 """Hash: key -> ``as_of_ms`` of its value. It outlives the values, so that a value that expired is
 never followed by an older one. One field per last-value key."""
@@ -44,7 +54,11 @@ KEYS = (
     ),
     KeyKind("sep:signal:{INST}:{ts_ns}", "sep:signal:*", "JSON signal; ts_ns = bar_ms * 1e6"),
     KeyKind("sep:signal_index:{INST}", "sep:signal_index:*", "ZSET, score bar_ms, signal keys"),
-    KeyKind("ws:last:manifold:{INST}", "ws:last:manifold:*", "JSON; gone 300 s after as_of_ms"),
+    KeyKind(
+        "ws:last:manifold:{INST}",
+        "ws:last:manifold:*",
+        "JSON; gone 300 s after as_of_ms, with longer bars a bar + FEED_SETTLE_MS + 60 s",
+    ),
     KeyKind(
         "ws:manifold:hist:{INST}", "ws:manifold:hist:*", "ZSET, score as_of_ms, the last 24 hours"
     ),
@@ -59,9 +73,28 @@ KEYS = (
     KeyKind("opt:rolling:misses:{INST}", "opt:rolling:misses:*", "misses in a row"),
     KeyKind("opt:rolling:cooldown:{INST}", "opt:rolling:cooldown:*", '"1" or "0"'),
     KeyKind(
+        "bt:rolling:hist:{INST}:{params_id}",
+        "bt:rolling:hist:*",
+        "ZSET, score the hour (ms), JSON of its first evaluation: what the floors are percentiles "
+        "of, the newest EVAL_HISTORY_HOURS of them; gone 35 days after the last one",
+    ),
+    KeyKind(
         "opt:best_config:{INST}",
         "opt:best_config:*",
-        "JSON: the last parameters set for the instrument; gone after 14 days",
+        "JSON {params, env, summary, ts, reason, actor}: the instrument's own parameters (manifold "
+        "params), for as long as they are in force; INST is GLOBAL: those of the active "
+        "configuration. Gone 14 days after they were taken back",
+    ),
+    KeyKind(
+        "opt:best_config_meta:{INST}",
+        "opt:best_config_meta:*",
+        "JSON {instrument, ts, actor, reason, in_force, names, source}: who set them, and why",
+    ),
+    KeyKind(
+        LEDGER,
+        LEDGER,
+        "ZSET, score ms, JSON: every order as it was meant, with what refused it, and every report "
+        "of the broker; the newest 5,000",
     ),
     KeyKind(GATES_BLOB, GATES_BLOB, "JSON: ts, gates, cooldowns, bufs; one write per epoch"),
     KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
@@ -84,7 +117,55 @@ KEYS_OF_OTHERS = (
         "JSON: what the keeper last wrote there, when, and up to which offset of ops.control",
     ),
 )
-"""What else of ours is in Valkey: neither the mirror nor a rebuild writes or removes it."""
+"""The kill switch's own keys: neither the mirror nor a rebuild writes or removes them."""
+
+KEYS_OF_THE_SERVICE = (
+    KeyKind(
+        ALLOC_BUDGET,
+        ALLOC_BUDGET,
+        "HASH of GET /api/risk/budget: currency, balance, nav, margin_available, base, target_pct, "
+        "budget, ts_ms; written by manifold serve while an executor tells its account, gone 60 s "
+        "after that",
+    ),
+)
+"""What the service writes of things that the log does not hold."""
+
+KEYS_ON_DEMAND = (
+    KeyKind(
+        BACKTEST_REPORT,
+        BACKTEST_REPORT,
+        "JSON {filename, content, ts, days, instruments}: the report of manifold report or replay "
+        "with --publish; content is its JSON; gone after 14 days",
+    ),
+    KeyKind(
+        "manifold:{INST}:{day}",
+        "manifold:*:[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]",
+        "gzip JSON: the manifold of a UTC day, written by manifold snapshot --output valkey; gone "
+        "after 35 days",
+    ),
+)
+"""What a command writes there when it is asked to: no mirror and no rebuild touches it either."""
+
+KEYS_NOT_WRITTEN = (
+    KeyKind(
+        "manifold:metrics:latest",
+        "manifold:metrics:latest",
+        "ws:last:manifold:{INST} and GET /api/manifold/latest have the same figures of every pair",
+    ),
+    KeyKind(
+        "bt:trial:*",
+        "bt:trial:*",
+        "a trial is POST /api/studies/enqueue-long-run, or manifold replay --set; GET "
+        "/api/backtest/latest-run, /results and /trades have what it came to",
+    ),
+    KeyKind(
+        "gate:last:{INST}, gate:index:{INST}, pricing:history:*, ops:risk_summary, ...",
+        "gate:*",
+        "of later generations: opt.gates and GET /api/trade/readiness, /api/candles, "
+        "/api/global-status",
+    ),
+)
+"""Keys of the original that nothing here writes, and what to use instead."""
 
 
 def position_field(cluster_id: str, topic: str, partition: int) -> str:
@@ -117,6 +198,11 @@ def history_key(instrument: str) -> str:
     return f"ws:manifold:hist:{instrument}"
 
 
+def day_manifold_key(instrument: str, day: str) -> str:
+    """Return the key of an instrument's manifold of a UTC day, such as 2014-05-30."""
+    return f"manifold:{instrument}:{day}"
+
+
 def summary_key(instrument: str) -> str:
     """Return the key of an instrument's last evaluation."""
     return f"bt:rolling:summary:{instrument}"
@@ -125,6 +211,16 @@ def summary_key(instrument: str) -> str:
 def rolling_key(what: str, instrument: str) -> str:
     """Return the key of ``passes``, ``fails``, ``misses`` or ``cooldown`` of an instrument."""
     return f"opt:rolling:{what}:{instrument}"
+
+
+def evaluations_key(instrument: str, params_id: str) -> str:
+    """Return the key of the hourly evaluations of an instrument's run."""
+    return f"bt:rolling:hist:{instrument}:{params_id}"
+
+
+def best_config_meta_key(instrument: str) -> str:
+    """Return the key of who set an instrument's parameters."""
+    return f"opt:best_config_meta:{instrument}"
 
 
 def best_config_key(instrument: str) -> str:

@@ -34,7 +34,7 @@ async def rebuild(
     """
     client = connect(runtime)
     try:
-        writer = MirrorWriter(client, publish=False)
+        writer, retention = MirrorWriter(client, publish=False), retention_of(runtime, config)
         run_id = await writer.run_id()
         await clear(client)
         reached: dict[str, int] = {}
@@ -45,9 +45,7 @@ async def rebuild(
                     for batch in reader.read(topic, partition):
                         found = ((topic, item.record.value) for item in batch)
                         await writer.apply(
-                            writes_of_values(
-                                codec, found, config.alloc_interval_sec, retention_of(runtime)
-                            )
+                            writes_of_values(codec, found, config.alloc_interval_sec, retention)
                         )
                         reached[field] = batch[-1].record.offset + 1
                         progress(topic, len(batch))

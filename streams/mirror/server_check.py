@@ -8,16 +8,27 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from streams.liveness.examination import Finding
+from streams.mirror.follow import retention_of
+from streams.mirror.sizing import Need, memory_need
 from streams.mirror.writer import connect, explained
-from streams.settings import Runtime
+from streams.settings import Config, Runtime
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9
+NO_EVICTION: Final = "noeviction"
+LESS: Final = "set VALKEY_CANDLE_RETENTION and VALKEY_SIGNAL_RETENTION to less (docs/sizing.md)"
 OLDEST: Final = (6, 2)
 
 
-async def check_valkey(runtime: Runtime) -> list[Finding]:
+async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
     """Return what is found of the server: version, role, memory, persistence, and a trial.
+
+    Parameters
+    ----------
+    runtime
+        The server, the pairs and how much of each is kept.
+    config
+        Length of a bar, and how long series are.
 
     Raises
     ------
@@ -29,7 +40,10 @@ async def check_valkey(runtime: Runtime) -> list[Finding]:
         info = await client.info("all")
         trial = await _try(client)
         # a server that may not be asked for its settings tells them in INFO as far as needed here
-        return [_server(info, runtime), *trial, _memory(info), _persistence(info)]
+        pairs = len(runtime.hotband_pairs)
+        need = memory_need(pairs, config.granularity_ms, retention_of(runtime, config))
+        memory = _memory(info, need, pairs)
+        return [_server(info, runtime), *trial, memory, _persistence(info)]
     except (RedisError, OSError) as error:
         raise explained(error) from error
     finally:
@@ -69,18 +83,32 @@ def _server(info: dict[str, Any], runtime: Runtime) -> Finding:
     return Finding("valkey", "ok", told)
 
 
-def _memory(info: dict[str, Any]) -> Finding:
+def _memory(info: dict[str, Any], need: Need, pairs: int) -> Finding:
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     policy = str(info.get("maxmemory_policy", "unknown"))
     limit = f"of {most // MIB:,} MiB" if most else "without a limit"
-    told = f"{used // MIB:,} MiB used {limit}, {policy}"
-    if most and policy != "noeviction":
-        action = "set maxmemory-policy noeviction: the mirror's positions and guards must stay"
-        return Finding("valkey memory", "fail", f"keys are evicted when it is full: {told}", action)
-    if most and used > NEARLY_FULL * most:
-        action = "raise maxmemory, or set VALKEY_CANDLE_RETENTION"
-        return Finding("valkey memory", "warn", f"nearly full: {told}", action)
-    return Finding("valkey memory", "ok", told)
+    kept = f"{pairs} pairs take {need.size // MIB:,} MiB when what is kept of them is full"
+    told = f"{used // MIB:,} MiB used {limit}, {policy}; {kept}"
+    name = "valkey memory"
+    if policy not in (NO_EVICTION, "unknown"):
+        action = f"set maxmemory-policy {NO_EVICTION}: kill switch, positions and guards must stay"
+        if most:
+            detail = f"keys are evicted when it is full, the kill switch too: {told}"
+            return Finding(name, "fail", detail, action)
+        return Finding(name, "warn", f"keys will be evicted under a maxmemory: {told}", action)
+    # without a limit of its own it has that of its machine
+    room = most or int(info.get("total_system_memory", 0))
+    whose = "maxmemory is" if most else "its machine has"
+    if room and used > NEARLY_FULL * room:
+        return Finding(name, "warn", f"nearly full: {told}", f"raise maxmemory, or {LESS}")
+    if room and need.size > NEARLY_FULL * room:
+        detail = f"{kept}, and {whose} {room // MIB:,} MiB: {used // MIB:,} MiB used, {policy}"
+        action = f"a full one takes no writes and the kill switch engages: raise it, or {LESS}"
+        return Finding(name, "warn", detail, action)
+    if need.yearly:
+        detail = f"grows without bound, by {need.yearly // MIB:,} MiB a year: {told}"
+        return Finding(name, "warn", detail, LESS)
+    return Finding(name, "ok", told)
 
 
 def _persistence(info: dict[str, Any]) -> Finding:

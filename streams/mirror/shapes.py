@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from streams.control import best_config, control_problem
+from streams.control import best_config, control_problem, global_config
 from streams.events import (
+    GRANULARITY_MS,
+    BrokerReport,
     Candle,
     Control,
     Event,
     GateDecision,
     Manifold,
     Ohlc,
+    OrderIntent,
     Signal,
     Summary,
+    SummarySlice,
     Weights,
 )
 from streams.mirror import keys
 from streams.stages.candle_rules import candle_refusal
+from streams.stages.freshness import SETTLE_MS, fresh_for_ms
 from streams.stages.weights import gates_blob, status_object
 
 NS_PER_MS = 1_000_000
@@ -54,6 +59,8 @@ class Point(NamedTuple):
         How many members stay; 0 for all.
     span_ms
         Members older than the newest by more are dropped; 0 for none.
+    gone_ms
+        Epoch ms at which all of it is gone, unless something newer comes; None for never.
     """
 
     key: str
@@ -63,9 +70,25 @@ class Point(NamedTuple):
     value: str = ""
     newest: int = 0
     span_ms: int = 0
+    gone_ms: int | None = None
 
 
-Write = Latest | Point
+class Entry(NamedTuple):
+    """A member of a series by time in which several may stand at one instant.
+
+    Attributes
+    ----------
+    newest
+        How many members stay.
+    """
+
+    key: str
+    at_ms: int
+    member: str
+    newest: int
+
+
+Write = Latest | Point | Entry
 
 
 def silent(write: Write) -> Write:
@@ -74,10 +97,20 @@ def silent(write: Write) -> Write:
 
 
 class Retention(NamedTuple):
-    """How many candles and signals are kept per instrument; 0 for all."""
+    """What is kept: how many candles and signals per instrument (0 for all), and how long.
+
+    Attributes
+    ----------
+    settle_ms
+        FEED_SETTLE_MS, for how long a last manifold stays.
+    history_hours
+        How many hourly evaluations are kept (EVAL_HISTORY_HOURS).
+    """
 
     candles: int
     signals: int
+    settle_ms: int = SETTLE_MS
+    history_hours: int = 720
 
 
 def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> list[Write]:
@@ -95,15 +128,17 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
     if isinstance(event, Signal):
         return _signal(event, retention.signals)
     if isinstance(event, Manifold):
-        return _manifold(event)
+        return _manifold(event, retention.settle_ms)
     if isinstance(event, Summary):
-        return _summary(event)
+        return _summary(event, retention.history_hours)
     if isinstance(event, GateDecision):
         return _decision(event)
     if isinstance(event, Control):
         return _control(event)
     if isinstance(event, Weights):
         return _weights(event, alloc_interval_sec)
+    if isinstance(event, OrderIntent | BrokerReport):
+        return [ledger_entry(event)]
     return []
 
 
@@ -177,7 +212,7 @@ def _signal(event: Signal, newest: int) -> list[Write]:
     return [Point(index, event.bar_ms, key, value_key=key, value=_text(content), newest=newest)]
 
 
-def _manifold(event: Manifold) -> list[Write]:
+def _manifold(event: Manifold, settle_ms: int) -> list[Write]:
     content = {
         "instrument": event.instrument,
         "ts_ms": event.as_of_ms,
@@ -207,14 +242,14 @@ def _manifold(event: Manifold) -> list[Write]:
             keys.manifold_key(event.instrument),
             event.as_of_ms,
             text,
-            event.as_of_ms + keys.MANIFOLD_TTL_MS,
+            event.as_of_ms + fresh_for_ms(GRANULARITY_MS[event.granularity], settle_ms),
             keys.MANIFOLD_CHANNEL,
         ),
         Point(keys.history_key(event.instrument), event.as_of_ms, text, span_ms=keys.HISTORY_MS),
     ]
 
 
-def _summary(event: Summary) -> list[Write]:
+def _summary(event: Summary, history_hours: int) -> list[Write]:
     figures = next(one for one in event.slices if one.days == event.span_days)
     content = {
         "ts": event.as_of_ms // 1000,
@@ -229,7 +264,32 @@ def _summary(event: Summary) -> list[Write]:
         "eligible": int(event.eligible),
     }
     key, gone_ms = keys.summary_key(event.instrument), event.as_of_ms + keys.SUMMARY_TTL_MS
-    return [Latest(key, event.as_of_ms, _text(content), gone_ms)]
+    return [
+        Latest(key, event.as_of_ms, _text(content), gone_ms),
+        _evaluation(event, figures, history_hours),
+    ]
+
+
+def _evaluation(event: Summary, figures: SummarySlice, newest: int) -> Point:
+    """Return the sample of an hour: the floors are percentiles of the first evaluation of each."""
+    content = {
+        "ts": event.as_of_ms // 1000,
+        "ts_ms": event.as_of_ms,
+        "trades": figures.trades,
+        "win_rate": figures.win_rate,
+        "pnl_total": figures.pnl_total,
+        "max_drawdown": figures.max_drawdown,
+        "calmar": figures.calmar,
+        "eligible": int(event.eligible),
+    }
+    hour_ms = event.as_of_ms - event.as_of_ms % keys.HOUR_MS
+    return Point(
+        keys.evaluations_key(event.instrument, event.params_id),
+        hour_ms,
+        _text(content),
+        newest=newest,
+        gone_ms=event.as_of_ms + keys.EVALUATIONS_TTL_MS,
+    )
 
 
 def _decision(event: GateDecision) -> list[Write]:
@@ -245,17 +305,25 @@ def _decision(event: GateDecision) -> list[Write]:
 
 
 def _control(event: Control) -> list[Write]:
-    if event.kind != "params" or control_problem(event):
+    if event.kind not in ("params", "config") or control_problem(event):
         return []
-    name = event.instrument or ""
+    name = keys.GLOBAL if event.kind == "config" else event.instrument or ""
+    found = global_config(event) if event.kind == "config" else best_config(event)
+    # what is in force stays; overrides that were taken back are shown for a while
+    gone_ms = None if found["params"] else event.as_of_ms + keys.BEST_CONFIG_TTL_MS
+    meta = {
+        "instrument": name,
+        "ts": event.as_of_ms,
+        "actor": event.actor,
+        "reason": event.reason,
+        "in_force": bool(found["params"]),
+        "names": sorted(found["params"]),
+        "source": "ops.control",
+    }
+    channel = f"opt:live_config:changed:{name}"
     return [
-        Latest(
-            keys.best_config_key(name),
-            event.as_of_ms,
-            _text(best_config(event)),
-            event.as_of_ms + keys.BEST_CONFIG_TTL_MS,
-            f"opt:live_config:changed:{name}",
-        )
+        Latest(keys.best_config_key(name), event.as_of_ms, _text(found), gone_ms, channel),
+        Latest(keys.best_config_meta_key(name), event.as_of_ms, _text(meta), gone_ms),
     ]
 
 
@@ -267,3 +335,41 @@ def _weights(event: Weights, alloc_interval_sec: int) -> list[Write]:
         Latest(keys.ALLOCATION_WEIGHTS, event.epoch_ms, _text(weights)),
         Latest(keys.ALLOCATOR_STATUS, event.epoch_ms, _text(status)),
     ]
+
+
+def ledger_entry(event: OrderIntent | BrokerReport) -> Entry:
+    """Return an order, or what the broker said of one, as an entry of the decision ledger."""
+    content: dict[str, Any] = {
+        "instrument": event.instrument,
+        "order_id": event.order_id,
+        "side": event.side,
+        "units": event.units,
+        "config_id": event.config_id,
+        "as_of_ms": event.as_of_ms,
+    }
+    if isinstance(event, OrderIntent):
+        at_ms = event.placed_ms
+        content |= {
+            "type": "brackets" if event.kind == "brackets" else "order",
+            "kind": event.kind,
+            "submitted": event.submitted,
+            "refused_by": [v.guard for v in event.guards if not v.passed],
+            "weight": event.weight,
+            "target_units": event.target_units,
+            "stop_loss": event.stop_loss,
+            "take_profit": event.take_profit,
+            "reason": event.reason,
+            "request_id": event.request_id or None,
+        }
+    else:
+        at_ms = event.time_ms
+        content |= {
+            "type": "fill" if event.status == "filled" else "report",
+            "status": event.status,
+            "cause": event.cause,
+            "price": event.price,
+            "realized_pl": event.realized_pl,
+            "transaction_id": event.transaction_id or None,
+            "reason": event.reason,
+        }
+    return Entry(keys.LEDGER, at_ms, _text(content | {"ts_ms": at_ms}), keys.LEDGER_ENTRIES)

@@ -12,7 +12,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from streams.connection import tls_context
 from streams.errors import Fatal, Recoverable
 from streams.mirror import keys
-from streams.mirror.shapes import Latest, Point, Write
+from streams.mirror.shapes import Entry, Latest, Point, Write
 from streams.settings import Runtime
 
 # KEYS: value, guard; ARGV: as_of_ms, value, expires_ms or "", channel or ""
@@ -26,7 +26,7 @@ if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
 return 1
 """
 
-# KEYS: series, value key or series; ARGV: at_ms, member, value, newest, span_ms
+# KEYS: series, value key or series; ARGV: at_ms, member, value, newest, span_ms, gone_ms or ""
 POINT = """
 local at = tonumber(ARGV[1])
 local added = 0
@@ -39,7 +39,8 @@ local newest, span = tonumber(ARGV[4]), tonumber(ARGV[5])
 if newest > 0 then
   local over = redis.call('ZCARD', KEYS[1]) - newest
   if over > 0 then
-    for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, over - 1)) do
+    -- a bound that was lowered is reached over several writes: the server answers nobody meanwhile
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, math.min(over, 1000) - 1)) do
       redis.call('ZREM', KEYS[1], member)
       if KEYS[2] ~= KEYS[1] then redis.call('DEL', member) end
     end
@@ -52,6 +53,17 @@ if span > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. first)
   end
 end
+if ARGV[6] ~= '' and redis.call('PEXPIRETIME', KEYS[1]) < tonumber(ARGV[6]) then
+  redis.call('PEXPIREAT', KEYS[1], ARGV[6])
+end
+return added
+"""
+
+# KEYS: series; ARGV: at_ms, member, newest
+ENTRY = """
+local added = redis.call('ZADD', KEYS[1], 'NX', ARGV[1], ARGV[2])
+local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[3])
+if over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over - 1) end
 return added
 """
 
@@ -100,8 +112,15 @@ def connection_options(runtime: Runtime) -> dict[str, Any]:
     return {"ssl_ca_certs": runtime.valkey_tls_ca}
 
 
-def connect(runtime: Runtime) -> Any:
+def connect(runtime: Runtime, *, text: bool = True) -> Any:
     """Return a client of ``VALKEY_URL``.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+    text
+        Whether values are text; bytes otherwise.
 
     Raises
     ------
@@ -111,7 +130,7 @@ def connect(runtime: Runtime) -> Any:
     options = connection_options(runtime)
     try:
         return valkey.Redis.from_url(
-            runtime.valkey_url, decode_responses=True, socket_connect_timeout=5, **options
+            runtime.valkey_url, decode_responses=text, socket_connect_timeout=5, **options
         )
     except ValueError as error:
         raise Fatal("VALKEY_URL is no redis:// or rediss:// address") from error
@@ -173,11 +192,14 @@ class MirrorWriter:
         try:
             latest = await self._client.script_load(LATEST)
             point = await self._client.script_load(POINT)
+            entry = await self._client.script_load(ENTRY)
             advance = await self._client.script_load(ADVANCE)
             pipeline = self._client.pipeline(transaction=False)
             for write in writes:
                 if isinstance(write, Point):
                     pipeline.evalsha(point, 2, *_point(write))
+                elif isinstance(write, Entry):
+                    pipeline.evalsha(entry, 1, write.key, write.at_ms, write.member, write.newest)
                 elif write.as_of_ms == newest[write.key]:
                     pipeline.evalsha(latest, 2, *_latest(write, self._publish))
             pipeline.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
@@ -228,6 +250,7 @@ def _point(write: Point) -> tuple[str | int, ...]:
     return (
         *(write.key, write.value_key or write.key, write.at_ms, write.member),
         *(write.value, write.newest, write.span_ms),
+        "" if write.gone_ms is None else write.gone_ms,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +11,9 @@ from prometheus_client.registry import Collector
 
 from streams.oanda.stream import StreamHealth
 from streams.oanda.transport import Transport
+
+FAILURES = ("error", "timeout", "400", "401", "403", "404", "429", "500", "502", "503", "504")
+"""Outcomes of a request that are exported for every endpoint from its first request on."""
 
 
 class OandaCollector(Collector):
@@ -34,7 +38,10 @@ class OandaCollector(Collector):
             "Requests to OANDA by what came of them",
             labels=["endpoint", "outcome"],
         )
-        for (endpoint, outcome), count in sorted(counts.requests.items()):
+        # Prometheus sees an increase only of a series that it has scraped before
+        endpoints = {endpoint for endpoint, _ in counts.requests}
+        zeros = dict.fromkeys(product(endpoints, FAILURES), 0)
+        for (endpoint, outcome), count in sorted((zeros | counts.requests).items()):
             requests.add_metric([endpoint, outcome], count)
         yield requests
         retries = CounterMetricFamily(

@@ -116,8 +116,7 @@ class Lane:
 
     def _begin(self, config: Config) -> None:
         self.config = config
-        shape = (config.candle_count, config.echo_lookback_minutes, config.echo_signature_precision)
-        self._stream = CandleStream(*shape)
+        self._stream = CandleStream(*config.window_shape)
         self._gate = GateStream(rules_of(config, self.instrument))
         self._run = params_id(config)
         self._last_bar_ms = -1
@@ -228,8 +227,7 @@ class Lane:
             if self._history is not None:
                 self._history.clear()
             return
-        shape = (config.candle_count, config.echo_lookback_minutes, config.echo_signature_precision)
-        self._stream.reconfigure(*shape)
+        self._stream.reconfigure(*config.window_shape)
         self.config = config
         if params_id(config) == self._run:
             self._gate.adopt(rules_of(config, self.instrument))

@@ -8,15 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-from confluent_kafka import (
-    OFFSET_INVALID,
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.broker_errors import asking, explained, first_answer
 from streams.connection import READING_ON, SILENT, confluent_config
@@ -371,26 +363,3 @@ def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]
             left = 0
         total += left
     return total
-
-
-def committed_offsets(
-    runtime: Runtime, topic: str, partitions: list[int], group: str | None = None
-) -> dict[int, int]:
-    """Return how far a consumer group has come in ``topic``; by default the worker's.
-
-    Partitions without a committed offset are left out.
-    """
-    name, group = runtime.topic(topic), group or runtime.application
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(name, p) for p in partitions])]
-    admin = AdminClient(confluent_config(runtime))
-    answer = asking(
-        runtime.kafka_bootstrap_servers,
-        lambda: admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(
-            TIMEOUT_S
-        ),
-    )
-    return {
-        t.partition: t.offset
-        for t in answer.topic_partitions
-        if t.offset >= 0 and t.offset != OFFSET_INVALID
-    }

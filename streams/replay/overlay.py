@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from streams.config_change import attributes, with_named
 from streams.control import ControlLog, UniverseChange
-from streams.errors import Fatal
 from streams.events import Control
 from streams.settings import Config
 
@@ -31,10 +30,12 @@ def overlaid(
     """
     if not settings and not instruments:
         return control
-    wanted = _wanted(settings)
+    # said also where the log has no configuration that would be changed
+    attributes(settings)
+    Config.values_in(settings)
     made = ControlLog()
     for offset, record in control.records:
-        made.append(offset, _changed(record, wanted, instruments))
+        made.append(offset, _changed(record, settings, instruments))
     made.advance(control.end)
     return made
 
@@ -47,35 +48,13 @@ def with_settings(config: Config, settings: Mapping[str, str]) -> Config:
     Fatal
         As ``overlaid``.
     """
-    return _with(config, _wanted(settings))
+    return replace(with_named(config, settings))  # no record of the log has this text
 
 
-def _wanted(settings: Mapping[str, str]) -> dict[str, object]:
-    if not settings:
-        return {}
-    read = Config.from_env(settings)
-    known = json.loads(read.to_json())
-    found: dict[str, object] = {}
-    for name in settings:
-        field = Config.setting_of(name)
-        if field is None:
-            raise Fatal(
-                f"--set {name}: no setting of this name can change a result; "
-                "manifold config show lists those that can"
-            )
-        found[field.upper()] = known[field.upper()]
-    return found
-
-
-def _with(config: Config, wanted: Mapping[str, object]) -> Config:
-    made = Config.from_json(json.dumps(json.loads(config.to_json()) | dict(wanted)))
-    return replace(made)  # no record of the log has this text
-
-
-def _changed(record: Control, wanted: Mapping[str, object], instruments: Sequence[str]) -> Control:
-    if record.kind == "config" and wanted:
-        config = Config.from_json(record.value)
-        return record._replace(value=_with(config, wanted).to_json())
+def _changed(record: Control, settings: Mapping[str, str], instruments: Sequence[str]) -> Control:
+    if record.kind == "config" and settings:
+        made = with_settings(Config.from_json(record.value), settings)
+        return record._replace(value=made.to_json())
     if record.kind == "universe" and instruments:
         change = UniverseChange.from_json(record.value)
         kept = tuple(name for name in change.instruments if name in instruments)

@@ -54,6 +54,7 @@ def manifold_snapshot(instrument: str, candles: Sequence[Candle], config: Config
     last = signals[-1]["metrics"] if signals else dict.fromkeys(SHARED, 0.0)
     shown: dict[str, Any] = {
         "instrument": instrument,
+        "granularity": candles[0].granularity,
         "count": found.count,
         "t0_ms": found.t0_ms,
         "t1_ms": found.t1_ms,

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from streams.chain import Chain
 from streams.codec import DecodeError, EncodeError, schema_id_of
 from streams.engine import ENGINE_VERSION
+from streams.replay.committed import committed_offsets
 from streams.replay.log_reader import (
     LogReader,
     LogRecord,
-    committed_offsets,
     log_record,
     remaining,
 )

@@ -107,6 +107,7 @@ class FrameMaker:
         columns = _common(scope) | {name: rows[name] for name in _OF_DECISION}
         columns |= {f"metrics.{name}": rows[name] for name in _OF_METRICS}
         columns |= {f"floors.{name}": rows["floors"][name] for name in _FLOORS}
+        columns |= _first_seen(brought.found, rows)
         columns |= {
             "eligible": rows["reasons"] == 0,
             "metrics?": signalled,
@@ -140,6 +141,15 @@ def _common(scope: Scope) -> dict[str, Column]:
         "config_id": scope.config_id,
         "control_offset": scope.control_offset,
     }
+
+
+def _first_seen(found: Stretch, rows: NDArray[Any]) -> dict[str, Column]:
+    """Return ``first_seen_ms`` of the bars' own signals; a bar without a candle has none."""
+    has_candle = rows["no_candle"] == 0
+    at = np.searchsorted(found.bars.bar_ms, rows["bar_ms"][has_candle])
+    first_seen_ms = np.zeros(len(rows), np.int64)
+    first_seen_ms[has_candle] = found.derived.metrics["first_seen_ms"][at]
+    return {"metrics.first_seen_ms?": has_candle, "metrics.first_seen_ms": first_seen_ms}
 
 
 def _candles(brought: Brought) -> dict[str, Column]:

@@ -7,7 +7,7 @@ is not the same, or cannot be read so, the stage itself has the word (``streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from streams.avro.bulk_records import BulkRecords
 from streams.codec import Codec, DecodeError
 from streams.control import ControlLog
-from streams.events import PORTFOLIO_KEY, Watermark, Weights
+from streams.events import PORTFOLIO_KEY, EchoGate, Watermark, Weights
 from streams.replay.verify_columns import are_records, source_in
 from streams.replay.verify_rows import NotTheSame, Wanted
 from streams.stages.processor import ENGINE_HEADER
@@ -61,9 +61,10 @@ class DecisionReader:
             A record is neither a watermark of known control nor a decision of the newest schema.
         """
         n = len(values)
-        instrument, as_of_ms, until_ms = (np.zeros(n, np.int64) for _ in range(3))
-        eligible, cooling, scored = (np.zeros(n, np.bool_) for _ in range(3))
-        buffer, score = np.zeros(n), np.zeros(n)
+        instrument, as_of_ms, until_ms, mode = (np.zeros(n, np.int64) for _ in range(4))
+        eligible, cooling, scored, signalled, seen = (np.zeros(n, np.bool_) for _ in range(5))
+        buffer, score, hazard = np.zeros(n), np.zeros(n), np.zeros(n)
+        count_1h, first_seen_ms, signal_bar_ms = (np.zeros(n, np.int64) for _ in range(3))
         plain, words = self._bulk.read(
             values,
             {
@@ -75,20 +76,35 @@ class DecisionReader:
                 "cooldown_until_ms": until_ms,
                 "score?": scored,
                 "score": score,
+                "mode": mode,
+                "signal_bar_ms": signal_bar_ms,
+                "metrics?": signalled,
+                "metrics.count_1h": count_1h,
+                "metrics.lambda_hazard": hazard,
+                "metrics.first_seen_ms?": seen,
+                "metrics.first_seen_ms": first_seen_ms,
             },
         )
         names = [word.decode() for word in words] or [""]
         scores: list[float | None] = list(score.tolist())
         for place in np.flatnonzero(~scored).tolist():
             scores[place] = None
-        verdicts = zip(
+        columns = zip(
             *(as_of_ms.tolist(), eligible.tolist(), (cooling & (until_ms > as_of_ms)).tolist()),
             *(buffer.tolist(), scores),
             strict=True,
         )
+        verdicts = list(starmap(Verdict, columns))
+        in_echo_mode = np.array([word == b"echo" for word in words] or [False])[mode]
+        for place in np.flatnonzero(plain & signalled & in_echo_mode).tolist():
+            at_ms = int(first_seen_ms[place]) if seen[place] else None
+            verdicts[place] = verdicts[place]._replace(
+                echo=EchoGate(int(count_1h[place]), float(hazard[place]), at_ms),
+                signal_bar_ms=int(signal_bar_ms[place]),
+            )
         return Decisions(
             [names[place] for place in instrument.tolist()],
-            list(map(Verdict._make, verdicts)),
+            verdicts,
             {place: self._watermark(values[place]) for place in np.flatnonzero(~plain).tolist()},
         )
 

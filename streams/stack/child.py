@@ -100,6 +100,11 @@ class Child:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
+    @property
     def returncode(self) -> int | None:
         """Exit code, None while it runs or before it was started."""
         return None if self._process is None else self._process.poll()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from streams.errors import Fatal
 from streams.stack.child import Child
@@ -25,14 +25,22 @@ class Supervised:
         What is run.
     once
         A process that has done its work when it ends with code 0.
+    done_codes
+        Further codes with which it has done its work.
     clock
         Monotonic seconds.
     """
 
     def __init__(
-        self, child: Child, once: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        child: Child,
+        once: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        done_codes: Iterable[int] = (),
     ) -> None:
-        self.child, self._once, self._clock = child, once, clock
+        self.child, self._clock = child, clock
+        self._done_codes = frozenset(done_codes) | ({0} if once else set())
         self.restarts = 0
         self.started_at = 0.0
         self._tries = 0
@@ -46,12 +54,12 @@ class Supervised:
     @property
     def done(self) -> bool:
         """Whether it has done its work."""
-        return self._once and self.child.returncode == 0
+        return self.child.returncode in self._done_codes
 
     @property
     def failed(self) -> bool:
         """Whether it ended in a way that a restart would not cure."""
-        return self.child.returncode == Fatal.exit_code
+        return self.child.returncode == Fatal.exit_code and not self.done
 
     @property
     def state(self) -> str:
@@ -81,7 +89,11 @@ class Supervised:
             self.restarts += 1
             self.start()
 
+    def forget(self) -> None:
+        """Do not start it again by itself."""
+        self._due_at = None
+
     def stop(self) -> int | None:
         """End the process and do not start it again."""
-        self._due_at = None
+        self.forget()
         return self.child.stop()

@@ -1,4 +1,4 @@
-"""The local stack: broker, Valkey, topics, registry, worker, mirror, market, service, executor."""
+"""The local stack: broker, Valkey, topics, registry, and the roles of a host on top of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,17 +22,20 @@ from streams.errors import Fatal, Recoverable
 from streams.execution.settings import Trading
 from streams.setting_groups import GROUPS
 from streams.settings import Config, Runtime
-from streams.stack.child import Child, require_port, require_space
+from streams.stack.child import require_port, require_space
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from streams.stack.processes import program, stop_in_order
 from streams.stack.registry_server import RegistryServer
+from streams.stack.roles import FEED, MIRROR, ROLES, SERVE, TRADE, WORKER
 from streams.stack.supervise import Supervised
 from streams.stack.valkey import ValkeyServer
 
 BROKERS = ("embedded", "kafka")
+MARKETS = ("synthetic", "oanda", "none")
 SPACE_MIB = 256
 SETTINGS = {"MARKET_CALENDAR": "continuous"}
-"""What a local stack sets where the environment does not: a market that trades at weekends."""
+"""What a local stack sets where the environment does not: its market trades at weekends."""
 _CONNECTION = ("KAFKA_", "SCHEMA_REGISTRY_", "VALKEY_URL", "VALKEY_TLS_CA")
 
 
@@ -65,6 +67,8 @@ class Plan:
         Start of the market's first bar, unless the directory remembers an earlier one.
     bars
         How many bars the market has; None: it goes on, a bar when its time has come.
+    market
+        Where candles come from: the synthetic market, OANDA, or nowhere (files that are loaded).
     """
 
     broker: str
@@ -73,6 +77,7 @@ class Plan:
     seed: int
     start_ms: int
     bars: int | None
+    market: str = "synthetic"
 
 
 class StackEnded(Recoverable):
@@ -192,9 +197,9 @@ class Stack:
             # everything here goes by one clock: only the log can tell that it was set back
             require_clock(self.runtime, by_log=True)
         self._follow_calendar(say)
-        parts = "worker, mirror and synthetic market"
-        with self.timings.of(f"{parts}{', service, executor' if self.live else ''}", say):
-            self._start_processes()
+        arguments = self._arguments()
+        with self.timings.of(", ".join(arguments), say):
+            self._start_processes(arguments)
         self.env_file.write_text(self._env_text(), encoding="utf-8")
 
     @property
@@ -220,7 +225,7 @@ class Stack:
                     f"{server.child.name} ended with code {server.child.returncode}: "
                     f"{server.child.last_words()}"
                 )
-        writers = [self.processes[n].child for n in ("worker", "executor") if n in self.processes]
+        writers = [self.processes[n].child for n in (WORKER, TRADE) if n in self.processes]
         for child in writers:
             if self.durable or child.running:
                 continue
@@ -237,9 +242,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, in the order in which nothing is cut off."""
-        for name in ("market", "executor", "worker", "service", "mirror"):
-            if name in self.processes:
-                self.processes[name].stop()
+        stop_in_order(self.processes, {name: name for name in self.processes})
         self.registry.stop()
         for server in (self.valkey, self.broker):
             server.stop()
@@ -249,7 +252,7 @@ class Stack:
     def _check(self) -> None:
         ports = asdict(self.plan.ports)
         if self.live:
-            ports |= self.service.ports
+            ports |= {name: port for name, port in self.service.ports.items() if port}
             ports["TRADE_STATUS_PORT"] = self.trading.trade_status_port
         if len(set(ports.values())) != len(ports):
             raise Fatal(f"the ports of the stack must differ: {ports}")
@@ -278,22 +281,53 @@ class Stack:
             "for another one choose another --data-dir"
         )
 
-    def _start_processes(self) -> None:
-        market = ["feed", "synthetic", "--seed", str(self.plan.seed)]
-        market += ["--start", f"@{self._market_start()}"]
-        market += ["--live"] if self.plan.bars is None else ["--bars", str(self.plan.bars)]
-        commands = {"worker": ["worker"], "mirror": ["mirror"], "market": market}
-        if self.live:
-            commands |= {"service": ["serve"], "executor": ["trade"]}
-        for name, arguments in commands.items():
-            child = Child(
-                f"the {name}",
-                [sys.executable, "-m", "streams", *arguments],
+    def _arguments(self) -> dict[str, list[str]]:
+        """Return the processes to start: role -> arguments of ``manifold``."""
+        names = [WORKER, MIRROR, *([SERVE, TRADE] if self.live else [])]
+        found = {name: list(ROLES[name].command) for name in names}
+        self._keep_market()
+        if self.plan.market == "oanda":
+            found[FEED] = list(ROLES[FEED].command)
+        elif self.plan.market == "synthetic":
+            found[FEED] = ["feed", "synthetic", "--seed", str(self.plan.seed)]
+            found[FEED] += ["--start", f"@{self._market_start()}"]
+            found[FEED] += ["--live"] if self.live else ["--bars", str(self.plan.bars)]
+        return found
+
+    def _start_processes(self, arguments: Mapping[str, list[str]]) -> None:
+        for name, given in arguments.items():
+            self.processes[name] = program(
+                name,
+                given,
                 self.directory / f"{name}.log",
-                env=self.environment,
+                self.environment,
+                done_codes=(0,) if name == FEED else (),
             )
-            self.processes[name] = Supervised(child, once=name == "market")
             self.processes[name].start()
+
+    def _keep_market(self) -> None:
+        """Remember what market the log holds; a log never holds a synthetic one and another.
+
+        Raises
+        ------
+        Fatal
+            The log in the directory has another one.
+        """
+        place = self.directory / "market.json"
+        known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
+        wanted = self.plan.market
+        if known is None:
+            if wanted != "synthetic":
+                place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
+            return
+        market = known.get("market", "synthetic")
+        if "synthetic" in (market, wanted) and market != wanted:
+            raise Fatal(
+                f"the log in {self.directory} was begun with --market {market}, not {wanted}; "
+                "keep to that or choose another --data-dir"
+            )
+        if (market, wanted) == ("none", "oanda"):
+            place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
 
     def _market_start(self) -> int:
         """Return where the market begins; a stack that is started again goes on with its own."""
@@ -319,9 +353,18 @@ class Stack:
         return "".join(f"{name}={value}\n" for name, value in sorted(settings.items()))
 
 
-def stack_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with what a local stack sets where it says nothing."""
-    missing = {n: value for n, value in SETTINGS.items() if not environment.get(n, "").strip()}
+def stack_settings(environment: Mapping[str, str], market: str = "synthetic") -> dict[str, str]:
+    """Return the environment with what a local stack sets where it says nothing.
+
+    Parameters
+    ----------
+    environment
+        The settings.
+    market
+        Real candles have the hours of a real market.
+    """
+    defaults = SETTINGS if market == "synthetic" else {}
+    missing = {n: value for n, value in defaults.items() if not environment.get(n, "").strip()}
     return dict(environment) | missing
 
 

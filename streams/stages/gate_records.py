@@ -201,8 +201,19 @@ def _slice(days: int, trades: int, *figures: float) -> SummarySlice:
     )
 
 
-def decision_record(decision: Decision, scope: Scope) -> GateDecision:
-    """Return the record of a decision (strict-backtest.md 4)."""
+def decision_record(
+    decision: Decision, scope: Scope, first_seen_ms: int | None = None
+) -> GateDecision:
+    """Return the record of a decision (strict-backtest.md 4).
+
+    Parameters
+    ----------
+    decision, scope
+        What the core says, and what the records of the instrument have in common.
+    first_seen_ms
+        Of the bar's own signal; None for a bar without a candle, on which the last signal's verdict
+        holds.
+    """
     d, config = decision, scope.config
     session = d.session_flags
     metrics = GateMetrics(
@@ -214,6 +225,7 @@ def decision_record(decision: Decision, scope: Scope) -> GateDecision:
         d.count_1h,
         d.lambda_,
         d.sigma_eff,
+        first_seen_ms,
     )
     floors = Floors(d.min_trades, d.calmar_min, d.pnl_min) if d.has_evaluation else None
     return GateDecision(

@@ -100,7 +100,9 @@ class GatesStep(ControlledStep):
         derived: list[Derived] = []
         if brought & TRADED:
             derived.append((TRADES, trade_record(gate.trade(), scope)))
-        decision = decision_record(gate.decision(), scope) if brought & DECIDED else None
+        decision = None
+        if brought & DECIDED:
+            decision = decision_record(gate.decision(), scope, event.first_seen_ms)
         if brought & EVALUATED:
             eligible = decision is not None and decision.eligible
             summary = summary_record(gate.evaluation(), scope, eligible=eligible)

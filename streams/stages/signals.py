@@ -242,7 +242,7 @@ class SignalsStep(ControlledStep):
             return
         for name in sorted(self._instruments):
             state = self._instruments[name]
-            state.stream.reconfigure(*_shape(config))
+            state.stream.reconfigure(*config.window_shape)
             state.dirty = True
 
     def _restore(self, rows: Rows) -> None:
@@ -263,12 +263,8 @@ class SignalsStep(ControlledStep):
             state.read(last)
 
 
-def _shape(config: Config) -> tuple[int, int, int]:
-    return config.candle_count, config.echo_lookback_minutes, config.echo_signature_precision
-
-
 def _new_instrument(config: Config) -> _Instrument:
-    return _Instrument(CandleStream(*_shape(config)), config.candle_gran)
+    return _Instrument(CandleStream(*config.window_shape), config.candle_gran)
 
 
 def signals_stage(

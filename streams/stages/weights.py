@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from streams.codec import Codec
 from streams.control import ControlLog, ControlState
 from streams.events import (
+    EchoGate,
     GateDecision,
     Watermark,
     WeightEntry,
@@ -42,13 +43,15 @@ LEAST_BARS_FRESH = 3
 
 
 class Verdict(NamedTuple):
-    """What an epoch needs to know of a gate decision."""
+    """What an epoch needs to know of a gate decision; the last two are of the echo mode."""
 
     as_of_ms: int
     eligible: bool
     cooldown: bool
     buffer: float
     score: float | None
+    echo: EchoGate | None = None
+    signal_bar_ms: int | None = None
 
 
 class Timeline:
@@ -104,7 +107,7 @@ class WeightsStep(ControlledStep):
         for key in sorted(rows):
             if key.startswith(DECISION_ROWS):
                 name, _, _ = key[len(DECISION_ROWS) :].decode().rpartition("/")
-                self._remember(name, Verdict(*read_row(rows[key])["decision"]))
+                self._remember(name, _verdict(*read_row(rows[key])["decision"]))
 
     def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[Derived]:
         """Take in a decision or a watermark; return the weights of the epochs it closes."""
@@ -113,6 +116,10 @@ class WeightsStep(ControlledStep):
         until_ms = event.cooldown_until_ms
         cooldown = until_ms is not None and until_ms > event.as_of_ms
         verdict = Verdict(event.as_of_ms, event.eligible, cooldown, event.buffer, event.score)
+        if event.mode == "echo" and event.metrics is not None:
+            found = event.metrics
+            echo = EchoGate(found.count_1h, found.lambda_hazard, found.first_seen_ms)
+            verdict = verdict._replace(echo=echo, signal_bar_ms=event.signal_bar_ms)
         return [(WEIGHTS, weights) for weights in self.decided(event.instrument, verdict)]
 
     def marked(self, watermark: Watermark) -> list[Weights]:
@@ -137,7 +144,7 @@ class WeightsStep(ControlledStep):
         """Take in a decision; return the weights of the epochs it closes."""
         if not self._remember(name, verdict):
             return []
-        self._changed[name, verdict.as_of_ms] = verdict
+        self._changed[name, verdict.as_of_ms] = self._decisions[name][-1]
         waits = self._waiting_for not in (None, name)
         # an epoch before the one that waits may have another universe, and wait for nobody
         if waits and verdict.as_of_ms >= self._waiting_ms:
@@ -158,7 +165,7 @@ class WeightsStep(ControlledStep):
         kept = self._decisions.setdefault(name, [])
         if kept and kept[-1].as_of_ms >= decision.as_of_ms:
             return False
-        kept.append(decision)
+        kept.append(_with_first_seen(decision, kept[-1]) if kept else decision)
         if decision.as_of_ms > self._last_epoch_ms:
             heappush(self._open, decision.as_of_ms)
         return True
@@ -226,7 +233,10 @@ class WeightsStep(ControlledStep):
             eligible = decision.eligible and decision.as_of_ms >= oldest_ms
             candidates.append(Candidate(name, eligible, decision.cooldown, decision.score))
             gates.append(
-                WeightGate(name, eligible, decision.cooldown, decision.buffer, decision.as_of_ms)
+                WeightGate(
+                    *(name, eligible, decision.cooldown, decision.buffer, decision.as_of_ms),
+                    decision.echo,
+                )
             )
         outcome = allocate(epoch_ms, members, candidates, self._held, config)
         self._closed(epoch_ms, outcome.held, state)
@@ -245,6 +255,7 @@ class WeightsStep(ControlledStep):
             outcome.held.since_ms,
             outcome.reason,
             config.alloc_top_k,
+            config.gate_mode,
         )
 
     def _closed(self, epoch_ms: int, held: Held, state: ControlState) -> None:
@@ -273,6 +284,22 @@ class WeightsStep(ControlledStep):
             self.keep("not_waited_for", self._not_waited_for.spans)
 
 
+def _verdict(as_of_ms: int, *fields: Any) -> Verdict:
+    """Return the verdict of a row; rows of before echo was kept end with the score."""
+    read = Verdict(as_of_ms, *fields)
+    return read if read.echo is None else read._replace(echo=EchoGate(*read.echo))
+
+
+def _with_first_seen(decision: Verdict, before: Verdict) -> Verdict:
+    """Return the verdict on a bar without a candle with what the one before says of its signal."""
+    echo, known = decision.echo, before.echo
+    if echo is None or echo.first_seen_ms is not None or known is None:
+        return decision
+    if decision.signal_bar_ms != before.signal_bar_ms:
+        return decision
+    return decision._replace(echo=echo._replace(first_seen_ms=known.first_seen_ms))
+
+
 def _place(kept: Sequence[Verdict], epoch_ms: int) -> int:
     """Return the place of the latest decision up to an epoch, -1 if there is none."""
     # what is kept begins with the one that counted in the epoch before: it is near the front
@@ -296,13 +323,25 @@ def _row_name(name: str, as_of_ms: int) -> bytes:
 
 
 def gates_blob(weights: Weights) -> dict[str, object]:
-    """Return the profile's gates blob of an epoch (core-trading-loop.md 2.1)."""
-    return {
+    """Return the profile's gates blob of an epoch (core-trading-loop.md 2.1).
+
+    In echo mode it also says what the gates went by, and the buffers are 0: no hysteresis is there.
+    """
+    echo = weights.mode == "echo"
+    blob: dict[str, object] = {
         "ts": weights.epoch_ms,
         "gates": {gate.instrument: int(gate.eligible) for gate in weights.gates},
         "cooldowns": {gate.instrument: int(gate.cooldown) for gate in weights.gates},
-        "bufs": {gate.instrument: gate.buffer for gate in weights.gates},
+        "bufs": {gate.instrument: 0 if echo else gate.buffer for gate in weights.gates},
     }
+    if echo:
+        found = {gate.instrument: gate.echo for gate in weights.gates if gate.echo is not None}
+        blob["repetition"] = {
+            name: {"count_1h": one.count_1h, "first_seen_ms": one.first_seen_ms}
+            for name, one in found.items()
+        }
+        blob["hazard"] = {name: one.hazard for name, one in found.items()}
+    return blob
 
 
 def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:

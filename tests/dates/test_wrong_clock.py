@@ -41,7 +41,7 @@ REFUSE: dict[str, tuple[str, ...]] = {
     "warmup": ("warmup",),
     "trade": ("trade", "--status-port", "0"),
     "off": ("kill", "off", "--reason", "test"),
-    "config": ("config", "apply", "--reason", "test"),
+    "config": ("config", "set", "ALLOC_TOP_K=4", "--reason", "test"),
     "params": ("params", "set", "EUR_USD", "AUTO_MIN_COHERENCE=0.5", "--reason", "test"),
 }
 SAY: dict[str, tuple[str, ...]] = {

@@ -75,6 +75,37 @@ def last(deployment: Deployment, topic: str, kind: type, instrument: str | None 
     return max(mine, key=lambda e: e.as_of_ms)
 
 
+# -- the shapes that the profile asks for --------------------------------------------------------
+
+
+SHAPES: dict[str, tuple[int, set[str]]] = {
+    "/health": (200, {"status", "timestamp", "kill_switch", "trading_active", "enabled_pairs"}),
+    "/api/health": (200, {"status", "timestamp", "kill_switch", "trading_active", "enabled_pairs"}),
+    "/api/status": (200, {"status", "timestamp", "kill_switch", "trading_active", "enabled_pairs"}),
+    "/api/pairs": (200, {"pairs"}),
+    "/api/trade/readiness": (200, {"ts_ms", "trading_active", "kill_switch", "instruments"}),
+    "/api/ranking/active": (200, {"now_ms", "sessions", "items"}),
+    "/api/strategy/status": (200, {"ts_ms", "mode", "config_id", "instruments"}),
+    "/api/authenticity": (200, {"instruments"}),
+    "/api/global-status": (200, {"ts_ms", "instruments", "weights", "signals", "trading", "lag"}),
+    "/openapi.json": (200, {"openapi", "paths", "components"}),
+    "/asyncapi.json": (200, {"asyncapi", "channels", "components"}),
+    "/api/opt/slice(410)": (410, {"error", "detail"}),
+    "unknown-path(404)": (404, {"error"}),
+}
+
+
+@pytest.mark.parametrize("endpoint", SHAPES)
+def test_an_endpoint_of_the_profile_answers_in_its_shape(
+    service: ServiceProcess, endpoint: str
+) -> None:
+    status, fields = SHAPES[endpoint]
+    path = endpoint.partition("(")[0]
+    answer = service.get(path if path.startswith("/") else "/no/such/path")
+    assert answer.status == status
+    assert fields <= answer.json.keys(), answer.json
+
+
 # -- what it says is what the log says -----------------------------------------------------------
 
 

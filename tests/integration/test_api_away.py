@@ -120,7 +120,8 @@ def connected(
     valkey = ValkeyServer(directory / "valkey")
     valkey.start()
     deployment = deploy(directory, kafka, valkey.url, "apioanda.")
-    settings = oanda.environment() | {"OANDA_HTTP_RETRIES": "0", "FEED_METRICS_PORT": "0"}
+    feed_port = str(free_port())
+    settings = oanda.environment() | {"OANDA_HTTP_RETRIES": "0", "FEED_METRICS_PORT": feed_port}
     service = ServiceProcess(deployment, **settings)
     try:
         service.start()
@@ -191,5 +192,58 @@ def test_candles_that_the_log_lacks_are_fetched_once(connected: ServiceProcess) 
     )
     again = connected.post("/api/candles/fetch", asked)
     assert again.json["success"] is True and again.json["written"] <= 1, again.json
+    assert "a feed is running" not in again.json["detail"]
     assert len({e.bar_ms for e in candles_of(connected)}) == len(candles_of(connected))
     assert "POST /api/candles/fetch by api: warm up" in connected.words
+
+
+def test_fetching_says_that_a_feed_runs_while_one_does_and_not_when_it_has_ended(
+    oanda: V20Server, connected: ServiceProcess
+) -> None:
+    asked = {"instrument": PAIR, "granularity": "M1", "count": 60, "reason": "look"}
+    port = connected.settings["FEED_METRICS_PORT"]
+    settings = oanda.environment() | {"FEED_METRICS_PORT": port}
+    feed = connected.deployment.start("feed", "feed", "oanda", **settings)
+
+    def told() -> str:
+        return str(connected.post("/api/candles/fetch", asked).json["detail"])
+
+    try:
+        connected.wait_until(lambda: "a feed is running" in told())
+    finally:
+        feed.stop()
+        del connected.deployment.processes["feed"]
+    after = told()
+    assert "a feed is running" not in after
+    assert "no feed answers" in after or after == "written from OANDA"
+
+
+def test_an_instrument_that_oanda_does_not_know_is_the_askers_mistake(
+    connected: ServiceProcess,
+) -> None:
+    found = connected.get("/api/oanda/pricing?instruments=EUR_USD,XXX_YYY")
+    assert (found.status, found.json["error"]) == (400, "unknown_instrument")
+    assert "XXX_YYY" in found.json["detail"]
+    assert connected.get("/api/trading/mode").json["oanda_connected"] is True
+
+
+def test_the_budget_is_of_the_base_that_the_executor_sizes_by(
+    oanda: V20Server, connected: ServiceProcess
+) -> None:
+    order = {"type": "MARKET", "instrument": "GBP_USD", "units": "100000", "timeInForce": "FOK"}
+    assert oanda.api("POST", "/accounts/{account}/orders", {"order": order})[0] == 201
+    port = connected.settings["TRADE_STATUS_URL"].rpartition(":")[2].partition("/")[0]
+    arguments = ("trade", "--venue", "oanda", "--status-port", port)
+    process = connected.deployment.start("trade", *arguments, **oanda.environment())
+    try:
+        connected.wait_until(lambda: connected.get("/api/risk/budget").status == 200)
+        found = connected.get("/api/risk/budget").json
+    finally:
+        process.stop()
+        del connected.deployment.processes["trade"]
+        body = {"longUnits": "ALL"}
+        oanda.api("PUT", "/accounts/{account}/positions/GBP_USD/close", body)
+    assert found["margin_used"] > 0
+    wanted = min(found["balance"], found["margin_used"] + found["margin_available"])
+    assert found["base"] == wanted > found["margin_available"]
+    assert found["budget"] == pytest.approx(wanted * found["target_pct"])

@@ -6,13 +6,17 @@ One deployment on a real Kafka and a real Valkey is filled once; the tests read 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from streams.events import Candle, GateDecision, Manifold, Signal, Weights
 from streams.stack.kafka import KafkaBroker
@@ -146,6 +150,95 @@ def test_why_of_an_instrument_that_is_not_there_names_those_that_are(chain: Depl
     assert done.returncode == 2
     (sentence,) = done.stderr.strip().splitlines()
     assert "EUR_USD, NZD_USD" in sentence
+
+
+def last_manifold(chain: Deployment, pair: str, at: int = -1) -> Manifold:
+    """Return a manifold that the worker wrote."""
+    every = [m for m in chain.events(MANIFOLDS) if isinstance(m, Manifold) and m.instrument == pair]
+    return every[at]
+
+
+def snapshots(chain: Deployment, *arguments: str, given: str | None = None) -> list[Any]:
+    """Return what ``manifold snapshot`` prints."""
+    command = [sys.executable, "-m", "streams", "snapshot", *arguments]
+    done = subprocess.run(
+        command, env=chain.environment, input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("back", [1, 2_000])
+def test_a_snapshot_of_the_log_is_what_the_worker_wrote_at_that_time(
+    chain: Deployment, back: int
+) -> None:
+    wanted = [last_manifold(chain, pair, -back) for pair in PAIRS]
+    at_ms = max(manifold.as_of_ms for manifold in wanted)
+    found = snapshots(chain, "eur/usd", "NZDUSD", "--at", f"@{at_ms}")
+    assert [one["instrument"] for one in found] == list(PAIRS)
+    for pair, one in zip(PAIRS, found, strict=True):
+        every = [m for m in chain.events(MANIFOLDS) if isinstance(m, Manifold)]
+        known = [m for m in every if m.instrument == pair and m.as_of_ms <= at_ms]
+        same = max(known, key=lambda m: m.as_of_ms)
+        assert (one["count"], one["t1_ms"]) == (same.count, same.bar_ms)
+        assert one["metrics"] == pytest.approx(
+            {name: getattr(same, name) for name in one["metrics"]}, abs=1e-9
+        )
+        assert one["coeffs"]["sigma_eff"] == pytest.approx(same.sigma_eff, abs=1e-9)
+        assert one["coeffs"]["lambda"] == pytest.approx(same.lambda_, abs=1e-9)
+
+
+def test_a_snapshot_is_the_same_from_log_valkey_and_what_tail_prints(chain: Deployment) -> None:
+    (logged,) = snapshots(chain, "EUR_USD", "--candles", "900")
+    (mirrored,) = snapshots(chain, "valkey:EUR_USD", "--candles", "900")
+    assert mirrored == logged
+    tailed = chain.run("tail", CANDLES, "--instrument", "EUR_USD", "--last", "900")
+    (piped,) = snapshots(chain, "-", given=tailed.stdout)
+    assert piped == logged and piped["count"] == 900
+
+
+def test_a_snapshot_of_a_day_is_stored_under_its_key_and_read_back(
+    chain: Deployment, tmp_path: Path
+) -> None:
+    bar_ms = last_manifold(chain, "EUR_USD", -1_000).bar_ms
+    day = datetime.fromtimestamp(bar_ms / 1000, UTC).date()
+    made = snapshots(chain, *PAIRS, "--day", day.isoformat())
+    folder = f"{tmp_path}/manifolds/"
+    assert (
+        snapshots(chain, *PAIRS, "--day", f"{day}", "--output", folder, "--output", "valkey") == []
+    )
+    keys = [f"manifold:{pair}:{day}" for pair in PAIRS]
+    files = [f"{folder}{pair}/{day}.json" for pair in PAIRS]
+    assert snapshots(chain, "--read", *keys) == snapshots(chain, "--read", *files) == made
+    with redis.Redis.from_url(chain.environment["VALKEY_URL"]) as client:
+        for key in keys:
+            assert 34 * 86_400 < client.ttl(key) <= 35 * 86_400
+        client.unlink(*keys)
+    (ranged,) = snapshots(chain, f"valkey:EUR_USD:{day}:{day}")
+    assert ranged == made[0]
+
+
+def test_a_snapshot_of_what_is_not_there_says_so(chain: Deployment) -> None:
+    for source, said in (
+        ("EUR_GBP", "holds no candle of EUR_GBP"),
+        ("valkey:EUR_GBP", "Valkey has no candles in md:candles:EUR_GBP:M1"),
+        ("log:EUR_USD:2001-01-01", "no candle"),
+    ):
+        done = chain.run("snapshot", source)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_a_report_is_published_as_the_latest(chain: Deployment, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = chain.run("report", "-o", str(page), "--json", "-", "--publish")
+    assert done.returncode == 0, done.stderr
+    with redis.Redis.from_url(chain.environment["VALKEY_URL"]) as client:
+        found = json.loads(client.get("opt:backtests:report:latest"))
+        assert 13 * 86_400 < client.ttl("opt:backtests:report:latest") <= 14 * 86_400
+        client.unlink("opt:backtests:report:latest")
+    assert found["content"] == json.loads(done.stdout)
+    assert (found["filename"], found["instruments"]) == (str(page), list(PAIRS))
+    assert found["days"] > 0
 
 
 def test_a_second_worker_has_nothing_to_do_and_leaves_when_told(chain: Deployment) -> None:

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from streams.admin import Cluster, create_topics
 from streams.codec import locked_codec
-from streams.control_log import read_control, seed_config
+from streams.control_log import append_control, read_control, seed_config
+from streams.events import Control
 from streams.liveness.doctor import doctor
 from streams.liveness.examination import Finding
 from streams.liveness.local_checks import Port, ports
@@ -95,10 +96,10 @@ def test_a_whole_stack_is_well(kafka: KafkaBroker, topic_prefix: str, valkey_url
     assert "Kafka 4.2" in found["broker"][0]["detail"]
     assert "practice account" in found["oanda"][0]["detail"]
     assert set(found) == {
-        "settings", "spelling", "broker", "apis", "sessions", "transactions", "fencing",
-        "read_committed", "timestamps", "clock", "topics", "registry", "active config", "valkey",
-        "valkey memory", "valkey disk", "oanda", "oanda pairs", "oanda clock", "versions",
-        "engine", "disk", "ports",
+        "settings", "spelling", "unused variables", "broker", "apis", "sessions", "transactions",
+        "fencing", "read_committed", "timestamps", "clock", "topics", "registry", "active config",
+        "valkey", "valkey memory", "valkey disk", "oanda", "oanda pairs", "oanda clock",
+        "versions", "engine", "disk", "ports",
     }  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def test_everything_broken_at_once_is_said_in_time_and_without_secrets(
             SCHEMA_REGISTRY_PASSWORD=SECRET,
             HOTBAND_PAIR="EUR_USD",
             MANIFOLD_NONSENSE="1",
+            AUTO_UNITS="8000",
         )
         env |= broker.environment()
         env |= {"OANDA_API_KEY": SECRET, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
@@ -131,6 +133,8 @@ def test_everything_broken_at_once_is_said_in_time_and_without_secrets(
     assert said["spelling"] == {"warn"}
     assert "HOTBAND_PAIR looks like HOTBAND_PAIRS" in found["spelling"][0]["detail"]
     assert "MANIFOLD_NONSENSE" in found["spelling"][0]["detail"]
+    assert said["unused variables"] == {"warn"}
+    assert "AUTO_UNITS is not read" in found["unused variables"][0]["detail"]
 
 
 def test_topics_and_settings_that_do_not_fit_are_named(
@@ -149,15 +153,23 @@ def test_topics_and_settings_that_do_not_fit_are_named(
     assert "AUTO_MAX_ENTROPY=7" in by_name["settings"][0].detail
     found = doctor(env | {"ALLOC_TOP_K": "5"})
     config = next(one for one in found if one.name == "active config")
+    assert config.state == "warn"
+    assert "ALLOC_TOP_K is 5 here, 3 is active" in config.detail
+    assert "manifold config set" in config.action
+    other = Config(tzdata_version="2020.1")
+    append_control(
+        runtime, codec, [Control("config", None, other.to_json(), "t", "t", 1_700_000_000_000)]
+    )
+    found = doctor(env)
+    config = next(one for one in found if one.name == "active config")
     assert config.state == "fail"
-    assert "ALLOC_TOP_K: 5 != 3" in config.detail
-    assert "manifold config apply" in config.action
+    assert "the log is under TZDATA_VERSION=2020.1" in config.detail
     there = {t for t in Cluster(runtime).metadata.topics if t.startswith(topic_prefix)}
     assert not [name for name in there if "check" in name], "the trial topics are gone"
 
 
 async def examined(url: str) -> dict[str, tuple[str, str]]:
-    found = await check_valkey(Runtime(valkey_url=url))
+    found = await check_valkey(Runtime(valkey_url=url), Config())
     return {one.name: (one.state, one.detail) for one in found}
 
 

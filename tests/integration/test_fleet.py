@@ -15,9 +15,11 @@ from confluent_kafka import Producer
 
 from streams.codec import locked_codec
 from streams.connection import producer_config
-from streams.events import DeadLetter, GateDecision, Manifold
+from streams.control_log import append_control
+from streams.events import Control, DeadLetter, GateDecision, Manifold
 from streams.health import STUCK_AFTER_S, LagWatch
 from streams.metrics import WorkerMetrics
+from streams.settings import Config
 from streams.stack.child import free_port
 from streams.stack.kafka import KafkaBroker
 from streams.topics import CANDLES, DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS
@@ -90,25 +92,37 @@ def test_frames_that_cannot_be_read_become_dead_letters_and_the_worker_goes_on(
     deployment.require_verified()
 
 
-def test_a_worker_of_other_settings_is_refused_until_they_are_applied_to_the_fleet(
+def test_a_worker_follows_the_log_whatever_its_environment_says_also_after_a_crash(
     deploy: Deploy,
 ) -> None:
-    deployment = deploy()
+    port = free_port()
+    deployment = deploy(METRICS_PORT=str(port))
     fill(deployment, 200)
-    refused = deployment.run("worker", AUTO_MIN_COHERENCE="0.10")
-    assert refused.returncode == 2
-    assert "AUTO_MIN_COHERENCE" in refused.stderr
-    assert "manifold config apply" in refused.stderr
+    # from here on every process is started with another threshold than the log has
+    deployment.environment["AUTO_MIN_COHERENCE"] = "0.05"
     worker = deployment.start_worker()
     deployment.settle()
-    worker.stop()
+    said = worker.child.log.read_text()
+    assert "AUTO_MIN_COHERENCE is 0.05 here, 0.55 is active" in said
+    assert "manifold config set" in said
+
+    def exported(active: str) -> bool:
+        sample = f'active="{active}",here="0.05",setting="AUTO_MIN_COHERENCE"'
+        return f"manifold_config_differs{{{sample}}} 1.0" in page(f"{url}/metrics")[1]
+
+    url = f"http://127.0.0.1:{port}"
+    assert deployment.keep_running(PATIENCE_S, lambda: exported("0.55"))
     reason = ("--reason", "calibrated")
-    applied = deployment.run("config", "apply", *reason, AUTO_MIN_COHERENCE="0.10")
-    assert applied.returncode == 0, applied.stderr
-    deployment.environment["AUTO_MIN_COHERENCE"] = "0.10"
+    changed = deployment.run("config", "set", "AUTO_MIN_COHERENCE=0.10", *reason)
+    assert changed.returncode == 0, changed.stderr
+    fill(deployment, 250)
+    assert deployment.keep_running(PATIENCE_S, lambda: exported("0.1"))
+    worker.child.kill()
     fill(deployment, 300)
-    deployment.start_worker()
     deployment.settle()
+    assert worker.restarts == 1
+    assert deployment.keep_running(PATIENCE_S, lambda: exported("0.1"))
+    deployment.require_exact()
     deployment.require_verified()
     decided = [e for e in deployment.events(GATES) if isinstance(e, GateDecision) and e.metrics]
     ids = list(dict.fromkeys(e.config_id for e in decided))
@@ -120,6 +134,26 @@ def test_a_worker_of_other_settings_is_refused_until_they_are_applied_to_the_fle
         floor = 0.55 if decision.config_id == ids[0] else 0.10
         fails = decision.metrics is not None and decision.metrics.coherence < floor
         assert ("coherence_below_min" in decision.reasons) == fails
+
+
+def test_what_is_not_installed_cannot_be_followed_until_the_fleet_adopts_what_is(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy()
+    installed = Config().tzdata_version
+    other = Control("config", None, Config(tzdata_version="2020.1").to_json(), "t", "t", 1)
+    append_control(deployment.runtime, deployment.codec, [other])
+    for command in (("worker",), (*MARKET, "--bars", "10"), ("trade", "--status-port", "0")):
+        refused = deployment.run(*command)
+        assert refused.returncode == 2, (command, refused.stderr)
+        (line,) = [one for one in refused.stderr.splitlines() if one.startswith("manifold: ")]
+        assert "the log is under TZDATA_VERSION=2020.1" in line
+        assert f"manifold config set TZDATA_VERSION={installed} --reason" in line
+    assert deployment.events(CANDLES) == []
+    adopted = deployment.run("config", "set", f"TZDATA_VERSION={installed}", "--reason", "newer")
+    assert adopted.returncode == 0, adopted.stderr
+    fill(deployment, 10)
+    assert deployment.events(CANDLES)
 
 
 def page(url: str) -> tuple[int, str]:

@@ -150,3 +150,16 @@ def test_no_price_of_oanda_enters_a_synthetic_market(
             assert "MARKET_CALENDAR=continuous" in line and said in line
     assert deployment.events(CANDLES) == []
     assert control(deployment).end == before
+
+
+def test_an_environment_of_a_synthetic_market_follows_a_log_of_real_prices(
+    deployment: Deployment,
+) -> None:
+    made = Config.from_env(deployment.environment | {"MARKET_CALENDAR": "fx"})
+    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+    with V20Server(hours="always") as broker:
+        settings = broker.environment() | {"MARKET_CALENDAR": "continuous"}
+        done = deployment.run("feed", "oanda", "--once", "--json", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "MARKET_CALENDAR is continuous here, fx is active" in done.stderr
+    assert deployment.events(CANDLES)

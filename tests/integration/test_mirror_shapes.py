@@ -29,9 +29,10 @@ from streams.events import (
     WeightEntry,
     Weights,
 )
+from streams.mirror.keys import LEDGER_ENTRIES
 from streams.mirror.shapes import Retention, writes_of
 from streams.mirror.writer import MirrorWriter, connect
-from streams.settings import Runtime
+from streams.settings import Config, Runtime
 from streams.stack.kafka import KafkaBroker
 from tests.deployment import Deployment, dump
 from tests.sample_events import BAR_MS, BARE_SAMPLES, SAMPLES, TOPIC_OF
@@ -83,15 +84,15 @@ def deliver(
 class Listener:
     """A subscriber of one channel."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, channel: str = CHANNEL) -> None:
+        self._client, self._channel = client, channel
         self._subscribed = client.pubsub()
-        self._subscribed.subscribe(CHANNEL)
+        self._subscribed.subscribe(channel)
         assert self._subscribed.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
 
     def heard(self) -> list[Any]:
         """Return what was published since the last call, in order."""
-        self._client.publish(CHANNEL, END_OF_DELIVERY)
+        self._client.publish(self._channel, END_OF_DELIVERY)
         told: list[Any] = []
         while (message := self._subscribed.get_message(timeout=PATIENCE_S)) is not None:
             if message["data"] == END_OF_DELIVERY:
@@ -154,6 +155,12 @@ def parameters(as_of_ms: int) -> Control:
     return Control("params", "EUR_USD", value, "operator", "calibrated", as_of_ms)
 
 
+def everything(now: int) -> list[Event]:
+    """Return a record of each kind, those that run out as of now."""
+    config = Control("config", None, Config().to_json(), "operator", "first", now)
+    return [*SAMPLES.values(), manifold(now), summary(now), parameters(now), config]
+
+
 def epoch(epoch_ms: int) -> Weights:
     """Return an epoch whose weight tells it from every other."""
     entry = WeightEntry("EUR_USD", 0.61, epoch_ms / 1e13, 0.1)
@@ -168,7 +175,7 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
     valkey_url: str, client: Any
 ) -> None:
     now = recent_minute()
-    deliver(valkey_url, [*SAMPLES.values(), manifold(now), summary(now), parameters(now)])
+    deliver(valkey_url, everything(now))
     assert {name: client.type(name) for name in client.scan_iter()} == {
         "md:candles:EUR_USD:M1": "zset",
         "sep:signal:EUR_USD:1400000040000000000": "string",
@@ -181,7 +188,12 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
         "opt:rolling:misses:EUR_USD": "string",
         "opt:rolling:cooldown:EUR_USD": "string",
         "bt:rolling:summary:EUR_USD": "string",
+        "bt:rolling:hist:EUR_USD:p-1": "zset",
         "opt:best_config:EUR_USD": "string",
+        "opt:best_config_meta:EUR_USD": "string",
+        "opt:best_config:GLOBAL": "string",
+        "opt:best_config_meta:GLOBAL": "string",
+        "sep:ledger:events": "zset",
         "opt:rolling:gates_blob": "string",
         "risk:allocation_weights": "string",
         "opt:allocator:status": "string",
@@ -191,12 +203,12 @@ def test_all_records_together_fill_the_keys_of_the_profile_and_no_other(
 
 def test_what_runs_out_and_when_by_event_time(valkey_url: str, client: Any) -> None:
     now = recent_minute()
-    deliver(valkey_url, [*SAMPLES.values(), manifold(now), summary(now), parameters(now)])
+    deliver(valkey_url, everything(now))
     left_ms = {name: client.pexpiretime(name) for name in client.scan_iter()}
     assert {name: gone for name, gone in left_ms.items() if gone != -1} == {
         "ws:last:manifold:EUR_USD": now + 300_000,
         "bt:rolling:summary:EUR_USD": now + 3_600_000,
-        "opt:best_config:EUR_USD": now + 14 * DAY_MS,
+        "bt:rolling:hist:EUR_USD:p-1": now + 35 * DAY_MS,
     }
 
 
@@ -211,15 +223,91 @@ def test_a_summary_is_the_profiles_object(valkey_url: str, client: Any) -> None:
     assert found["slices"]["7"]["win_rate"] is None
 
 
-def test_parameters_become_the_best_config_and_are_told(
-    valkey_url: str, client: Any, listener: Listener
-) -> None:
+def test_parameters_become_the_best_config_and_are_told(valkey_url: str, client: Any) -> None:
     now = recent_minute()
-    deliver(valkey_url, [parameters(now)])
+    with closing(Listener(client, "opt:live_config:changed:EUR_USD")) as told:
+        deliver(valkey_url, [parameters(now)], [parameters(now)])
+        (heard,) = told.heard()
     found = json.loads(client.get("opt:best_config:EUR_USD"))
     assert found["params"] == {"AUTO_MIN_COHERENCE": 0.5}
     assert found["env"] == {"AUTO_MIN_COHERENCE": "0.5"}
     assert (found["ts"], found["reason"]) == (now, "calibrated")
+    assert heard == found
+    assert json.loads(client.get("opt:best_config_meta:EUR_USD")) == {
+        "instrument": "EUR_USD",
+        "ts": now,
+        "actor": "operator",
+        "reason": "calibrated",
+        "in_force": True,
+        "names": ["AUTO_MIN_COHERENCE"],
+        "source": "ops.control",
+    }
+
+
+def test_parameters_stay_as_long_as_they_are_in_force_and_a_while_after(
+    valkey_url: str, client: Any
+) -> None:
+    keys = ("opt:best_config:EUR_USD", "opt:best_config_meta:EUR_USD")
+    now = recent_minute()
+    old = now - 400 * DAY_MS
+    deliver(valkey_url, [parameters(old)])
+    assert [client.pttl(key) for key in keys] == [-1, -1], "set long ago, and in force"
+    deliver(valkey_url, [parameters(now)._replace(value="{}", reason="as everywhere")])
+    assert {client.pexpiretime(key) for key in keys} == {now + 14 * DAY_MS}
+    assert not json.loads(client.get(keys[1]))["in_force"]
+    deliver(valkey_url, [parameters(now + 1)])
+    assert [client.pttl(key) for key in keys] == [-1, -1]
+
+
+def test_the_active_configuration_is_the_best_config_of_all(valkey_url: str, client: Any) -> None:
+    now = recent_minute()
+    config = Config.from_env({"AUTO_MIN_COHERENCE": "0.61", "ALLOC_TOP_K": "5"})
+    deliver(valkey_url, [Control("config", None, config.to_json(), "ann", "from today", now)])
+    found = json.loads(client.get("opt:best_config:GLOBAL"))
+    assert found["params"]["AUTO_MIN_COHERENCE"] == 0.61
+    assert (found["env"]["ALLOC_TOP_K"], found["config_id"]) == ("5", config.config_id)
+    meta = json.loads(client.get("opt:best_config_meta:GLOBAL"))
+    assert (meta["actor"], meta["reason"], meta["ts"]) == ("ann", "from today", now)
+
+
+def test_the_first_evaluation_of_each_hour_is_kept_under_its_parameters(
+    valkey_url: str, client: Any
+) -> None:
+    hour = 3_600_000
+    now = recent_minute() // hour * hour - 3 * hour
+    kept = Retention(0, 0, history_hours=2)
+    at = [now, now + 60_000, now + hour, now + hour + 1, now + 2 * hour + 900_000]
+    every = [summary(one) for one in at]
+    other = every[0]._replace(params_id="ffff")
+    deliver(valkey_url, [*every, other], every, retention=kept)
+    shown = members(client, "bt:rolling:hist:EUR_USD:p-1")
+    assert [int(score) for _, score in shown] == [now + hour, now + 2 * hour]
+    assert [one["ts_ms"] for one, _ in shown] == [now + hour, now + 2 * hour + 900_000]
+    assert (shown[0][0]["trades"], shown[0][0]["calmar"]) == (12, 2.25)
+    assert client.zcard("bt:rolling:hist:EUR_USD:ffff") == 1
+
+
+def test_every_order_and_what_became_of_it_stands_in_the_ledger_once(
+    valkey_url: str, client: Any
+) -> None:
+    order, fill = SAMPLES["OrderIntent"], SAMPLES["BrokerReport"]
+    deliver(valkey_url, [order, fill], [fill, order])
+    entries = [entry for entry, _ in members(client, "sep:ledger:events")]
+    assert {entry["type"] for entry in entries} == {"order", "fill"} and len(entries) == 2
+    by_type = {entry["type"]: entry for entry in entries}
+    assert by_type["order"]["order_id"] == by_type["fill"]["order_id"]
+    assert by_type["order"]["refused_by"] == [v.guard for v in order.guards if not v.passed]
+    assert "raw" not in by_type["fill"]
+
+
+def test_the_ledger_is_bounded(valkey_url: str, client: Any) -> None:
+    order: Any = SAMPLES["OrderIntent"]
+    many = [
+        order._replace(order_id=f"m{n}", placed_ms=1_000 + n) for n in range(LEDGER_ENTRIES + 3)
+    ]
+    deliver(valkey_url, many, many[:5])
+    found = client.zrange("sep:ledger:events", 0, -1, withscores=True)
+    assert [int(at) for _, at in found] == [1_003 + n for n in range(LEDGER_ENTRIES)]
 
 
 @pytest.mark.parametrize("value", ["", "[]", '{"NO_SUCH":1}', '{"AUTO_MIN_COHERENCE":7}'])
@@ -241,10 +329,13 @@ def test_counters_and_cooldown_follow_the_decision(valkey_url: str, client: Any)
     assert client.get("opt:rolling:cooldown:EUR_USD") == "0"
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(SAMPLES.keys() - {"Candle", "Signal", "Manifold", "Summary", "GateDecision", "Weights"}),
-)
+MIRRORED_SAMPLES = {
+    *("Candle", "Signal", "Manifold", "Summary", "GateDecision", "Weights"),
+    *("OrderIntent", "BrokerReport"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - MIRRORED_SAMPLES))
 def test_other_records_write_nothing(valkey_url: str, client: Any, name: str) -> None:
     assert deliver(valkey_url, [SAMPLES[name]]) == 0
     assert client.dbsize() == 0
@@ -796,12 +887,11 @@ def test_mirrors_at_the_same_time_end_where_one_does(
 
 NOT_OURS = {
     "ops:kill_switch": "1",
-    "bt:rolling:hist:EUR_USD:p": '{"ts":1400000100}',
-    "opt:best_config_meta:EUR_USD": '{"params":{}}',
+    "bt:trial:run:7": '{"ts":1400000100}',
+    "opt:backtests:report:latest": '{"content":{}}',
     "manifold:EUR_USD:2014-05-13": "gzip",
     "md:price:EUR_USD": "1.3711",
     "risk:alloc_budget": "1000",
-    "sep:ledger:events": "decided",
     "manifold:metrics:latest": "0.5",
 }
 LEFT_OVER = {
@@ -811,6 +901,9 @@ LEFT_OVER = {
     "opt:rolling:cooldown:XAU_USD": "1",
     "bt:rolling:summary:XAU_USD": '{"ts":1400000100}',
     "opt:best_config:XAU_USD": '{"params":{}}',
+    "opt:best_config_meta:XAU_USD": '{"params":{}}',
+    "bt:rolling:hist:XAU_USD:p": '{"ts":1400000100}',
+    "sep:ledger:events": "decided",
     "opt:rolling:gates_blob": '{"ts":4102444800000}',
     "risk:allocation_weights": '{"XAU_USD":1.0}',
 }

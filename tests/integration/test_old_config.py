@@ -81,16 +81,19 @@ def test_records_keep_the_id_of_the_text_that_an_older_version_wrote(
     assert stamped == {old_id}
     deployment.require_verified()
 
-    applied = deployment.run("config", "apply", "--reason", "the same", "--json")
-    assert applied.returncode == 0, applied.stderr
-    assert json.loads(applied.stdout) == {"config_id": old_id, "changed": []}
+    same = ("config", "set", "ALLOC_TOP_K=3", "--reason", "the same", "--json")
+    done = deployment.run(*same)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["config_id"], answer["changes"], answer["offset"]) == (old_id, [], None)
     assert len(configs(deployment)) == 1, "the same settings were written again"
     shown = json.loads(deployment.run("config", "show", "--json").stdout)
     assert (shown["active_config_id"], shown["differs"]) == (old_id, [])
     assert json.loads(deployment.run("status", "--json").stdout)["config_id"] == old_id
 
-    # only a change makes a new record, and with it a new id
-    changed = deployment.run("config", "apply", "--reason", "a change", "--json", ALLOC_TOP_K="2")
+    # only a change makes a new record, and with it a new id; it names what the old one named
+    changed = deployment.run("config", "set", "ALLOC_TOP_K=2", "--reason", "a change", "--json")
     assert changed.returncode == 0, changed.stderr
     assert json.loads(changed.stdout)["config_id"] != old_id
-    assert len(configs(deployment)) == 2
+    first, second = (json.loads(record.value) for record in configs(deployment))
+    assert second == first | {"ALLOC_TOP_K": 2}

@@ -248,6 +248,43 @@ def test_close_closes_one_instrument_now_and_the_other_goes_on(floor: Floor) -> 
     assert not floor.exact().holdings
 
 
+def test_an_order_reduces_what_is_held_and_its_command_says_what_became_of_it(
+    floor: Floor,
+) -> None:
+    script, executor = floor.trade(PM_RAMP_STEP_PCT="1")
+    script.bar({"EUR_USD": 1})
+    executor.until(lambda said: len(said["joined"]) == 1 and not said["unresolved"])
+    units = float(floor.broker.account()["positions"]["EUR_USD"])
+    said = ("--reason", "half", "--actor", "ann")
+    done = floor.run("order", "EUR_USD", "--reduce", "1000", "--request-id", "half-1", *said)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "reduce: 1000 units filled at" in done.stdout
+    again = floor.run("order", "EUR_USD", "--reduce", "1000", "--request-id", "half-1", *said)
+    assert again.returncode == 0, "the same order: it is told, and not carried out again"
+    part = floor.run("close", "EUR_USD", "--units", "500", *said)
+    assert part.returncode == 0 and "reduce: 500 units filled" in part.stdout, part.stderr
+    restart(floor)
+    next_bar(floor)
+    assert float(floor.broker.account()["positions"]["EUR_USD"]) == units - 1500
+    refused = floor.run("order", "EUR_USD", "--buy", "1000", *said)
+    assert refused.returncode == 1
+    assert "not sent: reduce_only (OPERATOR_ORDERS=reduce" in refused.stdout
+    nothing = floor.run("order", "USD_JPY", "--reduce", "1", *said)
+    assert nothing.returncode == 1 and "nothing of ours is held" in nothing.stdout
+    orders = {one["request_id"]: one for one in executor.until_reconciled()["orders"]}
+    assert (orders["half-1"]["status"], orders["half-1"]["actor"]) == ("filled", "ann")
+    for wrong, words in (
+        ((), "give one of --buy, --sell and --reduce"),
+        (("--buy", "1", "--sell", "1"), "give one of"),
+        (("--buy", "-1"), "not a number of units"),
+    ):
+        bad = floor.run("order", "EUR_USD", *wrong, *said)
+        assert bad.returncode == 2 and words in bad.stderr, bad.stderr
+    script.bar(OUT)
+    executor.until(flat)
+    assert not floor.exact().holdings
+
+
 def test_a_released_position_is_the_operators_with_its_brackets(floor: Floor) -> None:
     script, executor = floor.trade(PM_RAMP_STEP_PCT="1")
     floor.broker.price("EUR_USD", "1.10000", "1.10010")

@@ -21,6 +21,7 @@ import pytest
 from streams.stack.child import free_port
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
+from tests.candle_files import market, write_csv
 from tests.environment import kept_environment
 from tests.waiting import PATIENCE_S
 
@@ -133,7 +134,26 @@ def runs_on_paper(state: Any) -> bool:
 
 
 def worker_pid(up: Up) -> int:
-    return next(pid for pid, command in up.children().items() if "streams worker" in command)
+    return pid_of(up, "worker")
+
+
+def pid_of(up: Up, program: str) -> int:
+    return next(pid for pid, cmd in up.children().items() if f"streams {program}" in cmd)
+
+
+def kill_and_wait(up: Up, program: str) -> None:
+    """Kill a process of a stack; return when another one is there."""
+    first = pid_of(up, program)
+    os.kill(first, signal.SIGKILL)
+    eventually(
+        lambda: [p for p, cmd in up.children().items() if f"streams {program}" in cmd],
+        lambda there: bool(there) and first not in there,
+    )
+
+
+def config_signal(api: str) -> Any:
+    signals = json_of(f"{api}/api/preflight")["signals"]
+    return next(one for one in signals if one["name"] == "config_differs")
 
 
 @pytest.mark.embedded
@@ -201,6 +221,22 @@ def test_death_of_the_worker_ends_the_embedded_stack_and_says_why(
     assert not up.children()
 
 
+@pytest.mark.embedded
+def test_a_stack_without_a_market_derives_what_is_loaded(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, ups: list[Up]
+) -> None:
+    ups.append(up := Up(tmp_path / "stack", "--market", "none"))
+    up.wait_for("lag: none")
+    assert "streams feed" not in " ".join(up.children().values())
+    loaded = up.run("load", write_csv(tmp_path / "candles.csv", market(("EUR_USD",), 200)))
+    assert loaded.returncode == 0, loaded.stderr
+    up.wait_for("risk.weights")
+    status = json.loads(up.run("status", "--json").stdout)
+    assert status["topics"]["md.candles"] > 150 and list(status["instruments"]) == ["EUR_USD"]
+    assert up.end() == 0
+    assert not up.children()
+
+
 @pytest.mark.kafka
 def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
     kafka: KafkaBroker, tmp_path: Path, ups: list[Up]
@@ -208,12 +244,20 @@ def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
     directory = tmp_path / "stack"
     ups.append(up := Up(directory, "--broker", "kafka", "--bars", "300"))
     up.wait_for("risk.weights")
-    first = worker_pid(up)
-    os.kill(first, signal.SIGKILL)
-    end = time.monotonic() + PATIENCE_S
-    while "streams worker" not in " ".join(up.children().values()) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert worker_pid(up) != first
+    api = f"http://127.0.0.1:{up.service['API_PORT']}"
+    eventually(lambda: config_signal(api)["state"], lambda state: state == "ok")
+    changed = up.run("config", "set", "GATE_MODE=echo", "--reason", "another rule", "--json")
+    assert changed.returncode == 0, changed.stderr
+    assert [c["name"] for c in json.loads(changed.stdout)["changes"]] == ["GATE_MODE"]
+    # both were started with an environment that says something else by now
+    for program in ("worker", "trade"):
+        kill_and_wait(up, program)
+    found = eventually(lambda: config_signal(api), lambda one: "worker 127.0.0.1" in one["detail"])
+    assert found["state"] == "warn"
+    assert (
+        "GATE_MODE is adaptive for the service, the executor, worker 127.0.0.1" in found["detail"]
+    )
+    assert up.process.poll() is None, up.output
     assert up.end() == 0
     ups.append(again := Up(directory, "--broker", "kafka", "--bars", "300"))
     again.wait_for("risk.weights")
@@ -222,11 +266,17 @@ def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
     assert 300 <= status["topics"]["risk.weights"] <= 340
     # at every hour of the week: its market trades at weekends
     assert status["market_calendar"] == "continuous"
+    # the change holds after a restart of everything, and is what the bars are judged by
+    shown = json.loads(again.run("config", "show", "--json").stdout)
+    assert [(one["name"], one["active"]) for one in shown["differs"]] == [("GATE_MODE", "echo")]
     eventually(
         lambda: json.loads(again.run("status", "--json").stdout)["weights"]["age_ms"],
         lambda age_ms: age_ms < 3 * 60_000,
         seconds=300,
     )
+    tail = again.run("tail", "opt.gates", "-n", "30").stdout.splitlines()
+    values = [json.loads(json.loads(line)["value"]) for line in tail]
+    assert [v["mode"] for v in values if "mode" in v][-1] == "echo"
     done = again.run("verify")
     assert done.returncode == 0, done.stdout + done.stderr
     assert again.end() == 0

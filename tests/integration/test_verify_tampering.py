@@ -18,7 +18,8 @@ from streams.admin import Cluster
 from streams.codec import schema_id_of
 from streams.connection import producer_config
 from streams.events import WATERMARK_KEY
-from streams.replay.log_reader import LogReader, LogRecord, committed_offsets
+from streams.replay.committed import committed_offsets
+from streams.replay.log_reader import LogReader, LogRecord
 from streams.settings import Runtime
 from streams.stack.kafka import KafkaBroker
 from streams.topics import (

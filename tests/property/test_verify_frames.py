@@ -86,14 +86,23 @@ def decisions(chance: np.random.Generator) -> NDArray[Any]:
 @pytest.mark.parametrize("hazard", ["", "0.4"])
 def test_decisions(mode: str, hazard: str) -> None:
     of = scope(GATE_MODE=mode, AUTO_MAX_HAZARD=hazard) if hazard else scope(GATE_MODE=mode)
-    rows = decisions(np.random.default_rng(len(mode)))
+    chance = np.random.default_rng(len(mode))
+    rows, metrics = decisions(chance), metrics_of(chance, 2)
+    # bars that decided and, with the same times, bars that came without a candle
+    bar_ms = T0 + MINUTE * np.arange(ROWS)
+    rows["bar_ms"] = chance.choice(bar_ms, ROWS)
+    seen = dict(zip(bar_ms.tolist(), metrics["first_seen_ms"].tolist(), strict=True))
     found = nothing()
-    found = found._replace(derived=found.derived._replace(decisions=rows))
+    found = found._replace(
+        bars=found.bars._replace(bar_ms=bar_ms),
+        derived=found.derived._replace(decisions=rows, metrics=metrics),
+    )
     made = FRAMES.decisions(brought(of, found))
-    wanted = [
-        CODEC.encode(GATES, decision_record(Decision._make(fields), of))
-        for fields in DECISION_STRUCT.iter_unpack(rows.tobytes())
-    ]
+    wanted = []
+    for fields in DECISION_STRUCT.iter_unpack(rows.tobytes()):
+        one = Decision._make(fields)
+        first_seen_ms = None if one.no_candle else seen[one.bar_ms]
+        wanted.append(CODEC.encode(GATES, decision_record(one, of, first_seen_ms)))
     assert len(made) == ROWS
     assert made == wanted
 

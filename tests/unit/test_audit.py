@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
@@ -17,6 +18,7 @@ from streams.execution.operator_commands import (
     instrument_command,
     limits_reset,
 )
+from streams.execution.operator_orders import order_record
 from streams.execution.reconcile_word import reconcile_record
 from streams.kill_switch.state import Word, fold
 from streams.mirror.shapes import Retention, writes_of
@@ -40,6 +42,7 @@ WORDS = (
     flatten_record("paper", "ann", "storm", T0),
     Control("kill_switch", None, Word(True).to_json(), "ann", "storm", T0),
     *(instrument_command(kind, A, "paper", "ann", "storm", T0) for kind in INSTRUMENT_COMMANDS),
+    order_record(A, "paper", "r1", "sell", Decimal(5), "ann", "enough", T0),
     limits_reset("drawdown", "paper", "ann", "looked", T0),
     audit_record("POST /api/y", {}, "ben", "why not", T0),
 )

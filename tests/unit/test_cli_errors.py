@@ -119,7 +119,7 @@ def test_a_topic_that_is_none_of_ours_is_answered_with_the_list() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("flatten",), ("kill", "on"), ("kill", "off"), ("config", "apply")],
+    [("flatten",), ("kill", "on"), ("kill", "off"), ("config", "set", "ALLOC_TOP_K=4")],
     ids=" ".join,
 )
 def test_a_word_can_be_said_where_the_user_has_no_name(

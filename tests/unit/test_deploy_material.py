@@ -25,11 +25,10 @@ from streams.oanda.metrics import OandaCollector
 from streams.oanda.settings import Oanda
 from streams.oanda.stream import price_stream
 from tests.conftest import program
+from tests.prometheus import NAME, RULES, alert_rules
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "manifold.json"
-NAME = re.compile(r"(?<![\w:])((?:sep|manifold)_[a-z0-9_]+)\b")
 SUFFIXES = {
     "counter": ("_total",),
     "gauge": ("",),
@@ -60,18 +59,13 @@ def exported() -> dict[str, set[str]]:
     return found
 
 
-def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
 def dashboard() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(DASHBOARD.read_text())
     return found
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    for rule in rules():
+    for rule in alert_rules():
         yield rule["alert"], rule["expr"]
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", ()):
@@ -103,20 +97,20 @@ def test_a_metric_that_nobody_exports_would_be_found() -> None:
 
 
 def test_rules_say_who_is_called_and_why() -> None:
-    names = [rule["alert"] for rule in rules()]
+    names = [rule["alert"] for rule in alert_rules()]
     assert len(names) == len(set(names))
-    for rule in rules():
+    for rule in alert_rules():
         assert rule["labels"]["severity"] in ("page", "warn")
         assert rule["annotations"]["summary"]
 
 
 def test_the_alerts_of_the_profile_are_there() -> None:
-    found = {rule["alert"]: rule for rule in rules()}
+    found = {rule["alert"]: rule for rule in alert_rules()}
     assert found["EligibleFew"]["for"] == "10m"
     assert "< 3" in found["EligibleFew"]["expr"]
     assert found["CooldownsMany"]["for"] == "30m"
     assert "> 4" in found["CooldownsMany"]["expr"]
-    assert "delta(sep_nav[7d])" in found["NavDownWhileCalmarPositive"]["expr"]
+    assert found["NavDownWhileCalmarPositive"]["expr"].startswith("sep_nav_change_7d < 0")
     assert {"SelectionShort", "ManifoldFailure", "ManifoldUnknown"} <= set(found)
 
 
@@ -141,6 +135,20 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
         and one["y"] < other["y"] + other["h"]
         and other["y"] < one["y"] + one["h"]
     )
+
+
+def test_every_alert_stands_in_the_docs() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    told = dict(re.findall(r"(?m)^\| `(\w+)` \| (page|warn) \|", page))
+    assert told == {rule["alert"]: rule["labels"]["severity"] for rule in alert_rules()}
+
+
+def test_every_alert_is_shown_silent_and_firing() -> None:
+    shown: dict[str, set[bool]] = {}
+    for group in yaml.safe_load((ROOT / "tests" / "rules_test.yml").read_text())["tests"]:
+        for one in group["alert_rule_test"]:
+            shown.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
+    assert shown == {rule["alert"]: {True, False} for rule in alert_rules()}
 
 
 def test_promtool_finds_the_rules_right_and_the_alerts_fire(tmp_path: Path) -> None:

@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
-from streams.liveness.facts import CallFacts, KillFacts, LiveFacts, MirroredManifold
+from streams.config_difference import Difference
+from streams.liveness.facts import (
+    CallFacts,
+    KillFacts,
+    LiveFacts,
+    MirroredManifold,
+    WaitingOrder,
+    WorkerFacts,
+)
 from streams.liveness.preflight import preflight, ready
 from streams.liveness.signals import NAMES, judge
 from streams.settings import Config
 from streams.stages.calendar import FX
+from streams.stages.freshness import lookback_problems
 from streams.stages.market_clock import market_at, open_ms_between
 from tests.sample_facts import HOUR_MS, MINUTE_MS, OPEN, PAIRS, epoch, healthy, ms, signal
 
@@ -55,6 +64,15 @@ def test_of_nothing_known_nothing_is_ok() -> None:
 
 
 HOUR_OLD = OPEN - HOUR_MS
+ECHO = Difference("GATE_MODE", "adaptive", "echo")
+
+
+def waiting(for_ms: int) -> LiveFacts:
+    """Return facts with an order that the venue accepted so long ago."""
+    accepted = (WaitingOrder("m-2", "EUR_USD", OPEN - for_ms),)
+    return part(healthy(), "log", orders=healthy().log.orders._replace(waiting=accepted))
+
+
 CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("a pair without a candle for an hour", "candle_stale",
      part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN) | {"USD_JPY": HOUR_OLD}),
@@ -139,11 +157,28 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
      "warn last: MARGIN"),
     ("an order nobody knows of", "orders_unresolved",
      part(healthy(), "log", orders=healthy().log.orders._replace(unresolved=("m-1",))), "fail m-1"),
+    ("an order that waits for its price", "orders_unresolved", waiting(240_000),
+     "ok 1 wait for a price"),
+    ("an order that has waited for long", "orders_unresolved", waiting(301_000),
+     "fail not filled for 300 s of open market: m-2 (EUR_USD)"),
     ("margin above what entries need", "margin_high",
      part(healthy(), "executor", margin_used=300.0, margin_available=700.0), "warn 30.0%"),
     ("margin at the overload", "margin_high",
      part(healthy(), "executor", margin_used=800.0, margin_available=200.0), "fail 80.0%"),
     ("no account yet", "margin_high", part(healthy(), "executor", margin_used=None), "unknown"),
+    ("a worker and an executor of other settings", "config_differs",
+     part(healthy(workers=WorkerFacts({"w-1:9108": (ECHO,), "w-2:9108": ()})), "executor",
+          config_differs=(ECHO,)),
+     "warn GATE_MODE is adaptive for the executor, worker w-1:9108, echo is active"),
+    ("a service of other settings", "config_differs", healthy(config_differs=(ECHO,)),
+     "warn for the service"),
+    ("a feed of other settings", "config_differs",
+     part(healthy(), "feed", config_differs=(ECHO,)), "warn for the feed"),
+    ("nobody to ask for a worker's settings", "config_differs",
+     healthy(workers=WorkerFacts({})), "ok no worker was asked (WORKER_METRICS_URLS)"),
+    ("a worker that does not answer", "config_differs",
+     healthy(workers=None, away={"workers": "nothing answers at w-1:9108"}),
+     "unknown a worker cannot be asked: nothing answers at w-1:9108"),
     ("a candle from the future", "clock_skew",
      part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN + 5_000)),
      "fail 5 s behind the last candle of the log"),
@@ -231,12 +266,103 @@ def test_a_week_has_five_days_less_their_pauses() -> None:
     assert open_ms_between(FX, ms("2024-01-07T22:05"), ms("2024-01-08T22:05")) == day
 
 
-def test_bars_of_an_hour_are_given_hours() -> None:
-    config = Config(candle_gran="H1")
-    facts = part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN - 2 * HOUR_MS))
-    assert signal("candle_stale", facts, config=config).state == "ok"
-    facts = part(healthy(), "log", candles=dict.fromkeys(PAIRS, OPEN - 6 * HOUR_MS))
-    assert signal("candle_stale", facts, config=config).state == "fail"
+@pytest.mark.parametrize(
+    ("granularity", "most_ms"), [("M1", 300_000), ("M5", 360_500), ("H1", HOUR_MS + 60_500)]
+)
+def test_values_are_fresh_until_the_next_bar_must_be_there(granularity: str, most_ms: int) -> None:
+    config = Config(candle_gran=granularity)
+    for age_ms, state in ((most_ms, "ok"), (most_ms + 1, "fail")):
+        then = OPEN - age_ms
+        facts = part(healthy(), "log", candles=dict.fromkeys(PAIRS, then))
+        manifolds = {pair: MirroredManifold(then) for pair in PAIRS}
+        signals = dict.fromkeys(PAIRS, then)
+        facts = part(facts, "valkey", manifolds=manifolds, signals=signals)
+        assert signal("candle_stale", facts, config=config).state == state
+        assert signal("manifold_stale", facts, config=config).state == state
+        checks = {one.name: one.state for one in preflight(facts, OPEN, config)}
+        assert checks["manifold_age"] == checks["signal_age"] == state
+
+
+def gone(as_of_ms: int | None) -> LiveFacts:
+    """Facts in which the key of EUR_USD is not there, and its history ends then."""
+    manifolds = healthy().valkey.manifolds | {"EUR_USD": MirroredManifold(as_of_ms, there=False)}
+    return part(healthy(), "valkey", manifolds=manifolds)
+
+
+def test_a_key_that_is_gone_before_its_time_is_missing_and_one_that_expired_is_not() -> None:
+    found = signal("manifold_stale", gone(OPEN - 98_000))
+    assert (found.state, "EUR_USD is not in Valkey" in found.detail) == ("fail", True)
+    checks = {one.name: one.state for one in preflight(gone(OPEN - 98_000), OPEN, Config())}
+    assert checks["manifold_age"] == "fail"
+    # after the daily pause the last value is 6 minutes old by the clock and 2 in open markets
+    reopened = ms("2024-03-06T22:06")
+    before = healthy(reopened)._replace(
+        valkey=healthy(reopened).valkey._replace(
+            manifolds={p: MirroredManifold(reopened - 8 * MINUTE_MS, there=False) for p in PAIRS}
+        )
+    )
+    assert signal("manifold_stale", before, reopened).state == "ok"
+    assert signal("manifold_stale", before, reopened + 4 * MINUTE_MS).state == "fail"
+    assert "has none" in signal("manifold_stale", gone(None)).detail
+
+
+@pytest.mark.parametrize("name", ["gates_blob_stale", "allocator_stale"])
+@pytest.mark.parametrize(
+    ("log", "who"),
+    [
+        ({}, "the mirror is away"),
+        ({"epochs": (epoch(OPEN - HOUR_MS),)}, "the worker is away"),
+        (
+            {
+                "epochs": (epoch(OPEN - HOUR_MS),),
+                "candles": dict.fromkeys(PAIRS, OPEN - HOUR_MS),
+            },
+            "the feed is away",
+        ),
+    ],
+)
+def test_old_values_in_valkey_name_the_process_that_is_away(
+    name: str, log: dict[str, Any], who: str
+) -> None:
+    facts = part(healthy(), "valkey", blob_ms=OPEN - HOUR_MS, status_ms=OPEN - HOUR_MS)
+    found = signal(name, part(facts, "log", **log))
+    assert found.state == "fail" and who in found.detail
+    assert who.split()[1] in found.action
+
+
+def test_an_epoch_of_ten_minutes_makes_no_blob_late() -> None:
+    config = Config(alloc_interval_sec=600)
+    facts = part(healthy(), "valkey", blob_ms=OPEN - 599_000)
+    assert signal("gates_blob_stale", facts, config=config).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, []),
+        ({"CANDLE_GRAN": "M5"}, []),
+        (
+            {"CANDLE_GRAN": "H1"},
+            ["set SESSION_PATTERN_MIN_OCCURRENCES=1, or ECHO_LOOKBACK_MINUTES=240", "is shorter"],
+        ),
+        ({"CANDLE_GRAN": "H1", "SESSION_PATTERN_MIN_OCCURRENCES": "1"}, ["_MINUTES=62 at least"]),
+        ({"CANDLE_GRAN": "H1", "ECHO_LOOKBACK_MINUTES": "1440"}, []),
+        ({"GATE_MODE": "echo", "ECHO_LOOKBACK_MINUTES": "7"}, ["ECHO_MIN_REPETITIONS asks for 3"]),
+        ({"ECHO_LOOKBACK_MINUTES": "4"}, ["lives with bars of M1 (300 s)"]),
+        ({"CANDLE_COUNT": "129"}, ["hold 1 windows"]),
+        # two windows of twelve hours are further apart than the longest look-back
+        (
+            {"CANDLE_GRAN": "H12", "ECHO_LOOKBACK_MINUTES": "1440"},
+            ["nothing will be eligible; set SESSION_PATTERN_MIN_OCCURRENCES=1"],
+        ),
+    ],
+)
+def test_a_look_back_that_does_not_fit_is_said(env: dict[str, str], said: list[str]) -> None:
+    found = lookback_problems(Config.from_env(env))
+    assert len(found) == len(said)
+    assert all(words in problem for words, problem in zip(said, found, strict=True))
+    possible = all("ECHO_LOOKBACK_MINUTES=2880" not in problem for problem in found)
+    assert possible, "1440 is the most"
 
 
 def test_few_open_sessions_are_no_failure() -> None:
@@ -262,8 +388,6 @@ def test_the_checklist_waits_for_weights_every_minute() -> None:
     assert "gaps of up to 120 s" in weights.detail
 
 
-def test_the_checklist_wants_candles_of_this_minute() -> None:
-    late = part(healthy(), "valkey", manifolds={p: MirroredManifold(OPEN - 91_000) for p in PAIRS})
-    checks = {c.name: c.state for c in preflight(late, OPEN, Config())}
-    assert checks["manifold_age"] == "fail"
-    assert signal("manifold_stale", late).state == "ok"
+def test_the_checklist_bears_a_quiet_minute() -> None:
+    quiet = part(healthy(), "valkey", manifolds={p: MirroredManifold(OPEN - 98_000) for p in PAIRS})
+    assert ready(preflight(quiet, OPEN, Config()))

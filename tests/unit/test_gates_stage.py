@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_no_candle_is_information_and_the_last_verdict_holds() -> None:
     made.feed(manifold(at(0)))
     held = one(made, mark(at(2), 2, A))
     assert (held.eligible, held.no_candle, held.signal_bar_ms) == (True, True, at(0))
-    assert (held.bar_ms, held.metrics) == (at(1), GOOD_METRICS)
+    assert (held.bar_ms, held.metrics) == (at(1), GOOD_METRICS._replace(first_seen_ms=None))
 
 
 @pytest.mark.parametrize(("minutes", "stale"), [(1, False), (5, False), (6, True)])
@@ -299,6 +300,32 @@ def test_the_score_is_the_weighted_sum_and_the_hazard_term_is_optional() -> None
     hazard = scored(ALLOC_SCORE_WEIGHT_HAZARD="0.5")
     assert hazard == ref.score(metrics._asdict(), {"w_haz": 0.5})
     assert scored(ALLOC_SCORE_WEIGHT_HAZARD="0") == scored()
+    of_window = scored(ALLOC_SCORE_WEIGHT_HAZARD="0.5", ALLOC_SCORE_HAZARD="lambda_hazard")
+    assert of_window == ref.score(metrics._asdict(), {"w_haz": 0.5, "hazard": "lambda_hazard"})
+    assert of_window != hazard
+
+
+def test_a_configuration_of_before_the_choice_still_weighs_lambda_hazard() -> None:
+    def old(**env: str) -> Config:
+        values = json.loads(Config.from_env(env).to_json())
+        del values["ALLOC_SCORE_HAZARD"]
+        return Config.from_json(json.dumps(values))
+
+    assert old(ALLOC_SCORE_WEIGHT_HAZARD="0.5").alloc_score_hazard == "lambda_hazard"
+    # where nothing is weighed the choice changes nothing, and nothing differs from the default
+    assert old() == Config.from_env({})
+    assert old(ALLOC_SCORE_WEIGHT_HAZARD="0") == Config.from_env({"ALLOC_SCORE_WEIGHT_HAZARD": "0"})
+
+
+def test_a_decision_has_the_first_sighting_of_its_own_signal_alone() -> None:
+    made = bench()
+    found = one(made, manifold(at(0), first_seen_ms=at(-9)))
+    assert found.metrics == GOOD_METRICS._replace(first_seen_ms=at(-9))
+    quiet = one(made, mark(at(2), 2, A))
+    assert quiet.metrics == found.metrics._replace(first_seen_ms=None)
+    made.feed(manifold(at(2), late=True, first_seen_ms=at(-8)))
+    of_late = one(made, mark(at(3), 2, A))
+    assert (of_late.signal_bar_ms, of_late.metrics) == (at(2), quiet.metrics)
 
 
 def test_the_ineligible_have_a_score_too_and_the_warming_have_none() -> None:

@@ -13,8 +13,8 @@ from streams.cli import COMMANDS
 from streams.environment import setting_fields
 from streams.execution.settings import Trading
 from streams.feed.settings import FeedSettings
-from streams.liveness.setting_checks import known_names
 from streams.setting_groups import GROUPS
+from streams.setting_names import known_names
 from streams.settings import Runtime
 
 FILE = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes" / "manifold.yaml"
@@ -27,12 +27,14 @@ PROBED = {
     ("trade", 8120): {"/healthz", "/status"},
     ("serve", 8000): {"/health"},
 }
+SERVICE_METRICS = 9112
 PORTS = {
     ("worker", Runtime().metrics_port),
     ("feed", FeedSettings().feed_metrics_port),
     ("trade", Trading().trade_status_port),
     ("serve", Service().api_port),
     ("serve", Service().ws_port),
+    ("serve", SERVICE_METRICS),
 }
 
 
@@ -89,6 +91,9 @@ def test_a_workload_runs_a_command_and_is_probed_where_that_answers(
     scraped = workload["spec"]["template"]["metadata"].get("annotations", {})
     if scraped:
         assert int(scraped["prometheus.io/port"]) in numbers.values()
+    if name == "serve":  # the others have no host names and tokens in front of their metrics
+        given = {one["name"]: one["value"] for one in made["env"]}
+        assert scraped["prometheus.io/port"] == given["API_METRICS_PORT"] == str(SERVICE_METRICS)
 
 
 def test_what_there_may_be_one_of_is_never_two() -> None:
@@ -105,3 +110,9 @@ def test_services_point_at_workloads_and_settings_at_services() -> None:
     assert SETTINGS["TRADE_STATUS_URL"] == "http://manifold-trade:8120/status"
     assert SETTINGS["FEED_METRICS_URL"] == "http://manifold-feed:9110/metrics"
     assert {"manifold-trade", "manifold-feed"} <= set(services)
+    workers = next(w for w in WORKLOADS if container(w)["name"] == "worker")
+    pods = [f"manifold-worker-{n}.manifold-worker" for n in range(workers["spec"]["replicas"])]
+    assert SETTINGS["WORKER_METRICS_URLS"].split(",") == [
+        f"http://{pod}:9108/metrics" for pod in pods
+    ]
+    assert services[workers["spec"]["serviceName"]]["spec"]["clusterIP"] == "None"

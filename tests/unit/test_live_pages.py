@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streams.clocks.steady import steady_ms, wall_less_steady_ms
-from streams.errors import Recoverable
+from streams.config_difference import Difference
+from streams.errors import Fatal, Recoverable
 from streams.events import BrokerReport, OrderIntent
-from streams.liveness.facts import LiveFacts, nothing_known
+from streams.execution.reports import ACCEPTED
+from streams.liveness.facts import FeedFacts, LiveFacts, WaitingOrder, nothing_known
 from streams.liveness.metrics import LivenessMetrics
 from streams.liveness.orders import order_facts
+from streams.liveness.settings import Liveness
+from streams.liveness.sources import own_worker_url
 from streams.liveness.status_pages import (
     Recent,
+    StatusPages,
     executor_facts,
     failed_request,
     feed_facts,
@@ -26,7 +33,8 @@ from streams.oanda.metrics import OandaCollector
 from streams.oanda.settings import Oanda
 from streams.oanda.stream import StreamHealth
 from streams.oanda.transport import Transport
-from streams.settings import Config
+from streams.settings import Config, Runtime
+from streams.stack.child import free_port
 from tests.sample_events import SAMPLES
 from tests.sample_facts import MINUTE_MS, OPEN, PAIRS, healthy
 
@@ -51,6 +59,11 @@ def test_an_executors_status_becomes_facts() -> None:
     assert executor_facts(STATUS | {"account": None}).margin_used is None
     assert executor_facts(STATUS | {"unreconciled": "no broker"}).trouble == "no broker"
     assert executor_facts(STATUS | {"last_cycle_ms": 0}).last_cycle_ms is None
+    assert found.config_differs == ()
+    differs = [{"name": "GATE_MODE", "here": "echo", "active": ""}]
+    assert executor_facts(STATUS | {"config_differs": differs}).config_differs == (
+        Difference("GATE_MODE", "echo", ""),
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,6 +76,9 @@ def test_an_executors_status_becomes_facts() -> None:
         {"differences": None},
         {"account": 7},
         {"account": {"margin_used": "much"}},
+        {"config_differs": "GATE_MODE"},
+        {"config_differs": ["GATE_MODE"]},
+        {"config_differs": [{"name": "GATE_MODE", "here": 1, "active": ""}]},
     ],
 )
 def test_a_status_that_is_not_as_agreed_is_no_status(wrong: Any) -> None:
@@ -77,7 +93,7 @@ def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:
     registry = CollectorRegistry()
     registry.register(OandaCollector(transport, {"prices": health}))
     samples = samples_of(generate_latest(registry).decode())
-    assert feed_facts(samples, OPEN) == (None, None, None)
+    assert feed_facts(samples, OPEN) == FeedFacts(None)
     transport.counts.requests["candles", "503"] += 2
     transport.counts.requests["candles", "200"] += 5
     transport.counts.requests["order", "404"] += 1
@@ -92,6 +108,59 @@ def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:
         if name == "manifold_oanda_requests_total" and failed_request(labels)
     )
     assert failed == 2
+
+
+async def metrics_page(text: str) -> tuple[web.AppRunner, str]:
+    async def show(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    application = web.Application()
+    application.router.add_get("/metrics", show)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return runner, f"http://127.0.0.1:{port}/metrics"
+
+
+DIFFERS = 'manifold_config_differs{setting="GATE_MODE",here="adaptive",active="echo"} 1.0\n'
+
+
+async def test_the_workers_that_are_named_must_answer_and_one_that_may_be_here_need_not() -> None:
+    one, other_url = await metrics_page(DIFFERS)
+    two, url = await metrics_page("# nothing of that\n")
+    nobody = f"http://127.0.0.1:{free_port()}/metrics"
+    asking = [
+        StatusPages("", "", (other_url, url)),
+        StatusPages("", "", (url, nobody)),
+        StatusPages("", "", worker_here=url),
+        StatusPages("", "", worker_here=nobody),
+        StatusPages("", ""),
+    ]
+    try:
+        found = (await asking[0].workers()).config_differs
+        assert list(found.values()) == [(Difference("GATE_MODE", "adaptive", "echo"),), ()]
+        assert list(found) == [urlsplit(each).netloc for each in (other_url, url)]
+        with pytest.raises(Recoverable, match=urlsplit(nobody).netloc):
+            await asking[1].workers()
+        assert len((await asking[2].workers()).config_differs) == 1
+        assert (await asking[3].workers()).config_differs == {}
+        assert [pages.has_workers for pages in asking] == [True, True, True, True, False]
+    finally:
+        for pages in asking:
+            await pages.close()
+        for runner in (one, two):
+            await runner.cleanup()
+
+
+def test_addresses_of_workers_are_a_list() -> None:
+    named = {"WORKER_METRICS_URLS": " http://a:1/metrics, http://b:2/metrics ,"}
+    assert Liveness.from_env(named).worker_urls == ("http://a:1/metrics", "http://b:2/metrics")
+    assert Liveness.from_env({}).worker_urls == ()
+    with pytest.raises(Fatal, match="WORKER_METRICS_URLS: 'b:2' is no http"):
+        Liveness.from_env({"WORKER_METRICS_URLS": "http://a:1/metrics,b:2"})
+    assert own_worker_url(Runtime(metrics_port=0)) == ""
+    assert own_worker_url(Runtime(metrics_host="0.0.0.0")) == "http://127.0.0.1:9108/metrics"
 
 
 def test_what_is_no_page_is_said() -> None:
@@ -132,16 +201,19 @@ def test_orders_are_counted_by_what_came_of_them() -> None:
         order("lost", OPEN - 2 * MINUTE_MS),
         order("asked", OPEN - 2 * MINUTE_MS),
         order("just sent", OPEN - 1_000),
+        order("accepted", OPEN - MINUTE_MS),
     ]
     reports = {
         "filled": answer("filled", "filled"),
         "rejected": answer("rejected", "rejected", "INSUFFICIENT_MARGIN"),
         "asked": answer("asked", "unknown"),
         "old": answer("old", "rejected"),
+        "accepted": answer("accepted", "unknown", ACCEPTED)._replace(time_ms=OPEN - MINUTE_MS),
     }
     found = order_facts(intents, reports, OPEN, 3_600_000)
-    assert (found.sent, found.rejected, found.cancelled) == (5, 1, 0)
+    assert (found.sent, found.rejected, found.cancelled) == (6, 1, 0)
     assert found.unresolved == ("asked", "lost")
+    assert found.waiting == (WaitingOrder("accepted", "EUR_USD", OPEN - MINUTE_MS),)
     assert found.last_reason == "INSUFFICIENT_MARGIN"
 
 

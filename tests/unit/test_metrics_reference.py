@@ -39,8 +39,11 @@ class Reference:
         self.count("sep_span_monotonic_violations_total", 0)
         self.count("manifold_candle_to_weights_seconds_count", 0)
         for stage in STAGE_SOURCES:
+            self.count("manifold_records_in_total", 0, stage=stage)
             for reason in (*Refusal, *DECODE_REASONS):
                 self.count("manifold_dead_letters_total", 0, stage=stage, reason=reason)
+        for reason in Reason:
+            self.count("manifold_gate_reasons_total", 0, reason=reason)
         self.arrived: set[int] = set()
 
     def key(self, name: str, labels: dict[str, str]) -> Key:
@@ -205,6 +208,14 @@ def test_a_reason_is_there_before_its_first_dead_letter() -> None:
     found = exported(WorkerMetrics())
     labels = (("reason", "conflict"), ("stage", "signals"))
     assert found["manifold_dead_letters_total", labels] == 0.0
+
+
+def test_what_is_counted_for_an_instrument_is_there_before_the_first() -> None:
+    found = exported(WorkerMetrics(instruments=["EUR_USD"]))
+    assert found["manifold_gap_bars_total", (("instrument", "EUR_USD"),)] == 0.0
+    for exit_reason in ("stop", "target", "max_hold", "slope_reversal", "session_close"):
+        labels = (("exit_reason", exit_reason), ("instrument", "EUR_USD"))
+        assert found["sep_bt_trades_closed_total", labels] == 0.0
 
 
 def test_a_partition_that_went_and_came_back_is_exported() -> None:

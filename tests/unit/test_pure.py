@@ -18,14 +18,16 @@ ENGINE = sorted((ROOT / "streams" / "engine").glob("*.py"))
 # what the stages compute with, outside their package
 ALSO_PURE = [ROOT / "streams" / name for name in ("control.py", "events.py", "feed/plan.py")]
 ALSO_PURE += [ROOT / "streams" / "kill_switch" / name for name in ("state.py", "custody.py")]
-ALSO_PURE += [ROOT / "streams" / "audit.py"]
+ALSO_PURE += [
+    ROOT / "streams" / f"{name}.py" for name in ("audit", "config_change", "config_difference")
+]
 ALSO_PURE += [ROOT / "streams" / "migration" / name for name in ("plan.py", "translate.py")]
 # judging what is known of a running deployment: the caller says what time it is
 JUDGES = [
     ROOT / "streams" / "liveness" / f"{name}.py"
     for name in (
         *("facts", "verdict", "stream_rules", "trading_rules", "signals", "preflight"),
-        *("orders", "warm_state"),
+        *("orders", "warm_state", "config_rules"),
     )
 ]
 

@@ -10,11 +10,12 @@ import pytest
 
 from streams.control import ControlLog
 from streams.errors import Fatal
-from streams.events import Weights
+from streams.events import GateDecision, Weights
 from streams.settings import Config
 from streams.stages.allocation import Candidate, Held, allocate
 from streams.stages.weights import Timeline, gates_blob, status_object, weights_json
 from tests.stage_bench import (
+    GOOD_METRICS,
     MINUTE,
     T0,
     A,
@@ -445,3 +446,48 @@ def test_blob_status_and_flat_weights_say_what_the_record_says() -> None:
     status = status_object(record, 60)
     assert (status["eligible"], status["eligible_count"], status["stale"]) == ([A], 1, False)
     assert (status["blob_age_ms"], status["ts"]) == (0, at(1) // 1000)
+
+
+def test_the_blob_of_the_echo_mode_says_what_its_gates_went_by() -> None:
+    def echo(name: str, minute: int, seen_ms: int | None, signal: int, **more: Any) -> GateDecision:
+        found = GOOD_METRICS._replace(count_1h=4, lambda_hazard=0.25, first_seen_ms=seen_ms)
+        return decision(
+            *(name, at(minute)),
+            **{"mode": "echo", "metrics": found, "signal_bar_ms": at(signal)} | more,
+        )
+
+    made = bench(A, B, GATE_MODE="echo")
+    first = one(made.feed(echo(A, 1, at(-7), 0), echo(B, 1, None, 0, metrics=None, points=None)))
+    assert gates_blob(first) == {
+        "ts": at(1),
+        "gates": {A: 1, B: 1},
+        "cooldowns": {A: 0, B: 0},
+        "bufs": {A: 0, B: 0},
+        "repetition": {A: {"count_1h": 4, "first_seen_ms": at(-7)}},
+        "hazard": {A: 0.25},
+    }
+    # a bar without a candle: the same signal, and a signal that was late; also after a restart
+    made.restart()
+    quiet = one(made.feed(echo(A, 2, None, 0), echo(B, 2, at(-6), 1)))
+    assert gates_blob(quiet)["repetition"] == {
+        A: {"count_1h": 4, "first_seen_ms": at(-7)},
+        B: {"count_1h": 4, "first_seen_ms": at(-6)},
+    }
+    made.restart()
+    last = one(made.feed(echo(A, 3, None, 0), echo(B, 3, None, 2)))
+    assert {g.instrument: g.echo and g.echo.first_seen_ms for g in last.gates} == {
+        A: at(-7),
+        B: None,
+    }
+
+
+def test_rows_of_before_echo_was_kept_are_read() -> None:
+    made = bench(A)
+    made.feed(decision(A, at(1)))
+    for key, row in made.rows.items():
+        if key.startswith(b"d/"):
+            content = json.loads(row)
+            content["decision"] = content["decision"][:5]
+            made.rows[key] = json.dumps(content).encode()
+    made.restart()
+    assert one(made.feed(decision(A, at(2)))).gates[0].decided_ms == at(2)

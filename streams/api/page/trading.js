@@ -75,11 +75,12 @@ function fillPosition(cells, one, trading) {
   put(cells[2], price(one.average_price, one.instrument));
   put(cells[3], fixed(one.unrealized_pl, 2, true));
   attr(cells[3], "data-sign", Math.sign(one.unrealized_pl) || null);
-  put(cells[4], joined ? `${joined.direction > 0 ? "long" : "short"} since ${when(joined.entry_bar_ms, serverNow())}` : NONE);
+  const since = joined?.by_operator ? "by an operator's order" : joined ? `since ${when(joined.entry_bar_ms, serverNow())}` : "";
+  put(cells[4], joined ? `${joined.direction > 0 ? "long" : "short"} ${since}` : NONE);
   put(cells[5], blocked.length ? blocked.map((said) => (typeof said === "string" ? said : `${plain(said.guard)}: ${said.detail}`)).join("; ") : NONE);
 }
 
-const FATE = { filled: "ok", recorded: "ok", rejected: "fail", cancelled: "warn", unknown: "fail" };
+const FATE = { filled: "ok", recorded: "ok", accepted: "quiet", rejected: "fail", cancelled: "warn", unknown: "fail" };
 
 export function showOrders({ orders }) {
   show(byId("orders-none"), !orders.length);

@@ -1,0 +1,175 @@
+"""``manifold order``."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.cli.actor import ACTOR
+from streams.cli.executor_command import (
+    LOOK_S,
+    REASON,
+    WAIT,
+    Account,
+    known_instrument,
+    now_ms,
+    open_account,
+    why_it_waits,
+)
+from streams.errors import Fatal, Recoverable
+
+if TYPE_CHECKING:
+    from streams.execution.operator_orders import Side
+
+
+class _UnitsType(click.ParamType):
+    name = "units"
+
+    def convert(
+        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        try:
+            units = Decimal(value)
+        except InvalidOperation:
+            units = Decimal("NaN")
+        if not units.is_finite() or not 0 < units <= 10**12 or units != round(units, 6):
+            self.fail(f"{value} is not a number of units above 0, with at most 6 decimals")
+        return units
+
+
+UNITS = _UnitsType()
+
+
+@click.command()
+@click.argument("instrument")
+@click.option("--buy", type=UNITS, help="Units to buy.")
+@click.option("--sell", type=UNITS, help="Units to sell.")
+@click.option("--reduce", "reduced", type=UNITS, help="Units to take from what is held.")
+@click.option("--stop-loss", type=click.FloatRange(0.0, min_open=True), help="A price.")
+@click.option("--take-profit", type=click.FloatRange(0.0, min_open=True), help="A price.")
+@click.option("--request-id", help="Name of the order; the same name again is the same order.")
+@REASON
+@ACTOR
+@WAIT
+def order(
+    instrument: str,
+    buy: Decimal | None,
+    sell: Decimal | None,
+    reduced: Decimal | None,
+    stop_loss: float | None,
+    take_profit: float | None,
+    request_id: str | None,
+    reason: str,
+    actor: str,
+    wait_s: float,
+) -> None:
+    """Give the executor an order in INSTRUMENT: one of --buy, --sell, --reduce.
+
+    Against what is held it reduces that, to nothing at most. Anything else needs an executor with
+    OPERATOR_ORDERS=open: it opens or increases a position of your own, which no run leads, within
+    every guard and limit; it ends with its --stop-loss or --take-profit, manifold close, or an
+    order against it. An order is carried out within a minute or not at all. Exit codes: 0 filled;
+    1 a guard or the broker refused it; 75 not carried out, or without an answer, after --wait.
+
+    \b
+    Examples:
+      manifold order EUR_USD --reduce 1000 --reason "half before the news"
+      manifold order EUR_USD --buy 500 --stop-loss 1.0950 --reason "a hedge"
+    """
+    chosen: list[tuple[Side, Decimal]] = []
+    for side, units in (("buy", buy), ("sell", sell), ("reduce", reduced)):
+        if units is not None:
+            chosen.append((side, units))  # type: ignore[arg-type]
+    if len(chosen) != 1:
+        raise Fatal("give one of --buy, --sell and --reduce")
+    here = open_account(reason)
+    name = known_instrument(here.control(), here.books(), instrument)
+    side, units = chosen[0]
+    sys.exit(
+        give_order(
+            here,
+            name,
+            side,
+            units,
+            actor,
+            reason,
+            wait_s,
+            request_id=request_id,
+            stop_loss=stop_loss,
+            take_profit=take_profit,
+        )
+    )
+
+
+def give_order(
+    here: Account,
+    instrument: str,
+    side: Side,
+    units: Decimal,
+    actor: str,
+    reason: str,
+    wait_s: float,
+    *,
+    request_id: str | None = None,
+    stop_loss: float | None = None,
+    take_profit: float | None = None,
+) -> int:
+    """Write an order, wait for what becomes of it, print that, and return the exit code.
+
+    Raises
+    ------
+    Fatal
+        The settings forbid sending, or the request id is not one.
+    Recoverable
+        It was not carried out in time, or nobody knows what became of it.
+    """
+    from streams.execution.operator_orders import REQUEST_ID, order_record
+
+    if here.trading.read_only or here.trading.dry_run_trades:
+        raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing is sent; unset it")
+    request_id = request_id or secrets.token_hex(8)
+    if not REQUEST_ID.fullmatch(request_id):
+        raise Fatal(f"--request-id {request_id!r} is not {REQUEST_ID.pattern}")
+    record = order_record(
+        instrument, here.account_id, request_id, side, units, actor, reason, now_ms(),
+        stop_loss=stop_loss, take_profit=take_profit,
+    )  # fmt: skip
+    offset = here.append(record)
+    click.echo(
+        f"order {request_id}: {side} {units:f} {instrument} of account {here.account_id} written "
+        f"(ops.control {offset})"
+    )
+    end = time.monotonic() + wait_s
+    while (told := _told(here, request_id)) is None and time.monotonic() < end:
+        time.sleep(LOOK_S)
+    if told is None:
+        raise Recoverable(
+            f"order {request_id} is not done with after {wait_s:g} s; "
+            f"{why_it_waits(here, instrument)}; exec.orders and exec.fills tell of it"
+        )
+    code, words = told
+    click.echo(words)
+    return code
+
+
+def _told(here: Account, request_id: str) -> tuple[int, str] | None:
+    """Return the exit code and the words of what became of an order; None while it is open."""
+    ledger = here.books()
+    intent = ledger.requests.get(request_id)
+    if intent is None:
+        return None
+    if not intent.submitted:
+        failing = [f"{v.guard} ({v.detail})" for v in intent.guards if not v.passed]
+        return 1, f"not sent: {'; '.join(failing)}"
+    reports = [r for r in ledger.reports.get(intent.order_id, []) if r.status != "unknown"]
+    if not reports:
+        return None
+    last = reports[-1]
+    if last.status == "filled":
+        return 0, f"{intent.kind}: {last.units:g} units filled at {last.price:g}"
+    return 1, f"{last.status}: {last.reason or 'without a reason'}"

@@ -1,0 +1,170 @@
+"""``manifold run``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import click
+
+from streams.cli import read_env_file_option
+from streams.errors import Recoverable
+from streams.settings import Runtime
+from streams.stack.host import Host
+from streams.stack.host_page import HostPage
+from streams.stack.roles import ROLES
+from streams.stack.service_manager import ServiceManager
+from streams.stack.settings import RunSettings
+
+POLL_S = 0.25
+TELL_EVERY_S = 5.0
+ANSWER_S = 5.0
+_ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.items())
+
+
+@click.command(
+    epilog="\b\nRoles, in the order of the start (feed and trade after the warm-up):\n"
+    + _ROLE_LINES
+)
+@click.option("--roles", help="Which run here, comma separated.  [env: RUN_ROLES; default: "
+              "feed,worker,mirror,serve,trade]")  # fmt: skip
+@click.option("--workers", type=int, help="Worker processes.  [env: RUN_WORKERS; default: 1]")
+@click.option(
+    "--feed", type=click.Choice(["oanda", "synthetic"]), help="[env: RUN_FEED; default: oanda]"
+)
+@click.option("--no-warmup", is_flag=True, help="Start everything at once.  [env: RUN_WARMUP=0]")
+@click.option("--status", "show", is_flag=True, help="Show the run of this host, and leave.")
+@click.option("--json", "as_json", is_flag=True, help="With --status: its /status as JSON.")
+@read_env_file_option("--env-file", "--from-file")
+def run(
+    roles: str | None,
+    workers: int | None,
+    feed: str | None,
+    no_warmup: bool,
+    show: bool,
+    as_json: bool,
+) -> None:
+    """Run the processes of a host: start them in order, restart them, write one log.
+
+    First what follows the log, then the warm-up (manifold warmup), and when that has ended the feed
+    and the executor. A process that ends is started again after 1, 2, 4, ... 30 s; one that
+    refuses its settings stays down until SIGHUP, and the others go on. SIGTERM and Ctrl-C end
+    everything, feed and executor first. Hosts may share the roles; of feed and trade there is one
+    each in a deployment, of worker about as many as there are cores.
+
+    /status, /healthz (503 unless all runs) and /metrics are on RUN_STATUS_PORT (8130); every line
+    on standard output begins with the process it is from. A systemd unit is in deploy/systemd.
+
+    Exit codes: 0 told to stop; 2 every process refuses its settings. With --status: 0 all runs, 1
+    something does not, 75 none answers.
+
+    \b
+    Examples:
+      manifold run --env-file live.env
+      manifold run --roles worker,mirror --workers 4
+      manifold run --status
+    """
+    given = {
+        "RUN_ROLES": roles,
+        "RUN_WORKERS": workers,
+        "RUN_FEED": feed,
+        "RUN_WARMUP": 0 if no_warmup else None,
+    }
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    settings, runtime = RunSettings.from_env(), Runtime.from_env()
+    if show:
+        sys.exit(_show(runtime, settings, as_json))
+    stopping, again = threading.Event(), threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        stopping.set()
+
+    def hang_up(_: int, __: FrameType | None) -> None:
+        again.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, hang_up)
+    page = HostPage(runtime.metrics_host, settings.run_status_port)
+    width = max(len(name) for name in ROLES)
+    log = _Log(max(width, len(f"worker-{settings.run_workers}")))
+    host = Host(settings, os.environ, log.write)
+    try:
+        _supervise(host, page, stopping, again)
+    finally:
+        host.stop()
+        page.close()
+
+
+class _Log:
+    """One line at a time, from several threads, to standard output."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self._lock = width, threading.Lock()
+
+    def write(self, name: str, text: str) -> None:
+        if name == "run":
+            text = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {text}"
+        with self._lock:
+            click.echo(f"{name:<{self._width}} | {text}")
+            sys.stdout.flush()
+
+
+def _supervise(
+    host: Host, page: HostPage, stopping: threading.Event, again: threading.Event
+) -> None:
+    manager, ready, told_at = ServiceManager(), False, 0.0
+    host.start()
+    while not stopping.is_set():
+        host.poll()
+        if again.is_set():
+            again.clear()
+            host.retry()
+        status = host.status()
+        page.show(status | {"ts_ms": int(time.time() * 1000)})
+        if not ready and host.phase == "running":
+            ready = manager.tell(READY=1)
+        if time.monotonic() - told_at > TELL_EVERY_S:
+            told_at = time.monotonic()
+            down = [p["name"] for p in status["processes"] if not p["running"]]
+            words = f"{host.phase}; not running: {', '.join(down) or 'none'}"
+            manager.tell(WATCHDOG=1, STATUS=words)
+        stopping.wait(POLL_S)
+    manager.tell(STOPPING=1)
+
+
+def _show(runtime: Runtime, settings: RunSettings, as_json: bool) -> int:
+    host = "127.0.0.1" if runtime.metrics_host in ("0.0.0.0", "::") else runtime.metrics_host
+    url = f"http://{host}:{settings.run_status_port}/status"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
+            status: dict[str, Any] = json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise Recoverable(f"no manifold run answers at {url} (RUN_STATUS_PORT): {error}") from error
+    if as_json:
+        click.echo(json.dumps(status))
+    else:
+        for line in status_lines(status):
+            click.echo(line)
+    return 0 if status["well"] else 1
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """Return the status of a host for people."""
+    lines = [f"{status['phase']}; warm-up: {status.get('warmup') or 'running'}"]
+    for one in status["processes"]:
+        pid = f"pid {one['pid']}" if one["pid"] else "-"
+        lines.append(
+            f"  {one['name']:<10} {pid:<12} up {one['up_sec']:>8.0f} s  "
+            f"restarts {one['restarts']:<3} {one['state']}"
+        )
+    return lines

@@ -1,0 +1,114 @@
+"""``manifold study``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+from rich.console import Console
+
+from streams.calibrate.hazard import study as study_of
+from streams.calibrate.hazard_runs import by_bar_length
+from streams.calibrate.hazard_tables import tables
+from streams.cli.candle_files import exit_code, file_options, say_refused
+from streams.cli.progress import progress_bar
+from streams.errors import Fatal
+from streams.feed.column_series import read_columns
+from streams.feed.load_report import LoadReport
+from streams.settings import Config
+
+PLAIN_WIDTH = 150
+STRENGTHS, AHEAD = "0.25,0.5,1,2", "12,60,240"
+
+
+@click.group()
+def study() -> None:
+    """Study what a setting would do, over candle files; nothing of a deployment changes."""
+
+
+@study.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--strengths",
+    default=STRENGTHS,
+    show_default=True,
+    metavar="A,B",
+    help="By how many standard deviations of the score one of the term lowers it.",
+)
+@click.option(
+    "--ahead",
+    default=AHEAD,
+    show_default=True,
+    metavar="A,B",
+    help="Over how many following bars volatility is taken.",
+)
+@file_options
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def hazard(
+    files: tuple[str, ...],
+    strengths: str,
+    ahead: str,
+    instrument: str | None,
+    granularity: str | None,
+    as_json: bool,
+) -> None:
+    """Study lambda as a term of the allocator's score (ALLOC_SCORE_WEIGHT_HAZARD).
+
+    Every bar length of FILES by itself: how lambda is distributed, how it goes with rupture and
+    with the volatility that follows, and what subtracting it changes in selection, turnover and P&L
+    of the weights, beside the same with lambda_hazard. The first half of the time is in sample: by
+    it weights are scaled; the rest is out of sample. Each with the gate as it is configured, and
+    with every guard open. docs/hazard.md says how figures are made, and what they were.
+
+    Needs candles of two instruments or more for each length.
+
+    \b
+    Examples:
+      manifold study hazard EUR_USD-M1.csv.gz NZD_USD-M1.csv.gz
+      manifold study hazard EUR_USD-H1.csv.gz NZD_USD-H1.csv.gz --env-file deploy/profiles/h1.env
+      manifold study hazard *-M1.csv.gz --strengths 0.5,1 --ahead 15,60 --json
+    """
+    wanted = _numbers("--strengths", strengths, float)
+    horizons = _numbers("--ahead", ahead, int)
+    config, report = Config.from_env(), LoadReport()
+    found: list[Any] = []
+    with progress_bar(quiet=as_json) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        now_ms = int(time.time() * 1000)
+        series = read_columns(files, instrument, granularity, report, now_ms, progress)
+        say_refused(report)
+        report.require_candles(series)
+        lengths = by_bar_length(series, config)
+        for place, (name, candles) in enumerate(lengths.items()):
+            progress(f"studying {name}", place, len(lengths))
+            found.append(study_of(candles, wanted, horizons))
+    if as_json:
+        studies = [one.as_dict() for one in found]
+        click.echo(json.dumps({"studies": studies, "refused_rows": report.refused_rows()}))
+        sys.exit(exit_code(report))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    for one in found:
+        for table in tables(one):
+            console.print(table)
+        for note in one.notes:
+            console.print(note, style="yellow", soft_wrap=True, highlight=False)
+    sys.exit(exit_code(report))
+
+
+def _numbers(option: str, text: str, kind: Any) -> tuple[Any, ...]:
+    try:
+        made = tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        made = ()
+    if not made or not all(0 < one < 1e6 for one in made):
+        raise Fatal(f"{option}={text!r} is not a list of positive numbers such as 12,60")
+    return made

@@ -1,0 +1,260 @@
+"""``manifold run``: the processes of one host of a deployment, supervised as one.
+
+First what follows the log (workers, mirror, service) and the warm-up; when that has ended, feed and
+executor. A warm-up that something which is away holds up is tried again beside them: the executor
+has guards of its own for opening, and must be there to close. A process that ends is started again,
+with back-off; one that refuses its settings (exit code 2) is not, before SIGHUP, and the others go
+on without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from streams.errors import Fatal
+from streams.settings import Runtime
+from streams.stack.processes import program, reap_orphans, stop_in_order
+from streams.stack.roles import FEED, ROLES, TRADE, WORKER, Role
+from streams.stack.settings import RunSettings
+from streams.stack.supervise import Supervised
+
+Phase = Literal["starting", "warming up", "running", "stopping"]
+
+WARMUP: Final = "warmup"
+WARMUP_DONE: Final = (0, 1, 3)
+"""Exit codes of a warm-up that is over: all done; some pair differs; rows were refused."""
+FIRST_PID: Final = 1
+
+
+class Member(NamedTuple):
+    """A process of the host."""
+
+    name: str
+    role: Role
+    arguments: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+def members_of(settings: RunSettings, env: Mapping[str, str]) -> list[Member]:
+    """Return the processes of a host, in the order of the start.
+
+    Parameters
+    ----------
+    settings
+        Its roles.
+    env
+        The environment of all of them; several workers differ in name and port.
+    """
+    found: list[Member] = []
+    for role in settings.roles:
+        if role.name == WORKER and settings.run_workers > 1:
+            found += _workers(role, settings.run_workers, env)
+            continue
+        command = role.command
+        if role.name == FEED and settings.run_feed == "synthetic":
+            command = ("feed", "synthetic", "--live")
+        found.append(Member(role.name, role, command, env))
+    return found
+
+
+def _workers(role: Role, count: int, env: Mapping[str, str]) -> list[Member]:
+    runtime = Runtime.from_env(env)
+    made = []
+    for number in range(1, count + 1):
+        port = runtime.metrics_port + number - 1 if runtime.metrics_port else 0
+        own = {"WORKER_ID": f"{runtime.worker_id}-{number}", "METRICS_PORT": str(port)}
+        made.append(Member(f"{role.name}-{number}", role, role.command, {**env, **own}))
+    return made
+
+
+def warmup_arguments(settings: RunSettings) -> tuple[str, ...] | None:
+    """Return the warm-up of a host; None where nothing on it waits for one.
+
+    The host of the feed fills the log; that of the executor waits until everything follows it.
+    """
+    names = {role.name for role in settings.roles}
+    if not settings.run_warmup or settings.run_feed != "oanda" or not names & {FEED, TRADE}:
+        return None
+    steps = "backfill,prime,hydrate" if FEED in names else "prime,hydrate"
+    return ("warmup", "--steps", steps)
+
+
+class Host:
+    """Starts, watches and ends the processes of a host.
+
+    Parameters
+    ----------
+    settings
+        What runs here.
+    env
+        The whole environment of the processes.
+    write
+        Is given every line of the one log: the process's name and the text.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        env: Mapping[str, str],
+        write: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write, self._clock = write, clock
+        self.members = members_of(settings, env)
+        self.processes: dict[str, Supervised] = {}
+        for member in self.members:
+            self.processes[member.name] = self._program(member.name, member.arguments, member.env)
+        arguments = warmup_arguments(settings)
+        self._warmup: Supervised | None = None
+        if arguments is not None:
+            self._warmup = self._program(WARMUP, arguments, env, WARMUP_DONE)
+        self.phase: Phase = "starting"
+        self.warmup_words = "" if self._warmup else "none on this host"
+        self._told: dict[str, str] = {}
+
+    def _program(
+        self,
+        name: str,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        done_codes: tuple[int, ...] = (),
+    ) -> Supervised:
+        def line(text: str) -> None:
+            self._write(name, text)
+
+        return program(name, arguments, line, env, done_codes=done_codes)
+
+    def start(self) -> None:
+        """Start what follows the log, and the warm-up; everything where there is none.
+
+        Raises
+        ------
+        Fatal
+            A process cannot be started at all.
+        """
+        self._start(after_warmup=False)
+        if self._warmup is None:
+            self._start(after_warmup=True)
+            self._enter("running", "everything is started")
+        else:
+            self._warmup.start()
+            self._enter("warming up", "feed and executor start when the warm-up is over")
+
+    def _start(self, *, after_warmup: bool) -> None:
+        for member in self.members:
+            if member.role.after_warmup == after_warmup:
+                self.processes[member.name].start()
+
+    def poll(self) -> None:
+        """Start again what ended, and what the warm-up has held back.
+
+        Raises
+        ------
+        Fatal
+            Every process refuses its settings.
+        """
+        if os.getpid() == FIRST_PID:
+            started = [p for p in self._all().values() if p.child.started]
+            reap_orphans(p.child.pid for p in started)
+        for name, process in self._all().items():
+            if process.child.started:
+                process.poll()
+                self._tell(name, process)
+        if self._warmup is not None and not self._warmup.child.running:
+            code, words = self._warmup.child.returncode, self._warmup.child.last_words(1)
+            self.warmup_words = "done" if code == 0 else f"ended with code {code}: {words}"
+            if self.phase == "warming up":
+                self._start(after_warmup=True)
+                self._enter("running", f"the warm-up has ended ({self.warmup_words})")
+        self._require_one()
+
+    def _all(self) -> dict[str, Supervised]:
+        warmup = {} if self._warmup is None else {WARMUP: self._warmup}
+        return warmup | self.processes
+
+    def _tell(self, name: str, process: Supervised) -> None:
+        """Write down that a process has ended, or is there again, once."""
+        said = "running" if process.child.running else "done" if process.done else "ended"
+        if process.failed:
+            said = "refused"
+        before = self._told.get(name)
+        self._told[name] = said
+        if before is None or before == said or said == "done":
+            return  # the warm-up's end is told with what follows it
+        if said == "running":
+            self._write("run", f"{name} is started again (restart {process.restarts})")
+        elif said == "refused":
+            self._write(
+                "run",
+                f"{name} refuses to run and is not started again before SIGHUP: "
+                f"{process.child.last_words(1)}",
+            )
+        else:
+            self._write("run", f"{name} {process.state}")
+
+    def _require_one(self) -> None:
+        started = {n: p for n, p in self.processes.items() if p.child.started}
+        if started and all(p.failed for p in started.values()) and self.phase == "running":
+            name, process = next(iter(started.items()))
+            raise Fatal(f"the {name} refuses to run: {process.child.last_words(1)}")
+
+    def retry(self) -> None:
+        """Start those again that refused their settings: something may have changed (SIGHUP)."""
+        for name, process in self._all().items():
+            if process.failed:
+                self._write("run", f"{name} is tried again")
+                process.start()
+                self._told[name] = "running"
+
+    def stop(self) -> None:
+        """End everything, in the order in which nothing is cut off."""
+        self._enter("stopping", "told to stop")
+        roles = {member.name: member.role.name for member in self.members}
+        stop_in_order(self._all(), roles)
+        self._write("run", "everything has ended")
+
+    def _enter(self, phase: Phase, words: str) -> None:
+        self.phase = phase
+        self._write("run", f"{phase}: {words}")
+
+    @property
+    def well(self) -> bool:
+        """Whether everything that is to run does."""
+        return self.phase == "running" and all(p.child.running for p in self.processes.values())
+
+    def status(self) -> dict[str, Any]:
+        """Return what runs here, for ``/status``."""
+        return {
+            "phase": self.phase,
+            "well": self.well,
+            "warmup": self.warmup_words or self._warmup_state(),
+            "processes": [self._status_of(member) for member in self.members],
+        }
+
+    def _warmup_state(self) -> str:
+        return "" if self._warmup is None else self._warmup.state
+
+    def _status_of(self, member: Member) -> dict[str, Any]:
+        process = self.processes[member.name]
+        running = process.child.running
+        state = process.state if process.child.started else "waits for the warm-up"
+        return {
+            "name": member.name,
+            "role": member.role.name,
+            "running": running,
+            "state": state,
+            "pid": process.child.pid if running else None,
+            "restarts": process.restarts,
+            "up_sec": round(self._clock() - process.started_at, 1) if running else 0.0,
+            "last_line": process.child.last_words(1),
+        }
+
+
+def role_lines() -> list[str]:
+    """Return the roles for a help text."""
+    return [f"{name}: {role.content}" for name, role in ROLES.items()]

@@ -1,0 +1,101 @@
+"""``/status``, ``/metrics`` and ``/healthz`` of ``manifold run``, in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from streams.errors import Fatal
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class HostPage:
+    """Tells what was shown last; the supervisor's own thread shows it.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens; port 0: nowhere.
+
+    Raises
+    ------
+    Fatal
+        The port is in use.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._shown: dict[str, Any] = {"phase": "starting", "well": False, "processes": []}
+        self._server: ThreadingHTTPServer | None = None
+        if not port:
+            return
+        try:
+            self._server = ThreadingHTTPServer((host, port), self._handler())
+        except OSError as error:
+            raise Fatal(
+                f"RUN_STATUS_PORT={port} cannot be used on {host} ({error.strerror}); choose "
+                "another, or 0 for none"
+            ) from error
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        """Show a status from now on."""
+        self._shown = dict(status)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        page = self
+
+        class Handler(BaseHTTPRequestHandler):
+            """Answers the three addresses."""
+
+            timeout = 10.0
+
+            def do_GET(self) -> None:
+                status, path = page._shown, self.path.partition("?")[0]
+                if path == "/metrics":
+                    self._answer(200, METRICS_TYPE, metrics_of(status))
+                elif path in ("/status", "/healthz"):
+                    code = 200 if path == "/status" or status["well"] else 503
+                    self._answer(code, "application/json", json.dumps(status).encode())
+                else:
+                    self._answer(404, "application/json", b'{"error":"not_found"}')
+
+            def _answer(self, code: int, kind: str, body: bytes) -> None:
+                self.send_response(code)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Write no line for a request."""
+
+        return Handler
+
+
+def metrics_of(status: Mapping[str, Any]) -> bytes:
+    """Return a status as Prometheus reads it."""
+    registry = CollectorRegistry()
+    running = Gauge(
+        "manifold_process_running", "1 while the process runs", ["process"], registry=registry
+    )
+    restarts = Gauge(
+        "manifold_process_restarts", "Restarts since manifold run began", ["process"],
+        registry=registry,
+    )  # fmt: skip
+    for process in status["processes"]:
+        running.labels(process["name"]).set(int(process["running"]))
+        restarts.labels(process["name"]).set(process["restarts"])
+    return generate_latest(registry)

@@ -1,0 +1,64 @@
+"""The roles of a host: which commands run there, when each starts, and in which order they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from streams.errors import Fatal
+
+FEED, WORKER, MIRROR, SERVE, TRADE, KEEP = "feed", "worker", "mirror", "serve", "trade", "keep"
+
+
+class Role(NamedTuple):
+    """One kind of process.
+
+    Attributes
+    ----------
+    command
+        Arguments of ``manifold``.
+    after_warmup
+        Whether it starts when the warm-up is over, and not before it.
+    ends
+        Who ends together: the smaller number first. What writes ends before what reads it.
+    content
+        One line of documentation.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    after_warmup: bool
+    ends: int
+    content: str
+
+
+ROLES: Final = {
+    role.name: role
+    for role in (
+        Role(WORKER, ("worker",), False, 1, "the stages: candles to signals, gates and weights"),
+        Role(MIRROR, ("mirror",), False, 2, "Valkey follows the log"),
+        Role(SERVE, ("serve",), False, 2, "REST, WebSocket and page; keeps the kill switch's key"),
+        Role(KEEP, ("kill", "keep"), False, 2, "keeps the kill switch's key where nobody serves"),
+        Role(FEED, ("feed", "oanda"), True, 0, "candles and prices"),
+        Role(TRADE, ("trade",), True, 0, "the executor of one account"),
+    )
+}
+"""Every role, in the order of the start."""
+
+DEFAULT_ROLES: Final = (FEED, WORKER, MIRROR, SERVE, TRADE)
+
+
+def roles_of(names: Iterable[str]) -> list[Role]:
+    """Return the roles of these names, in the order of the start.
+
+    Raises
+    ------
+    Fatal
+        A name is none, or none is named.
+    """
+    wanted = {name.strip().lower() for name in names if name.strip()}
+    unknown = sorted(wanted - ROLES.keys())
+    if unknown or not wanted:
+        said = f"unknown: {', '.join(unknown)}" if unknown else "none is named"
+        raise Fatal(f"--roles (RUN_ROLES): {said}; the roles are {', '.join(ROLES)}")
+    return [role for name, role in ROLES.items() if name in wanted]
