@@ -62,15 +62,10 @@ def start_market(deployment: Deployment, seconds: float) -> None:
     deployment.start("market", *market, "--speed", speed, once=True)
 
 
-def other_database(url: str) -> str:
-    base, _, number = url.rpartition("/")
-    return f"{base}/{(int(number) + 31) % 64}"
-
-
 def test_worker_killed_at_random_instants_on_twelve_partitions(
-    kafka: KafkaBroker, valkey_url: str, deploy: Deploy
+    kafka: KafkaBroker, new_database: Callable[[], str], deploy: Deploy
 ) -> None:
-    deployment = deploy(kafka, valkey_url, TOPIC_PARTITIONS="12")
+    deployment = deploy(kafka, new_database(), TOPIC_PARTITIONS="12")
     start_market(deployment, KILLS * SECONDS_A_KILL)
     worker = deployment.start_worker()
     deployment.start("mirror", "mirror")
@@ -82,7 +77,7 @@ def test_worker_killed_at_random_instants_on_twelve_partitions(
     assert worker.restarts >= 1
     deployment.require_exact()
     deployment.require_verified()
-    deployment.require_mirror_equals_rebuild(other_database(valkey_url))
+    deployment.require_mirror_equals_rebuild(new_database())
 
 
 def test_worker_killed_while_it_folds_history_under_new_parameters(
@@ -179,4 +174,4 @@ def test_broker_and_valkey_killed_three_times_each(
     deployment.settle(180)
     deployment.require_exact()
     deployment.require_verified()
-    deployment.require_mirror_equals_rebuild(other_database(valkey.url))
+    deployment.require_mirror_equals_rebuild(valkey.url.removesuffix("/0") + "/1")
