@@ -121,7 +121,11 @@ def connected(
     valkey.start()
     deployment = deploy(directory, kafka, valkey.url, "apioanda.")
     feed_port = str(free_port())
-    settings = oanda.environment() | {"OANDA_HTTP_RETRIES": "0", "FEED_METRICS_PORT": feed_port}
+    settings = oanda.environment() | {
+        "OANDA_HTTP_RETRIES": "0",
+        "FEED_METRICS_PORT": feed_port,
+        "API_WRITE_RATE_PER_MIN": "100000",
+    }
     service = ServiceProcess(deployment, **settings)
     try:
         service.start()

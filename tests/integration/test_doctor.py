@@ -99,7 +99,7 @@ def test_a_whole_stack_is_well(kafka: KafkaBroker, topic_prefix: str, valkey_url
         "settings", "spelling", "unused variables", "broker", "apis", "sessions", "transactions",
         "fencing", "read_committed", "timestamps", "clock", "topics", "registry", "active config",
         "valkey", "valkey memory", "valkey disk", "oanda", "oanda pairs", "oanda clock",
-        "versions", "engine", "disk", "ports",
+        "look-back", "versions", "engine", "disk", "ports",
     }  # fmt: skip
 
 

@@ -479,7 +479,7 @@ def test_a_verdict_is_one_or_zero(valkey_url: str, client: Any, eligible: bool, 
 def test_an_epoch_is_the_gates_blob_the_flat_weights_and_the_status(
     valkey_url: str, client: Any
 ) -> None:
-    deliver(valkey_url, [WEIGHTS])
+    deliver(valkey_url, [WEIGHTS._replace(mode="static")])
     assert json.loads(client.get("opt:rolling:gates_blob")) == {
         "ts": 1_400_000_100_000,
         "gates": {"EUR_USD": 1, "NZD_USD": 0},
@@ -504,6 +504,21 @@ def test_an_epoch_is_the_gates_blob_the_flat_weights_and_the_status(
         "action": "published",
         "reason": "",
         "held_since_ms": None,
+    }
+
+
+def test_the_blob_of_echo_mode_has_repetition_and_hazard_and_no_buffers(
+    valkey_url: str, client: Any
+) -> None:
+    assert WEIGHTS.mode == "echo"
+    deliver(valkey_url, [WEIGHTS])
+    assert json.loads(client.get("opt:rolling:gates_blob")) == {
+        "ts": 1_400_000_100_000,
+        "gates": {"EUR_USD": 1, "NZD_USD": 0},
+        "cooldowns": {"EUR_USD": 0, "NZD_USD": 1},
+        "bufs": {"EUR_USD": 0, "NZD_USD": 0},
+        "repetition": {"EUR_USD": {"count_1h": 4, "first_seen_ms": 1_399_999_800_000}},
+        "hazard": {"EUR_USD": 0.25},
     }
 
 
