@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, NamedTuple, Protocol
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from streams.api.calls import Call, CallDep
 from streams.api.errors import ApiError
@@ -36,9 +36,37 @@ RequestId = Annotated[
         examples=["8f2c1a"],
     ),
 ]
+_STEP = Decimal("0.000001")
+
+
+def _is_number(given: object) -> object:
+    if isinstance(given, str | bool):
+        raise ValueError("is a number")
+    return given
+
+
+def _in_steps(units: Decimal) -> Decimal:
+    rounded = units.quantize(_STEP)
+    # what a float of six decimals is off by
+    if abs(units - rounded) > abs(units) * Decimal("1e-15"):
+        raise ValueError("has six decimals at most")
+    return rounded
+
+
+def _units_schema(least: float, **more: object) -> WithJsonSchema:
+    # the form that clients are told; a text would be another one for the same number
+    return WithJsonSchema(
+        {"type": "number", "minimum": least, "maximum": float(MOST_UNITS), "multipleOf": 0.000001}
+        | more
+    )
+
+
 Units = Annotated[
     Decimal,
-    Field(gt=0, le=MOST_UNITS, decimal_places=6, allow_inf_nan=False, examples=[1000]),
+    BeforeValidator(_is_number),
+    Field(ge=_STEP, le=MOST_UNITS, allow_inf_nan=False),
+    AfterValidator(_in_steps),
+    _units_schema(0.000001, examples=[1000]),
 ]
 Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -49,9 +77,10 @@ class AboutOrder(Said):
     instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM, examples=["EUR_USD"]), AnySpelling]
     units: Annotated[
         Decimal,
-        Field(
-            ge=-MOST_UNITS, le=MOST_UNITS, decimal_places=6, allow_inf_nan=False, examples=[-1000]
-        ),
+        BeforeValidator(_is_number),
+        Field(ge=-MOST_UNITS, le=MOST_UNITS, allow_inf_nan=False),
+        AfterValidator(_in_steps),
+        _units_schema(-float(MOST_UNITS), examples=[-1000], **{"not": {"const": 0}}),
     ]
     stop_loss: Annotated[Price | None, Field(description="A price; of a position it opens.")] = None
     take_profit: Annotated[Price | None, Field(description="Likewise.")] = None

@@ -179,7 +179,7 @@ async def test_the_live_facts_are_those_of_the_deployment(
     reader.close()
     facts = found.facts
     assert facts.away.keys() == {"executor"}
-    assert facts.unused == {"feed"}
+    assert facts.unused == {"feed", "workers"}
     assert facts.log is not None and facts.valkey is not None and facts.kill_switch is not None
     for pair in PAIRS:
         as_of_ms = said["instruments"][pair]["candle_ms"]

@@ -387,6 +387,9 @@ def test_epochs_ascend_and_none_comes_twice_whatever_the_log_says(
         assert all(gate.decided_ms <= record.epoch_ms for gate in record.gates)
 
 
+METRICS = ("coherence", "stability", "entropy", "rupture")
+
+
 # -- gates against the whole past ----------------------------------------------------------------
 
 
@@ -400,8 +403,7 @@ def test_every_decision_of_the_market_is_what_the_whole_past_says() -> None:
             event = bench.stage._codec.decode(MANIFOLDS, record.value)
             if not isinstance(event, Watermark):
                 metrics = {
-                    name: getattr(event, name)
-                    for name in ("coherence", "stability", "entropy", "rupture", "lambda_hazard")
+                    name: getattr(event, name) for name in (*METRICS, "lambda_hazard", "lambda_")
                 } | {"count_1h": event.count_1h}
                 seen[event.instrument] = ref.Seen(event.as_of_ms, event.bar_ms, metrics)
             for made in events_of(bench.fold([record]), GATES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -172,4 +173,5 @@ def test_another_version_of_the_table_is_a_difference() -> None:
 
 def test_equal_settings_give_one_calendar() -> None:
     assert calendar_of(Config()) is calendar_of(Config(session_exit_minutes=7))
-    assert calendar_of(Config(market_calendar="continuous")) is CONTINUOUS
+    continuous = Config(market_calendar="continuous")
+    assert calendar_of(continuous) is calendar_of(replace(continuous, session_exit_minutes=7))

@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "auto_tp_mode": "atr",
     "auto_max_hazard": 0.5,
     "alloc_score_weight_hazard": 0.5,
+    "alloc_score_hazard": "lambda_hazard",
     "eval_slices_days": (7, 30),
     "eval_span_days": 14,
     "tzdata_version": "2020.1",
@@ -255,6 +256,8 @@ def test_what_is_said_to_be_derived_anew_is_what_the_stages_do(name: str) -> Non
     before = Config()
     if name == "eval_slices_days":
         before = replace(before, eval_span_days=30)
+    if name == "alloc_score_hazard":
+        before = replace(before, alloc_score_weight_hazard=0.5)
     after = replace(before, **{name: other(name)})
     assert before.differing(after) == [name]
     effect = effect_of(name)

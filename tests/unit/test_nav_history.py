@@ -91,6 +91,6 @@ def test_the_log_gives_back_what_was_known() -> None:
 def test_points_are_taken_in_by_time_a_transfer_first() -> None:
     history = NavHistory()
     history.recall(
-        [NavPoint(T0 + WEEK_MS, 196.0), NavPoint(T0 + 5, 200.0, 100.0), NavPoint(T0, 100.0)]
+        [NavPoint(T0 + 5 + WEEK_MS, 196.0), NavPoint(T0 + 5, 200.0, 100.0), NavPoint(T0, 100.0)]
     )
     assert history.change() == pytest.approx(-0.02)

