@@ -99,6 +99,8 @@ class Dispatch:
     ----------
     in_flight
         Ids of the orders that are being handed over now.
+    others_filled
+        Instruments in which somebody else's order was filled since the last comparison.
     fills, changes
         How many fills, and records of any kind, were written.
     """
@@ -121,6 +123,7 @@ class Dispatch:
         self.cursor = cursor
         self.nav: float | None = None
         self.strangers: list[str] = []
+        self.others_filled: set[str] = set()
         self.fills = self.changes = 0
 
     async def write(self, intent: OrderIntent) -> Written:
@@ -286,6 +289,7 @@ class Dispatch:
                 booked = booked._replace(cause="other")
         if intent is None:
             if booked.kind == "fill":
+                self.others_filled.add(booked.instrument)
                 self.strangers.append(
                     f"{booked.instrument}: transaction {booked.transaction_id} filled "
                     f"{booked.units:f} units that are not ours"

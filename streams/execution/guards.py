@@ -121,6 +121,19 @@ def sending_guards(trading: Trading, mode: Mode) -> tuple[GuardVerdict, ...]:
     )  # fmt: skip
 
 
+def foreign_guard(others_hold: bool) -> GuardVerdict:
+    """Return whether an order by units may reduce: the venue closes the oldest trade first.
+
+    Where somebody else holds something in the instrument that may be theirs. All of ours is closed
+    trade by trade, whoever else holds what.
+    """
+    detail = (
+        "others hold something here, and an order by units may close theirs; close all of ours "
+        "by its trades instead (manifold close)"
+    )
+    return GuardVerdict("foreign", not others_hold, detail if others_hold else "nothing of others")
+
+
 def judge(
     trading: Trading, switches: Switches, plan: Plan, market: Market, exposure: Exposure
 ) -> tuple[GuardVerdict, ...]:

@@ -131,7 +131,7 @@ class Opener:
         return Venue(
             broker.now_ms(), account, dict(terms.known), quotes, rates, broker.price_interval_ms,
             switches, self._reconciler.margin.blocked, comparison.foreign,
-            comparison.foreign_held, late, ranges,
+            comparison.foreign_held | self._parts.dispatch.others_filled, late, ranges,
         )  # fmt: skip
 
     async def _entry_checks(

@@ -11,7 +11,7 @@ from streams.execution.broker import InstrumentTerms, Quote
 from streams.execution.closing_plan import Sight
 from streams.execution.desk import Desk, Kind, Order, Venue, order_intent
 from streams.execution.fifo import distinct_increase, distinct_reduction
-from streams.execution.guards import Plan, sending_guards
+from streams.execution.guards import Plan, foreign_guard, sending_guards
 from streams.execution.ledger import NO_RUN, Holding
 from streams.execution.operator_orders import OperatorOrder
 from streams.execution.plan import judged, priced
@@ -168,14 +168,7 @@ def _reducing(
     there = held is not None and units > 0
     shown = f"{held.signed_units:f} units" if held else f"nothing of ours is held in {name}"
     others = sight.by_trade and name in sight.foreign
-    detail = (
-        "others hold something here, and an order by units may close theirs; close all of ours "
-        "by its trades instead (manifold close)"
-    )
-    return (
-        GuardVerdict("held", there, shown),
-        GuardVerdict("foreign", not others, detail if others else "nothing of others"),
-    )
+    return (GuardVerdict("held", there, shown), foreign_guard(others))
 
 
 class _Levels(NamedTuple):

@@ -20,7 +20,14 @@ from streams.execution.conversion import base_currency, quote_currency
 from streams.execution.currency_exposure import CurrencyShare, net_values, shares
 from streams.execution.desk import Desk, Kind, Order, Venue, order_intent, said_before
 from streams.execution.fifo import distinct_increase, distinct_reduction
-from streams.execution.guards import Exposure, Market, Plan, judge, sending_guards
+from streams.execution.guards import (
+    Exposure,
+    Market,
+    Plan,
+    foreign_guard,
+    judge,
+    sending_guards,
+)
 from streams.execution.ledger import Holding, losses_in_a_row
 from streams.execution.price_bounds import price_bound
 from streams.execution.runs import Entry, entry_of
@@ -163,7 +170,11 @@ def _resizing(
         f"{held.units:f} held, {target:f} wanted", held.opening_id,
     )  # fmt: skip
     if kind == "reduce":
-        return order_intent(desk, order, sending_guards(desk.trading, desk.mode))
+        guards = (
+            *sending_guards(desk.trading, desk.mode),
+            foreign_guard(name in venue.foreign_held),
+        )
+        return order_intent(desk, order, guards)
     plan = Plan(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
     guards = judged(desk, venue, plan, order, held.units, under_way, problem)
     whole = GuardVerdict("reduced", not held.reduced, held.reduced or "nothing closed by others")

@@ -122,6 +122,7 @@ class Reading:
         found = {
             t.instrument for t in self.trades or () if not ledger.is_ours(t.trade_id, t.client_id)
         }
+        found |= self._dispatch.others_filled
         if self.trades is None or TRADES in self.unread:
             found |= {
                 p.instrument

@@ -68,6 +68,7 @@ class Reconciler:
             The venue refuses us.
         """
         parts, reading = self._parts, self.reading
+        seen_before = set(parts.dispatch.others_filled)
         await reading.read()
         unread = reading.unread
         account, trades = reading.account, reading.trades or ()
@@ -83,6 +84,7 @@ class Reconciler:
         if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
             self._require_quiet(reading.as_of)
             self.comparison = compare(parts.ledger, trades, reading.orders or ())
+            parts.dispatch.others_filled -= seen_before
             await self._correct()
             await self._terms.learn(parts.runs.decided(), again=False)
             problems = await self._brackets.keep(trades)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests import history_run, paper_history
-from tests.histories import ANYWHERE, History, histories
+from tests.histories import ANYWHERE, Bar, HandOpen, History, histories
 
 HISTORIES = int(os.environ.get("MANIFOLD_HISTORIES", "100"))
 AS_MANY = settings(
@@ -23,9 +23,15 @@ AS_MANY = settings(
     report_multiple_bugs=False,
 )
 SEEDS = st.integers(0, 1 << 16)
+REDUCED_BESIDE_AN_OLDER_TRADE_OF_OTHERS: History = [
+    Bar((-1, None, None), 0.15, True),
+    HandOpen("EUR_USD", -700),
+    Bar((None, None, None), 0.05, True),
+]
 
 
 @AS_MANY
+@example(history=REDUCED_BESIDE_AN_OLDER_TRADE_OF_OTHERS, seed=0)
 @given(history=histories(), seed=SEEDS)
 def test_whatever_happens_orders_books_and_switch_are_kept(history: History, seed: int) -> None:
     history_run.run(history, seed)
