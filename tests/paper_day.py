@@ -35,6 +35,7 @@ from streams.liveness.facts import (
     LogFacts,
     MirroredManifold,
     MirrorFacts,
+    WorkerFacts,
 )
 from streams.liveness.log_sight import EPOCHS_KEPT, WINDOW_MS, epoch_facts
 from streams.liveness.orders import order_facts
@@ -227,7 +228,10 @@ class PaperDay:
         )
         kill = KillFacts(False, False, (), START_MS, "ops", "a normal day")
         executor = executor_facts(status_of(self.executor))
-        return LiveFacts(self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",)))
+        return LiveFacts(
+            self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",)),
+            workers=WorkerFacts({"worker:9108": ()}),
+        )  # fmt: skip
 
 
 def _made_by(stage: str, derived: Derived) -> bool:

@@ -53,7 +53,8 @@ class Filled(NamedTuple):
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     directory = tmp_path_factory.mktemp("prometheus")
     prometheus = Prometheus(directory, rules=())
-    day = paper_day(ENVIRONMENT, PAIRS, metric_names(RULES), seed=1, history=HISTORY)
+    names = metric_names(RULES) | {"sep_nav"}
+    day = paper_day(ENVIRONMENT, PAIRS, names, seed=1, history=HISTORY)
     prometheus.import_lines(openmetrics(day.samples))
     try:
         prometheus.start()
@@ -73,8 +74,9 @@ def test_it_is_a_day_of_trading(filled: Filled) -> None:
     }
     assert looks["sep_market_open"] == {0.0, 1.0}, "the daily pause is part of a day"
     assert looks["sep_selected_count"] > {0.0}
-    # every series that the rules ask for, those of OANDA aside, is there
-    assert {n for n in metric_names(RULES) if "oanda" not in n} <= looks.keys()
+    # every series that the rules ask for is there, but those of OANDA and of settings that differ
+    asked = {n for n in metric_names(RULES) if "oanda" not in n}
+    assert asked - looks.keys() == {"manifold_config_differs"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
