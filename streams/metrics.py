@@ -36,7 +36,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class WorkerMetrics:
     """What a worker exports; an observer of ``streams.safety``.
 
-    Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise. A
+    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A
     batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
 
     Prometheus sees an increase only of a series that it has scraped before, so every series whose

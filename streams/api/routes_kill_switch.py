@@ -1,4 +1,4 @@
-"""The kill switch (core-trading-loop.md 5.3)."""
+"""The kill switch (docs/spec/trading-loop.md 5.3)."""
 
 from __future__ import annotations
 

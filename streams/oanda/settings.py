@@ -14,7 +14,7 @@ HOSTS = {
     "practice": ("https://api-fxpractice.oanda.com", "https://stream-fxpractice.oanda.com"),
     "live": ("https://api-fxtrade.oanda.com", "https://stream-fxtrade.oanda.com"),
 }
-"""Environment -> (REST, streams); core-trading-loop.md 5.5."""
+"""Environment -> (REST, streams); docs/spec/trading-loop.md 5.5."""
 
 _ACCOUNT = re.compile(r"[0-9A-Za-z]+(-[0-9A-Za-z]+)*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
