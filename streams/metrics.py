@@ -98,7 +98,9 @@ class WorkerMetrics:
         )
         self.decisions = Counter("manifold_gate_decisions", "Gate decisions", **made)
         self.span_violations = Counter(
-            "sep_span_monotonic_violations", "Evaluations that violate that", **made
+            "sep_span_monotonic_violations",
+            "Evaluations in which a longer slice had fewer trades",
+            **made,
         )
         self.exit_efficiency = Gauge(
             "sep_exit_efficiency",

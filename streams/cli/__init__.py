@@ -151,7 +151,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors of ours become one sentence and an exit code.
 
     Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
-    3 done but some input was refused, 75 something outside is not there right now, 130 interrupted.
+    3 done but some input was refused, 70 a process that must be started again, 75 something outside
+    is not there right now, 130 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # a name that the language of the terminal cannot spell is escaped, as stderr does

@@ -37,7 +37,7 @@ def pages() -> list[Path]:
 
 
 def found_page(name: str, folder: Path) -> Path | None:
-    """Return the page of a path from the root, of one beside the file, or of an unambiguous name."""
+    """Return the page of a path from the root, of one beside the file, or of its name."""
     for place in (ROOT / name, folder / name):
         if place.is_file():
             return place
