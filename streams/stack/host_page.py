@@ -87,10 +87,10 @@ class HostPage:
 
 def process_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
     """Return the gauges of the processes: whether each runs, and how often it was restarted."""
-    process, made = ["process"], {"registry": registry}
+    made: dict[str, Any] = {"labelnames": ["process"], "registry": registry}
     return (
-        Gauge("manifold_process_running", "1 while the process runs", process, **made),
-        Gauge("manifold_process_restarts", "Restarts since manifold run began", process, **made),
+        Gauge("manifold_process_running", "1 while the process runs", **made),
+        Gauge("manifold_process_restarts", "Restarts since manifold run began", **made),
     )
 
 

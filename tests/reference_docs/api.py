@@ -9,10 +9,10 @@ from streams.api.documents import SAFE, asyncapi, openapi
 from tests.reference_docs.markdown import code, page, plain, table
 
 INTRO = """
-`manifold serve` answers REST on `API_PORT` (8000) and the WebSocket on `WS_PORT` (8001), or on `/ws`
-of the first. `manifold serve --openapi FILE --asyncapi FILE` writes the documents with every detail.
-It listens on loopback by default; another address
-needs `API_TOKEN` (`Authorization: Bearer TOKEN`), and so does every call that changes something.
+`manifold serve` answers REST on `API_PORT` (8000) and the WebSocket on `WS_PORT` (8001), or on
+`/ws` of the first. `manifold serve --openapi FILE --asyncapi FILE` writes the documents with every
+detail. It listens on loopback by default; another address needs
+`API_TOKEN` (`Authorization: Bearer TOKEN`), and so does every call that changes something.
 Such a call takes `reason` and `actor`, and is written to the log before it takes effect.
 
 An answer that is not what was asked for is `{"error": code, "detail": sentence}`; the codes are in

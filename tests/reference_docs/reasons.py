@@ -52,8 +52,8 @@ def document() -> str:
         "`reason` of `risk.weights`.\n",
         table(["reason", "when"], [(code(one), ALLOCATIONS[one]) for one in ALLOCATION_REASONS]),
         "## Failure signals\n",
-        "`sep_failure_signal{name}`, `GET /api/preflight` and the page; what to do about each is in "
-        "[operations.md](../operations.md#failure-signals).\n",
+        "`sep_failure_signal{name}`, `GET /api/preflight` and the page; what to do about each is "
+        "in [operations.md](../operations.md#failure-signals).\n",
         table(["signal", "what is judged"], signals()),
         "## Errors of the REST API\n",
         "`error` of an answer that is not what was asked for; `detail` is a sentence.\n",
