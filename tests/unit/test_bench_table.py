@@ -1,4 +1,4 @@
-"""The tables of ``make bench`` and of docs/performance.md: every figure is asked for by a row's key."""
+"""The tables of ``make bench`` and of docs/performance.md ask for figures by a row's key."""
 
 from __future__ import annotations
 
