@@ -48,7 +48,11 @@ WORK_S = 10.0
     show_default=True,
     help="Seconds that this command tries to close after it took over.",
 )
-@click.option("--no-takeover", is_flag=True, help="Only write the word; an executor obeys it.")
+@click.option(
+    "--no-takeover",
+    is_flag=True,
+    help="Only append the command; do not take over from a running executor.",
+)
 def flatten(
     reason: str, actor: str, wait_s: float | None, within_s: float, no_takeover: bool
 ) -> None:

@@ -27,7 +27,7 @@ from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
-REASON = click.option("--reason", required=True, help="Why; it stands in the log.")
+REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 

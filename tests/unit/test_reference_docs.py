@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
-from streams.cli import COMMANDS
+from streams.cli import COMMANDS, _leaves, cli
 from streams.liveness.signals import NAMES
 from tests.reference_docs.pages import FOLDER, PAGES
 from tests.unit.test_execution_guards import ORDER
@@ -47,3 +48,14 @@ def test_every_command_that_a_page_names_is_there() -> None:
     for page in pages:
         for command in re.findall(r"`manifold ([a-z]+)", page.read_text(encoding="utf-8")):
             assert command in COMMANDS, f"{page.name}: manifold {command}"
+
+
+def test_every_command_and_option_has_a_help_text() -> None:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        for leaf in _leaves(command):
+            assert leaf.help, leaf.name
+            for option in leaf.params:
+                assert not isinstance(option, click.Option) or option.help, (name, option.opts)
