@@ -36,7 +36,7 @@ class Oanda(FromEnvironment):
     oanda_environment: str = setting(
         "practice", "which OANDA; live also needs LIVE_TRADING_ENABLED=1", choices=tuple(HOSTS)
     )
-    live_trading_enabled: bool = setting(False, "second word that live trading needs")
+    live_trading_enabled: bool = setting(False, "second setting that live trading needs")
     oanda_base_url: str = setting(
         "", "REST address; unset = the environment's. http:// only on loopback"
     )
