@@ -78,14 +78,14 @@ class HttpVenue:
         return [Position(t.instrument, t.units, t.price, 0.0, 0.0, (t.trade_id,)) for t in trades]
 
     async def trades(self):
-        return [OpenTrade(**one | _units(one)) for one in await self._get("/trades")]
+        return [OpenTrade(**_typed(one)) for one in await self._get("/trades")]
 
     async def orders(self):
         return []  # everything is filled at once, or refused
 
     async def transactions(self, since_id: str):
         found = await self._get("/transactions", since=since_id)
-        return [Transaction(**one | _units(one) | _ids(one)) for one in found]
+        return [Transaction(**_typed(one)) for one in found]
 
     async def submit(self, request) -> OrderResult:
         order = {"client_id": request.client_id, "instrument": request.instrument}
@@ -93,7 +93,7 @@ class HttpVenue:
         order |= {"stop_loss": request.stop_loss, "take_profit": request.take_profit}
         try:
             async with self._session.post("/orders", json=order, raise_for_status=True) as answer:
-                return _result(await answer.json())
+                return OrderResult(**_typed(await answer.json()))
         except ClientConnectorError as error:
             raise Recoverable(f"the order was not sent: {error}") from error
         except (ClientError, TimeoutError) as error:
@@ -101,7 +101,7 @@ class HttpVenue:
 
     async def lookup(self, client_id: str) -> OrderResult | None:
         found = await self._get("/orders", client_id=client_id)
-        return _result(found) if found else None
+        return OrderResult(**_typed(found)) if found else None
 
     async def set_levels(self, trade_id, stop_loss, take_profit) -> None:
         levels = {"trade_id": trade_id, "stop_loss": stop_loss, "take_profit": take_profit}
@@ -117,16 +117,10 @@ class HttpVenue:
         await self._session.close()
 
 
-def _units(one):
-    return {"units": Decimal(one["units"])}
-
-
-def _ids(one):
-    return {"trade_ids": tuple(one["trade_ids"])}
-
-
-def _result(found) -> OrderResult:
-    return OrderResult(**found | _units(found) | _ids(found))
+def _typed(found: dict) -> dict:
+    """Return an object of the service with tuples for lists, and exact units."""
+    made = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+    return made | {"units": Decimal(found["units"])}
 
 
 async def main(url: str) -> None:

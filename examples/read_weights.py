@@ -14,7 +14,7 @@ import urllib.request
 from functools import cache
 
 import fastavro
-from confluent_kafka import Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 BROKERS = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092")
 REGISTRY = os.environ.get("SCHEMA_REGISTRY_URL", "http://127.0.0.1:18081")
@@ -38,11 +38,10 @@ consumer = Consumer(
         "bootstrap.servers": BROKERS,
         "group.id": "example-read-weights",
         "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
     }
 )
-consumer.subscribe([TOPIC])
+consumer.assign([TopicPartition(TOPIC, 0, OFFSET_BEGINNING)])  # it has one partition
 while True:
     message = consumer.poll(1.0)
     if message is None:

@@ -152,7 +152,7 @@ def test_the_executor_trades_at_the_venue(
         time.sleep(0.5)
         until = time.monotonic() + PATIENCE_S
         while not venue.trades:  # an entry has one chance: the executor may not be there yet
-            assert time.monotonic() < until, executor.last_words(20)
+            assert executor.running and time.monotonic() < until, executor.last_words(20)
             script.bar({"EUR_USD": 0})
             script.bar({"EUR_USD": 1})
             deployment.keep_running(2.0, lambda: bool(venue.trades))

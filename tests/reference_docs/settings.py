@@ -51,11 +51,10 @@ def _group(group: type[FromEnvironment]) -> str:
 
 
 def _default(item: Field[Any]) -> str:
-    if item.metadata["secret"]:
-        return "none (secret)"
     if item.default is MISSING:
         return COMPUTED[item.name]
-    return code(text_of(item.default)) or "none"
+    shown = code(text_of(item.default)) or "none"
+    return f"{shown} (secret)" if item.metadata["secret"] else shown
 
 
 def _accepted(item: Field[Any], hint: Any) -> str:
