@@ -18,6 +18,7 @@ CODE = {
 PAGE = re.compile(r"(?<![\w/.])(?P<page>(?:[\w.-]+/)*[\w-]+\.md)\b(?!\.\w)")
 SECTIONS = re.compile(r"\s+(?P<first>\d+(?:\.\d+)?)(?:(?:, | and | to )(?P<more>\d+(?:\.\d+)?))*")
 NAMED = re.compile(r'``?,?\s+"(?P<name>[A-Z][^"\n]{3,60})"|,\s+"(?P<plain>[A-Z][^"\n]{3,60})"')
+FILE_OF_OURS = re.compile(r"`((?:streams|cpp|tests|deploy|examples|docs)/[\w./-]+)`")
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 NOT_PAGES = {"tests/unit/test_doc_references.py", "tests/unit/test_profile_rows.py"}
 """Files whose names of pages are examples."""
@@ -135,3 +136,11 @@ def test_a_reference_to_what_is_not_there_is_found() -> None:
     assert "1.3" in numbers(ROOT / "docs/spec/trading-loop.md")
     more = 'docs/spec/records.md, "Sessions and the market week"'
     assert [one[2] for one in references(more)] == ["Sessions and the market week"]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # it tells of files of their time
+    names = re.findall(FILE_OF_OURS, page.read_text(encoding="utf-8"))
+    assert [name for name in names if not (ROOT / name).exists()] == []
