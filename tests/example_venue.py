@@ -40,9 +40,9 @@ class VenueService:
     def _serve(self) -> None:
         app = web.Application()
         app.router.add_get("/account", self._account)
-        app.router.add_get("/prices", lambda _: _json(PRICES))
-        app.router.add_get("/rates", lambda _: _json({"USD": 1.0, "EUR": 1.1, "GBP": 1.27}))
-        app.router.add_get("/trades", lambda _: _json(self.trades))
+        app.router.add_get("/prices", self._prices)
+        app.router.add_get("/rates", self._rates)
+        app.router.add_get("/trades", self._trades)
         app.router.add_get("/transactions", self._transactions)
         app.router.add_get("/orders", self._lookup)
         app.router.add_post("/orders", self._order)
@@ -59,14 +59,23 @@ class VenueService:
         used = sum(abs(float(one["units"])) * 1.1 * 0.02 for one in self.trades)
         money = {"currency": "USD", "balance": BALANCE, "nav": BALANCE, "margin_used": used}
         money |= {"margin_available": BALANCE - used, "unrealized_pl": 0.0}
-        return await _json(money | {"last_transaction_id": str(len(self.booked))})
+        return web.json_response(money | {"last_transaction_id": str(len(self.booked))})
+
+    async def _prices(self, _: web.Request) -> web.Response:
+        return web.json_response(PRICES)
+
+    async def _rates(self, _: web.Request) -> web.Response:
+        return web.json_response({"USD": 1.0, "EUR": 1.1, "GBP": 1.27})
+
+    async def _trades(self, _: web.Request) -> web.Response:
+        return web.json_response(self.trades)
 
     async def _transactions(self, request: web.Request) -> web.Response:
         since = int(request.query["since"] or 0)
-        return await _json([one for one in self.booked if int(one["transaction_id"]) > since])
+        return web.json_response([one for one in self.booked if int(one["transaction_id"]) > since])
 
     async def _lookup(self, request: web.Request) -> web.Response:
-        return await _json(self.results.get(request.query["client_id"]))
+        return web.json_response(self.results.get(request.query["client_id"]))
 
     async def _levels(self, request: web.Request) -> web.Response:
         wanted = await request.json()
@@ -74,7 +83,7 @@ class VenueService:
             if one["trade_id"] == wanted["trade_id"]:
                 for name in ("stop_loss", "take_profit"):
                     one[name] = wanted[name] if wanted[name] is not None else one[name]
-        return await _json({})
+        return web.json_response({})
 
     async def _order(self, request: web.Request) -> web.Response:
         order = await request.json()
@@ -99,8 +108,4 @@ class VenueService:
         more = {"kind": "fill", "cause": "order", "instrument": name}
         self.booked.append(filled | more)
         self.results[client_id] = filled | {"outcome": "filled", "broker_ids": [number]}
-        return await _json(self.results[client_id])
-
-
-async def _json(content: Any) -> web.Response:
-    return web.json_response(content)
+        return web.json_response(self.results[client_id])
