@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from streams.engine.batch import analyze_bits, window_grid
+from streams.events import ControlKind
 from streams.settings import Config
 
 SPEC = Path(__file__).resolve().parents[2] / "docs" / "spec"
@@ -56,3 +58,10 @@ def test_defaults_in_the_backtests_text_are_those_of_the_settings() -> None:
     assert len(told) > 15
     for name, value in told:
         assert float(getattr(config, name.lower())) == float(value), name
+
+
+def test_every_kind_of_control_record_is_told_of() -> None:
+    section = (SPEC / "records.md").read_text(encoding="utf-8").partition("## Control records")[2]
+    table = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    told = [kind for line in table for kind in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert sorted(told) == sorted(get_args(ControlKind))
