@@ -1,4 +1,4 @@
-// Top-K selection and weights of an epoch, and what is held (core-trading-loop.md 4).
+// Top-K selection and weights of an epoch, and what is held (docs/spec/trading-loop.md 4).
 #pragma once
 
 #include <algorithm>

@@ -251,7 +251,7 @@ inline std::int64_t Gate::next_change(std::uint32_t reasons, std::int64_t as_of_
   return next;
 }
 
-/// The allocator's score (core-trading-loop.md 4.1), added in this order.
+/// The allocator's score (docs/spec/trading-loop.md 4.1), added in this order.
 inline double Gate::score() const {
   double total = rules_.weight_coherence * metrics_.coherence +
                  rules_.weight_stability * metrics_.stability +

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from streams import events, schemas
 from streams.avro.decoder import compile_decoder, compile_key_reader, compile_with_fastavro
@@ -31,8 +31,16 @@ DecodeReason = Literal[
     "trailing_bytes",
     "invalid_value",
 ]
-DECODE_REASONS: Final[tuple[DecodeReason, ...]] = get_args(DecodeReason)
-"""Why a value is no event of its topic; the ``reason`` of its dead letter."""
+DECODE_REASONS: Final[dict[DecodeReason, str]] = {
+    "null_value": "the record has no value",
+    "bad_magic": "the first byte is not the 0 of the Confluent wire format",
+    "unknown_schema_id": "neither registry nor lock file knows the schema id",
+    "wrong_record": "the schema is of a record that does not belong into this topic",
+    "truncated": "the record ends too early",
+    "trailing_bytes": "bytes follow after the record's end",
+    "invalid_value": "a value is not one that its field allows, such as NaN",
+}
+"""Why a value is no event of its topic, the ``reason`` of its dead letter, and what it means."""
 
 NAMESPACE: Final = "manifold"
 CANDLE_KEY_FIELDS: Final = ("instrument", "granularity", "bar_ms")

@@ -214,7 +214,7 @@ def _with_parameters(config: Config, value: str) -> Config:
 
 
 def best_config(record: Control) -> dict[str, Any]:
-    """Return the profile's ``opt:best_config`` of a ``params`` record (core-trading-loop.md 2.1).
+    """Return ``opt:best_config`` of a ``params`` record (docs/spec/trading-loop.md 2.1).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading the history of instruments whose backtest run starts anew (strict-backtest.md 6)."""
+"""The history of instruments whose run starts anew (docs/spec/strict-backtest.md 6)."""
 
 from __future__ import annotations
 

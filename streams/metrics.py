@@ -36,7 +36,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class WorkerMetrics:
     """What a worker exports; an observer of ``streams.safety``.
 
-    Names of the profile (core-trading-loop.md 5.7) where they apply, ``manifold_`` otherwise. A
+    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A
     batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
 
     Prometheus sees an increase only of a series that it has scraped before, so every series whose
@@ -98,7 +98,9 @@ class WorkerMetrics:
         )
         self.decisions = Counter("manifold_gate_decisions", "Gate decisions", **made)
         self.span_violations = Counter(
-            "sep_span_monotonic_violations", "Evaluations that violate that", **made
+            "sep_span_monotonic_violations",
+            "Evaluations in which a longer slice had fewer trades",
+            **made,
         )
         self.exit_efficiency = Gauge(
             "sep_exit_efficiency",

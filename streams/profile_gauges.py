@@ -1,4 +1,4 @@
-"""The profile's gauges of gates, backtests and weights (core-trading-loop.md 5.7).
+"""The profile's gauges of gates, backtests and weights (docs/spec/trading-loop.md 5.7).
 
 One table of names for the worker, which fills them from what it commits, and for the service, which
 fills them from what it reads.

@@ -1,8 +1,8 @@
 """The parameters of an instrument's backtest run: which settings they are, and overriding them.
 
-A run has one fixed set of parameters (strict-backtest.md 1); ``params_id`` is its hash, and a
-change of it starts a new run (6). They come from the configuration, unless a ``params`` record of
-``ops.control`` says otherwise for the instrument.
+A run has one fixed set of parameters (docs/spec/strict-backtest.md 1); ``params_id`` is its hash,
+and a change of it starts a new run (6). They come from the configuration, unless a ``params``
+record of ``ops.control`` says otherwise for the instrument.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ TOPICS: dict[str, Topic] = {
             1,
             ("Control",),
             "operators and feeds",
-            "words to executors, parameters, universe, config, changing calls",
+            "commands of operators, parameters, universe, configuration, audit records",
         ),
         Topic(
             ORDERS,

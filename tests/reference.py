@@ -1,4 +1,4 @@
-"""An independent plain-Python reading of the metrics (core-trading-loop.md 1.1 to 1.8, records.md).
+"""An independent plain-Python reading of the metrics (docs/spec/trading-loop.md 1.1 to 1.8).
 
 Written from the formulas alone and slow on purpose: no tables, no running sums, ``math`` for every
 function. Nothing here is imported by the product.
@@ -201,7 +201,7 @@ def build_manifold(
 def stream_record(
     candles: Sequence[RefCandle], candle_count: int, lookback_minutes: int, precision: int
 ) -> dict[str, Any] | None:
-    """Return the record of the last candle (records.md), None before the 129th.
+    """Return the record of the last candle (docs/spec/records.md), None before the 129th.
 
     The batch over the last ``candle_count`` candles, its windows counted back from the last bit.
     """

@@ -77,7 +77,7 @@ KINDS: dict[type, Kind] = {
     AccountState: Kind("account", "orders", FILLS, "highest NAV and the NAV at the day's start"),
     SimulatedTrade: Kind("trade", "ledger", TRADES, "a trade of the rolling backtest, closed"),
     Summary: Kind("summary", "performance", SUMMARIES, "an evaluation of the rolling backtest"),
-    Control: Kind("control", "system", CONTROL, "an operator's or a feed's word, who and why"),
+    Control: Kind("control", "system", CONTROL, "a record of ops.control: what, who and why"),
     DeadLetter: Kind("dead_letter", "system", DEAD_LETTERS, "a refused record, and why"),
 }
 """Event type -> what it is on the WebSocket. Watermarks are not told of."""

@@ -43,7 +43,7 @@ class TooManyRuns(Recoverable):
 
 
 class Parameters(NamedTuple):
-    """What a run is asked for with; the names of the profile (core-trading-loop.md 5.2).
+    """What a run is asked for with; the names of the profile (docs/spec/trading-loop.md 5.2).
 
     None leaves the parameter as it is in force.
     """

@@ -1,4 +1,4 @@
-"""The kill switch (core-trading-loop.md 5.3)."""
+"""The kill switch (docs/spec/trading-loop.md 5.3)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _answer(state: KillSwitchState) -> KillSwitchAnswer:
 async def read_kill_switch(live: LiveDep) -> KillSwitchAnswer:
     """Whether opening and increasing are stopped; closing and reducing never are.
 
-    An "off" was read after the call came, so that it misses no word that was acknowledged before.
+    An "off" was read after the call arrived, so it misses no record acknowledged before.
     """
     return _answer(await live.facts.kill_switch_now())
 

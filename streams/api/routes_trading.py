@@ -234,8 +234,8 @@ def executor_account_id(live: Live) -> str:
 async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> Reconciled:
     """Let the executor compare itself with the broker now instead of at its next time.
 
-    The word goes to the executor through ops.control, as a record of kind ``reconcile``; it does so
-    as soon as it reads it.
+    The executor is told through ops.control, by a record of kind ``reconcile``, and reconciles as
+    soon as it has read it.
     """
     account_id, said = executor_account_id(live), given or Said()
     word = reconcile_record(account_id, said.actor, said.reason, live.now_ms())

@@ -18,7 +18,7 @@ from streams.stages.weights import status_object
 
 
 def allocator_status(live: Live) -> dict[str, Any]:
-    """Return ``opt:allocator:status`` (core-trading-loop.md 4.6), and how old it is.
+    """Return ``opt:allocator:status`` (docs/spec/trading-loop.md 4.6), and how old it is.
 
     Raises
     ------

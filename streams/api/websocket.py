@@ -1,4 +1,4 @@
-"""``/ws``: one conversation with one WebSocket client (core-trading-loop.md 5.6)."""
+"""``/ws``: one conversation with one WebSocket client (docs/spec/trading-loop.md 5.6)."""
 
 from __future__ import annotations
 

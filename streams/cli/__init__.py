@@ -23,26 +23,26 @@ COMMANDS: dict[str, str] = {
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
     "feed": "Run a candle source (OANDA, or the synthetic market).",
-    "doctor": "Examine everything that is needed, and say what to do.",
-    "warmup": "Fill the log, wait for what follows it, and prove that the mirror agrees.",
+    "doctor": "Check everything that is needed, and say what to do.",
+    "warmup": "Fill the log, wait for stages and mirror, and compare them.",
     "worker": "Run the stages: candles to signals, gates and weights.",
     "mirror": "Keep Valkey equal to the log, or rebuild it.",
     "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
     "tail": "Print the records of a topic as JSON.",
     "status": "Show lag, verdicts, reasons and weights.",
     "why": "Explain why one instrument is, or is not, traded.",
-    "replay": "Run the same steps over candle files, without a broker.",
-    "snapshot": "Print the manifold of a file of candles as JSON.",
-    "report": "Write a page of what was decided and what came of it.",
-    "calibrate": "Show what the guards let through; suggest thresholds.",
+    "replay": "Backtest: run the pipeline over candle files, or a range of the log.",
+    "snapshot": "Print the manifold of candles as JSON.",
+    "report": "Write a report of decisions, trades and costs as one page.",
+    "calibrate": "Show the pass rates of the guards; suggest thresholds.",
     "study": "Study what a setting would do, over candle files.",
-    "lookahead": "Cut the input short, derive again, and compare: no record knows the future.",
+    "lookahead": "Show that no record depends on the future: cut the input, derive, compare.",
     "verify": "Re-derive every derived topic from the log and compare.",
-    "trade": "Send the orders that the log asks for (paper account, or OANDA).",
-    "executor": "Show what the executor says of itself.",
-    "flatten": "Close everything of ours at the broker, and let nothing be opened.",
-    "pause": "Let nothing be opened or increased in one instrument.",
-    "resume": "Let an instrument be opened and increased again.",
+    "trade": "Run the executor: send the orders that the log asks for (paper, or OANDA).",
+    "executor": "Show the executor's status.",
+    "flatten": "Engage the kill switch and close every position of this account.",
+    "pause": "Block opening and increasing in one instrument.",
+    "resume": "Allow opening and increasing in an instrument again.",
     "close": "Close the position in one instrument now, or a part of it.",
     "order": "Give the executor an order: reduce, or open where that is allowed.",
     "release": "Leave the position in one instrument to the operator.",
@@ -151,7 +151,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors of ours become one sentence and an exit code.
 
     Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
-    3 done but some input was refused, 75 something outside is not there right now, 130 interrupted.
+    3 done but some input was refused, 70 a process that must be started again, 75 something outside
+    is not there right now, 130 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # a name that the language of the terminal cannot spell is escaped, as stderr does

@@ -12,4 +12,6 @@ def session_user() -> str:
     return os.environ.get("USER", "operator")
 
 
-ACTOR = click.option("--actor", default=session_user, help="Who; default: the session's user.")
+ACTOR = click.option(
+    "--actor", default=session_user, help="Who issues it.  [default: the session's user]"
+)

@@ -33,9 +33,14 @@ PLAIN_WIDTH = 120
 
 @click.command()
 @click.argument("files", nargs=-1)
-@click.option("--from", "start", metavar="TIME", help="Bars that end then or later (UTC); -7d.")
-@click.option("--to", "end", metavar="TIME", help="Bars that end then or earlier, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these.")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    help="Only bars that end then or later: a UTC time, or relative such as -7d.",
+)
+@click.option("--to", "end", metavar="TIME", help="Only bars that end then or earlier, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these instruments.")
 @click.option(
     "--pass-rate",
     type=click.FloatRange(0, 1, min_open=True),

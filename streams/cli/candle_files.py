@@ -15,11 +15,11 @@ SHOWN_REFUSALS: Final = 20
 _OPTIONS: Final = (
     click.option(
         "--instrument",
-        help="Take rows that name none as this instrument, whatever the file's name says.",
+        help="Instrument of rows that name none; goes before the file's name.",
     ),
     click.option(
         "--granularity",
-        help="Take rows that name none as bars of this length (M1, H1, ...), likewise.",
+        help="Bar length of rows that name none (M1, H1, ...), likewise.",
     ),
 )
 

@@ -25,7 +25,7 @@ from streams.registry import open_codec
 from streams.setting_groups import LIVE_GROUPS
 from streams.settings import Config, Runtime
 
-REASON = click.option("--reason", help="Why; it stands in the log.  [required without --dry-run]")
+REASON = click.option("--reason", help="Reason, recorded in the log.  [required without --dry-run]")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 

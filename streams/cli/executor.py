@@ -21,7 +21,7 @@ SHOWN_ORDERS = 5
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print its /status as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print its /status as JSON.")
 def executor(as_json: bool) -> None:
     """Show what the executor (manifold trade) says of itself at TRADE_STATUS_URL.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streams.execution.ledger import Ledger
     from streams.execution.operator_commands import Commands, InstrumentCommand
 
-REASON = click.option("--reason", required=True, help="Why; stands in the log.")
+REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
 WAIT = click.option(
     "--wait",
     "wait_s",

@@ -38,12 +38,14 @@ def feed() -> None:
 
 
 @feed.command()
-@click.option("--seed", type=int, default=1, show_default=True, help="Everything follows from it.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
 @click.option("--start", help="First bar (a time); default: so that the last bar ends now.")
 @click.option("--until", help="End of the last bar (a time), instead of --start; default: now.")
-@click.option("--bars", type=click.IntRange(1), default=1500, show_default=True, help="How many.")
-@click.option("--live", is_flag=True, help="After the bars up to now go on, in time.")
+@click.option(
+    "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Number of bars."
+)
+@click.option("--live", is_flag=True, help="Continue in real time after the historical bars.")
 @click.option(
     "--speed",
     type=click.FloatRange(0),
@@ -51,9 +53,13 @@ def feed() -> None:
     show_default=True,
     help="Event seconds per second; 0 = as fast as possible.",
 )
-@click.option("--quiet", type=click.IntRange(0, 1000), default=20, help="Permille without candle.")
-@click.option("--late", type=click.IntRange(0, 1000), default=2, help="Permille that come late.")
-@click.option("--duplicate", type=click.IntRange(0, 1000), default=2, help="Permille sent twice.")
+@click.option(
+    "--quiet", type=click.IntRange(0, 1000), default=20, help="Bars without a candle, in permille."
+)
+@click.option("--late", type=click.IntRange(0, 1000), default=2, help="Late candles, in permille.")
+@click.option(
+    "--duplicate", type=click.IntRange(0, 1000), default=2, help="Candles sent twice, in permille."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def synthetic(
     seed: int,
@@ -138,8 +144,8 @@ def synthetic(
 @click.option(
     "--from", "start", help="First bar (a time) where the log holds nothing; CANDLE_COUNT bars."
 )
-@click.option("--once", is_flag=True, help="Write what there is by now, then leave.")
-@click.option("--until", help="End of the last bar (a time); leave when it is written.")
+@click.option("--once", is_flag=True, help="Write what there is by now, then exit.")
+@click.option("--until", help="End of the last bar (a time); exit when it is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print at the end what was done, as JSON.")
 def oanda(
     pairs: str | None, start: str | None, once: bool, until: str | None, as_json: bool

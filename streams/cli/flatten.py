@@ -48,22 +48,27 @@ WORK_S = 10.0
     show_default=True,
     help="Seconds that this command tries to close after it took over.",
 )
-@click.option("--no-takeover", is_flag=True, help="Only write the word; an executor obeys it.")
+@click.option(
+    "--no-takeover",
+    is_flag=True,
+    help="Only append the command; do not take over from a running executor.",
+)
 def flatten(
     reason: str, actor: str, wait_s: float | None, within_s: float, no_takeover: bool
 ) -> None:
-    """Close everything of ours at the broker, and let nothing be opened.
+    """Engage the kill switch and close every position of this account.
 
-    First the kill switch is engaged, then the word is written to ops.control: every position whose
-    opening order stands before it is closed, by whichever executor reads it. When none does within
-    --wait, this command takes the account over (a running executor is fenced and ends), closes,
-    and leaves. Closing waits for no answer to a question: what is ours is known from the log, from
-    the venue's trades or from its positions, whichever answers. What could not be read is printed.
-    The paper account fills at the next candle: without a feed it cannot close.
-    Positions of others in the account are not touched, nor is what was released: that is named
-    when it is still open. The kill switch stays engaged: manifold kill off --reason TEXT clears
-    it. Exit codes: 0 nothing of ours is held, 75 something still is, or the venue did not confirm
-    that nothing is.
+    The kill switch is engaged first. Then the command is written to ops.control, and whichever
+    executor reads it closes every position whose opening order lies before it. When none does so
+    within --wait, this command takes the account over (a running executor is fenced and ends),
+    closes, and exits. Closing waits for no answer: what is ours is known from the log, from the
+    venue's trades or from its positions, whichever can be read; what could not be read is printed.
+    The paper account fills at the next candle: without a feed it cannot close. Positions of others
+    in the account, and released ones, are not touched; they are named while they are open. The kill
+    switch stays engaged: manifold kill off --reason TEXT clears it.
+
+    Exit codes: 0 nothing of ours is held; 75 something still is, or the venue did not confirm that
+    nothing is.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ from streams.replay.log_reader import LogReader
 from streams.settings import Runtime
 from streams.topics import CONTROL
 
-REASON = click.option("--reason", required=True, help="Why; it stands in the log.")
+REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
@@ -91,9 +91,9 @@ def on(reason: str, actor: str, as_json: bool) -> None:
 def off(reason: str, actor: str, as_json: bool) -> None:
     """Clear: say "off" in the log, and wait for the key in Valkey to follow.
 
-    It is refused while a word in Valkey is not in the log yet, and when somebody engages
-    meanwhile. Exit codes: 0 off; 1 refused, or the log says off and something else still engages
-    (no keeper, no Valkey); 75 the log did not answer.
+    It is refused while a change of the key in Valkey is not in the log yet, and when somebody
+    engages meanwhile. Exit codes: 0 off; 1 refused, or the log says off and something else still
+    engages (no keeper, no Valkey); 75 the log did not answer.
 
     \b
     Examples:

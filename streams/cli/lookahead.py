@@ -39,12 +39,14 @@ PLAIN_WIDTH = 140
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,
-    help="Instants drawn at random, besides those chosen by hand.",
+    help="Number of random cut points, besides the fixed ones.",
 )
 @click.option("--at", "wanted", multiple=True, metavar="TIME", help="Cut there too (UTC).")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the draw.")
 @click.option(
-    "--apart", is_flag=True, help="A run of its own for every cut: slower, the same answer."
+    "--seed", type=int, default=1, show_default=True, help="Seed of the random cut points."
+)
+@click.option(
+    "--apart", is_flag=True, help="Derive from the start for every cut: slower, the same answer."
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

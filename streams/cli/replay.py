@@ -29,10 +29,17 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 
 @click.command()
 @click.argument("files", nargs=-1)
-@click.option("--from", "start", metavar="TIME", help="From what was known then on (UTC); -7d.")
-@click.option("--to", "end", metavar="TIME", help="To what was known then, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these.")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="What if it were so?")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    help="Start of the range: a UTC time, or relative such as -7d.",
+)
+@click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these instruments.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable."
+)
 @click.option("--topic", "topics", multiple=True, help=f"Print these: {', '.join(DERIVED)}.")
 @click.option("--to-topics", "prefix", metavar="PREFIX", help="Write to topics of this prefix.")
 @click.option("--report", "page", metavar="FILE", help="Write the report as a page there.")
@@ -42,7 +49,7 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="How many read the log for a summary.  [default: one per core, one for a short range]",
+    help="Processes that read the log.  [default: one per core, one for a short range]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(

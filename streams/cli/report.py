@@ -34,9 +34,14 @@ PUBLISH = click.option(
 @click.command()
 @click.option("-o", "html", metavar="FILE", help=f"Write the page there.  [default: {PAGE}]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the JSON there; - prints it.")
-@click.option("--from", "start", metavar="TIME", help="What was known from then on (UTC); -7d.")
-@click.option("--to", "end", metavar="TIME", help="What was known until then, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these.")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    help="Start of the range: a UTC time, or relative such as -7d.",
+)
+@click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
+@click.option("--instruments", metavar="A,B", help="Only these instruments.")
 @PUBLISH
 def report(
     html: str | None,

@@ -35,14 +35,16 @@ _ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.it
     epilog="\b\nRoles, in the order of the start (feed and trade after the warm-up):\n"
     + _ROLE_LINES
 )
-@click.option("--roles", help="Which run here, comma separated.  [env: RUN_ROLES; default: "
+@click.option("--roles", help="Roles to run here, comma separated.  [env: RUN_ROLES; default: "
               "feed,worker,mirror,serve,trade]")  # fmt: skip
 @click.option("--workers", type=int, help="Worker processes.  [env: RUN_WORKERS; default: 1]")
 @click.option(
-    "--feed", type=click.Choice(["oanda", "synthetic"]), help="[env: RUN_FEED; default: oanda]"
+    "--feed",
+    type=click.Choice(["oanda", "synthetic"]),
+    help="Which feed.  [env: RUN_FEED; default: oanda]",
 )
 @click.option("--no-warmup", is_flag=True, help="Start everything at once.  [env: RUN_WARMUP=0]")
-@click.option("--status", "show", is_flag=True, help="Show the run of this host, and leave.")
+@click.option("--status", "show", is_flag=True, help="Show the processes of this host and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: its /status as JSON.")
 @read_env_file_option("--env-file", "--from-file")
 def run(

@@ -36,14 +36,14 @@ VALKEY = "valkey"
 @click.option("--at", help="As known at that time (UTC): a time, @<epoch ms> or -2h.")
 @click.option("--day", "day_texts", multiple=True, help="A manifold of this UTC day; repeatable.")
 @click.option(
-    "--days", type=click.IntRange(1, 3_660), help="One for each of the newest N UTC days."
+    "--days", type=click.IntRange(1, 3_660), help="A manifold for each of the newest N UTC days."
 )
 @click.option(
     "--candles",
     type=click.IntRange(1),
-    help="Of the newest N candles.  [default: CANDLE_COUNT of log and Valkey, all of a file]",
+    help="Cover the newest N candles.  [default: CANDLE_COUNT of log and Valkey, all of a file]",
 )
-@click.option("--instrument", help="What a file holds, where neither rows nor name say.")
+@click.option("--instrument", help="Instrument of a file that names none.")
 @click.option("--granularity", help="Bar length, likewise, and of the log.  [default: CANDLE_GRAN]")
 @click.option(
     "--output",
@@ -52,8 +52,13 @@ VALKEY = "valkey"
     help="Write to a file (.gz packs it), to a folder (output/manifolds/: EUR_USD/2014-05-30.json) "
     "or to valkey (key manifold:EUR_USD:2014-05-30, 35 days); repeatable.  [default: print]",
 )
-@click.option("--read", "read_back", is_flag=True, help="The sources are manifolds: check, print.")
-@click.option("--pretty", is_flag=True, help="Indented.")
+@click.option(
+    "--read",
+    "read_back",
+    is_flag=True,
+    help="The sources are manifold files: check and print them.",
+)
+@click.option("--pretty", is_flag=True, help="Print indented JSON.")
 @click.option("--json", "_json", is_flag=True, help="JSON (the default; for symmetry).")
 def snapshot(
     sources: tuple[str, ...],

@@ -38,7 +38,7 @@ POLL_S = 0.25
 @click.option("-n", "--num", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--last", type=click.IntRange(1), help="Only the last N of what is there.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes in.")
-@click.option("--pretty", is_flag=True, help="Several lines a record, as rpk does.")
+@click.option("--pretty", is_flag=True, help="Print a record over several lines, as rpk does.")
 @click.option("--json", "_json", is_flag=True, help="JSON lines (the default; for symmetry).")
 def tail(
     topic: str,

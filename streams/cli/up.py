@@ -53,10 +53,26 @@ PLAIN_WIDTH = 120
     show_default=True,
     help="Where data and logs go.",
 )
-@click.option("--broker-port", type=int, default=Ports.broker, show_default=True)
-@click.option("--registry-port", type=int, default=Ports.registry, show_default=True)
-@click.option("--valkey-port", type=int, default=Ports.valkey, show_default=True)
-@click.option("--metrics-port", type=int, default=Ports.metrics, show_default=True)
+@click.option(
+    "--broker-port", type=int, default=Ports.broker, show_default=True, help="Port of the broker."
+)
+@click.option(
+    "--registry-port",
+    type=int,
+    default=Ports.registry,
+    show_default=True,
+    help="Port of the schema registry.",
+)
+@click.option(
+    "--valkey-port", type=int, default=Ports.valkey, show_default=True, help="Port of Valkey."
+)
+@click.option(
+    "--metrics-port",
+    type=int,
+    default=Ports.metrics,
+    show_default=True,
+    help="Port of the worker's /metrics and /healthz.",
+)
 @click.option(
     "--report",
     "report_file",

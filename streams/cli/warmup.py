@@ -27,7 +27,9 @@ PATIENCE_SEC = 60.0
 
 
 @click.command()
-@click.option("--steps", default=",".join(STEPS), show_default=True, help="Which, comma separated.")
+@click.option(
+    "--steps", default=",".join(STEPS), show_default=True, help="Steps to run, comma separated."
+)
 @click.option(
     "--from-files",
     "files",
@@ -44,7 +46,7 @@ PATIENCE_SEC = 60.0
     type=click.FloatRange(1, 86_400),
     default=PATIENCE_SEC,
     show_default=True,
-    help="Give up when nothing moved for so many seconds.",
+    help="Seconds without progress after which it gives up.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, steps, instruments.")
 def warmup(

@@ -71,7 +71,7 @@ class Allocator:
         scores: NDArray[np.float64],
         config: Config,
     ) -> Allocations:
-        """Close epochs of one universe, in order (core-trading-loop.md 4).
+        """Close epochs of one universe, in order (docs/spec/trading-loop.md 4).
 
         Parameters
         ----------

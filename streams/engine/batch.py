@@ -31,7 +31,7 @@ price; ``window_end_price`` the close at ``window_end_ms``, the newest candle th
 
 
 class BitMetrics(NamedTuple):
-    """Metrics of a list of bits (core-trading-loop.md 1.2 to 1.5)."""
+    """Metrics of a list of bits (docs/spec/trading-loop.md 1.2 to 1.5)."""
 
     coherence: float
     stability: float
@@ -47,7 +47,7 @@ class BitMetrics(NamedTuple):
 
 
 class BatchManifold(NamedTuple):
-    """The numbers of a manifold snapshot (core-trading-loop.md 1.8).
+    """The numbers of a manifold snapshot (docs/spec/trading-loop.md 1.8).
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class BatchManifold(NamedTuple):
 
 
 class WindowGrid(NamedTuple):
-    """Which windows a batch of N bits has (the table in core-trading-loop.md 1.7).
+    """Which windows a batch of N bits has (the table in docs/spec/trading-loop.md 1.7).
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ from streams.errors import CARRY_OVER, Fatal
 
 
 class GateStream:
-    """The run, the evaluations and the gate of one instrument (strict-backtest.md 1 to 5).
+    """Run, evaluations and gate of one instrument (docs/spec/strict-backtest.md 1 to 5).
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Metrics(NamedTuple):
     window_start_ms
         Stamp of the window's first candle as the original stamps it, epoch ms.
     coherence, stability, entropy, rupture, flip_ratio, lambda_hazard
-        0..1 (core-trading-loop.md 1.3 to 1.5).
+        0..1 (docs/spec/trading-loop.md 1.3 to 1.5).
     collapsed
         ``rupture`` >= 0.5.
     signature
@@ -99,7 +99,9 @@ def format_signature(c: int, s: int, e: int, precision: int) -> str:
 
 
 class CandleStream:
-    """The stream form of one instrument (records.md, "What a stream record equals in the batch").
+    """The stream form of one instrument.
+
+    docs/spec/records.md, "What a stream record equals in the batch", defines it.
 
     Not safe for use by several threads at once; ``run`` releases the interpreter lock, so streams
     of different instruments run side by side.

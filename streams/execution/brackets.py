@@ -1,4 +1,4 @@
-"""Stop and target of a joined trade: the levels of the run it follows (strict-backtest.md 1).
+"""Stop and target of a joined trade: those of its run (docs/spec/strict-backtest.md 1).
 
 A bracket at the broker is the run's own level, computed from the price of our fill by the formula
 of ``cpp/backtest.hpp``, and there is none where the run has none: a stop of our own choosing would

@@ -54,7 +54,7 @@ class Account(NamedTuple):
 
     @property
     def margin_ratio(self) -> float:
-        """Margin in use as a fraction of all margin (core-trading-loop.md 4.5); 1.0 without any."""
+        """Margin in use as a fraction of all (docs/spec/trading-loop.md 4.5); 1.0 without any."""
         total = self.margin_used + self.margin_available
         return self.margin_used / total if total > 0 else 1.0
 
@@ -142,7 +142,7 @@ class PendingOrder(NamedTuple):
 
 
 class LevelRule(NamedTuple):
-    """Where stop and target lie, relative to the price of the entry (strict-backtest.md 1).
+    """Where stop and target lie, relative to the entry price (docs/spec/strict-backtest.md 1).
 
     Either percentages of the entry price or distances in price, as the run has them.
     """

@@ -1,9 +1,9 @@
-"""The guards in front of every order that opens or increases, in the order of the profile.
+"""The guards of every order that opens or increases, in order (docs/spec/trading-loop.md 5.4).
 
-All of them are evaluated and every verdict is recorded with the order (core-trading-loop.md 5.4),
-so that one look at an intent says everything that stood in its way. What is not a number, negative
-where it cannot be, or missing is refused. Reducing and closing pass them all but the ones that say
-that nothing is sent at all.
+All of them are evaluated and every verdict is recorded with the order, so that one look at an
+intent says everything that stood in its way. What is not a number, negative where it cannot be, or
+missing is refused. Reducing and closing pass them all but the ones that say that nothing is sent at
+all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the executor; names of the profile (core-trading-loop.md 5.7)."""
+"""Prometheus metrics of the executor; names of the profile (docs/spec/trading-loop.md 5.7)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 A market order fills at the open of the first candle that starts at or after it was placed: a buy at
 ask, a sell at bid, at mid plus or minus the assumed cost where a candle has no quotes. Stop and
-target lie where the run's do and are touched as the run's are (strict-backtest.md 1, steps 1 and
-2): in a bar that opens beyond the stop the fill is the open; one that touches both is stopped.
+target lie where the run's do and are touched as the run's are (docs/spec/strict-backtest.md 1,
+steps 1 and 2): in a bar that opens beyond the stop the fill is the open; one that touches both is
+stopped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where each instrument's backtest run stands, and which weights hold: a fold of the log.
 
-The executor follows the run (strict-backtest.md 5). It joins at the run's own entry, the decision
-at which ``position`` changes to non-zero, and never in the middle; a run that ended, turned round
-or was started anew under other parameters is over for whoever had joined it.
+The executor follows the run (docs/spec/strict-backtest.md 5). It joins at the run's own entry, the
+decision at which ``position`` changes to non-zero, and never in the middle; a run that ended,
+turned round or was started anew under other parameters is over for whoever had joined it.
 """
 
 from __future__ import annotations

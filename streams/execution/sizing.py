@@ -3,8 +3,8 @@
 The base is named: ``min(balance, margin used + margin available)`` of the account. What is
 available plus what is in use is the account's worth with the open positions marked, so the base
 does not shrink because of the positions it is the base of, and unrealised gains do not enlarge it.
-A target exposure is the notional of the position in the account's currency (core-trading-loop.md
-4.4, 4.5): ``exposure = target_exposure_pct * base``.
+A target exposure is the notional of the position in the account's currency
+(docs/spec/trading-loop.md 4.4, 4.5): ``exposure = target_exposure_pct * base``.
 """
 
 from __future__ import annotations

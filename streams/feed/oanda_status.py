@@ -53,7 +53,9 @@ class FeedCollector(Collector):
             "manifold_feed_candle_as_of_seconds", "End of the newest candle", labels=instrument
         )
         settled = gauge(
-            "manifold_feed_settled_seconds", "Up to here all is in the log", labels=instrument
+            "manifold_feed_settled_seconds",
+            "Event time up to which every candle is in the log",
+            labels=instrument,
         )
         waiting = gauge(
             "manifold_feed_waiting", "1 while its requests are not answered", labels=instrument

@@ -16,7 +16,7 @@ class FeedSettings(FromEnvironment):
     )
     feed_absent_after_sec: float = setting(
         5.0,
-        "how long after a bar's end OANDA's word that it has no candle is believed",
+        "from when on after a bar's end OANDA's answer that it has no candle is taken as final",
         unit="s",
         bounds=(0.0, 600.0),
     )

@@ -40,7 +40,7 @@ class KillSwitchMetrics:
         )
         self.appended = Counter(
             "manifold_kill_switch_appended",
-            "Words found in Valkey, or given by the environment, that were written to the log",
+            "Switch positions found in Valkey, or set by the environment, written to the log",
             ["actor"],
             **made,
         )

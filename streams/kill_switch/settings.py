@@ -9,7 +9,7 @@ from streams.environment import FromEnvironment, setting
 
 @dataclass(frozen=True, slots=True)
 class KillSwitchSettings(FromEnvironment):
-    """How the kill switch starts and how it is mirrored (core-trading-loop.md 5.3)."""
+    """How the kill switch starts and how it is mirrored (docs/spec/trading-loop.md 5.3)."""
 
     kill_switch: bool = setting(
         True, "what the first record says while ops.control has none: 1 = engaged"

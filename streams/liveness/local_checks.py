@@ -35,7 +35,7 @@ print(f"{found.coherence:.6f} {found.stability:g} {found.entropy:g} {found.ruptu
 print(told.compiler)
 """
 TRIED: Final = "0.907868 1 0.05 0"
-"""32 alternating bits (core-trading-loop.md 1.9)."""
+"""32 alternating bits (docs/spec/trading-loop.md 1.9)."""
 GIB: Final = 1 << 30
 LOW_DISK, FULL_DISK = 2 * GIB, GIB // 4
 

@@ -1,4 +1,4 @@
-"""The operator's checklist before the market opens (core-trading-loop.md 8.1). Pure."""
+"""The operator's checklist before the market opens (docs/spec/trading-loop.md 8.1). Pure."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from streams.settings import Config
 
 __all__ = ["NAMES", "FailureSignal", "Limits", "LiveFacts", "State", "judge"]
 
-_RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
+RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     trading_rules.kill_switch_stuck,
     stream_rules.candle_stale,
     stream_rules.manifold_stale,
@@ -39,7 +39,7 @@ _RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     stream_rules.clock_skew,
     config_rules.config_differs,
 )
-NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in _RULES)
+NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in RULES)
 """Every failure signal, in the order in which they are shown."""
 
 
@@ -60,4 +60,4 @@ def judge(
         From when on something is a failure; the profile's by default.
     """
     at = judged(facts, now_ms, config, Limits() if limits is None else limits)
-    return tuple(rule(at) for rule in _RULES)
+    return tuple(rule(at) for rule in RULES)

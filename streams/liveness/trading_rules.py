@@ -179,7 +179,7 @@ def _last(calls: CallFacts) -> str:
 
 
 def margin_high(at: Judged) -> FailureSignal:
-    """Judge how much of the margin is used (core-trading-loop.md 4.5)."""
+    """Judge how much of the margin is used (docs/spec/trading-loop.md 4.5)."""
     name, found = "margin_high", at.facts.executor
     if found is None:
         return at.unjudged(name, "executor")

@@ -43,7 +43,7 @@ class FailureSignal(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """From when on something is a failure (system profile; core-trading-loop.md 5.7 and 8.1).
+    """From when on something is a failure (docs/spec/trading-loop.md 5.7 and 8.1).
 
     ``settle_ms`` is FEED_SETTLE_MS: how old values may be follows from it and the bar's length.
     ``kill_switch_sec`` is open-market time. Margins are used / (used + available).

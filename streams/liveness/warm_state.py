@@ -1,7 +1,8 @@
 """How warm an instrument is: what of its history is still missing, and does the mirror agree.
 
-Pure. The needs are those of core-trading-loop.md 7.3: 129 bars for the first window, the lookback
-more for a full window of repetitions, the span of the backtest's floors for the adaptive gate.
+Pure. The needs are those of docs/spec/trading-loop.md 7.3: 129 bars for the first window, the
+lookback more for a full window of repetitions, the span of the backtest's floors for the adaptive
+gate.
 """
 
 from __future__ import annotations

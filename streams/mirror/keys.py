@@ -1,4 +1,4 @@
-"""The one list of names in Valkey that the mirror writes (core-trading-loop.md 2.1)."""
+"""The one list of names in Valkey that the mirror writes (docs/spec/trading-loop.md 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints of OANDA's v20 REST API that the product uses (core-trading-loop.md 5.5).
+"""The endpoints of OANDA's v20 REST API that the product uses (docs/spec/trading-loop.md 5.5).
 
 Questions are repeated when they fail; what changes something is sent once.
 """

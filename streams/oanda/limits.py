@@ -91,7 +91,7 @@ def pause_s(base: float, attempt: int, asked_s: float | None = None) -> float:
     """Return how long to wait before attempt ``attempt`` (1 is the first repetition).
 
     ``base ** attempt`` and up to a quarter more, so that many do not come back at once
-    (core-trading-loop.md 5.5); never less than what the other side asked for.
+    (docs/spec/trading-loop.md 5.5); never less than what the other side asked for.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ HOSTS = {
     "practice": ("https://api-fxpractice.oanda.com", "https://stream-fxpractice.oanda.com"),
     "live": ("https://api-fxtrade.oanda.com", "https://stream-fxtrade.oanda.com"),
 }
-"""Environment -> (REST, streams); core-trading-loop.md 5.5."""
+"""Environment -> (REST, streams); docs/spec/trading-loop.md 5.5."""
 
 _ACCOUNT = re.compile(r"[0-9A-Za-z]+(-[0-9A-Za-z]+)*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
@@ -36,7 +36,7 @@ class Oanda(FromEnvironment):
     oanda_environment: str = setting(
         "practice", "which OANDA; live also needs LIVE_TRADING_ENABLED=1", choices=tuple(HOSTS)
     )
-    live_trading_enabled: bool = setting(False, "second word that live trading needs")
+    live_trading_enabled: bool = setting(False, "second setting that live trading needs")
     oanda_base_url: str = setting(
         "", "REST address; unset = the environment's. http:// only on loopback"
     )

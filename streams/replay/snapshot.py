@@ -1,4 +1,4 @@
-"""The manifold of a batch of candles as the original's JSON (core-trading-loop.md 1.8)."""
+"""The manifold of a batch of candles as the original's JSON (docs/spec/trading-loop.md 1.8)."""
 
 from __future__ import annotations
 

@@ -85,16 +85,19 @@ class HostPage:
         return Handler
 
 
+def process_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """Return the gauges of the processes: whether each runs, and how often it was restarted."""
+    made: dict[str, Any] = {"labelnames": ["process"], "registry": registry}
+    return (
+        Gauge("manifold_process_running", "1 while the process runs", **made),
+        Gauge("manifold_process_restarts", "Restarts since manifold run began", **made),
+    )
+
+
 def metrics_of(status: Mapping[str, Any]) -> bytes:
     """Return a status as Prometheus reads it."""
     registry = CollectorRegistry()
-    running = Gauge(
-        "manifold_process_running", "1 while the process runs", ["process"], registry=registry
-    )
-    restarts = Gauge(
-        "manifold_process_restarts", "Restarts since manifold run began", ["process"],
-        registry=registry,
-    )  # fmt: skip
+    running, restarts = process_gauges(registry)
     for process in status["processes"]:
         running.labels(process["name"]).set(int(process["running"]))
         restarts.labels(process["name"]).set(process["restarts"])

@@ -46,7 +46,7 @@ def allocate(
     held: Held,
     config: Config,
 ) -> Allocation:
-    """Return what is published at an epoch (core-trading-loop.md 4).
+    """Return what is published at an epoch (docs/spec/trading-loop.md 4).
 
     The best ``ALLOC_TOP_K`` of those that are eligible and do not cool down, by score, ties by
     name; a score that is missing, not finite or not positive gets no weight. Weights are in

@@ -150,7 +150,7 @@ def trade_record(trade: Trade, scope: Scope) -> SimulatedTrade:
 
 
 def summary_record(evaluation: Evaluation, scope: Scope, *, eligible: bool) -> Summary:
-    """Return the record of an evaluation (strict-backtest.md 2).
+    """Return the record of an evaluation (docs/spec/strict-backtest.md 2).
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def _slice(days: int, trades: int, *figures: float) -> SummarySlice:
 def decision_record(
     decision: Decision, scope: Scope, first_seen_ms: int | None = None
 ) -> GateDecision:
-    """Return the record of a decision (strict-backtest.md 4).
+    """Return the record of a decision (docs/spec/strict-backtest.md 4).
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """``bt.trades``, ``bt.summaries`` and ``opt.gates`` from ``sep.manifolds``.
 
 Each instrument has a strict rolling backtest of the rule that would trade, and a gate that judges
-by it (strict-backtest.md; the fold itself is cpp/gate.hpp). Every reason that applies is given, not
-the first.
+by it (docs/spec/strict-backtest.md; the fold itself is cpp/gate.hpp). Every reason that applies is
+given, not the first.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class GatesStep(ControlledStep):
                 each.gate.adopt(rules_of(config, name))
 
     def _fold_anew(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
-        """Start a new run and fold the history under the new parameters (strict-backtest.md 6)."""
+        """Fold the history under the new parameters (docs/spec/strict-backtest.md 6)."""
         before = self._instruments[name].gate
         past = self._history.pop((at.offset, name), None)
         if past is None:

@@ -12,7 +12,7 @@ from streams.stages.reasons import Reason
 
 PASSES_TO_OPEN = 2
 CALMAR_UNIT, PNL_UNIT = 0.01, 0.0005
-"""Least size of a floor, for the width of its band (strict-backtest.md 4); cpp/gate.hpp."""
+"""Least size of a floor for its band (docs/spec/strict-backtest.md 4); cpp/gate.hpp."""
 
 RARE = 0.02
 """Share of windows under which guards that pass together are said to pass rarely."""
@@ -59,7 +59,7 @@ class GuardLine(NamedTuple):
 
 
 def upper_band(floor: Any, buffer: float, unit: float) -> Any:
-    """Return what a pass needs of a figure with this floor, or many (strict-backtest.md 4)."""
+    """Return the upper band of a floor, or of many (docs/spec/strict-backtest.md 4)."""
     size = abs(floor)
     wide = np.maximum(size, unit) if isinstance(size, np.ndarray) else max(size, unit)
     return floor + buffer * wide

@@ -16,7 +16,7 @@ def manifold(
     gap_bars: int,
     late: bool,
 ) -> Manifold:
-    """Return the manifold record of the bar (core-trading-loop.md 1.8, records.md).
+    """Return the manifold record of the bar (docs/spec/trading-loop.md 1.8, docs/spec/records.md).
 
     Parameters
     ----------

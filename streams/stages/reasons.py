@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
-class Reason(StrEnum):
-    """Everything that can stand in ``reasons`` of a gate decision; the doc table is made of it."""
+class Documented(StrEnum):
+    """A closed list of codes, each with one line of documentation."""
 
     doc: str
 
-    def __new__(cls, code: str, doc: str) -> Reason:
+    def __new__(cls, code: str, doc: str) -> Self:
+        """Return the member of a code."""
         made = str.__new__(cls, code)
         made._value_ = code
         made.doc = doc
         return made
+
+
+class Reason(Documented):
+    """Everything that can stand in ``reasons`` of a gate decision."""
 
     WARMING = "warming", "fewer than 129 candles so far, or (adaptive) too few bars for a direction"
     SIGNAL_STALE = "signal_stale", "the last signal is older than FRESH_MAX_SIGNAL_AGE_SEC"
@@ -49,19 +55,13 @@ class Reason(StrEnum):
     SPREAD_TOO_WIDE = "spread_too_wide", "spread > MAX_SPREAD_BPS (execution only)"
 
 
-class Refusal(StrEnum):
+class Refusal(Documented):
     """Why a record of the log that could be decoded was dead-lettered by a stage."""
 
-    INVALID_CANDLE = "invalid_candle"
-    CROSSED_QUOTE = "crossed_quote"
-    VOLUME_MISSING = "volume_missing"
-    CONFLICT = "conflict"
-    OUT_OF_ORDER = "out_of_order"
-    NO_CONFIG = "no_config"
-    INVALID_WATERMARK = "invalid_watermark"
-
-
-def reason_table() -> str:
-    """Return the table of gate reasons as Markdown."""
-    rows = [f"| `{reason.value}` | {reason.doc} |" for reason in Reason]
-    return "\n".join(["| reason | when |", "|---|---|", *rows])
+    INVALID_CANDLE = "invalid_candle", "the record is no candle: its key, times, prices or volume"
+    CROSSED_QUOTE = "crossed_quote", "a bid is above its ask"
+    VOLUME_MISSING = "volume_missing", "the candle has no volume (ALLOW_MISSING_VOLUME accepts it)"
+    CONFLICT = "conflict", "another candle of this bar, with other numbers, was accepted before"
+    OUT_OF_ORDER = "out_of_order", "the bar is older than the instrument's last accepted one"
+    NO_CONFIG = "no_config", "no watermark with a configuration came before the record"
+    INVALID_WATERMARK = "invalid_watermark", "the record is no watermark: its key, times or names"

@@ -1,8 +1,8 @@
 """Sessions of currency pairs, compiled to UTC intervals from the pinned time zone rules.
 
 Local hours are half-open; a pair is open in the union of its two currencies' sessions while the
-market is (records.md, "Sessions and the market week"; ``streams.stages.calendar``). Where the
-market is continuous, sessions keep their hours on all seven days.
+market is (docs/spec/records.md, "Sessions and the market week"; ``streams.stages.calendar``).
+Where the market is continuous, sessions keep their hours on all seven days.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``sep.signals`` (and ``sep.manifolds``, same transaction) from ``md.candles``.
 
 A signal is the metrics of the window of the last 128 bits, from an instrument's 129th accepted
-candle on (records.md, "What a stream record equals in the batch").
+candle on (docs/spec/records.md, "What a stream record equals in the batch").
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def signal(
     volume_missing: bool,
     gap_bars: int,
 ) -> Signal:
-    """Return the signal record of the bar (core-trading-loop.md 1.3 to 1.7, records.md).
+    """Return the signal record of the bar (docs/spec/trading-loop.md 1.3 to 1.7).
 
     Parameters are those of ``streams.stages.manifolds.manifold``.
     """

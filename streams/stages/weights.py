@@ -323,7 +323,7 @@ def _row_name(name: str, as_of_ms: int) -> bytes:
 
 
 def gates_blob(weights: Weights) -> dict[str, object]:
-    """Return the profile's gates blob of an epoch (core-trading-loop.md 2.1).
+    """Return the profile's gates blob of an epoch (docs/spec/trading-loop.md 2.1).
 
     In echo mode it also says what the gates went by, and the buffers are 0: no hysteresis is there.
     """
@@ -345,7 +345,7 @@ def gates_blob(weights: Weights) -> dict[str, object]:
 
 
 def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:
-    """Return the allocator's status of an epoch (core-trading-loop.md 4.6).
+    """Return the allocator's status of an epoch (docs/spec/trading-loop.md 4.6).
 
     Ages are by event time: the blob's is the distance to the oldest decision that counted.
     """

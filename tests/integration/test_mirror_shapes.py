@@ -1,4 +1,4 @@
-"""What stands in Valkey, key by key, beside core-trading-loop.md 2.1; written on a real Valkey."""
+"""What stands in Valkey, key by key (docs/spec/trading-loop.md 2.1); on a real Valkey."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def row(
     Parameters
     ----------
     key
-        ``<part>.<figure>``: what the README's table asks for.
+        ``<part>.<figure>``: what the table of docs/performance.md asks for.
     name, unit
         What is measured, and in what.
     value

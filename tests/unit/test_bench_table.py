@@ -1,4 +1,4 @@
-"""The table of ``make bench`` and the README's: every figure is asked for by a row's key."""
+"""The tables of ``make bench`` and of docs/performance.md ask for figures by a row's key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.perf.backtest_peers import PEERS as BACKTESTERS
 from tests.perf.bench import PARTS, WIDTH, shown, table_of
 from tests.perf.bench_engine import PEERS as LIBRARIES
 from tests.perf.bench_signals import PEERS as FRAMEWORKS
-from tests.perf.readme_table import MISSING, TABLE, table
+from tests.perf.performance_table import MISSING, TABLE, table
 from tests.perf.rows import at_rank, row
 
 ASKED = sorted(
@@ -19,7 +19,7 @@ ASKED = sorted(
 )
 
 
-def test_the_readmes_table_asks_for_parts_and_peers_that_there_are() -> None:
+def test_the_pages_table_asks_for_parts_and_peers_that_there_are() -> None:
     peers = {
         "engine.run": {*LIBRARIES, "g++ -O3"},
         "backtest.alone": {peer.name for peer in BACKTESTERS},

@@ -1,27 +1,38 @@
-"""The README's tables are those of the code."""
+"""The README stays a first page: short, with the two commands, and leading to every other page."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from streams.cli import COMMANDS
-from streams.stages.reasons import reason_table
+from streams.liveness.signals import NAMES
 from streams.topics import TOPICS
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_topic_is_in_the_table() -> None:
-    for topic in TOPICS.values():
-        partitions = topic.partitions or "N (12)"
-        row = f"| `{topic.name}` | {topic.derived_by} | {topic.content} | {partitions} |"
-        assert row in README
+def test_it_is_short_and_begins_with_the_two_commands() -> None:
+    assert len(README.splitlines()) <= 130
+    first = re.search(r"(?s)```sh\n(.*?)```", README)
+    assert first is not None
+    assert re.findall(r"(?m)^make (\w+)", first[1]) == ["demo", "test"]
 
 
-def test_every_reason_is_in_the_table() -> None:
-    assert reason_table() in README
+def test_its_picture_has_every_topic() -> None:
+    pictures = README.split("```")[1::2]
+    known = {*TOPICS} - {"dead.letters"}
+    assert any(all(name in picture for name in known) for picture in pictures)
+    assert "`dead.letters`" in README
 
 
-def test_every_command_is_shown() -> None:
-    for command in COMMANDS:
-        assert f"manifold {command}" in README, command
+def test_it_counts_the_failure_signals_right() -> None:
+    words = {20: "Twenty", 21: "Twenty-one", 22: "Twenty-two"}
+    assert f"{words[len(NAMES)]} failure signals" in README
+
+
+def test_the_make_targets_that_pages_name_are_there() -> None:
+    there = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf-8")):
+            assert target in there, f"{page.name}: make {target}"

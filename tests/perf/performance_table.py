@@ -1,6 +1,6 @@
-"""The README's table "Measured" from what ``make bench`` wrote.
+"""The table of docs/performance.md from what ``make bench`` wrote.
 
-    python -m tests.perf.readme_table build/bench.json
+    python -m tests.perf.performance_table build/bench.json
 
 A figure that the file does not have is ``(to be measured)``.
 """
