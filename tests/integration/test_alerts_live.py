@@ -34,6 +34,8 @@ pytestmark = pytest.mark.kafka
 PAIRS = ("EUR_JPY", "EUR_USD", "GBP_USD", "USD_JPY")
 FASTER = 12
 QUIET_BARS = 24
+READING = {"Authorization": f"Bearer {TOKEN}"}
+"""Off loopback, reading needs the token too."""
 MANIFEST = RULES.parents[1] / "kubernetes" / "manifold.yaml"
 SETTINGS = LIVELY | {
     "CANDLE_GRAN": "S5",
@@ -119,21 +121,26 @@ class Stack:
     def until_well(self) -> None:
         """Wait until the service finds nothing wrong; what was refused once stays a warning."""
 
+        bad: dict[str, str] = {}
+
         def well() -> bool:
             for process in self.deployment.processes.values():
                 process.poll()
             try:
-                signals = self.service.get("/api/preflight").json.get("signals", [])
+                signals = self.service.get("/api/preflight", **READING).json.get("signals", [])
             except OSError:
                 return False
-            bad = [s for s in signals if s["state"] in ("warn", "fail", "unknown")]
-            return bool(signals) and {s["name"] for s in bad} <= {"dead_letters", "orders_rejected"}
+            bad.clear()
+            for one in signals:
+                if one["state"] in ("warn", "fail", "unknown"):
+                    bad[one["name"]] = f"{one['state']}: {one['detail']}"
+            return bool(signals) and bad.keys() <= {"dead_letters", "orders_rejected"}
 
-        until(well, self.deployment.last_words, every_s=0.2)
+        until(well, lambda: f"{bad}\n{self.deployment.last_words()}", every_s=0.2)
 
     def bars(self) -> int:
         """Return how many bars the service has seen the end of."""
-        found = self.service.get("/api/global-status").json
+        found = self.service.get("/api/global-status", **READING).json
         return int(found["market"]["newest_as_of_ms"]) // 5_000
 
     def fills(self) -> list[BrokerReport]:
