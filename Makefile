@@ -26,7 +26,7 @@ test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry
 
 faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills, 2,000 histories of the executor).
 	@MANIFOLD_FAULT_KILLS=100 MANIFOLD_HISTORIES=2000 $(BIN)/python -m pytest tests/faults \
-	  tests/property/test_executor_histories.py $(PYTEST_ARGS)
+	  tests/property/trading/test_executor_histories.py $(PYTEST_ARGS)
 
 dates: $(VENV)/.dev ## Run demo, stack and tests at other dates, time zones and languages (DATES=short).
 	-@deploy/setup.sh dates

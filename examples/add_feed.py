@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from streams.events import Candle, Ohlc
-from streams.feed.live import run_feed
-from streams.feed.synthetic import BarArrivals
-from streams.mid_price import mid_prices
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
+from streams.candles.mid_price import mid_prices
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.feeds.live import run_feed
+from streams.feeds.synthetic import BarArrivals
+from streams.kafka.registry import open_codec
+from streams.records.events import Candle, Ohlc
 
 MINUTE_MS = 60_000
 Tick = tuple[float, float]

@@ -2,10 +2,10 @@
 
     python examples/add_venue.py http://127.0.0.1:9000
 
-The executor asks a venue through the methods of ``streams.execution.broker.Broker``; everything
-else (the log of orders, guards, kill switch, reconciling) stays as it is. Two rules make it safe:
-an order whose answer is lost is ``OutcomeUnknown``, never a guess, and an order has a client id, by
-which it can be looked up.
+The executor asks a venue through the methods of ``streams.trading.brokers.broker.Broker``;
+everything else (the log of orders, guards, kill switch, reconciling) stays as it is. Two rules make
+it safe: an order whose answer is lost is ``OutcomeUnknown``, never a guess, and an order has a
+client id, by which it can be looked up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from decimal import Decimal
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 
+from streams.config.kill_switch import KillSwitchSettings
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.trading import Trading
 from streams.errors import Recoverable
-from streams.execution.broker import (
+from streams.kafka.registry import open_codec
+from streams.trading.brokers.broker import (
     Account,
     InstrumentTerms,
     OpenTrade,
@@ -27,15 +32,11 @@ from streams.execution.broker import (
     OutcomeUnknown,
     Position,
     Quote,
-    Transaction,
 )
-from streams.execution.executor import Executor
-from streams.execution.settings import Trading
-from streams.execution.start import open_parts
-from streams.kill_switch.reader import KillSwitchReader
-from streams.kill_switch.settings import KillSwitchSettings
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
+from streams.trading.brokers.transaction import Transaction
+from streams.trading.executor import Executor
+from streams.trading.kill_switch.reader import KillSwitchReader
+from streams.trading.start import open_parts
 
 
 class HttpVenue:

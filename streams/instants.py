@@ -34,3 +34,26 @@ def clock(at_ms: int | None) -> str:
         return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return f"@{at_ms}"
+
+
+GRANULARITY_MS: dict[str, int] = {
+    "S5": 5_000,
+    "S10": 10_000,
+    "S15": 15_000,
+    "S30": 30_000,
+    "M1": 60_000,
+    "M2": 120_000,
+    "M4": 240_000,
+    "M5": 300_000,
+    "M10": 600_000,
+    "M15": 900_000,
+    "M30": 1_800_000,
+    "H1": 3_600_000,
+    "H2": 7_200_000,
+    "H3": 10_800_000,
+    "H4": 14_400_000,
+    "H6": 21_600_000,
+    "H8": 28_800_000,
+    "H12": 43_200_000,
+}
+"""Length of a bar per OANDA granularity; days and longer have no fixed length and are refused."""

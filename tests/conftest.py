@@ -23,7 +23,7 @@ from streams.errors import Fatal
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import DATABASES, ValkeyServer
-from tests.apicurio import ApicurioRegistry
+from tests.support.apicurio import ApicurioRegistry
 
 # how fast examples come says something of the machine, nothing of the code
 hypothesis.settings.register_profile(

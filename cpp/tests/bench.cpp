@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "stream.hpp"
+#include "metrics/stream.hpp"
 
 using namespace manifold;
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "door.hpp"
+#include "bindings/bindings.hpp"
 
 using namespace manifold;
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "record_frames.hpp"
+#include "io/record_frames.hpp"
 
 using namespace manifold;
 

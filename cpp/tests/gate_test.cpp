@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "gate_door.hpp"
+#include "bindings/gate.hpp"
 
 using namespace manifold;
 

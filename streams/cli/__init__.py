@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from streams import __version__
-from streams.environment import read_env_file
+from streams.config.environment import read_env_file
 from streams.errors import Fatal, Recoverable
 
 EXIT_INTERRUPTED = 130

@@ -13,20 +13,27 @@ import click
 from rich.console import Console
 from rich.progress import TaskID
 
-from streams.calibrate.outcome import Calibration
-from streams.calibrate.sources import Columnar, Found, Stretch, windows_of_log, windows_of_series
-from streams.calibrate.tables import tables
+from streams.candles.column_series import read_columns
+from streams.candles.load_report import LoadReport
+from streams.candles.series import SeriesKey
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
 from streams.cli.report import names_of, require_place
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feed.column_series import read_columns
-from streams.feed.load_report import LoadReport
-from streams.feed.series import SeriesKey
-from streams.registry import open_codec
+from streams.kafka.registry import open_codec
+from streams.replay.calibrate.outcome import Calibration
+from streams.replay.calibrate.sources import (
+    Columnar,
+    Found,
+    Stretch,
+    windows_of_log,
+    windows_of_series,
+)
+from streams.replay.calibrate.tables import tables
+from streams.replay.report.page import STDOUT
 from streams.replay.tail import when_ms
-from streams.report.page import STDOUT
-from streams.settings import Config, Runtime
 
 PLAIN_WIDTH = 120
 

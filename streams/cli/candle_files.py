@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from streams.feed.load_report import LoadReport
+from streams.candles.load_report import LoadReport
 
 EXIT_REFUSED: Final = 3
 SHOWN_REFUSALS: Final = 20

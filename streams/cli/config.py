@@ -12,18 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
-from streams.clocks.check import require_clock
-from streams.codec import Codec
-from streams.config_change import ConfigChange, configuration_texts, named, whole
-from streams.config_difference import SET_ALIKE, differences
-from streams.config_writing import write_change
-from streams.control import ControlLog
-from streams.control_log import active_config, read_control
-from streams.environment import FromEnvironment, read_env_file, setting_fields, text_of
+from streams.config.difference import SET_ALIKE, differences
+from streams.config.environment import FromEnvironment, read_env_file, setting_fields, text_of
+from streams.config.groups import LIVE_GROUPS
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
-from streams.registry import open_codec
-from streams.setting_groups import LIVE_GROUPS
-from streams.settings import Config, Runtime
+from streams.kafka.config_writing import write_change
+from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import require_clock
+from streams.records.codec import Codec
+from streams.records.config_change import ConfigChange, configuration_texts, named, whole
+from streams.records.control import ControlLog
 
 REASON = click.option("--reason", help="Reason, recorded in the log.  [required without --dry-run]")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")

@@ -9,23 +9,23 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from streams.chain import open_chain
+from streams.candles.calendar import calendar_of
+from streams.candles.sessions import session_state
 from streams.cli.replay import backtest_table
 from streams.cli.status import gates_table, rates_table, weights_table
-from streams.codec import locked_codec
+from streams.config.settings import Config
 from streams.instants import clock
 from streams.mirror.glance import glance
-from streams.replay.verify import Verifier
-from streams.replay.verify_report import Report
-from streams.report.collect import Wanted, collect_report
-from streams.report.page import write_report
-from streams.settings import Config
+from streams.monitoring.status import Status
+from streams.pipeline.chain import open_chain
+from streams.records.codec import locked_codec
+from streams.records.topics import CANDLES, SIGNALS
+from streams.replay.report.collect import Wanted, collect_report
+from streams.replay.report.page import write_report
+from streams.replay.verify.report import Report
+from streams.replay.verify.verify import Verifier
 from streams.stack.up import Stack
 from streams.stack.watch import StageWork, Watch, stage_work
-from streams.stages.calendar import calendar_of
-from streams.stages.sessions import session_state
-from streams.status import Status
-from streams.topics import CANDLES, SIGNALS
 
 HOUR_MS = 3_600_000
 WEEK_HOURS = 7 * 24

@@ -8,8 +8,8 @@ import sys
 
 import click
 
-from streams.liveness.doctor import doctor as examine_all
-from streams.liveness.examination import Finding, as_json, worst
+from streams.checks import Finding, as_json, worst
+from streams.monitoring.doctor.doctor import doctor as examine_all
 
 EXIT_FAILED = 1
 MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL", "skip": "-   "}

@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import click
 
-from streams.api.executor import Executor, judged, read
-from streams.api.settings import Service
+from streams.config.service import Service
+from streams.config.trading import Trading
 from streams.errors import Recoverable
-from streams.execution.settings import Trading
 from streams.instants import clock
+from streams.monitoring.executor_status import Executor, judged, read
 
 SHOWN_ORDERS = 5
 

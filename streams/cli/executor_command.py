@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from streams.control_log import append_control, read_control
+from streams.config.runtime import Runtime
+from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
-from streams.events import Control
-from streams.execution.settings import Trading
 from streams.instruments import instrument_name
-from streams.registry import open_codec
-from streams.settings import Runtime
+from streams.kafka.control_topic import append_control, read_control
+from streams.kafka.registry import open_codec
+from streams.records.events import Control
 
 if TYPE_CHECKING:
-    from streams.api.executor import Executor
-    from streams.codec import Codec
-    from streams.control import ControlLog
-    from streams.execution.broker import OpenTrade
-    from streams.execution.ledger import Ledger
-    from streams.execution.operator_commands import Commands, InstrumentCommand
+    from streams.monitoring.executor_status import Executor
+    from streams.records.codec import Codec
+    from streams.records.control import ControlLog
+    from streams.trading.brokers.broker import OpenTrade
+    from streams.trading.ledger import Ledger
+    from streams.trading.operator_commands import Commands, InstrumentCommand
 
 REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
 WAIT = click.option(
@@ -52,14 +52,14 @@ class Account(NamedTuple):
 
     def commands(self, control: ControlLog) -> Commands:
         """Return what was said before of the account's instruments."""
-        from streams.execution.operator_commands import commands_of
+        from streams.trading.operator_commands import commands_of
 
         return commands_of(control.records, self.account_id)
 
     def books(self) -> Ledger:
         """Return what the log says that the account holds of ours."""
-        from streams.execution.ledger import Ledger
-        from streams.execution.start import fold_orders
+        from streams.trading.ledger import Ledger
+        from streams.trading.start import fold_orders
 
         ledger = Ledger(self.account_id, self.mode)
         fold_orders(self.runtime, self.codec, ledger)
@@ -113,7 +113,7 @@ def require_reason(reason: str) -> None:
 
 def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, reason: str) -> int:
     """Write a command about one instrument, say where it lies, and return that."""
-    from streams.execution.operator_commands import instrument_command
+    from streams.trading.operator_commands import instrument_command
 
     record = instrument_command(kind, instrument, here.account_id, actor, reason, now_ms())
     offset = here.append(record)
@@ -129,8 +129,8 @@ def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
     instrument
         Only this one; empty for all.
     """
-    from streams.execution.releasing import released_words
     from streams.oanda.errors import RequestRefused
+    from streams.trading.releasing import released_words
 
     trades = {
         trade: report.instrument
@@ -168,7 +168,7 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
     Fatal
         No feed has ever declared it and the account has no order in it; names those that are known.
     """
-    from streams.control import UniverseChange
+    from streams.records.control import UniverseChange
 
     name = instrument_name(text)
     known = {intent.instrument for intent in ledger.intents.values()}
@@ -183,7 +183,7 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
 
 def held(ledger: Ledger, instrument: str) -> list[str]:
     """Return what the log says we hold or have on its way in an instrument, in words."""
-    from streams.execution.reports import doubt_words
+    from streams.trading.reports import doubt_words
 
     found = ledger.holdings.get(instrument)
     said = [] if found is None else [f"{found.signed_units:f} units"]
@@ -200,8 +200,8 @@ def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
 
 def why_it_waits(here: Account, instrument: str) -> str:
     """Return what the executor that is seen says of a command that it has not carried out."""
-    from streams.api.executor import ask_once
-    from streams.api.settings import Service
+    from streams.config.service import Service
+    from streams.monitoring.executor_status import ask_once
 
     stale_ms = int(1000 * here.trading.cycle_patience_s)
     url = Service.from_env().trade_status_url

@@ -13,23 +13,24 @@ from typing import Any
 
 import click
 
-from streams.cli.stopping import Told, stop_when_told
-from streams.clocks.check import ClockGuard, require_clock
-from streams.control_log import config_in_force
+from streams.candles.calendar import calendar_of
+from streams.config.feeds import FeedSettings
+from streams.config.oanda import Oanda
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feed.live import accelerated, run_feed, unpaced, wall_clock
-from streams.feed.oanda import OandaFeed
-from streams.feed.oanda_status import serve_status
-from streams.feed.settings import FeedSettings
-from streams.feed.synthetic import MarketRates, synthetic_market
+from streams.feeds.live import accelerated, run_feed, unpaced, wall_clock
+from streams.feeds.oanda import OandaFeed
+from streams.feeds.oanda_status import serve_status
+from streams.feeds.synthetic import MarketRates, synthetic_market
 from streams.instants import clock, instant_ms
 from streams.instruments import instrument_names
+from streams.kafka.control_topic import config_in_force
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import ClockGuard, require_clock
 from streams.oanda.client import OandaClient
-from streams.oanda.settings import Oanda
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
-from streams.stack.child import require_port
-from streams.stages.calendar import calendar_of
+from streams.process.child import require_port
+from streams.process.sigterm import Told, stop_when_told
 
 
 @click.group()

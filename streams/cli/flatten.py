@@ -16,13 +16,14 @@ from streams.cli.executor_command import (
     require_reason,
     say_released,
 )
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
-from streams.execution.settings import Trading
-from streams.settings import Config, Runtime
 
 if TYPE_CHECKING:
     from streams.cli.trade import Outcome
-    from streams.execution.ledger import Ledger
+    from streams.trading.ledger import Ledger
 
 LOOK_S = 0.3
 BEGIN_S = 1.0
@@ -117,8 +118,8 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
 
 def _say(here: Account, actor: str, reason: str) -> int:
     """Engage the kill switch and write the word; return its offset."""
-    from streams.execution.flatten import flatten_record
-    from streams.kill_switch.commands import engage
+    from streams.trading.flatten import flatten_record
+    from streams.trading.kill_switch.commands import engage
 
     at_ms = now_ms()
     engaged = engage(here.runtime, here.codec, actor, f"flatten: {reason}", at_ms)
@@ -147,7 +148,7 @@ def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
 
 def _held(ledger: Ledger) -> list[str]:
     """Return what the log says we hold or have on its way, in words."""
-    from streams.execution.reports import doubt_words
+    from streams.trading.reports import doubt_words
 
     found = [f"{name} {held.signed_units:f}" for name, held in sorted(ledger.holdings.items())]
     return found + [doubt_words(intent) for _, intent in sorted(ledger.unresolved.items())]

@@ -13,19 +13,19 @@ from typing import Any
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.stopping import stop_when_told
-from streams.clocks.check import brokers_now_ms, require_clock, warn_of_clock
-from streams.control_log import StampRefused
+from streams.config.kill_switch import KillSwitchSettings
+from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.instants import clock
-from streams.kill_switch.commands import READ_S, Engaged, disengage, engage
-from streams.kill_switch.keeper import KillSwitchKeeper
-from streams.kill_switch.reader import KillSwitchReader, KillSwitchState
-from streams.kill_switch.settings import KillSwitchSettings
-from streams.registry import open_codec
-from streams.replay.log_reader import LogReader
-from streams.settings import Runtime
-from streams.topics import CONTROL
+from streams.kafka.control_topic import StampRefused
+from streams.kafka.reader import LogReader
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import brokers_now_ms, require_clock, warn_of_clock
+from streams.process.sigterm import stop_when_told
+from streams.records.topics import CONTROL
+from streams.trading.kill_switch.commands import READ_S, Engaged, disengage, engage
+from streams.trading.kill_switch.keeper import KillSwitchKeeper
+from streams.trading.kill_switch.reader import KillSwitchReader, KillSwitchState
 
 REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

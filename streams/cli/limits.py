@@ -26,7 +26,7 @@ def reset(limit: str, reason: str, actor: str) -> None:
     Examples:
       manifold limits reset drawdown --reason "looked into it; smaller weights from now on"
     """
-    from streams.execution.operator_commands import limits_reset
+    from streams.trading.operator_commands import limits_reset
 
     here = open_account(reason)
     record = limits_reset("drawdown", here.account_id, actor, reason, now_ms())

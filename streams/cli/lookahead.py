@@ -12,22 +12,23 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
+from streams.candles.load_report import LoadReport
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
-from streams.feed.load import read_series
-from streams.feed.load_report import LoadReport
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.feeds.load import read_series
 from streams.instants import clock, instant_ms
-from streams.registry import open_codec
-from streams.replay.cuts import pick_cuts
-from streams.replay.lookahead import (
+from streams.kafka.registry import open_codec
+from streams.replay.verify.lookahead import (
     COMPARED,
     Difference,
     Lookahead,
     LookaheadReport,
     Subject,
 )
-from streams.replay.subjects import subject_of_log, subject_of_series
-from streams.settings import Config, Runtime
+from streams.replay.verify.lookahead_cuts import pick_cuts
+from streams.replay.verify.lookahead_inputs import subject_of_log, subject_of_series
 
 PLAIN_WIDTH = 140
 

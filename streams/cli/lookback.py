@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from streams.feed.settings import FeedSettings
-from streams.settings import Config
-from streams.stages.freshness import lookback_problems
+from streams.candles.freshness import lookback_problems
+from streams.config.feeds import FeedSettings
+from streams.config.settings import Config
 
 
 def warn_of_lookback(config: Config) -> None:

@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.execution.settings import Trading
+from streams.config.oanda import Oanda
+from streams.config.runtime import Runtime
+from streams.config.trading import Trading
 from streams.migration.migrate import migrate as migrate_deployment
 from streams.migration.plan import COPIED, Migration, next_steps
-from streams.oanda.settings import Oanda
-from streams.settings import Runtime
 
 
 @click.command()

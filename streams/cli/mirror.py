@@ -10,13 +10,14 @@ import signal
 import click
 
 from streams.cli.lookback import warn_of_lookback
-from streams.cli.stopping import stop_when_told
-from streams.clocks.check import warn_of_clock
-from streams.control_log import config_in_force
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.kafka.control_topic import config_in_force
+from streams.kafka.registry import open_codec
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
+from streams.monitoring.clock_check import warn_of_clock
+from streams.process.sigterm import stop_when_told
 
 
 @click.command()

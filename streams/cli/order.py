@@ -24,7 +24,7 @@ from streams.cli.executor_command import (
 from streams.errors import Fatal, Recoverable
 
 if TYPE_CHECKING:
-    from streams.execution.operator_orders import Side
+    from streams.trading.operator_orders import Side
 
 
 class _UnitsType(click.ParamType):
@@ -128,7 +128,7 @@ def give_order(
     Recoverable
         It was not carried out in time, or nobody knows what became of it.
     """
-    from streams.execution.operator_orders import REQUEST_ID, order_record
+    from streams.trading.operator_orders import REQUEST_ID, order_record
 
     if here.trading.read_only or here.trading.dry_run_trades:
         raise Fatal("READ_ONLY or DRY_RUN_TRADES is set: nothing is sent; unset it")

@@ -12,15 +12,22 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
-from streams.clocks.check import require_clock
-from streams.control import ControlState
-from streams.control_log import append_control, read_control
+from streams.config.run_parameters import (
+    RUN_PARAMETERS,
+    overridden,
+    overrides_of,
+    parameters,
+    params_id,
+)
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.events import Control
 from streams.instruments import instrument_name
-from streams.registry import open_codec
-from streams.run_parameters import RUN_PARAMETERS, overridden, overrides_of, parameters, params_id
-from streams.settings import Config, Runtime
+from streams.kafka.control_topic import append_control, read_control
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import require_clock
+from streams.records.control import ControlState
+from streams.records.events import Control
 
 
 @click.group()

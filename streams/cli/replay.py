@@ -17,12 +17,20 @@ from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_
 from streams.cli.progress import progress_bar
 from streams.cli.report import PUBLISH, names_of, require_place, say_published
 from streams.errors import Fatal
+from streams.records.topics import (
+    DEAD_LETTERS,
+    GATES,
+    MANIFOLDS,
+    SIGNALS,
+    SUMMARIES,
+    TRADES,
+    WEIGHTS,
+)
 from streams.replay.jobs import FileJob, Job, LogJob
+from streams.replay.report.data import ReportData
+from streams.replay.report.page import write_report
+from streams.replay.report.words import clock_range
 from streams.replay.tail import when_ms
-from streams.report.data import ReportData
-from streams.report.page import write_report
-from streams.report.words import clock_range
-from streams.topics import DEAD_LETTERS, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 
 DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 

@@ -11,17 +11,17 @@ import click
 from rich.progress import TaskID
 
 from streams.cli.progress import progress_bar
+from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.instruments import instrument_names
+from streams.kafka.registry import open_codec
 from streams.mirror.keys import BACKTEST_REPORT
 from streams.mirror.published import publish_report
-from streams.registry import open_codec
+from streams.replay.report.collect import Wanted, collect_report
+from streams.replay.report.data import ReportData
+from streams.replay.report.page import STDOUT, write_report
+from streams.replay.report.words import clock_range
 from streams.replay.tail import when_ms
-from streams.report.collect import Wanted, collect_report
-from streams.report.data import ReportData
-from streams.report.page import STDOUT, write_report
-from streams.report.words import clock_range
-from streams.settings import Runtime
 
 PAGE = "report.html"
 

@@ -17,13 +17,13 @@ from typing import Any
 import click
 
 from streams.cli import read_env_file_option
+from streams.config.host import RunSettings
+from streams.config.roles import ROLES
+from streams.config.runtime import Runtime
 from streams.errors import Recoverable
-from streams.settings import Runtime
+from streams.process.service_manager import ServiceManager
 from streams.stack.host import Host
 from streams.stack.host_page import HostPage
-from streams.stack.roles import ROLES
-from streams.stack.service_manager import ServiceManager
-from streams.stack.settings import RunSettings
 
 POLL_S = 0.25
 TELL_EVERY_S = 5.0

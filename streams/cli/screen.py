@@ -11,9 +11,9 @@ from rich.text import Text
 
 from streams.cli.status import gates_table, weights_table
 from streams.instants import clock
+from streams.records.topics import STAGE_SOURCES
 from streams.stack.up import Stack
 from streams.stack.watch import Sight
-from streams.topics import STAGE_SOURCES
 
 PLAIN_EVERY_S = 5.0
 

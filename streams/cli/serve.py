@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from streams.cli.stopping import stop_when_told
 from streams.errors import Fatal
+from streams.process.sigterm import stop_when_told
 
 
 @click.command()
@@ -29,7 +29,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
       manifold serve --openapi openapi.json --asyncapi asyncapi.json
     """
     if openapi is not None or asyncapi is not None:
-        from streams.api import documents
+        from streams.service import documents
 
         if openapi is not None:
             _write(openapi, documents.openapi())
@@ -37,9 +37,9 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
             _write(asyncapi, documents.asyncapi())
         return
     stop_when_told()
-    from streams.api.serve import Settings
-    from streams.api.serve import serve as run
-    from streams.clocks.check import warn_of_clock
+    from streams.monitoring.clock_check import warn_of_clock
+    from streams.service.serve import Settings
+    from streams.service.serve import serve as run
 
     settings = Settings.from_env(os.environ)
     logging.basicConfig(
@@ -55,7 +55,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
 
 
 def _write(file: str, document: dict[str, Any]) -> None:
-    from streams.api.documents import as_text
+    from streams.service.documents import as_text
 
     try:
         with click.open_file(file, "w", encoding="utf-8") as out:

@@ -14,6 +14,8 @@ import click
 
 from streams.cli.candle_files import exit_code, say_refused
 from streams.cli.snapshot_sources import Sources, day, source_of
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.mirror.snapshots import read_day, store_day
 from streams.replay.manifold_files import (
@@ -26,7 +28,6 @@ from streams.replay.manifold_files import (
 from streams.replay.snapshot import manifold_snapshot
 from streams.replay.snapshot_candles import Selection
 from streams.replay.tail import when_ms
-from streams.settings import Config, Runtime
 
 VALKEY = "valkey"
 

@@ -9,22 +9,23 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from streams.codec import Codec
-from streams.control import ControlLog
-from streams.control_log import read_control
+from streams.candles.file_names import file_names
+from streams.candles.files import STANDARD_INPUT
+from streams.candles.load_report import LoadReport
+from streams.candles.series import SeriesKey
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.events import GRANULARITY_MS, Candle
-from streams.feed.file_names import file_names
-from streams.feed.files import STANDARD_INPUT
-from streams.feed.load import read_series
-from streams.feed.load_report import LoadReport
-from streams.feed.series import SeriesKey
-from streams.instants import clock
+from streams.feeds.load import read_series
+from streams.instants import GRANULARITY_MS, clock
 from streams.instruments import decorated_pair, instrument_name, is_pair
+from streams.kafka.control_topic import read_control
+from streams.kafka.registry import open_codec
 from streams.mirror.snapshots import read_valkey
-from streams.registry import open_codec
+from streams.records.codec import Codec
+from streams.records.control import ControlLog
+from streams.records.events import Candle
 from streams.replay.snapshot_candles import Selection, config_at, days_between, read_log
-from streams.settings import Config, Runtime
 
 UNNAMED: Final = "UNKNOWN"
 Place = Literal["file", "log", "valkey"]

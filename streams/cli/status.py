@@ -10,12 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from streams.clocks.check import warn_of_clock
+from streams.config.runtime import Runtime
 from streams.instants import clock
-from streams.registry import open_codec
-from streams.settings import Runtime
-from streams.stages.limits import rarely_passing
-from streams.status import Status, collect
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import warn_of_clock
+from streams.monitoring.status import Status, collect
+from streams.pipeline.limits import rarely_passing
 
 
 @click.command()

@@ -10,15 +10,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from streams.calibrate.hazard import study as study_of
-from streams.calibrate.hazard_runs import by_bar_length
-from streams.calibrate.hazard_tables import tables
+from streams.candles.column_series import read_columns
+from streams.candles.load_report import LoadReport
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feed.column_series import read_columns
-from streams.feed.load_report import LoadReport
-from streams.settings import Config
+from streams.replay.calibrate.hazard import study as study_of
+from streams.replay.calibrate.hazard_runs import by_bar_length
+from streams.replay.calibrate.hazard_tables import tables
 
 PLAIN_WIDTH = 150
 STRENGTHS, AHEAD = "0.25,0.5,1,2", "12,60,240"

@@ -14,13 +14,13 @@ from typing import Any
 
 import click
 
+from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.instruments import instrument_name
-from streams.registry import open_codec
-from streams.replay.log_reader import LogReader, LogRecord
+from streams.kafka.reader import LogReader, LogRecord
+from streams.kafka.registry import open_codec
+from streams.records.topics import TOPICS
 from streams.replay.tail import as_json, records, start_offset
-from streams.settings import Runtime
-from streams.topics import TOPICS
 
 POLL_S = 0.25
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from streams.admin import Cluster, create_topics, require_topics, wanted_topics
-from streams.cluster_check import as_json, check_cluster
-from streams.settings import Runtime
+from streams.config.runtime import Runtime
+from streams.kafka.cluster_check import as_json, check_cluster
+from streams.kafka.topics_admin import Cluster, create_topics, require_topics, wanted_topics
 
 EXIT_DRIFT = 1
 

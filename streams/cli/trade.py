@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from streams.cli.stopping import stop_when_told
-from streams.codec import Codec
-from streams.execution.settings import Trading
-from streams.settings import Config, Runtime
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.trading import Trading
+from streams.process.sigterm import stop_when_told
+from streams.records.codec import Codec
 
 if TYPE_CHECKING:
-    from streams.execution.oanda_broker import OandaBroker
+    from streams.trading.brokers.oanda import OandaBroker
 
 log = logging.getLogger("manifold.executor")
 
@@ -81,9 +82,9 @@ def run(
     flatten_within_s
         When given it opens nothing, and ends when nothing is held or after that many seconds.
     """
-    from streams.admin import require_topics
-    from streams.clocks.check import require_clock, warn_of_clock
-    from streams.stack.child import require_port
+    from streams.kafka.topics_admin import require_topics
+    from streams.monitoring.clock_check import require_clock, warn_of_clock
+    from streams.process.child import require_port
 
     logging.basicConfig(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -103,7 +104,7 @@ async def _trade(
     runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
 ) -> Outcome:
     from streams.errors import MustRestart
-    from streams.registry import open_codec
+    from streams.kafka.registry import open_codec
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -131,12 +132,12 @@ async def _execute(
     MustRestart
         A setting of the log has changed that it was made with.
     """
-    from streams.control_log import active_config, read_control, refuse_continuous_market
-    from streams.execution.executor import Executor
-    from streams.execution.start import open_parts
-    from streams.execution.status_page import open_page
-    from streams.kill_switch.reader import KillSwitchReader
-    from streams.kill_switch.settings import KillSwitchSettings
+    from streams.config.kill_switch import KillSwitchSettings
+    from streams.kafka.control_topic import active_config, read_control, refuse_continuous_market
+    from streams.trading.executor import Executor
+    from streams.trading.http import open_page
+    from streams.trading.kill_switch.reader import KillSwitchReader
+    from streams.trading.start import open_parts
 
     control = await asyncio.to_thread(read_control, runtime, codec)
     only_flatten = flatten_within_s is not None
@@ -177,6 +178,6 @@ async def open_venue(trading: Trading) -> OandaBroker | None:
     """
     if trading.trading_venue == "paper":
         return None
-    from streams.execution.oanda_broker import open_oanda
+    from streams.trading.brokers.oanda import open_oanda
 
     return await open_oanda(trading)

@@ -11,16 +11,17 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from streams.candles.calendar import calendar_of
 from streams.cli.demo import lively_end_ms, show_outcome
 from streams.cli.screen import PlainLines, plain_line, screen
-from streams.codec import locked_codec
+from streams.config.oanda import Oanda
+from streams.config.roles import FEED
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.oanda.settings import Oanda
-from streams.settings import Config, Runtime
-from streams.stack.roles import FEED
+from streams.records.codec import locked_codec
 from streams.stack.up import BROKERS, MARKETS, Plan, Ports, Stack, stack_settings
 from streams.stack.watch import Watch
-from streams.stages.calendar import calendar_of
 
 POLL_S = 0.25
 PLAIN_WIDTH = 120

@@ -12,15 +12,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.chain import open_chain
-from streams.clocks.check import warn_of_clock
-from streams.collector import settle_collector
-from streams.replay.log_reader import LogReader
-from streams.replay.verify import Verifier
-from streams.replay.verify_processes import verify_in_processes
-from streams.replay.verify_report import Report
-from streams.settings import Runtime
-from streams.topics import CANDLES
+from streams.config.runtime import Runtime
+from streams.kafka.reader import LogReader
+from streams.monitoring.clock_check import warn_of_clock
+from streams.pipeline.chain import open_chain
+from streams.process.gc_tuning import settle_collector
+from streams.records.topics import CANDLES
+from streams.replay.verify.processes import verify_in_processes
+from streams.replay.verify.report import Report
+from streams.replay.verify.verify import Verifier
 
 SHORT_LOG = 20_000
 """Offsets of candles that are verified before other processes would have started."""

@@ -14,13 +14,14 @@ from rich.progress import TaskID
 from streams.cli import EXIT_INTERRUPTED
 from streams.cli.candle_files import EXIT_REFUSED
 from streams.cli.progress import progress_bar
-from streams.clocks.check import require_clock
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.instants import clock
-from streams.liveness.warm_state import PairState, missing
-from streams.liveness.warmup import STEPS, Done, Progress, Warmup, report
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import require_clock
+from streams.monitoring.warmup.warm_state import PairState, missing
+from streams.monitoring.warmup.warmup import STEPS, Done, Progress, Warmup, report
 
 EXIT_DIFFERS = 1
 PATIENCE_SEC = 60.0

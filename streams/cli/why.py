@@ -9,24 +9,25 @@ from typing import Any, NamedTuple
 
 import click
 
-from streams.api.executor import ask_once
-from streams.api.settings import Service
-from streams.api.view_at import Read, known_in_the_past, known_now, read_instrument
-from streams.api.why import Known, Step, steps, summary
-from streams.clocks.check import warn_of_clock
-from streams.codec import Codec
-from streams.control_log import read_control
+from streams.config.kill_switch import KillSwitchSettings
+from streams.config.runtime import Runtime
+from streams.config.service import Service
+from streams.config.settings import Config
+from streams.config.trading import Trading
 from streams.errors import Fatal
-from streams.events import Candle, GateDecision, ReasonDetail, Signal, Weights
-from streams.execution.settings import Trading
 from streams.instants import clock, instant_ms
 from streams.instruments import instrument_name
-from streams.kill_switch.commands import READ_S
-from streams.kill_switch.reader import KillSwitchReader
-from streams.kill_switch.settings import KillSwitchSettings
-from streams.registry import open_codec
-from streams.settings import Config, Runtime
-from streams.stages.limits import guard_lines
+from streams.kafka.control_topic import read_control
+from streams.kafka.registry import open_codec
+from streams.monitoring.clock_check import warn_of_clock
+from streams.monitoring.executor_status import ask_once
+from streams.monitoring.view_at import Read, known_in_the_past, known_now, read_instrument
+from streams.monitoring.why import Known, Step, steps, summary
+from streams.pipeline.limits import guard_lines
+from streams.records.codec import Codec
+from streams.records.events import Candle, GateDecision, ReasonDetail, Signal, Weights
+from streams.trading.kill_switch.commands import READ_S
+from streams.trading.kill_switch.reader import KillSwitchReader
 
 
 @click.command()

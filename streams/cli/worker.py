@@ -8,8 +8,9 @@ import time
 
 import click
 
-from streams.cli.stopping import stop_when_told
-from streams.settings import Config, Runtime
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.process.sigterm import stop_when_told
 
 
 @click.command()
@@ -43,20 +44,20 @@ def run(runtime: Runtime, config: Config) -> None:
 
     import faust
 
-    from streams.admin import require_topics
-    from streams.app import make_app
-    from streams.chain import open_chain
     from streams.cli.lookback import warn_of_lookback
-    from streams.clocks.check import warn_of_clock
-    from streams.collector import settle_collector
-    from streams.config_following import FollowedConfig
-    from streams.control_log import seed_config
-    from streams.engine.loader import warm_up
-    from streams.health import serve
-    from streams.metrics import WorkerMetrics
-    from streams.safety.leaving import leave
-    from streams.safety.logs import quiet_logs
-    from streams.stack.child import require_port
+    from streams.core.loader import warm_up
+    from streams.kafka.control_topic import seed_config
+    from streams.kafka.topics_admin import require_topics
+    from streams.monitoring.clock_check import warn_of_clock
+    from streams.pipeline.chain import open_chain
+    from streams.pipeline.worker.app import make_app
+    from streams.pipeline.worker.http import serve
+    from streams.pipeline.worker.log_limit import quiet_logs
+    from streams.pipeline.worker.metrics import WorkerMetrics
+    from streams.process.child import require_port
+    from streams.process.exit import leave
+    from streams.process.gc_tuning import settle_collector
+    from streams.records.config_following import FollowedConfig
 
     require_topics(runtime)
     warn_of_clock(runtime)

@@ -14,20 +14,20 @@ from collections.abc import Iterable
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 
-from streams.admin import TIMEOUT_SEC, Cluster, drifts
-from streams.codec import Codec, DecodeError
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.events import Control, OrderIntent
-from streams.execution.journal import STAGE
-from streams.feed.writer import feed_id
-from streams.kill_switch.state import Unreadable, fold
+from streams.feeds.writer import feed_id
+from streams.kafka.ends import partition_ends
+from streams.kafka.reader import EMBEDDED_CLUSTER, LogReader
+from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
+from streams.kafka.transactions import transactional_id, transactional_producer
 from streams.migration.plan import COPIED, DERIVED
-from streams.replay.log_reader import EMBEDDED_CLUSTER, LogReader
-from streams.safety.ends import partition_ends
-from streams.safety.producers import transactional_id
-from streams.settings import Runtime
-from streams.topics import CONTROL, ORDERS
-from streams.transactional import transactional_producer
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import Control
+from streams.records.kill_switch import Unreadable, fold
+from streams.records.topics import CONTROL, ORDERS
+from streams.records.trading_events import OrderIntent
+from streams.trading.journal import STAGE
 
 LEAVING_SEC = 5.0
 POLL_SEC = 0.2

@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.codec import Codec
-from streams.delivery import Delivery
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
+from streams.kafka.delivery import Delivery
+from streams.kafka.reader import LogReader
+from streams.kafka.transactions import FENCED, settle, transactional_producer
 from streams.migration.checks import POLL_SEC, Ends
 from streams.migration.translate import ControlOffsets, Translator
-from streams.replay.log_reader import LogReader
-from streams.safety.producers import settle
-from streams.settings import Runtime
-from streams.topics import CONTROL
-from streams.transactional import FENCED, transactional_producer
+from streams.records.codec import Codec
+from streams.records.topics import CONTROL
 
 BATCH = 10_000
 BATCH_BYTES = 16 << 20

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from streams.admin import Cluster, create_topics
-from streams.codec import Codec
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
+from streams.kafka.reader import LogReader
+from streams.kafka.registry import open_codec, subject_ids
+from streams.kafka.topics_admin import Cluster, create_topics
 from streams.migration.checks import (
     Ends,
     accounts_in,
@@ -29,10 +31,8 @@ from streams.migration.checks import (
 from streams.migration.copy import Copier, Progress
 from streams.migration.plan import COPIED, Migration, TopicCopy, check_prefixes
 from streams.migration.translate import id_changes
-from streams.registry import open_codec, subject_ids
-from streams.replay.log_reader import LogReader
-from streams.settings import Runtime
-from streams.topics import CONTROL
+from streams.records.codec import Codec
+from streams.records.topics import CONTROL
 
 TRANSACTION_SEC = 60.0
 

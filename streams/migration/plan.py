@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streams.errors import Fatal
-from streams.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
+from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 
 COPIED: Final = (CONTROL, ORDERS, FILLS, CANDLES)
 """The topics of facts, in the order in which they are copied."""

@@ -11,19 +11,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from streams.codec import Codec, DecodeError
 from streams.errors import Fatal
-from streams.events import (
-    AccountState,
-    BrokerReport,
-    Candle,
-    Control,
-    Event,
-    OrderIntent,
-    Watermark,
-)
-from streams.kill_switch.state import KIND, Word, kill_switch_problem
-from streams.topics import CANDLES, CONTROL, TOPICS, subject
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import Candle, Control, Event, Watermark
+from streams.records.kill_switch import KIND, Word, kill_switch_problem
+from streams.records.topics import CANDLES, CONTROL, TOPICS, subject
+from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 
 FRAME = 5
 _STAMPED = (Watermark, OrderIntent, BrokerReport, AccountState)
@@ -105,7 +98,7 @@ class Translator:
         Parameters
         ----------
         topic
-            Its name in ``streams.topics``.
+            Its name in ``streams.records.topics``.
         offset
             Where the record lies under the old prefix.
 
@@ -171,7 +164,7 @@ def id_changes(
     Parameters
     ----------
     topics
-        Names in ``streams.topics``.
+        Names in ``streams.records.topics``.
     old, new
         The prefix, and subject -> ids of its versions, oldest first.
     """

@@ -10,19 +10,20 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.admin import Cluster, require_topics
-from streams.codec import Codec, DecodeError
-from streams.config_following import FollowedConfig
-from streams.connection import aiokafka_config
-from streams.control import ControlLog
-from streams.control_log import read_control
+from streams.config.feeds import FeedSettings
+from streams.config.runtime import Runtime
+from streams.config.settings import Config, UnknownSettings
 from streams.errors import Recoverable
-from streams.feed.settings import FeedSettings
+from streams.kafka.client import aiokafka_config
+from streams.kafka.control_topic import read_control
+from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
-from streams.settings import Config, Runtime, UnknownSettings
-from streams.topics import CONTROL, MIRRORED
+from streams.records.codec import Codec, DecodeError
+from streams.records.config_following import FollowedConfig
+from streams.records.control import ControlLog
+from streams.records.topics import CONTROL, MIRRORED
 
 BATCH = 5_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)

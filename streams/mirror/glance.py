@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
+from streams.config.runtime import Runtime
 from streams.mirror.keys import ALLOCATION_WEIGHTS
 from streams.mirror.writer import connect, explained
-from streams.settings import Runtime
 
 
 class Glance(NamedTuple):

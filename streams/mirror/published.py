@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from streams.config.runtime import Runtime
 from streams.mirror.keys import (
     ALLOC_BUDGET,
     ALLOC_BUDGET_TTL_SEC,
@@ -15,7 +16,6 @@ from streams.mirror.keys import (
     BACKTEST_REPORT_TTL_SEC,
 )
 from streams.mirror.writer import connect, explained
-from streams.settings import Runtime
 
 DAY_MS = 86_400_000
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streams.codec import Codec
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Recoverable
+from streams.kafka.reader import LogReader
 from streams.mirror.follow import retention_of, writes_of_values
 from streams.mirror.keys import position_field
 from streams.mirror.writer import MirrorWriter, clear, connect
-from streams.replay.log_reader import LogReader
-from streams.settings import Config, Runtime
-from streams.topics import MIRRORED
+from streams.records.codec import Codec
+from streams.records.topics import MIRRORED
 
 
 async def rebuild(

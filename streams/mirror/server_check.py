@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from streams.liveness.examination import Finding
+from streams.checks import Finding
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.mirror.follow import retention_of
 from streams.mirror.sizing import Need, memory_need
 from streams.mirror.writer import connect, explained
-from streams.settings import Config, Runtime
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from streams.control import best_config, control_problem, global_config
-from streams.events import (
-    GRANULARITY_MS,
-    BrokerReport,
+from streams.candles.freshness import SETTLE_MS, fresh_for_ms
+from streams.candles.rules import candle_refusal
+from streams.instants import GRANULARITY_MS
+from streams.mirror import keys
+from streams.pipeline.weights import gates_blob, status_object
+from streams.records.control import best_config, control_problem, global_config
+from streams.records.events import (
     Candle,
     Control,
     Event,
     GateDecision,
     Manifold,
     Ohlc,
-    OrderIntent,
     Signal,
     Summary,
     SummarySlice,
     Weights,
 )
-from streams.mirror import keys
-from streams.stages.candle_rules import candle_refusal
-from streams.stages.freshness import SETTLE_MS, fresh_for_ms
-from streams.stages.weights import gates_blob, status_object
+from streams.records.trading_events import BrokerReport, OrderIntent
 
 NS_PER_MS = 1_000_000
 

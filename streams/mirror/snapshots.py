@@ -10,18 +10,18 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from streams.candles.record_text import parsed
+from streams.candles.refusals import FileRefused, RowRefused
+from streams.candles.rows import candle_from_row
+from streams.candles.series import SeriesKey
+from streams.candles.times import TimeColumn
+from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.events import Candle
-from streams.feed.candle_text import candle_from_row
-from streams.feed.candle_times import TimeColumn
-from streams.feed.record_text import parsed
-from streams.feed.refusals import FileRefused, RowRefused
-from streams.feed.series import SeriesKey
 from streams.mirror.keys import DAY_MANIFOLD_TTL_SEC, candles_key, day_manifold_key
 from streams.mirror.writer import connect, explained
+from streams.records.events import Candle
 from streams.replay.manifold_files import day_name, manifold_of, packed
 from streams.replay.snapshot_candles import Selection
-from streams.settings import Runtime
 
 
 async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> list[Candle]:

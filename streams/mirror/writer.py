@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import redis.asyncio as valkey
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from streams.connection import tls_context
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
+from streams.kafka.client import tls_context
 from streams.mirror import keys
 from streams.mirror.shapes import Entry, Latest, Point, Write
-from streams.settings import Runtime
 
 # KEYS: value, guard; ARGV: as_of_ms, value, expires_ms or "", channel or ""
 LATEST = """

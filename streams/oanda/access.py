@@ -12,9 +12,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from streams.config.oanda import Oanda, token_of_file
 from streams.errors import Fatal
 from streams.oanda.errors import AccessRefused, AccessSuspended
-from streams.oanda.settings import Oanda, token_of_file
 
 SAY_EVERY_S = 60.0
 

@@ -12,25 +12,24 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from streams.events import GRANULARITY_MS
-from streams.oanda import shapes
+from streams.config.oanda import Oanda
+from streams.instants import GRANULARITY_MS
+from streams.oanda import shapes, transactions
 from streams.oanda.answers import Answer
 from streams.oanda.errors import AnswerLost, NotAsDescribed, RequestRefused
 from streams.oanda.parsing import Fields
-from streams.oanda.settings import Oanda
 from streams.oanda.shapes import (
     AccountProperties,
     AccountSummary,
     BrokerCandle,
     HomeRate,
     InstrumentSpec,
-    OrderAnswer,
     OrderState,
     PositionState,
     Price,
     TradeState,
-    TransactionState,
 )
+from streams.oanda.transactions import OrderAnswer, TransactionState
 from streams.oanda.transport import Query, Sleep, Transport
 
 LONGEST_PAGE = 5000
@@ -166,7 +165,7 @@ class OandaClient(Transport):
         """Return one entry of the account's book."""
         path = f"/transactions/{quote(transaction_id, safe='')}"
         fields = await self._fields("transaction", path)
-        return shapes.transaction_of(fields.part("transaction"))
+        return transactions.transaction_of(fields.part("transaction"))
 
     async def transactions_since(self, last_id: str) -> tuple[TransactionState, ...]:
         """Return everything booked after ``last_id``, in order, however many answers it takes."""
@@ -175,7 +174,7 @@ class OandaClient(Transport):
             fields = await self._fields(
                 "transactions since", "/transactions/sinceid", [("id", last_id)]
             )
-            page = [shapes.transaction_of(each) for each in fields.each("transactions")]
+            page = [transactions.transaction_of(each) for each in fields.each("transactions")]
             found += page
             end = fields.text("lastTransactionID")
             if not page or page[-1].transaction_id == end:
@@ -189,7 +188,7 @@ class OandaClient(Transport):
         """Return the entries of the account's book from ``first_id`` to ``last_id``."""
         query = [("from", first_id), ("to", last_id)]
         fields = await self._fields("transactions", "/transactions/idrange", query)
-        return tuple(shapes.transaction_of(each) for each in fields.each("transactions"))
+        return tuple(transactions.transaction_of(each) for each in fields.each("transactions"))
 
     async def submit(self, order: MarketOrder) -> OrderAnswer:
         """Send a market order, once.
@@ -315,7 +314,7 @@ class OandaClient(Transport):
         )
         problem: NotAsDescribed | None = None
         try:
-            return shapes.order_answer_of(answer.content, endpoint)
+            return transactions.order_answer_of(answer.content, endpoint)
         except NotAsDescribed as error:
             problem = error
         raise AnswerLost(f"{problem}; it was carried out, but what became of it is not known")

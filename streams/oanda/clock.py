@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
-from streams.clocks.steady import wall_less_steady_ms
+from streams.process.steady_clock import wall_less_steady_ms
 
 SAMPLES = 32
 DATE_STEP_MS = 1000

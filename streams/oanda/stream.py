@@ -15,19 +15,13 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from streams.clocks.steady import steady_ms
 from streams.oanda.errors import NotAsDescribed, RateLimited, Unavailable
 from streams.oanda.limits import pause_s
 from streams.oanda.parsing import Fields
-from streams.oanda.shapes import (
-    Heartbeat,
-    Price,
-    TransactionState,
-    heartbeat_of,
-    price_of,
-    transaction_of,
-)
+from streams.oanda.shapes import Heartbeat, Price, heartbeat_of, price_of
+from streams.oanda.transactions import TransactionState, transaction_of
 from streams.oanda.transport import CONNECT_S, Query, Transport
+from streams.process.steady_clock import steady_ms
 
 T = TypeVar("T")
 

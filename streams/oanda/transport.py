@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from streams import __version__
-from streams.clocks.steady import steady_ms
+from streams.config.oanda import Oanda
 from streams.errors import Fatal
 from streams.oanda.access import Access
 from streams.oanda.answers import Answer, parsed, read_body, refusal_of
@@ -42,7 +42,7 @@ from streams.oanda.limits import (
     pause_s,
     retry_after_s,
 )
-from streams.oanda.settings import Oanda
+from streams.process.steady_clock import steady_ms
 
 Query = Sequence[tuple[str, str]]
 Sleep = Callable[[float], Awaitable[None]]

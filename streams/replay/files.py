@@ -6,15 +6,15 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
-from streams.chain import make_chain
-from streams.codec import Codec, locked_codec
-from streams.control import ControlLog, UniverseChange
-from streams.events import Candle, Control
-from streams.feed.plan import Fact, FeedPlan
-from streams.replay.derivation import Derivation, Derived
-from streams.settings import Config
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES
+from streams.config.settings import Config
+from streams.feeds.plan import Fact, FeedPlan
+from streams.pipeline.chain import make_chain
+from streams.pipeline.memory import Derivation
+from streams.records.codec import Codec, locked_codec
+from streams.records.control import ControlLog, UniverseChange
+from streams.records.events import Candle, Control
+from streams.records.log_record import Derived, SourceRecord
+from streams.records.topics import CANDLES
 
 CHUNK = 2_000
 

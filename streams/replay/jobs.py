@@ -14,31 +14,32 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streams.codec import Codec, locked_codec
-from streams.control import ControlLog
-from streams.control_log import active_config, read_control
-from streams.engine import ENGINE_VERSION
+from streams.candles.column_series import ColumnSeries, read_columns
+from streams.candles.load_report import LoadReport
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.core import ENGINE_VERSION
 from streams.errors import Fatal
-from streams.feed.column_series import ColumnSeries, read_columns
-from streams.feed.load import merged
-from streams.feed.load_report import LoadReport
-from streams.feed.writer import bars_of
-from streams.registry import open_codec
-from streams.replay.columnar import ColumnarReplay, replay_series
-from streams.replay.derivation import Derived
+from streams.feeds.load import merged
+from streams.feeds.writer import bars_of
+from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.ranges import Span, spans_of
+from streams.kafka.reader import LogReader, LogRecord
+from streams.kafka.registry import open_codec
+from streams.pipeline.columns import ColumnarReplay, replay_series
+from streams.records.codec import Codec, locked_codec
+from streams.records.control import ControlLog
+from streams.records.log_record import Derived
+from streams.records.topics import CANDLES
 from streams.replay.files import control_of, derive
 from streams.replay.log_columns import replay_log
-from streams.replay.log_processes import Share, replay_log_in_processes
-from streams.replay.log_reader import LogReader, LogRecord
 from streams.replay.log_records import derive_log
 from streams.replay.overlay import overlaid, with_settings
-from streams.replay.ranges import Span, spans_of
+from streams.replay.processes import Share, replay_log_in_processes
+from streams.replay.report.data import LogSpan, ReportData, ReportMeta
 from streams.replay.report_sink import ReportSink
 from streams.replay.tail import as_json
 from streams.replay.to_topics import TopicWriter
-from streams.report.data import LogSpan, ReportData, ReportMeta
-from streams.settings import Config, Runtime
-from streams.topics import CANDLES
 
 SHORT_RANGE = 500_000
 """Offsets that are replayed before other processes would have started."""

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.avro.bulk_candles import GRANULARITIES, PLAIN, BulkCandles, joined
-from streams.codec import Codec, DecodeError
-from streams.control import ControlLog, ControlState
-from streams.events import Candle, Watermark
-from streams.feed.columns import CandleColumns
-from streams.replay.columnar import NO_CONFIG, ColumnarReplay, VouchedCandles
-from streams.replay.frames import CandleFrames
-from streams.replay.lanes import Marks
-from streams.replay.log_reader import LogReader
-from streams.replay.ranges import Span
-from streams.settings import Runtime
-from streams.stages.candle_rules import candle_refusal, stamp_problem, watermark_problem
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES
+from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, joined
+from streams.candles.columns import CandleColumns
+from streams.candles.frames import CandleFrames
+from streams.candles.rules import candle_refusal, stamp_problem, watermark_problem
+from streams.config.runtime import Runtime
+from streams.kafka.ranges import Span
+from streams.kafka.reader import LogReader
+from streams.pipeline.columns import NO_CONFIG, ColumnarReplay, VouchedCandles
+from streams.pipeline.lane import Marks
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog, ControlState
+from streams.records.events import Candle, Watermark
+from streams.records.log_record import SourceRecord
+from streams.records.topics import CANDLES
 
 UNREADABLE = "no valid candle or watermark"
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from streams.chain import make_chain
-from streams.codec import Codec, DecodeError
-from streams.control import ControlLog
-from streams.events import WATERMARK_KEY, Watermark
-from streams.replay.derivation import Derivation, Derived
-from streams.replay.log_reader import LogReader
-from streams.replay.ranges import Span
-from streams.settings import Runtime
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES
+from streams.config.runtime import Runtime
+from streams.kafka.ranges import Span
+from streams.kafka.reader import LogReader
+from streams.pipeline.chain import make_chain
+from streams.pipeline.memory import Derivation
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog
+from streams.records.events import WATERMARK_KEY, Watermark
+from streams.records.log_record import Derived, SourceRecord
+from streams.records.topics import CANDLES
 
 WINDOW_MS = 3_600_000
 

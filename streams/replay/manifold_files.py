@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from streams.candles.rules import NAME
 from streams.errors import Fatal
-from streams.events import GRANULARITY_MS
-from streams.instants import clock
+from streams.instants import GRANULARITY_MS, clock
 from streams.replay.snapshot import SHARED
 from streams.replay.snapshot_candles import day_of
-from streams.stages.candle_rules import NAME
 
 _SHAPE: Final[dict[str, type | tuple[type, ...]]] = {
     "instrument": str,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from streams.config_change import attributes, with_named
-from streams.control import ControlLog, UniverseChange
-from streams.events import Control
-from streams.settings import Config
+from streams.config.settings import Config
+from streams.records.config_change import attributes, with_named
+from streams.records.control import ControlLog, UniverseChange
+from streams.records.events import Control
 
 
 def overlaid(

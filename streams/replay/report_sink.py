@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.engine.gate_layout import Evaluation
-from streams.replay.epochs import ClosedEpochs
-from streams.replay.lanes import Derived, trades_of
-from streams.report.accumulate import ReportAccumulator
-from streams.stages.gate_records import Scope, summary_record
+from streams.core.gate_values import Evaluation
+from streams.pipeline.epochs import ClosedEpochs
+from streams.pipeline.gate_records import Scope, summary_record
+from streams.pipeline.lane import Derived, trades_of
+from streams.replay.report.accumulate import ReportAccumulator
 
 
 class ReportSink:
-    """Sums up; satisfies ``streams.replay.columnar.Sink``.
+    """Sums up; satisfies ``streams.pipeline.columns.Sink``.
 
     Attributes
     ----------

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from streams.engine import build_manifold, format_signature
+from streams.config.settings import Config
+from streams.core import build_manifold, format_signature
 from streams.errors import Fatal
-from streams.events import Candle
-from streams.settings import Config
+from streams.records.events import Candle
 
 NS_PER_MS = 1_000_000
 SHARED = ("coherence", "stability", "entropy", "rupture")

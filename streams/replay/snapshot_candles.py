@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from streams.codec import Codec, DecodeError
-from streams.control import ControlLog
+from streams.candles.rules import candle_refusal, stamp_problem
+from streams.candles.series import SeriesKey
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.events import Candle
-from streams.feed.partitioner import partition_of
-from streams.feed.series import SeriesKey
 from streams.instants import clock
-from streams.replay.log_reader import LogReader
-from streams.settings import Config, Runtime
-from streams.stages.candle_rules import candle_refusal, stamp_problem
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES
+from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import LogReader
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog
+from streams.records.events import Candle
+from streams.records.log_record import SourceRecord
+from streams.records.topics import CANDLES
 
 DAY_MS = 86_400_000
 STRETCH = 20_000

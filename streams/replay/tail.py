@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from streams.codec import Codec, DecodeError
-from streams.events import WATERMARK_KEY
 from streams.instants import instant_ms
-from streams.replay.avro_json import value_text
-from streams.replay.log_reader import LogReader, LogRecord
+from streams.kafka.reader import LogReader, LogRecord
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import WATERMARK_KEY
+from streams.records.json import value_text
 
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

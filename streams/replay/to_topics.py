@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from confluent_kafka import Producer
 
-from streams.admin import create_topics
-from streams.connection import producer_config
-from streams.delivery import Delivery
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.replay.derivation import Derived
-from streams.replay.log_reader import LogReader
-from streams.settings import Runtime
+from streams.kafka.client import producer_config
+from streams.kafka.delivery import Delivery
+from streams.kafka.reader import LogReader
+from streams.kafka.topics_admin import create_topics
+from streams.records.log_record import Derived
 
 DELIVERY_SECONDS = 60.0
 

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from streams.errors import Fatal
-from streams.stack.child import Child, free_port, listens, require_port, require_space
+from streams.process.child import Child, free_port, listens, require_port, require_space
 
 
 class EmbeddedBroker:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from streams.config.host import RunSettings
+from streams.config.roles import FEED, ROLES, TRADE, WORKER, Role
+from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.settings import Runtime
+from streams.process.supervise import Supervised
 from streams.stack.processes import program, reap_orphans, stop_in_order
-from streams.stack.roles import FEED, ROLES, TRADE, WORKER, Role
-from streams.stack.settings import RunSettings
-from streams.stack.supervise import Supervised
 
 Phase = Literal["starting", "warming up", "running", "stopping"]
 

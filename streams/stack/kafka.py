@@ -13,10 +13,10 @@ from zlib import crc32
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.connection import SILENT
 from streams.errors import Fatal
+from streams.kafka.client import SILENT
+from streams.process.child import Child, free_port, listens, require_port, require_space
 from streams.stack import maven
-from streams.stack.child import Child, free_port, listens, require_port, require_space
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
 QUICK_JVM = (*JVM, "-XX:TieredStopAtLevel=1")

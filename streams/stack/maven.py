@@ -10,14 +10,9 @@ import tempfile
 from pathlib import Path
 
 from streams.errors import Fatal
+from streams.process.cache_dir import cache_dir
 
 JAVA_LEAST = 17
-
-
-def cache_dir() -> Path:
-    """Return where fetched jars are kept: ``MANIFOLD_CACHE``, else ``~/.cache/manifold``."""
-    chosen = os.environ.get("MANIFOLD_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "manifold"
 
 
 def java() -> str:

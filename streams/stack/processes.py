@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from streams.stack.child import Child
-from streams.stack.logged_child import LoggedChild
-from streams.stack.roles import ROLES
-from streams.stack.supervise import Supervised
+from streams.config.roles import ROLES
+from streams.process.child import Child
+from streams.process.logged_child import LoggedChild
+from streams.process.supervise import Supervised
 
 LEAVE_WITHIN_S: Final = 20.0
 """How long a process may take to end; then it is killed."""

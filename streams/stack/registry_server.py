@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from streams.errors import Fatal
-from streams.registry import COMPATIBILITY, LockedRegistry
+from streams.kafka.registry import COMPATIBILITY, LockedRegistry
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 NO_SUBJECT, NO_VERSION, NO_SCHEMA, READ_ONLY = 40401, 40402, 40403, 42205

@@ -12,23 +12,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from streams.admin import create_topics
-from streams.api.settings import Service
-from streams.clocks.check import require_clock
-from streams.codec import locked_codec
-from streams.control_log import active_config, read_control
-from streams.environment import environment_names, setting_fields
+from streams.config.environment import environment_names, setting_fields
+from streams.config.groups import GROUPS
+from streams.config.roles import FEED, MIRROR, ROLES, SERVE, TRADE, WORKER
+from streams.config.runtime import Runtime
+from streams.config.service import Service
+from streams.config.settings import Config
+from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
-from streams.execution.settings import Trading
-from streams.setting_groups import GROUPS
-from streams.settings import Config, Runtime
-from streams.stack.child import require_port, require_space
+from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.topics_admin import create_topics
+from streams.monitoring.clock_check import require_clock
+from streams.process.child import require_port, require_space
+from streams.process.supervise import Supervised
+from streams.records.codec import locked_codec
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
 from streams.stack.processes import program, stop_in_order
 from streams.stack.registry_server import RegistryServer
-from streams.stack.roles import FEED, MIRROR, ROLES, SERVE, TRADE, WORKER
-from streams.stack.supervise import Supervised
 from streams.stack.valkey import ValkeyServer
 
 BROKERS = ("embedded", "kafka")

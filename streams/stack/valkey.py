@@ -8,7 +8,7 @@ from pathlib import Path
 import redis
 
 from streams.errors import Fatal
-from streams.stack.child import Child, free_port, require_port, require_space
+from streams.process.child import Child, free_port, require_port, require_space
 
 DATABASES = 1_024
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.codec import Codec
+from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.settings import Runtime
-from streams.status import Status, collect
+from streams.monitoring.status import Status, collect
+from streams.records.codec import Codec
 
 EVERY_S = 1.0
 RATE_OVER_S = 5.0

@@ -17,28 +17,45 @@ from tests.dates.wallclock import BUILD, ROOT, moved_by, spoken
 
 STACK = "tests/dates/on_any_date.py"
 READERS_OF_THE_CLOCK = (
-    *("tests/dates/test_wallclock.py", "tests/unit/test_clocks.py"),
-    *("tests/unit/test_synthetic.py", "tests/unit/test_sessions.py", "tests/unit/test_api_view.py"),
-    *("tests/unit/test_api_hub.py", "tests/unit/test_series.py", "tests/unit/test_report.py"),
-    *("tests/unit/test_cli_errors.py", "tests/unit/test_oanda_client.py"),
-    *("tests/unit/test_secrets_oanda.py", "tests/unit/test_v20_server.py"),
-    *("tests/unit/test_oanda_stream.py", "tests/unit/test_oanda_limits.py"),
-    *("tests/unit/test_failure_signals.py", "tests/unit/test_live_pages.py"),
-    *("tests/unit/test_feed_files.py", "tests/property/test_failure_signals_property.py"),
-    "tests/replay/test_profiles.py",
+    *("tests/dates/test_wallclock.py", "tests/unit/process/test_clocks.py"),
+    *(
+        "tests/unit/feeds/test_synthetic.py",
+        "tests/unit/candles/test_sessions.py",
+        "tests/unit/service/test_api_view.py",
+    ),
+    *(
+        "tests/unit/service/test_api_hub.py",
+        "tests/unit/core/test_series.py",
+        "tests/unit/replay/test_report.py",
+    ),
+    *("tests/unit/cli/test_cli_errors.py", "tests/unit/oanda/test_oanda_client.py"),
+    *("tests/unit/oanda/test_secrets_oanda.py", "tests/unit/repository/test_v20_server.py"),
+    *("tests/unit/oanda/test_oanda_stream.py", "tests/unit/oanda/test_oanda_limits.py"),
+    *("tests/unit/monitoring/test_failure_signals.py", "tests/unit/service/test_live_pages.py"),
+    *(
+        "tests/unit/candles/test_feed_files.py",
+        "tests/property/monitoring/test_failure_signals_property.py",
+    ),
+    "tests/golden/test_profiles.py",
 )
 """Tests without servers that read the clock, a calendar or words of the system."""
 WITH_SERVERS = (
     f"{STACK}::test_a_clock_that_was_set_back_ends_a_durable_stack_with_a_sentence",
-    *("tests/dates/test_wrong_clock.py", "tests/integration/test_stack.py"),
-    *("tests/integration/test_oanda_feed.py", "tests/integration/test_kill_switch.py"),
-    *("tests/integration/test_mirror_shapes.py", "tests/integration/test_tail.py"),
-    *("tests/integration/test_warmup.py", "tests/integration/test_doctor.py"),
-    *("tests/integration/test_security.py", "tests/integration/test_paper_trading.py"),
-    *("tests/integration/test_trading.py", "tests/integration/test_load.py"),
-    *("tests/integration/test_chain.py", "tests/integration/test_api.py"),
-    *("tests/integration/test_page.py", "tests/integration/test_page_people.py"),
-    *("tests/integration/test_report.py", "tests/integration/test_replay.py"),
+    *("tests/dates/test_wrong_clock.py", "tests/integration/stack/test_stack.py"),
+    *(
+        "tests/integration/feeds/test_oanda_feed.py",
+        "tests/integration/trading/test_kill_switch.py",
+    ),
+    *("tests/integration/mirror/test_mirror_shapes.py", "tests/integration/replay/test_tail.py"),
+    *("tests/integration/monitoring/test_warmup.py", "tests/integration/monitoring/test_doctor.py"),
+    *(
+        "tests/integration/service/test_security.py",
+        "tests/integration/trading/test_paper_trading.py",
+    ),
+    *("tests/integration/trading/test_trading.py", "tests/integration/candles/test_load.py"),
+    *("tests/integration/pipeline/test_chain.py", "tests/integration/service/test_api.py"),
+    *("tests/integration/service/test_page.py", "tests/integration/service/test_page_people.py"),
+    *("tests/integration/replay/test_report.py", "tests/integration/replay/test_replay.py"),
 )
 """The same with servers."""
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.dates.wallclock import moved_by
-from tests.integration.test_stack import Up
+from tests.integration.stack.test_stack import Up
 
 BARS_GO_ON = {"CANDLE_GRAN": "S5", "ALLOC_INTERVAL_SEC": "5"}
 """Bars of five seconds, so that a test need not wait for minutes."""

@@ -14,7 +14,7 @@ import redis
 
 from streams.stack.valkey import ValkeyServer
 from tests.dates.wallclock import MovableClock, moved_by
-from tests.waiting import until
+from tests.support.waiting import until
 
 DAY_S = 86_400
 PROGRAM = """

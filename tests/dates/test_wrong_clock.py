@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 
-from streams.events import BrokerReport, Candle, Control, OrderIntent
+from streams.monitoring.status import collect
+from streams.records.events import Candle, Control
+from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS
+from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.status import collect
-from streams.topics import CANDLES, CONTROL, FILLS, ORDERS
 from tests.dates.wallclock import MovableClock, moved_by
-from tests.deployment import Deployment
-from tests.integration.test_oanda_feed import PAIRS, Feed, deployment_at
-from tests.kill_switch_place import Place, engaged_by
-from tests.oanda_venue import venue
-from tests.service import ServiceProcess
-from tests.trading import ExecutorProcess, switch_off
-from tests.waiting import until
+from tests.integration.feeds.test_oanda_feed import PAIRS, Feed, deployment_at
+from tests.support.deployment import Deployment
+from tests.support.kill_switch_place import Place, engaged_by
+from tests.support.oanda_venue import venue
+from tests.support.service import ServiceProcess
+from tests.support.trading import ExecutorProcess, switch_off
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 

@@ -20,13 +20,13 @@ from typing import Any
 
 import faust
 
-from streams.app import make_app
-from streams.safety import runtime as safety
-from streams.safety.logs import quiet_logs
-from streams.safety.transport import SafeConsumer, SafeConsumerThread
-from streams.settings import Runtime
-from streams.stages.step import Batch, Output, RowChanges, Rows, SourceRecord
-from streams.topics import CANDLES, MANIFOLDS, SIGNALS, TRADES
+from streams.config.runtime import Runtime
+from streams.pipeline.worker import runtime as safety
+from streams.pipeline.worker.app import make_app
+from streams.pipeline.worker.consumer import SafeConsumer, SafeConsumerThread
+from streams.pipeline.worker.log_limit import quiet_logs
+from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
+from streams.records.topics import CANDLES, MANIFOLDS, SIGNALS, TRADES
 
 TOPICS_OF_CHAIN = (CANDLES, SIGNALS, MANIFOLDS, TRADES)
 STAGES = ("first", "second", "third")

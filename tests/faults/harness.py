@@ -22,15 +22,15 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.connection import confluent_config
-from streams.safety.changelog import POSITION_ROW
-from streams.settings import Runtime
-from streams.stack.child import Child
-from streams.topics import SIGNALS
+from streams.config.runtime import Runtime
+from streams.kafka.client import confluent_config
+from streams.pipeline.worker.changelog import POSITION_ROW
+from streams.process.child import Child
+from streams.records.topics import SIGNALS
 from tests.conftest import ROOT
-from tests.environment import kept_environment
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN
-from tests.waiting import PATIENCE_S
+from tests.support.environment import kept_environment
+from tests.support.waiting import PATIENCE_S
 
 LEFT_UNSAFE = 70
 

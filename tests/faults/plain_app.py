@@ -14,7 +14,7 @@ from typing import Any
 
 import faust
 
-from streams.settings import Runtime
+from streams.config.runtime import Runtime
 from tests.faults.counting_app import STAGES, TOPICS_OF_CHAIN, Fault, mark, pause_after_seek
 
 

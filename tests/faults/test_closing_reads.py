@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from streams.stack.kafka import KafkaBroker
-from tests.deployment import Deployment
-from tests.trading import (
+from tests.support.deployment import Deployment
+from tests.support.trading import (
     PAIRS,
     ExecutorProcess,
     await_that,
@@ -26,7 +26,7 @@ from tests.trading import (
     script_of,
     switch_off,
 )
-from tests.v20 import V20Process
+from tests.support.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 

@@ -1,6 +1,8 @@
-"""Histories of the executor with real processes on Kafka, and kill -9 (``tests.histories``).
+"""Histories of the executor with real processes on Kafka, and kill -9
+(``tests.support.histories``).
 
-Thousands more run in one process on a virtual clock: ``tests/property/test_executor_histories.py``.
+Thousands more run in one process on a virtual clock:
+``tests/property/trading/test_executor_histories.py``.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from streams.stack.kafka import KafkaBroker
-from tests.histories import History, Kill, histories
-from tests.history_processes import ProcessRun
+from tests.support.histories import History, Kill, histories
+from tests.support.history_processes import ProcessRun
 
 pytestmark = pytest.mark.kafka
 

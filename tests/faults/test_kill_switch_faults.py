@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 from streams.errors import Recoverable
-from streams.kill_switch.commands import NotCleared
-from streams.kill_switch.keeper import ROUND_S
-from streams.stack.child import Child
+from streams.process.child import Child
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.environment import kept_environment
-from tests.kill_switch_place import KEY, Place, plain_observer
-from tests.waiting import until
+from streams.trading.kill_switch.commands import NotCleared
+from streams.trading.kill_switch.keeper import ROUND_S
+from tests.support.environment import kept_environment
+from tests.support.kill_switch_place import KEY, Place, plain_observer
+from tests.support.waiting import until
 
 ROUNDS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "10"))
 MAX_AGE_S = 1.5

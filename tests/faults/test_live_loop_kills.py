@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams.events import OrderIntent
-from streams.execution.dispatch import STALE_S
-from streams.execution.settings import Trading
+from streams.config.trading import Trading
 from streams.oanda.transport import LEAVE_WITHIN_S
+from streams.records.topics import ORDERS
+from streams.records.trading_events import OrderIntent
 from streams.stack.kafka import KafkaBroker
-from streams.topics import ORDERS
-from tests.live_loop import EXECUTOR, FEED, MAX_AGE_S, PROCESSES, SERVICE, LiveLoop
-from tests.oanda_venue import venue
-from tests.trading import PAIRS, require_intents_first
-from tests.v20 import V20Process
+from streams.trading.dispatch import STALE_S
+from tests.support.live_loop import EXECUTOR, FEED, MAX_AGE_S, PROCESSES, SERVICE, LiveLoop
+from tests.support.oanda_venue import venue
+from tests.support.trading import PAIRS, require_intents_first
+from tests.support.v20 import V20Process
 
 pytestmark = pytest.mark.kafka
 

@@ -11,8 +11,8 @@ import signal
 import pytest
 from confluent_kafka.admin import NewTopic
 
-from streams.safety import derived
-from streams.topics import CANDLES, GATES, MANIFOLDS, SIGNALS
+from streams.pipeline.worker import last_output as derived
+from streams.records.topics import CANDLES, GATES, MANIFOLDS, SIGNALS
 from tests.faults.conftest import StartTrial
 from tests.faults.harness import LEFT_UNSAFE, Trial, Worker, wait_for
 

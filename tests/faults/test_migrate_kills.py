@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.kill_switch.state import Word
-from streams.settings import Runtime
+from streams.config.runtime import Runtime
+from streams.records.kill_switch import Word
+from streams.records.topics import CANDLES, CONTROL
 from streams.stack.kafka import KafkaBroker
-from streams.topics import CANDLES, CONTROL
-from tests.deployment import Deployment
-from tests.migration import (
+from tests.support.deployment import Deployment
+from tests.support.migration import (
     EndsWatch,
     Migrating,
     elsewhere,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from streams.records.topics import TRADES
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import TRADES
-from tests.deployment import LIVELY, READY, Deployment, random_instants
-from tests.waiting import PATIENCE_S
+from tests.support.deployment import LIVELY, READY, Deployment, random_instants
+from tests.support.waiting import PATIENCE_S
 
 KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "5"))
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"

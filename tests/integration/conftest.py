@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.browser import Watched, browser
-from tests.page_server import PageServer
-from tests.page_states import PAIR
+from tests.support.browser import Watched, browser
+from tests.support.page_server import PageServer
+from tests.support.page_states import PAIR
 
 Open = Callable[..., Watched]
 

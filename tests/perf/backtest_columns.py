@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.feed.columns import CandleColumns
-from streams.replay.lanes import Marks
-from streams.settings import Config
-from streams.stages.calendar import FX
-from streams.stages.sessions import session_states
+from streams.candles.calendar import FX
+from streams.candles.columns import CandleColumns
+from streams.candles.sessions import session_states
+from streams.config.settings import Config
+from streams.pipeline.lane import Marks
 
 MINUTE_MS = 60_000
 START_MS = 1_577_919_600_000

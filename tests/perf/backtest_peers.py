@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.feed.columns import CandleColumns
+from streams.candles.columns import CandleColumns
 from tests.perf.backtest_columns import part_of, saved
 from tests.perf.peer_environment import PeerFailed, installed, output
 from tests.perf.rows import ROUNDS, Row, row

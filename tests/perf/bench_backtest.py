@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.engine import METRICS_DTYPE, CandleStream
-from streams.engine.gate import GateStream
-from streams.engine.gate_layout import METRICS_OF_GATE, OPEN, QUOTED, BarColumns, BarInput, rules_of
-from streams.feed.columns import CandleColumns
-from streams.replay.columnar import CHUNK_BARS
-from streams.replay.lanes import Lane
+from streams.candles.columns import CandleColumns
+from streams.core import METRICS_DTYPE, CandleStream
+from streams.core.gate import GateStream
+from streams.core.gate_values import BarColumns, BarInput
+from streams.core.layout import METRICS_OF_GATE, OPEN, QUOTED, rules_of
+from streams.pipeline.columns import CHUNK_BARS
+from streams.pipeline.lane import Lane
 from tests.perf import backtest_peers
 from tests.perf.backtest_columns import MINUTE_MS, config_of, market_columns, marks_of, part_of
 from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row

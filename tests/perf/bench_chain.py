@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from streams.topics import SIGNALS, WEIGHTS
+from streams.records.topics import SIGNALS, WEIGHTS
 from tests.perf.bench_market import PAIRS, deployments, fill
 from tests.perf.rows import Row, row
 from tests.perf.topic_watch import TopicWatch, derived_records

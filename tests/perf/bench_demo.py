@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.environment import kept_environment
 from tests.perf.rows import Row, row
+from tests.support.environment import kept_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.engine import METRICS_DTYPE, CandleStream, build_info, cpp_dir
-from tests.engine_market import Columns, market
+from streams.core import METRICS_DTYPE, CandleStream, build_info, cpp_dir
 from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row
+from tests.support.engine_market import Columns, market
 
 CANDLES, PEER_CANDLES, STEPS = 2_000_000, 200_000, 100_000
 GPP = ("g++", "-std=c++17", "-O3", "-march=native", "-ffp-contract=off")

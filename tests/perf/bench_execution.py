@@ -7,13 +7,13 @@ import threading
 import time
 from pathlib import Path
 
-from streams.kill_switch.commands import engage
-from streams.kill_switch.settings import KillSwitchSettings
+from streams.config.kill_switch import KillSwitchSettings
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.deployment import Deployment
+from streams.trading.kill_switch.commands import engage
 from tests.perf.rows import Row, at_rank, row
-from tests.trading import (
+from tests.support.deployment import Deployment
+from tests.support.trading import (
     PAIRS,
     ExecutorProcess,
     ScriptedLog,
@@ -21,7 +21,7 @@ from tests.trading import (
     script_of,
     switch_off,
 )
-from tests.v20 import V20Process
+from tests.support.v20 import V20Process
 
 ENTRIES = 40
 KILL_TRIES = 8

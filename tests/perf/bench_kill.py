@@ -11,9 +11,9 @@ from typing import Any
 
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.kill_switch_place import KEY, Place
 from tests.perf.rows import Row, at_rank, row
-from tests.waiting import until
+from tests.support.kill_switch_place import KEY, Place
+from tests.support.waiting import until
 
 QUESTIONS, WORDS = 2_000, 20
 

@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 from confluent_kafka import Consumer, TopicPartition
 
-from streams.connection import confluent_config
-from streams.control import UniverseChange
-from streams.events import Candle, Weights
-from streams.feed.plan import FeedPlan
-from streams.feed.synthetic import MarketRates, synthetic_market
-from streams.feed.writer import FactWriter
-from streams.replay.log_reader import LogReader
-from streams.settings import Config
-from streams.topics import WEIGHTS
-from tests.deployment import Deployment
+from streams.config.settings import Config
+from streams.feeds.plan import FeedPlan
+from streams.feeds.synthetic import MarketRates, synthetic_market
+from streams.feeds.writer import FactWriter
+from streams.kafka.client import confluent_config
+from streams.kafka.reader import LogReader
+from streams.records.control import UniverseChange
+from streams.records.events import Candle, Weights
+from streams.records.topics import WEIGHTS
 from tests.perf.bench_market import BAR_MS, START_MS, deployments, fill
 from tests.perf.rows import Row, at_rank, row
+from tests.support.deployment import Deployment
 
 # every partition has a transaction of its own: more of them than cores get into each other's way
 PARTITIONS = (2, 4)

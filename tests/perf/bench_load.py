@@ -17,13 +17,13 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.connection import confluent_config, producer_config
+from streams.kafka.client import confluent_config, producer_config
+from streams.records.topics import CANDLES
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import CANDLES
-from tests.candle_files import market, write_csv
-from tests.deployment import Deployment
 from tests.perf.rows import Row, row
+from tests.support.candle_files import market, write_csv
+from tests.support.deployment import Deployment
 
 PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY", "AUD_USD")
 BARS = 25_000

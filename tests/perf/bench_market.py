@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streams.feed.live import run_feed
-from streams.feed.synthetic import MarketRates, synthetic_market
-from streams.settings import Config
+from streams.config.settings import Config
+from streams.feeds.live import run_feed
+from streams.feeds.synthetic import MarketRates, synthetic_market
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 
 START_MS = 1_709_510_400_000  # Monday 2024-03-04 00:00 UTC
 BAR_MS = 60_000

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
-from streams.connection import confluent_config
-from streams.events import Candle
+from streams.kafka.client import confluent_config
+from streams.records.events import Candle
+from streams.records.topics import CANDLES
 from streams.stack.kafka import KafkaBroker
-from streams.topics import CANDLES
-from tests.deployment import Deployment
-from tests.oanda_venue import venue
 from tests.perf.rows import Row, at_rank, row
-from tests.v20 import V20Process
-from tests.v20.amounts import parse_time
+from tests.support.deployment import Deployment
+from tests.support.oanda_venue import venue
+from tests.support.v20 import V20Process
+from tests.support.v20.amounts import parse_time
 
 PAIRS = ("EUR_USD", "GBP_USD", "USD_JPY", "AUD_USD", "EUR_JPY", "USD_CAD", "NZD_USD", "USD_CHF")
 SECONDS = 35.0

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from streams.records.topics import CANDLES
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import CANDLES
-from tests.deployment import Deployment
-from tests.environment import kept_environment
 from tests.perf.backtest_columns import LOOSE, csv_text, market_columns
 from tests.perf.rows import ROUNDS, Row, one_core, row
+from tests.support.deployment import Deployment
+from tests.support.environment import kept_environment
 
 CURRENCIES = ("AUD", "CAD", "CHF", "EUR", "GBP", "JPY", "NZD", "USD")
 PAIRS = tuple(f"{a}_{b}" for a, b in itertools.combinations(CURRENCIES, 2))

@@ -15,17 +15,17 @@ from typing import Any
 from confluent_kafka import Producer
 from websockets.asyncio.client import ClientConnection, connect
 
-from streams.connection import producer_config
-from streams.events import Candle
-from streams.feed.synthetic import synthetic_market
+from streams.feeds.synthetic import synthetic_market
+from streams.kafka.client import producer_config
+from streams.records.events import Candle
+from streams.records.topics import CANDLES
 from streams.stack.kafka import KafkaBroker
 from streams.stack.valkey import ValkeyServer
-from streams.topics import CANDLES
-from tests.candle_files import START_MS
-from tests.deployment import LIVELY, Deployment
 from tests.perf.rows import Row, at_rank, row
-from tests.service import ServiceProcess
-from tests.trading import BarByBar
+from tests.support.candle_files import START_MS
+from tests.support.deployment import LIVELY, Deployment
+from tests.support.service import ServiceProcess
+from tests.support.trading import BarByBar
 
 PAIRS = tuple(f"P{chr(65 + i // 26)}{chr(65 + i % 26)}_USD" for i in range(8))
 CLIENTS, EVENTS, EVERY_S = 500, 100, 0.1

@@ -19,16 +19,16 @@ from typing import NamedTuple
 
 from confluent_kafka import Producer
 
-from streams.connection import producer_config
-from streams.replay.log_reader import LogReader
-from streams.stack.child import Child
-from streams.stages.step import SourceRecord
-from streams.topics import CANDLES, CONTROL, MANIFOLDS, SIGNALS
-from tests.deployment import Deployment
+from streams.kafka.client import producer_config
+from streams.kafka.reader import LogReader
+from streams.process.child import Child
+from streams.records.log_record import SourceRecord
+from streams.records.topics import CANDLES, CONTROL, MANIFOLDS, SIGNALS
 from tests.perf.bench_market import BAR_MS, PAIRS, START_MS, Deploy, deployments, fill
 from tests.perf.peer_environment import ROOT, PeerFailed, installed
 from tests.perf.rows import ROUNDS, Row, row
 from tests.perf.topic_watch import TopicWatch, derived_records
+from tests.support.deployment import Deployment
 
 SEED_BARS, WARM_UP_BARS, LOT_BARS = 10, 400, 5_000
 TIMEOUT_S = 300.0

@@ -11,19 +11,19 @@ from typing import Any
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.connection import confluent_config, producer_config
-from streams.control import ControlLog
-from streams.events import Candle, Event, Ohlc, Watermark
-from streams.feed.columns import CandleColumns
-from streams.safety.changelog import restore_rows
-from streams.settings import Runtime
+from streams.candles.columns import CandleColumns
+from streams.config.runtime import Runtime
+from streams.kafka.client import confluent_config, producer_config
+from streams.pipeline.processor import record_key
+from streams.pipeline.worker.changelog import restore_rows
+from streams.records.control import ControlLog
+from streams.records.events import Candle, Event, Ohlc, Watermark
+from streams.records.log_record import Rows, SourceRecord
+from streams.records.topics import CANDLES, MANIFOLDS
 from streams.stack.kafka import KafkaBroker
-from streams.stages.processor import record_key
-from streams.stages.step import Rows, SourceRecord
-from streams.topics import CANDLES, MANIFOLDS
 from tests.perf.backtest_columns import LOOSE, MINUTE_MS, market_columns
 from tests.perf.rows import ROUNDS, Row, row
-from tests.stage_bench import CODEC, config_record, control_log, stage_named
+from tests.support.stage_bench import CODEC, config_record, control_log, stage_named
 
 NAME, DAYS, INSTRUMENTS, PARTITIONS = "EUR_USD", 60, 28, 4
 LIMIT_BYTES = 2_048

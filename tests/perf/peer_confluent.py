@@ -13,7 +13,7 @@ from collections import defaultdict
 
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from streams.connection import confluent_config
+from streams.kafka.client import confluent_config
 from tests.perf.peer_stage import PeerStage, SourceRecord, source_record
 
 

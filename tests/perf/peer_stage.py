@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from streams.chain import open_chain
-from streams.collector import settle_collector
-from streams.engine.loader import warm_up
-from streams.settings import Runtime
-from streams.stages.step import Output, Processor, RowChanges, SourceRecord
-from streams.topics import CANDLES, MANIFOLDS, SIGNALS
+from streams.config.runtime import Runtime
+from streams.core.loader import warm_up
+from streams.pipeline.chain import open_chain
+from streams.pipeline.stage import Processor
+from streams.process.gc_tuning import settle_collector
+from streams.records.log_record import Output, RowChanges, SourceRecord
+from streams.records.topics import CANDLES, MANIFOLDS, SIGNALS
 
 OUTPUTS = (SIGNALS, MANIFOLDS)
 

@@ -11,14 +11,15 @@ import time
 import faust
 import uvloop
 
-from streams.app import make_app
-from streams.chain import open_chain
-from streams.collector import settle_collector
-from streams.control_log import seed_config
-from streams.engine.loader import warm_up
-from streams.metrics import WorkerMetrics
-from streams.safety.logs import quiet_logs
-from streams.settings import Config, Runtime
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.core.loader import warm_up
+from streams.kafka.control_topic import seed_config
+from streams.pipeline.chain import open_chain
+from streams.pipeline.worker.app import make_app
+from streams.pipeline.worker.log_limit import quiet_logs
+from streams.pipeline.worker.metrics import WorkerMetrics
+from streams.process.gc_tuning import settle_collector
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.connection import confluent_config
-from streams.events import WATERMARK_KEY
-from streams.replay.log_reader import LogReader
-from streams.settings import Runtime
+from streams.config.runtime import Runtime
+from streams.kafka.client import confluent_config
+from streams.kafka.reader import LogReader
+from streams.records.events import WATERMARK_KEY
 
 EVERY_S = 0.025
 QUIET_S = 1.5
@@ -35,7 +35,7 @@ class TopicWatch:
     Parameters
     ----------
     runtime, topics
-        The deployment, and topics by their names in ``streams.topics``.
+        The deployment, and topics by their names in ``streams.records.topics``.
     """
 
     def __init__(self, runtime: Runtime, topics: Sequence[str]) -> None:

@@ -1,0 +1,29 @@
+// One bit per candle: up, and at least as wide or as busy as the candle before.
+#pragma once
+
+#include <cstdint>
+
+#include "metrics/status.hpp"
+
+namespace manifold {
+
+/// What of a candle the next one is compared with.
+struct Footprint {
+  double close;
+  double range;  // high - low
+  std::int64_t volume;
+};
+
+inline Footprint footprint_of(const Candle& candle) {
+  return {candle.close, candle.high - candle.low, candle.volume};
+}
+
+/// All ones if the step between two candles sets its bit, else 0. Ties count as rising.
+inline std::int64_t bit_mask(const Footprint& before, const Footprint& now) {
+  const bool up = now.close >= before.close;
+  const bool wider = now.range >= before.range;
+  const bool busier = now.volume >= before.volume;
+  return -static_cast<std::int64_t>(up & (wider | busier));
+}
+
+}  // namespace manifold

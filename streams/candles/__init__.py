@@ -1,0 +1,1 @@
+"""Candles: rules, the trading calendar, tables of columns, and the file formats."""

@@ -1,0 +1,341 @@
+"""Candle files in columns: the rows, refusals and order of ``files.read_candles``, many at a time.
+
+Rows that are written the plain way are read by the core; every other row, and every file that is no
+plain CSV, goes through ``read_candles`` and its parts.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.candles.bulk_header import roles_of
+from streams.candles.columns import NO_VOLUME
+from streams.candles.csv_header import check_header, header_names
+from streams.candles.file_names import file_names
+from streams.candles.files import (
+    AHEAD_MS,
+    Refused,
+    candle_of,
+    csv_rows,
+    in_the_future,
+    read_candles,
+)
+from streams.candles.rows import names_of
+from streams.candles.rules import END_MS, HOUR_MS, NAME
+from streams.candles.series import SeriesKey
+from streams.candles.text_blocks import PIECE_BYTES, LineSource
+from streams.candles.times import EARLIEST_MS, TimeColumn, TimeForm
+from streams.core.candle_lines import GRANULARITY, INSTRUMENT, PLAIN, LineReader, empty_columns
+from streams.instants import GRANULARITY_MS
+from streams.instruments import decorated_pair
+from streams.records.events import Candle
+
+BLOCK_ROWS = 65_536
+LONGEST_HEADER = 16_384
+_DROPPED = 2
+_NO_SIDE = (np.nan,) * 4
+
+
+class Block(NamedTuple):
+    """Candles of one series as they stand in a file: in its order, repeats included.
+
+    Attributes
+    ----------
+    key
+        Instrument and granularity.
+    bar_ms
+        Starts of the bars, epoch ms.
+    prices
+        float64 [12, n]: mid, bid, ask; open, high, low, close each. NaN where a side is absent.
+        Each of the 12 rows is contiguous.
+    volume
+        Ticks, -1 where missing.
+    mid_derived
+        Whether mid was computed of bid and ask.
+    lines
+        Lines of the file.
+    """
+
+    key: SeriesKey
+    bar_ms: NDArray[np.int64]
+    prices: NDArray[np.float64]
+    volume: NDArray[np.int64]
+    mid_derived: NDArray[np.bool_]
+    lines: NDArray[np.int64]
+
+
+class Chunk(NamedTuple):
+    """What a stretch of a file holds.
+
+    Attributes
+    ----------
+    read
+        Number of rows, refused ones included.
+    refused
+        Refusals in the order of the file.
+    blocks
+        The candles, a block for each series.
+    """
+
+    read: int
+    refused: list[Refused]
+    blocks: list[Block]
+
+
+class BulkFile:
+    """The candles of a file, in chunks.
+
+    Parameters
+    ----------
+    path
+        The file; gzip is unpacked.
+    instrument, granularity
+        What the file holds where its rows do not say; without it, what its name says.
+    now_ms
+        Candles that end more than ``load.AHEAD_MS`` after this are refused; None refuses none.
+    rows
+        Most rows of a chunk.
+    piece_bytes
+        How much is read at a time.
+
+    Attributes
+    ----------
+    times
+        How the file writes its times, and those that are no start of a bar, as far as it was read.
+
+    Notes
+    -----
+    Iterating raises Fatal as ``read_candles`` does, but a fault far into the file (gzip cut short,
+    bytes that are no UTF-8) only after the chunks before it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        instrument: str | None = None,
+        granularity: str | None = None,
+        now_ms: int | None = None,
+        rows: int = BLOCK_ROWS,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> None:
+        self._path = path
+        self.times = TimeColumn()
+        self._instrument, self._granularity = file_names(path, instrument, granularity)
+        self._now_ms = now_ms
+        self._rows = rows
+        self._piece_bytes = piece_bytes
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Yield the chunks from the start of the file."""
+        rows = _Rows(self._path, self._rows, self._now_ms)
+        # what is no regular file (a pipe) gives its bytes only once
+        if Path(self._path).is_file():
+            with closing(LineSource(self._path, self._piece_bytes)) as source:
+                header = _plain_header(source)
+                roles = None if header is None else roles_of(header)
+                if header is not None and roles is not None:
+                    check_header(self._path, header, self._instrument, self._granularity)
+                    yield from self._scanned(rows, source, header, roles)
+                    return
+        given = (self._instrument, self._granularity)
+        for line, item in read_candles(self._path, *given, self.times):
+            rows.append(line, item)
+            if rows.full:
+                yield rows.take()
+        if rows.read:
+            yield rows.take()
+
+    def _scanned(
+        self, rows: _Rows, source: LineSource, header: Sequence[str], roles: bytes
+    ) -> Iterator[Chunk]:
+        reader, names = LineReader(roles), _Names(rows, self._instrument, self._granularity)
+        if not {INSTRUMENT, GRANULARITY}.intersection(roles):
+            names.learn("", "")
+        lines = 1
+        reader.fill(rows.columns)
+        while source.more():
+            first = rows.count
+            # row by row until one says how the file writes its times
+            most = first + 1 if self.times.form is TimeForm.UNKNOWN else None
+            reader.expect_time(self.times.form)
+            found = reader.read(source.data, source.at, first, lines, most)
+            source.at, lines, rows.count = found.offset, found.lines, found.rows
+            names.learn_from(reader)
+            for row in (first + np.flatnonzero(~names.settle(first))).tolist():
+                line, start = int(rows.columns.line[row]), int(rows.columns.offset[row])
+                alone = csv_rows(self._path, header, csv.reader([source.text(start)]), line - 1)
+                for at, raw in alone:
+                    rows.put(row, at, self._candle(at, raw))
+            if not found.whole:
+                record = csv.reader(source.lines())
+                for at, raw in csv_rows(self._path, header, record, lines):
+                    rows.append(at, self._candle(at, raw))
+                    break
+                lines += record.line_num
+            if rows.full:
+                yield rows.take()
+                reader.fill(rows.columns)
+        if rows.read:
+            yield rows.take()
+
+    def _candle(self, line: int, raw: dict[str, str] | Refused) -> Candle | Refused:
+        return candle_of(self._path, line, raw, self._instrument, self._granularity, self.times)
+
+
+def _plain_header(source: LineSource) -> list[str] | None:
+    """Return the column names of a CSV file and use the line up; None when it is anything else."""
+    if not source.more():
+        return None
+    end = source.data.find(b"\n", source.at) + 1
+    line = source.data[source.at : end]
+    text = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(text) > LONGEST_HEADER or not text.isascii() or b'"' in text or b"\r" in text:
+        return None
+    if text.strip()[:1] in (b"", b"{", b"["):
+        return None
+    source.at = end
+    return header_names(text.decode("ascii").split(","))
+
+
+class _Rows:
+    """Rows of a file on their way into a chunk."""
+
+    def __init__(self, path: str, capacity: int, now_ms: int | None) -> None:
+        self._path = path
+        self._now_ms = now_ms
+        self.keys: list[SeriesKey] = []
+        self._places: dict[SeriesKey, int] = {}
+        self._begin(capacity)
+
+    def _begin(self, capacity: int) -> None:
+        self.columns = empty_columns(capacity)
+        self.key = np.zeros(capacity, np.int32)
+        self.count = self.read = 0
+        self._refused: list[tuple[int, Refused]] = []
+
+    @property
+    def full(self) -> bool:
+        return self.count == self.columns.capacity
+
+    def place_of(self, key: SeriesKey) -> int:
+        if key not in self._places:
+            self._places[key] = len(self.keys)
+            self.keys.append(key)
+        return self._places[key]
+
+    def append(self, line: int, item: Candle | Refused) -> None:
+        self.count += 1
+        self.put(self.count - 1, line, item)
+
+    def put(self, row: int, line: int, item: Candle | Refused) -> None:
+        self.read += 1
+        c = self.columns
+        if isinstance(item, Refused):
+            c.status[row] = _DROPPED
+            self._refused.append((row, item))
+            return
+        self.key[row] = self.place_of(SeriesKey(item.instrument, item.granularity))
+        c.status[row], c.line[row], c.bar_ms[row] = PLAIN, line, item.bar_ms
+        c.prices[:, row] = (*item.mid, *(item.bid or _NO_SIDE), *(item.ask or _NO_SIDE))
+        c.volume[row] = NO_VOLUME if item.volume is None else item.volume
+        c.mid_derived[row] = item.mid_derived
+
+    def take(self) -> Chunk:
+        """Return what is there and begin anew."""
+        good = self.columns.status[: self.count] == PLAIN
+        if self._now_ms is not None:
+            self._refuse_future(good, self._now_ms)
+        refused = [one for _, one in sorted(self._refused, key=lambda pair: pair[0])]
+        chunk = Chunk(self.read, refused, self._blocks(good))
+        self._begin(self.columns.capacity)
+        return chunk
+
+    def _refuse_future(self, good: NDArray[np.bool_], now_ms: int) -> None:
+        if not self.keys:
+            return
+        c = self.columns
+        lengths = np.array([GRANULARITY_MS[key.granularity] for key in self.keys])
+        ends = c.bar_ms[: self.count] + lengths[self.key[: self.count]]
+        for row in np.flatnonzero(good & (ends > now_ms + AHEAD_MS)):
+            refused = in_the_future(self._path, int(c.line[row]), int(ends[row]), now_ms)
+            self._refused.append((int(row), refused))
+            good[row] = False
+
+    def _blocks(self, good: NDArray[np.bool_]) -> list[Block]:
+        c, n = self.columns, self.count
+        if len(self.keys) == 1 and good.all():
+            return [
+                Block(
+                    self.keys[0],
+                    *(c.bar_ms[:n], c.prices[:, :n], c.volume[:n]),
+                    *(c.mid_derived[:n].view(np.bool_), c.line[:n]),
+                )
+            ]
+        blocks = []
+        for place, key in enumerate(self.keys):
+            rows = np.flatnonzero(good & (self.key[:n] == place))
+            if len(rows):
+                derived = c.mid_derived[rows].view(np.bool_)
+                prices = np.take(c.prices, rows, axis=1)
+                block = Block(key, c.bar_ms[rows], prices, c.volume[rows], derived, c.line[rows])
+                blocks.append(block)
+        return blocks
+
+
+class _Names:
+    """The series that plain rows belong to, and whether their times fit them."""
+
+    def __init__(self, rows: _Rows, instrument: str | None, granularity: str | None) -> None:
+        self._rows = rows
+        self._told = (instrument, granularity)
+        self._place: list[int] = []
+        self._step: list[int] = []
+        self._latest: list[int] = []
+
+    def learn_from(self, reader: LineReader) -> None:
+        """Know what rows have named by now."""
+        for instrument, granularity in reader.pairs(len(self._place)):
+            self.learn(instrument, granularity)
+
+    def learn(self, instrument: str, granularity: str) -> None:
+        """Know the next pair of cells; empty where the file has no such column."""
+        row = {"instrument": instrument, "granularity": granularity}
+        name, length_name = names_of(row, *self._told)
+        length = GRANULARITY_MS.get(length_name)
+        if length is None or not NAME.fullmatch(name) or decorated_pair(name) is not None:
+            # no row is that early: such rows are all left to their refusal
+            place, length, latest = 0, HOUR_MS, EARLIEST_MS - 1
+        else:
+            place, latest = self._rows.place_of(SeriesKey(name, length_name)), END_MS - length
+        self._place.append(place)
+        self._step.append(min(length, HOUR_MS))
+        self._latest.append(latest)
+
+    def settle(self, first: int) -> NDArray[np.bool_]:
+        """Give the rows from ``first`` on their series; return which of them are good as they are.
+
+        The rest is marked as dropped, until it is put.
+        """
+        c, rows = self._rows.columns, slice(first, self._rows.count)
+        opened, status = c.bar_ms[rows], c.status[rows]
+        if not self._place:
+            good = np.zeros(len(status), np.bool_)
+        elif len(self._place) == 1:
+            self._rows.key[rows] = self._place[0]
+            good = (opened % self._step[0] == 0) & (opened <= self._latest[0])
+        else:
+            pair = c.pair[rows]
+            self._rows.key[rows] = np.array(self._place, np.int32)[pair]
+            good = opened % np.array(self._step)[pair] == 0
+            good &= opened <= np.array(self._latest)[pair]
+        good &= status == PLAIN
+        status[~good] = _DROPPED
+        self._rows.read += int(good.sum())
+        return good

@@ -1,0 +1,79 @@
+"""Candles of ``md.candles`` as columns, whichever way they were decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.candles.columns import NO_VOLUME, CandleColumns
+from streams.records.events import Candle
+
+_NO_SIDE = (0.0, 0.0, 0.0, 0.0)
+
+
+class CandleFrames(NamedTuple):
+    """Candles among the records of a batch; arrays [n], in the order of the log.
+
+    Attributes
+    ----------
+    at
+        Places in the batch.
+    instrument, granularity
+        Places in ``names`` and in ``granularities``.
+    candles
+        The numbers.
+    """
+
+    at: NDArray[np.int64]
+    instrument: NDArray[np.int64]
+    granularity: NDArray[np.int64]
+    names: list[str]
+    granularities: list[str]
+    candles: CandleColumns
+
+    def granularity_is(self, name: str) -> NDArray[np.bool_]:
+        """Return which candles have bars of this length."""
+        known = self.granularities
+        found: NDArray[np.bool_]
+        found = self.granularity == (known.index(name) if name in known else -1)
+        return found
+
+    def columns(self, chosen: NDArray[np.int64]) -> CandleColumns:
+        """Return some of the candles."""
+        return self.candles.where(chosen)
+
+    def with_candles(self, found: Sequence[tuple[int, Candle]]) -> CandleFrames:
+        """Return these candles and others, decoded one by one, in the order of the log."""
+        if not found:
+            return self
+        names, granularities = list(self.names), list(self.granularities)
+        for _, candle in found:
+            if candle.instrument not in names:
+                names.append(candle.instrument)
+            if candle.granularity not in granularities:
+                granularities.append(candle.granularity)
+        at = np.concatenate([self.at, [place for place, _ in found]])
+        instrument = [names.index(candle.instrument) for _, candle in found]
+        granularity = [granularities.index(candle.granularity) for _, candle in found]
+        prices = [(*c.mid, *(c.bid or _NO_SIDE), *(c.ask or _NO_SIDE)) for _, c in found]
+        volume = [NO_VOLUME if c.volume is None else c.volume for _, c in found]
+        quoted = [c.bid is not None and c.ask is not None for _, c in found]
+        mine = self.candles
+        order = np.argsort(at, kind="stable")
+        joined = CandleColumns(
+            np.concatenate([mine.bar_ms, [candle.bar_ms for _, candle in found]]),
+            np.concatenate([mine.prices, np.array(prices).T], axis=1),
+            np.concatenate([mine.quoted, np.array(quoted, bool)]),
+            np.concatenate([mine.volume, volume]),
+        )
+        return CandleFrames(
+            at[order],
+            np.concatenate([self.instrument, instrument])[order],
+            np.concatenate([self.granularity, granularity])[order],
+            names,
+            granularities,
+            joined.where(order),
+        )

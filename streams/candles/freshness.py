@@ -1,0 +1,78 @@
+"""How long the last value of an instrument counts as fresh: one rule for every part that asks.
+
+The mirror lets ``ws:last:manifold`` live that long, failure signals and the checklist count what is
+older as stale, and ``/status`` of the hydrator says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streams.config.settings import Config
+
+LEAST_MS: Final = 300_000
+MARGIN_MS: Final = 60_000
+SETTLE_MS: Final = 500
+"""Default of FEED_SETTLE_MS."""
+STEP_BARS: Final = 4
+"""Repetitions are counted over windows at this distance."""
+MOST_STEPS: Final = 128
+WINDOW_BARS: Final = 129
+LONGEST_LOOKBACK_MINUTES: Final = 1_440
+MINUTE_MS: Final = 60_000
+
+
+def fresh_for_ms(granularity_ms: int, settle_ms: int = SETTLE_MS) -> int:
+    """Return how long a value stays fresh after the end of its bar, in ms.
+
+    The profile's 300 s, and with bars that are longer until the next one must be there.
+
+    Parameters
+    ----------
+    granularity_ms
+        Length of a bar.
+    settle_ms
+        How long after a bar's end its candle is asked for (FEED_SETTLE_MS).
+    """
+    return max(LEAST_MS, granularity_ms + settle_ms + MARGIN_MS)
+
+
+def lookback_problems(config: Config, settle_ms: int = SETTLE_MS) -> list[str]:
+    """Return how the look-back of repetitions does not fit bars and keys; empty when it fits.
+
+    Parameters
+    ----------
+    config
+        The settings in force.
+    settle_ms
+        As of ``fresh_for_ms``.
+    """
+    minutes, length_ms = config.echo_lookback_minutes, config.granularity_ms
+    said = f"ECHO_LOOKBACK_MINUTES={minutes}"
+    echo = config.gate_mode == "echo"
+    name = "ECHO_MIN_REPETITIONS" if echo else "SESSION_PATTERN_MIN_OCCURRENCES"
+    wanted = config.echo_min_repetitions if echo else config.session_pattern_min_occurrences
+    steps = min(MOST_STEPS, (config.candle_count - WINDOW_BARS) // STEP_BARS)
+    most = 1 + min(steps, minutes * MINUTE_MS // (STEP_BARS * length_ms))
+    problems = []
+    if wanted > most:
+        problems.append(
+            f"{said} and CANDLE_COUNT={config.candle_count} hold {most} windows of "
+            f"{config.candle_gran} at most ({STEP_BARS} bars apart), {name} asks for {wanted}: "
+            f"nothing will be eligible; set {name}={most}"
+            + _or_lookback((wanted - 1) * STEP_BARS * length_ms if wanted - 1 <= steps else None)
+        )
+    alive_ms = fresh_for_ms(length_ms, settle_ms)
+    if minutes * MINUTE_MS < alive_ms:
+        problems.append(
+            f"{said} is shorter than ws:last:manifold lives with bars of {config.candle_gran} "
+            f"({alive_ms / 1000:g} s): its count_1h may be of windows that are out of the "
+            f"look-back when it is read; read its ts_ms as well{_or_lookback(alive_ms)}"
+        )
+    return problems
+
+
+def _or_lookback(least_ms: int | None) -> str:
+    minutes = LONGEST_LOOKBACK_MINUTES + 1 if least_ms is None else -(-least_ms // MINUTE_MS)
+    possible = minutes <= LONGEST_LOOKBACK_MINUTES
+    return f", or ECHO_LOOKBACK_MINUTES={minutes} at least" if possible else ""

@@ -1,0 +1,104 @@
+"""Records of the log as JSON text: what ``manifold tail`` and ``rpk topic consume`` print.
+
+A printed record names topic, partition and offset, and has the record's own JSON text as ``value``;
+with a format of one's own (``rpk topic consume -f '%v\\n'``) that text stands alone. Both are rows
+of a candle file, when they are records of ``md.candles``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from streams.candles.refusals import RowRefused
+
+_PRINTED: Final = frozenset({"topic", "partition", "offset"})
+_TYPES: Final = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})
+"""What Avro's JSON text tags an optional value with, beside the full name of a record."""
+
+
+def parsed(text: str) -> Any:
+    """Return the value of a JSON text; decimals stay as written, a double would lose their digits.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        The text is not JSON.
+    """
+    return json.loads(text, parse_float=str)
+
+
+def documents(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line, value) of JSON values that stand one after the other, over any number of lines.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        Something between them is not JSON.
+    """
+    decoder = json.JSONDecoder(parse_float=str)
+    at, line = _past_space(text, 0, 1)
+    while at < len(text):
+        value, end = decoder.raw_decode(text, at)
+        yield line, value
+        line += text.count("\n", at, end)
+        at, line = _past_space(text, end, line)
+
+
+def _past_space(text: str, at: int, line: int) -> tuple[int, int]:
+    end = at
+    while end < len(text) and text[end].isspace():
+        end += 1
+    return end, line + text.count("\n", at, end)
+
+
+def candle_fields(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the fields of a candle from a row of JSON; None for a watermark, which is no row.
+
+    Parameters
+    ----------
+    row
+        Names in lower case.
+
+    Raises
+    ------
+    RowRefused
+        A printed record that is no candle.
+    """
+    if row.keys() >= _PRINTED:
+        row = _value_of(row)
+    if _is_watermark(row):
+        return None
+    return {name: _without_tag(value) for name, value in row.items()}
+
+
+def _value_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    text, topic = row.get("value"), row["topic"]
+    try:
+        value = parsed(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RowRefused(
+            "bad_json",
+            f"the value of this record of {topic} is no JSON object; print it with the schema "
+            "registry (rpk: --use-schema-registry=value)",
+        )
+    found = {str(name).lower(): item for name, item in value.items()}
+    if "mid" not in found and not _is_watermark(found):
+        raise RowRefused("bad_json", f"a record of {topic} is no candle; print md.candles")
+    return found
+
+
+def _is_watermark(row: Mapping[str, Any]) -> bool:
+    return "instruments" in row and "as_of_ms" in row and "bar_ms" not in row
+
+
+def _without_tag(value: Any) -> Any:
+    """Return an optional value without the name of its type (``{"long": 5}`` is 5)."""
+    if isinstance(value, dict) and len(value) == 1:
+        tag, inner = next(iter(value.items()))
+        if tag.partition(".")[0] in _TYPES or (isinstance(inner, dict) and "." in tag):
+            return inner
+    return value

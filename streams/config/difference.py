@@ -1,0 +1,37 @@
+"""Where the settings of an environment differ from the active configuration. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from streams.config.environment import text_of
+from streams.config.settings import Config
+
+SET_ALIKE: Final = (
+    "set them alike where it was started (manifold config show --env prints the active ones) and "
+    "start it again"
+)
+WHAT_TO_DO: Final = (
+    f"{SET_ALIKE}, or change them for all: manifold config set NAME=VALUE --reason TEXT"
+)
+
+
+class Difference(NamedTuple):
+    """A setting with another value here than in the log, as an environment spells them."""
+
+    name: str
+    here: str
+    active: str
+
+    @property
+    def words(self) -> str:
+        """The difference for people."""
+        return f"{self.name} is {self.here or 'unset'} here, {self.active or 'unset'} is active"
+
+
+def differences(here: Config, active: Config) -> tuple[Difference, ...]:
+    """Return where an environment differs from the active configuration."""
+    return tuple(
+        Difference(name.upper(), text_of(getattr(here, name)), text_of(getattr(active, name)))
+        for name in here.differing(active)
+    )

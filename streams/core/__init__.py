@@ -1,0 +1,40 @@
+"""The only door to the C++ core: bits, windows, signatures and manifolds of candles.
+
+The core is compiled when it is first used (about a second); importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from streams.core.batch import (
+    BatchManifold,
+    BitMetrics,
+    WindowGrid,
+    analyze_bits,
+    build_manifold,
+    window_grid,
+)
+from streams.core.layout import METRICS_DTYPE, SIGNALS_DTYPE
+from streams.core.loader import ENGINE_VERSION, BuildInfo, build_info, cpp_dir
+from streams.core.loader import core as load
+from streams.core.status import check_candle
+from streams.core.stream import CandleStream, Metrics, format_signature
+
+__all__ = [
+    "ENGINE_VERSION",
+    "METRICS_DTYPE",
+    "SIGNALS_DTYPE",
+    "BatchManifold",
+    "BitMetrics",
+    "BuildInfo",
+    "CandleStream",
+    "Metrics",
+    "WindowGrid",
+    "analyze_bits",
+    "build_info",
+    "build_manifold",
+    "check_candle",
+    "cpp_dir",
+    "format_signature",
+    "load",
+    "window_grid",
+]

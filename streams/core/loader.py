@@ -1,0 +1,153 @@
+"""Finding the C++ core, compiling it when it is first needed, and saying how it was compiled."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streams.errors import Fatal
+from streams.process.interrupts import hold_interrupts
+
+ENGINE_VERSION = "qfh-2.0.0"
+"""Version of the results: bumped whenever any bit of any result changes, and only then.
+
+It is in the header of every derived record and in every stored row; rows of another engine are
+never read, and a range of a log written by another engine cannot be verified. The C++ core carries
+the same string (``cpp/metrics/status.hpp``), and loading refuses a pair that differs.
+"""
+
+_HEADER = "bindings/bindings.hpp"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class BuildInfo(NamedTuple):
+    """How the core was compiled in this process.
+
+    Attributes
+    ----------
+    compiler
+        The compiler's own version text.
+    cplusplus
+        The value of ``__cplusplus``.
+    fma
+        Whether the compiler may use fused multiply-add instructions. It never fuses ours.
+    vector_bits
+        Width of the vectors the compiler may use.
+    headers
+        The directory the headers came from.
+    """
+
+    compiler: str
+    cplusplus: int
+    fma: bool
+    vector_bits: int
+    headers: str
+
+
+def cpp_dir() -> Path:
+    """Return the directory of the core's headers: in an installed package, or in a source tree.
+
+    Raises
+    ------
+    Fatal
+        When neither is there.
+    """
+    for place in (_PACKAGE / "_cpp", _PACKAGE.parent / "cpp"):
+        if (place / _HEADER).is_file():
+            return place
+    raise Fatal(f"the C++ core ({_HEADER}) is missing beside the package: install it again")
+
+
+@functools.cache
+def core() -> Any:
+    """Compile the core if this process has not yet, and return its ``manifold::door`` namespace.
+
+    Takes most of a second the first time: the import of cppyy, and the compilation.
+
+    Raises
+    ------
+    Fatal
+        When the core cannot be loaded, is of another version, or was compiled so that results
+        would depend on the machine.
+    """
+    headers = cpp_dir()
+    try:
+        with hold_interrupts():
+            cppyy: Any = importlib.import_module("cppyy")
+            cppyy.add_include_path(str(headers))
+            cppyy.include(_HEADER)
+            door = cppyy.gbl.manifold.door
+    except Exception as problem:
+        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise Fatal(
+            f"the C++ core in {headers} cannot be compiled by cppyy ({first_line}): "
+            "install g++ and reinstall cppyy and cppyy-backend for this Python"
+        ) from problem
+    if str(door.engine_version()) != ENGINE_VERSION:
+        raise Fatal(
+            f"the C++ core in {headers} is version {door.engine_version()}, the package expects "
+            f"{ENGINE_VERSION}: install both from the same release"
+        )
+    if door.contracts():
+        raise Fatal(
+            "the C++ core was compiled with fused multiply-add, so its results would differ "
+            "between machines: remove -ffp-contract from EXTRA_CLING_ARGS"
+        )
+    door.Handle.run.__release_gil__ = True
+    door.batch.__release_gil__ = True
+    door.GateHandle.run.__release_gil__ = True
+    door.GateHandle.run_events.__release_gil__ = True
+    door.AllocatorHandle.run.__release_gil__ = True
+    return door
+
+
+def warm_up() -> None:
+    """Call each function on a live path once: the first call compiles it, no candle shall wait.
+
+    Raises as ``core``. A replay does without: what it calls is compiled when it is first called.
+    """
+    door = core()
+    handle = door.make_handle()
+    handle.open(129, 1, 0)
+    for bar in range(130):
+        handle.step(bar, 1.0, 1.0, 1.0, 0)
+    handle.write_head()
+    handle.write_chunk(handle.newest_chunk())
+    door.check(0, 1.0, 1.0, 1.0, 0)
+    door.drop_handle(handle)
+    _warm_up_gate(door)
+
+
+def _warm_up_gate(door: Any) -> None:
+    gate = door.make_gate()
+    rules = gate.rules
+    rules.trade.lookback = rules.trade.atr_bars = rules.slice_count = rules.history = 1
+    rules.interval_ms = rules.slices[0] = 1
+    gate.adopt()
+    for hour in range(3):
+        gate.bar.bar_ms = gate.bar.as_of_ms = (hour + 1) * 3_600_000
+        gate.step(False)
+    gate.decide_without_candle(0, 0)
+    gate.decided_ms(), gate.last_bar_ms(), gate.run_number(), gate.set_run_number(0)
+    gate.take_changed_days(), gate.samples(), gate.kept_samples()
+    gate.write_head(), gate.write_day(gate.newest_day()), gate.write_samples(0)
+    for address in (
+        *(door.bar_address, door.trade_address, door.evaluation_address),
+        *(door.decision_address, door.rules_address, door.gate_row_address),
+    ):
+        address(gate)
+    door.drop_gate(gate)
+
+
+def build_info() -> BuildInfo:
+    """Return how the core was compiled in this process (compiles it if need be)."""
+    door = core()
+    return BuildInfo(
+        str(door.compiler()),
+        int(door.language()),
+        bool(door.has_fma()),
+        int(door.vector_bits()),
+        str(cpp_dir()),
+    )

@@ -1,0 +1,361 @@
+"""One instrument of a feed that asks a broker: what an answer makes known, and what is due next.
+
+Pure: no clock and no I/O. Times are epoch ms, the broker's. A bar is settled when its candle is
+complete, or when the broker, asked late enough after the bar's end, has no candle for it; bars
+settle in order, so that one that is not known yet holds back those behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from streams.candles.calendar import Calendar
+from streams.candles.rules import candle_refusal
+from streams.candles.series import digest
+from streams.instants import GRANULARITY_MS
+from streams.oanda.shapes import BrokerCandle
+from streams.records.events import Candle
+
+HOUR_MS = 3_600_000
+POLLS_MS = (250, 500, 1000, 2000)
+"""How long after an answer that brought nothing new the same is asked again."""
+BARS_AFTER_CLOSE = 3
+"""When the market has closed, it is asked once more so many bars later."""
+MOST_VERSIONS = 8
+"""A bar that is revised more often is no longer written, only counted."""
+
+
+class Settled(NamedTuple):
+    """What is to be written: a bar that is settled, or candles that come too late for theirs.
+
+    Attributes
+    ----------
+    as_of_ms
+        End of the bar.
+    candles
+        What arrives, earlier bars first; empty when there is no candle for the bar.
+    vouched
+        Whether the bar itself is settled by this, so that a watermark may be due.
+    """
+
+    instrument: str
+    as_of_ms: int
+    candles: tuple[Candle, ...]
+    vouched: bool
+
+
+class Notice(NamedTuple):
+    """Something about a candle that people should see.
+
+    Attributes
+    ----------
+    kind
+        ``refused`` where the stages will refuse the candle.
+    detail
+        Of a refused one: why.
+    """
+
+    kind: Literal["revised", "late", "refused"]
+    instrument: str
+    bar_ms: int
+    detail: str = ""
+
+
+@dataclass
+class Resume:
+    """Where a lane begins.
+
+    Attributes
+    ----------
+    frontier_ms
+        Every bar that ends up to here is settled.
+    last_bar_ms
+        Start of the last candle in the log, -1 when there is none.
+    versions
+        Of the last candles in the log: bar to the digests it stands there with.
+    """
+
+    frontier_ms: int
+    last_bar_ms: int = -1
+    versions: dict[int, set[int]] = field(default_factory=dict)
+
+
+class BrokerLane:
+    """What is known of one instrument, and what of it waits to be written.
+
+    Parameters
+    ----------
+    instrument, granularity
+        Whose bars.
+    resume
+        Where to begin.
+    calendar
+        The hours of the market.
+    settle_ms, absent_after_ms, reread_bars
+        As in ``FeedSettings``.
+
+    Attributes
+    ----------
+    ready
+        What is known and not written yet, in order.
+    asked_ms, moved_ms
+        When the last answer was asked for, and the last one that settled a bar; -1 before.
+    trouble
+        Why the last question has no answer, None when it has one.
+    """
+
+    def __init__(
+        self,
+        instrument: str,
+        granularity: str,
+        resume: Resume,
+        calendar: Calendar,
+        *,
+        settle_ms: int,
+        absent_after_ms: int,
+        reread_bars: int,
+    ) -> None:
+        self.instrument, self._granularity = instrument, granularity
+        self._length, self._calendar = GRANULARITY_MS[granularity], calendar
+        self._settle_ms, self._absent_after_ms = settle_ms, absent_after_ms
+        self._reread = reread_bars
+        self.frontier_ms, self.last_bar_ms = resume.frontier_ms, resume.last_bar_ms
+        self._versions = dict(sorted(resume.versions.items())[-reread_bars:])
+        self.ready: deque[Settled] = deque()
+        self.asked_ms = self.moved_ms = -1
+        self.trouble: str | None = None
+        self._behind, self._tries = True, 0
+
+    @property
+    def from_ms(self) -> int:
+        """Start of the first bar to ask for."""
+        if self._versions:
+            return min(self._versions)
+        if self.last_bar_ms >= 0:
+            return self.last_bar_ms
+        return self.frontier_ms
+
+    @property
+    def next_end_ms(self) -> int:
+        """End of the first bar of market hours that is not settled."""
+        return next_bar_end(self._calendar, self.frontier_ms, self._length)
+
+    @property
+    def due_ms(self) -> int:
+        """When there is something new to ask for."""
+        after_close = self.frontier_ms + BARS_AFTER_CLOSE * self._length
+        if self.asked_ms < after_close < self.next_end_ms - self._length:
+            return after_close + self._settle_ms
+        return self.next_end_ms + self._settle_ms
+
+    def overdue_ms(self, due_by_ms: int, upto_ms: int) -> int | None:
+        """Return the end of the last bar that is overdue; None when none is.
+
+        Parameters
+        ----------
+        due_by_ms
+            When the bar has to have been due.
+        upto_ms
+            Latest end.
+        """
+        grid = min(self._length, HOUR_MS)  # longer bars end on full hours by New York's clock
+        end_ms = min(due_by_ms - self._settle_ms, upto_ms) // grid * grid
+        return end_ms if end_ms >= self.next_end_ms else None
+
+    @property
+    def ask_ms(self) -> int:
+        """When to ask next: at once the first time, for what may have been revised meanwhile."""
+        if self.asked_ms < 0:
+            return self.frontier_ms
+        if self._behind or self.asked_ms < self.due_ms:
+            return self.due_ms
+        return self.asked_ms + POLLS_MS[min(self._tries, len(POLLS_MS)) - 1]
+
+    def failed(self, why: str) -> None:
+        """Note that a question was not answered: nothing is known by that."""
+        self.trouble = why
+
+    def take(
+        self, answer: Sequence[BrokerCandle], asked_ms: int, page: int, sure_ms: int | None = None
+    ) -> list[Notice]:
+        """Take in the candles from ``from_ms`` on.
+
+        Parameters
+        ----------
+        answer
+            As the broker gave them.
+        asked_ms
+            The broker's time when it was asked.
+        page
+            Most candles it gives at once: behind the last of so many nothing is known.
+        sure_ms
+            An instant that had certainly come at the broker when it was asked, for what is not
+            there; ``asked_ms`` by default.
+        """
+        self.trouble, self.asked_ms = None, asked_ms
+        first = len(self.ready)
+        self._behind = len(answer) >= page
+        before_ms = self.frontier_ms
+        known_ms = (asked_ms if sure_ms is None else sure_ms) - self._absent_after_ms
+        if self._behind:
+            known_ms = min(known_ms, max(candle.bar_ms for candle in answer))
+        found = [self._candle(each) for each in answer if each.complete]
+        forming = [c.bar_ms for c in answer if not c.complete and c.bar_ms > self.last_bar_ms]
+        open_ms = min(forming) + self._length if forming else 1 << 62
+        notices = self._repeated(found)
+        by_bar: dict[int, list[Candle]] = {}
+        for candle in found:
+            if candle.bar_ms > self.last_bar_ms:
+                by_bar.setdefault(candle.bar_ms, []).append(candle)
+        self._settle(by_bar, known_ms, open_ms, notices)
+        notices += [each for bar in islice(self.ready, first, None) for each in _refusals(bar)]
+        moved = self.frontier_ms > before_ms
+        self._tries = 0 if moved else self._tries + 1
+        self.moved_ms = asked_ms if moved else self.moved_ms
+        return notices
+
+    def _repeated(self, found: Sequence[Candle]) -> list[Notice]:
+        """Put what was revised, or came after newer ones, among what is to be written."""
+        notices: list[Notice] = []
+        if not self._versions:
+            return notices
+        oldest = min(self._versions)
+        for candle in sorted(found, key=lambda c: c.bar_ms):
+            if oldest <= candle.bar_ms <= self.last_bar_ms:
+                kind: Literal["revised", "late"] = (
+                    "revised" if candle.bar_ms in self._versions else "late"
+                )
+                if self._remember(candle):
+                    notices.append(Notice(kind, self.instrument, candle.bar_ms))
+                    self._put(candle.as_of_ms, (candle,), vouched=False)
+        return notices
+
+    def _settle(
+        self, by_bar: dict[int, list[Candle]], known_ms: int, open_ms: int, notices: list[Notice]
+    ) -> None:
+        waiting = deque(sorted(by_bar))
+        while True:
+            quiet_end = self.next_end_ms
+            candle_end = waiting[0] + self._length if waiting else 1 << 62
+            end_ms = min(quiet_end, candle_end)
+            if end_ms >= open_ms:
+                return  # the broker has a candle for that bar, which is not complete yet
+            if candle_end == end_ms:
+                self._arrived(by_bar[waiting.popleft()], end_ms, notices)
+            elif end_ms <= known_ms:
+                self._put(end_ms, (), vouched=True)
+                self.frontier_ms = end_ms
+            else:
+                return
+
+    def _arrived(self, versions: list[Candle], end_ms: int, notices: list[Notice]) -> None:
+        self.last_bar_ms = versions[0].bar_ms
+        new = [candle for candle in versions if self._remember(candle)]
+        vouched = end_ms > self.frontier_ms
+        if not vouched:
+            notices.append(Notice("late", self.instrument, self.last_bar_ms))
+        notices += [Notice("revised", self.instrument, self.last_bar_ms) for _ in new[1:]]
+        self._put(end_ms, tuple(new), vouched=vouched)
+        self.frontier_ms = max(self.frontier_ms, end_ms)
+
+    def _put(self, as_of_ms: int, candles: tuple[Candle, ...], *, vouched: bool) -> None:
+        self.ready.append(Settled(self.instrument, as_of_ms, candles, vouched))
+
+    def _remember(self, candle: Candle) -> bool:
+        """Note how a candle looks; return whether it has not been seen like that before."""
+        seen, mark = self._versions.setdefault(candle.bar_ms, set()), digest(candle)
+        if mark in seen or len(seen) >= MOST_VERSIONS:
+            return False
+        seen.add(mark)
+        while len(self._versions) > self._reread:
+            del self._versions[min(self._versions)]
+        return True
+
+    def _candle(self, given: BrokerCandle) -> Candle:
+        end_ms = given.bar_ms + self._length
+        return Candle(
+            self.instrument,
+            self._granularity,
+            given.bar_ms,
+            end_ms,
+            given.mid,
+            given.bid,
+            given.ask,
+            given.mid_derived,
+            given.volume,
+            "oanda",
+        )
+
+
+def _refusals(bar: Settled) -> Iterator[Notice]:
+    for candle in bar.candles:
+        refusal = candle_refusal(candle, candle.instrument.encode())
+        if refusal:
+            yield Notice(
+                "refused", candle.instrument, candle.bar_ms, f"{refusal.reason}: {refusal.detail}"
+            )
+
+
+def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
+    """Return the end of the first bar of market hours that ends after ``after_ms``.
+
+    Parameters
+    ----------
+    length
+        Bar length in ms.
+    """
+    return calendar.first_bar_ms(after_ms // length * length, length) + length
+
+
+def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool]) -> int:
+    """Return up to which bar's end may be written, so that instruments go on side by side.
+
+    No instrument is written further than one bar ahead of one that others wait for.
+
+    Parameters
+    ----------
+    holding
+        For each lane, whether the others wait for it.
+    """
+    held = [lane.next_end_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
+    return min(held, default=1 << 62)
+
+
+def not_waited_for(
+    lanes: Sequence[BrokerLane], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
+) -> dict[str, int]:
+    """Return for which instruments epochs have waited long enough, and up to which bar's end.
+
+    An instrument that catches up is waited for as long as its bars come.
+
+    Parameters
+    ----------
+    now_ms
+        The broker's time.
+    written_ms
+        End of the newest bar that is written of any instrument: behind it is no epoch yet.
+    began_ms
+        When the feed began to ask.
+    wait_ms
+        EPOCH_MAX_WAIT_SEC.
+    """
+    found: dict[str, int] = {}
+    for lane in lanes:
+        waited_ms = now_ms - max(lane.moved_ms, began_ms)
+        until_ms = lane.overdue_ms(now_ms - wait_ms, written_ms)
+        if waited_ms >= wait_ms and until_ms is not None:
+            found[lane.instrument] = until_ms
+    return found
+
+
+def merged(lanes: Sequence[BrokerLane], until_ms: int) -> list[Settled]:
+    """Take from the lanes what ends up to ``until_ms``, by time, ties by instrument."""
+    taken: list[Settled] = []
+    for lane in lanes:
+        while lane.ready and lane.ready[0].as_of_ms <= until_ms:
+            taken.append(lane.ready.popleft())
+    return sorted(taken, key=lambda bar: (bar.as_of_ms, bar.instrument))

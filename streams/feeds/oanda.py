@@ -1,0 +1,419 @@
+"""The feed that follows OANDA: every complete candle into the log, once, soon after its bar's end.
+
+Each instrument is asked for on its own (``broker_lane`` says when, and what an answer makes known);
+one writer puts what is known into the log, one transaction after the other. An instrument whose
+request fails is not vouched for, and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from streams.candles.calendar import calendar_of
+from streams.config.feeds import FeedSettings
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.errors import Fatal, Recoverable
+from streams.feeds.broker_lane import BrokerLane, Settled, horizon_ms, merged, not_waited_for
+from streams.feeds.live import take_over
+from streams.feeds.oanda_resume import resumes
+from streams.feeds.oanda_state import FeedState, PairState
+from streams.feeds.plan import Fact, FeedPlan
+from streams.feeds.writer import CONTROL_EVERY_S, FactWriter
+from streams.instants import clock
+from streams.kafka.control_topic import read_control, refuse_continuous_market
+from streams.oanda.client import LONGEST_PAGE, OandaClient
+from streams.oanda.errors import RequestRefused
+from streams.oanda.limits import pause_s
+from streams.oanda.shapes import Price
+from streams.oanda.stream import price_stream
+from streams.process.first_job import until_first
+from streams.records.codec import Codec
+from streams.records.config_following import FollowedConfig
+from streams.records.events import Candle
+
+ACTOR = "manifold feed oanda"
+PATIENCE_S = 5.0
+"""How long the others are not written, for one behind them; EPOCH_MAX_WAIT_SEC where shorter."""
+ROOM_BARS = 2 * LONGEST_PAGE
+TRANSACTION_FACTS = 2_000
+FAILURES_TO_GIVE_UP = 3
+LONGEST_REST_S = 10.0
+"""After a long outage an instrument is not to be missing for longer than that."""
+SKEW_SHOWN_MS = 2_000
+STEP_S = 1.0
+
+_NOTICES = {
+    "revised": "was revised by OANDA; it goes into the log as it is now",
+    "late": "was given late by OANDA; it goes into the log as it is now",
+    "refused": "is no candle to the stages ({}); the log gets it, and dead.letters",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class OandaFeed:
+    """One run of the feed.
+
+    Parameters
+    ----------
+    runtime, codec, config, settings
+        The deployment; the settings of this environment, and when bars are asked for.
+    client
+        An open client.
+    instruments
+        Whose candles.
+
+    Attributes
+    ----------
+    config
+        The configuration that it was prepared with: the active one.
+    followed
+        That of now, and where the settings of this environment differ.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        codec: Codec,
+        config: Config,
+        settings: FeedSettings,
+        client: OandaClient,
+        instruments: Sequence[str],
+    ) -> None:
+        self._runtime, self._codec, self._here = runtime, codec, config
+        self.config, self.followed = config, FollowedConfig(config)
+        self._settings, self._client = settings, client
+        self._names = sorted(set(instruments))
+        self._writer: FactWriter | None = None
+        self._plans: dict[str, FeedPlan] = {}
+        self._more = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._until_ms: int | None = None
+        self._looked_at = 0.0
+        self._began_ms = -1
+        self._skew_shown = False
+        self.state: FeedState
+
+    def stop(self) -> None:
+        """End soon: write what is known, then return from ``run``."""
+        self._stop.set()
+        self._more.set()
+
+    async def prepare(self, from_ms: int | None) -> FeedState:
+        """Take over the log: end another feed, see what is there, declare the instruments.
+
+        Parameters
+        ----------
+        from_ms
+            First bar where the log holds nothing; None for the last CANDLE_COUNT bars.
+
+        Raises
+        ------
+        Fatal
+            OANDA does not have an instrument or refuses us, or the log cannot be used or is that
+            of a synthetic market.
+        Recoverable
+            OANDA or the broker does not answer.
+        """
+        try:
+            known = await self._client.instruments()
+        except RequestRefused as error:
+            account = self._client.settings.oanda_account_id
+            raise Fatal(f"{error}; check OANDA_ACCOUNT_ID={account} and OANDA_BASE_URL") from None
+        missing = [name for name in self._names if name not in known]
+        if missing:
+            raise Fatal(
+                f"HOTBAND_PAIRS (--pairs) names {', '.join(missing)}, which the account "
+                f"{self._client.settings.oanda_account_id} cannot have; leave them away"
+            )
+        control = await asyncio.to_thread(read_control, self._runtime, self._codec)
+        refuse_continuous_market("the OANDA feed", self._here, control)
+        self._show_skew()
+        lanes = await asyncio.to_thread(self._take_over, from_ms)
+        self.state = FeedState(
+            self._client,
+            lanes,
+            {
+                name: PairState(
+                    settled_ms=lane.frontier_ms,
+                    candle_as_of_ms=(
+                        lane.last_bar_ms + self.config.granularity_ms
+                        if lane.last_bar_ms >= 0
+                        else -1
+                    ),
+                )
+                for name, lane in lanes.items()
+            },
+            price_stream(self._client, self._names),
+            self.followed,
+        )
+        return self.state
+
+    async def run(self, until_ms: int | None, *, with_prices: bool = True) -> None:
+        """Follow OANDA until ``stop``, or until every bar that ends up to ``until_ms`` is written.
+
+        Raises
+        ------
+        Fatal
+            OANDA refuses us, or another feed has taken over.
+        Recoverable
+            The log cannot be written, or (with ``until_ms``) an instrument cannot be had.
+        """
+        self._until_ms, self._began_ms = until_ms, self._client.now_ms()
+        tasks = [self._lane(lane) for lane in self.state.lanes.values()]
+        jobs: list[Coroutine[Any, Any, None]] = [self._write_on(tasks)]
+        if with_prices:
+            jobs.append(self._prices())
+        await until_first(jobs, tasks)
+        await self._finish()
+        missing = {
+            name: lane.trouble
+            for name, lane in self.state.lanes.items()
+            if until_ms is not None and not self._stop.is_set() and not self._done(lane)
+        }
+        if missing:
+            why = "; ".join(f"{name}: {trouble}" for name, trouble in missing.items())
+            raise Recoverable(f"not all candles could be had ({why}); the same again goes on there")
+
+    def _take_over(self, from_ms: int | None) -> dict[str, BrokerLane]:
+        wall_ms = time.time_ns() // 1_000_000
+        writer = FactWriter(self._runtime, self._codec, self._here, wall_ms, live=True, fenced=True)
+        self.followed, self.config = writer.followed, writer.config
+        now_ms, gran = self._client.now_ms(), self.config.candle_gran
+        length, calendar = self.config.granularity_ms, calendar_of(self.config)
+        start_ms = (
+            calendar.start_of_last_bars_ms(now_ms, self.config.candle_count, length)
+            if from_ms is None
+            else from_ms // length * length
+        )
+        found = resumes(
+            self._runtime, self._codec, self._names, gran, writer.partitions, start_ms, now_ms
+        )
+        settings = self._settings
+        lanes = {
+            name: BrokerLane(
+                name,
+                gran,
+                found[name],
+                calendar,
+                settle_ms=settings.feed_settle_ms,
+                absent_after_ms=round(settings.feed_absent_after_sec * 1000),
+                reread_bars=settings.feed_reread_bars,
+            )
+            for name in self._names
+        }
+        self._plans = {name: FeedPlan([name], gran, writer.partitions) for name in self._names}
+        first_ms = min(lane.frontier_ms for lane in lanes.values())
+        farewell = take_over(writer, self._names, gran, first_ms, ACTOR)
+        offset = writer.refresh_control()
+        with writer.transaction():
+            writer.write(farewell)
+            for name, plan in self._plans.items():
+                writer.write(plan.opening(lanes[name].frontier_ms, offset))
+        self._writer, self._looked_at = writer, time.monotonic()
+        for name, lane in lanes.items():
+            logger.info("%s goes on at %s UTC", name, clock(lane.frontier_ms))
+        return lanes
+
+    def _lane(self, lane: BrokerLane) -> asyncio.Task[None]:
+        return asyncio.create_task(self._follow(lane), name=f"lane {lane.instrument}")
+
+    async def _follow(self, lane: BrokerLane) -> None:
+        state = self.state.pairs[lane.instrument]
+        while not self._stop.is_set() and not self._done(lane):
+            await self._until_due(lane)
+            if self._stop.is_set():
+                return
+            asked_ms, ours_ms = self._client.now_ms(), time.time_ns() // 1_000_000
+            try:
+                answer = await self._client.candles(
+                    lane.instrument, self.config.candle_gran, lane.from_ms
+                )
+            except (Recoverable, RequestRefused) as error:
+                state.failures += 1
+                if lane.trouble is None:
+                    logger.warning("%s waits: %s", lane.instrument, error)
+                lane.failed(str(error))
+                self._more.set()
+                if self._until_ms is not None and state.failures >= FAILURES_TO_GIVE_UP:
+                    return
+                await self._rest(min(pause_s(1.5, state.failures), LONGEST_REST_S))
+                continue
+            if lane.trouble is not None:
+                logger.info("%s goes on", lane.instrument)
+            state.failures = 0
+            # a Date that runs ahead must not make a bar of tomorrow one without a candle
+            sure_ms = min(asked_ms, ours_ms)
+            for notice in lane.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
+                state.revised += notice.kind == "revised"
+                state.late += notice.kind == "late"
+                logger.warning(
+                    "%s: the candle of %s UTC %s",
+                    notice.instrument,
+                    clock(notice.bar_ms),
+                    _NOTICES[notice.kind].format(notice.detail),
+                )
+            self._more.set()
+
+    async def _until_due(self, lane: BrokerLane) -> None:
+        # in steps, because a machine that slept wakes up to another time
+        while not self._stop.is_set():
+            left_s = (lane.ask_ms - self._client.now_ms()) / 1000
+            if len(lane.ready) >= ROOM_BARS:
+                left_s = max(left_s, 0.05)
+            elif left_s <= 0.0:
+                return
+            await self._rest(min(left_s, STEP_S))
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    def _done(self, lane: BrokerLane) -> bool:
+        until_ms = self._until_ms
+        return until_ms is not None and lane.asked_ms >= 0 and lane.frontier_ms >= until_ms
+
+    async def _write_on(self, lanes: Sequence[asyncio.Task[None]]) -> None:
+        while not self._stop.is_set():
+            ended = all(task.done() for task in lanes)
+            self._more.clear()
+            until_ms = min(self._horizon_ms(), self._last_ms)
+            await self._write(merged(list(self.state.lanes.values()), until_ms))
+            if ended:
+                return
+            await self._wait_no_longer()
+            try:
+                async with asyncio.timeout(STEP_S):
+                    await self._more.wait()
+            except TimeoutError:
+                self._show_skew()
+
+    @property
+    def _last_ms(self) -> int:
+        """End of the last bar that is written."""
+        return (1 << 62) if self._until_ms is None else self._until_ms
+
+    def _horizon_ms(self) -> int:
+        lanes, now_ms = list(self.state.lanes.values()), self._client.now_ms()
+        patience_ms = 1000 * min(PATIENCE_S, self._settings.epoch_max_wait_sec)
+        holding = [
+            lane.trouble is None
+            and not self._done(lane)
+            and now_ms - max(lane.due_ms, lane.moved_ms, self._began_ms) < patience_ms
+            for lane in lanes
+        ]
+        return horizon_ms(lanes, holding)
+
+    async def _wait_no_longer(self) -> None:
+        """Say for which instruments the others' epochs have waited long enough."""
+        pairs = self.state.pairs
+        given_up = not_waited_for(
+            list(self.state.lanes.values()),
+            self._client.now_ms(),
+            written_ms=max(pair.settled_ms for pair in pairs.values()),
+            began_ms=self._began_ms,
+            wait_ms=round(1000 * self._settings.epoch_max_wait_sec),
+        )
+        new = {name: at for name, at in given_up.items() if at > pairs[name].not_waited_ms}
+        if not new:
+            return
+        await asyncio.to_thread(self._write_not_waiting, new)
+        for name, as_of_ms in new.items():
+            if pairs[name].not_waited_ms <= pairs[name].settled_ms:
+                logger.warning(
+                    "%s is not waited for at %s UTC: its bar was not settled after "
+                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs go on without it until it is",
+                    name,
+                    clock(as_of_ms),
+                    self._settings.epoch_max_wait_sec,
+                )
+            pairs[name].not_waited_ms = as_of_ms
+            pairs[name].not_waited += 1
+
+    def _write_not_waiting(self, new: Mapping[str, int]) -> None:
+        writer = self._writer
+        assert writer is not None  # prepare() comes before run()
+        facts = [
+            fact
+            for name, as_of_ms in sorted(new.items())
+            for fact in self._plans[name].not_waiting(as_of_ms, writer.control.end)
+        ]
+        with writer.transaction():
+            writer.write(facts)
+        self._count((), facts)
+
+    async def _write(self, bars: Sequence[Settled]) -> None:
+        at = 0
+        while at < len(bars):
+            end = min(len(bars), at + TRANSACTION_FACTS)
+            await asyncio.to_thread(self._write_some, bars[at:end])
+            at = end
+
+    def _write_some(self, bars: Sequence[Settled]) -> None:
+        writer = self._writer
+        assert writer is not None  # prepare() comes before run()
+        if time.monotonic() - self._looked_at > CONTROL_EVERY_S:
+            writer.refresh_control()
+            self._looked_at = time.monotonic()
+        offset, facts = writer.control.end, list[Fact]()
+        for bar in bars:
+            plan = self._plans[bar.instrument]
+            if bar.vouched:
+                facts += plan.bar(bar.as_of_ms, bar.candles, offset)
+            else:
+                facts += [plan.candle(candle) for candle in bar.candles]
+        with writer.transaction():
+            writer.write(facts)
+        self._count(bars, facts)
+
+    def _count(self, bars: Sequence[Settled], facts: Sequence[Fact]) -> None:
+        candles = sum(isinstance(fact.event, Candle) for fact in facts)
+        self.state.written += len(facts)
+        self.state.watermarks += len(facts) - candles
+        for bar in bars:
+            pair = self.state.pairs[bar.instrument]
+            pair.candles += len(bar.candles)
+            for candle in bar.candles:
+                pair.candle_as_of_ms = max(pair.candle_as_of_ms, candle.as_of_ms)
+            if bar.vouched:
+                pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
+
+    async def _finish(self) -> None:
+        """Write what is known, and the watermarks that are still missing."""
+        lanes = list(self.state.lanes.values())
+        await self._write(merged(lanes, self._last_ms))
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        writer = self._writer
+        assert writer is not None
+        facts: list[Fact] = []
+        for name, plan in self._plans.items():
+            facts += plan.closing(self.state.pairs[name].settled_ms, writer.control.end)
+        if facts:
+            with writer.transaction():
+                writer.write(facts)
+            self._count((), facts)
+
+    async def _prices(self) -> None:
+        async for event in self.state.stream.events():
+            if isinstance(event, Price):
+                self.state.prices[event.instrument] = event
+
+    def _show_skew(self) -> None:
+        skew_ms = self._client.clock.skew_ms
+        if skew_ms is not None and abs(skew_ms) > SKEW_SHOWN_MS and not self._skew_shown:
+            self._skew_shown = True
+            logger.warning(
+                "this machine's clock is %.1f s %s OANDA's; bars are asked for by OANDA's",
+                abs(skew_ms) / 1000,
+                "behind" if skew_ms > 0 else "ahead of",
+            )

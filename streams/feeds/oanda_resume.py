@@ -1,0 +1,72 @@
+"""Where a feed of a broker goes on: from the last candle of each instrument in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streams.candles.series import SeriesKey
+from streams.config.runtime import Runtime
+from streams.feeds.broker_lane import Resume
+from streams.feeds.survey import Survey, survey
+from streams.instants import GRANULARITY_MS
+from streams.kafka.partitioner import partition_of
+from streams.records.codec import Codec
+
+TAIL_MS = 4 * 86_400_000
+"""Longer than a weekend: a feed that ran before it is found in the tail of the log."""
+
+
+def resumes(
+    runtime: Runtime,
+    codec: Codec,
+    instruments: Sequence[str],
+    granularity: str,
+    partitions: int,
+    start_ms: int,
+    now_ms: int,
+) -> dict[str, Resume]:
+    """Return where each instrument goes on; ``start_ms`` where the log holds none of it.
+
+    Parameters
+    ----------
+    partitions
+        Number of partitions of ``md.candles``.
+    start_ms
+        Start of the first bar that is wanted.
+    now_ms
+        Wall clock.
+    """
+    keys = [SeriesKey(name, granularity) for name in instruments]
+    found = _look(runtime, codec, keys, partitions, now_ms - TAIL_MS)
+    older = [key for key in keys if found.last_bar_ms(key) < 0]
+    if older:
+        whole = _look(runtime, codec, older, partitions, None)
+        for key in older:
+            if key in whole.series:
+                found.series[key] = whole.series[key]
+            if key in whole.vouched_ms:
+                found.vouched_ms[key] = whole.vouched_ms[key]
+    length = GRANULARITY_MS[granularity]
+    return {key.instrument: _resume(found, key, length, start_ms) for key in keys}
+
+
+def _look(
+    runtime: Runtime,
+    codec: Codec,
+    keys: Sequence[SeriesKey],
+    partitions: int,
+    stamped_from_ms: int | None,
+) -> Survey:
+    numbers = sorted({partition_of(key.instrument.encode(), partitions) for key in keys})
+    return survey(runtime, codec, numbers, keys, 0, stamped_from_ms=stamped_from_ms, source="oanda")
+
+
+def _resume(found: Survey, key: SeriesKey, length: int, start_ms: int) -> Resume:
+    last_bar_ms, vouched_ms = found.last_bar_ms(key), found.vouched_ms.get(key, -1)
+    if last_bar_ms < 0:
+        # one that was begun and has no candle yet: no gap behind its opening watermark
+        return Resume(start_ms if vouched_ms < 0 else min(start_ms, vouched_ms))
+    series, versions = found.series[key], dict[int, set[int]]()
+    for bar_ms, mark in zip(series.bars, series.digests, strict=True):
+        versions.setdefault(bar_ms, set()).add(mark)
+    return Resume(max(last_bar_ms + length, vouched_ms), last_bar_ms, versions)

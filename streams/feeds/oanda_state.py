@@ -1,0 +1,82 @@
+"""What a feed of OANDA knows of itself: for its metrics, its health and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.feeds.broker_lane import BrokerLane
+from streams.oanda.client import OandaClient
+from streams.oanda.shapes import Price
+from streams.oanda.stream import OandaStream
+from streams.records.config_following import FollowedConfig
+
+
+@dataclass
+class PairState:
+    """What has been written of one instrument.
+
+    Attributes
+    ----------
+    candles, revised, late
+        Numbers of candles.
+    candle_as_of_ms
+        End of the newest candle in the log.
+    settled_ms
+        Up to here everything is in the log.
+    failures
+        Requests in a row that were not answered.
+    not_waited_ms
+        Up to here no epoch waits for the instrument, -1 while all do.
+    not_waited
+        Number of bars after which epochs did not wait any longer.
+    """
+
+    candles: int = 0
+    revised: int = 0
+    late: int = 0
+    candle_as_of_ms: int = -1
+    settled_ms: int = -1
+    failures: int = 0
+    not_waited_ms: int = -1
+    not_waited: int = 0
+
+
+@dataclass
+class FeedState:
+    """All that a feed knows of itself, for its metrics and its report."""
+
+    client: OandaClient
+    lanes: dict[str, BrokerLane]
+    pairs: dict[str, PairState]
+    stream: OandaStream[Price]
+    followed: FollowedConfig | None = None
+    prices: dict[str, Price] = field(default_factory=dict)
+    written: int = 0
+    watermarks: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """Return what was done, for ``--json``."""
+        counts = self.client.counts
+        return {
+            "written": self.written,
+            "watermarks": self.watermarks,
+            "candles": sum(pair.candles for pair in self.pairs.values()),
+            "revised": sum(pair.revised for pair in self.pairs.values()),
+            "late": sum(pair.late for pair in self.pairs.values()),
+            "not_waited_for": sum(pair.not_waited for pair in self.pairs.values()),
+            "requests": sum(counts.requests.values()),
+            "retries": sum(counts.retries.values()),
+            "rate_limited": counts.rate_limited,
+            "clock_skew_ms": self.client.clock.skew_ms,
+            "pairs": {
+                name: {
+                    "candles": pair.candles,
+                    "candle_as_of_ms": pair.candle_as_of_ms,
+                    "settled_ms": pair.settled_ms,
+                    "not_waited_for": pair.not_waited,
+                    "trouble": self.lanes[name].trouble,
+                }
+                for name, pair in sorted(self.pairs.items())
+            },
+        }

@@ -1,0 +1,117 @@
+"""What the log already holds, so that a feed writes only what is newer."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.candles.series import SeriesKey, digest
+from streams.config.runtime import Runtime
+from streams.kafka.reader import LogReader
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import WATERMARK_KEY, Candle, CandleSource, Watermark
+from streams.records.topics import CANDLES
+
+
+@dataclass
+class LoggedSeries:
+    """What the log holds of one series."""
+
+    last_bar_ms: int = -1
+    bars: array[int] = field(default_factory=lambda: array("q"))
+    digests: array[int] = field(default_factory=lambda: array("q"))
+
+    def sorted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return bars and digests by time; of a bar that was written twice, the first."""
+        bars = np.frombuffer(self.bars, np.int64) if self.bars else np.zeros(0, np.int64)
+        found, first = np.unique(bars, return_index=True)
+        digests = np.frombuffer(self.digests, np.int64) if self.digests else bars
+        return found, digests[first]
+
+
+@dataclass
+class Survey:
+    """What the log holds of some instruments.
+
+    Attributes
+    ----------
+    series
+        Per series: last bar, and the bars from ``since_ms`` on with their digests.
+    vouched_ms
+        Per (instrument, granularity): the latest watermark.
+    """
+
+    series: dict[SeriesKey, LoggedSeries] = field(default_factory=dict)
+    vouched_ms: dict[SeriesKey, int] = field(default_factory=dict)
+
+    def last_bar_ms(self, key: SeriesKey) -> int:
+        """Return the start of the last bar of a series in the log, -1 when there is none."""
+        found = self.series.get(key)
+        return found.last_bar_ms if found else -1
+
+
+def survey(
+    runtime: Runtime,
+    codec: Codec,
+    partitions: Iterable[int],
+    keys: Iterable[SeriesKey],
+    since_ms: int,
+    progress: Callable[[int], None] = lambda count: None,
+    stamped_from_ms: int | None = None,
+    source: CandleSource | None = None,
+) -> Survey:
+    """Read the given partitions of ``md.candles`` and say what they hold of ``keys``.
+
+    Parameters
+    ----------
+    since_ms
+        From this bar on the content of the candles is remembered, to tell repeats from conflicts.
+    progress
+        Called with the number of records read since the last call.
+    stamped_from_ms
+        Leave out what lies before the first record of this time stamp or a later one: then the
+        last bar of a series that ends before it is not found.
+    source
+        Remember the content of candles of this source only.
+    """
+    found = Survey()
+    names = {key.instrument.encode() for key in keys}
+    with LogReader(runtime) as reader:
+        for partition in partitions:
+            start = (
+                None
+                if stamped_from_ms is None
+                else reader.offset_at(CANDLES, partition, stamped_from_ms)
+            )
+            for batch in reader.read(CANDLES, partition, start):
+                for item in batch:
+                    key, value = item.record.key, item.record.value
+                    if key == WATERMARK_KEY or key in names:
+                        _note(found, codec, value, since_ms, source)
+                progress(len(batch))
+    return found
+
+
+def _note(
+    found: Survey, codec: Codec, value: bytes | None, since_ms: int, source: CandleSource | None
+) -> None:
+    try:
+        event = codec.decode(CANDLES, value)
+    except DecodeError:
+        return  # the signals stage makes a dead letter of it
+    if isinstance(event, Watermark):
+        for name in event.instruments:
+            key = SeriesKey(name, event.granularity)
+            found.vouched_ms[key] = max(found.vouched_ms.get(key, -1), event.as_of_ms)
+    elif isinstance(event, Candle):
+        series = found.series.setdefault(
+            SeriesKey(event.instrument, event.granularity), LoggedSeries()
+        )
+        series.last_bar_ms = max(series.last_bar_ms, event.bar_ms)
+        if event.bar_ms >= since_ms and source in (None, event.source):
+            series.bars.append(event.bar_ms)
+            series.digests.append(digest(event))

@@ -1,0 +1,71 @@
+"""How far consumer groups have come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_INVALID, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streams.config.runtime import Runtime
+from streams.errors import Recoverable
+from streams.kafka.client import confluent_config
+from streams.kafka.errors import asking
+
+ASK_SEC: Final = 30.0
+
+
+def committed_offsets(
+    runtime: Runtime, topic: str, partitions: list[int], group: str | None = None
+) -> dict[int, int]:
+    """Return how far a consumer group has come in ``topic``; by default the worker's.
+
+    Partitions without a committed offset are left out.
+    """
+    name, group = runtime.topic(topic), group or runtime.application
+    admin = AdminClient(confluent_config(runtime))
+    found = group_offsets(runtime, admin, group, [(name, p) for p in partitions])
+    return {partition: offset for (_, partition), offset in found.items()}
+
+
+def group_offsets(
+    runtime: Runtime,
+    admin: Any,
+    group: str,
+    places: Sequence[tuple[str, int]],
+    within_s: float = ASK_SEC,
+) -> dict[tuple[str, int], int]:
+    """Return the committed offsets of a consumer group; those it has not are left out.
+
+    In the middle of a transaction it is the offset before it: asked for stable offsets alone, the
+    broker answers as if there were none.
+
+    Parameters
+    ----------
+    admin
+        Client of the deployment.
+    places
+        Full topic names, and partitions.
+    within_s
+        How long to wait for an answer.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        The broker refuses, or does not answer.
+    """
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
+    servers = runtime.kafka_bootstrap_servers
+
+    def ask() -> Any:
+        told = admin.list_consumer_group_offsets(asked, require_stable=False)
+        return told[group].result(within_s)
+
+    found = {}
+    for at in asking(servers, ask, within_s).topic_partitions:
+        if at.error is not None:
+            raise Recoverable(f"offset of {group} in {at.topic}-{at.partition}: {at.error.str()}")
+        if at.offset >= 0 and at.offset != OFFSET_INVALID:
+            found[at.topic, at.partition] = at.offset
+    return found

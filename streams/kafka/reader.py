@@ -1,0 +1,365 @@
+"""Bulk reading of the log: committed records only, up to an end fixed beforehand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.config.runtime import Runtime
+from streams.errors import Fatal, Recoverable
+from streams.kafka.client import READING_ON, SILENT, confluent_config
+from streams.kafka.errors import asking, explained, first_answer
+from streams.records.log_record import SourceRecord
+
+T = TypeVar("T")
+
+TIMEOUT_S = 30.0
+READ_BATCH = 5_000
+FEW = READ_BATCH
+# consume() waits for a full batch that long, also when the end is reached
+POLL_S = 0.01
+EMBEDDED_CLUSTER = "tansu_cluster"
+
+
+class LogRecord(NamedTuple):
+    """A record with its headers, decoded to text."""
+
+    record: SourceRecord
+    headers: dict[str, str]
+
+
+class LogReader:
+    """Reads partitions of one deployment, one after the other, with a single client.
+
+    Topics are named as in ``streams.records.topics``; the records carry those names too, whatever
+    the deployment's prefix is.
+
+    Parameters
+    ----------
+    runtime
+        Where the brokers are, and the prefix.
+    cluster_id
+        What another reader of the deployment has learned; without it the cluster is asked.
+
+    Raises
+    ------
+    Fatal
+        The settings are unusable, or the login is refused.
+    Recoverable
+        No broker answers.
+    """
+
+    def __init__(self, runtime: Runtime, cluster_id: str | None = None) -> None:
+        self._runtime = runtime
+        self._servers = runtime.kafka_bootstrap_servers
+        servers = runtime.kafka_bootstrap_servers
+        complaints: list[KafkaError] = []
+        try:
+            self._consumer = Consumer(
+                confluent_config(runtime)
+                | {
+                    "group.id": f"{runtime.application}-reader",
+                    "enable.auto.commit": False,
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "fetch.wait.max.ms": 50,
+                    "queued.min.messages": 50_000,
+                    **READING_ON,
+                    "error_cb": complaints.append,
+                    **SILENT,
+                }
+            )
+        except KafkaException as error:
+            raise explained(servers, error) from error
+        if cluster_id is None:
+            cluster_id = str(first_answer(self._consumer, servers, complaints).cluster_id)
+        self.cluster_id = cluster_id
+        self._embedded = self.cluster_id == EMBEDDED_CLUSTER
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partition numbers of ``topic``.
+
+        Raises
+        ------
+        Fatal
+            The topic does not exist.
+        """
+        name = self._runtime.topic(topic)
+        listed = asking(self._servers, lambda: self._consumer.list_topics(name, TIMEOUT_S))
+        found = listed.topics[name]
+        if found.error is not None or not found.partitions:
+            raise Fatal(f"topic {name} does not exist; run: manifold topics create")
+        return sorted(found.partitions)
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset and the end (last stable offset) of a partition."""
+        return self.all_bounds(topic, [partition])[partition]
+
+    def all_bounds(self, topic: str, partitions: list[int]) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of several partitions."""
+        found: dict[int, tuple[int, int]] = {}
+        for partition in partitions:
+            at = TopicPartition(self._runtime.topic(topic), partition)
+            ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
+            found[partition] = asking(self._servers, ask)
+        filled = {p: high for p, (low, high) in found.items() if high > low}
+        if filled and self._embedded:
+            for partition, end in self._ends_by_reading(topic, filled).items():
+                found[partition] = (found[partition][0], end)
+        return found
+
+    def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
+        """Return the ends of partitions whose last batch the broker counts as one record."""
+        name = self._runtime.topic(topic)
+        self._consumer.assign([TopicPartition(name, p, at) for p, at in starts.items()])
+        ends: dict[int, int] = {}
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while len(ends) < len(starts):
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    ends[message.partition()] = message.offset()
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"no end of {name} within {TIMEOUT_S:.0f} s")
+        return ends
+
+    def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
+        """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none).
+
+        The embedded broker looks up the time of arrival instead: there it is the first offset.
+        """
+        if self._embedded:
+            return self.bounds(topic, partition)[0]
+        at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
+        found = asking(self._servers, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
+        offset: int = found[0].offset
+        return offset if offset >= 0 else self.bounds(topic, partition)[1]
+
+    def read(
+        self, topic: str, partition: int, start: int | None = None, end: int | None = None
+    ) -> Iterator[list[LogRecord]]:
+        """Yield the committed records of ``[start, end)`` in batches.
+
+        ``start`` defaults to the first offset, ``end`` to the last stable offset at the call.
+        """
+        low, high = self.bounds(topic, partition)
+        first = low if start is None else max(start, low)
+        yield from self.read_span(topic, partition, first, high if end is None else min(end, high))
+
+    def read_span(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[LogRecord]]:
+        """Return the committed records of ``[start, end)``, which must lie within the bounds.
+
+        They are fetched from the call on, not from when the first batch is asked for: a client that
+        begins to fetch only some time after it was made waits for a second.
+        """
+        return self._read(topic, partition, start, end, log_record)
+
+    def read_values(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[SourceRecord]]:
+        """Return the same without headers, which cost more than all the rest."""
+        return self._read(topic, partition, start, end, _source_record)
+
+    def read_messages(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[Any]]:
+        """Return the same as the client's own messages, for who needs a part of most of them."""
+        return self._read(topic, partition, start, end, _as_it_is)
+
+    def _read(
+        self, topic: str, partition: int, start: int, end: int, made_of: Callable[[str, Any], T]
+    ) -> Iterator[list[T]]:
+        if start < end:
+            self._consumer.assign([TopicPartition(self._runtime.topic(topic), partition, start)])
+        return self._batches(topic, partition, start, end, made_of)
+
+    def _batches(
+        self,
+        topic: str,
+        partition: int,
+        position: int,
+        end: int,
+        made_of: Callable[[str, Any], T],
+    ) -> Iterator[list[T]]:
+        while position < end:
+            batch, position = self._batch(topic, partition, position, end, made_of)
+            if batch:
+                yield batch
+        # else the fetch that waits for more holds up every other question on the connection
+        self._consumer.unassign()
+
+    def holding(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
+        """Return those of the spans [start, end) of (topic, partition) that hold a record.
+
+        All are read side by side: markers of transactions and aborted records take offsets, and
+        one read after the other of spans with nothing else in them takes a while.
+
+        Raises
+        ------
+        Recoverable
+            The broker does not answer in time.
+        """
+        names = {self._runtime.topic(topic): topic for topic, _ in spans}
+        self._consumer.assign(
+            [
+                TopicPartition(self._runtime.topic(t), p, start)
+                for (t, p), (start, _) in spans.items()
+            ]
+        )
+        unread, found = dict(spans), set()
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while unread:
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
+                place = (names[message.topic()], message.partition())
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    if not error.retriable():
+                        raise Recoverable(f"reading {place[0]}-{place[1]}: {error.str()}")
+                elif place in unread:
+                    if error is None and message.offset() < unread[place][1]:
+                        found.add(place)
+                    del unread[place]
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"no end of {min(unread)[0]} within {TIMEOUT_S:.0f} s")
+        return found
+
+    def read_many(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> Iterator[LogRecord]:
+        """Yield the committed records of several partitions, read side by side.
+
+        Each partition's come in order; between partitions there is none.
+
+        Parameters
+        ----------
+        spans
+            (topic, partition) -> start and end; the end no further than the last stable offset.
+
+        Raises
+        ------
+        Recoverable
+            Nothing comes any more before the ends.
+        """
+        left = {
+            (self._runtime.topic(topic), partition): (topic, end)
+            for (topic, partition), (start, end) in spans.items()
+            if start < end
+        }
+        starts = {(self._runtime.topic(t), p): start for (t, p), (start, _) in spans.items()}
+        if left:
+            self._consumer.assign([TopicPartition(*place, starts[place]) for place in left])
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while left:
+            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+            for message in messages:
+                place = (message.topic(), message.partition())
+                if place not in left:
+                    continue
+                topic, end = left[place]
+                error = message.error()
+                if error is None:
+                    give_up_at = time.monotonic() + TIMEOUT_S
+                    if message.offset() < end:
+                        yield log_record(topic, message)
+                    if message.offset() + 1 >= end:
+                        del left[place]
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # markers and aborted records take offsets: nothing committed is left before it
+                    if message.offset() >= end:
+                        del left[place]
+                elif not error.retriable():
+                    raise Recoverable(f"reading {topic}-{place[1]}: {error.str()}")
+            if time.monotonic() > give_up_at:
+                raise Recoverable(f"{sorted(left)} were not read to the end in {TIMEOUT_S:.0f} s")
+        # as at the end of read
+        self._consumer.unassign()
+
+    def _batch(
+        self,
+        topic: str,
+        partition: int,
+        position: int,
+        end: int,
+        made_of: Callable[[str, Any], T],
+    ) -> tuple[list[T], int]:
+        messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
+        batch: list[T] = []
+        told = any(message.error() is not None for message in messages)
+        if messages and not told and (last := messages[-1].offset()) < end:
+            # nearly every batch, and twice as fast
+            return [made_of(topic, message) for message in messages], last + 1
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    # markers and aborted records take offsets: nothing committed is left before it
+                    position = max(position, message.offset())
+                    if position >= end:
+                        break
+                elif not error.retriable():
+                    raise Recoverable(f"reading {topic}-{partition}: {error.str()}")
+                continue
+            if message.offset() >= end:
+                return batch, end
+            batch.append(made_of(topic, message))
+            position = message.offset() + 1
+        return batch, position
+
+
+def _as_it_is(topic: str, message: Any) -> Any:
+    return message
+
+
+def _source_record(topic: str, message: Any) -> SourceRecord:
+    return SourceRecord(
+        topic,
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+    )
+
+
+def log_record(topic: str, message: Any) -> LogRecord:
+    """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
+    headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
+    return LogRecord(_source_record(topic, message), headers)
+
+
+def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
+    """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
+
+    Markers of transactions and aborted records take offsets too: spans that one read covers are
+    looked at.
+    """
+    total = 0
+    for partition, (start, end) in spans.items():
+        left = max(0, end - start)
+        if 0 < left <= FEW and not any(reader.read(topic, partition, start, end)):
+            left = 0
+        total += left
+    return total

@@ -1,0 +1,312 @@
+"""The topics of a deployment: which there must be, creating them, and naming every drift.
+
+What a topic should be comes from ``streams.records.topics``; the prefix, the partitions of keyed
+topics, the replicas and the application id from the settings. A partition count is never changed:
+keys would move to other partitions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Final, NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.config.runtime import Runtime
+from streams.errors import Fatal, Recoverable
+from streams.kafka.client import SILENT, confluent_config
+from streams.kafka.errors import explained, first_answer
+from streams.records.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
+
+T = TypeVar("T")
+
+TIMEOUT_SEC: Final = 15.0
+_VISIBLE_SEC: Final = 10.0
+_LOOK_AGAIN_SEC: Final = 0.1
+# A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"
+# would no longer mean "known at or after T", and a replay would depend on when it was loaded.
+_EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
+
+
+class WantedTopic(NamedTuple):
+    """A topic as this deployment needs it, under its full name."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+    spec: Topic
+
+
+class ActualTopic(NamedTuple):
+    """A topic as it is; ``config`` holds what the broker tells of it."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: dict[str, str]
+
+
+class Drift(NamedTuple):
+    """One difference between a topic and the table.
+
+    Attributes
+    ----------
+    topic, aspect
+        Full name; ``missing``, ``partitions``, ``replicas`` or the configuration key.
+    wanted, found
+        What the table says and what the broker says.
+    remedy
+        What to do about it.
+    """
+
+    topic: str
+    aspect: str
+    wanted: str
+    found: str
+    remedy: str
+
+    @property
+    def sentence(self) -> str:
+        """The difference and its remedy in words."""
+        if self.aspect == "missing":
+            return f"{self.topic} is missing; {self.remedy}"
+        return f"{self.topic}: {self.aspect} is {self.found}, not {self.wanted}; {self.remedy}"
+
+
+def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
+    """Return every topic of the deployment, the changelogs of the stages included."""
+    wanted = [(runtime.topic(t.name), t) for t in TOPICS.values()]
+    wanted += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
+    return [
+        WantedTopic(
+            name, t.partition_count(runtime.topic_partitions), {**t.config, **_EVERY_TOPIC}, t
+        )
+        for name, t in wanted
+    ]
+
+
+class Cluster:
+    """An admin connection whose errors are sentences.
+
+    Parameters
+    ----------
+    runtime
+        Where the brokers are and how to log in.
+
+    Raises
+    ------
+    Fatal
+        The settings are unusable (a file of TLS, a mechanism), or the login is refused.
+    Recoverable
+        No broker answers.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._servers = runtime.kafka_bootstrap_servers
+        self._complaints: list[KafkaError] = []
+        config = confluent_config(runtime) | {
+            "error_cb": self._complaints.append,
+            **SILENT,
+            "reconnect.backoff.ms": 200,
+        }
+        try:
+            self.client = AdminClient(config)
+        except KafkaException as error:
+            raise self.explained(error) from error
+        self.metadata = first_answer(self.client, self._servers, self._complaints)
+
+    def call(self, ask: Callable[[], T]) -> T:
+        """Return what ``ask`` returns, its Kafka errors as Fatal or Recoverable."""
+        try:
+            return ask()
+        except KafkaException as error:
+            raise self.explained(error) from error
+
+    def result(self, future: Future[T]) -> T:
+        """Return the result of an admin request, errors as in `call`."""
+        return self.call(lambda: future.result(timeout=TIMEOUT_SEC + 5.0))
+
+    def explained(self, error: KafkaException) -> Fatal | Recoverable:
+        """Return ``error`` as one of the two roots, with the client's own complaint where it helps.
+
+        A refused login or certificate reaches a request only as a time-out.
+        """
+        return explained(self._servers, error, self._complaints)
+
+    def actual(self, names: Iterable[str]) -> dict[str, ActualTopic]:
+        """Return those of ``names`` that exist, with their configuration."""
+        self.metadata = self.call(lambda: self.client.list_topics(timeout=TIMEOUT_SEC))
+        found = {n: self.metadata.topics[n] for n in names if n in self.metadata.topics}
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in found]
+        futures = self.client.describe_configs(asked, request_timeout=TIMEOUT_SEC) if asked else {}
+        configs = {r.name: self.result(future) for r, future in futures.items()}
+        return {
+            name: ActualTopic(
+                name,
+                len(topic.partitions),
+                min((len(p.replicas) for p in topic.partitions.values()), default=0),
+                {key: entry.value for key, entry in configs.get(name, {}).items()},
+            )
+            for name, topic in found.items()
+        }
+
+    def create(self, topic: WantedTopic, replicas: int) -> Future[None]:
+        """Ask for a topic and return the request."""
+        new = NewTopic(topic.name, topic.partitions, replicas, config=topic.config)
+        made: dict[str, Future[None]] = self.client.create_topics(
+            [new], request_timeout=TIMEOUT_SEC, operation_timeout=_VISIBLE_SEC
+        )
+        return made[topic.name]
+
+
+def create_topics(
+    runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
+) -> dict[str, str]:
+    """Create the topics that are missing.
+
+    Parameters
+    ----------
+    only
+        Names without the prefix, as in ``streams.records.topics``; empty for all.
+
+    Returns
+    -------
+    dict
+        Full name -> ``created`` or ``exists``.
+
+    Raises
+    ------
+    Fatal
+        A topic exists with another number of partitions (nothing is created then, unless it was
+        made at the same time), or the broker refuses one; names the topic.
+    Recoverable
+        No broker answers.
+    """
+    cluster = cluster or Cluster(runtime)
+    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    actual = cluster.actual(t.name for t in wanted)
+    _refuse_other_partitions(wanted, actual)
+    pending = [
+        (t, cluster.create(t, runtime.topic_replication_factor))
+        for t in wanted
+        if t.name not in actual
+    ]
+    done = {t.name: "exists" for t in wanted}
+    for topic, future in pending:
+        done[topic.name] = _finish(cluster, topic, future)
+    # a topic that was made meanwhile, or that the broker did not list yet, is held to it as well
+    _refuse_other_partitions(wanted, _listed(cluster, [t for t, _ in pending]))
+    return done
+
+
+def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, ActualTopic]:
+    """Return topics that exist, as soon as the broker lists all of them."""
+    give_up_at = time.monotonic() + _VISIBLE_SEC
+    while True:
+        found = cluster.actual(t.name for t in topics)
+        missing = [t.name for t in topics if t.name not in found or not found[t.name].partitions]
+        if not missing:
+            return found
+        if time.monotonic() > give_up_at:
+            raise Recoverable(
+                f"the broker does not list {', '.join(missing)}, which it has created"
+            )
+        time.sleep(_LOOK_AGAIN_SEC)
+
+
+def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
+    try:
+        cluster.result(future)
+    except (Fatal, Recoverable) as error:
+        cause = error.__cause__.args[0] if error.__cause__ else None
+        if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return "exists"  # somebody else was quicker
+        raise type(error)(f"the topic {topic.name} cannot be created: {error}") from error
+    return "created"
+
+
+def _refuse_other_partitions(wanted: Iterable[WantedTopic], actual: dict[str, ActualTopic]) -> None:
+    for topic in wanted:
+        found = actual.get(topic.name)
+        if found is not None and found.partitions != topic.partitions:
+            raise Fatal(_partition_drift(topic, found).sentence)
+
+
+def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
+    """Refuse to go on without every topic in its number of partitions.
+
+    Raises
+    ------
+    Fatal
+        Names the first topic that is missing or has another partition count, with the way out.
+    Recoverable
+        No broker answers.
+    """
+    cluster = cluster or Cluster(runtime)
+    wanted = wanted_topics(runtime)
+    actual = cluster.actual(t.name for t in wanted)
+    missing = [t.name for t in wanted if t.name not in actual]
+    if missing:
+        raise Fatal(f"topics are missing: {', '.join(missing)}; run manifold topics create")
+    _refuse_other_partitions(wanted, actual)
+
+
+def drifts(
+    runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
+) -> list[Drift]:
+    """Return every difference between the topics and the table, in the table's order.
+
+    ``only`` names topics without the prefix; empty for all.
+
+    A configuration key that the broker does not tell is no drift: some brokers only tell the keys
+    that were set. Raises Fatal and Recoverable as `Cluster`.
+    """
+    cluster = cluster or Cluster(runtime)
+    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    actual = cluster.actual(t.name for t in wanted)
+    found: list[Drift] = []
+    for topic in wanted:
+        if topic.name in actual:
+            found += compare(topic, actual[topic.name], runtime.topic_replication_factor)
+        else:
+            found.append(Drift(topic.name, "missing", "", "", "run manifold topics create"))
+    return found
+
+
+def compare(wanted: WantedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
+    """Return the differences of one topic; fewer replicas than wanted is one, more is not."""
+    found = []
+    if actual.partitions != wanted.partitions:
+        found.append(_partition_drift(wanted, actual))
+    if actual.replicas < replicas:
+        remedy = "reassign its partitions, or set TOPIC_REPLICATION_FACTOR"
+        found.append(Drift(wanted.name, "replicas", str(replicas), str(actual.replicas), remedy))
+    for key, value in wanted.config.items():
+        told = actual.config.get(key)
+        if told is not None and not _same(key, value, told):
+            remedy = f"rpk topic alter-config {wanted.name} --set {key}={value}"
+            found.append(Drift(wanted.name, key, value, told, remedy))
+    return found
+
+
+def _same(key: str, wanted: str, told: str) -> bool:
+    if key == "cleanup.policy":
+        return sorted(wanted.split(",")) == sorted(part.strip() for part in told.split(","))
+    if key == "max.message.bytes" and told.isdigit():
+        return int(told) >= int(wanted)
+    return wanted == told
+
+
+def _partition_drift(wanted: WantedTopic, actual: ActualTopic) -> Drift:
+    remedy = "keys would move between partitions: set a new TOPIC_PREFIX and replay into it"
+    if wanted.spec.partitions == 0:
+        remedy += f", or keep TOPIC_PARTITIONS={actual.partitions}"
+    return Drift(wanted.name, "partitions", str(wanted.partitions), str(actual.partitions), remedy)

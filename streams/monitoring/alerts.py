@@ -1,0 +1,65 @@
+"""The failure signals of the profile: one pure function that metrics, preflight and page ask.
+
+``judge(facts, now_ms, config, limits)`` says of every part of the live loop whether it does its
+work. Time is event time in open markets (``streams.candles.market_clock``). What could not be
+looked at is ``unknown``, never ``ok``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from streams.config.settings import Config
+from streams.monitoring import alert_rules_config as config_rules
+from streams.monitoring import alert_rules_stream as stream_rules
+from streams.monitoring import alert_rules_trading as trading_rules
+from streams.monitoring.facts import LiveFacts
+from streams.monitoring.verdict import FailureSignal, Judged, Limits, State, judged
+
+__all__ = ["NAMES", "FailureSignal", "Limits", "LiveFacts", "State", "judge"]
+
+RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
+    trading_rules.kill_switch_stuck,
+    stream_rules.candle_stale,
+    stream_rules.manifold_stale,
+    stream_rules.gates_blob_stale,
+    stream_rules.allocator_stale,
+    stream_rules.weights_zeroed,
+    stream_rules.selection_short,
+    stream_rules.eligible_few,
+    stream_rules.cooldowns_many,
+    stream_rules.stage_lag,
+    stream_rules.dead_letters,
+    trading_rules.stream_silent,
+    trading_rules.oanda_errors,
+    trading_rules.executor_stale,
+    trading_rules.closing_blocked,
+    trading_rules.orders_rejected,
+    trading_rules.orders_unresolved,
+    trading_rules.margin_high,
+    stream_rules.clock_skew,
+    config_rules.config_differs,
+)
+NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in RULES)
+"""Every failure signal, in the order in which they are shown."""
+
+
+def judge(
+    facts: LiveFacts, now_ms: int, config: Config, limits: Limits | None = None
+) -> tuple[FailureSignal, ...]:
+    """Return every failure signal, in the order of ``NAMES``.
+
+    Parameters
+    ----------
+    facts
+        What is known.
+    now_ms
+        Wall clock, epoch ms UTC.
+    config
+        The active configuration: intervals and bar length.
+    limits
+        From when on something is a failure; the profile's by default.
+    """
+    at = judged(facts, now_ms, config, Limits() if limits is None else limits)
+    return tuple(rule(at) for rule in RULES)

@@ -1,0 +1,223 @@
+"""Fills ``LiveFacts``: every source at the same time, none of them for longer than allowed.
+
+A source that does not answer, or answers something else, is named with its reason and nothing is
+taken to be known of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from streams.config.difference import differences
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.errors import Fatal, Recoverable
+from streams.mirror.probe import MirrorFacts
+from streams.monitoring.facts import (
+    ExecutorFacts,
+    FeedFacts,
+    KillFacts,
+    LiveFacts,
+    LogFacts,
+    Source,
+)
+from streams.monitoring.http_probe import StatusPages
+from streams.monitoring.log_probe import LogSight
+from streams.monitoring.server_clocks import measure
+from streams.process.clock_skew import SECOND_MS, Skew
+from streams.process.steady_clock import wall_less_steady_ms
+from streams.records.codec import Codec
+
+T = TypeVar("T")
+
+ASK_SEC: Final = 5.0
+FIRST_ASK_SEC: Final = 20.0
+CLOCKS_SEC: Final = 30.0
+
+AskKill = Callable[[], Awaitable[KillFacts]]
+
+
+class AskMirror(Protocol):
+    """What asks Valkey, given the granularity of the bars."""
+
+    async def look(self, granularity: str) -> MirrorFacts:
+        """Return what stands there."""
+
+    async def close(self) -> None:
+        """Give up the connection."""
+
+
+class Gathered(NamedTuple):
+    """One look at everything.
+
+    Attributes
+    ----------
+    config
+        The active configuration; that of the environment where the log has none or is away.
+    """
+
+    facts: LiveFacts
+    now_ms: int
+    config: Config
+
+
+class Gatherer:
+    """Looks at a deployment again and again.
+
+    Parameters
+    ----------
+    runtime, config, codec
+        The deployment; the settings of this environment.
+    ask_kill, mirror
+        How the kill switch and Valkey are asked; None: this program does not.
+    pages
+        The ``/status`` and ``/metrics`` of executor, feed and workers.
+    now_ms
+        Wall clock.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: Config,
+        codec: Codec,
+        *,
+        ask_kill: AskKill | None = None,
+        mirror: AskMirror | None = None,
+        pages: StatusPages | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._runtime, self._codec, self._now_ms = runtime, codec, now_ms
+        self._config = config
+        self._ask_kill, self._mirror = ask_kill, mirror
+        self._pages = pages or StatusPages("", "")
+        # a client of the log belongs to one thread, and a look that hangs must not hold the others
+        self._thread = ThreadPoolExecutor(1, "log-sight")
+        self._sight: LogSight | None = None
+        self._pending: dict[str, asyncio.Task[Any]] = {}
+        self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())
+
+    async def close(self) -> None:
+        """Give up every connection."""
+        for task in self._pending.values():
+            task.cancel()
+        await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        await self._pages.close()
+        if self._mirror is not None:
+            await self._mirror.close()
+        if self._sight is not None:
+            self._thread.submit(self._sight.close)
+        self._thread.shutdown(wait=False)
+
+    async def gather(self, ask_sec: float = ASK_SEC) -> Gathered:
+        """Return what is known now; takes ``ask_sec`` at most (the first look longer)."""
+        away: dict[str, str] = {}
+        patience = FIRST_ASK_SEC if self._sight is None else ask_sec
+        wanted: dict[Source, Callable[[], Coroutine[Any, Any, Any]] | None] = {
+            "log": self._look_at_log,
+            "valkey": self._look_at_mirror if self._mirror else None,
+            "kill_switch": self._look_at_kill if self._ask_kill else None,
+            "executor": self._pages.executor if self._pages.has_executor else None,
+            "feed": self._pages.feed if self._pages.has_feed else None,
+            "workers": self._pages.workers if self._pages.has_workers else None,
+        }
+        names = [name for name, ask in wanted.items() if ask is not None]
+        answers = await asyncio.gather(
+            *(self._answer(name, wanted[name], patience, away) for name in names)
+        )
+        found: Mapping[str, Any] = dict(zip(names, answers, strict=True))
+        unused = frozenset(
+            name
+            for name, here in (
+                ("executor", self._pages.has_executor),
+                ("feed", self._pages.has_feed),
+                ("workers", self._pages.has_workers),
+            )
+            if not here
+        )
+        log: LogFacts | None = found.get("log")
+        mirror: MirrorFacts | None = found.get("valkey")
+        kill: KillFacts | None = found.get("kill_switch")
+        executor: ExecutorFacts | None = found.get("executor")
+        feed: FeedFacts | None = found.get("feed")
+        facts = LiveFacts(
+            self._runtime.hotband_pairs,
+            log,
+            mirror,
+            kill,
+            executor,
+            feed,
+            away,
+            unused,
+            await self._clocks(),
+            found.get("workers"),
+            differences(self._config, self.config),
+        )
+        return Gathered(facts, self._now_ms(), self.config)
+
+    async def _clocks(self) -> tuple[Skew, ...]:
+        """Return how far clocks are apart; asked now and then, and when this one was set."""
+        offset_ms, at = wall_less_steady_ms(), time.monotonic()
+        asked_at, asked_offset_ms, skews = self._skews
+        moved = abs(offset_ms - asked_offset_ms) > SECOND_MS
+        if asked_at is None or moved or at - asked_at > CLOCKS_SEC:
+            skews = tuple(await measure(self._runtime))
+            self._skews = (at, offset_ms, skews)
+        return skews
+
+    @property
+    def config(self) -> Config:
+        """The active configuration as far as it is known."""
+        active = self._sight.config if self._sight is not None else None
+        return active or self._config
+
+    async def _answer(
+        self,
+        name: Source,
+        ask: Callable[[], Coroutine[Any, Any, T]] | None,
+        patience: float,
+        away: dict[str, str],
+    ) -> T | None:
+        assert ask is not None
+        # the answer to a question that took too long is taken when it comes: never asked twice
+        task = self._pending.get(name) or asyncio.ensure_future(ask())
+        done, _ = await asyncio.wait([task], timeout=patience)
+        if not done:
+            self._pending[name] = task
+            away[name] = f"no answer within {patience:g} s"
+            return None
+        self._pending.pop(name, None)
+        try:
+            answer: T = task.result()
+        except (Fatal, Recoverable) as error:
+            away[name] = str(error)
+            return None
+        return answer
+
+    async def _look_at_log(self) -> LogFacts:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._look)
+
+    def _look(self) -> LogFacts:
+        try:
+            if self._sight is None:
+                self._sight = LogSight(self._runtime, self._codec, self._runtime.hotband_pairs)
+            return self._sight.look(self._now_ms())
+        except (Fatal, Recoverable):
+            # whatever it knew may be of another log by the time it answers again
+            if self._sight is not None:
+                self._sight.close()
+                self._sight = None
+            raise
+
+    async def _look_at_mirror(self) -> MirrorFacts:
+        assert self._mirror is not None
+        return await self._mirror.look(self.config.candle_gran)
+
+    async def _look_at_kill(self) -> KillFacts:
+        assert self._ask_kill is not None
+        return await self._ask_kill()

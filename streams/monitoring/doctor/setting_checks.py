@@ -1,0 +1,110 @@
+"""Examining the settings: do they parse, are any misspelt, are they the active ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from streams.candles.freshness import fresh_for_ms, lookback_problems
+from streams.checks import Finding
+from streams.config.difference import WHAT_TO_DO, differences
+from streams.config.environment import FromEnvironment, setting_fields
+from streams.config.feeds import FeedSettings
+from streams.config.groups import GROUPS
+from streams.config.names import known_names, looks_like, not_read
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.unused_variables import words_of
+from streams.errors import Fatal
+from streams.kafka.control_topic import active_config, read_control
+from streams.records.codec import Codec
+from streams.records.config_following import require_followable
+
+OWN_PREFIX: Final = "MANIFOLD_"
+CORRECT: Final = "correct it; manifold config show lists all"
+
+
+def parsed(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> list[Finding]:
+    """Return whether every group of settings can be read from the environment."""
+    wrong = []
+    count = 0
+    for group in groups:
+        count += len(setting_fields(group))
+        try:
+            group.from_env(env)
+        except Fatal as error:
+            wrong.append(
+                Finding("settings", "fail", str(error), "correct it; manifold config show")
+            )
+    return wrong or [Finding("settings", "ok", f"{count} settings can be read")]
+
+
+def misspelt(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> list[Finding]:
+    """Return the names in the environment that look like a setting and are none."""
+    known = known_names(groups)
+    found = []
+    for name in sorted(set(env) - known):
+        if not_read(name) is not None:
+            continue  # named by ``unread``
+        alike = looks_like(name, known)
+        if alike == name.upper():
+            found.append(f"{name} is written {alike}")
+        elif alike:
+            found.append(f"{name} looks like {alike}")
+        elif name.upper().startswith(OWN_PREFIX):
+            found.append(f"{name} is no setting")
+    if not found:
+        return [Finding("spelling", "ok", "no name in the environment looks like a misspelt one")]
+    action = "rename or remove it: as it is, the default holds; manifold config show"
+    return [Finding("spelling", "warn", "; ".join(found), action)]
+
+
+def unread(env: Mapping[str, str]) -> list[Finding]:
+    """Return the variables in the environment that are known from the original and not read."""
+    rows = ((name, not_read(name)) for name in sorted(env))
+    found = [words_of(name, row) for name, row in rows if row is not None]
+    if not found:
+        return [Finding("unused variables", "ok", "none of those known from the original is set")]
+    action = "remove it: nothing reads it; docs/unused-variables.md has all of them"
+    return [Finding("unused variables", "warn", said, action) for said in found]
+
+
+def active(runtime: Runtime, codec: Codec, env: Mapping[str, str]) -> list[Finding]:
+    """Return whether the settings here are those that hold for the fleet.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        A setting does not parse; the topic is missing; no broker answers.
+    """
+    mine = Config.from_env(env)
+    found = active_config(read_control(runtime, codec))
+    if found is None:
+        detail = f"none is active yet; the first worker or feed makes {mine.config_id} active"
+        return [Finding("active config", "ok", detail)]
+    require_followable(found)
+    differs = differences(mine, found)
+    if differs:
+        said = "; ".join(one.words for one in differs)
+        detail = f"{found.config_id}, which processes that are started here follow: {said}"
+        return [Finding("active config", "warn", detail, WHAT_TO_DO)]
+    return [Finding("active config", "ok", f"{found.config_id}, as here")]
+
+
+def look_back(env: Mapping[str, str]) -> list[Finding]:
+    """Return whether repetitions can be counted with these bars, and keys do not outlive them."""
+    try:
+        config, settle_ms = Config.from_env(env), FeedSettings.from_env(env).feed_settle_ms
+    except Fatal:
+        return []  # named as a setting that cannot be read
+    problems = lookback_problems(config, settle_ms)
+    if problems:
+        return [Finding("look-back", "warn", one, "manifold config set") for one in problems]
+    alive_s = fresh_for_ms(config.granularity_ms, settle_ms) / 1000
+    detail = f"{config.echo_lookback_minutes} min, ws:last:manifold lives {alive_s:g} s"
+    return [Finding("look-back", "ok", detail)]
+
+
+def examine_settings(env: Mapping[str, str]) -> list[Finding]:
+    """Return what is found by looking at the environment alone."""
+    return [*parsed(GROUPS, env), *misspelt(GROUPS, env), *look_back(env), *unread(env)]

@@ -1,0 +1,205 @@
+"""What the executor (``manifold trade``) says of itself on its own ``/status``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, NamedTuple
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.process.clock_skew import ADVICE
+
+
+class Shape(BaseModel):
+    """An answer or a part of one."""
+
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False, extra="forbid", populate_by_name=True
+    )
+
+
+class PositionShape(Shape):
+    """A position at the broker."""
+
+    instrument: str
+    units: float
+    average_price: float | None
+    unrealized_pl: float | None
+
+
+class AccountShape(Shape):
+    """The account in its own currency."""
+
+    currency: str
+    balance: float
+    nav: float
+    margin_used: float
+    margin_available: float
+    unrealized_pl: float
+
+
+ANSWER_S = 2.0
+MAX_BYTES = 1_000_000
+
+
+class ExecutorKill(Shape):
+    """The kill switch as the executor sees it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    engaged: bool
+    why: list[str] = Field(default_factory=list)
+
+
+class Joined(Shape):
+    """A run of the backtest that the executor follows, or a position of an operator's own."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    direction: int
+    entry_bar_ms: int
+    units: float = 0.0
+    by_operator: bool = False
+
+
+class OrderState(Shape):
+    """An operator's order and what became of it.
+
+    ``status`` is ``waiting`` for the executor, ``refused`` by a guard, ``sent``, or the broker's
+    last report: ``filled``, ``rejected``, ``cancelled``, ``unknown``.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    request_id: str
+    instrument: str
+    side: str
+    units: float
+    actor: str
+    reason: str
+    at_ms: int
+    status: str
+    detail: str
+    kind: str | None = None
+    order_id: str | None = None
+    filled_units: float | None = None
+    price: float | None = None
+
+
+class Paused(Shape):
+    """An instrument that an operator has paused: who, why and since when."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    actor: str
+    reason: str
+    at_ms: int
+
+
+class ExecutorShape(Shape):
+    """The executor's status."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    ts_ms: int
+    venue: str
+    account_id: str
+    mode: str
+    read_only: bool
+    dry_run: bool
+    kill_switch: ExecutorKill
+    account: AccountShape | None = None
+    positions: list[PositionShape] = Field(default_factory=list)
+    joined: dict[str, Joined] = Field(default_factory=dict)
+    last_cycle_ms: int | None = None
+    reconciled: bool
+    unreconciled: str = ""
+    differences: list[str] = Field(default_factory=list)
+    by_hand: dict[str, list[str]] = Field(default_factory=dict)
+    paused: dict[str, Paused] = Field(default_factory=dict)
+    waiting: dict[str, list[str]] = Field(default_factory=dict)
+    operator_orders: str = "reduce"
+    orders: list[OrderState] = Field(default_factory=list)
+    blocked: dict[str, list[str]] = Field(default_factory=dict)
+    last_transaction_id: str | None = None
+
+
+class Executor(NamedTuple):
+    """What is known of the executor.
+
+    Attributes
+    ----------
+    state
+        ``running``; ``stale``: it answers, and has done nothing for long, or not as agreed;
+        ``absent``: nobody answers.
+    status
+        Its last answer, None unless it answered as agreed.
+    detail
+        The state in a sentence.
+    """
+
+    state: Literal["running", "stale", "absent"]
+    status: ExecutorShape | None
+    detail: str
+
+
+NOT_ASKED = Executor("absent", None, "the executor was not asked yet")
+
+
+def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
+    """Return what an answer of the executor says.
+
+    Parameters
+    ----------
+    stale_ms
+        A last cycle that long ago: it answers, and does nothing any more.
+    """
+    try:
+        status = ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        return Executor("stale", None, f"the executor's /status is not as agreed: {first}")
+    if not status.last_cycle_ms:
+        return Executor("running", status, "the executor has started and made no cycle yet")
+    age_s = (now_ms - status.last_cycle_ms) / 1000
+    if age_s * 1000 < -stale_ms:
+        # it may have ended long ago
+        said = f"the executor's last cycle is {-age_s:.0f} s after this clock's time"
+        return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
+    if age_s * 1000 > stale_ms:
+        return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
+    # its answer may be newer than the time that it is compared with
+    return Executor("running", status, f"the executor's last cycle was {max(0.0, age_s):.0f} s ago")
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
+    """Return the executor's answer, or what it means that there is none; never raises."""
+    try:
+        async with session.get(
+            url, timeout=aiohttp.ClientTimeout(total=ANSWER_S), allow_redirects=False
+        ) as answer:
+            body = await answer.content.read(MAX_BYTES)
+            if answer.status != 200:
+                return Executor("stale", None, f"the executor answers with {answer.status}")
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return Executor(
+            "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
+        )
+    return body
+
+
+async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
+    """Ask the executor; never raises."""
+    body = await read(session, url)
+    return body if isinstance(body, Executor) else judged(body, now_ms, stale_ms)
+
+
+async def ask_once(url: str, now_ms: int, stale_ms: int) -> Executor:
+    """Ask the executor with a connection of one's own; never raises."""
+    async with aiohttp.ClientSession() as session:
+        return await ask(session, url, now_ms, stale_ms)

@@ -1,0 +1,327 @@
+"""The executor's ``/status``, the ``/metrics`` of feed and workers, as facts.
+
+Only what was written as agreed is taken; anything else means that the page cannot be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.config.difference import Difference
+from streams.errors import Recoverable
+from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
+from streams.records.config_following import DIFFERS
+
+T = TypeVar("T")
+
+ASK_SEC: Final = 3.0
+WINDOW_MS: Final = 3_600_000
+LARGEST_PAGE: Final = 4_194_304
+REQUESTS: Final = "manifold_oanda_requests_total"
+BREAKER: Final = "manifold_oanda_circuit_open"
+STREAM_AGE: Final = "manifold_oanda_stream_age_seconds"
+SKEW: Final = "manifold_oanda_clock_skew_seconds"
+PRICES: Final = {"stream": "prices"}
+LOOKED_UP_IN_VAIN: Final = ("order", "404")
+"""An order that OANDA does not have is an answer, no failure."""
+MODES: Final = ("paper", "practice", "live")
+
+Samples = list[tuple[str, Mapping[str, str], float]]
+
+
+class Recent:
+    """How much a counter of another process has grown in the last ``WINDOW_MS``.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, float]] = deque()
+        self._last: float | None = None
+        self._grown = 0.0
+
+    def note(self, total: float) -> int | None:
+        """Take in its value; return how much it grew, None at the first look."""
+        now = self._clock()
+        first = self._last is None
+        if self._last is not None:
+            # a process that was started again counts from 0
+            self._grown += total - self._last if total >= self._last else total
+        self._last = total
+        self._seen.append((now, self._grown))
+        # the newest look from before the window stays: what came since then counts
+        while len(self._seen) > 1 and now - self._seen[1][0] > WINDOW_MS / 1000:
+            self._seen.popleft()
+        return None if first else int(self._grown - self._seen[0][1])
+
+
+class StatusPages:
+    """Asks executor, feed and workers over HTTP, with one session.
+
+    Parameters
+    ----------
+    executor_url
+        The executor's ``/status``; its ``/metrics`` are beside it. Empty: there is no executor.
+    feed_url
+        The feed's ``/metrics``. Empty: there is no OANDA feed.
+    worker_urls
+        The workers' ``/metrics``.
+    worker_here
+        Where there are none of those: the ``/metrics`` of a worker that may be there.
+    """
+
+    def __init__(
+        self,
+        executor_url: str,
+        feed_url: str,
+        worker_urls: Sequence[str] = (),
+        *,
+        worker_here: str = "",
+    ) -> None:
+        self._executor_url, self._feed_url = executor_url, feed_url
+        self._worker_urls, self._worker_here = worker_urls, worker_here
+        self._session: aiohttp.ClientSession | None = None
+        self._errors = {"executor": Recent(), "feed": Recent()}
+
+    @property
+    def has_executor(self) -> bool:
+        """Whether there is an executor to ask."""
+        return bool(self._executor_url)
+
+    @property
+    def has_feed(self) -> bool:
+        """Whether there is a feed to ask."""
+        return bool(self._feed_url)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether there are workers to ask."""
+        return bool(self._worker_urls or self._worker_here)
+
+    async def close(self) -> None:
+        """Give up the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def executor(self) -> ExecutorFacts:
+        """Return what the executor says of itself.
+
+        Raises
+        ------
+        Recoverable
+            It does not answer, or answers something else.
+        """
+        text = await self._get(self._executor_url)
+        try:
+            found = executor_facts(json.loads(text))
+        except ValueError as error:
+            raise Recoverable(f"{self._executor_url} is not an executor's status") from error
+        metrics_url = self._executor_url.rsplit("/", 1)[0] + "/metrics"
+        return found._replace(
+            calls=self._calls("executor", samples_of(await self._get(metrics_url)))
+        )
+
+    async def feed(self) -> FeedFacts:
+        """Return what the feed's metrics say.
+
+        Raises
+        ------
+        Recoverable
+            It does not answer, or answers something else.
+        """
+        samples = samples_of(await self._get(self._feed_url))
+        now_ms = time.time_ns() // 1_000_000
+        return feed_facts(samples, now_ms)._replace(calls=self._calls("feed", samples))
+
+    async def workers(self) -> WorkerFacts:
+        """Return what the workers' metrics say.
+
+        Raises
+        ------
+        Recoverable
+            One that is named does not answer, or answers something else.
+        """
+        urls = self._worker_urls or (self._worker_here,)
+        found = await asyncio.gather(*(self._worker(url) for url in urls))
+        return WorkerFacts({address: differs for each in found for address, differs in each})
+
+    async def _worker(self, url: str) -> list[tuple[str, tuple[Difference, ...]]]:
+        place = urlsplit(url)
+        try:
+            samples = samples_of(await self._get(url))
+        except Recoverable:
+            if self._worker_urls:
+                raise
+            return []  # it was only looked for
+        return [(f"{place.hostname}:{place.port}", differences_of(samples))]
+
+    def _calls(self, who: str, samples: Samples) -> CallFacts | None:
+        made = [(labels, value) for name, labels, value in samples if name == REQUESTS]
+        if not made:
+            return None
+        failed = [(labels, value) for labels, value in made if failed_request(labels)]
+        recent = self._errors[who].note(sum(value for _, value in failed))
+        held = any(value > 0 for name, _, value in samples if name == BREAKER)
+        kinds = sorted({labels.get("outcome", "?") for labels, value in failed if value > 0})
+        return CallFacts(recent, WINDOW_MS, held, ", ".join(kinds))
+
+    async def _get(self, url: str) -> str:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=ASK_SEC)
+            self._session = aiohttp.ClientSession(timeout=timeout)
+        place = urlsplit(url)
+        where = f"{place.hostname}:{place.port}{place.path}"
+        try:
+            async with self._session.get(url, allow_redirects=False) as answer:
+                if answer.status != 200:
+                    raise Recoverable(f"{where} answers {answer.status}")
+                content = await answer.content.read(LARGEST_PAGE)
+        except TimeoutError as error:
+            raise Recoverable(f"{where} does not answer within {ASK_SEC:g} s") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise Recoverable(f"nothing answers at {where}") from error
+        return content.decode("utf-8", "replace")
+
+
+def samples_of(text: str) -> Samples:
+    """Return the samples of a Prometheus page.
+
+    Raises
+    ------
+    Recoverable
+        It is none.
+    """
+    try:
+        return [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+    except ValueError as error:
+        raise Recoverable("the page is no Prometheus text") from error
+
+
+def failed_request(labels: Mapping[str, str]) -> bool:
+    """Return whether requests with these labels failed."""
+    outcome = labels.get("outcome", "")
+    if (labels.get("endpoint"), outcome) == LOOKED_UP_IN_VAIN:
+        return False
+    return not outcome.startswith("2")
+
+
+def differences_of(samples: Samples) -> tuple[Difference, ...]:
+    """Return where a process says that its settings are not the active ones."""
+    return tuple(
+        Difference(*(labels.get(label, "") for label in ("setting", "here", "active")))
+        for name, labels, value in samples
+        if name == DIFFERS and value > 0
+    )
+
+
+def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
+    """Return what a feed's samples say; what it does not export is not known."""
+    ages = [
+        v for name, labels, v in samples if name == STREAM_AGE and labels == {"stream": "prices"}
+    ]
+    skews = [value for name, _, value in samples if name == SKEW]
+    return FeedFacts(
+        now_ms - int(ages[0] * 1000) if ages else None,
+        int(skews[0] * 1000) if skews else None,
+        config_differs=differences_of(samples),
+    )
+
+
+def executor_facts(content: Any) -> ExecutorFacts:
+    """Return what an executor's ``/status`` says.
+
+    Raises
+    ------
+    ValueError
+        A field that must be there is not, or is of another type.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    mode = _field(content, "mode", str)
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r}")
+    account = content.get("account")
+    if account is not None and not isinstance(account, dict):
+        raise ValueError("account is not an object")
+    differences = _field(content, "differences", list)
+    last = content.get("last_cycle_ms")
+    troubles = (content.get("unreconciled"), content.get("reading"))
+    return ExecutorFacts(
+        mode,
+        _field(content, "read_only", bool),
+        _field(content, "dry_run", bool),
+        last if isinstance(last, int) and last > 0 else None,
+        _field(content, "reconciled", bool),
+        tuple(str(one) for one in differences),
+        _number(account, "margin_used"),
+        _number(account, "margin_available"),
+        trouble="; ".join(one for one in troubles if isinstance(one, str) and one),
+        cannot_close=tuple(f"{n}: {why}" for n, why in _named(content, "cannot_close").items()),
+        untraded=tuple(_named(content, "untraded")),
+        config_differs=tuple(_difference(one) for one in _listed(content, "config_differs")),
+    )
+
+
+def _difference(value: Any) -> Difference:
+    if not isinstance(value, dict):
+        raise ValueError(f"config_differs holds {value!r}")
+    return Difference(*(_field(value, name, str) for name in Difference._fields))
+
+
+def _listed(content: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """Return a list; empty where an executor of an earlier release has none."""
+    value = content.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _named(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object by instrument; empty where an executor of an earlier release has none."""
+    value = content.get(name, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = content.get(name)
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _number(account: Mapping[str, Any] | None, name: str) -> float | None:
+    value = None if account is None else account.get(name)
+    if isinstance(value, str):  # OANDA writes money as text
+        return float(value)
+    return float(value) if isinstance(value, int | float) else None
+
+
+async def feed_runs(feed_metrics_url: str) -> bool:
+    """Return whether a feed answers there; it must not be ended by a second one."""
+    pages = StatusPages("", feed_metrics_url)
+    try:
+        await pages.feed()
+    except Recoverable:
+        return False
+    finally:
+        await pages.close()
+    return True

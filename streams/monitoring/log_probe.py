@@ -1,0 +1,207 @@
+"""Looks at the log again and again; reads only what is new since the last look."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.kafka.control_topic import read_control
+from streams.kafka.lag import LagSight
+from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import LogReader
+from streams.monitoring.facts import EpochFacts, LogFacts
+from streams.monitoring.orders import order_facts
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog
+from streams.records.events import Candle, Event, Weights
+from streams.records.topics import CANDLES, DEAD_LETTERS, FILLS, MIRRORED, ORDERS, WEIGHTS
+from streams.records.trading_events import BrokerReport, OrderIntent
+
+EPOCHS_KEPT: Final = 60
+ORDERS_KEPT_MS: Final = 7 * 86_400_000
+WINDOW_MS: Final = 3_600_000
+FIRST_LOOK: Final = 2_000
+FURTHEST_LOOK: Final = 200_000
+LETTERS_READ: Final = 5_000
+OF_THE_ORDER: Final = "order"
+"""What a report is about: the order itself, not the end of the trade that it opened."""
+LOOKED_AT: Final = (*MIRRORED, DEAD_LETTERS)
+
+Bounds = Mapping[int, tuple[int, int]]
+
+
+class LogSight:
+    """The log of one deployment, as ``LogFacts``. One look at a time.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment.
+    pairs
+        The instruments whose last candles are looked for.
+    clock
+        Monotonic seconds: how long something stands still.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        A topic is missing; no broker answers.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        codec: Codec,
+        pairs: Iterable[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runtime, self._codec, self._clock = runtime, codec, clock
+        self._control = ControlLog()
+        self._reader = LogReader(runtime)
+        self._partitions = {topic: self._reader.partitions(topic) for topic in LOOKED_AT}
+        self._lag = LagSight(runtime, clock)
+        self._pairs: dict[int, set[str]] = {}
+        for pair in pairs:
+            place = partition_of(pair.encode(), len(self._partitions[CANDLES]))
+            self._pairs.setdefault(place, set()).add(pair)
+        self._read_to: dict[tuple[str, int], int] = {}
+        self._candles: dict[str, int | None] = dict.fromkeys(pairs)
+        self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS_KEPT)
+        self._orders: dict[str, OrderIntent] = {}
+        self._reports: dict[str, BrokerReport] = {}
+        self._letters: deque[tuple[float, int]] = deque()
+        self._granularity: str | None = None
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
+
+    @property
+    def config(self) -> Config | None:
+        """The active configuration as of the last look; None before the first."""
+        return self._control.state(self._control.end).config
+
+    def look(self, now_ms: int) -> LogFacts:
+        """Return what the log holds now.
+
+        Parameters
+        ----------
+        now_ms
+            Wall clock; from it the windows of orders and dead letters are counted back.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As the constructor.
+        """
+        read_control(self._runtime, self._codec, self._control)
+        active = self.config
+        self._granularity = active.candle_gran if active else None
+        bounds = {t: self._reader.all_bounds(t, self._partitions[t]) for t in LOOKED_AT}
+        for partition in sorted(self._pairs):
+            self._take_latest(CANDLES, partition, bounds[CANDLES][partition])
+        self._take_latest(WEIGHTS, 0, bounds[WEIGHTS][0])
+        for topic in (ORDERS, FILLS):
+            for partition, (_, high) in bounds[topic].items():
+                self._take_since(topic, partition, high, now_ms - ORDERS_KEPT_MS)
+        self._forget_orders(now_ms - ORDERS_KEPT_MS)
+        lag, standing_ms = self._lag.look(self._reader, bounds)
+        low, high = bounds[DEAD_LETTERS][0]
+        return LogFacts(
+            dict(self._candles),
+            tuple(self._epochs),
+            lag,
+            standing_ms,
+            high - low,
+            self._recent_letters(high, now_ms),
+            WINDOW_MS,
+            order_facts(self._orders.values(), self._reports, now_ms, WINDOW_MS),
+        )
+
+    def _take_latest(self, topic: str, partition: int, bounds: tuple[int, int]) -> None:
+        """Take in what is new; where that is much, only its end, further back while need be."""
+        (low, high), place = bounds, (topic, partition)
+        start = max(low, self._read_to.get(place, low))
+        begin, reach = high, FIRST_LOOK
+        while begin > start and high - begin < FURTHEST_LOOK:
+            end, begin = begin, max(start, high - reach)
+            self._take(topic, partition, begin, end)
+            if not self._lacks(topic, partition):
+                break
+            reach *= 4
+        self._read_to[place] = high
+
+    def _lacks(self, topic: str, partition: int) -> bool:
+        if topic == WEIGHTS:
+            return not self._epochs
+        return any(self._candles[pair] is None for pair in self._pairs[partition])
+
+    def _take_since(self, topic: str, partition: int, high: int, since_ms: int) -> None:
+        start = self._read_to.get((topic, partition))
+        if start is None:
+            start = self._reader.offset_at(topic, partition, since_ms)
+        if start < high:
+            self._take(topic, partition, start, high)
+        self._read_to[topic, partition] = high
+
+    def _take(self, topic: str, partition: int, start: int, end: int) -> None:
+        for batch in self._reader.read(topic, partition, start, end):
+            for found in batch:
+                try:
+                    self._note(self._codec.decode(topic, found.record.value))
+                except DecodeError:
+                    continue  # a dead letter tells of it
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Candle):
+            if event.instrument in self._candles and event.granularity == self._granularity:
+                known = self._candles[event.instrument] or 0
+                self._candles[event.instrument] = max(known, event.as_of_ms)
+        elif isinstance(event, Weights):
+            if not self._epochs or event.epoch_ms > self._epochs[-1].epoch_ms:
+                self._epochs.append(epoch_facts(event))
+        elif isinstance(event, OrderIntent):
+            self._orders[event.order_id] = event
+        elif isinstance(event, BrokerReport) and event.cause == OF_THE_ORDER:
+            self._reports[event.order_id] = event
+
+    def _forget_orders(self, since_ms: int) -> None:
+        old = [i for i, intent in self._orders.items() if intent.as_of_ms < since_ms]
+        for order_id in old:
+            del self._orders[order_id]
+            self._reports.pop(order_id, None)
+
+    def _recent_letters(self, end: int, now_ms: int) -> int:
+        """Return how many came in the window, by their own time or since we look."""
+        now = self._clock()
+        self._letters.append((now, end))
+        while len(self._letters) > 1 and now - self._letters[1][0] > WINDOW_MS / 1000:
+            self._letters.popleft()
+        arrived = self._count_letters(self._letters[0][1], end, 0)
+        since_ms = now_ms - WINDOW_MS
+        start = self._reader.offset_at(DEAD_LETTERS, 0, since_ms)
+        return max(arrived, self._count_letters(start, end, since_ms))
+
+    def _count_letters(self, start: int, end: int, since_ms: int) -> int:
+        if not 0 < end - start <= LETTERS_READ:
+            return max(0, end - start)
+        found = (r for batch in self._reader.read(DEAD_LETTERS, 0, start, end) for r in batch)
+        return sum(one.record.timestamp_ms >= since_ms for one in found)
+
+
+def epoch_facts(weights: Weights) -> EpochFacts:
+    """Return an epoch in numbers; eligible are those that may get weight."""
+    return EpochFacts(
+        weights.epoch_ms,
+        len(weights.universe),
+        sum(gate.eligible and not gate.cooldown for gate in weights.gates),
+        sum(gate.cooldown for gate in weights.gates),
+        len(weights.entries),
+        weights.top_k,
+        weights.action,
+        weights.reason,
+    )

@@ -1,0 +1,80 @@
+"""Asking the servers of a deployment for their time.
+
+``Kafka``
+    The controller tells its time as the leader's ``LastCaughtUpTimestamp`` in DescribeQuorum
+    (KIP-836, from Kafka 3.3 on; needs DESCRIBE on the cluster). Other brokers do not tell.
+``the schema registry``
+    The ``Date`` of an answer: whole seconds.
+``Valkey``
+    ``TIME``.
+``the log``
+    The highest time stamp in ``md.candles``: a candle is written after its end, so that a clock is
+    behind at least by what lies in its future.
+
+A server that does not answer, or does not tell, is left out: what is wrong with it is said by
+whoever needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from streams.config.runtime import Runtime
+from streams.errors import Fatal, Recoverable
+from streams.kafka.registry import registry_of
+from streams.kafka.server_clock import of_cluster
+from streams.mirror.server_clock import of_valkey
+from streams.process.clock_skew import (
+    ANSWER_SEC,
+    LOG,
+    REGISTRY,
+    SECOND_MS,
+    Skew,
+    ahead_ms,
+    now_ms,
+)
+
+
+async def measure(runtime: Runtime) -> list[Skew]:
+    """Return how far this clock is from that of each server that tells its time."""
+    # a broker that is not there is said by whoever needs it, once
+    log = logging.getLogger("aiokafka")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return await _measure(runtime)
+    finally:
+        log.setLevel(level)
+
+
+async def _measure(runtime: Runtime) -> list[Skew]:
+    answers = await asyncio.gather(
+        *(_bounded(ask(runtime)) for ask in (of_cluster, _of_registry, of_valkey))
+    )
+    return sorted((skew for skews in answers for skew in skews), key=lambda one: one.server == LOG)
+
+
+async def _bounded(asking: Awaitable[list[Skew]]) -> list[Skew]:
+    try:
+        return await asyncio.wait_for(asking, ANSWER_SEC)
+    except (TimeoutError, Fatal, Recoverable, OSError):
+        return []
+
+
+async def _of_registry(runtime: Runtime) -> list[Skew]:
+    if not runtime.schema_registry_url:
+        return []
+    before_ms = now_ms()
+    try:
+        async with registry_of(runtime) as registry:
+            date = await registry.date()
+        first_ms = int(parsedate_to_datetime(date).timestamp() * SECOND_MS)
+    except (aiohttp.ClientError, ValueError):
+        return []
+    last_ms = first_ms + SECOND_MS - 1
+    return [Skew(REGISTRY, ahead_ms(before_ms, now_ms(), first_ms, last_ms))]

@@ -1,0 +1,358 @@
+"""Why an instrument is, or is not, traded: from its candle to the broker, in one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from streams.candles.calendar import calendar_of
+from streams.candles.market_clock import market_at, open_ms_between
+from streams.config.settings import Config
+from streams.instants import clock
+from streams.monitoring.describe import reason_text
+from streams.monitoring.executor_status import Executor
+from streams.monitoring.verdict import span
+from streams.monitoring.view import MAX_ORDERS, LiveView
+from streams.records.events import Control, GateDecision, ReasonDetail
+from streams.records.trading_events import BrokerReport, OrderIntent
+from streams.trading.bracket_changes import KIND as BRACKETS
+from streams.trading.brokers.price_bounds import reason_words
+from streams.trading.closing_pauses import CANNOT_CLOSE
+from streams.trading.holdings import Holding
+from streams.trading.kill_switch.reader import KillSwitchState
+from streams.trading.operator_commands import INSTRUMENT_COMMANDS, account_of, commands_of
+from streams.trading.reports import accepted, status_word
+
+WARM_UP_CANDLES = 129
+WAYS = {1: "long", -1: "short", 0: "flat"}
+
+
+class Step(NamedTuple):
+    """One step of the way.
+
+    Attributes
+    ----------
+    ok
+        Whether it lets the instrument through; None when that cannot be known.
+    words
+        What was found.
+    change
+        What would change it; empty when nothing has to.
+    """
+
+    step: str
+    ok: bool | None
+    words: str
+    change: str = ""
+
+
+class Known(NamedTuple):
+    """What the steps go by, all as of ``now_ms``.
+
+    Attributes
+    ----------
+    past
+        Whether that is an instant of the past: only the log tells of it, no executor and no key
+        in Valkey.
+    held
+        Account -> what is held of ours in the instrument by the log; None where the log was not
+        asked for it.
+    """
+
+    view: LiveView
+    config: Config
+    kill_switch: KillSwitchState
+    executor: Executor
+    now_ms: int
+    past: bool = False
+    held: Mapping[str, Holding] | None = None
+
+
+def steps(name: str, known: Known) -> list[Step]:
+    """Return every step, from the candle to the broker, whatever the ones before it say."""
+    return [
+        _universe(name, known),
+        _market(name, known),
+        _candle(name, known),
+        _signal(name, known),
+        _gate(name, known),
+        _weights(name, known),
+        _run(name, known),
+        _kill_switch(known),
+        _operator(name, known),
+        *_executor(name, known),
+        _order(name, known),
+        _broker(name, known),
+    ]
+
+
+def summary(name: str, found: list[Step]) -> str:
+    """Return the answer in one sentence."""
+    first = next((one for one in found if one.ok is not True), None)
+    if first is None:
+        return f"{name} is traded: nothing is in the way"
+    verb = "stops" if first.ok is False else "may stop"
+    change = f"; {first.change}" if first.change else ""
+    return f"{name} {verb} at {first.step}: {first.words}{change}"
+
+
+def _universe(name: str, known: Known) -> Step:
+    if name in known.view.universe:
+        return Step("universe", True, "a feed has declared it")
+    return Step(
+        "universe",
+        False,
+        "no feed has declared it for now",
+        "name it in HOTBAND_PAIRS and start the feed again",
+    )
+
+
+def _market(name: str, known: Known) -> Step:
+    market = market_at(calendar_of(known.config), known.now_ms, name)
+    if market.next_change_ms is None:
+        return Step("market", True, "synthetic market: open at all times")
+    until = clock(market.next_change_ms)
+    if market.open:
+        return Step("market", True, f"open until {until} UTC")
+    return Step("market", False, f"closed ({market.closed_for})", f"it opens at {until} UTC")
+
+
+def _candle(name: str, known: Known) -> Step:
+    candle = known.view.candles.get(name)
+    if candle is None:
+        return Step("candle", False, "the log holds no candle of it", "start a feed, or load files")
+    age_ms = open_ms_between(calendar_of(known.config), candle.as_of_ms, known.now_ms, name)
+    most_ms = 2 * known.config.granularity_ms + 30_000
+    words = f"the last bar ended {clock(candle.as_of_ms)} UTC, {span(age_ms)} ago in open markets"
+    if age_ms > most_ms:
+        return Step("candle", False, words, f"look at the feed: a bar is due every {span(most_ms)}")
+    return Step("candle", True, words)
+
+
+def _signal(name: str, known: Known) -> Step:
+    signal, candle = known.view.signals.get(name), known.view.candles.get(name)
+    if signal is None:
+        return Step(
+            "signal",
+            False,
+            "no signal yet",
+            f"it needs {WARM_UP_CANDLES} candles, and a worker that runs",
+        )
+    words = (
+        f"of the bar that ended {clock(signal.as_of_ms)} UTC: coherence {signal.coherence:.3f}, "
+        f"stability {signal.stability:.3f}, entropy {signal.entropy:.3f}, rupture "
+        f"{signal.rupture:.3f}, seen {signal.count_1h} times in the hour"
+    )
+    behind_ms = (candle.as_of_ms if candle else signal.as_of_ms) - signal.as_of_ms
+    if behind_ms > known.config.granularity_ms:
+        return Step(
+            "signal", False, f"{words}; {span(behind_ms)} behind the candles", "look at the worker"
+        )
+    return Step("signal", True, words)
+
+
+def _gate(name: str, known: Known) -> Step:
+    decision = known.view.decisions.get(name)
+    if decision is None:
+        return Step("gate", False, "no decision yet", "look at the worker: it decides at every bar")
+    at = f"decided for the bar that ended {clock(decision.as_of_ms)} UTC ({decision.mode})"
+    if decision.eligible:
+        return Step("gate", True, f"eligible, {at}")
+    config = known.view.state.config_of(name)
+    reasons = [reason_text(detail, decision, config) for detail in _details(decision)]
+    change = "the reasons have to go"
+    if decision.next_change_ms is not None:
+        change += f"; by time alone not before {clock(decision.next_change_ms)} UTC"
+    return Step("gate", False, f"not eligible, {at}: {'; '.join(reasons)}", change)
+
+
+def _details(decision: GateDecision) -> Iterator[ReasonDetail]:
+    found = {detail.reason: detail for detail in decision.details}
+    for reason in decision.reasons:
+        yield found.get(reason, ReasonDetail(reason, None, None, None))
+
+
+def _weights(name: str, known: Known) -> Step:
+    weights = known.view.weights
+    if weights is None:
+        return Step("weights", False, "no epoch has been closed yet", "look at the worker")
+    at = f"epoch {clock(weights.epoch_ms)} UTC ({weights.action})"
+    for entry in weights.entries:
+        if entry.instrument == name:
+            share = f"{entry.target_exposure_pct:.1%} of the account"
+            return Step("weights", True, f"weight {entry.weight:.3f}, {share}, {at}")
+    gate = next((one for one in weights.gates if one.instrument == name), None)
+    if gate is None:
+        return Step("weights", False, f"no member of the {at}", "the universe has to name it")
+    if gate.cooldown:
+        return Step("weights", False, f"cooling down at the {at}", "the cooldown has to end")
+    if gate.eligible:
+        words = f"eligible, but behind the best {weights.top_k}, {at}"
+        return Step("weights", False, words, "a better score, or a larger ALLOC_TOP_K")
+    return Step("weights", False, f"not eligible at the {at}", "the gate has to open")
+
+
+def _run(name: str, known: Known) -> Step:
+    decision = known.view.decisions.get(name)
+    if decision is None:
+        return Step("run", None, "the rule's run is not known yet")
+    way = WAYS[decision.position]
+    if decision.position == 0:
+        return Step(
+            "run",
+            False,
+            f"the rule's run is flat (its signal says {WAYS[decision.direction]})",
+            "the run has to enter: only its own entries are joined",
+        )
+    status = known.executor.status
+    if status is None and known.held is None:
+        return Step("run", None, f"the rule's run is {way}; no executor says whether it has joined")
+    joined = status.joined.get(name) if status else next(iter((known.held or {}).values()), None)
+    if joined is None:
+        words = (
+            f"the rule's run is {way}, and nothing of it is held: it was not joined at its entry, "
+            "or what was joined is closed"
+        )
+        return Step("run", False, words, "a run is joined only when it enters: the next one")
+    if joined.by_operator:
+        words = f"the rule's run is {way}; what is held was opened by an operator's order"
+        return Step("run", False, words, "manifold close, or the position's own stop or target")
+    words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
+    return Step("run", True, words)
+
+
+def _kill_switch(known: Known) -> Step:
+    state = known.kill_switch
+    if not state.engaged:
+        alone = "; what its key in Valkey said then is not recorded" if known.past else ""
+        return Step("kill_switch", True, f"off, by {state.actor}: {state.reason}{alone}")
+    return Step(
+        "kill_switch",
+        False,
+        f"engaged: {'; '.join(state.why)}",
+        "manifold kill off --reason, when all of that is settled",
+    )
+
+
+def _operator(name: str, known: Known) -> Step:
+    """Return what operators have said of the instrument, and done by hand."""
+    status, records = known.executor.status, known.view.control.records
+    accounts = [status.account_id] if status else sorted(known.held or {}) or _accounts(records)
+    waiting = status.waiting.get(name, []) if status else _waiting(name, known)
+    change = "an executor has to carry it out" if waiting else ""
+    found = [commands_of(records, account_id).paused.get(name) for account_id in accounts]
+    paused = next((one for one in found if one is not None), None)
+    if paused is not None:
+        waiting = [f"paused since {clock(paused.at_ms)} UTC {paused.words}", *waiting]
+        change = f"manifold resume {name} --reason TEXT"
+    if waiting:
+        return Step("operator", False, "; ".join(waiting), change)
+    by_hand = status.by_hand.get(name, []) if status else []
+    return Step("operator", True, "; ".join(["not paused", *by_hand]))
+
+
+def _waiting(name: str, known: Known) -> list[str]:
+    """Return the commands about what is held by the log, where no executor tells them."""
+    records = known.view.control.records
+    found = (
+        commands_of(records, account_id).not_carried_out(name, held.control_offset)
+        for account_id, held in sorted((known.held or {}).items())
+    )
+    return [words for words in found if words]
+
+
+def _accounts(records: Iterable[tuple[int, Control]]) -> list[str]:
+    """Return the accounts that commands were given to."""
+    return sorted({a for _, r in records if r.kind in INSTRUMENT_COMMANDS
+                   if (a := account_of(r)) is not None})  # fmt: skip
+
+
+def _executor(name: str, known: Known) -> Iterator[Step]:
+    if known.past:
+        yield Step("executor", None, "what the executor was doing then is not recorded")
+        yield _guards_of_order(name, known)
+        return
+    executor, status = known.executor, known.executor.status
+    if status is None:
+        absent = executor.state == "absent"
+        yield Step("executor", False, executor.detail, "" if absent else "look at its log")
+        yield Step("guards", None, "no executor has judged it")
+        return
+    held_back = status.blocked.get(name, [])
+    against = [
+        *(["READ_ONLY is set"] if status.read_only else []),
+        *(["DRY_RUN_TRADES is set: nothing is sent"] if status.dry_run else []),
+        *([] if status.reconciled else [status.unreconciled or "it is not reconciled"]),
+        *(one for one in held_back if one.startswith(CANNOT_CLOSE)),
+        *(f"difference to the broker: {one}" for one in status.differences if _about(one, name)),
+    ]
+    words = f"{executor.detail}; {status.venue}, {status.mode}"
+    if executor.state != "running" or against:
+        yield Step("executor", False, "; ".join([words, *against]), "see manifold trade")
+    else:
+        yield Step("executor", True, words)
+    blocked = [one for one in held_back if not one.startswith(CANNOT_CLOSE)]
+    if blocked:
+        yield Step("guards", False, "; ".join(blocked), "every guard has to pass")
+    else:
+        yield Step("guards", True, "none of them has refused its newest order")
+
+
+def _about(difference: str, name: str) -> bool:
+    """Return whether a difference is about the instrument: such a sentence begins with its name."""
+    return difference.startswith(f"{name}:")
+
+
+def _guards_of_order(name: str, known: Known) -> Step:
+    newest = _newest_order(name, known)
+    if newest is None:
+        return Step("guards", None, "no order was judged")
+    failed = [f"{g.guard}: {g.detail}" for g in newest[0].guards if not g.passed]
+    if failed:
+        return Step("guards", False, "; ".join(failed), "every guard had to pass")
+    return Step("guards", True, "every guard let its last order through")
+
+
+def _newest_order(name: str, known: Known) -> tuple[OrderIntent, BrokerReport | None] | None:
+    newest = known.view.newest_orders(MAX_ORDERS)
+    return next((p for p in newest if p[0].instrument == name and p[0].kind != BRACKETS), None)
+
+
+def _order(name: str, known: Known) -> Step:
+    newest = _newest_order(name, known)
+    if newest is None:
+        return Step("order", None, "no order yet")
+    order, report = newest
+    said = f"{order.kind}, {order.side} {order.units:g}, {clock(order.as_of_ms)} UTC"
+    if report is None:
+        if order.submitted:
+            return Step("order", None, f"{said}: sent, the broker has not answered yet")
+        failed = [f"{g.guard}: {g.detail}" for g in order.guards if not g.passed]
+        return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason told'})")
+    words = f"{said}: {status_word(report)}" + (
+        f" ({reason_words(report.reason)})" if report.reason else ""
+    )
+    answered = None if accepted(report) else report.status == "filled"
+    return Step("order", answered, words)
+
+
+def _broker(name: str, known: Known) -> Step:
+    status = known.executor.status
+    if status is None and known.held is not None:
+        return _held(known.held)
+    if status is None:
+        return Step("broker", None, "the position is not known: no executor tells it")
+    held = next((one for one in status.positions if one.instrument == name), None)
+    if held is None or held.units == 0:
+        return Step("broker", False, "nothing is held", "an order has to be filled")
+    return Step("broker", True, f"{held.units:g} units are held")
+
+
+def _held(held: Mapping[str, Holding]) -> Step:
+    """Return what is held of ours by the log."""
+    if not held:
+        return Step(
+            "broker", False, "nothing of ours is held, by the log", "an order has to be filled"
+        )
+    said = (f"{one.signed_units:f} units in account {name}" for name, one in sorted(held.items()))
+    return Step("broker", True, f"{'; '.join(said)}, by the log")

@@ -1,0 +1,215 @@
+"""The chain over columns of candles: lanes for the instruments, epochs for the allocator.
+
+What comes in is what a log says, partition by partition; what goes out are arrays of trades,
+evaluations, decisions and allocations, for summaries and reports over millions of candles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.candles.columns import CandleColumns
+from streams.pipeline.epochs import ClosedEpochs, Epochs
+from streams.pipeline.gate_records import Scope, scope_of
+from streams.pipeline.lane import Derived, Lane, Marks
+from streams.records.control import ControlLog, ControlState
+from streams.records.events import Watermark
+
+CHUNK_BARS = 4_096
+NO_CONFIG = "before any configuration"
+
+
+class Sink(Protocol):
+    """Who takes what a replay derives."""
+
+    def derived(self, scope: Scope, found: Derived) -> None:
+        """Take what a stretch of an instrument's candles has brought."""
+        ...
+
+    def closed(self, epochs: ClosedEpochs) -> None:
+        """Take closed epochs."""
+        ...
+
+
+class TakesDecisions(Protocol):
+    """Where epochs are closed: here, or in another process."""
+
+    def marked(self, watermark: Watermark) -> None:
+        """Take in a watermark."""
+        ...
+
+    def add(self, instrument: str, decisions: NDArray[Any]) -> None:
+        """Take in decisions of an instrument."""
+        ...
+
+    def close(self, upto_ms: int) -> list[ClosedEpochs]:
+        """Close what waits for nobody; every watermark up to a time has been taken in."""
+        ...
+
+
+class VouchedCandles(NamedTuple):
+    """A stretch of one instrument's candles, and the watermarks among them.
+
+    Attributes
+    ----------
+    at, marks_at
+        Where candles and watermarks stand in their batch; None where they come from no log.
+    """
+
+    instrument: str
+    candles: CandleColumns
+    marks: Marks
+    at: NDArray[np.int64] | None = None
+    marks_at: NDArray[np.int64] | None = None
+
+
+class ColumnarReplay:
+    """The chain under one ``ops.control``.
+
+    Parameters
+    ----------
+    control
+        ``ops.control``, read to its end.
+    sink
+        Takes what is derived.
+    epochs
+        Closes the epochs; by default in here.
+    """
+
+    def __init__(
+        self, control: ControlLog, sink: Sink, epochs: TakesDecisions | None = None
+    ) -> None:
+        self._control, self._sink = control, sink
+        self._lanes: dict[str, Lane] = {}
+        self._epochs: TakesDecisions = Epochs(control) if epochs is None else epochs
+        changing = {"config", "params"}
+        later = [record for _, record in control.records if record.kind in changing]
+        self._keeps_history = len(later) > 1
+        self.candles = self.signals = 0
+        self._refused: Counter[str] = Counter()
+
+    def feed(self, state: ControlState, stretch: VouchedCandles) -> None:
+        """Take in a stretch of an instrument under what ``ops.control`` says in ``state``.
+
+        Candles are of the granularity in force.
+
+        Raises
+        ------
+        Fatal
+            A candle that no stream can take.
+        """
+        config = state.config_of(stretch.instrument)
+        if config is None:
+            self.refuse(NO_CONFIG, len(stretch.candles.bar_ms))
+            return
+        lane = self._lane(stretch.instrument, state)
+        found = lane.feed(stretch.candles, stretch.marks)
+        self.candles += len(stretch.candles.bar_ms)
+        self.signals += found.signals
+        scope = scope_of(
+            stretch.instrument, lane.config, state.config_id, state.offset, lane.params_id
+        )
+        self._epochs.add(stretch.instrument, found.decisions)
+        self._sink.derived(scope, found)
+
+    def marked(self, watermark: Watermark) -> None:
+        """Take in a watermark for the epochs."""
+        self._epochs.marked(watermark)
+
+    def switch(self, state: ControlState, instruments: Sequence[str], as_of_ms: int) -> None:
+        """Let lanes go on under ``state``, which a watermark at ``as_of_ms`` has brought."""
+        for name in instruments:
+            config = state.config_of(name)
+            if name in self._lanes and config is not None:
+                self._lanes[name].reconfigure(config, as_of_ms)
+
+    def close(self, upto_ms: int) -> None:
+        """Close the epochs that wait for nobody; every watermark up to ``upto_ms`` is known."""
+        for epochs in self._epochs.close(upto_ms):
+            self._sink.closed(epochs)
+
+    def refuse(self, what: str, count: int) -> None:
+        """Count records that cannot be taken in, by what is wrong with them."""
+        self._refused[what] += count
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Records that were not taken in, by what was wrong with them."""
+        return sum((lane.refused for lane in self._lanes.values()), +self._refused)
+
+    def _lane(self, name: str, state: ControlState) -> Lane:
+        if name not in self._lanes:
+            config = state.config_of(name)
+            assert config is not None  # asked for by feed only
+            self._lanes[name] = Lane(name, config, keeps_history=self._keeps_history)
+        return self._lanes[name]
+
+
+def replay_series(
+    replay: ColumnarReplay, control: ControlLog, series: Mapping[str, CandleColumns]
+) -> Iterator[int]:
+    """Replay whole series, sorted by time, as a load of them would write the log.
+
+    Parameters
+    ----------
+    control
+        Its end holds from the first bar on; one granularity.
+
+    Yields
+    ------
+    int
+        Candles taken in since the last time.
+    """
+    state = control.state(control.end)
+    config = state.config
+    assert config is not None
+    length_ms = config.granularity_ms
+    bars = [one.bar_ms for one in series.values() if len(one.bar_ms)]
+    if not bars:
+        return
+    begin_ms = min(int(bar_ms[0]) for bar_ms in bars)
+    end_ms = max(int(bar_ms[-1]) for bar_ms in bars)
+    names = tuple(sorted(series))
+    replay.marked(Watermark(begin_ms, config.candle_gran, control.end, names))
+    places = dict.fromkeys(series, 0)
+    start_ms = begin_ms
+    while start_ms <= end_ms:
+        until_ms = start_ms + CHUNK_BARS * length_ms
+        taken: dict[str, CandleColumns] = {}
+        for name, columns in series.items():
+            end = int(np.searchsorted(columns.bar_ms, until_ms))
+            taken[name] = columns.where(np.s_[places[name] : end])
+            places[name] = end
+        count = sum(len(columns.bar_ms) for columns in taken.values())
+        if count:
+            grid = np.unique(np.concatenate([c.bar_ms for c in taken.values()])) + length_ms
+            if start_ms == begin_ms:
+                grid = np.concatenate([[begin_ms], grid])
+            for name in sorted(series):
+                marks = _marks(grid, taken[name].bar_ms + length_ms)
+                replay.feed(state, VouchedCandles(name, taken[name], marks))
+            replay.close(int(grid[-1]))
+            yield count
+        start_ms = _next_start(series, places, until_ms)
+
+
+def _marks(grid: NDArray[np.int64], ends: NDArray[np.int64]) -> Marks:
+    """Return a watermark after every bar of the grid; where there is a candle it brings nothing."""
+    return Marks(grid, np.searchsorted(ends, grid, "right"))
+
+
+def _next_start(
+    series: Mapping[str, CandleColumns], places: Mapping[str, int], until_ms: int
+) -> int:
+    """Return where the next candle is, past a weekend or a hole of years."""
+    left = [
+        int(columns.bar_ms[places[name]])
+        for name, columns in series.items()
+        if places[name] < len(columns.bar_ms)
+    ]
+    return max(until_ms, min(left)) if left else 1 << 62

@@ -1,0 +1,295 @@
+"""What all stages share: records in, a step in the middle, records and changed rows out.
+
+A step never sees bytes, partitions or headers; the processor of its partition decodes for it,
+turns what cannot be decoded into dead letters, and encodes what it derives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from streams.core import ENGINE_VERSION
+from streams.errors import CARRY_OVER, Fatal
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog, ControlState
+from streams.records.events import (
+    PORTFOLIO_KEY,
+    WATERMARK_KEY,
+    DeadLetter,
+    Event,
+    Watermark,
+    Weights,
+)
+from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
+from streams.records.topics import DEAD_LETTERS, TOPICS
+
+STATE_VERSION = 1
+PARTITION_ROW = b"~"
+ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
+ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
+Derived = tuple[str, Event]
+Header = tuple[str, bytes]
+LoadControl = Callable[[int], Awaitable[None]]
+
+
+class Step(Protocol):
+    """The pure fold of one source partition over decoded events."""
+
+    def step(self, event: Any, at: SourceRecord) -> Sequence[Derived]:
+        """Take in one event; return what it derives as (topic, event), in order."""
+        ...
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call."""
+        ...
+
+    @property
+    def config_id(self) -> str:
+        """The configuration in force, empty before the first."""
+        ...
+
+
+MakeStep = Callable[[ControlLog, Rows], Step]
+
+
+class ControlledStep:
+    """A step that follows ``ops.control`` by its watermarks, and keeps one row for itself.
+
+    Parameters
+    ----------
+    control
+        ``ops.control`` as far as it has been read.
+    rows
+        The partition's rows; ``~`` is this class's own.
+    """
+
+    def __init__(self, control: ControlLog, rows: Rows) -> None:
+        self._control = control
+        self._own = read_row(rows.get(PARTITION_ROW))
+        self.state: ControlState = control.state(self._own.get("control_offset", 0))
+        self._dirty = False
+
+    @property
+    def config_id(self) -> str:
+        """The configuration in force, empty before the first."""
+        return self.state.config_id
+
+    def follow(self, watermark: Watermark) -> bool:
+        """Switch to what the watermark is stamped with; return whether anything changed."""
+        if watermark.control_offset <= self.state.offset:
+            return False
+        self.state = self._control.state(watermark.control_offset)
+        self._own["control_offset"] = watermark.control_offset
+        self._dirty = True
+        return True
+
+    def keep(self, name: str, value: Any) -> None:
+        """Put a value into the partition's own row."""
+        self._own[name] = value
+        self._dirty = True
+
+    def own(self, name: str, default: Any) -> Any:
+        """Return a value of the partition's own row."""
+        return self._own.get(name, default)
+
+    def own_changes(self) -> RowChanges:
+        """Return the partition's own row when it changed since the last call."""
+        if not self._dirty:
+            return {}
+        self._dirty = False
+        return {PARTITION_ROW: write_row(self._own)}
+
+
+def write_row(content: dict[str, Any]) -> bytes:
+    """Return a row's bytes: canonical JSON with the state version and the engine."""
+    stamped = content | {"v": STATE_VERSION, "engine": ENGINE_VERSION}
+    return json.dumps(stamped, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_row(row: bytes | None) -> dict[str, Any]:
+    """Return a row's content, empty when there is no row.
+
+    Raises
+    ------
+    Fatal
+        The row was written by another state version or engine.
+    """
+    if row is None:
+        return {}
+    content: dict[str, Any] = json.loads(row)
+    version, engine = content.pop("v", None), content.pop("engine", None)
+    if (version, engine) != (STATE_VERSION, ENGINE_VERSION):
+        raise Fatal(
+            f"the stored state is of version {version} and engine {engine}, this program has "
+            f"{STATE_VERSION} and {ENGINE_VERSION}: {CARRY_OVER}"
+        )
+    return content
+
+
+class BarArrivals:
+    """How much of the newest bar of a partition has come in: all that a watermark named, or not."""
+
+    def __init__(self) -> None:
+        self._expected: frozenset[str] = frozenset()
+        self._there: set[str] = set()
+        self._as_of_ms = -1
+        self._marked = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more of the bar is to be expected; true as long as that is unknown."""
+        return self._marked or self._there >= self._expected
+
+    def take(self, event: Any) -> None:
+        """Take notice of an event of the source."""
+        self._marked = event.__class__ is Watermark
+        if self._marked:
+            self._expected = frozenset(event.instruments)
+            return
+        if event.as_of_ms > self._as_of_ms:
+            self._as_of_ms = event.as_of_ms
+            self._there.clear()
+        if event.as_of_ms == self._as_of_ms:
+            self._there.add(event.instrument)
+
+
+class PartitionProcessor:
+    """A step opened on one source partition; satisfies ``streams.pipeline.stage.Processor``.
+
+    Attributes
+    ----------
+    step
+        The fold itself, for a stage that has to ask it what it needs.
+    """
+
+    def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
+        self._stage, self._source, self._codec, self.step = stage, source, codec, step
+        self._config_headers: dict[str, Header] = {}
+        self._arrivals = BarArrivals()
+
+    def process(self, records: Sequence[SourceRecord]) -> Batch:
+        """Fold ``records`` in order; data errors become dead letters, never exceptions."""
+        outputs: list[Output] = []
+        decode, step, source = self._codec.decode, self.step.step, self._source
+        arrived = self._arrivals.take
+        for record in records:
+            try:
+                event = decode(source, record.value)
+            except DecodeError as error:
+                letter = dead_letter(record, error.reason, error.detail, self._stage)
+                source_header = ("source", record.coordinates.encode())
+                outputs.append(self._output(DEAD_LETTERS, letter, record, source_header))
+                continue
+            arrived(event)
+            derived = step(event, record)
+            if derived:
+                source_header = ("source", record.coordinates.encode())
+                for topic, each in derived:
+                    outputs.append(self._output(topic, each, record, source_header))
+        return Batch(outputs, self._arrivals.complete)
+
+    def changes(self) -> RowChanges:
+        """Return the rows that changed since the last call."""
+        return self.step.changes()
+
+    def _output(self, topic: str, event: Event, record: SourceRecord, source: Header) -> Output:
+        config_id = event.config_id if isinstance(event, Weights) else self.step.config_id
+        config = self._config_headers.get(config_id)
+        if config is None:
+            config = self._config_headers[config_id] = ("config_id", config_id.encode())
+        return Output(
+            topic,
+            0 if topic in ONE_PARTITION else record.partition,
+            record_key(event),
+            self._codec.encode(topic, event),
+            record.timestamp_ms if isinstance(event, DeadLetter) else event.as_of_ms,
+            (source, ENGINE_HEADER, config),
+            event,
+        )
+
+
+def record_key(event: Event) -> bytes:
+    """Return the Kafka key of a derived event."""
+    kind = event.__class__
+    if kind is Watermark:
+        return WATERMARK_KEY
+    if kind is Weights:
+        return PORTFOLIO_KEY
+    if isinstance(event, DeadLetter):
+        return event.key or b""
+    return (getattr(event, "instrument", None) or "").encode()
+
+
+def dead_letter(record: SourceRecord, reason: str, detail: str, stage: str) -> DeadLetter:
+    """Return the dead letter of a source record."""
+    return DeadLetter(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        str(reason),
+        detail,
+        stage,
+    )
+
+
+class LogStage:
+    """A stage over the log; satisfies ``streams.pipeline.stage.Stage``.
+
+    Parameters
+    ----------
+    name, source, outputs
+        As in ``streams.records.topics``.
+    codec, control
+        Schemas, and ``ops.control`` as far as it has been read.
+    make
+        Makes the step of a partition from its rows.
+    load_control
+        Reads ``ops.control`` on, up to an offset; None where all of it was read beforehand.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        outputs: tuple[str, ...],
+        codec: Codec,
+        control: ControlLog,
+        make: MakeStep,
+        load_control: LoadControl | None = None,
+    ) -> None:
+        self.name, self.source, self.outputs = name, source, outputs
+        self._codec, self._control, self._make = codec, control, make
+        self._load_control = load_control
+
+    def open(self, partition: int, rows: Rows) -> PartitionProcessor:
+        """Return the processor of ``partition`` whose state is ``rows``."""
+        return PartitionProcessor(
+            self.name, self.source, self._codec, self._make(self._control, rows)
+        )
+
+    async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
+        """Resolve schema ids and read ``ops.control`` as far as these records need."""
+        unknown = self._codec.unknown_ids(record.value for record in records)
+        if unknown:
+            await self._codec.resolve(unknown)
+        needed = 0
+        for record in records:
+            if record.key == WATERMARK_KEY:
+                needed = max(needed, self._stamped(record))
+        if needed > self._control.end and self._load_control is not None:
+            await self._load_control(needed)
+
+    def _stamped(self, record: SourceRecord) -> int:
+        event = self.read(record)
+        return event.control_offset if isinstance(event, Watermark) else 0
+
+    def read(self, record: SourceRecord) -> Event | None:
+        """Return the event of a source record, None when it becomes a dead letter in the fold."""
+        try:
+            return self._codec.decode(self.source, record.value)
+        except DecodeError:
+            return None

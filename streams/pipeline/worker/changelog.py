@@ -1,0 +1,103 @@
+"""Restoring rows from a changelog: the committed state, up to the last stable offset.
+
+Faust's own replay waits for the record before the high watermark, which after a transaction is a
+marker that no reader ever sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from streams.config.runtime import Runtime
+from streams.errors import Recoverable
+from streams.kafka.client import READING_ON, confluent_config
+
+READ_BATCH = 10_000
+SILENCE_S = 60.0
+POSITION_ROW = b"~position"
+"""Says up to where in the source the rows go. Every transaction writes it; no stage sees it."""
+
+
+class Restored(NamedTuple):
+    """The committed state of a partition.
+
+    Attributes
+    ----------
+    rows
+        The stage's rows.
+    position
+        The source offset up to which they go; None where no transaction has said so.
+    """
+
+    rows: dict[bytes, bytes]
+    position: int | None
+
+
+def position_row(position: int) -> bytes:
+    """Return the content of the row that says up to where in the source the state goes."""
+    return b"%d" % position
+
+
+def restore_rows(
+    runtime: Runtime, changelog: str, partitions: Iterable[int]
+) -> dict[int, Restored]:
+    """Return the committed state of each partition of a changelog.
+
+    Parameters
+    ----------
+    changelog
+        Full name of the topic.
+
+    Raises
+    ------
+    Recoverable
+        The changelog cannot be read to its end.
+    """
+    rows: dict[int, dict[bytes, bytes]] = {partition: {} for partition in partitions}
+    left = set(rows)
+    consumer = Consumer(
+        confluent_config(runtime)
+        | {
+            "group.id": f"{runtime.application}-restore",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            **READING_ON,
+        }
+    )
+    silent_s = 0.0
+    try:
+        consumer.assign([TopicPartition(changelog, p, OFFSET_BEGINNING) for p in sorted(rows)])
+        while left:
+            messages = consumer.consume(READ_BATCH, 0.1)
+            silent_s = 0.0 if messages else silent_s + 0.1
+            if silent_s > SILENCE_S:
+                raise Recoverable(f"the changelog {changelog} gives no answer")
+            for message in messages:
+                partition, error = message.partition() or 0, message.error()
+                if error is None:
+                    _apply(rows[partition], message.key() or b"", message.value())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(partition)
+                elif not error.retriable():
+                    raise Recoverable(f"reading the changelog {changelog}: {error.str()}")
+    finally:
+        consumer.close()
+    return {partition: _restored(found) for partition, found in rows.items()}
+
+
+def _restored(rows: dict[bytes, bytes]) -> Restored:
+    position = rows.pop(POSITION_ROW, None)
+    return Restored(rows, None if position is None else int(position))
+
+
+def _apply(rows: dict[bytes, bytes], key: bytes | str, value: bytes | str | None) -> None:
+    name = key if isinstance(key, bytes) else key.encode()
+    if value is None:
+        rows.pop(name, None)
+    else:
+        rows[name] = value if isinstance(value, bytes) else value.encode()

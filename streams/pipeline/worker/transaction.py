@@ -1,0 +1,196 @@
+"""Transactional producers, one per stage and source partition, and the transaction of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from streams.config.runtime import Runtime
+from streams.errors import Recoverable
+from streams.kafka.client import confluent_config
+from streams.kafka.transactions import INIT_SECONDS, settle
+from streams.pipeline.worker.changelog import POSITION_ROW, position_row
+from streams.records.log_record import Output, RowChanges
+
+
+class GroupState:
+    """The consumer group's committed offsets and metadata, read without joining it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._consumer = Consumer(
+            confluent_config(runtime)
+            | {
+                "group.id": runtime.application,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+
+    @cached_property
+    def metadata(self) -> Any:
+        """What a transaction needs to commit offsets of the group."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int | None]:
+        """Return the committed offset of each (topic, partition), None where there is none.
+
+        Offsets are read stable: one that a transaction is about to commit is waited for.
+
+        Raises
+        ------
+        Recoverable
+            The group's coordinator does not answer.
+        """
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        found: dict[tuple[str, int], int | None] = {}
+        try:
+            for at in self._consumer.committed(asked, INIT_SECONDS):
+                if at.error is not None:
+                    raise KafkaException(at.error)
+                found[at.topic, at.partition] = at.offset if at.offset >= 0 else None
+        except KafkaException as error:
+            raise Recoverable(
+                f"committed offsets of {self._runtime.application}: {error}"
+            ) from error
+        return found
+
+    def unsettled(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return the partitions whose offset a transaction has written and not ended.
+
+        Raises
+        ------
+        Recoverable
+            The group's coordinator does not answer.
+        """
+        name = self._runtime.application
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        admin = AdminClient(confluent_config(self._runtime))
+        group = [ConsumerGroupTopicPartitions(name, asked)]
+        try:
+            answer = admin.list_consumer_group_offsets(
+                group, require_stable=True, request_timeout=INIT_SECONDS
+            )
+            found = answer[name].result(INIT_SECONDS).topic_partitions
+        except KafkaException as error:
+            raise Recoverable(f"committed offsets of {name}: {error}") from error
+        unstable = KafkaError.UNSTABLE_OFFSET_COMMIT
+        return [
+            (at.topic, at.partition)
+            for at in found
+            if at.error is not None and at.error.code() == unstable
+        ]
+
+    def first_offset(self, topic: str, partition: int) -> int:
+        """Return the first offset of a partition.
+
+        Raises
+        ------
+        Recoverable
+            The partition's leader does not answer.
+        """
+        at = TopicPartition(topic, partition)
+        try:
+            return self._consumer.get_watermark_offsets(at, INIT_SECONDS)[0]
+        except KafkaException as error:
+            raise Recoverable(f"first offset of {topic}-{partition}: {error}") from error
+
+
+class BatchTransaction:
+    """One batch of one partition, as one Kafka transaction. Runs in a thread.
+
+    Parameters
+    ----------
+    runtime, group
+        The deployment, and whose offsets are committed.
+    producer
+        The partition's own.
+    hook
+        Called with ``produced``, ``offsets`` and ``committed`` as the transaction passes them;
+        for tests that kill the process there.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        group: GroupState,
+        producer: Producer,
+        hook: Callable[[str, Producer], None] | None = None,
+    ) -> None:
+        self._runtime, self._group, self._producer, self._hook = runtime, group, producer, hook
+
+    def write(
+        self,
+        outputs: Sequence[Output],
+        changelog: str,
+        changes: RowChanges,
+        source: TopicPartition,
+        stamp_ms: int,
+    ) -> None:
+        """Write outputs, changed rows and the source offset; return after the commit.
+
+        The offset is written twice, to the group and into the changelog: a broker that loses a
+        part of the transaction is found out by the two.
+
+        Parameters
+        ----------
+        outputs
+            Records to write, each with its own time stamp.
+        changelog
+            Full name of the topic of the rows.
+        changes
+            Row -> new content, None where it is deleted.
+        source
+            The offset after the last record of the batch.
+        stamp_ms
+            Time stamp of that record. The rows get it too: by the clock of this machine a broker
+            would refuse them (INVALID_TIMESTAMP) when that clock is an hour ahead.
+
+        Raises
+        ------
+        KafkaException
+            Anything that is not settled by the same call again. The process must end then: it
+            neither aborts nor tries the batch a second time.
+        """
+        runtime, producer = self._runtime, self._producer
+        producer.begin_transaction()
+        for output in outputs:
+            producer.produce(
+                runtime.topic(output.topic),
+                output.value,
+                output.key,
+                partition=output.partition,
+                timestamp=output.timestamp_ms,
+                headers=list(output.headers),
+            )
+        for key, row in changes.items():
+            producer.produce(changelog, row, key, partition=source.partition, timestamp=stamp_ms)
+        producer.produce(
+            changelog,
+            position_row(source.offset),
+            POSITION_ROW,
+            partition=source.partition,
+            timestamp=stamp_ms,
+        )
+        self._at("produced")
+        timeout_s = runtime.transaction_timeout_sec
+        metadata = self._group.metadata
+        settle(runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s)
+        self._at("offsets")
+        settle(runtime, producer.commit_transaction, timeout_s)
+        self._at("committed")
+
+    def _at(self, place: str) -> None:
+        if self._hook is not None:
+            self._hook(place, self._producer)

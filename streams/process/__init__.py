@@ -1,0 +1,1 @@
+"""The life of a process: signals, children, supervision, exit, the garbage collector, clocks."""

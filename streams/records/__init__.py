@@ -1,0 +1,1 @@
+"""What lies in the log: topics, events, their Avro codec, control records, reasons."""

@@ -1,0 +1,252 @@
+"""Frames of one record type out of columns and into columns, many at a time.
+
+What is written is, byte for byte, what the codec writes of the same values. Of what is read, only
+frames that are beyond doubt are; of all others it is said which they are, and the codec has the
+word on them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.columns import address_of
+from streams.core.layout import FIELD_DTYPE
+from streams.core.loader import core
+from streams.errors import Fatal
+from streams.records import schemas
+from streams.records.avro.runtime import ENCODER_GLOBALS
+from streams.records.avro.schema import JsonSchema, UnsupportedSchema, kind_of, named_records
+
+_LITERAL, _TEXT, _NUMBER, _REAL, _BOOLEAN, _OPTIONAL, _ARRAY = range(7)
+_NUMBERS: Final = ("long", "timestamp-millis")
+_PUT_LONG: Final[Callable[[int], bytes]] = ENCODER_GLOBALS["L"]
+_PUT_TEXT: Final[Callable[[str], bytes]] = ENCODER_GLOBALS["T"]
+_KNOWN_TEXT: Final[Callable[[str], bytes | None]] = ENCODER_GLOBALS["TG"]
+_PUT_DOUBLE: Final[Callable[[float], bytes]] = ENCODER_GLOBALS["D"]
+
+
+class Words(NamedTuple):
+    """A column of texts: the distinct ones, and which of them each record has."""
+
+    texts: Sequence[str]
+    places: NDArray[np.int64]
+
+
+Column = NDArray[Any] | Words | str | float | bool | None
+"""An array with an element for each record (or item), or a value that all of them have."""
+
+
+class _Program:
+    """Steps, and what they point at, which must live as long."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[int]] = []
+        self._held: list[Any] = []
+
+    def add(self, kind: int, column: NDArray[Any] | None = None) -> int:
+        step = [kind, 0, 0, 0, 0, 0]
+        if column is not None:
+            self._held.append(column)
+            step[2:4] = address_of(column), column.strides[0]
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def words(self, step: int, data: bytes, ends: Sequence[int]) -> None:
+        words = np.frombuffer(data or b"\0", np.uint8)
+        borders = np.array(ends, np.int64)
+        self._held += [words, borders]
+        self.steps[step][4:] = address_of(words), address_of(borders)
+
+    def literal(self, data: bytes) -> None:
+        last = self._held[-1] if self.steps and self.steps[-1][0] == _LITERAL else None
+        if isinstance(last, bytes):
+            data = last + data
+            self.steps.pop()
+        step = self.add(_LITERAL)
+        self.words(step, data, [len(data)])
+        self._held.append(data)
+
+    def close(self, step: int) -> None:
+        """End the body of an optional or an array here; nothing may be joined across it."""
+        self.steps[step][1] = len(self.steps)
+        self._held.append(None)
+
+    def fields(self) -> NDArray[Any]:
+        return np.array([tuple(step) for step in self.steps], FIELD_DTYPE)
+
+
+class BulkRecords:
+    """Writes and reads frames of a record with its newest schema.
+
+    Parameters
+    ----------
+    record
+        Its name in ``schemas/``.
+    schema_id
+        The id of its newest schema.
+
+    Raises
+    ------
+    Fatal
+        The core cannot be loaded.
+    """
+
+    def __init__(self, record: str, schema_id: int) -> None:
+        self._schema = schemas.newest(record)
+        self._records = named_records(self._schema)
+        self._prefix = b"\0" + schema_id.to_bytes(4, "big")
+        self._handle = core().make_records()
+        if not self._handle:
+            raise Fatal(f"there is no memory for {record} in bulk")
+        self._handle.__python_owns__ = True
+        self._handle.expect(address_of(np.frombuffer(self._prefix, np.uint8)))
+
+    def write(self, columns: Mapping[str, Column], n: int) -> list[bytes]:
+        """Return the frames of ``n`` records.
+
+        Parameters
+        ----------
+        columns
+            Path -> column. The path of a field of a nested record has dots (``candle.mid.open``).
+            Of an optional, ``PATH?`` is an array of bool that says where it is; without it, it is
+            everywhere, and nowhere where the path itself has None. Of an array, ``PATH#`` counts
+            the items of each record, and columns inside go by item. Columns of numbers are arrays
+            of int64 or float64, of booleans of bool.
+
+        Raises
+        ------
+        KeyError
+            There is no column for a field.
+        """
+        program = _Program()
+        program.literal(self._prefix)
+        self._record(program, self._schema, "", columns)
+        fields = program.fields()
+        ends = np.empty(n, np.int64)
+        self._handle.write(address_of(fields), len(fields), n, address_of(ends))
+        borders = [0, *ends.tolist()]
+        data = ctypes.string_at(int(self._handle.written()), borders[-1])
+        return [data[start:end] for start, end in pairwise(borders)]
+
+    def _record(
+        self, program: _Program, schema: JsonSchema, path: str, columns: Mapping[str, Column]
+    ) -> None:
+        for field in schema["fields"]:
+            self._value(program, field["type"], path + field["name"], columns)
+
+    def _value(
+        self, program: _Program, schema: Any, path: str, columns: Mapping[str, Column]
+    ) -> None:
+        kind = kind_of(schema)
+        if kind == "optional":
+            self._optional(program, schema[1], path, columns)
+        elif kind == "array":
+            counts = np.asarray(columns[path + "#"])
+            step = program.add(_ARRAY, np.cumsum(counts, dtype=np.int64))
+            self._value(program, schema["items"], path, columns)
+            program.close(step)
+        elif kind in ("long", "timestamp-millis", "double", "boolean", "string"):
+            _scalar(program, kind, columns[path])
+        else:
+            self._record(program, self._named(schema), path + ".", columns)
+
+    def _optional(
+        self, program: _Program, schema: Any, path: str, columns: Mapping[str, Column]
+    ) -> None:
+        there = columns.get(path + "?")
+        if there is None and path in columns and columns[path] is None:
+            program.literal(b"\0")
+        elif there is None:
+            program.literal(b"\2")
+            self._value(program, schema, path, columns)
+        else:
+            step = program.add(_OPTIONAL, np.asarray(there, np.bool_).view(np.uint8))
+            self._value(program, schema, path, columns)
+            program.close(step)
+
+    def _named(self, schema: Any) -> JsonSchema:
+        if isinstance(schema, dict):
+            return schema
+        name = str(schema)
+        return self._records[name if "." in name else f"manifold.{name}"]
+
+    def read(
+        self, values: Sequence[bytes | None], wanted: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.bool_], list[bytes]]:
+        """Read frames into columns; return which were read, and the words that texts name.
+
+        Parameters
+        ----------
+        values
+            The frames.
+        wanted
+            Path, as in ``write`` but not inside arrays, -> where it goes: int64 for numbers and for
+            the places of texts, float64, bool. Where an optional is not there its column is left
+            as it was.
+        """
+        program = _Program()
+        self._reading(program, self._schema, "", wanted)
+        fields = program.fields()
+        data = b"".join([value or b"" for value in values])
+        ends = np.cumsum([len(value or b"") for value in values], dtype=np.int64)
+        plain = np.empty(len(values), np.bool_)
+        held = np.frombuffer(data or b"\0", np.uint8)
+        self._handle.read(
+            *(address_of(fields), len(fields), address_of(held), address_of(ends)),
+            *(len(values), address_of(plain)),
+        )
+        return plain, [
+            ctypes.string_at(int(self._handle.word_address(at)), int(self._handle.word_length(at)))
+            for at in range(int(self._handle.words()))
+        ]
+
+    def _reading(
+        self, program: _Program, schema: Any, path: str, wanted: Mapping[str, NDArray[Any]]
+    ) -> None:
+        kind = kind_of(schema)
+        if kind in ("optional", "array"):
+            step = program.add(_OPTIONAL if kind == "optional" else _ARRAY, wanted.get(path + "?"))
+            body = schema[1] if kind == "optional" else schema["items"]
+            self._reading(program, body, path if kind == "optional" else path + "#", wanted)
+            program.close(step)
+        elif kind in _SCALARS:
+            program.add(_SCALARS[kind], wanted.get(path))
+        else:
+            for field in self._named(schema)["fields"]:
+                inner = f"{path}.{field['name']}" if path else field["name"]
+                self._reading(program, field["type"], inner, wanted)
+
+
+_SCALARS: Final = {
+    "long": _NUMBER,
+    "timestamp-millis": _NUMBER,
+    "double": _REAL,
+    "boolean": _BOOLEAN,
+    "string": _TEXT,
+}
+
+
+def _scalar(program: _Program, kind: str, column: Column) -> None:
+    if isinstance(column, Words):
+        encoded = [_KNOWN_TEXT(text) or _PUT_TEXT(text) for text in column.texts]
+        step = program.add(_TEXT, np.asarray(column.places, np.int64))
+        program.words(step, b"".join(encoded), np.cumsum([len(one) for one in encoded]).tolist())
+    elif isinstance(column, np.ndarray):
+        dtype = {"boolean": np.bool_, "double": np.float64}.get(kind, np.int64)
+        program.add(_SCALARS[kind], np.asarray(column, dtype))
+    elif isinstance(column, str):
+        program.literal(_PUT_TEXT(column))
+    elif kind == "boolean":
+        program.literal(b"\1" if column else b"\0")
+    elif kind == "double" and column is not None:
+        program.literal(_PUT_DOUBLE(column))
+    elif kind in _NUMBERS and isinstance(column, int):
+        program.literal(_PUT_LONG(column))
+    else:
+        raise UnsupportedSchema(f"a column {column!r} for a {kind}")

@@ -1,0 +1,372 @@
+"""Events to bytes and back: Avro in the Confluent wire format.
+
+A frame is ``0x00``, the four bytes of the writer schema's id (big endian) and the Avro body. An
+event is written with the newest released schema of its record and read with the newest one,
+whichever version wrote it. The codec holds every schema it may meet before the first record comes;
+an id it does not know is resolved by `Codec.resolve`, outside of any step.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from streams.errors import Fatal
+from streams.records import events, schemas, trading_events
+from streams.records.avro.decoder import compile_decoder, compile_key_reader, compile_with_fastavro
+from streams.records.avro.encoder import compile_encoder
+from streams.records.avro.runtime import Malformed
+from streams.records.avro.schema import JsonSchema, UnsupportedSchema, full_name
+from streams.records.events import Event
+from streams.records.topics import TOPICS, subject
+
+DecodeReason = Literal[
+    "null_value",
+    "bad_magic",
+    "unknown_schema_id",
+    "wrong_record",
+    "truncated",
+    "trailing_bytes",
+    "invalid_value",
+]
+DECODE_REASONS: Final[dict[DecodeReason, str]] = {
+    "null_value": "the record has no value",
+    "bad_magic": "the first byte is not the 0 of the Confluent wire format",
+    "unknown_schema_id": "neither registry nor lock file knows the schema id",
+    "wrong_record": "the schema is of a record that does not belong into this topic",
+    "truncated": "the record ends too early",
+    "trailing_bytes": "bytes follow after the record's end",
+    "invalid_value": "a value is not one that its field allows, such as NaN",
+}
+"""Why a value is no event of its topic, the ``reason`` of its dead letter, and what it means."""
+
+NAMESPACE: Final = "manifold"
+CANDLE_KEY_FIELDS: Final = ("instrument", "granularity", "bar_ms")
+
+_FRAME: Final = struct.Struct(">bI")
+_ENCODE_FAULTS: Final = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+)
+EVENT_TYPES: Final[dict[str, type]] = {
+    name: kind
+    for module in (events, trading_events)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+}
+"""Record name -> the type that holds it, nested records included."""
+
+Fetch = Callable[[int], Awaitable[str | None]]
+
+
+class DecodeError(Exception):
+    """A value that is no event of its topic: an outcome of the data, for a dead letter.
+
+    Attributes
+    ----------
+    reason
+        One of ``DECODE_REASONS``.
+    detail
+        What was found, in words.
+    """
+
+    def __init__(self, reason: DecodeReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: DecodeReason = reason
+        self.detail = detail
+
+
+class EncodeError(Fatal):
+    """An event that cannot be written: NaN, infinity, a wrong type or a wrong topic.
+
+    A step that makes such an event has an error; nothing was written.
+    """
+
+
+def schema_id_of(value: bytes | None) -> int:
+    """Return the writer schema's id of a frame.
+
+    Raises
+    ------
+    DecodeError
+        ``null_value``, ``bad_magic`` or ``truncated``.
+    """
+    if value is None:
+        raise DecodeError("null_value", "the record has no value")
+    if value[:1] not in (b"\0", b""):
+        raise DecodeError("bad_magic", f"the first byte is 0x{value[0]:02x}, not 0x00")
+    if len(value) < _FRAME.size:
+        raise DecodeError("truncated", f"{len(value)} bytes are no frame")
+    found: int = _FRAME.unpack_from(value)[1]
+    return found
+
+
+class Codec:
+    """Encodes and decodes the events of every topic.
+
+    Parameters
+    ----------
+    ids
+        Subject, with the prefix, -> the ids of its released versions, oldest first.
+    texts
+        Id -> schema as JSON, for every id in ``ids``.
+    prefix
+        The deployment's topic prefix. Topics are accepted with and without it.
+    fetch
+        Asks the registry for the schema of an id; answers None when there is none. Without it an
+        id that is not in ``texts`` stays unknown.
+
+    Notes
+    -----
+    Topics are those of ``streams.records.topics``. An instance is meant for one thread.
+    """
+
+    def __init__(
+        self,
+        ids: Mapping[str, Sequence[int]],
+        texts: Mapping[int, str],
+        prefix: str = "",
+        fetch: Fetch | None = None,
+    ) -> None:
+        self._fetch = fetch
+        self._schemas: dict[int, JsonSchema] = {}
+        self._absent: set[int] = set()
+        self._known: set[bytes] = set()
+        self._readers = {r: schemas.newest(r) for t in TOPICS.values() for r in t.records}
+        self._by_topic: dict[str, dict[bytes, Callable[[bytes], Any]]] = {}
+        self._decoders: dict[str, dict[bytes, Callable[[bytes], Any]]] = {}
+        self._encoders: dict[str, dict[type, Callable[[Any], bytes]]] = {}
+        self._encoders_by_id: dict[int, tuple[type, Callable[[Any], bytes]]] = {}
+        self._candle_keys: dict[bytes, Callable[[bytes], tuple[str, str, int]]] = {}
+        for name in TOPICS:
+            self._by_topic[name] = {}
+            self._decoders[name] = self._decoders[prefix + name] = self._by_topic[name]
+            self._encoders[name] = self._encoders[prefix + name] = {}
+        for schema_id in sorted(texts):
+            self._learn(schema_id, texts[schema_id])
+        self._newest = {
+            (name, record): ids[subject(name, record, prefix)][-1]
+            for name, topic in TOPICS.items()
+            for record in topic.records
+        }
+        for (name, _), schema_id in self._newest.items():
+            kind, encode = self._encoder(schema_id)
+            self._encoders[name][kind] = encode
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def encode(self, topic: str, event: Event) -> bytes:
+        """Return the frame of ``event`` under the newest schema of its record in ``topic``.
+
+        Raises
+        ------
+        EncodeError
+            The topic does not carry such events, or a value is not of its field's type or not
+            finite.
+        """
+        try:
+            encode = self._encoders[topic][event.__class__]
+        except KeyError:
+            raise EncodeError(f"{topic} carries no {type(event).__name__}") from None
+        try:
+            return encode(event)
+        except _ENCODE_FAULTS as error:
+            raise EncodeError(f"{topic}: cannot write {event!r}: {error}") from error
+
+    def encode_with_id(self, schema_id: int, event: Event) -> bytes:
+        """Return the frame of ``event`` under a given writer schema, to compare with the log.
+
+        Raises
+        ------
+        EncodeError
+            The id is unknown, belongs to another record or to a schema with fields that the event
+            does not have, or a value cannot be written.
+        """
+        kind, encode = self._encoder(schema_id)
+        if kind is not event.__class__:
+            raise EncodeError(
+                f"schema {schema_id} is of {kind.__name__}, not {type(event).__name__}"
+            )
+        try:
+            return encode(event)
+        except _ENCODE_FAULTS as error:
+            raise EncodeError(f"cannot write {event!r} with schema {schema_id}: {error}") from error
+
+    def _encoder(self, schema_id: int) -> tuple[type, Callable[[Any], bytes]]:
+        if schema_id not in self._encoders_by_id:
+            schema = self.schema(schema_id)
+            record = self._record_name(schema)
+            if schema is None or record is None:
+                raise EncodeError(
+                    f"schema {schema_id} is not known as one of this program's records"
+                )
+            try:
+                encode = compile_encoder(schema, EVENT_TYPES, _FRAME.pack(0, schema_id))
+            except UnsupportedSchema as error:
+                raise EncodeError(f"schema {schema_id} cannot be written: {error}") from error
+            self._encoders_by_id[schema_id] = (EVENT_TYPES[record], encode)
+        return self._encoders_by_id[schema_id]
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def decode(self, topic: str, value: bytes | None) -> Event:
+        """Return the event in a frame.
+
+        Parameters
+        ----------
+        topic
+            Where it was found, with or without the deployment's prefix.
+        value
+            The record's value.
+
+        Raises
+        ------
+        DecodeError
+            With the reason for a dead letter.
+        """
+        if value is None:
+            raise DecodeError("null_value", "the record has no value")
+        decode = self._decoders[topic].get(value[:5])
+        if decode is None:
+            raise self._refusal(topic, value)
+        try:
+            event: Event = decode(value)
+        except Malformed as error:
+            raise DecodeError(error.reason, str(error)) from None
+        except (IndexError, struct.error):
+            raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from None
+        return event
+
+    def candle_key(self, value: bytes | None) -> tuple[str, str, int]:
+        """Return (instrument, granularity, bar_ms) of a frame of ``md.candles`` holding a candle.
+
+        Reads no further than these fields, for scans of whole logs; `decode` is what validates.
+
+        Raises
+        ------
+        DecodeError
+            As `decode`; ``wrong_record`` for a watermark.
+        """
+        read = self._candle_keys.get(value[:5]) if value is not None else None
+        if value is None or read is None:
+            event = self.decode("md.candles", value)
+            if not isinstance(event, events.Candle):
+                raise DecodeError("wrong_record", f"a {type(event).__name__}, not a Candle")
+            return event.instrument, event.granularity, event.bar_ms
+        try:
+            return read(value)
+        except Malformed as error:
+            raise DecodeError(error.reason, str(error)) from None
+        except IndexError:
+            raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from None
+
+    def _refusal(self, topic: str, value: bytes) -> DecodeError:
+        try:
+            schema_id = schema_id_of(value)
+        except DecodeError as error:
+            return error
+        schema = self.schema(schema_id)
+        if schema is None:
+            return DecodeError("unknown_schema_id", f"no schema has the id {schema_id}")
+        return DecodeError("wrong_record", f"schema {schema_id} is of {_name_of(schema)}")
+
+    # -- schemas ---------------------------------------------------------------------------------
+
+    def schema_id(self, topic: str, record: str) -> int:
+        """Return the id that records of this name are written with in ``topic`` (no prefix)."""
+        return self._newest[topic, record]
+
+    def schema(self, schema_id: int) -> JsonSchema | None:
+        """Return the schema of an id, None when it is not known."""
+        return self._schemas.get(schema_id)
+
+    def unknown_ids(self, values: Iterable[bytes | None]) -> set[int]:
+        """Return the ids in ``values`` that the codec has not met yet, for `resolve`.
+
+        Values that are no frames have none. Ids the registry has already denied are left out.
+        """
+        prefixes = {value[:5] for value in values if value} - self._known
+        found = {_FRAME.unpack(p)[1] for p in prefixes if len(p) == _FRAME.size and p[0] == 0}
+        return found - self._absent
+
+    async def resolve(self, ids: Iterable[int]) -> None:
+        """Fetch the schemas of ``ids`` from the registry, where there is one.
+
+        Raises
+        ------
+        Recoverable
+            The registry cannot be reached.
+        """
+        for schema_id in sorted(set(ids) - set(self._schemas) - self._absent):
+            text = None if self._fetch is None else await self._fetch(schema_id)
+            if text is None:
+                self._absent.add(schema_id)
+            else:
+                self._learn(schema_id, text)
+
+    def learn(self, texts: Mapping[int, str]) -> None:
+        """Take in further schemas: id -> schema as JSON."""
+        for schema_id in sorted(set(texts) - set(self._schemas)):
+            self._learn(schema_id, texts[schema_id])
+
+    def _learn(self, schema_id: int, text: str) -> None:
+        prefix = _FRAME.pack(0, schema_id)
+        schema = _parse(text)
+        self._schemas[schema_id] = schema
+        self._known.add(prefix)
+        record = self._record_name(schema)
+        if record is None:
+            return
+        reader = self._readers[record]
+        try:
+            decode = compile_decoder(schema, reader, EVENT_TYPES, _FRAME.size)
+        except UnsupportedSchema:
+            decode = compile_with_fastavro(schema, reader, EVENT_TYPES, _FRAME.size)
+        for name, topic in TOPICS.items():
+            if record in topic.records:
+                self._by_topic[name][prefix] = decode
+        if record == "Candle":
+            read = compile_key_reader(schema, CANDLE_KEY_FIELDS, EVENT_TYPES, _FRAME.size)
+            if read is not None:
+                self._candle_keys[prefix] = read
+
+    def _record_name(self, schema: JsonSchema | None) -> str | None:
+        namespace, _, record = _name_of(schema).rpartition(".")
+        return record if namespace == NAMESPACE and record in self._readers else None
+
+
+def _parse(text: str) -> JsonSchema:
+    try:
+        schema = json.loads(text)
+    except ValueError:
+        return {"type": "other"}
+    return schema if isinstance(schema, dict) else {"type": str(schema)}
+
+
+def _name_of(schema: JsonSchema | None) -> str:
+    if schema is None or schema.get("type") != "record" or "name" not in schema:
+        return "something that is no record"
+    return full_name(schema, "")
+
+
+def locked_codec(prefix: str = "") -> Codec:
+    """Return the codec whose ids are those of the lock file: no registry is asked.
+
+    Raises
+    ------
+    Fatal
+        The schema files and the lock do not match.
+    """
+    ids: dict[str, list[int]] = {}
+    texts: dict[int, str] = {}
+    by_file = {one.file: one.text for versions in schemas.released().values() for one in versions}
+    for name, versions in schemas.read_lock().items():
+        ids[prefix + name] = [versions[v].id for v in sorted(versions)]
+        texts.update({entry.id: by_file[entry.file] for entry in versions.values()})
+    return Codec(ids, texts, prefix)

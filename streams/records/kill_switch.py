@@ -1,0 +1,184 @@
+"""What ``ops.control`` says about the kill switch: a pure fold of its records.
+
+The last word wins, with two exceptions that both lead to safety. A word that is not what its kind
+demands engages. An "off" may name up to where its author had read the log, and then it does not
+clear an "on" that came after that: an "off" that was on its way while somebody engaged, and arrives
+late, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from streams.records.events import Control
+
+KIND: Final = "kill_switch"
+NO_RECORD = "no kill switch record in ops.control"
+OTHER_KINDS = (
+    b"universe", b"config", b"params", b"reconcile", b"resume", b"limits_reset", b"audit",
+)  # fmt: skip
+
+
+class Word(NamedTuple):
+    """The ``value`` of a ``kill_switch`` record.
+
+    Attributes
+    ----------
+    engaged
+        What is said.
+    read_to
+        Only with an "off" of this program: the offset up to which its author had read
+        ``ops.control``. None clears whatever was said before.
+    """
+
+    engaged: bool
+    read_to: int | None = None
+
+    def to_json(self) -> str:
+        """Return the record's ``value``."""
+        said: dict[str, Any] = {"engaged": self.engaged}
+        if self.read_to is not None:
+            said["read_to"] = self.read_to
+        return json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Word:
+        """Read a record's ``value``.
+
+        Raises
+        ------
+        ValueError
+            The text is not such an object, or says more than this version understands.
+        """
+        try:
+            said = json.loads(text, object_pairs_hook=_once_each)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(said, dict) or type(said.get("engaged")) is not bool:
+            raise ValueError('it needs "engaged", true or false')
+        unknown = sorted(said.keys() - {"engaged", "read_to"})
+        if unknown:
+            raise ValueError(f"it has fields this version does not know: {', '.join(unknown)}")
+        read_to = said.get("read_to")
+        if "read_to" in said and (type(read_to) is not int or read_to < 0 or said["engaged"]):
+            raise ValueError('"read_to" belongs to an off, and is an offset')
+        return cls(said["engaged"], read_to)
+
+
+class Unreadable(NamedTuple):
+    """Bytes in ``ops.control`` that are no control record.
+
+    Attributes
+    ----------
+    key
+        The record's key, which may still tell its kind.
+    detail
+        What is wrong with them.
+    as_of_ms
+        The record's own time stamp.
+    """
+
+    key: bytes | None
+    detail: str
+    as_of_ms: int
+
+
+class KillSwitch(NamedTuple):
+    """What the log says.
+
+    Attributes
+    ----------
+    engaged
+        Whether nothing may be opened or increased.
+    why
+        Every reason for which it is engaged; empty when it is off.
+    since_ms
+        Time stamp of the record from which on the present answer has held; None without a record.
+    actor, reason
+        Of the last record that counted.
+    offset
+        Of that record; None without one.
+    """
+
+    engaged: bool = True
+    why: tuple[str, ...] = (NO_RECORD,)
+    since_ms: int | None = None
+    actor: str = ""
+    reason: str = ""
+    offset: int | None = None
+
+
+def kill_switch_problem(record: Control) -> str | None:
+    """Return why a ``kill_switch`` record is not what its kind demands; None when it is."""
+    if record.instrument is not None:
+        return f"kill_switch record: it is for {record.instrument} alone, and it stops everything"
+    try:
+        Word.from_json(record.value)
+    except ValueError as error:
+        return f"kill_switch record: {error}"
+    return None
+
+
+def fold(records: Iterable[tuple[int, Control | Unreadable]]) -> KillSwitch:
+    """Return what the records of ``ops.control`` say, in the order of their offsets.
+
+    Parameters
+    ----------
+    records
+        (offset, record); other kinds than ``kill_switch`` change nothing.
+    """
+    switch = KillSwitch()
+    for offset, record in records:
+        switch = after(switch, offset, record)
+    return switch
+
+
+def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> KillSwitch:
+    """Return what is true after one more record.
+
+    Bytes that cannot be read engage unless their key is that of another kind: they may have been
+    an operator's word.
+    """
+    if isinstance(record, Unreadable):
+        if record.key is not None and record.key.split(b":")[0] in OTHER_KINDS:
+            return switch
+        why = f"ops.control: the record at offset {offset} cannot be read ({record.detail})"
+        return _said(switch, offset, record.as_of_ms, (why,), "", record.detail)
+    if record.kind != KIND:
+        return switch
+    problem = kill_switch_problem(record)
+    if problem is not None:
+        why = (
+            f"ops.control: the record at offset {offset} by {record.actor} is malformed ({problem})"
+        )
+        return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
+    word = Word.from_json(record.value)
+    if word.engaged:
+        why = f"ops.control: engaged by {record.actor}: {record.reason}"
+        return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
+    if _came_first(switch, word):
+        late = f"the off at offset {offset} by {record.actor} was said before that was known"
+        return switch._replace(why=(switch.why[0], f"{late}: say it again"))
+    return _said(switch, offset, record.as_of_ms, (), record.actor, record.reason)
+
+
+def _came_first(switch: KillSwitch, off: Word) -> bool:
+    engaged_at = switch.offset if switch.engaged else None
+    return off.read_to is not None and engaged_at is not None and engaged_at >= off.read_to
+
+
+def _said(
+    switch: KillSwitch, offset: int, at_ms: int, why: tuple[str, ...], actor: str, reason: str
+) -> KillSwitch:
+    engaged = bool(why)
+    goes_on = switch.since_ms is not None and switch.engaged == engaged
+    return KillSwitch(engaged, why, switch.since_ms if goes_on else at_ms, actor, reason, offset)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError("it names a field twice")
+    return dict(pairs)

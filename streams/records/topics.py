@@ -1,0 +1,177 @@
+"""The one table of topics: creation, checks, the docs and the tests all read it from here.
+
+Record timestamps are the candles' own times and Kafka deletes by record timestamp, so every topic
+keeps everything (``retention.ms=-1``) and its segments do not roll by time (``segment.ms`` is a
+year). ``opt.gates`` has one partition on purpose: the allocator is global, and one partition
+records one order of arrival once and for all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+COMPACTED_SEGMENT_BYTES = 16 << 20
+
+
+class Topic(NamedTuple):
+    """One topic of the product.
+
+    Attributes
+    ----------
+    name
+        Its name without a deployment's prefix.
+    partitions
+        0 for "the deployment's number" (``TOPIC_PARTITIONS``), else fixed.
+    records
+        The record types it carries, by the names in ``streams.records.events`` and ``schemas/``.
+    derived_by
+        The stage that writes it, or who states it as a fact.
+    content
+        One line of documentation.
+    cleanup
+        ``delete`` or ``compact``.
+    """
+
+    name: str
+    partitions: int
+    records: tuple[str, ...]
+    derived_by: str
+    content: str
+    cleanup: str = "delete"
+
+    def partition_count(self, deployment: int) -> int:
+        """Return the partition count where keyed topics have ``deployment`` partitions."""
+        return self.partitions or deployment
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The topic configuration that creation sets and the check compares."""
+        if self.cleanup == "compact":
+            return {
+                "cleanup.policy": "compact",
+                "max.message.bytes": "1048588",
+                # what lies in the newest segment is never compacted, and a restore reads it all
+                "segment.bytes": str(COMPACTED_SEGMENT_BYTES),
+            }
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            "segment.ms": str(YEAR_MS),
+            "max.message.bytes": "1048588",
+        }
+
+
+CANDLES = "md.candles"
+SIGNALS = "sep.signals"
+MANIFOLDS = "sep.manifolds"
+TRADES = "bt.trades"
+SUMMARIES = "bt.summaries"
+GATES = "opt.gates"
+WEIGHTS = "risk.weights"
+CONTROL = "ops.control"
+ORDERS = "exec.orders"
+FILLS = "exec.fills"
+DEAD_LETTERS = "dead.letters"
+
+TOPICS: dict[str, Topic] = {
+    t.name: t
+    for t in (
+        Topic(
+            CANDLES,
+            0,
+            ("Candle", "Watermark"),
+            "feeds",
+            "one complete candle: bid, ask, mid, tick volume",
+        ),
+        Topic(
+            SIGNALS,
+            0,
+            ("Signal", "Watermark"),
+            "signals",
+            "QFH metrics of the window ending at the bar",
+        ),
+        Topic(MANIFOLDS, 0, ("Manifold", "Watermark"), "signals", "manifold snapshot at the bar"),
+        Topic(TRADES, 0, ("SimulatedTrade",), "gates", "every simulated trade when it closes"),
+        Topic(
+            SUMMARIES,
+            0,
+            ("Summary",),
+            "gates",
+            "strict rolling summary and floors, one per evaluation",
+        ),
+        Topic(
+            GATES,
+            1,
+            ("GateDecision", "Watermark"),
+            "gates",
+            "decision per instrument and bar, with reasons",
+        ),
+        Topic(
+            WEIGHTS, 1, ("Weights",), "weights", "Top-K allocation weights, one record per epoch"
+        ),
+        Topic(
+            CONTROL,
+            1,
+            ("Control",),
+            "operators and feeds",
+            "commands of operators, parameters, universe, configuration, audit records",
+        ),
+        Topic(
+            ORDERS,
+            0,
+            ("OrderIntent",),
+            "executor",
+            "order intents, written before the broker is called",
+        ),
+        Topic(
+            FILLS,
+            0,
+            ("BrokerReport", "AccountState"),
+            "executor",
+            "broker reports, and what the limits of an account compare with",
+        ),
+        Topic(
+            DEAD_LETTERS,
+            1,
+            ("DeadLetter",),
+            "any stage",
+            "rejected input bytes, reason, coordinates",
+        ),
+    )
+}
+
+MIRRORED = (
+    CANDLES, SIGNALS, MANIFOLDS, SUMMARIES, GATES, WEIGHTS, CONTROL, ORDERS, FILLS,
+)  # fmt: skip
+"""The topics whose records the mirror writes to Valkey."""
+
+STAGE_SOURCES: dict[str, str] = {"signals": CANDLES, "gates": MANIFOLDS, "weights": GATES}
+"""Stage name -> the topic it reads. Its table and its changelog have that topic's partitions."""
+
+
+def changelog_topic(stage: str) -> Topic:
+    """Return the changelog topic of a stage's table, named without application id and prefix.
+
+    Its full name is ``<app id>-<stage>-changelog`` (Faust's rule for a table named like the stage).
+    """
+    return Topic(
+        f"{stage}-changelog",
+        TOPICS[STAGE_SOURCES[stage]].partitions,
+        (),
+        stage,
+        f"state of the {stage} stage, restored from here when a worker starts",
+        cleanup="compact",
+    )
+
+
+def subject(topic: str, record: str, prefix: str = "") -> str:
+    """Return the schema registry subject of a record type in a topic.
+
+    ``<topic>-value`` for the topic's first record type and ``<topic>-<record>`` for any other (the
+    watermark), with the deployment's prefix in front of the topic.
+    """
+    if TOPICS[topic].records[0] == record:
+        return f"{prefix}{topic}-value"
+    return f"{prefix}{topic}-{record}"

@@ -1,0 +1,196 @@
+"""The report of a deployment's topics: committed records of a stretch of time, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from streams.config.runtime import Runtime
+from streams.errors import Fatal
+from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.reader import LogReader
+from streams.records.codec import Codec, DecodeError
+from streams.records.control import ControlLog
+from streams.records.events import GateDecision, SimulatedTrade, Summary, Watermark, Weights
+from streams.records.topics import CONTROL, GATES, SUMMARIES, TRADES, WEIGHTS
+from streams.replay.report.accumulate import ReportAccumulator
+from streams.replay.report.data import LogSpan, ReportData, ReportMeta
+
+READ = (TRADES, SUMMARIES, GATES, WEIGHTS)
+
+Progress = Callable[[str, int, int], None]
+
+
+class Wanted(NamedTuple):
+    """What is to be reported.
+
+    Attributes
+    ----------
+    from_ms, to_ms
+        Records that could be known from then on, and until then; both included, None for no limit.
+    instruments
+        Only these; empty for all.
+    """
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+    instruments: tuple[str, ...] = ()
+
+    def includes(self, event: Any) -> bool:
+        """Return whether the report shows a record of its time and instrument."""
+        if self.from_ms is not None and event.as_of_ms < self.from_ms:
+            return False
+        if self.to_ms is not None and event.as_of_ms > self.to_ms:
+            return False
+        name = getattr(event, "instrument", None)
+        return not self.instruments or name is None or name in self.instruments
+
+
+def collect_report(
+    runtime: Runtime,
+    codec: Codec,
+    wanted: Wanted,
+    progress: Progress = lambda topic, done, total: None,
+) -> ReportData:
+    """Read the topics of a deployment and return their report.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment and its schemas.
+    wanted
+        Which records.
+    progress
+        Called with a topic, how many offsets of it are done, and how many there are.
+
+    Raises
+    ------
+    Fatal
+        A topic does not exist, or an instrument that was asked for is nowhere in them.
+    Recoverable
+        No broker answers.
+    """
+    control = read_control(runtime, codec)
+    reading = _Reading(codec, wanted)
+    with LogReader(runtime) as reader:
+        for topic in READ:
+            reading.topic(reader, topic, progress)
+    missing = sorted(set(wanted.instruments) - reading.seen)
+    if missing:
+        known = ", ".join(sorted(reading.seen)) or "none"
+        raise Fatal(f"the log holds nothing of {', '.join(missing)}; instruments there: {known}")
+    notes = []
+    if reading.unreadable:
+        notes.append(f"{reading.unreadable:,} records could not be read and are left out.")
+    notes += [f"{topic} holds nothing of this time." for topic in READ if not reading.found[topic]]
+    span: LogSpan = {
+        "topic": CONTROL,
+        "partition": 0,
+        "start": 0,
+        "end": control.end,
+        "records": len(control.records),
+    }
+    meta = ReportMeta(
+        source=f"live topics, prefix {runtime.topic_prefix or 'none'}",
+        config=active_config(control),
+        instruments=wanted.instruments,
+        asked_from_ms=wanted.from_ms,
+        asked_to_ms=wanted.to_ms,
+        engines=tuple(reading.engines),
+        params=_params(control),
+        log=(*reading.spans, span),
+        notes=tuple(notes),
+    )
+    return reading.accumulator.finish(meta)
+
+
+class _Reading:
+    """What has been read so far."""
+
+    def __init__(self, codec: Codec, wanted: Wanted) -> None:
+        self._codec, self._wanted = codec, wanted
+        self.accumulator = ReportAccumulator()
+        self.spans: list[LogSpan] = []
+        self.engines: dict[str, None] = {}
+        self.seen: set[str] = set()
+        self.found = dict.fromkeys(READ, 0)
+        self.unreadable = 0
+
+    def topic(self, reader: LogReader, topic: str, progress: Progress) -> None:
+        bounds = reader.all_bounds(topic, reader.partitions(topic))
+        spans = {p: self._span(reader, topic, p, *bounds[p]) for p in bounds}
+        total, done = sum(end - start for start, end in spans.values()), 0
+        progress(topic, 0, total)
+        for partition, (start, end) in spans.items():
+            records = 0
+            for batch in reader.read(topic, partition, start, end):
+                for found in batch:
+                    records += self._take(topic, found.record.value, found.headers)
+                progress(topic, done + batch[-1].record.offset + 1 - start, total)
+            done += end - start
+            progress(topic, done, total)
+            self.found[topic] += records
+            self.spans.append(
+                {
+                    "topic": topic,
+                    "partition": partition,
+                    "start": start,
+                    "end": end,
+                    "records": records,
+                }
+            )
+
+    def _span(
+        self, reader: LogReader, topic: str, partition: int, low: int, high: int
+    ) -> tuple[int, int]:
+        """Return the offsets that can hold what is wanted.
+
+        The first record stamped with a time is found exactly. The last one only where time never
+        goes back, as over the epochs: elsewhere an instrument that was loaded later lies behind.
+        """
+        start, end = low, high
+        if self._wanted.from_ms is not None and high > low:
+            start = max(low, reader.offset_at(topic, partition, self._wanted.from_ms))
+        if self._wanted.to_ms is not None and topic == WEIGHTS and high > low:
+            end = min(high, reader.offset_at(topic, partition, self._wanted.to_ms + 1))
+        return start, max(start, end)
+
+    def _take(self, topic: str, value: bytes | None, headers: dict[str, str]) -> int:
+        try:
+            event = self._codec.decode(topic, value)
+        except DecodeError:
+            self.unreadable += 1
+            return 0
+        if isinstance(event, Watermark):
+            return 0
+        if not isinstance(event, (GateDecision, Weights, SimulatedTrade, Summary)):
+            return 0
+        if isinstance(event, Weights):
+            event = self._entries(event)
+        else:
+            self.seen.add(event.instrument)
+        if not self._wanted.includes(event):
+            return 0
+        if "engine" in headers:
+            self.engines[headers["engine"]] = None
+        self.accumulator.add_event(event)
+        return 1
+
+    def _entries(self, event: Weights) -> Weights:
+        """Return the epoch with the wanted instruments alone."""
+        self.seen.update(event.universe)
+        if not self._wanted.instruments:
+            return event
+        return event._replace(
+            universe=tuple(n for n in event.universe if n in self._wanted.instruments),
+            entries=tuple(e for e in event.entries if e.instrument in self._wanted.instruments),
+        )
+
+
+def _params(control: ControlLog) -> tuple[tuple[str, str], ...]:
+    """Return the parameter records in force: the last one of each instrument."""
+    found: dict[str, str] = {}
+    for _, record in control.records:
+        if record.kind == "params":
+            found[record.instrument or ""] = record.value
+    return tuple(sorted(found.items()))

@@ -1,0 +1,1 @@
+"""Deriving again and comparing bytes, and the truncation test."""

@@ -1,0 +1,284 @@
+"""A fast yes of a verification: the stages ``signals`` and ``gates`` over columns.
+
+What a partition of ``md.candles`` derives is computed for many candles at once and compared byte by
+byte with what lies in the log. Where anything is not the same, or is beyond what is done here,
+nothing is said about it: the stages themselves fold the partition again then and have the word
+(``streams.replay.verify.verify``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from streams.kafka.partitioner import partition_of
+from streams.records.events import WATERMARK_KEY
+from streams.records.log_record import Output, SourceRecord
+from streams.records.topics import CANDLES, GATES, MANIFOLDS
+from streams.replay.verify.rows import OF_GATES, OF_SIGNALS, NotTheSame, PartitionColumns, Wanted
+
+
+def is_record(message: Any, wanted: Output) -> bool:
+    """Return whether a client's message is what a stage has put out, byte by byte."""
+    return bool(
+        message.value() == wanted.value
+        and tuple(message.headers() or ()) == wanted.headers
+        and message.key() == wanted.key
+        and message.timestamp()[1] == wanted.timestamp_ms
+    )
+
+
+def are_records(messages: Sequence[Any], wanted: Wanted) -> bool:
+    """Return whether a client's messages are these records, byte by byte."""
+    return (
+        [message.value() for message in messages] == wanted.values
+        and [message.headers() for message in messages] == wanted.headers
+        and [message.key() for message in messages] == wanted.keys
+        and [message.timestamp()[1] for message in messages] == wanted.timestamps
+    )
+
+
+def coordinates_of(source: bytes) -> tuple[int, int]:
+    """Return partition and offset that the header ``source`` names; -1, -1 if it names none.
+
+    The name of the topic is not looked at.
+    """
+    _, partition, offset = (*source.split(b"-"), b"", b"", b"")[:3]
+    if partition.isdigit() and offset.isdigit():
+        return int(partition), int(offset)
+    return -1, -1
+
+
+def source_in(message: Any) -> tuple[int, int]:
+    """Return the coordinates in the header ``source`` of a client's message."""
+    return coordinates_of(dict(message.headers() or ()).get("source") or b"")
+
+
+class Topics(NamedTuple):
+    """Where a partition's records are read from.
+
+    Attributes
+    ----------
+    candles
+        Its part of ``md.candles``, up to where ``signals`` has come.
+    derived
+        Its part of each derived topic that has as many partitions.
+    """
+
+    candles: Iterator[list[SourceRecord]]
+    derived: Mapping[str, Iterator[list[Any]]]
+
+
+class _Queue:
+    """Records that must come next, in order."""
+
+    def __init__(self) -> None:
+        self._wanted = Wanted([], [], [], [])
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._wanted.values) - self._taken
+
+    def put(self, wanted: Wanted) -> None:
+        self._wanted = self._wanted.span(self._taken, len(self._wanted.values)).then(wanted)
+        self._taken = 0
+
+    def take(self, count: int) -> Wanted:
+        start, self._taken = self._taken, self._taken + count
+        return self._wanted.span(start, self._taken)
+
+
+class PartitionCheck:
+    """Compares what a partition derives with what lies in the log.
+
+    Parameters
+    ----------
+    columns
+        What it derives.
+    number
+        The partition.
+    topics
+        Where to read.
+    signals_done, gates_done
+        How far the stages have come in ``md.candles`` and in ``sep.manifolds``.
+
+    Attributes
+    ----------
+    compared
+        Records compared and not told of yet, by topic.
+    read
+        Records taken in so far, by source topic.
+    """
+
+    def __init__(
+        self,
+        columns: PartitionColumns,
+        number: int,
+        topics: Topics,
+        signals_done: int,
+        gates_done: int,
+    ) -> None:
+        self._columns, self._number = columns, number
+        self._candles = topics.candles
+        self._found = {t: chain.from_iterable(topics.derived[t]) for t in topics.derived}
+        self._done = dict.fromkeys(OF_SIGNALS, signals_done) | dict.fromkeys(OF_GATES, gates_done)
+        self._gates_done = gates_done
+        self._decisions = _Queue()
+        self.compared = dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0)
+        self.read = {CANDLES: 0, MANIFOLDS: 0}
+
+    def advance(self) -> bool:
+        """Take in another batch of candles; return whether there was one.
+
+        Raises
+        ------
+        NotTheSame
+            Something is not what it should be.
+        """
+        records = next(self._candles, None)
+        if records is None:
+            for topic, found in self._found.items():
+                self._not_done_yet(found, self._done[topic])
+            return False
+        rows, configs = self._columns.rows(records)
+        offsets = [record.offset for record in records]
+        self.read[CANDLES] += len(records)
+        for topic in OF_SIGNALS:
+            wanted = self._columns.wanted(rows[topic], CANDLES, offsets, configs)
+            lying = self._compare(topic, wanted)
+        # the last of them is what the gates are derived from
+        manifolds = dict(zip(rows[MANIFOLDS].places, lying, strict=True))
+        processed = {place for place, offset in manifolds.items() if offset < self._gates_done}
+        self.read[MANIFOLDS] += len(processed)
+        for topic in (*OF_GATES, GATES):
+            own = rows[topic]
+            if len(processed) < len(manifolds):
+                own = own.where([i for i, place in enumerate(own.places) if place in processed])
+            wanted = self._columns.wanted(own, MANIFOLDS, manifolds, configs)
+            if topic == GATES:
+                self._decisions.put(wanted)
+            else:
+                self._compare(topic, wanted)
+        return True
+
+    def _compare(self, topic: str, wanted: Wanted) -> list[int]:
+        messages = list(islice(self._found[topic], len(wanted.values)))
+        if not are_records(messages, wanted):
+            raise NotTheSame
+        self.compared[topic] += len(messages)
+        return [message.offset() for message in messages]
+
+    def decided(self, messages: Sequence[Any]) -> None:
+        """Compare the next records that ``opt.gates`` has of the partition.
+
+        Raises
+        ------
+        NotTheSame
+            As for ``advance``.
+        """
+        while len(self._decisions) < len(messages) and self.advance():
+            pass
+        count = min(len(messages), len(self._decisions))
+        if not are_records(messages[:count], self._decisions.take(count)):
+            raise NotTheSame
+        self.compared[GATES] += count
+        self._not_done_yet(messages[count:], self._gates_done)
+
+    def end(self) -> None:
+        """Compare what is left of the partition; nothing of it may be missing.
+
+        Raises
+        ------
+        NotTheSame
+            As for ``advance``.
+        """
+        while self.advance():
+            pass
+        if len(self._decisions):
+            raise NotTheSame
+
+    def _not_done_yet(self, messages: Iterable[Any], done: int) -> None:
+        # what was derived since the stage was asked how far it has come
+        for message in messages:
+            partition, offset = source_in(message)
+            if partition != self._number or offset < done:
+                raise NotTheSame
+
+
+def compare_columns(
+    checks: Mapping[int, PartitionCheck],
+    known: Sequence[int],
+    decisions: Iterator[list[Any]],
+    progress: Callable[[str, int], None],
+) -> dict[str, int]:
+    """Compare everything that some partitions derive; return the records compared by topic.
+
+    Parameters
+    ----------
+    checks
+        The partitions.
+    known
+        All partitions; what ``opt.gates`` has of others is passed over.
+    decisions
+        All of ``opt.gates``: it decides which partition goes on, so that little has to wait.
+    progress
+        Told of a topic and the records compared since the last time.
+
+    Raises
+    ------
+    NotTheSame
+        Something is not what it should be.
+    """
+    total: Counter[str] = Counter(dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0))
+    for batch in decisions:
+        for partition, messages in _of_partitions(batch, checks, len(known)).items():
+            if partition in checks:
+                checks[partition].decided(messages)
+            elif partition not in known:
+                raise NotTheSame
+        _tell(checks, total, progress)
+    for check in checks.values():
+        check.end()
+    _tell(checks, total, progress)
+    return dict(total)
+
+
+def _of_partitions(
+    batch: Sequence[Any], wanted: Collection[int], partitions: int
+) -> dict[int, list[Any]]:
+    """Return decisions by whose business they are, but for those that are surely another's.
+
+    That is a matter of the key, which is cheap to get at: if a record with it was derived from
+    another partition, who looks for it there finds out.
+    """
+    keys = [message.key() for message in batch]
+    owners = {key: _owner(key, partitions) for key in set(keys) if key != WATERMARK_KEY}
+    others = {key for key, owner in owners.items() if owner is not None and owner not in wanted}
+    found: dict[int, list[Any]] = {}
+    for key, message in zip(keys, batch, strict=True):
+        if key not in others:
+            owner = owners.get(key)
+            partition = source_in(message)[0] if owner is None else owner
+            found.setdefault(partition, []).append(message)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _owner(key: bytes | None, partitions: int) -> int | None:
+    return None if key is None else partition_of(key, partitions)
+
+
+def _tell(
+    checks: Mapping[int, PartitionCheck],
+    total: Counter[str],
+    progress: Callable[[str, int], None],
+) -> None:
+    for check in checks.values():
+        for topic, count in check.compared.items():
+            if count:
+                progress(topic, count)
+        total.update(check.compared)
+        check.compared = dict.fromkeys(check.compared, 0)

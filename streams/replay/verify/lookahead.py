@@ -1,0 +1,396 @@
+"""The truncation test: no derived record may depend on anything that came after it.
+
+The whole input is derived once, and again with the input cut at an instant T, for many T. What the
+whole run says by T has to be what the run that ends at T says, byte for byte (value, key, time
+stamp), and neither may have a record more.
+
+**What is known by T.** A record of ``md.candles`` is known at its stamp, a watermark too: one that
+is stamped T belongs to T. A candle or watermark that lies behind a later watermark for its
+instrument, or behind a newer candle of it, came late: it is known when that one was.
+``ops.control`` is taken as it is; the watermarks say from where on it holds.
+
+A derived record is known at its stamp, ``as_of_ms``. There are two exceptions, and both are taken
+from the input and from ``opt.gates``, never from the record's own word, so that a stage that holds
+a record back until it has seen more is found out:
+
+- A record that is derived from a late candle, and carries that candle's stamp, is known when the
+  candle was.
+- ``risk.weights`` of epoch E is known when the last member of its universe has a decision for E or
+  later, or is no longer waited for, and no sooner than the epoch before it. With the watermarks of
+  a feed that is E itself; a member whose candles were refused is decided at the next watermark.
+
+How many records are known later than they are stamped is a part of the report.
+
+**Runs that end.** A run that is fed up to T and no further has written what a run that ends at T
+writes, so one run that stops at every T serves for all of them. Where the log is not in the order
+in which its records became known (history that was loaded behind newer candles), every T has a run
+of its own instead, over the records known by T in the order of the log.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.candles.calendar import Calendar
+from streams.pipeline.memory import Derivation
+from streams.records.events import Event, GateDecision, Watermark, Weights
+from streams.records.log_record import Derived, SourceRecord
+from streams.records.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
+from streams.replay.verify.lookahead_cuts import Cut
+
+COMPARED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
+CHUNK = 2_000
+DIGEST = 16
+
+Lane = tuple[str, int]
+"""A topic and the partition of ``md.candles`` behind it: in it the order of records is fixed."""
+Progress = Callable[[str, int, int], None]
+
+
+class Subject(NamedTuple):
+    """What is examined.
+
+    Attributes
+    ----------
+    records, known_ms
+        The records of ``md.candles``, each partition in the order of the log, and when each of them
+        was known.
+    derivation
+        Makes the chain, anew for every run.
+    by_instant
+        Whether ``ops.control`` changes on the way. ``risk.weights`` then depends on the order of
+        arrival over partitions: every run takes the records of one instant together.
+    ends_ms, bar_ms, instruments
+        Ends of the bars, ascending; the length of a bar; whose candles they are, sorted.
+    calendar
+        The hours of their market.
+    """
+
+    records: list[SourceRecord]
+    known_ms: list[int]
+    derivation: Callable[[], Derivation]
+    by_instant: bool
+    ends_ms: list[int]
+    bar_ms: int
+    instruments: tuple[str, ...]
+    calendar: Calendar
+
+
+class Difference(NamedTuple):
+    """The first record that a run which ends at the cut does not have, or has otherwise."""
+
+    cut_ms: int
+    topic: str
+    instrument: str
+    as_of_ms: int
+    field: str
+    detail: str
+
+
+class CutResult(NamedTuple):
+    """A cut, and how many records per topic the whole run and the run that ends there share."""
+
+    at_ms: int
+    why: str
+    records: dict[str, int]
+
+
+class LookaheadReport(NamedTuple):
+    """The outcome.
+
+    Attributes
+    ----------
+    records, later
+        Topic -> records of the whole run, and those known later than they are stamped.
+    cuts
+        The cuts that were compared, up to the first difference.
+    stepwise
+        Whether one run served for all cuts.
+    """
+
+    inputs: int
+    records: dict[str, int]
+    later: dict[str, int]
+    cuts: list[CutResult]
+    stepwise: bool
+    difference: Difference | None
+
+    @property
+    def passed(self) -> bool:
+        """True when no cut made a difference."""
+        return self.difference is None
+
+
+class _Knowledge:
+    """When each derived record of a run could first be known; asked in the run's order."""
+
+    def __init__(self, subject: Subject) -> None:
+        # only what came late: everything else is known at its stamp
+        self._late = {
+            record.coordinates: (record.timestamp_ms, known)
+            for record, known in zip(subject.records, subject.known_ms, strict=True)
+            if known > record.timestamp_ms
+        }
+        self._decided: dict[str, tuple[array[int], array[int]]] = {}
+        self._epoch_known_ms = -1
+
+    def known_ms(self, one: Derived) -> int:
+        record, event = one.record, one.output.event
+        if isinstance(event, Weights):
+            return self._of_epoch(event)
+        known = record.timestamp_ms
+        stamp, late = self._late.get(_source(one), (None, known))
+        if stamp == record.timestamp_ms:
+            known = late
+            self._late[record.coordinates] = (record.timestamp_ms, known)
+        if isinstance(event, GateDecision):
+            self._there((event.instrument,), event.as_of_ms, known)
+        elif isinstance(event, Watermark) and record.topic == GATES:
+            self._there(event.not_waited_for, event.as_of_ms, known)
+        return known
+
+    def _there(self, names: Sequence[str], as_of_ms: int, known: int) -> None:
+        """Note from when on no epoch up to a time waits for instruments."""
+        for name in names:
+            stamps, knowns = self._decided.setdefault(name, (array("q"), array("q")))
+            if not stamps or as_of_ms > stamps[-1]:
+                stamps.append(as_of_ms)
+                knowns.append(known)
+
+    def _of_epoch(self, weights: Weights) -> int:
+        found = max(self._epoch_known_ms, weights.epoch_ms)
+        for name in weights.universe:
+            stamps, knowns = self._decided.get(name, (array("q"), array("q")))
+            place = bisect_left(stamps, weights.epoch_ms)
+            if place < len(stamps):  # else it closed too early: its stamp is what it has to keep
+                found = max(found, knowns[place])
+        self._epoch_known_ms = found
+        return found
+
+
+class _Said:
+    """What the whole run says in one lane: when it is known, and a digest of it."""
+
+    def __init__(self) -> None:
+        self.known = array("q")
+        self.digests = bytearray()
+
+    def places(self, since_ms: int, until_ms: int) -> NDArray[np.intp]:
+        known = np.frombuffer(self.known, np.int64)
+        return np.flatnonzero((known > since_ms) & (known <= until_ms))
+
+    def digest(self, places: NDArray[np.intp]) -> bytes:
+        whole = np.frombuffer(self.digests, np.dtype((np.void, DIGEST)))
+        return bytes(whole[places].tobytes())
+
+
+class Lookahead:
+    """The test of one input.
+
+    Parameters
+    ----------
+    subject
+        What is examined.
+    progress
+        Called with what is done, how many records of it, and how many there are.
+    apart
+        Give every cut a run of its own, also where one serves for all.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        progress: Progress = lambda what, done, total: None,
+        *,
+        apart: bool = False,
+    ) -> None:
+        self._subject, self._progress = subject, progress
+        self._said: dict[Lane, _Said] = defaultdict(_Said)
+        self._records: Counter[str] = Counter()
+        self._later: Counter[str] = Counter()
+        known = subject.known_ms
+        self._stepwise = not apart and all(a <= b for a, b in pairwise(known))
+
+    async def run(self, cuts: Sequence[Cut]) -> LookaheadReport:
+        """Derive, cut, derive again, compare; stops at the first difference.
+
+        Parameters
+        ----------
+        cuts
+            Ascending.
+        """
+        await self._whole()
+        results: list[CutResult] = []
+        difference = None
+        since_ms = -(1 << 62)
+        async for cut, derived in self._runs(cuts):
+            difference = await self._compare(cut, derived, since_ms)
+            if difference is not None:
+                break
+            results.append(CutResult(cut.at_ms, cut.why, self._known_by(cut.at_ms)))
+            if self._stepwise:
+                since_ms = cut.at_ms
+        return LookaheadReport(
+            len(self._subject.records),
+            {topic: self._records[topic] for topic in COMPARED},
+            {topic: self._later[topic] for topic in COMPARED},
+            results,
+            self._stepwise,
+            difference,
+        )
+
+    async def _whole(self) -> None:
+        knowledge = _Knowledge(self._subject)
+        derivation = self._subject.derivation()
+        async for derived in self._fed(derivation, self._subject.records, "whole run"):
+            for one in derived:
+                topic = one.record.topic
+                known = knowledge.known_ms(one)
+                self._records[topic] += 1
+                self._later[topic] += known > one.record.timestamp_ms
+                said = self._said[_lane(one)]
+                said.known.append(known)
+                said.digests += _digest(one)
+
+    async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[Derived]]]:
+        """Yield each cut with what its run has written: all of it, or since the cut before."""
+        records, known = self._subject.records, self._subject.known_ms
+        derivation, begun = self._subject.derivation(), 0
+        for number, cut in enumerate(cuts, 1):
+            if self._stepwise:
+                end = bisect_right(known, cut.at_ms)
+                part = records[begun:end]
+                begun = end
+            else:
+                derivation = self._subject.derivation()
+                part = [r for r, at in zip(records, known, strict=True) if at <= cut.at_ms]
+            fed = self._fed(derivation, part)
+            yield cut, [one async for derived in fed for one in derived]
+            self._progress("cuts", number, len(cuts))
+
+    async def _fed(
+        self, derivation: Derivation, records: Sequence[SourceRecord], what: str = ""
+    ) -> AsyncIterator[list[Derived]]:
+        done = 0
+        for chunk in _chunks(records, by_instant=self._subject.by_instant):
+            derived = await derivation.feed(chunk)
+            yield [one for one in derived if one.record.topic in COMPARED]
+            before, done = done, done + len(chunk)
+            if what and (before // CHUNK < done // CHUNK or done == len(records)):
+                self._progress(what, done, len(records))
+
+    def _known_by(self, at_ms: int) -> dict[str, int]:
+        found = dict.fromkeys(COMPARED, 0)
+        for (topic, _), said in self._said.items():
+            found[topic] += int((np.frombuffer(said.known, np.int64) <= at_ms).sum())
+        return found
+
+    async def _compare(
+        self, cut: Cut, derived: Sequence[Derived], since_ms: int
+    ) -> Difference | None:
+        again: dict[Lane, list[Derived]] = defaultdict(list)
+        for one in derived:
+            again[_lane(one)].append(one)
+        lanes = sorted(self._said.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at))
+        for lane in lanes:
+            said, found = self._said[lane], again[lane]
+            places = said.places(since_ms, cut.at_ms)
+            wanted = said.digest(places)
+            digests = b"".join(map(_digest, found))
+            if digests != wanted:
+                return await self._difference(cut, lane, places, wanted, found)
+        return None
+
+    async def _difference(
+        self,
+        cut: Cut,
+        lane: Lane,
+        places: NDArray[np.intp],
+        wanted: bytes,
+        found: Sequence[Derived],
+    ) -> Difference:
+        at = 0
+        while at < min(len(places), len(found)) and wanted[
+            at * DIGEST : (at + 1) * DIGEST
+        ] == _digest(found[at]):
+            at += 1
+        whole = await self._again(lane, int(places[at])) if at < len(places) else None
+        return described(cut.at_ms, whole, found[at] if at < len(found) else None)
+
+    async def _again(self, lane: Lane, place: int) -> Derived:
+        """Derive the whole input once more and return the record at a place of a lane."""
+        derivation = self._subject.derivation()
+        async for derived in self._fed(derivation, self._subject.records):
+            for one in derived:
+                if _lane(one) == lane:
+                    if place == 0:
+                        return one
+                    place -= 1
+        raise RuntimeError("deriving the same input again gave fewer records")
+
+
+def _chunks(
+    records: Sequence[SourceRecord], *, by_instant: bool
+) -> Iterator[Sequence[SourceRecord]]:
+    if by_instant:
+        for _, group in groupby(records, key=lambda record: record.timestamp_ms):
+            yield list(group)
+        return
+    for start in range(0, len(records), CHUNK):
+        yield records[start : start + CHUNK]
+
+
+def described(cut_ms: int, whole: Derived | None, cut: Derived | None) -> Difference:
+    """Return what is to be said of the first two records that differ; one may be missing."""
+    if whole is not None and cut is not None and _place(whole) == _place(cut):
+        field, detail = _field(whole.output.event, cut.output.event)
+        return Difference(cut_ms, *_name(whole), field, detail)
+    if whole is not None and (cut is None or whole.record.timestamp_ms <= cut.record.timestamp_ms):
+        detail = "the whole run has it, the run that ends at the cut does not"
+        return Difference(cut_ms, *_name(whole), "(the record)", detail)
+    assert cut is not None
+    detail = "the run that ends at the cut has it, the whole run does not"
+    return Difference(cut_ms, *_name(cut), "(the record)", detail)
+
+
+def _field(whole: Event, cut: Event) -> tuple[str, str]:
+    if type(whole) is not type(cut):
+        return "(type)", f"a {type(whole).__name__}; cut: a {type(cut).__name__}"
+    for name, one, other in zip(whole._fields, whole, cut, strict=True):
+        if one != other:
+            return name, f"whole run: {one!r}; run that ends at the cut: {other!r}"
+    return "(bytes)", "same fields, other bytes"
+
+
+def _place(one: Derived) -> tuple[bytes | None, int]:
+    return one.record.key, one.record.timestamp_ms
+
+
+def _name(one: Derived) -> tuple[str, str, int]:
+    record = one.record
+    return record.topic, (record.key or b"").decode("utf-8", "replace"), record.timestamp_ms
+
+
+def _source(one: Derived) -> str:
+    return dict(one.output.headers)["source"].decode()
+
+
+def _lane(one: Derived) -> Lane:
+    topic = one.record.topic
+    return topic, 0 if topic == WEIGHTS else int(_source(one).rsplit("-", 2)[1])
+
+
+def _digest(one: Derived) -> bytes:
+    record = one.record
+    key, value = record.key or b"", record.value or b""
+    head = b"%d %d %d %d " % (record.partition, record.timestamp_ms, len(key), len(value))
+    return blake2b(head + key + value, digest_size=DIGEST).digest()

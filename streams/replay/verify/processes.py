@@ -1,0 +1,73 @@
+"""Verification by several processes: each folds its share of the source partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+
+from streams.config.runtime import Runtime
+from streams.core.loader import core
+from streams.pipeline.chain import Chain, open_chain
+from streams.process.children import ended_with_this
+from streams.process.gc_tuning import settle_collector
+from streams.process.interrupts import hold_interrupts
+from streams.replay.verify.report import Outcome, Report, add
+from streams.replay.verify.verify import Progress, Task, Verifier
+
+_verifier: Verifier | None = None
+
+
+def verify_in_processes(
+    runtime: Runtime, chain: Chain, processes: int, progress: Progress
+) -> Report:
+    """Verify a deployment; the same report as that of one process.
+
+    Parameters
+    ----------
+    chain
+        Its stages and schemas; every process opens its own.
+    processes
+        How many work at once.
+    progress
+        Called with a topic and the number of records that a share of it had.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        As for one process.
+    """
+    # a fresh interpreter each: clients with threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool, ended_with_this():
+        with hold_interrupts():
+            for _ in range(processes):
+                pool.submit(_load)  # they start while this one plans
+        report, tasks = Verifier(runtime, chain).plan(processes)
+        running: dict[Future[Outcome], int] = {
+            pool.submit(_compare, task): place for place, task in enumerate(tasks)
+        }
+        outcomes: dict[int, Outcome] = {}
+        for done in as_completed(running):
+            outcome = outcomes[running[done]] = done.result()
+            for name, topic in outcome.topics.items():
+                progress(name, topic.compared)
+    for place in range(len(tasks)):
+        add(report, outcomes[place])
+    return report
+
+
+def _open(runtime: Runtime) -> None:
+    global _verifier
+    chain = asyncio.run(open_chain(runtime))
+    _verifier = Verifier(runtime, chain)
+    settle_collector()
+
+
+def _load() -> None:
+    core()
+
+
+def _compare(task: Task) -> Outcome:
+    assert _verifier is not None  # the pool has opened it
+    return _verifier.compare(task)

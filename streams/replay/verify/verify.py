@@ -1,0 +1,393 @@
+"""Re-derive every derived topic from its input topic and compare the payload bytes.
+
+The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may
+say before them that all is as it should be, many records at a time. A derived record is expected
+for exactly the input the stage has committed; what was written later is left for the next run. Each
+derived record names its input in the header ``source``, which is how a hole, a repeat and a
+stranger are told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from streams.config.runtime import Runtime
+from streams.core import ENGINE_VERSION
+from streams.kafka.committed import committed_offsets
+from streams.kafka.reader import LogReader, LogRecord, log_record, remaining
+from streams.pipeline.chain import Chain
+from streams.pipeline.processor import LogStage
+from streams.pipeline.stage import Processor, Stage
+from streams.pipeline.weights import STAGE as WEIGHTS_STAGE
+from streams.records.codec import DecodeError, EncodeError, schema_id_of
+from streams.records.log_record import Output, SourceRecord
+from streams.records.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
+from streams.replay.verify.columns import (
+    PartitionCheck,
+    Topics,
+    compare_columns,
+    coordinates_of,
+    is_record,
+    source_in,
+)
+from streams.replay.verify.report import Outcome, Report, TopicReport, add
+from streams.replay.verify.rows import NotTheSame, PartitionColumns
+from streams.replay.verify.weights import compare_weights
+
+Progress = Callable[[str, int], None]
+COLUMNAR = ("signals", "gates")
+PARTITIONED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES)
+MOST_PARTITIONS = 4
+
+
+class _Expected:
+    """One source partition folded again: expected outputs per derived topic, in order."""
+
+    def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
+        self._stage, self._processor, self._batches = stage, processor, batches
+        self._queues: defaultdict[str, deque[Output]] = defaultdict(deque)
+        self.read = 0
+
+    async def more(self) -> bool:
+        records = next(self._batches, None)
+        if records is None:
+            return False
+        await self._stage.prepare(records, self._processor)
+        self.read += len(records)
+        for output in self._processor.process(records).outputs:
+            self._queues[output.topic].append(output)
+        return True
+
+    def queue(self, topic: str) -> deque[Output]:
+        return self._queues[topic]
+
+    async def next(self, topic: str) -> Output | None:
+        queue = self._queues[topic]
+        while not queue:
+            if not await self.more():
+                return None
+        return queue.popleft()
+
+
+class Task(NamedTuple):
+    """Some source partitions of some stages, to be derived again and compared.
+
+    Attributes
+    ----------
+    stages
+        Their names; of ``signals`` and ``gates`` together the columns may say that all is the same.
+    sources
+        The partitions.
+    known
+        All partitions of the source topics.
+    done
+        Stage -> partition -> how far it has come.
+    """
+
+    stages: tuple[str, ...]
+    sources: tuple[int, ...]
+    known: tuple[int, ...]
+    done: dict[str, dict[int, int]]
+
+
+class Verifier:
+    """Compares the derived topics of one deployment with what its input topics give.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+    chain
+        Its stages and schemas, and ``ops.control`` read to its end.
+    progress
+        Called with a topic and the number of records compared since the last call.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        chain: Chain,
+        progress: Progress = lambda topic, count: None,
+    ) -> None:
+        self._runtime, self._codec, self._control = runtime, chain.codec, chain.control
+        self._stages = {stage.name: stage for stage in chain.stages}
+        self._progress = progress
+
+    def run(self) -> Report:
+        """Verify every stage in this process; stops a topic at its first difference."""
+        report, tasks = self.plan(1)
+        for task in tasks:
+            add(report, self.compare(task))
+        return report
+
+    def plan(self, parts: int) -> tuple[Report, list[Task]]:
+        """Return an empty report and what there is to do, for ``parts`` that work at once.
+
+        What takes longest and can be divided least comes first.
+        """
+        report, tasks = Report(), []
+        partitions: dict[str, list[int]] = {}
+        done: dict[str, dict[int, int]] = {}
+        with LogReader(self._runtime) as reader:
+            for stage in self._stages.values():
+                report.topics |= {topic: TopicReport(topic) for topic in stage.outputs}
+                numbers = partitions[stage.name] = reader.partitions(stage.source)
+                found = reader.all_bounds(stage.source, numbers)
+                done[stage.name] = committed_offsets(self._runtime, stage.source, numbers)
+                left = {p: (done[stage.name].get(p, 0), end) for p, (_, end) in found.items()}
+                report.unprocessed[stage.name] = remaining(reader, stage.source, left)
+                report.inputs[stage.source] = 0
+        for names in _together(partitions):
+            numbers = partitions[names[0]]
+            # more shares than processes, so that all end at about the same time; and small ones:
+            # every topic of every partition has a client that reads ahead
+            least = -(-len(numbers) // MOST_PARTITIONS)
+            count = min(max(least, 2 * parts if parts > 1 else 1), len(numbers))
+            for part in range(count):
+                tasks.append(Task(names, tuple(numbers[part::count]), tuple(numbers), done))
+        # what can be divided least comes first
+        return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
+
+    def compare(self, task: Task) -> Outcome:
+        """Derive the task's source partitions again; compare with what is there.
+
+        Not to be called where an event loop runs: what is read may have to ask the registry.
+        """
+        in_bulk = {COLUMNAR: self._compare_columns, (WEIGHTS_STAGE,): self._compare_weights}
+        if task.stages in in_bulk:
+            try:
+                return in_bulk[task.stages](task)
+            except NotTheSame:
+                pass  # the stages find out what it is
+        return asyncio.run(self._compare_stages(task))
+
+    async def _compare_stages(self, task: Task) -> Outcome:
+        outcome = Outcome({}, {})
+        for name in task.stages:
+            found = await self._compare_stage(self._stages[name], task)
+            outcome.topics.update(found.topics)
+            outcome.read.update(found.read)
+        return outcome
+
+    def _compare_columns(self, task: Task) -> Outcome:
+        runtime, signals_done, gates_done = self._runtime, *(task.done[n] for n in COLUMNAR)
+        with ExitStack() as clients:
+            asked = clients.enter_context(LogReader(runtime))
+            cluster_id = asked.cluster_id
+            ends = {t: asked.all_bounds(t, list(task.sources)) for t in (CANDLES, *PARTITIONED)}
+            gates = asked.bounds(GATES, 0)
+
+            def reader() -> LogReader:
+                return clients.enter_context(LogReader(runtime, cluster_id))
+
+            decisions = reader().read_messages(GATES, 0, *gates)
+            checks = {}
+            for p in task.sources:
+                low, high = ends[CANDLES][p]
+                end = min(high, signals_done.get(p, 0))
+                topics = Topics(
+                    reader().read_values(CANDLES, p, low, end),
+                    {t: reader().read_messages(t, p, *ends[t][p]) for t in PARTITIONED},
+                )
+                columns = PartitionColumns(p, self._codec, self._control)
+                reached = signals_done.get(p, 0), gates_done.get(p, 0)
+                checks[p] = PartitionCheck(columns, p, topics, *reached)
+            compared = compare_columns(checks, task.known, decisions, self._progress)
+        found = {name: TopicReport(name, count) for name, count in compared.items()}
+        read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
+        return Outcome(found, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+
+    def _compare_weights(self, task: Task) -> Outcome:
+        done = task.done[WEIGHTS_STAGE].get(0, 0)
+        with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
+            low, high = gates.bounds(GATES, 0)
+            decisions = gates.read_messages(GATES, 0, low, min(high, done))
+            found = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
+            compared, read = compare_weights(
+                *(self._codec, self._control, decisions, found, done, self._progress)
+            )
+        return Outcome({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
+
+    async def _compare_stage(self, stage: LogStage, task: Task) -> Outcome:
+        done = task.done[stage.name]
+        topics = {topic: TopicReport(topic) for topic in stage.outputs}
+        with LogReader(self._runtime) as reader:
+            funnels = {t: len(reader.partitions(t)) < len(task.known) for t in topics}
+            targets = [
+                (topic, target)
+                for topic, one in funnels.items()
+                for target in ((0,) if one else task.sources)
+            ]
+            inputs = reader.all_bounds(stage.source, list(task.sources))
+            spans = {at: reader.bounds(*at) for at in targets}
+            cluster_id = reader.cluster_id
+        readers = [LogReader(self._runtime, cluster_id) for _ in (*task.sources, *targets)]
+        expected = {}
+        for p, own in zip(task.sources, readers, strict=False):
+            low, high = inputs[p]
+            batches = own.read_values(stage.source, p, low, min(high, done.get(p, 0)))
+            expected[p] = _Expected(stage, stage.open(p, {}), batches)
+        try:
+            # in turns: every topic's share of what one input gives waits in memory until it is met
+            walks = [
+                self._walk(
+                    *(topics[topic], expected, own.read_messages(topic, target, *span)),
+                    *(task, done),
+                )
+                for ((topic, target), span), own in zip(
+                    spans.items(), readers[len(task.sources) :], strict=True
+                )
+            ]
+            while walks:
+                # Ctrl-C cancels a task where it waits, and nothing else here does
+                await asyncio.sleep(0)
+                walks = [walk for walk in walks if await anext(walk, None) is not None]
+            for topic in topics.values():
+                await self._holes_at_the_end(topic, expected, done)
+            return Outcome(topics, {stage.source: sum(each.read for each in expected.values())})
+        finally:
+            for reader in readers:
+                reader.close()
+
+    async def _holes_at_the_end(
+        self, outcome: TopicReport, expected: dict[int, _Expected], done: dict[int, int]
+    ) -> None:
+        for partition, again in expected.items():
+            missing = await again.next(outcome.topic) if outcome.same else None
+            if missing is not None:
+                outcome.difference = (
+                    f"{outcome.topic}: hole: {_name(missing)} from {_source(missing)} is missing, "
+                    f"although the input is processed up to {done.get(partition, 0)}"
+                )
+
+    async def _walk(
+        self,
+        outcome: TopicReport,
+        expected: dict[int, _Expected],
+        batches: Iterator[list[Any]],
+        task: Task,
+        done: Mapping[int, int],
+    ) -> AsyncIterator[int]:
+        near: deque[Output] = deque()
+        for batch in batches:
+            if not outcome.same:
+                return
+            for message in batch:
+                # nearly every record is the next one of the partition that the last one was of
+                if near and is_record(message, near[0]):
+                    near.popleft()
+                    outcome.compared += 1
+                    continue
+                partition = await self._compare_one(outcome, expected, message, task, done)
+                if outcome.difference:
+                    return
+                if partition in expected:
+                    near = expected[partition].queue(outcome.topic)
+            self._progress(outcome.topic, len(batch))
+            yield len(batch)
+
+    async def _compare_one(
+        self,
+        outcome: TopicReport,
+        expected: dict[int, _Expected],
+        message: Any,
+        task: Task,
+        done: Mapping[int, int],
+    ) -> int:
+        partition, offset = source_in(message)
+        if partition in task.known and partition not in expected:
+            return partition  # another task's
+        found = log_record(outcome.topic, message)
+        if partition not in expected:
+            outcome.difference = (
+                f"{_at(found)}: its header source is "
+                f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
+            )
+        elif offset < done.get(partition, 0):
+            wanted = await expected[partition].next(outcome.topic)
+            outcome.difference = self._difference(outcome, found, wanted)
+            outcome.compared += outcome.same
+        return partition
+
+    def _difference(
+        self, outcome: TopicReport, found: LogRecord, wanted: Output | None
+    ) -> str | None:
+        if wanted is None:
+            return f"{_at(found)}: repeat: nothing more is derived from {found.headers['source']}"
+        if found.headers["source"] != _source(wanted):
+            kind = "hole" if _later(found.headers["source"], _source(wanted)) else "repeat"
+            return (
+                f"{_at(found)}: {kind}: derived from {found.headers['source']}, "
+                f"expected {_name(wanted)} from {_source(wanted)}"
+            )
+        if found.headers.get("engine") != ENGINE_VERSION:
+            outcome.other_engine += 1
+            return None
+        record = found.record
+        same = (
+            record.value is not None
+            and self._payload(wanted, record.value) == record.value
+            and (record.key or b"") == wanted.key
+            and record.timestamp_ms == wanted.timestamp_ms
+            and found.headers == {k: v.decode() for k, v in wanted.headers}
+        )
+        return None if same else f"{_at(found)}: differs: {self._fields(found, wanted)}"
+
+    def _payload(self, wanted: Output, recorded: bytes) -> bytes:
+        """Encode what was expected under the schema id that was recorded."""
+        if recorded[:5] == wanted.value[:5]:
+            return wanted.value
+        try:
+            return self._codec.encode_with_id(schema_id_of(recorded), wanted.event)
+        except (DecodeError, EncodeError):
+            return wanted.value
+
+    def _fields(self, found: LogRecord, wanted: Output) -> str:
+        said = []
+        record = found.record
+        if (record.key or b"") != wanted.key:
+            said.append(f"key {record.key!r} is not {wanted.key!r}")
+        if record.timestamp_ms != wanted.timestamp_ms:
+            said.append(f"timestamp {record.timestamp_ms} is not {wanted.timestamp_ms}")
+        for name, value in wanted.headers:
+            if found.headers.get(name) != value.decode():
+                said.append(f"header {name} {found.headers.get(name)!r} is not {value.decode()!r}")
+        for name in sorted(found.headers.keys() - dict(wanted.headers).keys()):
+            said.append(f"header {name} {found.headers[name]!r} is not expected")
+        try:
+            event: Any = self._codec.decode(wanted.topic, record.value or b"")
+        except DecodeError as error:
+            return "; ".join([*said, f"value cannot be read ({error.reason}: {error.detail})"])
+        if type(event) is not type(wanted.event):
+            said.append(f"a {type(event).__name__}, expected a {type(wanted.event).__name__}")
+        else:
+            pairs = zip(event._fields, event, wanted.event, strict=True)
+            said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
+        return "; ".join(said) or "same fields, other bytes"
+
+
+def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
+    """Return the stages that one task can compare at once."""
+    if set(COLUMNAR) <= set(partitions):
+        return [COLUMNAR, *((name,) for name in partitions if name not in COLUMNAR)]
+    return [(name,) for name in partitions]
+
+
+def _later(one: str, other: str) -> bool:
+    return coordinates_of(one.encode())[1] > coordinates_of(other.encode())[1]
+
+
+def _source(output: Output) -> str:
+    return dict(output.headers)["source"].decode()
+
+
+def _name(output: Output) -> str:
+    return f"a {type(output.event).__name__} of {output.key.decode('utf-8', 'replace')}"
+
+
+def _at(found: LogRecord) -> str:
+    return f"{found.record.topic}-{found.record.partition}-{found.record.offset}"

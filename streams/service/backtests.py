@@ -1,0 +1,109 @@
+"""Runs of the rolling backtest as ``bt.summaries`` and ``bt.trades`` hold them.
+
+A run is an instrument under one set of parameters: ``run_id`` is ``<instrument>:<params_id>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from streams.config.runtime import Runtime
+from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import LogReader
+from streams.monitoring.status import backwards
+from streams.records.codec import Codec
+from streams.records.events import Event, SimulatedTrade, Summary
+from streams.records.topics import SUMMARIES, TRADES
+
+MOST_READ = 200_000
+"""Records that one question looks through, from the end of the log back."""
+
+
+class RunId(NamedTuple):
+    """Names a run."""
+
+    instrument: str
+    params_id: str
+
+    @property
+    def text(self) -> str:
+        """The ``run_id``."""
+        return f"{self.instrument}:{self.params_id}"
+
+    @classmethod
+    def of(cls, text: str) -> RunId:
+        """Read a ``run_id`` of the form that the API demands."""
+        instrument, _, params_id = text.partition(":")
+        return cls(instrument, params_id)
+
+
+class Found(NamedTuple):
+    """Trades of a run, newest first.
+
+    Attributes
+    ----------
+    complete
+        Whether there are no more than these.
+    """
+
+    trades: list[SimulatedTrade]
+    complete: bool
+
+
+def trades_of(run: RunId, limit: int) -> Callable[[Runtime, Codec], Found]:
+    """Return the question for the last closed trades of a run."""
+
+    def question(runtime: Runtime, codec: Codec) -> Found:
+        found: list[SimulatedTrade] = []
+        ended = True
+        for event in _newest(runtime, codec, TRADES, run.instrument):
+            if event is None:
+                ended = False
+            elif isinstance(event, SimulatedTrade) and event.params_id == run.params_id:
+                if len(found) == limit:
+                    return Found(found, False)
+                found.append(event)
+        return Found(found, ended)
+
+    return question
+
+
+def summary_of(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
+    """Return the question for the last evaluation of a run; its answer None: there is none."""
+
+    def question(runtime: Runtime, codec: Codec) -> Summary | None:
+        for event in _newest(runtime, codec, SUMMARIES, run.instrument):
+            if isinstance(event, Summary) and event.params_id == run.params_id:
+                return event
+        return None
+
+    return question
+
+
+def runs_of(instrument: str) -> Callable[[Runtime, Codec], list[Summary]]:
+    """Return the question for the last evaluation of every run of an instrument, newest first."""
+
+    def question(runtime: Runtime, codec: Codec) -> list[Summary]:
+        found: dict[str, Summary] = {}
+        for event in _newest(runtime, codec, SUMMARIES, instrument):
+            if isinstance(event, Summary):
+                found.setdefault(event.params_id, event)
+        return list(found.values())
+
+    return question
+
+
+def _newest(runtime: Runtime, codec: Codec, topic: str, instrument: str) -> Iterator[Event | None]:
+    """Yield an instrument's records, newest first; None at the end when there may be more."""
+    read = 0
+    with LogReader(runtime) as reader:
+        partition = partition_of(instrument.encode(), len(reader.partitions(topic)))
+        for stretch in backwards(reader, codec, topic, partition):
+            for event in reversed(stretch):
+                if getattr(event, "instrument", None) == instrument:
+                    yield event
+            read += len(stretch)
+            if read >= MOST_READ:
+                yield None
+                return

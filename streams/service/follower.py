@@ -1,0 +1,245 @@
+"""Follows the whole log, committed records only, into the view and to the subscribers.
+
+No consumer group: every service sees everything, and nobody else waits for it. Where the broker is
+away it goes on from where it was; where it is too far behind it skips to the end and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.errors import Recoverable
+from streams.kafka.client import aiokafka_config
+from streams.monitoring.view import LiveView, Origin
+from streams.monitoring.view_start import FOLLOWED, Start
+from streams.records.codec import Codec, DecodeError
+from streams.records.log_record import Place
+from streams.records.topics import CONTROL
+from streams.service.channels import frame_of, text_of
+from streams.service.hub import Hub
+
+BATCH = 2_000
+MAX_BEHIND = 20_000
+"""Records of one partition; further behind, the live view skips to the end."""
+KEPT_AT_SKIP = 1_000
+BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+FETCH_WAIT_MS = 250
+PROBE_S, PROBE_WITHIN_S, STOP_WITHIN_S = 2.0, 4.0, 2.0
+
+log = logging.getLogger("manifold.api")
+
+
+class LogFollower:
+    """One consumer of all partitions.
+
+    Parameters
+    ----------
+    runtime, config, codec
+        The deployment; the codec is used by this follower alone.
+    start
+        The view so far, and where to go on.
+    hub
+        Who is told.
+    breath
+        After so many records everybody else gets a turn: fewer than wait for one client at most.
+
+    Attributes
+    ----------
+    alive_at
+        Monotonic second of the last answer of the broker, None before the first.
+    trouble
+        Why it does not follow right now, None when it does.
+    skipped
+        Records that were passed over because the service was too far behind.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: Config,
+        codec: Codec,
+        start: Start,
+        hub: Hub,
+        breath: int = 100,
+    ) -> None:
+        self._runtime, self._codec, self._hub = runtime, codec, hub
+        self._interval_sec = config.alloc_interval_sec
+        self.view: LiveView = start.view
+        self._next = dict(start.ends)
+        self._names = {runtime.topic(topic): topic for topic in FOLLOWED}
+        self._breath = breath
+        self._stopping = asyncio.Event()
+        self.alive_at: float | None = None
+        self.trouble: str | None = None
+        self.skipped = 0
+        self.records = 0
+        for (topic, partition), at in start.ends.items():
+            hub.passed(Place(topic, partition, at - 1))
+
+    def stop(self) -> None:
+        """Ask ``run`` to return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Follow until ``stop``; waits with back-off while the broker is away."""
+        tries = 0
+        while not self._stopping.is_set():
+            try:
+                await self._follow()
+                tries = 0
+            except (KafkaError, Recoverable, OSError) as error:
+                self.trouble = f"the log cannot be followed: {error}"
+                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
+                log.warning("%s; trying again in %.1f s", self.trouble, pause_s)
+                tries += 1
+                await self._pause(pause_s)
+
+    async def _follow(self) -> None:
+        make: Any = AIOKafkaConsumer
+        consumer = make(
+            **aiokafka_config(self._runtime),
+            group_id=None,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+        )
+        try:
+            await consumer.start()
+            places = {
+                TopicPartition(self._runtime.topic(topic), partition): at
+                for (topic, partition), at in self._next.items()
+            }
+            consumer.assign(list(places))
+            for tp, at in places.items():
+                consumer.seek(tp, at)
+            while not self._stopping.is_set():
+                await self._take(consumer)
+        finally:
+            await _stopped(consumer)
+
+    async def _take(self, consumer: Any) -> None:
+        try:
+            fetched = await consumer.getmany(timeout_ms=500, max_records=BATCH)
+        except OffsetOutOfRangeError as error:
+            await self._restart_at_end(consumer, error)
+            return
+        if any(fetched.values()):
+            self.alive_at, self.trouble = time.monotonic(), None
+        else:
+            await self._probe(consumer)
+        values = [record.value for found in fetched.values() for record in found]
+        unknown = self._codec.unknown_ids(values)
+        if unknown:
+            await self._codec.resolve(unknown)
+        for tp, found in fetched.items():
+            topic = self._names[tp.topic]
+            for number, record in enumerate(found, 1):
+                self._publish(topic, record)
+                if number % self._breath == 0:
+                    await asyncio.sleep(0)  # clients that can take them do so now
+            if found:
+                self._next[topic, tp.partition] = found[-1].offset + 1
+                self._skip(consumer, tp, topic, found[-1].offset + 1)
+
+    async def _probe(self, consumer: Any) -> None:
+        """Ask the brokers something: silence alone does not tell a quiet log from a dead one.
+
+        Raises
+        ------
+        KafkaError, Recoverable
+            They do not answer.
+        """
+        now = time.monotonic()
+        if self.trouble is None and self.alive_at is not None and now - self.alive_at < PROBE_S:
+            return
+        try:
+            async with asyncio.timeout(PROBE_WITHIN_S):
+                await consumer.end_offsets(list(consumer.assignment()))
+        except TimeoutError:
+            raise Recoverable(f"the brokers do not answer within {PROBE_WITHIN_S:g} s") from None
+        self.alive_at, self.trouble = time.monotonic(), None
+
+    def _publish(self, topic: str, record: Any) -> None:
+        place = Place(topic, record.partition, record.offset)
+        self.records += 1
+        try:
+            event = self._codec.decode(topic, record.value)
+        except DecodeError as error:
+            if topic == CONTROL:
+                self.view.control.refuse(record.offset, f"{error.reason}: {error.detail}")
+        else:
+            self.view.apply(place, event, _origin(place, record.headers))
+            frame = frame_of(place, record.timestamp, event, self.view.state, self._interval_sec)
+            if frame is not None:
+                self._hub.publish(frame)
+        self._hub.passed(place)
+
+    def _skip(self, consumer: Any, tp: TopicPartition, topic: str, at: int) -> None:
+        if topic == CONTROL:
+            return  # it is small, and all of it counts
+        end = consumer.highwater(tp)
+        if end is None or end - at <= MAX_BEHIND:
+            return
+        to = end - KEPT_AT_SKIP
+        log.warning("%s-%d: %d records behind; going on at %d", topic, tp.partition, end - at, to)
+        consumer.seek(tp, to)
+        self._gap(topic, tp.partition, at, to)
+
+    async def _restart_at_end(self, consumer: Any, error: OffsetOutOfRangeError) -> None:
+        """Go on at the end of partitions that do not hold the wanted offset (made anew, cut)."""
+        for tp in error.args[0]:
+            topic = self._names[tp.topic]
+            ends = await consumer.end_offsets([tp])
+            log.warning("%s-%d does not hold the wanted offset any more", topic, tp.partition)
+            consumer.seek(tp, ends[tp])
+            self._gap(topic, tp.partition, self._next[topic, tp.partition], ends[tp])
+
+    def _gap(self, topic: str, partition: int, at: int, to: int) -> None:
+        self._next[topic, partition] = to
+        self.skipped += max(0, to - at)
+        self._hub.passed(Place(topic, partition, to - 1))
+        self._hub.tell_all(
+            text_of(
+                {
+                    "type": "gap",
+                    "topic": topic,
+                    "partition": partition,
+                    "from_offset": at,
+                    "to_offset": to,
+                    "detail": "the service was too far behind and went on at the end",
+                }
+            )
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+async def _stopped(consumer: Any) -> None:
+    """Leave the brokers, for so long at most; they may be what has gone."""
+    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
+    # connections open then
+    for leaving in (consumer.stop(), consumer._client.close()):
+        task = asyncio.ensure_future(leaving)
+        await asyncio.wait([task], timeout=STOP_WITHIN_S)
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled() and task.exception() is not None:
+            log.info("leaving the brokers: %r", task.exception())
+
+
+def _origin(place: Place, headers: Any) -> Origin:
+    told = {name: (text or b"").decode("utf-8", "replace") for name, text in headers}
+    return Origin(place.id, told.get("source", ""), told.get("engine", ""))

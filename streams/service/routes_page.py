@@ -1,0 +1,90 @@
+"""The page, and the documents of the API: files of this package, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+router = APIRouter(include_in_schema=False)
+
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "ico": "image/x-icon",
+    "webmanifest": "application/manifest+json",
+    "woff2": "font/woff2",
+    "txt": "text/plain; charset=utf-8",
+}
+
+
+class Asset(NamedTuple):
+    """A file of the page and what names its content."""
+
+    content: bytes
+    type: str
+    tag: str
+
+
+@lru_cache(maxsize=256)
+def asset(name: str) -> Asset | None:
+    """Return a file of the page by its name, None when there is none of a known type."""
+    kind = TYPES.get(name.rpartition(".")[2])
+    if kind is None or "/" in name or "\\" in name or name.startswith("."):
+        return None
+    place = resources.files("streams.service").joinpath("page", name)
+    if not place.is_file():
+        return None
+    content = place.read_bytes()
+    return Asset(content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """The page itself."""
+    return _served("index.html", request)
+
+
+@router.get("/page/{name}")
+async def page_file(name: str, request: Request) -> Response:
+    """A file of the page."""
+    return _served(name, request)
+
+
+@router.get("/openapi.json")
+async def openapi_document() -> Response:
+    """The OpenAPI document."""
+    return Response(_document("openapi"), media_type="application/json")
+
+
+@router.get("/asyncapi.json")
+async def asyncapi_document() -> Response:
+    """The AsyncAPI document."""
+    return Response(_document("asyncapi"), media_type="application/json")
+
+
+@lru_cache
+def _document(name: str) -> str:
+    from streams.service import documents  # made of the routers, this one among them
+
+    return documents.as_text(documents.openapi() if name == "openapi" else documents.asyncapi())
+
+
+def _served(name: str, request: Request) -> Response:
+    found = asset(name)
+    if found is None:
+        return JSONResponse({"error": "not_found"}, 404)
+    # asked for again every time and answered with 304: a new version is never half an old one
+    headers = {"ETag": found.tag, "Cache-Control": "no-cache", "Content-Type": found.type}
+    if found.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, headers=headers)

@@ -1,0 +1,299 @@
+"""Who may come in: host names, origins, the token, and how often and how much anybody may ask.
+
+The page is the only web page that may use this service: cross-origin reading is closed (no CORS),
+a request that was addressed to a foreign name is refused (DNS rebinding), and a call that changes
+something must bring the token, which no foreign page can make a browser send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from streams.config.service import Service
+from streams.service.channels import text_of
+from streams.service.limits import Buckets
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+OPEN_PATHS = frozenset(("/", "/health", "/api/health", "/openapi.json", "/asyncapi.json"))
+"""What needs no token where reading needs one: they tell nothing of the account."""
+OPEN_PREFIXES = ("/page/",)
+WRONG_TOKENS_PER_MIN = 20.0
+BURST_S = 2.0
+BODY_WITHIN_S = 5.0
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
+        b"form-action 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+
+NO_TOKEN_SET = (
+    "no API_TOKEN is set, so nothing can be changed here: set API_TOKEN or API_TOKEN_FILE (such "
+    "as: openssl rand -hex 32) and start manifold serve again; manifold kill on|off works without"
+)
+TOKEN_WANTED = "this call needs the header Authorization: Bearer API_TOKEN"
+
+
+class Refused(Exception):
+    """A request that is not let in."""
+
+    def __init__(self, status: int, error: str, detail: str, wait_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.error, self.detail, self.wait_s = status, error, detail, wait_s
+
+
+class Doorkeeper:
+    """The rules.
+
+    Parameters
+    ----------
+    settings
+        Token, hosts, ports and limits.
+    """
+
+    def __init__(self, settings: Service) -> None:
+        self._settings = settings
+        self._hosts = settings.hosts
+        self._token = settings.api_token.encode()
+        self._any_host = settings.api_host in ("0.0.0.0", "::") and not settings.api_allowed_hosts
+        self._asked = Buckets(settings.api_rate_per_sec, 1.0, BURST_S)
+        self._changed = Buckets(settings.api_write_rate_per_min, 60.0, 10.0)
+        self._wrong = Buckets(WRONG_TOKENS_PER_MIN, 60.0, 30.0)
+        self._ports = {settings.api_port, settings.ws_port}
+        self.refused = 0
+
+    @property
+    def guards_reading(self) -> bool:
+        """Whether reading needs the token too: other machines can reach the service."""
+        return not self._settings.loopback
+
+    def knows(self, token: str, peer: str) -> bool:
+        """Return whether this is the token; a client that guesses is not listened to for long."""
+        if not self._token or self._wrong.empty(peer):
+            return False
+        right = hmac.compare_digest(self._token, token.encode("utf-8", "replace"))
+        if not right:
+            self._wrong.take(peer)
+        return right
+
+    def check(self, scope: Scope) -> None:
+        """Let an HTTP request in.
+
+        Raises
+        ------
+        Refused
+            With the status and the reason.
+        """
+        headers, peer = headers_of(scope), client_of(scope)
+        problem = self._host_problem(headers)
+        if problem is not None:
+            raise Refused(400, "invalid_host", problem)
+        if not self._asked.take(peer):
+            wait_s = self._asked.wait_s(peer)
+            raise Refused(429, "too_many_requests", "API_RATE_PER_SEC is exceeded", wait_s)
+        changes = scope["method"] not in SAFE
+        if changes:
+            problem = self._origin_problem(headers)
+            if problem is not None:
+                raise Refused(403, "invalid_origin", problem)
+        path = str(scope["path"])
+        opened = path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+        if changes or (self.guards_reading and not opened):
+            self._check_token(headers, peer)
+        if changes and not self._changed.take(peer):
+            wait_s = self._changed.wait_s(peer)
+            raise Refused(429, "too_many_requests", "API_WRITE_RATE_PER_MIN is exceeded", wait_s)
+
+    def socket_problem(self, scope: Scope) -> tuple[int, str] | None:
+        """Return why a WebSocket is not let in (status and sentence), None when it is."""
+        headers = headers_of(scope)
+        problem = self._host_problem(headers)
+        if problem is not None:
+            return 400, problem
+        if not self._asked.take(client_of(scope)):
+            return 429, "API_RATE_PER_SEC is exceeded"
+        problem = self._origin_problem(headers)
+        return None if problem is None else (403, problem)
+
+    def _check_token(self, headers: dict[str, str], peer: str) -> None:
+        if not self._token:
+            raise Refused(403, "no_token_set", NO_TOKEN_SET)
+        if self._wrong.empty(peer):
+            wait_s = self._wrong.wait_s(peer)
+            raise Refused(429, "too_many_requests", "too many wrong tokens", wait_s)
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Refused(401, "token_required", TOKEN_WANTED)
+        if not self.knows(token.strip(), peer):
+            raise Refused(401, "wrong_token", "this is not the API_TOKEN of the service")
+
+    def _host_problem(self, headers: dict[str, str]) -> str | None:
+        name = host_name(headers.get("host", ""))
+        if name in self._hosts or (self._any_host and _is_address(name)):
+            return None
+        return (
+            "the Host header names none of this service's hosts; a further name belongs into "
+            "API_ALLOWED_HOSTS"
+        )
+
+    def _origin_problem(self, headers: dict[str, str]) -> str | None:
+        origin = headers.get("origin")
+        if origin is None:
+            return None  # no browser, or no other page
+        try:
+            found = urlsplit(origin)
+            name, port = (found.hostname or "").lower(), found.port
+        except ValueError:
+            return "the Origin header is no origin"
+        if port is None:
+            port = 443 if found.scheme == "https" else 80
+        own_host = host_name(headers.get("host", ""))
+        same = name == own_host or name in self._hosts
+        behind = headers.get("host", "").lower() == found.netloc.lower()  # a proxy of another port
+        if found.scheme in ("http", "https") and same and (port in self._ports or behind):
+            return None
+        return "other web pages may not use this service (Origin)"
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers of a request; of one that is there twice the last."""
+    return {
+        name.decode("latin-1").lower(): text.decode("latin-1") for name, text in scope["headers"]
+    }
+
+
+def client_of(scope: Scope) -> str:
+    """Return the address of who asks."""
+    client = scope.get("client")
+    return str(client[0]) if client else "?"
+
+
+def host_name(host: str) -> str:
+    """Return the name in a Host header, lower case and without port; empty when it is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Guard:
+    """ASGI: the doorkeeper before every request, a bound on its body, headers on every answer.
+
+    Parameters
+    ----------
+    app
+        What answers.
+    doorkeeper
+        The rules.
+    max_body
+        Most bytes of a body.
+    answered
+        Told method and status of every answer.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        doorkeeper: Doorkeeper,
+        max_body: int,
+        answered: Callable[[str, int], None] = lambda method, status: None,
+    ) -> None:
+        self._app, self._doorkeeper, self._max_body = app, doorkeeper, max_body
+        self._answered = answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                added = [pair for pair in SECURITY_HEADERS if pair[0] not in there]
+                if b"cache-control" not in there:
+                    added.append((b"cache-control", b"no-store"))
+                message["headers"] = [*message["headers"], *added]
+                self._answered(scope["method"], message["status"])
+            await send(message)
+
+        try:
+            self._doorkeeper.check(scope)
+            body = await self._bounded(scope, receive)
+        except Refused as refused:
+            self._doorkeeper.refused += 1
+            await _answer(guarded_send, refused)
+            return
+        await self._app(scope, body, guarded_send)
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the whole body, as far as it may go, before anything answers."""
+        if scope["method"] in SAFE:
+            return receive
+        told = headers_of(scope).get("content-length", "0")
+        if not told.isdigit() or int(told) > self._max_body:
+            raise self._too_large()
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                more = True
+                while more:
+                    message = await receive()
+                    parts.append(message.get("body", b""))
+                    more = message.get("more_body", False)
+                    if sum(map(len, parts)) > self._max_body:
+                        raise self._too_large()
+        except TimeoutError:
+            raise Refused(408, "timeout", f"no body within {BODY_WITHIN_S:.0f} s") from None
+        whole = b"".join(parts)
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        return replay
+
+    def _too_large(self) -> Refused:
+        return Refused(413, "too_large", f"a body has at most {self._max_body} bytes")
+
+
+async def _answer(send: Send, refused: Refused) -> None:
+    body = text_of({"error": refused.error, "detail": refused.detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if refused.wait_s is not None:
+        headers.append((b"retry-after", b"%d" % refused.wait_s))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

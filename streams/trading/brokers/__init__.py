@@ -1,0 +1,1 @@
+"""What the executor asks of a venue, and the venues: OANDA, and the book of paper trading."""

@@ -1,0 +1,249 @@
+"""Which closing orders are due, and what each of them names. Pure.
+
+A position is closed for the run's end, its turn, the end of the market week, or an operator's
+flatten or close. A trade of ours is closed by its id, all of it: that cannot touch a trade of
+others, cannot close anything twice, and needs no number of units. Where the venue does not know the
+id, or forbids ids, see ``Sight``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+from streams.records.trading_events import OrderIntent
+from streams.trading.brokers.broker import OpenTrade
+from streams.trading.brokers.units import units_of
+from streams.trading.desk import Desk, Order, order_intent, said_before
+from streams.trading.guards import sending_guards
+from streams.trading.holdings import Holding, joined_by
+from streams.trading.runs import Joined, RunState
+from streams.trading.week_end import why_week_end
+
+By = Literal["trade", "position", "units"]
+CLOSING = ("reduce", "close")
+
+
+class Sight(NamedTuple):
+    """What is known of the venue when closings are planned; all of it may be old, or missing.
+
+    Attributes
+    ----------
+    by_trade
+        Whether the venue closes single trades.
+    trades
+        The open trades as they were last read.
+    foreign
+        Instruments in which others hold something, as far as it is known.
+    no_ids
+        Instruments in which the venue refused to close a trade by its id (the FIFO rule).
+    gone
+        Trades that the venue says are not open.
+    in_flight
+        Order ids that this process is handing over now.
+    books_stale
+        Whether the venue's transactions cannot be read: what became of an order in doubt is then
+        not known, and it may have opened a trade.
+    """
+
+    by_trade: bool
+    trades: tuple[OpenTrade, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    no_ids: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+    in_flight: frozenset[str] = frozenset()
+    books_stale: bool = False
+
+
+class Closing(NamedTuple):
+    """One closing that is wanted.
+
+    Attributes
+    ----------
+    direction
+        Of the position: 1 for long.
+    units
+        As the books have them, without a sign.
+    by, trade_id
+        How it is put to the venue, and which trade; ``@`` and a client id where the venue's own id
+        is not known.
+    opening_id
+        Order id of the opening.
+    """
+
+    instrument: str
+    direction: int
+    units: Decimal
+    by: By
+    trade_id: str
+    opening_id: str
+    reason: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What refusals are counted by: the trade, or what is closed without naming one."""
+        return self.instrument, self.trade_id or self.opening_id
+
+
+def wanted(desk: Desk, sight: Sight) -> list[Closing]:
+    """Return every closing that is due, whatever was tried before."""
+    found: list[Closing] = []
+    for _, held in sorted(desk.ledger.holdings.items()):
+        reason = why_close(desk, held)
+        if reason:
+            found += _of_holding(held, sight, reason)
+    if sight.by_trade:
+        found += _not_booked(desk, sight)
+    return found
+
+
+def _of_holding(held: Holding, sight: Sight, reason: str) -> Iterator[Closing]:
+    name, way, opening = held.instrument, held.direction, held.opening_id
+    if not sight.by_trade:
+        yield Closing(name, way, held.units, "units", "", opening, reason)
+    elif name in sight.no_ids and name not in sight.foreign:
+        yield Closing(name, way, held.units, "position", "", opening, reason)
+    else:
+        for trade, units in held.trades.items():
+            by: By = "trade" if trade else "units"
+            if trade not in sight.gone:
+                yield Closing(name, way, units, by, trade, opening, reason)
+
+
+def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
+    """Yield the trades of ours that the books do not have: an answer was lost, or came too late.
+
+    They are booked as soon as the venue's transactions can be read, and closed like any other
+    then. So this is for when they cannot be read, or somebody wants everything closed.
+    """
+    ledger = desk.ledger
+    seen: set[str] = set()
+    for trade in sight.trades:
+        intent = ledger.intents.get(trade.client_id)
+        seen.add(trade.client_id)
+        if intent is None or trade.trade_id in ledger.openers:
+            continue
+        if {trade.trade_id, f"@{trade.client_id}"} & sight.gone:
+            continue
+        reason = _why_close_order(desk, intent, sight)
+        if reason:
+            way = 1 if trade.units > 0 else -1
+            yield Closing(
+                trade.instrument, way, abs(trade.units), "trade", trade.trade_id, intent.order_id,
+                reason,
+            )  # fmt: skip
+    if not sight.books_stale:
+        return
+    for intent in ledger.unresolved.values():
+        trade_id = f"@{intent.order_id}"
+        known = {intent.order_id, trade_id} & {*seen, *sight.in_flight, *sight.gone}
+        reason = "" if intent.kind in CLOSING or known else _why_close_order(desk, intent, sight)
+        if reason:
+            way = 1 if intent.side == "buy" else -1
+            yield Closing(
+                intent.instrument, way, units_of(intent.units), "trade", trade_id, intent.order_id,
+                reason,
+            )  # fmt: skip
+
+
+def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
+    """Return why what an opening order of ours may have opened is to be closed."""
+    if desk.commands.releases(intent.instrument, intent.control_offset):
+        return ""
+    flat = why_asked(desk, intent.instrument, intent.control_offset)
+    if flat or not sight.books_stale or intent.request_id:
+        return flat
+    return _why_left(desk, intent.instrument, joined_by(intent))
+
+
+def closings(
+    desk: Desk, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
+) -> list[tuple[Closing, OrderIntent]]:
+    """Return the closing orders that are to be sent now; write one before planning the next.
+
+    Parameters
+    ----------
+    held_back
+        Subjects of closings that were refused, and are tried again later.
+    """
+    found = []
+    guards = sending_guards(desk.trading, desk.mode)
+    for one in wanted(desk, sight):
+        if one.subject in held_back or _under_way(desk, sight, one):
+            continue
+        if one.by == "units" and sight.by_trade and one.instrument in sight.foreign:
+            continue  # by units the venue would take the oldest trade, which may be another's
+        opened = desk.ledger.intents[one.opening_id]
+        entry_bar_ms = -1 if opened.entry_bar_ms is None else opened.entry_bar_ms
+        order = Order(
+            one.instrument, "close", -one.direction, one.units, entry_bar_ms, opened.weight,
+            Decimal(0), one.reason, one.opening_id,
+        )  # fmt: skip
+        by = one.by if sight.by_trade else ""
+        intent = order_intent(desk, order, guards)._replace(close_by=by, trade_id=one.trade_id)
+        if not said_before(desk, intent):
+            found.append((one, intent))
+    return found
+
+
+def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
+    """Return whether an order is out that this one must not go beside.
+
+    All of a trade can be closed once only, so a closing by trade goes out again although nobody
+    knows what became of the one before.
+    """
+    out = [i for i in desk.ledger.waiting(one.instrument) if i.kind in CLOSING]
+    if one.by == "trade":
+        return any(i.order_id in sight.in_flight and i.trade_id == one.trade_id for i in out)
+    return bool(out)
+
+
+def why_close(desk: Desk, held: Holding) -> str:
+    """Return why a position is to be closed now; empty when it is to be kept."""
+    if desk.commands.releases(held.instrument, held.control_offset):
+        return ""
+    flat = why_asked(desk, held.instrument, held.control_offset)
+    if not flat and held.ended:
+        return f"its trade had ended when it was filled: {held.ended}"
+    left = "" if held.by_operator else _why_left(desk, held.instrument, held.joined)
+    return flat or left or before_weekend(desk, held.instrument)
+
+
+def before_weekend(desk: Desk, instrument: str) -> str:
+    """Return why nothing is held over the weekend; empty when the market week does not end soon."""
+    minutes = desk.trading.weekend_reduce_minutes
+    return why_week_end(desk.calendar, desk.placed_ms(instrument), minutes) if minutes else ""
+
+
+def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
+    """Return the operator's reason to close what was opened under ``control_offset``."""
+    closed = desk.commands.closes(instrument, control_offset)
+    if closed is not None:
+        return f"close {closed.words}"
+    flatten = desk.flatten
+    if flatten is not None and control_offset <= flatten.offset:
+        return f"flatten by {flatten.actor}: {flatten.reason}"
+    return ""
+
+
+def _why_left(desk: Desk, instrument: str, joined: Joined) -> str:
+    run = desk.runs.of(instrument)
+    if run is None or run.follows(joined) or behind(desk, instrument, joined, run):
+        return ""
+    if run.decision.position == joined.direction:
+        return "the run is in another trade than the one that was joined"
+    return f"the run is out of the trade: position {run.decision.position}"
+
+
+def behind(desk: Desk, instrument: str, joined: Joined, run: RunState) -> bool:
+    """Return whether the log is being derived again and has not come to the last order's decision.
+
+    What came before it has been followed already.
+    """
+    return run.decision.as_of_ms < followed_ms(desk, instrument, joined)
+
+
+def followed_ms(desk: Desk, instrument: str, joined: Joined) -> int:
+    """Return ``as_of`` of the newest decision that an order in a joined trade follows."""
+    return max(joined.entry_ms, desk.ledger.decided_ms.get(instrument, 0))

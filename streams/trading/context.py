@@ -1,0 +1,60 @@
+"""What an executor is made of; ``streams.trading.start`` puts it together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.trading import Trading
+from streams.kafka.follower import Following
+from streams.records.codec import Codec
+from streams.records.config_following import FollowedConfig
+from streams.records.control import ControlLog
+from streams.trading.brokers.broker import Broker
+from streams.trading.dispatch import Dispatch, KillSwitch
+from streams.trading.ledger import Ledger
+from streams.trading.metrics import ExecutorMetrics
+from streams.trading.runs import Allocation, Runs
+
+
+class MadeWith(NamedTuple):
+    """Settings of the configuration that an executor is made with."""
+
+    candle_gran: str
+    backtest_cost_bps: float
+
+    @classmethod
+    def of(cls, config: Config) -> MadeWith:
+        """Return those of a configuration."""
+        return cls(config.candle_gran, config.backtest_cost_bps)
+
+    def changed(self, config: Config) -> str:
+        """Return which of them are others now, in words; empty when none is."""
+        now = zip(self._fields, MadeWith.of(config), self, strict=True)
+        return ", ".join(f"{n.upper()} is {new} and was {old}" for n, new, old in now if new != old)
+
+
+class Parts(NamedTuple):
+    """The parts of one executor."""
+
+    runtime: Runtime
+    codec: Codec
+    trading: Trading
+    control: ControlLog
+    broker: Broker
+    ledger: Ledger
+    runs: Runs
+    allocation: Allocation
+    following: Following
+    dispatch: Dispatch
+    kill: KillSwitch
+    metrics: ExecutorMetrics
+    followed: FollowedConfig
+
+
+class Progress(NamedTuple):
+    """How far the log has been worked on: instrument -> ``as_of`` of its decision; newest epoch."""
+
+    decided_ms: dict[str, int]
+    epoch_ms: int

@@ -1,0 +1,359 @@
+"""Hands orders to the venue, at most once each, and learns what became of them.
+
+The intent is committed to the log, the kill switch is read once more, and only then is the venue
+called. An id is handed over at most once, by one process: an order whose answer was lost is looked
+up by its id until the venue's answer is final, or until the venue has had time to show it and does
+not know it. Then it is cancelled in the log, and what is still wanted is a new order with a new id.
+(OANDA fills a market order twice that is sent twice with one id, so the same id again protects
+nobody.)
+
+The closing of a trade bears no client id at OANDA: the transactions say which trade an order was to
+close. All of a trade can be closed once only, so such an order may go out again under another id
+while nobody knows what became of the one before.
+
+Orders are handed over beside each other and beside the reading of the venue's book. What the book
+has of an order that is being handed over is left for the next reading: its own answer comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from streams.errors import Fatal, Recoverable
+from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
+from streams.trading.brokers.broker import Broker, OrderRequest, OrderResult, OutcomeUnknown
+from streams.trading.brokers.nameless_orders import SETTLE_MS, order_of
+from streams.trading.brokers.transaction import Transaction
+from streams.trading.brokers.units import ZERO, units_of
+from streams.trading.holdings import rule_of, transaction_order
+from streams.trading.journal import Journal, Record
+from streams.trading.ledger import Ledger
+from streams.trading.metrics import ExecutorMetrics
+from streams.trading.reports import (
+    ACCEPTED,
+    Told,
+    accepted,
+    report,
+    report_of_result,
+    report_of_transaction,
+    report_words,
+)
+
+STALE_S = 1.0
+"""How long after an intent's commit the venue may be called: a process that stood still longer may
+have been succeeded, and does not call."""
+
+log = logging.getLogger("manifold.executor")
+
+
+class KillState(Protocol):
+    """What a kill switch answers."""
+
+    @property
+    def engaged(self) -> bool:
+        """Whether nothing may be opened or increased."""
+        ...
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Every reason for which it is engaged."""
+        ...
+
+
+class KillSwitch(Protocol):
+    """What is asked right before every order that opens or increases."""
+
+    async def aread(self) -> KillState:
+        """Return the state at the moment of the call; what fails is engaged."""
+        ...
+
+
+class Written(NamedTuple):
+    """An intent that stands in the log, and when it was committed (monotonic seconds)."""
+
+    intent: OrderIntent
+    committed_at: float
+
+
+class Dispatch:
+    """The only door to the venue's orders.
+
+    Parameters
+    ----------
+    journal, broker, ledger, kill, metrics
+        The order log, the venue, our books, the kill switch, the counters.
+    cursor
+        The venue's transaction up to which everything booked has been looked at.
+    clock
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    in_flight
+        Ids of the orders that are being handed over now.
+    others_filled
+        Instruments in which somebody else's order was filled since the last comparison.
+    fills, changes
+        How many fills, and records of any kind, were written.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        broker: Broker,
+        ledger: Ledger,
+        kill: KillSwitch,
+        metrics: ExecutorMetrics,
+        cursor: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal, self._broker, self._ledger = journal, broker, ledger
+        self._kill, self._metrics, self._clock = kill, metrics, clock
+        self._missing_since: dict[str, float] = {}
+        self._writing = asyncio.Lock()
+        self.in_flight: set[str] = set()
+        self.cursor = cursor
+        self.nav: float | None = None
+        self.strangers: list[str] = []
+        self.others_filled: set[str] = set()
+        self.fills = self.changes = 0
+
+    async def write(self, intent: OrderIntent) -> Written:
+        """Write an intent; to be handed over right after."""
+        if intent.submitted:
+            self.in_flight.add(intent.order_id)
+        async with self._writing:
+            await self._commit(intent)
+            self._ledger.take_intent(intent)
+            self.changes += 1
+        self._metrics.intended(intent)
+        return Written(intent, self._clock())
+
+    async def note(self, record: OrderIntent) -> None:
+        """Write a record to ``exec.orders`` that is no order: nothing is handed over."""
+        async with self._writing:
+            await self._commit(record)
+            self._ledger.take_intent(record)
+        self._metrics.intended(record)
+
+    async def send(self, written: Written) -> BrokerReport | None:
+        """Hand an order over that is to be submitted, and write the answer; return that.
+
+        Raises
+        ------
+        Fatal
+            The venue refuses us altogether; the order is cancelled in the log first.
+        """
+        intent = written.intent
+        if not intent.submitted:
+            failing = [f"{v.guard} ({v.detail})" for v in intent.guards if not v.passed]
+            log.info("%s %s is not sent: %s", intent.instrument, intent.kind, "; ".join(failing))
+            return None
+        try:
+            await self._send(intent, written.committed_at)
+        finally:
+            self.in_flight.discard(intent.order_id)
+        return self._ledger.reports.get(intent.order_id, [None])[-1]
+
+    async def _send(self, intent: OrderIntent, committed_at: float) -> None:
+        if intent.kind in ("open", "increase"):
+            state = await self._kill.aread()
+            if state.engaged:
+                why = "; ".join(state.why)
+                await self._report(report(intent, "cancelled", self._told(), f"kill switch: {why}"))
+                return
+        if self._clock() - committed_at > STALE_S:
+            reason = f"not sent: more than {STALE_S:g} s went by after the intent was written"
+            await self._report(report(intent, "cancelled", self._told(), reason))
+            return
+        await self._hand_over(intent, committed_at)
+
+    async def _hand_over(self, intent: OrderIntent, committed_at: float) -> None:
+        try:
+            result = await self._broker.submit(request_of(intent))
+        except OutcomeUnknown as error:
+            log.warning("%s: the answer was lost, looking it up: %s", intent.order_id, error)
+            await self._report(report(intent, "unknown", self._told(), str(error)))
+            return
+        except Recoverable as error:
+            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            return
+        except Fatal as error:
+            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            raise
+        self._metrics.answer_seconds.observe(self._clock() - committed_at)
+        await self._answered(intent, result)
+
+    async def _answered(self, intent: OrderIntent, result: OrderResult) -> None:
+        made = report_of_result(intent, result, self._told())
+        if result.outcome == "pending":
+            before = self._ledger.doubtful.get(intent.order_id)
+            if before is not None and accepted(before):
+                return
+            made = made._replace(reason=ACCEPTED)
+        await self._report(made)
+
+    async def follow_up(self) -> None:
+        """Take in what the venue has booked since the last time, and look up what is in doubt.
+
+        What became of an order stands in the venue's book of transactions; asked for a single
+        order, OANDA knows only those that still wait.
+
+        Raises
+        ------
+        Recoverable
+            The venue does not answer.
+        """
+        await self._read_book()
+        waiting = list(self._ledger.unresolved.values())
+        given_up = [i for i in waiting if await self._gave_up(i)]
+        if not given_up:
+            return
+        await self._read_book()  # once more: it may have been filled while it was looked up
+        for intent in given_up:
+            if self._is_open(intent):
+                reason = "the venue does not know it: it never arrived, and is not sent again"
+                await self._report(report(intent, "cancelled", self._told(), reason))
+
+    async def _read_book(self) -> None:
+        for booked in await self._broker.transactions(self.cursor):
+            if self._being_answered(booked):
+                return
+            await self._booked(booked)
+            if transaction_order(booked.transaction_id) > transaction_order(self.cursor):
+                self.cursor = booked.transaction_id
+
+    def _being_answered(self, booked: Transaction) -> bool:
+        if not self.in_flight:
+            return False
+        if booked.client_id in self.in_flight:
+            return True
+        found = (self._ledger.intents.get(order) for order in self.in_flight)
+        intents = [i for i in found if i is not None]
+        nameless = None if self._broker.takes_client_ids else order_of(booked.ordered, intents)
+        return nameless is not None or any(self._closes(i, booked) for i in intents)
+
+    def _closes(self, intent: OrderIntent, booked: Transaction) -> bool:
+        """Return whether a transaction is about closing the very trade that an order is for."""
+        if intent.close_by != "trade" or not booked.closes_trade:
+            return False
+        names = {booked.closes_trade, f"@{self._ledger.openers.get(booked.closes_trade)}"}
+        return intent.trade_id in names
+
+    def _is_open(self, intent: OrderIntent) -> bool:
+        """Return whether nobody knows, or is about to learn, what became of an order."""
+        order = intent.order_id
+        return order in self._ledger.unresolved and order not in self.in_flight
+
+    async def _gave_up(self, intent: OrderIntent) -> bool:
+        """Look an order up; return whether the venue had its time and does not know it."""
+        if not self._is_open(intent):
+            return False
+        # closings of trades are found in the transactions or not at all
+        by_id = intent.close_by != "trade"
+        if by_id and not self._broker.takes_client_ids:
+            # known by instrument, units and time alone: it stays in doubt as long as it may come
+            return self._broker.now_ms() - intent.placed_ms > SETTLE_MS
+        result = await self._broker.lookup(intent.order_id) if by_id else None
+        if not self._is_open(intent):
+            return False
+        if result is not None:
+            self._missing_since.pop(intent.order_id, None)
+            await self._answered(intent, result)
+            return False
+        since = self._missing_since.setdefault(intent.order_id, self._clock())
+        return self._clock() - since >= self._broker.settle_sec
+
+    async def _booked(self, booked: Transaction) -> None:
+        if booked.kind == "other" or self._ledger.booked(booked):
+            return
+        touched = {trade for trade, _ in booked.reduced}
+        if touched and touched <= self._ledger.released.keys():
+            return  # an operator's since it was released
+        intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
+        if intent is None and not self._broker.takes_client_ids:
+            intent = order_of(booked.ordered, self._ledger.unresolved.values())
+        if intent is not None and (booked.closes_trade or booked.ordered):
+            booked = booked._replace(cause="order")
+        if intent is None:
+            intent = self._opener_of(booked)
+            if booked.cause == "order":  # an order of somebody else that met a trade of ours
+                booked = booked._replace(cause="other")
+        if intent is None:
+            if booked.kind == "fill":
+                self.others_filled.add(booked.instrument)
+                self.strangers.append(
+                    f"{booked.instrument}: transaction {booked.transaction_id} filled "
+                    f"{booked.units:f} units that are not ours"
+                )
+            return
+        if booked.kind == "fill" or intent.order_id in self._ledger.unresolved:
+            ours = self._part_of_ours(booked)
+            await self._report(report_of_transaction(intent, ours, self._told()))
+
+    def _closing_of(self, booked: Transaction) -> OrderIntent | None:
+        """Return our order in doubt that was to close the trade which a transaction closes."""
+        found = (i for i in self._ledger.unresolved.values() if self._closes(i, booked))
+        return next(found, None)
+
+    def _part_of_ours(self, booked: Transaction) -> Transaction:
+        """Return a fill that no order of ours made with the units that went to our trades alone."""
+        held = self._ledger.holdings.get(booked.instrument)
+        if booked.cause == "order" or not booked.reduced or held is None:
+            return booked
+        units = sum((units for trade, units in booked.reduced if trade in held.trades), ZERO)
+        return booked._replace(units=units)
+
+    def _opener_of(self, booked: Transaction) -> OrderIntent | None:
+        held = self._ledger.holdings.get(booked.instrument)
+        if held is not None and set(held.trade_ids) & set(booked.trade_ids):
+            return self._ledger.intents.get(held.opening_id)
+        return None
+
+    async def record(self, made: BrokerReport) -> None:
+        """Write a report of the executor's own."""
+        await self._report(made)
+
+    async def record_state(self, made: AccountState) -> None:
+        """Write what the account's limits compare with."""
+        async with self._writing:
+            await self._commit(made)
+            self._ledger.take_state(made)
+
+    async def _report(self, made: BrokerReport) -> None:
+        intent = self._ledger.intents[made.order_id]
+        async with self._writing:
+            await self._commit(made)
+            self._ledger.take_report(made)
+            self.changes += 1
+        self._metrics.reported(intent, made)
+        self.fills += made.status == "filled"
+        log.info("%s", report_words(intent, made))
+
+    async def _commit(self, record: Record) -> None:
+        await asyncio.to_thread(self._journal.write, [record])
+
+    def _told(self) -> Told:
+        return Told(self._broker.now_ms(), self._broker.price_interval_ms, self.nav)
+
+
+def request_of(intent: OrderIntent) -> OrderRequest:
+    """Return the order of an intent."""
+    sign = 1 if intent.side == "buy" else -1
+    return OrderRequest(
+        intent.order_id,
+        intent.instrument,
+        sign * units_of(intent.units),
+        intent.kind in ("reduce", "close"),
+        intent.stop_loss,
+        intent.take_profit,
+        rule_of(intent),
+        intent.placed_ms,
+        intent.close_by,
+        intent.trade_id,
+        intent.price_bound,
+    )

@@ -1,0 +1,91 @@
+"""What an entry needs to know of the candles behind it; read from ``sep.manifolds`` when asked."""
+
+from __future__ import annotations
+
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import LogReader
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import Manifold, Ohlc
+from streams.records.topics import MANIFOLDS
+from streams.trading.brokers.brackets import average_true_range
+from streams.trading.plan import Candidate
+from streams.trading.runs import SourceSpan
+
+RANGE_BARS = 1_500
+"""Bars from which on the first ones no longer show in an average of at most 60 bars."""
+
+LATE = "a late candle came before it: the run may have entered a bar ago"
+
+
+def late_entry(runtime: Runtime, codec: Codec, candidate: Candidate) -> str:
+    """Return why the entry is not the run's own; empty when it is.
+
+    After a bar without a candle, a late candle of that bar may have let the run enter unseen, and
+    the decision that shows it would be one bar late.
+
+    Raises
+    ------
+    Recoverable
+        No broker answers.
+    """
+    span = candidate.entry.late_span
+    if span is None:
+        return ""
+    found = _manifolds(runtime, codec, candidate.instrument, span)
+    return LATE if found is None or any(manifold.late for manifold in found) else ""
+
+
+def _manifolds(
+    runtime: Runtime, codec: Codec, instrument: str, span: SourceSpan
+) -> list[Manifold] | None:
+    if span.partition < 0:
+        return None
+    key, found = instrument.encode(), []
+    with LogReader(runtime) as reader:
+        for batch in reader.read(MANIFOLDS, span.partition, span.start, span.end + 1):
+            for one in batch:
+                if one.record.key != key:
+                    continue
+                try:
+                    event = codec.decode(MANIFOLDS, one.record.value)
+                except DecodeError:
+                    return None
+                if isinstance(event, Manifold):
+                    found.append(event)
+    return found
+
+
+def entry_range(
+    runtime: Runtime, codec: Codec, config: Config, candidate: Candidate
+) -> float | None:
+    """Return the run's average true range at its entry; None without atr levels or enough bars.
+
+    The average forgets: it is computed over the last bars of the log, and differs from one over
+    the whole run by less than a price's last digit.
+
+    Raises
+    ------
+    Recoverable
+        No broker answers.
+    """
+    if config.auto_tp_mode != "atr":
+        return None
+    name, bar_ms = candidate.instrument, candidate.entry.decision.bar_ms
+    wanted = max(RANGE_BARS, 60 * config.atr_bars)
+    with LogReader(runtime) as reader:
+        partition = partition_of(name.encode(), len(reader.partitions(MANIFOLDS)))
+        low, end = reader.bounds(MANIFOLDS, partition)
+    back = 2 * wanted
+    while True:
+        start = max(low, end - back)
+        found = _manifolds(runtime, codec, name, SourceSpan(partition, start, end)) or []
+        mids: list[Ohlc] = [
+            m.candle.mid
+            for m in found
+            if m.bar_ms <= bar_ms and m.granularity == config.candle_gran
+        ]
+        if len(mids) >= wanted or start == low:
+            return average_true_range(mids, config.atr_bars)
+        back *= 2

@@ -1,0 +1,36 @@
+"""An operator's word that everything is to be closed: a record of ``ops.control``.
+
+The record stands in the log, so it does not matter which executor reads it, or when: every position
+whose opening order was made before the record is closed, and nothing that is opened later is. It
+goes with an engaged kill switch, so that nothing is opened in the meantime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from streams.records.events import Control
+from streams.trading.account_command import account_of, account_word, account_word_problem
+from streams.trading.desk import Flatten
+
+KIND: Final = "flatten"
+
+
+def flatten_record(account_id: str, actor: str, reason: str, now_ms: int) -> Control:
+    """Return the record that closes everything of an account."""
+    return account_word(KIND, account_id, actor, reason, now_ms)
+
+
+def flatten_problem(record: Control) -> str | None:
+    """Return why a ``flatten`` record is not what its kind demands; None when it is."""
+    return account_word_problem(record)
+
+
+def flatten_of(records: Iterable[tuple[int, Control]], account_id: str) -> Flatten | None:
+    """Return the last word to close everything of an account; None when there is none."""
+    found = None
+    for offset, record in records:
+        if record.kind == KIND and account_of(record) == account_id:
+            found = Flatten(offset, record.actor, record.reason)
+    return found

@@ -1,0 +1,127 @@
+"""What is held in an instrument, and the joined trades that are over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from streams.instants import GRANULARITY_MS
+from streams.records.trading_events import OrderIntent
+from streams.trading.brokers.broker import LevelRule
+from streams.trading.brokers.units import ZERO
+from streams.trading.runs import Joined
+
+NO_RUN = -1
+"""Entry bar of what an operator has ordered: no bar begins before 1970."""
+
+
+@dataclass
+class Holding:
+    """What we hold in one instrument.
+
+    Attributes
+    ----------
+    trades
+        The venue's trades, oldest first: id -> units without a sign; "" has those of no known
+        trade.
+    entry_price, stop_loss, take_profit
+        Price of the fill that opened it, and the run's levels computed from that price.
+    control_offset
+        End of ``ops.control`` that the opening intent was made under.
+    reduced
+        What closed a part of it that was no order of ours, in words; nothing is added then.
+    ended
+        What had ended its trade before this came, in words; it is closed then.
+    by_operator
+        Whether an operator's order opened it: no run leads it.
+    """
+
+    instrument: str
+    direction: int
+    average_price: float
+    entry_bar_ms: int
+    entry_ms: int
+    entry_price: float
+    stop_loss: float | None
+    take_profit: float | None
+    control_offset: int
+    opening_id: str
+    weight: float
+    trades: dict[str, Decimal] = field(default_factory=dict)
+    realized_pl: float = 0.0
+    reduced: str = ""
+    ended: str = ""
+    by_operator: bool = False
+
+    @property
+    def units(self) -> Decimal:
+        """Units of all trades, without a sign; ``direction`` has it."""
+        return sum(self.trades.values(), ZERO)
+
+    @property
+    def trade_ids(self) -> list[str]:
+        """The venue's ids of the trades, oldest first."""
+        return [trade for trade in self.trades if trade]
+
+    @property
+    def signed_units(self) -> Decimal:
+        """Units with the sign of the direction."""
+        return self.direction * self.units
+
+    @property
+    def joined(self) -> Joined:
+        """The trade of the run that was joined."""
+        return Joined(self.direction, self.entry_ms)
+
+
+class ClosedTrade(NamedTuple):
+    """A joined trade that is over: what it brought, and the transaction that ended it."""
+
+    instrument: str
+    transaction_id: str
+    realized_pl: float
+
+
+def joined_by(intent: OrderIntent) -> Joined:
+    """Return the trade of the run that an opening order joins."""
+    entry_bar_ms = -1 if intent.entry_bar_ms is None else intent.entry_bar_ms
+    direction = 1 if intent.side == "buy" else -1
+    return Joined(direction, entry_bar_ms + GRANULARITY_MS[intent.granularity])
+
+
+def rule_of(intent: OrderIntent) -> LevelRule | None:
+    """Return the rule that an intent's levels follow; None when it has none of its own."""
+    stop, target = intent.level_stop, intent.level_target
+    if stop is None or target is None:
+        return None
+    if intent.level_kind == "pct":
+        return LevelRule("pct", stop, target)
+    return LevelRule("distance", stop, target) if intent.level_kind == "distance" else None
+
+
+def losses_in_a_row(closed: Sequence[ClosedTrade], judged_to: str) -> list[ClosedTrade]:
+    """Return the newest trades that all brought a loss, oldest first.
+
+    A trade that brought nothing ends the row like a winning one.
+
+    Parameters
+    ----------
+    closed
+        In any order; the venue's transactions say which came first.
+    judged_to
+        Transaction up to which they have engaged the kill switch already.
+    """
+    found: list[ClosedTrade] = []
+    since = transaction_order(judged_to)
+    for one in sorted(closed, key=lambda c: transaction_order(c.transaction_id), reverse=True):
+        if one.realized_pl >= 0.0 or transaction_order(one.transaction_id) <= since:
+            break
+        found.append(one)
+    return found[::-1]
+
+
+def transaction_order(transaction_id: str) -> tuple[int, str]:
+    """Return what transaction ids are ordered by: as numbers when they are numbers."""
+    return (int(transaction_id), "") if transaction_id.isdigit() else (-1, transaction_id)

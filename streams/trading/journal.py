@@ -1,0 +1,77 @@
+"""Writes intents and reports, one transaction each, and fences every other executor.
+
+Whoever opens the journal of an account takes it over: the former executor's next write fails and
+ends it. An intent's own transaction, committed right before the broker is called, is therefore the
+proof that no other executor had taken over when the call was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaException, Producer
+
+from streams.config.runtime import Runtime
+from streams.core import ENGINE_VERSION
+from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import LogReader
+from streams.kafka.transactions import new_producer, settle
+from streams.process.exit import leave
+from streams.records.codec import Codec
+from streams.records.topics import FILLS, ORDERS
+from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
+
+STAGE = "executor"
+
+Record = OrderIntent | BrokerReport | AccountState
+
+
+class Journal:
+    """The executor's hand on ``exec.orders`` and ``exec.fills``.
+
+    Making one fences every former executor of the account: its open transaction is aborted.
+
+    Parameters
+    ----------
+    runtime, codec
+        The deployment.
+    account_id
+        Part of the transactional id, ``<application>-executor-<account>``.
+    """
+
+    def __init__(self, runtime: Runtime, codec: Codec, account_id: str) -> None:
+        self._runtime, self._codec = runtime, codec
+        with LogReader(runtime) as reader:
+            self._partitions = {t: len(reader.partitions(t)) for t in (ORDERS, FILLS)}
+        self._producer: Producer = new_producer(runtime, STAGE, account_id)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write records as one transaction; return after the commit.
+
+        The process ends when that fails: another executor has taken over, or nobody can say whether
+        the records are in the log. The next start reads what is there.
+        """
+        try:
+            self._producer.begin_transaction()
+            for record in records:
+                self._produce(record)
+            timeout_s = self._runtime.transaction_timeout_sec
+            settle(self._runtime, self._producer.commit_transaction, timeout_s)
+        except KafkaException as error:
+            leave(f"executor: the order log cannot be written: {error.args[0].str()}")
+
+    def _produce(self, record: Record) -> None:
+        topic = ORDERS if isinstance(record, OrderIntent) else FILLS
+        name = record.account_id if isinstance(record, AccountState) else record.instrument
+        key = name.encode()
+        self._producer.produce(
+            self._runtime.topic(topic),
+            self._codec.encode(topic, record),
+            key,
+            partition=partition_of(key, self._partitions[topic]),
+            timestamp=record.as_of_ms,
+            headers=[
+                ("config_id", record.config_id.encode()),
+                ("engine", ENGINE_VERSION.encode()),
+            ],
+        )

@@ -1,0 +1,143 @@
+"""The two keys in Valkey: looked at together, and written only where nobody else has written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from streams.config.kill_switch import KillSwitchSettings
+from streams.config.runtime import Runtime
+from streams.errors import Fatal
+from streams.mirror.writer import connection_options, explained
+from streams.trading.kill_switch.lease import Kept, Look, as_look
+
+ANSWER_S = 1.0
+
+_STATE = """
+local function state(name)
+  local kind = redis.call('TYPE', name)['ok']
+  if kind ~= 'string' then return kind, '' end
+  return kind, redis.call('GET', name)
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local kind, value = state(KEYS[1])
+local expires = redis.call('PEXPIRETIME', KEYS[1])
+local kept_kind, kept = state(KEYS[2])
+"""
+
+# KEYS: key, companion
+LOOK = f"{_STATE} return {{now, kind, value, expires, kept_kind, kept}}"
+
+# KEYS: key, companion; ARGV: what was seen (kind, value, expiry, kind and text of the companion),
+# new value or "" to leave the key, its expiry, new companion, first and last instant for it or ""
+SWAP = f"""{_STATE}
+if kind ~= ARGV[1] or value ~= ARGV[2] or expires ~= tonumber(ARGV[3])
+  or kept_kind ~= ARGV[4] or kept ~= ARGV[5] then return 0 end
+if ARGV[9] ~= '' and (now < tonumber(ARGV[9]) or now > tonumber(ARGV[10])) then return 0 end
+if ARGV[6] ~= '' then redis.call('SET', KEYS[1], ARGV[6], 'PXAT', ARGV[7]) end
+redis.call('SET', KEYS[2], ARGV[8])
+return 1
+"""
+
+
+class KillSwitchKey:
+    """The key and its companion.
+
+    Parameters
+    ----------
+    runtime, settings
+        Where Valkey is, and the key's name.
+
+    Raises
+    ------
+    Fatal
+        The address or the CA file is unusable; the password is never shown.
+    """
+
+    def __init__(self, runtime: Runtime, settings: KillSwitchSettings) -> None:
+        options = connection_options(runtime)
+        try:
+            # one more try at once, for a connection that the server closed since
+            self._client: Any = redis.Redis.from_url(
+                runtime.valkey_url,
+                socket_timeout=ANSWER_S,
+                socket_connect_timeout=ANSWER_S,
+                retry=Retry(NoBackoff(), 1),
+                **options,
+            )
+        except ValueError as error:
+            raise Fatal("VALKEY_URL is no redis:// or rediss:// address") from error
+        self._names = (settings.kill_switch_key, settings.kept_key)
+        self._look = self._client.register_script(LOOK)
+        self._swap = self._client.register_script(SWAP)
+
+    def look(self) -> Look:
+        """Return both keys and the server's time.
+
+        Raises
+        ------
+        Recoverable, Fatal
+            Valkey does not answer, or refuses.
+        """
+        try:
+            return as_look(self._look(keys=self._names))
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+
+    def swap(
+        self, seen: Look, kept: Kept, *, leave: bool = False, until_ms: int | None = None
+    ) -> bool:
+        """Write what ``kept`` says into both keys if they still are as they were seen.
+
+        Parameters
+        ----------
+        seen
+            What must not have changed meanwhile.
+        kept
+            The new companion; its value and expiry are the key's.
+        leave
+            Write the companion alone.
+        until_ms
+            Last instant, by the server's clock, at which it may still be written; it must not have
+            gone back behind ``seen`` either.
+
+        Returns
+        -------
+        bool
+            Whether it was written.
+
+        Raises
+        ------
+        Recoverable, Fatal
+            As ``look``; it may have been written then.
+        """
+        first, last = ("", "") if until_ms is None else (seen.now_ms, until_ms)
+        before = (seen.kind, seen.value, seen.expires_ms, seen.kept_kind, seen.kept_text)
+        value = "" if leave else kept.value
+        arguments = (*before, value, kept.expires_ms, kept.to_json(), first, last)
+        try:
+            return bool(self._swap(keys=self._names, args=arguments))
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+
+    def set_engaged(self) -> None:
+        """Set the key to "1" as an operator does: nobody takes that back before the log has it.
+
+        Raises
+        ------
+        Recoverable, Fatal
+            As ``look``.
+        """
+        try:
+            self._client.set(self._names[0], "1")
+        except (RedisError, OSError) as error:
+            raise explained(error) from error
+
+    def close(self) -> None:
+        """Leave Valkey."""
+        self._client.close()

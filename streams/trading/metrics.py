@@ -1,0 +1,123 @@
+"""Prometheus metrics of the executor; names of the profile (docs/spec/trading-loop.md 5.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.records.config_following import ConfigCollector, FollowedConfig
+from streams.records.trading_events import BrokerReport, OrderIntent
+from streams.trading.ledger import RELEASED
+from streams.trading.reports import status_word
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+KINDS = ("open", "increase", "reduce", "close", "brackets")
+STATUSES = ("accepted", "filled", "rejected", "cancelled", "unknown")
+CAUSES = ("order", "stop_loss", "take_profit", "other", RELEASED)
+
+
+class ExecutorMetrics:
+    """What an executor exports.
+
+    Prometheus sees an increase only of a series that it has scraped before, so what can be counted
+    is there from the start, as 0.
+
+    Parameters
+    ----------
+    followed
+        The configuration that it follows.
+    """
+
+    def __init__(self, followed: FollowedConfig | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(ConfigCollector(followed))
+        of = self.registry
+        self.nav_change = Gauge(
+            "sep_nav_change_7d",
+            "Change of the net asset value over 7 days as a fraction of it then, without deposits "
+            "and withdrawals; NaN where it is not known for so long",
+            registry=of,
+        )
+        self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
+        self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
+        self.margin = Gauge("sep_margin_ratio", "Margin in use as a fraction of all", registry=of)
+        self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
+        self.entries = Counter(
+            "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of
+        )
+        self.units = Gauge(
+            "sep_position_units", "Signed units held by us", ["instrument"], registry=of
+        )
+        self.intents = Counter(
+            "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
+        )
+        self.reports = Counter(
+            "manifold_broker_reports",
+            "Broker reports written; accepted: the venue has the order, which waits for a price",
+            ["status", "cause"],
+            registry=of,
+        )
+        self.blocked = Counter(
+            "manifold_guard_blocked", "Orders that a guard held back", ["guard"], registry=of
+        )
+        self.answer_seconds = Histogram(
+            "manifold_order_answer_seconds",
+            "From the committed intent to the broker's answer",
+            buckets=SECONDS,
+            registry=of,
+        )
+        self.decision_seconds = Histogram(
+            "manifold_decision_to_order_seconds",
+            "From a decision or weights in hand to the order handed over",
+            buckets=SECONDS,
+            registry=of,
+        )
+        self.reconciled = Gauge("manifold_reconciled", "1 when books and broker agree", registry=of)
+        self.differences = Gauge(
+            "manifold_reconcile_differences", "Differences at the last reconcile", registry=of
+        )
+        self.cannot_close = Gauge(
+            "manifold_cannot_close",
+            "1 while a closing of the instrument is due and does not work",
+            ["instrument"],
+            registry=of,
+        )
+        self.untraded = Gauge(
+            "manifold_instrument_untraded",
+            "1 for an instrument that the venue does not trade",
+            ["instrument"],
+            registry=of,
+        )
+        self.last_cycle = Gauge(
+            "manifold_executor_cycle_seconds", "Wall clock of the last cycle", registry=of
+        )
+        for unknown in (self.nav_change, self.nav, self.balance, self.margin):
+            unknown.set(float("nan"))  # 0 would be a value
+        self.kill.set(1)  # engaged until it has been read
+        for kind in KINDS:
+            for submitted in "01":
+                self.intents.labels(kind, submitted)
+        for status in STATUSES:
+            for cause in CAUSES:
+                self.reports.labels(status, cause)
+
+    def expect(self, instruments: Iterable[str]) -> None:
+        """Export what is counted for each of these, as 0 before the first."""
+        for name in instruments:
+            self.entries.labels(name)
+
+    def intended(self, intent: OrderIntent) -> None:
+        """Count an intent and what held it back."""
+        self.intents.labels(intent.kind, str(int(intent.submitted))).inc()
+        for verdict in intent.guards:
+            self.blocked.labels(verdict.guard).inc(not verdict.passed)
+
+    def reported(self, intent: OrderIntent, report: BrokerReport) -> None:
+        """Count a report."""
+        self.reports.labels(status_word(report), report.cause).inc()
+        filled = report.status == "filled" and report.cause == "order"
+        if filled and intent.kind == "open":
+            self.entries.labels(intent.instrument).inc()

@@ -1,0 +1,155 @@
+"""Sends the orders that open, increase and reduce, with what the venue says at that moment.
+
+Those of operators that open or increase are among them, and come first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from streams.records.trading_events import OrderIntent
+from streams.trading.context import Parts
+from streams.trading.desk import Desk, Venue
+from streams.trading.dispatch import KillState
+from streams.trading.entry_checks import entry_range, late_entry
+from streams.trading.guards import Switches
+from streams.trading.operator_plan import due, needs_venue, with_venue
+from streams.trading.operator_sending import wall_ms
+from streams.trading.plan import Candidate, candidates, openings, resizable, resizings
+from streams.trading.reconciling import Reconciler
+from streams.trading.terms import Terms
+
+CHECKS_KEPT = 1_000
+
+Check = tuple[str, float | None]
+"""Why an entry is not the run's own, and its average true range."""
+
+
+class Opener:
+    """Follows the entries and the sizes of one account.
+
+    Parameters
+    ----------
+    parts, terms, reconciler
+        What the executor is made of; the terms of the instruments; what is known of the broker.
+    desk
+        What is known now of the log.
+    unreconciled
+        Why the executor does not agree with the broker; empty when it does.
+    ordering
+        Held from planning an order until it stands in the log.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        terms: Terms,
+        reconciler: Reconciler,
+        desk: Callable[[], Desk],
+        unreconciled: Callable[[], str],
+        ordering: asyncio.Lock,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._parts, self._terms, self._reconciler = parts, terms, reconciler
+        self._desk, self._unreconciled, self._ordering = desk, unreconciled, ordering
+        self._clock = clock
+        self._checked: dict[tuple[str, int], Check] = {}
+        self.kill_state: KillState | None = None
+
+    async def run(self, begun: float) -> None:
+        """Send what is due; ``begun`` is when the decisions were in hand (monotonic seconds).
+
+        Raises
+        ------
+        Recoverable
+            The venue does not answer.
+        Fatal
+            The venue refuses us.
+        """
+        desk, broker = self._desk(), self._parts.broker
+        if resizable(desk, broker.now_ms()):
+            # a stop that was hit meanwhile has ended the trade: nothing is added to it
+            await self._parts.dispatch.follow_up()
+        entries = candidates(desk)
+        names = {c.instrument for c in entries}
+        names |= {r.order.instrument for r in due(desk) if needs_venue(desk, r, wall_ms())}
+        names |= {h.instrument for h in resizable(desk, broker.now_ms())}
+        if not names:
+            return
+        venue: Venue | None = await self._venue(desk, entries, names)
+        tried: set[tuple[str, str]] = set()
+        while True:
+            if venue is None:  # an order has taken its time: the next one is judged by new prices
+                venue = await self._venue(self._desk(), entries, names)
+            async with self._ordering:
+                intent = self._next(entries, venue, names, tried)
+                if intent is None:
+                    return
+                tried.add((intent.instrument, intent.kind))
+                written = await self._parts.dispatch.write(intent)
+            answer = await self._parts.dispatch.send(written)
+            self._parts.metrics.decision_seconds.observe(self._clock() - begun)
+            if answer is not None and self._next(entries, venue, names, tried) is not None:
+                venue = None
+
+    def _next(
+        self,
+        entries: list[Candidate],
+        venue: Venue,
+        names: set[str],
+        tried: set[tuple[str, str]],
+    ) -> OrderIntent | None:
+        """Return the next order, by what the log says now: it may have gone on meanwhile."""
+        desk, now_ms = self._desk(), wall_ms()
+        for request in due(desk):
+            if request.order.instrument in names and needs_venue(desk, request, now_ms):
+                return with_venue(desk, request, venue, now_ms, [])
+        left = [c for c in candidates(desk) if c in entries]
+        found = (*openings(desk, venue, left), *resizings(desk, venue, names))
+        return next((i for i in found if (i.instrument, i.kind) not in tried), None)
+
+    async def _venue(self, desk: Desk, entries: list[Candidate], names: set[str]) -> Venue:
+        broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms
+        involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
+        currencies = sorted({c for name in involved for c in name.split("_")})
+        await terms.learn(sorted(names), again=True)
+        await terms.learn(sorted(involved), again=False)
+        traded = sorted(involved & set(terms.known))
+        account, quotes, kill = await asyncio.gather(
+            broker.account(), broker.quotes(traded), self._parts.kill.aread()
+        )
+        rates = await broker.home_rates(currencies)
+        terms.forget(name for name in traded if name not in quotes)
+        await self._reconciler.observed(account)
+        self.kill_state = kill
+        late, ranges = await self._entry_checks(desk, entries)
+        why = kill.why or ("engaged",)
+        switches = Switches(broker.mode, why if kill.engaged else (), self._unreconciled())
+        comparison = self._reconciler.comparison
+        return Venue(
+            broker.now_ms(), account, dict(terms.known), quotes, rates, broker.price_interval_ms,
+            switches, self._reconciler.margin.blocked, comparison.foreign,
+            comparison.foreign_held | self._parts.dispatch.others_filled, late, ranges,
+        )  # fmt: skip
+
+    async def _entry_checks(
+        self, desk: Desk, entries: list[Candidate]
+    ) -> tuple[Mapping[str, str], Mapping[str, float | None]]:
+        parts = self._parts
+        late: dict[str, str] = {}
+        ranges: dict[str, float | None] = {}
+        for candidate in entries:
+            decision = candidate.entry.decision
+            place, config = (candidate.instrument, decision.bar_ms), desk.config_of(decision)
+            if place not in self._checked:
+                if len(self._checked) >= CHECKS_KEPT:
+                    self._checked.clear()
+                why = await asyncio.to_thread(late_entry, parts.runtime, parts.codec, candidate)
+                average = await asyncio.to_thread(
+                    entry_range, parts.runtime, parts.codec, config, candidate
+                )
+                self._checked[place] = (why, average)
+            late[candidate.instrument], ranges[candidate.instrument] = self._checked[place]
+        return late, ranges

@@ -1,0 +1,157 @@
+"""An operator's commands to the executor of one account: records of ``ops.control``. Pure.
+
+An executor obeys what is in the log, so it does not matter which one reads a command, or when.
+``close`` and ``release`` are about positions whose opening order was made before the record; what
+is opened later is not meant. ``pause`` holds until ``resume``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, NamedTuple, get_args
+
+from streams.instants import clock
+from streams.records.events import Control
+
+InstrumentCommand = Literal["pause", "resume", "release", "close"]
+Limit = Literal["drawdown"]
+
+INSTRUMENT_COMMANDS: Final[tuple[InstrumentCommand, ...]] = get_args(InstrumentCommand)
+LIMITS: Final[tuple[Limit, ...]] = get_args(Limit)
+RESET: Final = "limits_reset"
+
+
+class Given(NamedTuple):
+    """A command: where it lies in ``ops.control``, who gave it, why and when."""
+
+    offset: int
+    actor: str
+    reason: str
+    at_ms: int
+
+    @property
+    def words(self) -> str:
+        """Who and why."""
+        return f"by {self.actor}: {self.reason}"
+
+
+class Commands(NamedTuple):
+    """The commands of one account that count, by instrument; of each kind the last one.
+
+    Attributes
+    ----------
+    resets
+        The resets of the drawdown, in the order of ``ops.control``.
+    """
+
+    paused: Mapping[str, Given]
+    released: Mapping[str, Given]
+    closed: Mapping[str, Given]
+    resets: tuple[Given, ...]
+
+    def releases(self, instrument: str, control_offset: int) -> Given | None:
+        """Return the command that releases what was ordered under ``control_offset``."""
+        return _about(self.released, instrument, control_offset)
+
+    def closes(self, instrument: str, control_offset: int) -> Given | None:
+        """Return the command that closes what was ordered under ``control_offset``."""
+        return _about(self.closed, instrument, control_offset)
+
+    def not_carried_out(self, instrument: str, control_offset: int) -> str:
+        """Return the command about what is held from under ``control_offset``, in words.
+
+        Empty when there is none. What is released is not closed.
+        """
+        released = self.releases(instrument, control_offset)
+        given = released or self.closes(instrument, control_offset)
+        if given is None:
+            return ""
+        kind = "close" if released is None else "release"
+        return f"{kind} of {clock(given.at_ms)} UTC {given.words}: not carried out yet"
+
+    @property
+    def last_close(self) -> int:
+        """Offset of the last command that closes something; -1 without any."""
+        return max((given.offset for given in self.closed.values()), default=-1)
+
+
+NO_COMMANDS: Final = Commands({}, {}, {}, ())
+
+
+def _about(given: Mapping[str, Given], instrument: str, control_offset: int) -> Given | None:
+    found = given.get(instrument)
+    return found if found is not None and control_offset <= found.offset else None
+
+
+def instrument_command(
+    kind: InstrumentCommand,
+    instrument: str,
+    account_id: str,
+    actor: str,
+    reason: str,
+    now_ms: int,
+) -> Control:
+    """Return the record that gives a command about one instrument to an account's executor."""
+    return Control(kind, instrument, _value(account_id=account_id), actor, reason, now_ms)
+
+
+def limits_reset(limit: Limit, account_id: str, actor: str, reason: str, now_ms: int) -> Control:
+    """Return the record that resets a limit: from then on it counts from the value of that time."""
+    value = _value(account_id=account_id, limit=limit)
+    return Control(RESET, None, value, actor, reason, now_ms)
+
+
+def command_problem(record: Control) -> str | None:
+    """Return why a command is not what its kind demands; None when it is, or is none of these."""
+    about_instrument = record.kind in INSTRUMENT_COMMANDS
+    if not about_instrument and record.kind != RESET:
+        return None
+    if about_instrument and not record.instrument:
+        return f"{record.kind} record: it names no instrument"
+    names = {"account_id"} if about_instrument else {"account_id", "limit"}
+    try:
+        said = json.loads(record.value)
+    except ValueError:
+        return f"{record.kind} record: its value is not JSON"
+    given = isinstance(said, dict) and said.keys() == names
+    if not given or not all(isinstance(text, str) and text for text in said.values()):
+        return f"{record.kind} record: it needs {' and '.join(sorted(names))}, and nothing else"
+    if record.kind == RESET and said["limit"] not in LIMITS:
+        return f"{record.kind} record: no limit is called {said['limit']!r}"
+    return None
+
+
+def account_of(record: Control) -> str | None:
+    """Return the account that a command is for; None when it is no command, or a wrong one."""
+    if record.kind not in (*INSTRUMENT_COMMANDS, RESET) or command_problem(record):
+        return None
+    return str(json.loads(record.value)["account_id"])
+
+
+def resets_a_limit(record: Control, account_id: str) -> bool:
+    """Return whether a record resets a limit of an account."""
+    return record.kind == RESET and account_of(record) == account_id
+
+
+def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Commands:
+    """Return the commands of an account that count; records with a problem are left out."""
+    paused: dict[str, Given] = {}
+    found: dict[str, dict[str, Given]] = {"pause": paused, "release": {}, "close": {}}
+    resets: list[Given] = []
+    for offset, record in records:
+        name = record.instrument or ""
+        if account_of(record) != account_id:
+            continue
+        given = Given(offset, record.actor, record.reason, record.as_of_ms)
+        if record.kind == RESET:
+            resets.append(given)
+        elif record.kind == "resume":
+            paused.pop(name, None)
+        elif record.kind != "pause" or name not in paused:
+            found[record.kind][name] = given
+    return Commands(paused, found["release"], found["close"], tuple(resets))
+
+
+def _value(**content: str) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,197 @@
+"""Puts an executor together: fences the former one, then reads from the log what it must know."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+
+from streams.config.runtime import Runtime
+from streams.config.settings import Config
+from streams.config.trading import Trading
+from streams.kafka.control_topic import read_control, seed_config
+from streams.kafka.follower import Following, Found, Place
+from streams.kafka.reader import LogReader
+from streams.kafka.spans import Span, read_spans, whole
+from streams.records.codec import Codec
+from streams.records.config_following import FollowedConfig
+from streams.records.control import ControlLog
+from streams.records.events import Candle, GateDecision, Weights
+from streams.records.topics import CANDLES, CONTROL, FILLS, GATES, ORDERS, WEIGHTS
+from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
+from streams.trading.brokers.broker import Broker
+from streams.trading.brokers.paper_book import PaperRules
+from streams.trading.context import Parts
+from streams.trading.dispatch import Dispatch, KillSwitch
+from streams.trading.journal import Journal
+from streams.trading.ledger import Ledger
+from streams.trading.metrics import ExecutorMetrics
+from streams.trading.nav_history import NavPoint
+from streams.trading.paper import PaperBroker
+from streams.trading.runs import Allocation, Runs
+
+TAIL = 5_000
+"""Records of a partition that are read at least: enough for the last decisions and prices."""
+
+
+async def open_parts(
+    runtime: Runtime,
+    codec: Codec,
+    trading: Trading,
+    config: Config,
+    kill: KillSwitch,
+    venue: Broker | None,
+    *,
+    only_flatten: bool = False,
+) -> Parts:
+    """Take an account over and return everything its executor needs.
+
+    Parameters
+    ----------
+    config
+        The settings of this environment; the active ones are followed.
+    venue
+        The broker; None for the paper account.
+    only_flatten
+        Whether it shall only close, which works under any configuration.
+
+    Raises
+    ------
+    Fatal
+        The active configuration cannot be followed, a topic is missing, or an order record cannot
+        be read.
+    Recoverable
+        A broker does not answer.
+    """
+    account_id = venue.account_id if venue is not None else trading.paper_account_id
+    mode = venue.mode if venue is not None else "paper"
+    journal = await asyncio.to_thread(Journal, runtime, codec, account_id)
+    followed = FollowedConfig(config)
+    control = await asyncio.to_thread(_control, runtime, codec, config)
+    active = followed.look(control, refuse=not only_flatten)
+    ledger = Ledger(account_id, mode)
+    await asyncio.to_thread(fold_orders, runtime, codec, ledger)
+    spans = await asyncio.to_thread(_spans, runtime, ledger)
+    broker = venue
+    if broker is None:
+        broker = PaperBroker(_rules(trading, active), active.granularity_ms, ledger)
+        candles = await asyncio.to_thread(_candle_spans, runtime, broker.resume_ms)
+        found = await asyncio.to_thread(read_spans, runtime, codec, candles)
+        recall(broker, found, active.candle_gran)
+        spans |= candles
+    joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
+    runs = Runs(joined)
+    allocation = Allocation()
+    log = {place: span for place, span in spans.items() if place[0] in (GATES, WEIGHTS)}
+    for one in await asyncio.to_thread(read_spans, runtime, codec, log):
+        if isinstance(one.event, GateDecision):
+            runs.take(one.event, one.source)
+        elif isinstance(one.event, Weights):
+            allocation.take(one.event)
+    if ledger.intents:
+        broker.expect_access()
+    cursor = ledger.cursor or (await broker.account()).last_transaction_id
+    metrics = ExecutorMetrics(followed)
+    ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
+    return Parts(
+        runtime, codec, trading, control, broker, ledger, runs, allocation,
+        Following(runtime, codec, ends),
+        Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
+        followed,
+    )  # fmt: skip
+
+
+def _control(runtime: Runtime, codec: Codec, config: Config) -> ControlLog:
+    log = read_control(runtime, codec)
+    return seed_config(runtime, codec, config, log, int(time.time() * 1000))
+
+
+def _rules(trading: Trading, config: Config) -> PaperRules:
+    return PaperRules(
+        trading.paper_account_id,
+        trading.paper_balance,
+        trading.paper_currency,
+        trading.paper_margin_rate,
+        config.backtest_cost_bps,
+    )
+
+
+def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
+    """Read the whole order log into a ledger.
+
+    Raises
+    ------
+    Fatal
+        A record cannot be read, or a topic is missing.
+    Recoverable
+        No broker answers.
+    """
+    with LogReader(runtime) as reader:
+        spans = whole(reader, (ORDERS, FILLS))
+    fold(ledger, read_spans(runtime, codec, spans, strict=True))
+
+
+def fold(ledger: Ledger, found: Iterable[Found]) -> None:
+    """Take the order log into a ledger: the intents, then what became of them.
+
+    Within an instrument the order is the log's; what the account was worth goes by time, from the
+    newest record of what the limits compare with on.
+    """
+    records = list(found)
+    worth: list[tuple[int, float | None]] = []
+    states: list[NavPoint] = []
+    for one in records:
+        if isinstance(one.event, OrderIntent):
+            ledger.take_intent(one.event)
+            if one.event.order_id in ledger.intents:
+                worth.append((one.event.placed_ms, one.event.nav))
+    for one in records:
+        if isinstance(one.event, BrokerReport):
+            ledger.take_report(one.event)
+            if one.event.order_id in ledger.intents:
+                worth.append((one.event.time_ms, one.event.nav))
+    for one in records:
+        if isinstance(one.event, AccountState):
+            ledger.take_state(one.event)
+            if ledger.state is one.event:
+                states.append(NavPoint(one.event.as_of_ms, one.event.nav, one.event.amount))
+    for at_ms, nav in sorted(worth, key=lambda pair: pair[0]):
+        ledger.observe(at_ms, nav)
+    told = [NavPoint(at_ms, nav) for at_ms, nav in worth if nav is not None]
+    ledger.nav_history.recall([*states, *told])
+
+
+def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
+    entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
+    with LogReader(runtime) as reader:
+        spans = {}
+        for topic in (GATES, WEIGHTS):
+            low, end = reader.bounds(topic, 0)
+            start = max(low, end - TAIL)
+            if entries and topic == GATES:
+                start = min(start, reader.offset_at(topic, 0, min(entries)))
+            spans[topic, 0] = (start, end)
+    return spans
+
+
+def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place, Span]:
+    with LogReader(runtime) as reader:
+        spans = {}
+        for place, (low, end) in whole(reader, (CANDLES,)).items():
+            start = max(low, end - TAIL)
+            if resume_ms:
+                start = min(start, reader.offset_at(*place, min(resume_ms.values())))
+            spans[place] = (start, end)
+    return spans
+
+
+def recall(broker: PaperBroker, found: Iterable[Found], granularity: str) -> None:
+    """Take the candles of the log into a paper account.
+
+    By time across partitions, because what one instrument's fill is worth may need the price of
+    another.
+    """
+    candles = [c.event for c in found if isinstance(c.event, Candle)]
+    for candle in sorted(candles, key=lambda c: c.as_of_ms):
+        if candle.granularity == granularity:
+            broker.recall(candle)

@@ -1,8 +1,0 @@
-"""Write the pages of ``docs/reference``."""
-
-from __future__ import annotations
-
-from tests.reference_docs.pages import FOLDER, write
-
-write()
-print(FOLDER)
