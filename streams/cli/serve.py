@@ -30,9 +30,10 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     """
     if openapi is not None or asyncapi is not None:
         from streams.service import documents
+        from streams.service.app import make_rest
 
         if openapi is not None:
-            _write(openapi, documents.openapi())
+            _write(openapi, documents.openapi(make_rest()))
         if asyncapi is not None:
             _write(asyncapi, documents.asyncapi())
         return

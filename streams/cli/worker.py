@@ -42,15 +42,13 @@ def run(runtime: Runtime, config: Config) -> None:
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
-    import faust
-
     from streams.cli.lookback import warn_of_lookback
     from streams.core.loader import warm_up
     from streams.kafka.control_topic import seed_config
     from streams.kafka.topics_admin import require_topics
     from streams.monitoring.clock_check import warn_of_clock
     from streams.pipeline.chain import open_chain
-    from streams.pipeline.worker.app import make_app
+    from streams.pipeline.worker.app import make_app, run_app
     from streams.pipeline.worker.http import serve
     from streams.pipeline.worker.log_limit import quiet_logs
     from streams.pipeline.worker.metrics import WorkerMetrics
@@ -78,11 +76,7 @@ def run(runtime: Runtime, config: Config) -> None:
     quiet_logs()
     warm_up()
     settle_collector()
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     try:
-        faust.Worker(
-            app, loglevel=runtime.log_level, loop=loop, redirect_stdouts=False
-        ).execute_from_commandline()
+        run_app(app, runtime.log_level)
     except Exception as error:  # a broker that is away at the start comes here as anything
         leave(f"the worker stopped: {error!r}")

@@ -21,7 +21,7 @@ from streams.errors import Fatal, Recoverable
 from streams.feeds.broker_lane import BrokerLane, Settled, horizon_ms, merged, not_waited_for
 from streams.feeds.live import take_over
 from streams.feeds.oanda_resume import resumes
-from streams.feeds.oanda_state import FeedState, PairState
+from streams.feeds.oanda_state import FeedState, pair_states
 from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.writer import CONTROL_EVERY_S, FactWriter
 from streams.instants import clock
@@ -34,7 +34,6 @@ from streams.oanda.stream import price_stream
 from streams.process.first_job import until_first
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
-from streams.records.events import Candle
 
 ACTOR = "manifold feed oanda"
 PATIENCE_S = 5.0
@@ -138,17 +137,7 @@ class OandaFeed:
         self.state = FeedState(
             self._client,
             lanes,
-            {
-                name: PairState(
-                    settled_ms=lane.frontier_ms,
-                    candle_as_of_ms=(
-                        lane.last_bar_ms + self.config.granularity_ms
-                        if lane.last_bar_ms >= 0
-                        else -1
-                    ),
-                )
-                for name, lane in lanes.items()
-            },
+            pair_states(lanes, self.config.granularity_ms),
             price_stream(self._client, self._names),
             self.followed,
         )
@@ -348,7 +337,7 @@ class OandaFeed:
         ]
         with writer.transaction():
             writer.write(facts)
-        self._count((), facts)
+        self.state.count((), facts)
 
     async def _write(self, bars: Sequence[Settled]) -> None:
         at = 0
@@ -372,19 +361,7 @@ class OandaFeed:
                 facts += [plan.candle(candle) for candle in bar.candles]
         with writer.transaction():
             writer.write(facts)
-        self._count(bars, facts)
-
-    def _count(self, bars: Sequence[Settled], facts: Sequence[Fact]) -> None:
-        candles = sum(isinstance(fact.event, Candle) for fact in facts)
-        self.state.written += len(facts)
-        self.state.watermarks += len(facts) - candles
-        for bar in bars:
-            pair = self.state.pairs[bar.instrument]
-            pair.candles += len(bar.candles)
-            for candle in bar.candles:
-                pair.candle_as_of_ms = max(pair.candle_as_of_ms, candle.as_of_ms)
-            if bar.vouched:
-                pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
+        self.state.count(bars, facts)
 
     async def _finish(self) -> None:
         """Write what is known, and the watermarks that are still missing."""
@@ -401,7 +378,7 @@ class OandaFeed:
         if facts:
             with writer.transaction():
                 writer.write(facts)
-            self._count((), facts)
+            self.state.count((), facts)
 
     async def _prices(self) -> None:
         async for event in self.state.stream.events():

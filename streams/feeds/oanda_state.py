@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.feeds.broker_lane import BrokerLane
+from streams.feeds.broker_lane import BrokerLane, Settled
+from streams.feeds.plan import Fact
 from streams.oanda.client import OandaClient
 from streams.oanda.shapes import Price
 from streams.oanda.stream import OandaStream
 from streams.records.config_following import FollowedConfig
+from streams.records.events import Candle
 
 
 @dataclass
@@ -42,6 +45,17 @@ class PairState:
     not_waited: int = 0
 
 
+def pair_states(lanes: Mapping[str, BrokerLane], granularity_ms: int) -> dict[str, PairState]:
+    """Return what is in the log of each instrument when a feed begins."""
+    return {
+        name: PairState(
+            settled_ms=lane.frontier_ms,
+            candle_as_of_ms=lane.last_bar_ms + granularity_ms if lane.last_bar_ms >= 0 else -1,
+        )
+        for name, lane in lanes.items()
+    }
+
+
 @dataclass
 class FeedState:
     """All that a feed knows of itself, for its metrics and its report."""
@@ -54,6 +68,19 @@ class FeedState:
     prices: dict[str, Price] = field(default_factory=dict)
     written: int = 0
     watermarks: int = 0
+
+    def count(self, bars: Sequence[Settled], facts: Sequence[Fact]) -> None:
+        """Take note of what was written."""
+        candles = sum(isinstance(fact.event, Candle) for fact in facts)
+        self.written += len(facts)
+        self.watermarks += len(facts) - candles
+        for bar in bars:
+            pair = self.pairs[bar.instrument]
+            pair.candles += len(bar.candles)
+            for candle in bar.candles:
+                pair.candle_as_of_ms = max(pair.candle_as_of_ms, candle.as_of_ms)
+            if bar.vouched:
+                pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
 
     def report(self) -> dict[str, Any]:
         """Return what was done, for ``--json``."""

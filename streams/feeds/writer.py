@@ -13,9 +13,8 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, MustRestart, Recoverable
 from streams.feeds.plan import Fact, FeedPlan
-from streams.kafka.client import producer_config
 from streams.kafka.control_topic import append_control, read_control, seed_config
-from streams.kafka.delivery import Delivery
+from streams.kafka.delivery import Delivery, plain_producer
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import FENCED, settle, transactional_producer
 from streams.process.clock_skew import ADVICE
@@ -246,13 +245,11 @@ def feed_id(runtime: Runtime) -> str:
 
 
 def _plain_producer(runtime: Runtime) -> Producer:
-    return Producer(
-        producer_config(runtime)
-        | {
-            "queue.buffering.max.messages": 200_000,
-            "linger.ms": 20,
-            "batch.num.messages": 20_000,
-        }
+    return plain_producer(
+        runtime,
+        queue_buffering_max_messages=200_000,
+        linger_ms=20,
+        batch_num_messages=20_000,
     )
 
 

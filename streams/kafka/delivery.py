@@ -1,10 +1,20 @@
-"""What a producer is told of the records it has sent."""
+"""A producer of facts without transactions, and what it is told of the records it has sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, Producer
+
+from streams.config.runtime import Runtime
+from streams.kafka.client import producer_config
+
+
+def plain_producer(runtime: Runtime, **more: Any) -> Producer:
+    """Return an idempotent producer; ``more`` are settings of the client, with ``_`` for ``.``."""
+    return Producer(
+        producer_config(runtime) | {name.replace("_", "."): value for name, value in more.items()}
+    )
 
 
 class Delivery:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from confluent_kafka import Producer
-
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.kafka.client import producer_config
-from streams.kafka.delivery import Delivery
+from streams.kafka.delivery import Delivery, plain_producer
 from streams.kafka.reader import LogReader
 from streams.kafka.topics_admin import create_topics
 from streams.records.log_record import Derived
@@ -45,7 +42,7 @@ class TopicWriter:
                         f"{runtime.topic(topic)} holds records already: replay into another prefix"
                     )
         self._delivery = Delivery()
-        self._producer = Producer(producer_config(runtime) | {"linger.ms": 20})
+        self._producer = plain_producer(runtime, linger_ms=20)
         self.written = 0
 
     def write(self, derived: Iterable[Derived]) -> None:

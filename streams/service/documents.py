@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fastapi import FastAPI
+
 from streams import __version__
-from streams.service.app import make_rest
 from streams.service.channels import CHANNELS, KINDS, STATUS
 from streams.service.messages import CLIENT_MESSAGES, SERVER_MESSAGES
 
@@ -14,9 +15,9 @@ TITLE = "manifold-streams"
 SAFE = ("get", "head", "options")
 
 
-def openapi() -> dict[str, Any]:
-    """Return the OpenAPI document of the REST API."""
-    document: dict[str, Any] = make_rest().openapi()
+def openapi(rest: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of the REST application."""
+    document: dict[str, Any] = rest.openapi()
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

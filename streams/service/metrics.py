@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from streams.monitoring.facts import nothing_known
 from streams.monitoring.metrics import LivenessMetrics
+from streams.monitoring.view import LiveView
 from streams.pipeline.worker.gauges import ProfileGauges
 from streams.trading.kill_switch.metrics import KillSwitchMetrics
-
-if TYPE_CHECKING:
-    from streams.service.live import Live
-
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 
@@ -59,31 +55,8 @@ class ServiceMetrics:
         """Count an answer."""
         self.requests.labels(method if method in METHODS else "other", str(status)).inc()
 
-    def text(self, live: Live) -> bytes:
-        """Return everything as Prometheus text."""
-        now_ms = live.now_ms()
-        self._profile(live)
-        facts = live.facts.facts()
-        if facts is None:  # the last values would say that all is as it was
-            facts = nothing_known(
-                tuple(live.view.instruments), "nothing was looked at for too long"
-            )
-        self.liveness.show(facts, now_ms, live.config, live.facts.limits)
-        age_s = live.facts.gathered_age_s
-        self.age.set(float("nan") if age_s is None else age_s)
-        hub = live.hub
-        self.clients.set(len(hub.clients))
-        self.dropped.set(hub.dropped)
-        for channel, count in hub.published.items():
-            self.published.labels(channel).set(count)
-        self.refused.set(live.doorkeeper.refused)
-        self.followed.set(live.follower.records)
-        self.skipped.set(live.follower.skipped)
-        self.following.set(live.log_trouble() is None)
-        return generate_latest(self.registry)
-
-    def _profile(self, live: Live) -> None:
-        view = live.view
+    def show_view(self, view: LiveView) -> None:
+        """Set the profile's gauges, if anything has changed since the last time."""
         if view.version == self._version:
             return
         self._version = view.version

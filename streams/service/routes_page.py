@@ -7,8 +7,10 @@ from functools import lru_cache
 from importlib import resources
 from typing import NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+
+from streams.service import documents
 
 router = APIRouter(include_in_schema=False)
 
@@ -61,22 +63,25 @@ async def page_file(name: str, request: Request) -> Response:
 
 
 @router.get("/openapi.json")
-async def openapi_document() -> Response:
+async def openapi_document(request: Request) -> Response:
     """The OpenAPI document."""
-    return Response(_document("openapi"), media_type="application/json")
+    return Response(_openapi(request.app), media_type="application/json")
 
 
 @router.get("/asyncapi.json")
 async def asyncapi_document() -> Response:
     """The AsyncAPI document."""
-    return Response(_document("asyncapi"), media_type="application/json")
+    return Response(_asyncapi(), media_type="application/json")
 
 
-@lru_cache
-def _document(name: str) -> str:
-    from streams.service import documents  # made of the routers, this one among them
+@lru_cache(maxsize=1)
+def _openapi(rest: FastAPI) -> str:
+    return documents.as_text(documents.openapi(rest))
 
-    return documents.as_text(documents.openapi() if name == "openapi" else documents.asyncapi())
+
+@lru_cache(maxsize=1)
+def _asyncapi() -> str:
+    return documents.as_text(documents.asyncapi())
 
 
 def _served(name: str, request: Request) -> Response:

@@ -12,6 +12,7 @@ from streams import __version__
 from streams.monitoring.executor_status import Shape
 from streams.monitoring.preflight import ready
 from streams.service.errors import ApiError
+from streams.service.exposition import metrics_text
 from streams.service.global_status import GlobalStatus, status_text
 from streams.service.live import KILL_SWITCH_OF_NOW, Live, LiveDep
 from streams.service.responses import ABOUT_INSTRUMENT, FROM_AWAY, READS
@@ -211,4 +212,4 @@ def _authenticity(live: Live, name: str) -> Authenticity:
 )
 async def metrics(live: LiveDep) -> Response:
     """Prometheus text."""
-    return Response(live.metrics.text(live), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics_text(live), media_type=CONTENT_TYPE_LATEST)

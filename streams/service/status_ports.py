@@ -14,6 +14,7 @@ from streams.monitoring.facts import LiveFacts
 from streams.monitoring.verdict import Judged, judged
 from streams.pipeline.weights import status_object
 from streams.service.errors import ApiError, add_handlers
+from streams.service.exposition import metrics_text
 from streams.service.live import Live, LiveDep
 from streams.service.security import App, Guard
 
@@ -103,7 +104,7 @@ def make_metrics_app(live: Live) -> App:
 
     @app.get("/metrics")
     async def metrics(live: LiveDep) -> Response:
-        return Response(live.metrics.text(live), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics_text(live), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz")
     async def healthz(live: LiveDep, response: Response) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,15 @@ def make_app(
     for stage in stages:
         _add_stage(app, runtime, stage)
     return app
+
+
+def run_app(app: ManifoldApp, log_level: str) -> None:
+    """Run the application in a new event loop until it is told to stop."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    faust.Worker(
+        app, loglevel=log_level, loop=loop, redirect_stdouts=False
+    ).execute_from_commandline()
 
 
 def _add_stage(app: ManifoldApp, runtime: Runtime, stage: Stage) -> None:
