@@ -13,6 +13,7 @@
 #include "bindings/allocation.hpp"
 #include "bindings/bulk.hpp"
 #include "bindings/gate.hpp"
+#include "bindings/layout.hpp"
 #include "metrics/manifold.hpp"
 #include "metrics/rows.hpp"
 #include "metrics/stream.hpp"

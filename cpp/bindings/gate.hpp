@@ -211,13 +211,5 @@ inline std::uintptr_t gate_row_address(GateHandle* g) {
   return reinterpret_cast<std::uintptr_t>(g->row);
 }
 
-/// Sizes of the structures, for whoever mirrors them.
-inline std::int64_t size_of_rules() { return sizeof(GateRules); }
-inline std::int64_t size_of_bar() { return sizeof(Bar); }
-inline std::int64_t size_of_trade() { return sizeof(Trade); }
-inline std::int64_t size_of_evaluation() { return sizeof(Evaluation); }
-inline std::int64_t size_of_decision() { return sizeof(Decision); }
-inline std::int64_t size_of_columns() { return sizeof(BarColumns); }
-
 }  // namespace door
 }  // namespace manifold

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.config.settings import MAX_SLICES, Config
-from streams.core.loader import core
 from streams.errors import Fatal
 
 NEVER = -(2**63)
@@ -20,12 +19,6 @@ OPEN, NEAR_CLOSE, MARKET_OPEN, QUOTED = 1, 2, 4, 8
 EXIT_REASONS = ("", "stop", "target", "session_close", "slope_reversal", "max_hold")
 DAY_ROWS, SAMPLE_ROWS, SAMPLES_OF_ROW = 64, 136, 16
 """Rings of the state's rows; cpp/backtest/gate_rows.hpp."""
-
-BAR_STRUCT = struct.Struct("<2q4d4d4d7dqqi4x")
-TRADE_STRUCT = struct.Struct("<4q6d3i4x")
-DECISION_STRUCT = struct.Struct("<8q2d3dd7dqI11i")
-_SLICE = "2q12d"
-EVALUATION_STRUCT = struct.Struct(f"<3q3d{_SLICE * MAX_SLICES}2i")
 
 TRADES_DTYPE = np.dtype(
     [(n, "i8") for n in ("entry_bar_ms", "exit_bar_ms", "exit_as_of_ms", "bars_held")]
@@ -83,6 +76,26 @@ DECISION_DTYPE = np.dtype(
 )
 """Gate decisions: bit i of ``reasons`` is the i-th of ``streams.records.reasons.Reason``; ``NEVER``
 stands for a time that is not there."""
+
+_SIDES = [(n, "f8", (4,)) for n in ("mid", "bid", "ask")]
+BAR_DTYPE = np.dtype(
+    [
+        *(("bar_ms", "i8"), ("as_of_ms", "i8")),
+        *_SIDES,
+        *((n, "f8") for n in METRICS_OF_GATE),
+        *(("count_1h", "i8"), ("next_change_ms", "i8"), ("flags", "i4")),
+    ],
+    align=True,
+)
+"""One bar as a gate takes it: open, high, low and close of each side."""
+COLUMNS_DTYPE = np.dtype(
+    [
+        *(("bar_ms", "u8"), ("prices", "u8", (12,)), ("metrics", "u8"), ("flags", "u8")),
+        *(("next_change_ms", "u8"), ("granularity_ms", "i8")),
+    ]
+)
+"""Many bars: addresses of columns."""
+
 
 _GUARDS = [
     *((n, "f8") for n in ("min_coherence", "min_stability", "max_entropy", "max_rupture")),
@@ -172,24 +185,6 @@ def rules_of(config: Config, instrument: str) -> NDArray[Any]:
     return rules
 
 
-def check_layout() -> None:
-    """Raise Fatal when a structure here and its C++ original differ in size."""
-    door = core()
-    for name, here, there in (
-        ("bar", BAR_STRUCT.size, door.size_of_bar()),
-        ("trade", TRADES_DTYPE.itemsize, door.size_of_trade()),
-        ("trade", TRADE_STRUCT.size, door.size_of_trade()),
-        ("evaluation", EVALUATION_DTYPE.itemsize, door.size_of_evaluation()),
-        ("evaluation", EVALUATION_STRUCT.size, door.size_of_evaluation()),
-        ("decision", DECISION_DTYPE.itemsize, door.size_of_decision()),
-        ("decision", DECISION_STRUCT.size, door.size_of_decision()),
-        ("rules", RULES_DTYPE.itemsize, door.size_of_rules()),
-        ("columns", 17 * 8, door.size_of_columns()),
-    ):
-        if here != there:
-            raise Fatal(f"the core's {name} has {there} bytes, {here} are expected")
-
-
 METRICS_DTYPE = np.dtype(
     {
         "names": [
@@ -233,3 +228,66 @@ FIELD_DTYPE: Final = np.dtype(
     ]
 )
 """One step of a program; cpp/io/record_frames.hpp."""
+
+
+def _struct_of(dtype: np.dtype[Any], padding: tuple[str, ...] = ()) -> struct.Struct:
+    """Return what packs one element; fields named in ``padding`` are passed over."""
+    codes = {"i8": "q", "u8": "Q", "f8": "d", "i4": "i", "u4": "I"}
+
+    def text_of(kind: np.dtype[Any]) -> str:
+        base, count = kind.base, kind.itemsize // kind.base.itemsize
+        if base.names is None:
+            return f"{count}{codes[base.str[1:]]}"
+        parts = ("4x" if name in padding else text_of(base[name]) for name in base.names)
+        return "".join(parts) * count
+
+    text = f"<{text_of(dtype)}"
+    return struct.Struct(f"{text}{dtype.itemsize - struct.calcsize(text)}x")
+
+
+BAR_STRUCT = _struct_of(BAR_DTYPE)
+TRADE_STRUCT = _struct_of(TRADES_DTYPE, ("unused",))
+EVALUATION_STRUCT = _struct_of(EVALUATION_DTYPE)
+DECISION_STRUCT = _struct_of(DECISION_DTYPE)
+
+LAYOUTS = {
+    "bar": BAR_DTYPE,
+    "columns": COLUMNS_DTYPE,
+    "trade": TRADES_DTYPE,
+    "floors": FLOORS_DTYPE,
+    "slice": SLICE_DTYPE,
+    "evaluation": EVALUATION_DTYPE,
+    "decision": DECISION_DTYPE,
+    "rules": RULES_DTYPE,
+    "metrics": METRICS_DTYPE,
+    "signal": SIGNALS_DTYPE,
+    "share": ENTRY_DTYPE,
+    "field": FIELD_DTYPE,
+}
+"""Every structure that the core and Python share, by its name in the core."""
+
+
+def check_layout(door: Any) -> None:
+    """Refuse a core that was compiled with other structures than those of this module.
+
+    Raises
+    ------
+    Fatal
+        A field lies elsewhere: numbers would be read from the wrong places.
+    """
+    found: dict[str, dict[str, int]] = {}
+    fields: dict[str, int] = {}
+    words = str(door.layouts()).split()
+    for name, number in zip(words[::2], words[1::2], strict=True):
+        if name.startswith("/"):
+            found[name[1:]], fields = fields | {"size": int(number)}, {}
+        else:
+            fields[name] = int(number)
+    for name, dtype in LAYOUTS.items():
+        here = {field: place[1] for field, place in (dtype.fields or {}).items()}
+        here["size"] = dtype.itemsize
+        if found.get(name) != here:
+            raise Fatal(
+                f"the C++ core lays out a {name} as {found.get(name)}, {here} is expected: "
+                "install the core and the package from the same release"
+            )

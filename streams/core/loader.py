@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from streams.core.layout import check_layout
 from streams.errors import Fatal
 from streams.process.interrupts import hold_interrupts
 
@@ -69,8 +70,8 @@ def core() -> Any:
     Raises
     ------
     Fatal
-        When the core cannot be loaded, is of another version, or was compiled so that results
-        would depend on the machine.
+        When the core cannot be loaded, is of another version, has structures of other sizes than
+        the package expects, or was compiled so that results would depend on the machine.
     """
     headers = cpp_dir()
     try:
@@ -95,6 +96,7 @@ def core() -> Any:
             "the C++ core was compiled with fused multiply-add, so its results would differ "
             "between machines: remove -ffp-contract from EXTRA_CLING_ARGS"
         )
+    check_layout(door)
     door.Handle.run.__release_gil__ = True
     door.batch.__release_gil__ = True
     door.GateHandle.run.__release_gil__ = True

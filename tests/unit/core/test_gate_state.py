@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from streams.config.settings import Config
-from streams.core import METRICS_DTYPE
+from streams.core import METRICS_DTYPE, layout
 from streams.core.gate import GateStream
 from streams.core.gate_values import BarColumns, BarInput
-from streams.core.layout import MARKET_OPEN, METRICS_OF_GATE, OPEN, QUOTED, check_layout, rules_of
+from streams.core.layout import MARKET_OPEN, METRICS_OF_GATE, OPEN, QUOTED, rules_of
+from streams.core.loader import core
 from streams.errors import Fatal
 
 MINUTE = 60_000
@@ -45,8 +46,17 @@ def made(**more: str) -> GateStream:
     return GateStream(rules_of(Config.from_env(LOOSE | more), "EUR_USD"))
 
 
-def test_structures_here_and_in_the_core_have_the_same_layout() -> None:
-    check_layout()
+@pytest.mark.parametrize("name", layout.LAYOUTS)
+def test_a_core_with_other_structures_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = core()
+    layout.check_layout(door)
+    fields = layout.LAYOUTS[name].descr
+    swapped = np.dtype([fields[1], fields[0], *fields[2:]])
+    monkeypatch.setitem(layout.LAYOUTS, name, swapped)
+    with pytest.raises(Fatal, match=f"lays out a {name} as"):
+        layout.check_layout(door)
 
 
 def test_sixty_days_of_minutes_write_less_than_a_kilobyte_a_candle_and_restart_alike() -> None:
