@@ -95,7 +95,6 @@ class Gate {
   std::int64_t last_bar_ms() const {
     return signal_as_of_ms_ == kNever ? kNever : signal_bar_ms_;
   }
-  double equity() const { return run_.equity(); }
 
  private:
   friend struct GateRows;

@@ -108,7 +108,6 @@ class GateHandle {
   std::int64_t decided_ms() const { return gate_.decided_ms(); }
   void set_decided_ms(std::int64_t as_of_ms) { gate_.set_decided_ms(as_of_ms); }
   std::int64_t last_bar_ms() const { return gate_.last_bar_ms(); }
-  double equity() const { return gate_.equity(); }
 
   std::int64_t run_number() const { return run_; }
   void set_run_number(std::int64_t number) { run_ = number; }

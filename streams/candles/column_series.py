@@ -5,7 +5,7 @@ The same rows stay, the same are refused, in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -216,29 +216,6 @@ def read_columns(
     files.close()
     progress("reading", report.read, None)
     return found
-
-
-def merge_order(
-    series: Mapping[SeriesKey, ColumnSeries],
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the order of ``load.merged``: by the ends of the bars, ties by instrument.
-
-    Returns
-    -------
-    which, at
-        For each candle in that order: its series (by its place in ``series``) and its place there.
-    """
-    names = sorted({key.instrument for key in series})
-    ends = [one.bars() + GRANULARITY_MS[key.granularity] for key, one in series.items()]
-    if not ends:
-        return np.zeros(0, np.int32), np.zeros(0, np.int64)
-    lengths = [len(one) for one in ends]
-    which = np.repeat(np.arange(len(ends), dtype=np.int32), lengths)
-    at = np.concatenate([np.arange(n) for n in lengths])
-    ranks = np.repeat([names.index(key.instrument) for key in series], lengths)
-    # lexsort is stable: of two granularities of one instrument the series that stands first
-    order = np.lexsort((ranks, np.concatenate(ends)))
-    return which[order], at[order]
 
 
 def _joined(parts: Sequence[_Part]) -> _Part:

@@ -78,11 +78,6 @@ class GateStream:
         """Start of the newest bar, epoch ms; ``NEVER`` before the first."""
         return int(self._handle.last_bar_ms())
 
-    @property
-    def equity(self) -> float:
-        """Additive equity at the last close, as a fraction of the notional."""
-        return float(self._handle.equity())
-
     def adopt(self, rules: NDArray[Any]) -> None:
         """Go by ``rules`` from the next bar on; the run stays what it is.
 

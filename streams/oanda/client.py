@@ -182,14 +182,6 @@ class OandaClient(Transport):
             last_id = page[-1].transaction_id
         raise NotAsDescribed(f"OANDA's transactions since {last_id} do not come to an end")
 
-    async def transactions_between(
-        self, first_id: str, last_id: str
-    ) -> tuple[TransactionState, ...]:
-        """Return the entries of the account's book from ``first_id`` to ``last_id``."""
-        query = [("from", first_id), ("to", last_id)]
-        fields = await self._fields("transactions", "/transactions/idrange", query)
-        return tuple(transactions.transaction_of(each) for each in fields.each("transactions"))
-
     async def submit(self, order: MarketOrder) -> OrderAnswer:
         """Send a market order, once.
 

@@ -19,7 +19,6 @@ from streams.oanda.errors import NotAsDescribed, RateLimited, Unavailable
 from streams.oanda.limits import pause_s
 from streams.oanda.parsing import Fields
 from streams.oanda.shapes import Heartbeat, Price, heartbeat_of, price_of
-from streams.oanda.transactions import TransactionState, transaction_of
 from streams.oanda.transport import CONNECT_S, Query, Transport
 from streams.process.steady_clock import steady_ms
 
@@ -231,17 +230,6 @@ def price_stream(transport: Transport, instruments: Sequence[str]) -> OandaStrea
         f"{_account(transport)}/pricing/stream",
         [("instruments", ",".join(instruments))],
         lambda fields: price_of(fields) if fields.content["type"] == "PRICE" else None,
-    )
-
-
-def transaction_stream(transport: Transport) -> OandaStream[TransactionState]:
-    """Return the stream of the account's transactions."""
-    return OandaStream(
-        transport,
-        "transaction stream",
-        f"{_account(transport)}/transactions/stream",
-        (),
-        transaction_of,
     )
 
 

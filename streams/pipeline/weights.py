@@ -7,7 +7,6 @@ that the feed does not wait for (``streams.pipeline.not_waited_for``) holds no e
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
@@ -369,11 +368,6 @@ def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:
         "reason": weights.reason,
         "held_since_ms": weights.held_since_ms,
     }
-
-
-def weights_json(weights: Weights) -> str:
-    """Return the flat ``{instrument: weight}`` of ``risk:allocation_weights``."""
-    return json.dumps({entry.instrument: entry.weight for entry in weights.entries})
 
 
 def weights_stage(

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from streams.errors import Fatal
 from streams.records import events, schemas, trading_events
-from streams.records.avro.decoder import compile_decoder, compile_key_reader, compile_with_fastavro
+from streams.records.avro.decoder import compile_decoder, compile_with_fastavro
 from streams.records.avro.encoder import compile_encoder
 from streams.records.avro.runtime import Malformed
 from streams.records.avro.schema import JsonSchema, UnsupportedSchema, full_name
@@ -43,7 +43,6 @@ DECODE_REASONS: Final[dict[DecodeReason, str]] = {
 """Why a value is no event of its topic, the ``reason`` of its dead letter, and what it means."""
 
 NAMESPACE: Final = "manifold"
-CANDLE_KEY_FIELDS: Final = ("instrument", "granularity", "bar_ms")
 
 _FRAME: Final = struct.Struct(">bI")
 _ENCODE_FAULTS: Final = (
@@ -143,7 +142,6 @@ class Codec:
         self._decoders: dict[str, dict[bytes, Callable[[bytes], Any]]] = {}
         self._encoders: dict[str, dict[type, Callable[[Any], bytes]]] = {}
         self._encoders_by_id: dict[int, tuple[type, Callable[[Any], bytes]]] = {}
-        self._candle_keys: dict[bytes, Callable[[bytes], tuple[str, str, int]]] = {}
         for name in TOPICS:
             self._by_topic[name] = {}
             self._decoders[name] = self._decoders[prefix + name] = self._by_topic[name]
@@ -243,29 +241,6 @@ class Codec:
             raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from None
         return event
 
-    def candle_key(self, value: bytes | None) -> tuple[str, str, int]:
-        """Return (instrument, granularity, bar_ms) of a frame of ``md.candles`` holding a candle.
-
-        Reads no further than these fields, for scans of whole logs; `decode` is what validates.
-
-        Raises
-        ------
-        DecodeError
-            As `decode`; ``wrong_record`` for a watermark.
-        """
-        read = self._candle_keys.get(value[:5]) if value is not None else None
-        if value is None or read is None:
-            event = self.decode("md.candles", value)
-            if not isinstance(event, events.Candle):
-                raise DecodeError("wrong_record", f"a {type(event).__name__}, not a Candle")
-            return event.instrument, event.granularity, event.bar_ms
-        try:
-            return read(value)
-        except Malformed as error:
-            raise DecodeError(error.reason, str(error)) from None
-        except IndexError:
-            raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from None
-
     def _refusal(self, topic: str, value: bytes) -> DecodeError:
         try:
             schema_id = schema_id_of(value)
@@ -331,10 +306,6 @@ class Codec:
         for name, topic in TOPICS.items():
             if record in topic.records:
                 self._by_topic[name][prefix] = decode
-        if record == "Candle":
-            read = compile_key_reader(schema, CANDLE_KEY_FIELDS, EVENT_TYPES, _FRAME.size)
-            if read is not None:
-                self._candle_keys[prefix] = read
 
     def _record_name(self, schema: JsonSchema | None) -> str | None:
         namespace, _, record = _name_of(schema).rpartition(".")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from streams.records.events import Control
-from streams.trading.account_command import account_of, account_word, account_word_problem
+from streams.trading.account_command import account_of, account_word
 from streams.trading.desk import Flatten
 
 KIND: Final = "flatten"
@@ -20,11 +20,6 @@ KIND: Final = "flatten"
 def flatten_record(account_id: str, actor: str, reason: str, now_ms: int) -> Control:
     """Return the record that closes everything of an account."""
     return account_word(KIND, account_id, actor, reason, now_ms)
-
-
-def flatten_problem(record: Control) -> str | None:
-    """Return why a ``flatten`` record is not what its kind demands; None when it is."""
-    return account_word_problem(record)
 
 
 def flatten_of(records: Iterable[tuple[int, Control]], account_id: str) -> Flatten | None:

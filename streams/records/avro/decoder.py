@@ -205,30 +205,6 @@ def compile_decoder(
     return decode
 
 
-def compile_key_reader(
-    schema: JsonSchema, fields: tuple[str, ...], event_types: dict[str, type], start: int
-) -> Callable[[bytes], tuple[Any, ...]] | None:
-    """Return ``frame -> values`` of the leading ``fields``, None when they do not lead the schema.
-
-    Nothing behind them is looked at. Raises as the functions of `compile_decoder`.
-    """
-    leading = schema["fields"][: len(fields)]
-    if tuple(f["name"] for f in leading) != fields:
-        return None
-    compiler = _Decoder(schema, schema, event_types)
-    compiler.namespace.update(DECODER_GLOBALS)
-    compiler.emit(0, "def decode(b):")
-    compiler.emit(1, f"p = {start}")
-    try:
-        values = [compiler.read(f["type"], 1) for f in leading]
-    except UnsupportedSchema:
-        return None
-    compiler.emit(1, f"return ({', '.join(values)},)")
-    compiler.define("decode", compiler.lines, f"<key reader of {schema['name']}>")
-    read: Callable[[bytes], tuple[Any, ...]] = compiler.namespace["decode"]
-    return read
-
-
 def compile_with_fastavro(
     writer: JsonSchema, reader: JsonSchema, event_types: dict[str, type], start: int
 ) -> Callable[[bytes], Any]:

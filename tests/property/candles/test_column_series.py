@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.candles.column_series import ColumnSeries, merge_order, read_columns
+from streams.candles.column_series import ColumnSeries, read_columns
 from streams.candles.load_report import LoadReport
 from streams.candles.mid_price import mid_price
 from streams.candles.series import Series, SeriesKey
 from streams.errors import Fatal
-from streams.feeds.load import merged, read_series
+from streams.feeds.load import read_series
 
 HEADER = "time,instrument,granularity,o,h,l,c,bid_o,bid_h,bid_l,bid_c,volume"
 START_S = 1_398_902_400
@@ -111,36 +110,7 @@ def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
     assert (len(kept), one.duplicates, one.refused) == (1, 2, [])
 
 
-def test_the_merged_order_is_that_of_candles(tmp_path: Path) -> None:
-    source = random.Random(3)
-    rows: list[Row] = [
-        (
-            source.randrange(200),
-            source.choice(["NZD_USD", "EUR_USD", "AUD_USD"]),
-            gran,
-            1,
-            *no,
-        )
-        for gran in ("M1", "M5", "M1")
-        for no in [(False, None)] * 40
-    ]
-    path = tmp_path / "all.csv"
-    path.write_text(text_of(rows))
-    series, columns, _, _ = both([str(path)])
-    assert len(series) == 6
-    keys = list(columns)
-    which, at = merge_order(columns)
-    found = [
-        (*keys[number], int(columns[keys[number]].bars()[place]))
-        for number, place in zip(which.tolist(), at.tolist(), strict=True)
-    ]
-    ordered = merged({key: series[key] for key in keys})
-    assert found == [(c.instrument, c.granularity, c.bar_ms) for c in ordered]
-
-
-def test_no_series_have_an_order_of_nothing() -> None:
-    which, at = merge_order({})
-    assert (which.tolist(), at.tolist()) == ([], [])
+def test_a_series_of_nothing() -> None:
     empty = ColumnSeries(SeriesKey("EUR_USD", "M1"))
     assert empty.close() == ([], 0)
     assert (len(empty), list(empty.candles())) == (0, [])

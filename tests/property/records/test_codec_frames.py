@@ -119,9 +119,3 @@ def test_any_body_is_an_event_or_an_outcome(record: str, body: bytes) -> None:
     except DecodeError:
         return
     assert written_by_fastavro(record, event)
-
-
-@given(values(events.Candle))
-def test_the_key_of_a_candle_is_that_of_the_whole(candle: events.Candle) -> None:
-    frame = CODEC.encode("md.candles", candle)
-    assert CODEC.candle_key(frame) == (candle.instrument, candle.granularity, candle.bar_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from streams.service.app import make_rest
 from streams.service.documents import SAFE, asyncapi, openapi
 from tests.support.reference_docs.markdown import code, page, plain, table
 
@@ -22,7 +23,7 @@ An answer that is not what was asked for is `{"error": code, "detail": sentence}
 
 def document() -> str:
     """Return the page."""
-    rest, socket = openapi(), asyncapi()
+    rest, socket = openapi(make_rest()), asyncapi()
     schemas = rest["components"]["schemas"]
     parts = ["## REST\n", table(["call", "token", "what it does"], _calls(rest))]
     for path, methods in rest["paths"].items():

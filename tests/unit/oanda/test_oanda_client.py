@@ -89,9 +89,7 @@ async def test_every_question_is_read_and_is_as_described(broker: Handle) -> Non
         assert [int(t.transaction_id) for t in booked] == list(
             range(int(before) + 1, int(booked[-1].transaction_id) + 1)
         )
-        first, last = booked[0].transaction_id, booked[1].transaction_id
-        assert await oanda.transactions_between(first, last) == booked[:2]
-        assert (await oanda.transaction(first)) == booked[0]
+        assert (await oanda.transaction(booked[0].transaction_id)) == booked[0]
         for part in ("account", "summary", "positions", "openPositions", "openTrades"):
             assert "lastTransactionID" in await oanda.passed_through(part)
     for request in broker.requests():

@@ -12,9 +12,8 @@ import pytest
 from streams.oanda.client import OandaClient
 from streams.oanda.errors import AccessRefused
 from streams.oanda.shapes import Heartbeat, Price
-from streams.oanda.stream import Connected, OandaStream, price_stream, transaction_stream
-from streams.oanda.transactions import TransactionState
-from tests.support.oanda_clients import client, order
+from streams.oanda.stream import Connected, OandaStream, price_stream
+from tests.support.oanda_clients import client
 from tests.support.oanda_raw import answering, serving
 from tests.support.v20 import Handle, V20Server
 from tests.support.waiting import PATIENCE_S
@@ -124,27 +123,17 @@ async def test_a_stream_that_may_not_be_opened_ends_the_program(broker: Handle) 
             await heard(price_stream(oanda, ["EUR_USD"]), lambda _: False)
 
 
-async def test_prices_and_transactions_come_as_they_happen(broker: Handle) -> None:
+async def test_prices_come_as_they_happen(broker: Handle) -> None:
     async with client(broker) as (oanda, _):
-        prices, booked = price_stream(oanda, ["EUR_USD"]), transaction_stream(oanda)
 
         async def happen() -> None:
             await asyncio.sleep(0.3)
             await asyncio.to_thread(broker.price, "EUR_USD", "1.20000", "1.20010", False)
-            await oanda.submit(order("streamed"))
 
         def is_there(events: list[Any]) -> bool:
             last = events[-1]
-            return (isinstance(last, Price) and last.bid == 1.2) or (
-                isinstance(last, TransactionState) and last.kind == "ORDER_FILL"
-            )
+            return isinstance(last, Price) and last.bid == 1.2
 
-        seen, entries, _ = await asyncio.gather(
-            heard(prices, is_there), heard(booked, is_there), happen()
-        )
+        seen, _ = await asyncio.gather(heard(price_stream(oanda, ["EUR_USD"]), is_there), happen())
     assert isinstance(seen[0], Connected)
-    filled = entries[-1]
-    assert filled.client_id == "streamed"
-    beats = [e for e in entries if isinstance(e, Heartbeat)]
-    assert beats
-    assert beats[0].last_transaction_id is not None
+    assert any(isinstance(event, Heartbeat) for event in seen)

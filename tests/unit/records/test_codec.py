@@ -165,16 +165,6 @@ def test_every_reason_has_a_case() -> None:
     assert {reason for reason, _ in REFUSED.values()} == set(DECODE_REASONS)
 
 
-def test_the_key_of_a_candle_without_its_body(codec: Codec) -> None:
-    assert codec.candle_key(frame_of(codec)) == ("EUR_USD", "M1", CANDLE.bar_ms)
-    with pytest.raises(DecodeError, match="wrong_record"):
-        codec.candle_key(frame_of(codec, "Watermark"))
-    with pytest.raises(DecodeError, match="truncated"):
-        codec.candle_key(frame_of(codec)[:9])
-    with pytest.raises(DecodeError, match="null_value"):
-        codec.candle_key(None)
-
-
 def test_field_names_are_those_of_the_schema() -> None:
     for record, event in SAMPLES.items():
         fields = [python_name(f["name"]) for f in schemas.newest(record)["fields"]]

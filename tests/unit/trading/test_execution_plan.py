@@ -17,7 +17,7 @@ from streams.trading.brokers.units import units_of
 from streams.trading.closing_plan import Sight
 from streams.trading.closing_plan import closings as planned_closings
 from streams.trading.desk import Desk, Flatten
-from streams.trading.flatten import flatten_of, flatten_problem, flatten_record
+from streams.trading.flatten import flatten_of, flatten_record
 from streams.trading.guards import Switches
 from streams.trading.ledger import Ledger
 from streams.trading.plan import candidates, openings, resizings
@@ -260,7 +260,6 @@ def test_the_last_flatten_of_the_account_counts() -> None:
     ]
     assert flatten_of(records, "paper") == Flatten(8, "c", "three")
     assert flatten_of(records, "nobody") is None
-    assert [flatten_problem(record) is None for _, record in records] == [True, True, True, False]
 
 
 def test_a_word_to_reconcile_is_for_one_account_and_changes_no_plan() -> None:
