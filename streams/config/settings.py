@@ -1,9 +1,8 @@
-"""Every setting: environment name, default, unit, bounds, and whether it can change a result.
+"""The settings that can change a derived record: name, default, unit and bounds of each.
 
-Two groups. ``Config`` holds the settings that can change a derived record: they are written to
-``ops.control``, ``config_id`` is their hash, and a stage takes them from the log. ``Runtime`` holds
-connections, ports and the like, which no record depends on. Both are read from the environment
-once, at start.
+They are written to ``ops.control``, ``config_id`` is their hash, and a stage takes them from the
+log. What no record depends on, such as connections and ports, is in ``streams.config.runtime``.
+Both are read from the environment once, at start.
 """
 
 from __future__ import annotations

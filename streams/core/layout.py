@@ -1,4 +1,4 @@
-"""What crosses the door between Python and the gate of the core: structures, flags, rules."""
+"""The layouts that Python and the C++ core share: structures, flags, rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""The time of the brokers, and the newest time stamp in the log, against this machine's clock."""
+"""The time of the brokers and of the log.
+
+``Kafka``
+    The controller tells its time as the leader's ``LastCaughtUpTimestamp`` in DescribeQuorum
+    (KIP-836, from Kafka 3.3 on; needs DESCRIBE on the cluster). Other brokers do not tell.
+``the log``
+    The highest time stamp in ``md.candles``: a candle is written after its end, so that a clock is
+    behind at least by what lies in its future.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a transactional producer, which fences whoever used its transactional id before."""
+"""Transactional producers: opening one, which fences its predecessor, and ending a transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fresh the mirror is, as any reader of Valkey finds it."""
+"""What stands in the mirror and how fresh it is, as any reader of Valkey finds it."""
 
 from __future__ import annotations
 

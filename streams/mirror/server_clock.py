@@ -1,4 +1,4 @@
-"""The time of Valkey against this machine's clock."""
+"""The time of Valkey, which ``TIME`` tells."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tells that a part of the live loop has stopped doing its work."""
+"""What is known of a running deployment now: status, why, alerts, preflight."""

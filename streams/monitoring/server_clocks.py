@@ -1,18 +1,7 @@
 """Asking the servers of a deployment for their time.
 
-``Kafka``
-    The controller tells its time as the leader's ``LastCaughtUpTimestamp`` in DescribeQuorum
-    (KIP-836, from Kafka 3.3 on; needs DESCRIBE on the cluster). Other brokers do not tell.
-``the schema registry``
-    The ``Date`` of an answer: whole seconds.
-``Valkey``
-    ``TIME``.
-``the log``
-    The highest time stamp in ``md.candles``: a candle is written after its end, so that a clock is
-    behind at least by what lies in its future.
-
 A server that does not answer, or does not tell, is left out: what is wrong with it is said by
-whoever needs it.
+whoever needs it. The schema registry tells it as the ``Date`` of an answer: whole seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of the log, read before it is followed, and what a client that comes back has missed."""
+"""The end of the log, read before it is followed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""OANDA's v20 API: settings, typed answers, the client and the two streams."""
+"""OANDA's v20 API: typed answers, the client and the two streams."""

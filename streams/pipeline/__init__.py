@@ -1,1 +1,4 @@
-"""The stages: pure steps from events to events, and what they share. No I/O in this package."""
+"""From candles to weights: the stages, pure steps from events to events, and what runs them.
+
+Only ``chain``, ``history`` and ``memory`` do I/O or run anything.
+"""

@@ -1,4 +1,4 @@
-"""How far clocks are apart, and what is said of it. Pure."""
+"""How far clocks are apart, and what is said of it."""
 
 from __future__ import annotations
 

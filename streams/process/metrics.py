@@ -1,4 +1,4 @@
-"""The labelled children of a Prometheus metric, looked up without the client's lock."""
+"""What the metrics of all processes share."""
 
 from __future__ import annotations
 

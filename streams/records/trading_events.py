@@ -1,4 +1,4 @@
-"""Typed immutable events of orders: intents, reports of the venue, states of the account."""
+"""Typed immutable events of orders and accounts, as those of ``streams.records.events``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Questions to the log itself: bounded, one at a time, and never on the event loop."""
+"""Questions to the log itself: bounded, one at a time, and never on the event loop.
+
+One of them is what a WebSocket client that comes back has missed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transactional producers, one per stage and source partition, and the transaction of a batch."""
+"""The transaction of a batch, and what the consumer group has committed."""
 
 from __future__ import annotations
 
