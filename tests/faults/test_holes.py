@@ -213,7 +213,7 @@ def test_a_transaction_that_never_returns_ends_the_worker_which_shows_where_it_s
     worker = each.start(FAULT=f"hang:{place}:2", TRANSACTION_TIMEOUT_SEC="2")
     assert worker.ended() == LEFT_UNSAFE
     assert "a transaction did not end within 4 s" in worker.child.last_words()
-    assert "producers.py" in worker.child.log.read_text(), "no stacks"
+    assert "transaction.py" in worker.child.log.read_text(), "no stacks"
     each.start()
     each.wait_until_finished()
     each.require_exact()

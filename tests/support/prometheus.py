@@ -235,7 +235,7 @@ class Prometheus:
             every_s=0.1,
         )
 
-    def until_firing(self, name: str, **labels: str) -> dict[str, str]:
+    def until_firing(self, name: str, /, **labels: str) -> dict[str, str]:
         """Wait until an alert with these labels fires; return all of its labels."""
 
         def found() -> dict[str, str] | None:

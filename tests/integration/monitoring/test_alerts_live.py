@@ -41,7 +41,12 @@ SETTINGS = LIVELY | {
     "CANDLE_GRAN": "S5",
     "CANDLE_COUNT": "129",
     "MARKET_CALENDAR": "continuous",
+    "SESSION_TRADING_ENABLED": "0",
     "GATE_MODE": "static",
+    "AUTO_DIRECTION_LOOKBACK": "6",
+    "AUTO_DIR_THRESHOLD_BPS": "0",
+    "EXIT_PNL_TARGET_PCT": "0.005",
+    "EXIT_PNL_STOP_PCT": "0.005",
     "AUTO_MIN_COHERENCE": "0",
     "GUARD_MIN_STABILITY": "0",
     "AUTO_MAX_RUPTURE": "1",
@@ -179,7 +184,9 @@ class Quiet:
             before = len(stack.fills())
             end = stack.bars() + QUIET_BARS
             until(lambda: stack.bars() >= end, every_s=0.5)
-            until(lambda: len(stack.fills()) >= before + 8, every_s=0.5)
+            until(
+                lambda: len(stack.fills()) >= before + 8, stack.deployment.last_words, every_s=0.5
+            )
             self.reports = stack.fills()[before:]
             self.fired = prometheus.ever("firing")
             self.scraped = prometheus.scraped()

@@ -184,7 +184,7 @@ async def test_the_live_facts_are_those_of_the_deployment(
     for pair in PAIRS:
         as_of_ms = said["instruments"][pair]["candle_ms"]
         assert facts.log.candles[pair] == as_of_ms
-        assert facts.valkey.manifolds[pair] == (as_of_ms, ())
+        assert facts.valkey.manifolds[pair].as_of_ms == as_of_ms
         assert facts.valkey.signals[pair] == facts.valkey.decided[pair] == as_of_ms
     assert facts.log.lag == {"signals": 0, "gates": 0, "weights": 0, "mirror": 0}
     assert facts.log.epochs[-1].epoch_ms == facts.valkey.blob_ms == facts.valkey.status_ms
