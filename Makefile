@@ -32,7 +32,7 @@ dates: $(VENV)/.dev ## Run demo, stack and tests at other dates, time zones and 
 	-@deploy/setup.sh dates
 	@$(BIN)/python -m tests.dates $(DATES)
 
-slow: $(VENV)/.dev ## Run what takes minutes: the walk-forward over twelve years of hourly candles.
+slow: $(VENV)/.dev ## Run what takes minutes: a walk-forward over twelve years of hourly candles, the alerts on a running stack.
 	@$(BIN)/python -m pytest tests/slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style and types.
