@@ -230,7 +230,7 @@ class Prometheus:
     def until_scraped(self) -> None:
         """Wait until every target has answered."""
         until(
-            lambda: all(health == "up" for health in self.scraped().values()),
+            lambda: (found := self.scraped()) and set(found.values()) == {"up"},
             lambda: str(self.scraped()),
             every_s=0.1,
         )
