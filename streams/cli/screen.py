@@ -27,7 +27,7 @@ def screen(stack: Stack, sight: Sight) -> RenderableType:
         parts.append(_topics(sight))
         if sight.status.decisions:
             parts += [gates_table(sight.status), weights_table(sight.status)]
-    parts.append(Text(f"--env-file {stack.env_file} finds this stack. Ctrl-C ends it.", "dim"))
+    parts.append(Text(f"--env-file {stack.env_file} connects to it. Ctrl-C ends it.", "dim"))
     return Group(*parts)
 
 

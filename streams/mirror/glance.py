@@ -1,4 +1,4 @@
-"""A few values of the mirror, as any consumer of Valkey would read them."""
+"""Reads a few values of the mirror, for the end of a demonstration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.mirror.writer import connect, explained
 
 
 class Glance(NamedTuple):
-    """What stands in Valkey now.
+    """A few values of Valkey.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Glance(NamedTuple):
 
 
 async def glance(runtime: Runtime) -> Glance:
-    """Read them.
+    """Read the number of keys and the weights.
 
     Raises
     ------
