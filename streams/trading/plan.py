@@ -1,9 +1,10 @@
-"""Which orders the log asks for: from runs, weights and what is held to intents. Pure.
+"""Plans the opening and resizing orders: from runs, weights and positions to intents. Pure.
 
-Closing follows the run alone: its end, its turn, or an operator's flatten. Opening needs the run's
-own entry, eligibility and a weight in that bar's epoch; increasing needs the joined trade to go on,
-eligibility and a weight in the newest one. An entry has one chance: what a guard refuses, the
-broker rejects or nobody hears of again is not tried a second time, because later is the middle.
+Closing depends on the run alone: its end, its reversal, or an operator's flatten. Opening needs the
+entry of the run, eligibility and a weight in that bar's epoch; increasing needs an unfinished
+joined trade, eligibility and a weight in the newest epoch. An entry is tried once: if a guard
+refuses, the broker rejects or the answer is lost, it is not retried, because a later order would
+not be at the entry.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from streams.trading.holdings import Holding, losses_in_a_row
 from streams.trading.runs import Entry, entry_of
 
 LONGEST_PAUSE_MS = 900_000
-"""Longest pause after a size that the venue refused."""
+"""Maximum pause in ms after a size that the venue refused."""
 
 
 class Candidate(NamedTuple):
@@ -63,7 +64,7 @@ def candidates(desk: Desk) -> list[Candidate]:
 
 
 def resizable(desk: Desk, now_ms: int) -> list[Holding]:
-    """Return the positions whose size may be looked at now: joined, selected, nothing under way."""
+    """Return the positions that may be resized now: joined, selected, no pending order."""
     found = []
     newest = desk.allocation.newest
     step_ms = desk.trading.reconcile_interval_sec * 1000
@@ -90,12 +91,12 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
 def openings(
     desk: Desk, venue: Venue, entries: Iterable[Candidate] | None = None
 ) -> list[OrderIntent]:
-    """Return the orders that join a trade, each with every guard's verdict.
+    """Return the opening orders, each with all guard results.
 
     Parameters
     ----------
     entries
-        The candidates that ``venue`` was asked for; all by default.
+        The candidates that ``venue`` was queried for; all by default.
     """
     found: list[OrderIntent] = []
     for candidate in candidates(desk) if entries is None else entries:
@@ -103,7 +104,7 @@ def openings(
         selected = entry_of(candidate.weights, name)
         weight = selected.weight if selected else 0.0
         pct = selected.target_exposure_pct if selected else 0.0
-        under_way = found  # what this very call opens counts for the limits of what follows
+        under_way = found  # orders planned by this call count towards the limits of the next ones
         target, units, problem = _size(desk, venue, name, pct, ZERO, under_way)
         order = Order(
             name, "open", entry.direction, max(units, ZERO), entry.decision.bar_ms, weight, target,
@@ -131,7 +132,7 @@ def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) ->
     Parameters
     ----------
     names
-        The instruments that ``venue`` was asked for; all by default.
+        The instruments that ``venue`` was queried for; all by default.
     """
     found: list[OrderIntent] = []
     for held in resizable(desk, venue.now_ms):
@@ -182,7 +183,7 @@ def _resizing(
 
 
 def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal:
-    """Return a change of size that leaves every trade with a size of its own."""
+    """Return a change of size that leaves all trades with different sizes."""
     sizes = list(held.trades.values())
     if change > 0:
         return distinct_increase(change, sizes, terms)
@@ -192,7 +193,7 @@ def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal
 def _size(
     desk: Desk, venue: Venue, name: str, pct: float, held: Decimal, under_way: list[OrderIntent]
 ) -> tuple[Decimal, Decimal, str]:
-    """Return (target units, change now, what stands in the way of sizing)."""
+    """Return (target units, change now, problem that prevents sizing)."""
     terms, value = venue.terms.get(name), venue.rates.get(base_currency(name))
     if terms is None:
         return ZERO, ZERO, f"the venue does not trade {name}"
@@ -219,10 +220,10 @@ def _size(
 
 
 def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float | None:
-    """Return the notional of all our positions and open orders, in the account's currency.
+    """Return the notional of the executor's positions and open orders, in the account's currency.
 
-    A position in an instrument that has no price any more counts at its entry price: it is still
-    held, and must neither vanish from the total nor hold back every other instrument.
+    A position in an instrument without a price counts at its entry price: it is still open, and
+    must neither vanish from the total nor block every other instrument.
     """
     units: dict[str, Decimal] = {n: h.units for n, h in desk.ledger.holdings.items()}
     for intent in (*desk.ledger.unresolved.values(), *under_way):
@@ -248,7 +249,7 @@ def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
 def currency_shares(
     desk: Desk, venue: Venue, order: Order, under_way: list[OrderIntent], base: float | None
 ) -> tuple[CurrencyShare, ...] | None:
-    """Return the currencies of an order before and after it; None when it cannot be said."""
+    """Return the currencies of an order before and after it; None when unknown."""
     units: dict[str, Decimal] = {n: h.signed_units for n, h in desk.ledger.holdings.items()}
     for intent in (*desk.ledger.unresolved.values(), *under_way):
         if intent.submitted and intent.kind in ("open", "increase"):
@@ -271,16 +272,16 @@ def judged(
     under_way: list[OrderIntent],
     problem: str,
 ) -> tuple[GuardVerdict, ...]:
-    """Return the verdicts on an order that opens or increases.
+    """Return the guard results for an order that opens or increases.
 
     Parameters
     ----------
     held_units
-        Of the instrument, without a sign.
+        Unsigned, of the instrument.
     under_way
-        What is ordered in the same reading of the venue.
+        Orders planned with the same reading of the venue.
     problem
-        What stands in the way of sizing; empty for nothing.
+        Problem that prevents sizing; empty for none.
     """
     name, ledger = order.instrument, desk.ledger
     others = {n for n in (*ledger.holdings, *venue.foreign_held) if n != name}
@@ -313,7 +314,7 @@ def judged(
 
 
 def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
-    """Return the intent of an opening or increase with the worst price that it may cost."""
+    """Return the intent of an opening or increase, with its price bound."""
     name = order.instrument
     bound = price_bound(
         venue.quotes.get(name), venue.terms.get(name), order.direction,
