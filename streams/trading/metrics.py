@@ -43,13 +43,13 @@ class ExecutorMetrics:
         )
         self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
         self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
-        self.margin = Gauge("sep_margin_ratio", "Margin in use as a fraction of all", registry=of)
+        self.margin = Gauge("sep_margin_ratio", "Margin used / (used + available)", registry=of)
         self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
         self.entries = Counter(
             "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of
         )
         self.units = Gauge(
-            "sep_position_units", "Signed units held by us", ["instrument"], registry=of
+            "sep_position_units", "Signed units, open", ["instrument"], registry=of
         )
         self.intents = Counter(
             "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
@@ -75,7 +75,7 @@ class ExecutorMetrics:
             buckets=SECONDS,
             registry=of,
         )
-        self.reconciled = Gauge("manifold_reconciled", "1 when books and broker agree", registry=of)
+        self.reconciled = Gauge("manifold_reconciled", "1 when ledger equals broker", registry=of)
         self.differences = Gauge(
             "manifold_reconcile_differences", "Differences at the last reconcile", registry=of
         )

@@ -34,7 +34,7 @@ MOST_UNITS = Decimal(100_000_000)
 
 
 class PaperRules:
-    """What the account is made of.
+    """The settings of the account.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class PaperBook:
     Parameters
     ----------
     rules
-        What the account is made of.
+        The settings of the account.
     realized
         Profit and loss realised so far.
     first_id

@@ -183,7 +183,7 @@ def _set_as_operator(key: KillSwitchKey, settings: KillSwitchSettings) -> str:
         key.set_engaged()
     except (Recoverable, Fatal) as error:
         return f"and {name} could not be set either, so NOTHING IS ENGAGED BY THIS: {error}"
-    return f"{name} in Valkey says 1, which engages at once; a keeper tells the log when it is back"
+    return f"{name} in Valkey says 1, which engages at once; a lease holder logs it later"
 
 
 def _fence(

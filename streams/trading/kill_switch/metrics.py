@@ -51,7 +51,7 @@ class KillSwitchMetrics:
             **made,
         )
         self.failures = Counter(
-            "manifold_kill_switch_failures", "Rounds in which Kafka or Valkey was away", **made
+            "manifold_kill_switch_failures", "Rounds that failed: Kafka or Valkey down", **made
         )
         for actor in ACTORS:
             self.appended.labels(actor)
