@@ -72,8 +72,11 @@ def _read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> 
 def connection_options() -> list[click.Option]:
     """Return the options that every command takes; each sets its environment variable."""
     named = (
-        ("--bootstrap-servers", "KAFKA_BOOTSTRAP_SERVERS", "Broker addresses, host:port, comma "
-                                                        "separated."),
+        (
+            "--bootstrap-servers",
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "Broker addresses, host:port, comma separated.",
+        ),
         ("--registry-url", "SCHEMA_REGISTRY_URL", "URL of the schema registry."),
         ("--valkey-url", "VALKEY_URL", "Valkey."),
         ("--topic-prefix", "TOPIC_PREFIX", "Prefix of every topic, group and transactional id."),

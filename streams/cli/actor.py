@@ -13,6 +13,7 @@ def session_user() -> str:
 
 
 ACTOR = click.option(
-    "--actor", default=session_user, help="Name of who issues the command, recorded in the log.  "
-                                          "[default: the session's user]"
+    "--actor",
+    default=session_user,
+    help="Name of who issues the command, recorded in the log.  [default: the session's user]",
 )

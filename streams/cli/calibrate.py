@@ -46,8 +46,12 @@ PLAIN_WIDTH = 120
     metavar="TIME",
     help="Start of the range of bar ends: a UTC time, or relative such as -7d.",
 )
-@click.option("--to", "end", metavar="TIME", help="End of the range of bar ends (inclusive), in "
-                                                  "the same form.")
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    help="End of the range of bar ends (inclusive), in the same form.",
+)
 @click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
 @click.option(
     "--pass-rate",
@@ -57,8 +61,9 @@ PLAIN_WIDTH = 120
     help="Set the target share of windows (0 to 1) that pass all guards together.",
 )
 @click.option(
-    "--output", metavar="FILE", help="Write the suggested settings to this file, for --env-file; "
-                                     "- prints them."
+    "--output",
+    metavar="FILE",
+    help="Write the suggested settings to this file, for --env-file; - prints them.",
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -101,8 +106,9 @@ def calibrate(
         raise Fatal(f"--from {start} is after --to {end}")
     require_place(output)
     if as_json and output == STDOUT:
-        raise Fatal("--json and --output - both write to standard output; write one of them to a "
-                    "file")
+        raise Fatal(
+            "--json and --output - both write to standard output; write one of them to a file"
+        )
     with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 

@@ -20,7 +20,7 @@ _OPTIONS: Final = (
     click.option(
         "--granularity",
         help="Bar length (M1, H1, ...) of rows that name none; takes precedence over the file "
-             "name.",
+        "name.",
     ),
 )
 

@@ -202,8 +202,9 @@ def set_(
     metavar="FILE",
     help="Read the whole configuration from a file of NAME=value lines.  [required]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation; required where there is "
-                                          "no terminal.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask for confirmation; required where there is no terminal."
+)
 @REASON
 @ACTOR
 @DRY_RUN
@@ -294,7 +295,7 @@ def _report(
         click.echo(f"config {name} is active (ops.control {offset})")
         click.echo(
             "every process follows it. The failure signal config_differs is on while a process "
-            "was started with an environment that differs from it: {SET_ALIKE}"
+            f"was started with an environment that differs from it: {SET_ALIKE}"
         )
     if undone:
         raise Recoverable(undone)

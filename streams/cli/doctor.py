@@ -17,8 +17,9 @@ WORDS = {"ok": "ok", "warn": "with a warning", "fail": "failed", "skip": "skippe
 
 
 @click.command()
-@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every "
-                                                       "finding.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every finding."
+)
 def doctor(as_json_: bool) -> None:
     """Check the whole environment and name the fix for each problem.
 

@@ -143,8 +143,10 @@ def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
         found = released_words(ledger, asyncio.run(_open_trades(here.trading)), instrument)
     except (Recoverable, Fatal, RequestRefused) as error:
         said = ", ".join(f"{trade} of {name}" for trade, name in sorted(trades.items()))
-        found = [f"released, and possibly still open: trade {said}; the broker could not be "
-                 f"queried: {error}"]
+        found = [
+            f"released, and possibly still open: trade {said}; the broker could not be "
+            f"queried: {error}"
+        ]
     for line in found:
         click.echo(line)
 

@@ -41,8 +41,9 @@ def feed() -> None:
 @feed.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
-@click.option("--start", help="Start time of the first bar.  [default: such that the last bar "
-                              "ends now]")
+@click.option(
+    "--start", help="Start time of the first bar.  [default: such that the last bar ends now]"
+)
 @click.option("--until", help="End time of the last bar, instead of --start.  [default: now]")
 @click.option(
     "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Number of bars."
@@ -56,14 +57,19 @@ def feed() -> None:
     help="Event-time seconds per second of real time; 0 = as fast as possible.",
 )
 @click.option(
-    "--quiet", type=click.IntRange(0, 1000), default=20, help="Share of bars without a candle, in "
-            "permille."
+    "--quiet",
+    type=click.IntRange(0, 1000),
+    default=20,
+    help="Share of bars without a candle, in permille.",
 )
-@click.option("--late", type=click.IntRange(0, 1000), default=2, help="Share of late candles, in "
-                     "permille.")
 @click.option(
-    "--duplicate", type=click.IntRange(0, 1000), default=2, help="Share of candles sent twice, in "
-                "permille."
+    "--late", type=click.IntRange(0, 1000), default=2, help="Share of late candles, in permille."
+)
+@click.option(
+    "--duplicate",
+    type=click.IntRange(0, 1000),
+    default=2,
+    help="Share of candles sent twice, in permille.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def synthetic(
@@ -147,8 +153,10 @@ def synthetic(
 @feed.command()
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
 @click.option(
-    "--from", "start", help="Start time of the first bar of a pair without candles in the log.  "
-                            "[default: CANDLE_COUNT bars ago]"
+    "--from",
+    "start",
+    help="Start time of the first bar of a pair without candles in the log.  "
+    "[default: CANDLE_COUNT bars ago]",
 )
 @click.option("--once", is_flag=True, help="Write the candles available now, then exit.")
 @click.option("--until", help="End time of the last bar; exit when it is written.")

@@ -90,8 +90,10 @@ def flatten(
     held = _wait(here, wait_s, offset)
     if held:
         waited_s = time.monotonic() - begun
-        click.echo(f"still open according to the log after {waited_s:.1f} s: {', '.join(held)}; "
-                   f"taking over")
+        click.echo(
+            f"still open according to the log after {waited_s:.1f} s: {', '.join(held)}; "
+            f"taking over"
+        )
         from streams.cli.trade import run
 
         outcome = run(runtime, config, trading, flatten_within_s=within_s)
@@ -114,7 +116,7 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
     if not outcome.confirmed:
         raise Recoverable(
             "every position in the log is closed, but the venue has not confirmed within "
-            "{within_s:g} s that none is open: check the account at the broker, or run this "
+            f"{within_s:g} s that none is open: check the account at the broker, or run this "
             "command again"
         )
 

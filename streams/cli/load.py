@@ -25,10 +25,12 @@ from streams.monitoring.clock_check import require_clock
 @click.command()
 @click.argument("files", nargs=-1, required=True)
 @file_options
-@click.option("--dry-run", is_flag=True, help="Read and check the files only; connect to no "
-                                              "broker.")
-@click.option("--refused", "refused_file", help="Write every refused row to this file, as JSON "
-                                                "lines.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read and check the files only; connect to no broker."
+)
+@click.option(
+    "--refused", "refused_file", help="Write every refused row to this file, as JSON lines."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def load(
     files: tuple[str, ...],

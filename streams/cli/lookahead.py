@@ -42,8 +42,13 @@ PLAIN_WIDTH = 140
     show_default=True,
     help="Number of random cut points, in addition to the fixed ones.",
 )
-@click.option("--at", "wanted", multiple=True, metavar="TIME", help="Add a cut point at this time "
-                                                                    "(UTC); repeatable.")
+@click.option(
+    "--at",
+    "wanted",
+    multiple=True,
+    metavar="TIME",
+    help="Add a cut point at this time (UTC); repeatable.",
+)
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="Seed of the random cut points."
 )

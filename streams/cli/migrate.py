@@ -16,10 +16,14 @@ from streams.migration.plan import COPIED, Migration, next_steps
 
 
 @click.command()
-@click.option("--to-prefix", required=True, help="Prefix of the new topics, consumer groups and "
-                                                 "transactional ids.")
-@click.option("--dry-run", is_flag=True, help="Check and count only; write nothing and stop no "
-                                              "process.")
+@click.option(
+    "--to-prefix",
+    required=True,
+    help="Prefix of the new topics, consumer groups and transactional ids.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check and count only; write nothing and stop no process."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def migrate(to_prefix: str, dry_run: bool, as_json: bool) -> None:
     """Migrate the deployment to another topic prefix, for example after a change of the engine.

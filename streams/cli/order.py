@@ -50,8 +50,12 @@ UNITS = _UnitsType()
 @click.option("--buy", type=UNITS, help="Units to buy.")
 @click.option("--sell", type=UNITS, help="Units to sell.")
 @click.option("--reduce", "reduced", type=UNITS, help="Units by which to reduce the position.")
-@click.option("--stop-loss", type=click.FloatRange(0.0, min_open=True), help="Price of the stop loss.")
-@click.option("--take-profit", type=click.FloatRange(0.0, min_open=True), help="Price of the take profit.")
+@click.option(
+    "--stop-loss", type=click.FloatRange(0.0, min_open=True), help="Price of the stop loss."
+)
+@click.option(
+    "--take-profit", type=click.FloatRange(0.0, min_open=True), help="Price of the take profit."
+)
 @click.option("--request-id", help="Idempotency key: the same id again is the same order.")
 @REASON
 @ACTOR

@@ -41,7 +41,7 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     if here.mode == "paper":
         raise Fatal(
             "a position of the paper account cannot be released: there is no other way to close "
-            "it; close it with manifold close {name}"
+            f"it; close it with manifold close {name}"
         )
     if not held(books, name):
         click.echo(f"no position of the executor in {name}")

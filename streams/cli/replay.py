@@ -48,10 +48,15 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable."
 )
-@click.option("--topic", "topics", multiple=True, help=f"Print the records of these topics: "
-                                "{', '.join(DERIVED)}.")
-@click.option("--to-topics", "prefix", metavar="PREFIX", help="Write the records to topics with "
-                                                              "this prefix.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    help=f"Print the records of these topics: {', '.join(DERIVED)}.",
+)
+@click.option(
+    "--to-topics", "prefix", metavar="PREFIX", help="Write the records to topics with this prefix."
+)
 @click.option("--report", "page", metavar="FILE", help="Write the report page (HTML) to this file.")
 @click.option("--report-json", metavar="FILE", help="Write the report as JSON to this file.")
 @PUBLISH
@@ -95,8 +100,9 @@ def replay(
     """
     unknown = [topic for topic in topics if topic not in DERIVED]
     if unknown:
-        raise Fatal(f"{', '.join(unknown)} is not a derived topic; choose from "
-                    f"{', '.join(DERIVED)}")
+        raise Fatal(
+            f"{', '.join(unknown)} is not a derived topic; choose from {', '.join(DERIVED)}"
+        )
     for place in (page, report_json):
         require_place(place)
     now = datetime.now(UTC)
@@ -114,7 +120,7 @@ def replay(
     if prefix is not None:
         _to_topics(job, prefix, topics or DERIVED)
     elif topics:
-        job.total()  # the input is opened before the event loop starts: inside it Ctrl-C would be delayed
+        job.total()  # the input is opened before the event loop, which would delay Ctrl-C
         asyncio.run(_lines(job, topics))
     else:
         _summary(job, page, report_json, as_json, publish)

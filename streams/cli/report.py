@@ -33,8 +33,9 @@ PUBLISH = click.option(
 
 @click.command()
 @click.option("-o", "html", metavar="FILE", help=f"Write the page to this file.  [default: {PAGE}]")
-@click.option("--json", "json_file", metavar="FILE", help="Write the JSON to this file; - prints "
-                                                          "it.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write the JSON to this file; - prints it."
+)
 @click.option(
     "--from",
     "start",

@@ -43,8 +43,11 @@ _ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.it
     type=click.Choice(["oanda", "synthetic"]),
     help="Feed to run.  [env: RUN_FEED; default: oanda]",
 )
-@click.option("--no-warmup", is_flag=True, help="Start all roles at once, without the warm-up.  "
-                                                "[env: RUN_WARMUP=0]")
+@click.option(
+    "--no-warmup",
+    is_flag=True,
+    help="Start all roles at once, without the warm-up.  [env: RUN_WARMUP=0]",
+)
 @click.option("--status", "show", is_flag=True, help="Show the processes of this host, then exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: print /status as JSON.")
 @read_env_file_option("--env-file", "--from-file")

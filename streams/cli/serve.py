@@ -13,10 +13,12 @@ from streams.process.sigterm import stop_when_told
 
 
 @click.command()
-@click.option("--openapi", metavar="FILE", help="Write the OpenAPI document to this file (- = "
-                                                "stdout).")
-@click.option("--asyncapi", metavar="FILE", help="Write the AsyncAPI document to this file (- = "
-                                                 "stdout).")
+@click.option(
+    "--openapi", metavar="FILE", help="Write the OpenAPI document to this file (- = stdout)."
+)
+@click.option(
+    "--asyncapi", metavar="FILE", help="Write the AsyncAPI document to this file (- = stdout)."
+)
 def serve(openapi: str | None, asyncapi: str | None) -> None:
     """Serve REST, WebSocket and the page, and hold the kill switch's lease in Valkey.
 

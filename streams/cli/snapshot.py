@@ -35,11 +35,13 @@ VALKEY = "valkey"
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--at", help="Compute as of this time (UTC): a time, @<epoch ms> or -2h.")
-@click.option("--day", "day_texts", multiple=True, help="Compute a manifold of this UTC day; "
-                                                        "repeatable.")
 @click.option(
-    "--days", type=click.IntRange(1, 3_660), help="Compute a manifold for each of the newest N "
-                                                  "UTC days."
+    "--day", "day_texts", multiple=True, help="Compute a manifold of this UTC day; repeatable."
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3_660),
+    help="Compute a manifold for each of the newest N UTC days.",
 )
 @click.option(
     "--candles",
@@ -47,8 +49,10 @@ VALKEY = "valkey"
     help="Cover the newest N candles.  [default: CANDLE_COUNT of log and Valkey, all of a file]",
 )
 @click.option("--instrument", help="Instrument of a file that names none.")
-@click.option("--granularity", help="Bar length of a file that names none, and of the log.  "
-                                    "[default: CANDLE_GRAN]")
+@click.option(
+    "--granularity",
+    help="Bar length of a file that names none, and of the log.  [default: CANDLE_GRAN]",
+)
 @click.option(
     "--output",
     "outputs",

@@ -34,7 +34,7 @@ POLL_S = 0.25
     default="start",
     show_default=True,
     help="Where to begin: start, end, -N (records per partition), -24h, @<epoch ms>, or a time "
-         "like 2014-05-01.",
+    "like 2014-05-01.",
 )
 @click.option("-n", "--num", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--last", type=click.IntRange(1), help="Print only the last N existing records.")

@@ -29,8 +29,9 @@ def topics() -> None:
 
 
 @topics.command()
-@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object: topic -> created, "
-                                                       "exists.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: topic -> created, exists."
+)
 def create(as_json_: bool) -> None:
     """Create the topics that are missing, the changelogs of the stages included.
 
@@ -100,8 +101,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 @topics.command()
-@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every "
-                                                       "finding.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every finding."
+)
 def check(as_json_: bool) -> None:
     """Check a cluster for the required features, and the topics for drift from the topic table.
 

@@ -25,11 +25,13 @@ log = logging.getLogger("manifold.executor")
 
 @click.command()
 @click.option(
-    "--venue", type=click.Choice(["paper", "oanda"]), help="Venue that receives the orders.  "
-                                                           "[env: TRADING_VENUE]"
+    "--venue",
+    type=click.Choice(["paper", "oanda"]),
+    help="Venue that receives the orders.  [env: TRADING_VENUE]",
 )
-@click.option("--status-port", type=int, help="Port of /status, /metrics and /healthz; 0 = no "
-                                              "HTTP server.")
+@click.option(
+    "--status-port", type=int, help="Port of /status, /metrics and /healthz; 0 = no HTTP server."
+)
 def trade(venue: str | None, status_port: int | None) -> None:
     """Run the executor, which sends orders to the broker: one per account.
 

@@ -41,15 +41,20 @@ PLAIN_WIDTH = 120
     default="synthetic",
     show_default=True,
     help="Source of candles: synthetic market, OANDA (OANDA_API_KEY_FILE), or none (manifold "
-         "load).",
+    "load).",
 )
-@click.option("--demo", is_flag=True, help="Run a bounded demonstration, print its results, then "
-                                           "exit.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Random seed of the "
-                     "synthetic market.")
 @click.option(
-    "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Number of historical "
-           "bars."
+    "--demo", is_flag=True, help="Run a bounded demonstration, print its results, then exit."
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Random seed of the synthetic market."
+)
+@click.option(
+    "--bars",
+    type=click.IntRange(1),
+    default=1500,
+    show_default=True,
+    help="Number of historical bars.",
 )
 @click.option(
     "--data-dir",
@@ -86,8 +91,9 @@ PLAIN_WIDTH = 120
     show_default=True,
     help="Write the report of a bounded run to this file.",
 )
-@click.option("--plain", is_flag=True, help="Print lines instead of a screen, as without a "
-                                            "terminal.")
+@click.option(
+    "--plain", is_flag=True, help="Print lines instead of a screen, as without a terminal."
+)
 def up(
     broker: str,
     market: str,

@@ -49,8 +49,9 @@ PATIENCE_SEC = 60.0
     show_default=True,
     help="Seconds without progress before the command gives up.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: ok, steps, "
-                                                      "instruments.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: ok, steps, instruments."
+)
 def warmup(
     steps: str, files: tuple[str, ...], days: int | None, patience: float, as_json: bool
 ) -> None:

@@ -88,7 +88,7 @@ class Follower:
         self._stopping = asyncio.Event()
         self._cluster_id = ""
         self._doubtful = False
-        self._told: dict[TopicPartition, int] = {}  # offsets up to which values were published; not published again after a seek back
+        self._told: dict[TopicPartition, int] = {}  # published once, not after a seek back
 
     def stop(self) -> None:
         """Ask ``run`` to return after the current batch."""

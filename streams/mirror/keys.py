@@ -99,8 +99,11 @@ KEYS = (
     KeyKind(GATES_BLOB, GATES_BLOB, "JSON: ts, gates, cooldowns, bufs; one write per epoch"),
     KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
     KeyKind(ALLOCATOR_STATUS, ALLOCATOR_STATUS, "JSON status of the last epoch"),
-    KeyKind(GUARD, GUARD, "HASH: event time of every last value; an older value never replaces a "
-                          "newer one"),
+    KeyKind(
+        GUARD,
+        GUARD,
+        "HASH: event time of every last value; an older value never replaces a newer one",
+    ),
     KeyKind(POSITIONS, POSITIONS, "HASH: offset up to which each partition of the log is mirrored"),
 )
 """The keys that the mirror writes; a rebuild removes exactly these."""
@@ -151,7 +154,7 @@ KEYS_NOT_WRITTEN = (
     KeyKind(
         "manifold:metrics:latest",
         "manifold:metrics:latest",
-        "ws:last:manifold:{INST} and GET /api/manifold/latest have the same figures for every pair",
+        f"ws:last:manifold:{INST} and GET /api/manifold/latest have the same figures for every pair",
     ),
     KeyKind(
         "bt:trial:*",

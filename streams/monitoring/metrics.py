@@ -54,13 +54,15 @@ class LivenessMetrics:
         self.manifold_age = Gauge(
             "sep_manifold_age_seconds", "Age of ws:last:manifold, by its as_of", instrument, **made
         )
-        self.blob_age = Gauge("sep_gates_blob_age_seconds", "Seconds since the ts of the gates "
-                                                            "blob", **made)
+        self.blob_age = Gauge(
+            "sep_gates_blob_age_seconds", "Seconds since the ts of the gates blob", **made
+        )
         self.status_age = Gauge(
             "sep_allocator_status_age_seconds", "Seconds since the allocator's status", **made
         )
-        self.eligible = Gauge("sep_eligible_count", "Number of eligible instruments that may get "
-                                                    "weight", **made)
+        self.eligible = Gauge(
+            "sep_eligible_count", "Number of eligible instruments that may get weight", **made
+        )
         self.cooling = Gauge("sep_cooldown_count", "Number of instruments in cooldown", **made)
         self.selected = Gauge("sep_selected_count", "Number of instruments with weight", **made)
         self.due = Gauge(

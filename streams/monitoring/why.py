@@ -182,8 +182,9 @@ def _weights(name: str, known: Known) -> Step:
             return Step("weights", True, f"weight {entry.weight:.3f}, {share}, {at}")
     gate = next((one for one in weights.gates if one.instrument == name), None)
     if gate is None:
-        return Step("weights", False, f"not in the universe of the {at}", "the universe must "
-                                                                          "contain it")
+        return Step(
+            "weights", False, f"not in the universe of the {at}", "the universe must contain it"
+        )
     if gate.cooldown:
         return Step("weights", False, f"cooling down at the {at}", "the cooldown must end")
     if gate.eligible:
@@ -206,8 +207,9 @@ def _run(name: str, known: Known) -> Step:
         )
     status = known.executor.status
     if status is None and known.held is None:
-        return Step("run", None, f"the backtest run is {way}; no executor reports whether it has "
-                                 f"joined")
+        return Step(
+            "run", None, f"the backtest run is {way}; no executor reports whether it has joined"
+        )
     joined = status.joined.get(name) if status else next(iter((known.held or {}).values()), None)
     if joined is None:
         words = (
@@ -217,8 +219,9 @@ def _run(name: str, known: Known) -> Step:
         return Step("run", False, words, "a run is joined only at its entry: the next one")
     if joined.by_operator:
         words = f"the backtest run is {way}; the open position is from an operator's order"
-        return Step("run", False, words, "manifold close, or the position's stop loss or take "
-                                         "profit")
+        return Step(
+            "run", False, words, "manifold close, or the position's stop loss or take profit"
+        )
     words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)
 

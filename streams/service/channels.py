@@ -75,8 +75,9 @@ KINDS: dict[type, Kind] = {
     AccountState: Kind("account", "orders", FILLS, "highest NAV and the NAV at the day's start"),
     SimulatedTrade: Kind("trade", "ledger", TRADES, "a trade of the rolling backtest, closed"),
     Summary: Kind("summary", "performance", SUMMARIES, "an evaluation of the rolling backtest"),
-    Control: Kind("control", "system", CONTROL, "a record of ops.control: command, actor and "
-                                                "reason"),
+    Control: Kind(
+        "control", "system", CONTROL, "a record of ops.control: command, actor and reason"
+    ),
     DeadLetter: Kind("dead_letter", "system", DEAD_LETTERS, "a refused record, and why"),
 }
 """Event type -> its WebSocket description. Watermarks are not sent."""

@@ -20,8 +20,9 @@ READS: Responses = {
     429: problem("rate limit exceeded; see Retry-After"),
 }
 ABOUT_INSTRUMENT: Responses = READS | {404: problem("the instrument is not in the log")}
-FROM_AWAY: Responses = {503: problem("the source of the answer is unavailable; the detail names "
-                                     "it")}
+FROM_AWAY: Responses = {
+    503: problem("the source of the answer is unavailable; the detail names it")
+}
 CHANGES: Responses = READS | {
     403: problem("no token is set, or the request comes from another web page"),
     408: problem("the body did not come in time"),

@@ -142,8 +142,9 @@ def _complete(feed_runs: bool | None, vouched_ms: int) -> str:
 async def coherence_status(
     live: LiveDep,
     instrument: InstrumentQuery,
-    points: Annotated[int, Query(ge=0, le=1_440, description="Number of earlier bars to "
-                                                             "include.")] = 0,
+    points: Annotated[
+        int, Query(ge=0, le=1_440, description="Number of earlier bars to include.")
+    ] = 0,
 ) -> CoherenceStatus:
     """The metrics of the last bar; with ``points`` also of that many bars before it."""
     found = _manifold(live, instrument)

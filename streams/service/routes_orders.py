@@ -33,7 +33,7 @@ RequestId = Annotated[
     Field(
         pattern=REQUEST_FORM,
         description="Idempotency key: a repeated call with it is the same order. Generated if "
-                    "missing.",
+        "missing.",
         examples=["8f2c1a"],
     ),
 ]
@@ -83,8 +83,9 @@ class AboutOrder(Said):
         AfterValidator(_in_steps),
         _units_schema(-float(MOST_UNITS), examples=[-1000], **{"not": {"const": 0}}),
     ]
-    stop_loss: Annotated[Price | None, Field(description="Price, for a position that the order "
-                                                         "opens.")] = None
+    stop_loss: Annotated[
+        Price | None, Field(description="Price, for a position that the order opens.")
+    ] = None
     take_profit: Annotated[Price | None, Field(description="Likewise.")] = None
     request_id: RequestId | None = None
 
@@ -203,8 +204,9 @@ def _again(before: OperatorOrder, asked: Asked) -> CommandGiven:
     same = (before.instrument, before.side, before.units, before.stop_loss, before.take_profit)
     if same != (asked.instrument, asked.side, asked.units, asked.stop_loss, asked.take_profit):
         raise ApiError(
-            409, "request_id_used", f"{before.request_id} is the id of another order; choose "
-                                    f"another id"
+            409,
+            "request_id_used",
+            f"{before.request_id} is the id of another order; choose another id",
         )
     detail = f"this order was given already; it is in ops.control at offset {before.given.offset}"
     return CommandGiven(offset=before.given.offset, detail=detail, request_id=before.request_id)

@@ -166,8 +166,11 @@ async def authenticity(
     live: LiveDep,
     instruments: Annotated[
         str | None,
-        Query(pattern=INSTRUMENTS_FORM, max_length=2_000, description="Instruments, comma "
-                                                                      "separated.  [default: all]"),
+        Query(
+            pattern=INSTRUMENTS_FORM,
+            max_length=2_000,
+            description="Instruments, comma separated.  [default: all]",
+        ),
         AnySpelling,
     ] = None,
 ) -> AuthenticityAnswer:

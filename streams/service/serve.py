@@ -206,8 +206,9 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         ended = next((part for part in parts if part.done()), None)
         if ended is not None and not stopping.is_set():
             error = ended.exception()
-            raise error if error is not None else Fatal(f"{ended.get_name()} has ended "
-                                                        f"unexpectedly")
+            raise (
+                error if error is not None else Fatal(f"{ended.get_name()} has ended unexpectedly")
+            )
     finally:
         await _leave(live, list(servers.values()), [stop, *parts])
 

@@ -173,7 +173,7 @@ def closings(
         if one.subject in held_back or _under_way(desk, sight, one):
             continue
         if one.by == "units" and sight.by_trade and one.instrument in sight.foreign:
-            continue  # by units the venue would close the oldest trade, which may not be the executor's
+            continue  # by units the venue would close the oldest trade, which may be untracked
         opened = desk.ledger.intents[one.opening_id]
         entry_bar_ms = -1 if opened.entry_bar_ms is None else opened.entry_bar_ms
         order = Order(

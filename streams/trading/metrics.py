@@ -48,9 +48,7 @@ class ExecutorMetrics:
         self.entries = Counter(
             "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of
         )
-        self.units = Gauge(
-            "sep_position_units", "Signed units, open", ["instrument"], registry=of
-        )
+        self.units = Gauge("sep_position_units", "Signed units, open", ["instrument"], registry=of)
         self.intents = Counter(
             "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
         )

@@ -27,8 +27,9 @@ class KillSwitchMetrics:
         self.registry = CollectorRegistry() if registry is None else registry
         made: dict[str, Any] = {"registry": self.registry}
         self.engaged = Gauge(
-            "manifold_kill_switch_engaged", "1 unless the lease holder has verified that the kill "
-                                            "switch is off", **made
+            "manifold_kill_switch_engaged",
+            "1 unless the lease holder has verified that the kill switch is off",
+            **made,
         )
         self.since = Gauge(
             "manifold_kill_switch_since_seconds", "Time of the state in the log (Unix time)", **made
