@@ -154,7 +154,7 @@ KEYS_NOT_WRITTEN = (
     KeyKind(
         "manifold:metrics:latest",
         "manifold:metrics:latest",
-        f"ws:last:manifold:{INST} and GET /api/manifold/latest have the same figures for every pair",
+        "ws:last:manifold:{INST} and GET /api/manifold/latest have the same figures of every pair",
     ),
     KeyKind(
         "bt:trial:*",
