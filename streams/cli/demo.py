@@ -15,7 +15,7 @@ from streams.cli.replay import backtest_table
 from streams.cli.status import gates_table, rates_table, weights_table
 from streams.config.settings import Config
 from streams.instants import clock
-from streams.mirror.glance import glance
+from streams.mirror.summary import read_summary
 from streams.monitoring.status import Status
 from streams.pipeline.chain import open_chain
 from streams.records.codec import locked_codec
@@ -59,7 +59,7 @@ def show_outcome(
     """
     work = stage_work(stack.plan.ports.metrics)
     report = Verifier(stack.runtime, asyncio.run(open_chain(stack.runtime))).run()
-    valkey = asyncio.run(glance(stack.runtime))
+    valkey = asyncio.run(read_summary(stack.runtime))
     data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), Wanted())
     report_file.parent.mkdir(parents=True, exist_ok=True)
     write_report(data, str(report_file), None)

@@ -246,15 +246,15 @@ def stage_lag(at: Judged) -> FailureSignal:
     if log is None:
         return at.unjudged(name, "log")
     behind = {stage: lag for stage, lag in log.lag.items() if lag > 0}
-    standing_ms = at.limits.standing_sec * SECOND_MS
+    stalled_ms = at.limits.standing_sec * SECOND_MS
     stuck = [
-        f"{stage} has made no progress for {span(log.standing_ms[stage])} with a lag of {lag:,} "
+        f"{stage} has made no progress for {span(log.stalled_ms[stage])} with a lag of {lag:,} "
         f"records"
         for stage, lag in behind.items()
-        if log.standing_ms.get(stage, 0) > standing_ms
+        if log.stalled_ms.get(stage, 0) > stalled_ms
     ]
     if stuck:
-        since = max(log.standing_ms[stage] for stage in behind if stage in log.standing_ms)
+        since = max(log.stalled_ms[stage] for stage in behind if stage in log.stalled_ms)
         action = "start or restart it: manifold worker for a stage, manifold mirror for the mirror"
         return FailureSignal(name, "fail", several(stuck), at.now_ms - since, action)
     most = at.limits.lag_records_per_pair * max(1, len(at.facts.pairs))

@@ -84,7 +84,7 @@ class LogFacts(NamedTuple):
         The latest epochs, ascending.
     lag
         Stage, or ``mirror`` -> number of records of its sources not yet processed.
-    standing_ms
+    stalled_ms
         Stage -> ms since its lag last decreased; empty before the second probe.
     dead_letters, dead_letters_recent
         Total number; those of the last ``dead_letters_window_ms``, by event time or by arrival.
@@ -93,7 +93,7 @@ class LogFacts(NamedTuple):
     candles: Mapping[str, int | None] = NOTHING
     epochs: tuple[EpochFacts, ...] = ()
     lag: Mapping[str, int] = NOTHING
-    standing_ms: Mapping[str, int] = NOTHING
+    stalled_ms: Mapping[str, int] = NOTHING
     dead_letters: int = 0
     dead_letters_recent: int = 0
     dead_letters_window_ms: int = 0

@@ -109,13 +109,13 @@ class LogSight:
             for partition, (_, high) in bounds[topic].items():
                 self._take_since(topic, partition, high, now_ms - ORDERS_KEPT_MS)
         self._forget_orders(now_ms - ORDERS_KEPT_MS)
-        lag, standing_ms = self._lag.look(self._reader, bounds)
+        lag, stalled_ms = self._lag.look(self._reader, bounds)
         low, high = bounds[DEAD_LETTERS][0]
         return LogFacts(
             dict(self._candles),
             tuple(self._epochs),
             lag,
-            standing_ms,
+            stalled_ms,
             high - low,
             self._recent_letters(high, now_ms),
             WINDOW_MS,

@@ -28,10 +28,10 @@ from streams.trading.bracket_changes import (
 )
 from streams.trading.brokers.brackets import in_precision
 from streams.trading.brokers.broker import BracketKind, OpenTrade
-from streams.trading.context import Parts
-from streams.trading.desk import Desk, Order, order_intent
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import Holding
 from streams.trading.paper import PaperBroker
+from streams.trading.planning_state import Order, PlanningState, order_intent
 from streams.trading.terms import Terms
 
 log = logging.getLogger("manifold.executor")
@@ -66,7 +66,11 @@ class BracketKeeper:
     """
 
     def __init__(
-        self, parts: Parts, terms: Terms, desk: Callable[[], Desk], ordering: asyncio.Lock
+        self,
+        parts: ExecutorContext,
+        terms: Terms,
+        desk: Callable[[], PlanningState],
+        ordering: asyncio.Lock,
     ) -> None:
         self._parts, self._terms, self._desk, self._ordering = parts, terms, desk, ordering
         self.by_hand: dict[str, list[str]] = {}

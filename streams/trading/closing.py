@@ -17,10 +17,10 @@ from streams.records.trading_events import BrokerReport
 from streams.trading.brokers.broker import Broker
 from streams.trading.closing_pauses import ClosingPauses
 from streams.trading.closing_plan import CLOSING, Closing, Sight, closings, wanted
-from streams.trading.desk import Desk
 from streams.trading.dispatch import Dispatch, Written
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
+from streams.trading.planning_state import PlanningState
 
 AT_ONCE = 2
 TRIES_READ = 12
@@ -64,7 +64,7 @@ class Closer:
         ledger: Ledger,
         dispatch: Dispatch,
         metrics: ExecutorMetrics,
-        desk: Callable[[], Desk],
+        desk: Callable[[], PlanningState],
         sight: Callable[[], Sight],
         ordering: asyncio.Lock,
         calendar: Callable[[], Calendar],

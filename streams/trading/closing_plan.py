@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.units import units_of
-from streams.trading.desk import Desk, Order, order_intent, said_before
 from streams.trading.guards import sending_guards
 from streams.trading.holdings import Holding, joined_by
+from streams.trading.planning_state import Order, PlanningState, order_intent, said_before
 from streams.trading.runs import Joined, RunState
 from streams.trading.week_end import why_week_end
 
@@ -86,7 +86,7 @@ class Closing(NamedTuple):
         return self.instrument, self.trade_id or self.opening_id
 
 
-def wanted(desk: Desk, sight: Sight) -> list[Closing]:
+def wanted(desk: PlanningState, sight: Sight) -> list[Closing]:
     """Return every closing that is due, whatever was attempted before."""
     found: list[Closing] = []
     for _, held in sorted(desk.ledger.holdings.items()):
@@ -111,7 +111,7 @@ def _of_holding(held: Holding, sight: Sight, reason: str) -> Iterator[Closing]:
                 yield Closing(name, way, units, by, trade, opening, reason)
 
 
-def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
+def _not_booked(desk: PlanningState, sight: Sight) -> Iterator[Closing]:
     """Yield the executor's trades missing in the ledger: an answer was lost, or came too late.
 
     They are booked and then closed normally once the venue's transactions can be read. This covers
@@ -147,7 +147,7 @@ def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
             )  # fmt: skip
 
 
-def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
+def _why_close_order(desk: PlanningState, intent: OrderIntent, sight: Sight) -> str:
     """Return why the possible position of an unresolved opening order is to be closed."""
     if desk.commands.releases(intent.instrument, intent.control_offset):
         return ""
@@ -158,7 +158,7 @@ def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
 
 
 def closings(
-    desk: Desk, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
+    desk: PlanningState, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
 ) -> list[tuple[Closing, OrderIntent]]:
     """Return the closing orders to send now; write each one before planning the next.
 
@@ -187,7 +187,7 @@ def closings(
     return found
 
 
-def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
+def _under_way(desk: PlanningState, sight: Sight, one: Closing) -> bool:
     """Return whether a pending order excludes this one.
 
     A trade can be closed completely only once, so a closing by trade is sent again even if the
@@ -199,7 +199,7 @@ def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
     return bool(out)
 
 
-def why_close(desk: Desk, held: Holding) -> str:
+def why_close(desk: PlanningState, held: Holding) -> str:
     """Return why a position is to be closed now; empty if it stays open."""
     if desk.commands.releases(held.instrument, held.control_offset):
         return ""
@@ -210,14 +210,14 @@ def why_close(desk: Desk, held: Holding) -> str:
     return flat or left or before_weekend(desk, held.instrument)
 
 
-def before_weekend(desk: Desk, instrument: str) -> str:
+def before_weekend(desk: PlanningState, instrument: str) -> str:
     """Return the reason to close before the weekend; empty when the market week does not end
     soon."""
     minutes = desk.trading.weekend_reduce_minutes
     return why_week_end(desk.calendar, desk.placed_ms(instrument), minutes) if minutes else ""
 
 
-def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
+def why_asked(desk: PlanningState, instrument: str, control_offset: int) -> str:
     """Return the operator's reason to close positions opened under ``control_offset``."""
     closed = desk.commands.closes(instrument, control_offset)
     if closed is not None:
@@ -228,7 +228,7 @@ def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
     return ""
 
 
-def _why_left(desk: Desk, instrument: str, joined: Joined) -> str:
+def _why_left(desk: PlanningState, instrument: str, joined: Joined) -> str:
     run = desk.runs.of(instrument)
     if run is None or run.follows(joined) or behind(desk, instrument, joined, run):
         return ""
@@ -237,7 +237,7 @@ def _why_left(desk: Desk, instrument: str, joined: Joined) -> str:
     return f"the run is out of the trade: position {run.decision.position}"
 
 
-def behind(desk: Desk, instrument: str, joined: Joined, run: RunState) -> bool:
+def behind(desk: PlanningState, instrument: str, joined: Joined, run: RunState) -> bool:
     """Return whether the log is being derived again up to the last order's decision.
 
     Earlier decisions were already followed.
@@ -245,6 +245,6 @@ def behind(desk: Desk, instrument: str, joined: Joined, run: RunState) -> bool:
     return run.decision.as_of_ms < followed_ms(desk, instrument, joined)
 
 
-def followed_ms(desk: Desk, instrument: str, joined: Joined) -> int:
+def followed_ms(desk: PlanningState, instrument: str, joined: Joined) -> int:
     """Return ``as_of`` of the newest decision behind an order of a joined trade."""
     return max(joined.entry_ms, desk.ledger.decided_ms.get(instrument, 0))

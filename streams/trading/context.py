@@ -35,7 +35,7 @@ class MadeWith(NamedTuple):
         return ", ".join(f"{n.upper()} is {new} and was {old}" for n, new, old in now if new != old)
 
 
-class Parts(NamedTuple):
+class ExecutorContext(NamedTuple):
     """The parts of one executor."""
 
     runtime: Runtime

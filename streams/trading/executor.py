@@ -25,8 +25,7 @@ from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.closing import Closer
 from streams.trading.closing_plan import Sight
-from streams.trading.context import MadeWith, Parts, Progress
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext, MadeWith, Progress
 from streams.trading.dispatch import KillState
 from streams.trading.flatten import flatten_of
 from streams.trading.opening import Opener
@@ -34,6 +33,7 @@ from streams.trading.operator_commands import Commands, commands_of, resets_a_li
 from streams.trading.operator_orders import OperatorOrder, orders_of
 from streams.trading.operator_sending import reduce_by_order
 from streams.trading.paper import PaperBroker
+from streams.trading.planning_state import PlanningState
 from streams.trading.reading import TRANSACTIONS
 from streams.trading.reconcile import Comparison
 from streams.trading.reconcile_command import asks_to_reconcile
@@ -66,7 +66,7 @@ class Executor:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ExecutorContext,
         *,
         only_flatten: bool = False,
         within_s: float = math.inf,
@@ -102,7 +102,7 @@ class Executor:
         self.last_cycle_at = clock()
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> ExecutorContext:
         """The parts of the executor."""
         return self._parts
 
@@ -374,7 +374,7 @@ class Executor:
             TRANSACTIONS in reading.unread,
         )  # fmt: skip
 
-    def _desk(self) -> Desk:
+    def _desk(self) -> PlanningState:
         parts, broker = self._parts, self._parts.broker
         control = parts.control
 
@@ -389,7 +389,7 @@ class Executor:
                 return broker.placed_ms(instrument)
             return broker.now_ms()
 
-        return Desk(
+        return PlanningState(
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),

@@ -12,7 +12,7 @@ from typing import Final
 
 from streams.records.events import Control
 from streams.trading.account_command import account_of, account_word
-from streams.trading.desk import Flatten
+from streams.trading.planning_state import Flatten
 
 KIND: Final = "flatten"
 

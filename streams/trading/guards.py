@@ -96,7 +96,7 @@ class Plan(NamedTuple):
     ----------
     opening
         True for an opening order, false for an increase.
-    mistimed
+    not_at_entry
         Why this is not at the run's entry; empty when it is, or for an increase.
     weights_ms
         Epoch of the weights; None without weights.
@@ -105,7 +105,7 @@ class Plan(NamedTuple):
     opening: bool
     decision: GateDecision
     config: Config
-    mistimed: str
+    not_at_entry: str
     weights_ms: int | None
     selected: bool
 
@@ -164,8 +164,8 @@ def judge(
 
 
 def _run(plan: Plan) -> Iterator[GuardVerdict]:
-    timely = not plan.mistimed
-    yield GuardVerdict("own_entry", timely, plan.mistimed or "at the run's own entry")
+    timely = not plan.not_at_entry
+    yield GuardVerdict("own_entry", timely, plan.not_at_entry or "at the run's own entry")
     # with entry in the exit bar allowed, `position` does not show that a trade ended
     apart = plan.config.exit_cooldown_sec > 0
     yield _said("trades_apart", apart, "EXIT_COOLDOWN_SEC", plan.config.exit_cooldown_sec)

@@ -14,7 +14,7 @@ from streams.trading.account_states import AccountStates
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.brokers.conversion import base_currency, quote_currency
 from streams.trading.brokers.sizing import SizingRefused, account_base
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import losses_in_a_row
 from streams.trading.kill_switch.commands import engage
 
@@ -23,7 +23,7 @@ ACTOR = "executor"
 log = logging.getLogger("manifold.executor")
 
 
-async def engage_by_itself(parts: Parts, reason: str) -> None:
+async def engage_by_itself(parts: ExecutorContext, reason: str) -> None:
     """Engage the kill switch, with the cause in ``ops.control``.
 
     Raises
@@ -72,7 +72,7 @@ class KillRules:
         The parts of the executor; the record of the trades already evaluated.
     """
 
-    def __init__(self, parts: Parts, states: AccountStates) -> None:
+    def __init__(self, parts: ExecutorContext, states: AccountStates) -> None:
         self._parts, self._states = parts, states
 
     async def losses(self, account: Account) -> None:

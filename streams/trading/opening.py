@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from streams.records.trading_events import OrderIntent
-from streams.trading.context import Parts
-from streams.trading.desk import Desk, Venue
+from streams.trading.context import ExecutorContext
 from streams.trading.dispatch import KillState
 from streams.trading.entry_checks import entry_range, late_entry
 from streams.trading.guards import Switches
 from streams.trading.operator_plan import due, needs_venue, with_venue
 from streams.trading.operator_sending import wall_ms
 from streams.trading.plan import Candidate, candidates, openings, resizable, resizings
+from streams.trading.planning_state import PlanningState, Venue
 from streams.trading.reconciling import Reconciler
 from streams.trading.terms import Terms
 
@@ -44,10 +44,10 @@ class Opener:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ExecutorContext,
         terms: Terms,
         reconciler: Reconciler,
-        desk: Callable[[], Desk],
+        desk: Callable[[], PlanningState],
         unreconciled: Callable[[], str],
         ordering: asyncio.Lock,
         clock: Callable[[], float] = time.monotonic,
@@ -110,7 +110,7 @@ class Opener:
         found = (*openings(desk, venue, left), *resizings(desk, venue, names))
         return next((i for i in found if (i.instrument, i.kind) not in tried), None)
 
-    async def _venue(self, desk: Desk, entries: list[Candidate], names: set[str]) -> Venue:
+    async def _venue(self, desk: PlanningState, entries: list[Candidate], names: set[str]) -> Venue:
         broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         currencies = sorted({c for name in involved for c in name.split("_")})
@@ -135,7 +135,7 @@ class Opener:
         )  # fmt: skip
 
     async def _entry_checks(
-        self, desk: Desk, entries: list[Candidate]
+        self, desk: PlanningState, entries: list[Candidate]
     ) -> tuple[Mapping[str, str], Mapping[str, float | None]]:
         parts = self._parts
         late: dict[str, str] = {}

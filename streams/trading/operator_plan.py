@@ -10,12 +10,12 @@ from streams.trading.brokers.brackets import in_precision
 from streams.trading.brokers.broker import InstrumentTerms, Quote
 from streams.trading.brokers.units import ZERO, floored
 from streams.trading.closing_plan import Sight
-from streams.trading.desk import Desk, Kind, Order, Venue, order_intent
 from streams.trading.fifo import distinct_increase, distinct_reduction
 from streams.trading.guards import Plan, foreign_guard, sending_guards
 from streams.trading.holdings import NO_RUN, Holding
 from streams.trading.operator_orders import OperatorOrder
 from streams.trading.plan import judged, priced
+from streams.trading.planning_state import Kind, Order, PlanningState, Venue, order_intent
 
 WITHIN_S: Final = 60.0
 """Maximum age in s of an operator order when it is carried out: prices change."""
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     direction: int
 
 
-def due(desk: Desk) -> list[Request]:
+def due(desk: PlanningState) -> list[Request]:
     """Return the orders without an intent, in the order in which they were given.
 
     Excluded are orders in an instrument with an unresolved order, or before its first decision,
@@ -61,14 +61,14 @@ def due(desk: Desk) -> list[Request]:
     return found
 
 
-def needs_venue(desk: Desk, request: Request, now_ms: int) -> bool:
+def needs_venue(desk: PlanningState, request: Request, now_ms: int) -> bool:
     """Return whether an order needs prices and account: when it may open or increase."""
     held = desk.ledger.holdings.get(request.order.instrument)
     verdicts = _rules(desk, request, held, now_ms)
     return request.kind in ("open", "increase") and all(v.passed for v in verdicts)
 
 
-def without_venue(desk: Desk, request: Request, sight: Sight, now_ms: int,
+def without_venue(desk: PlanningState, request: Request, sight: Sight, now_ms: int,
                   terms: InstrumentTerms | None) -> OrderIntent:  # fmt: skip
     """Return the intent of a reduction, or of an order that is refused whatever the venue says.
 
@@ -95,7 +95,7 @@ def without_venue(desk: Desk, request: Request, sight: Sight, now_ms: int,
 
 
 def with_venue(
-    desk: Desk, request: Request, venue: Venue, now_ms: int, under_way: list[OrderIntent]
+    desk: PlanningState, request: Request, venue: Venue, now_ms: int, under_way: list[OrderIntent]
 ) -> OrderIntent:
     """Return the intent of an order that opens or increases, with all guard results.
 
@@ -128,7 +128,7 @@ def with_venue(
 
 
 def _rules(
-    desk: Desk, request: Request, held: Holding | None, now_ms: int
+    desk: PlanningState, request: Request, held: Holding | None, now_ms: int
 ) -> tuple[GuardVerdict, ...]:
     """Return the guard results that need no venue."""
     order, name = request.order, request.order.instrument
@@ -178,7 +178,7 @@ class _Levels(NamedTuple):
 
 
 def _levels(
-    desk: Desk,
+    desk: PlanningState,
     request: Request,
     held: Holding | None,
     terms: InstrumentTerms | None,
@@ -228,7 +228,7 @@ def _order(request: Request, held: Holding | None, units: Decimal) -> Order:
 
 
 def _intent(
-    desk: Desk,
+    desk: PlanningState,
     request: Request,
     held: Holding | None,
     units: Decimal,

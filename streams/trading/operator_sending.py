@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streams.trading.closing_plan import Sight
-from streams.trading.context import Parts
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext
 from streams.trading.ledger import Ledger
 from streams.trading.operator_orders import OperatorOrder
 from streams.trading.operator_plan import due, needs_venue, without_venue
+from streams.trading.planning_state import PlanningState
 from streams.trading.terms import Terms
 
 SHOWN: Final = 20
@@ -27,9 +27,9 @@ def wall_ms() -> int:
 
 
 async def reduce_by_order(
-    parts: Parts,
+    parts: ExecutorContext,
     terms: Terms,
-    desk: Callable[[], Desk],
+    desk: Callable[[], PlanningState],
     sight: Callable[[], Sight],
     ordering: asyncio.Lock,
 ) -> None:

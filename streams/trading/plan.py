@@ -29,10 +29,17 @@ from streams.trading.brokers.sizing import (
 from streams.trading.brokers.units import ZERO, units_of
 from streams.trading.closing_plan import before_weekend, behind, followed_ms, why_close
 from streams.trading.currency_exposure import CurrencyShare, net_values, shares
-from streams.trading.desk import Desk, Kind, Order, Venue, order_intent, said_before
 from streams.trading.fifo import distinct_increase, distinct_reduction
 from streams.trading.guards import Exposure, Market, Plan, foreign_guard, judge, sending_guards
 from streams.trading.holdings import Holding, losses_in_a_row
+from streams.trading.planning_state import (
+    Kind,
+    Order,
+    PlanningState,
+    Venue,
+    order_intent,
+    said_before,
+)
 from streams.trading.runs import Entry, entry_of
 
 LONGEST_PAUSE_MS = 900_000
@@ -47,7 +54,7 @@ class Candidate(NamedTuple):
     weights: Weights
 
 
-def candidates(desk: Desk) -> list[Candidate]:
+def candidates(desk: PlanningState) -> list[Candidate]:
     """Return the entries that are eligible, selected in their bar's epoch, and not tried yet."""
     found = []
     for name, entry in desk.runs.entries().items():
@@ -63,7 +70,7 @@ def candidates(desk: Desk) -> list[Candidate]:
     return found
 
 
-def resizable(desk: Desk, now_ms: int) -> list[Holding]:
+def resizable(desk: PlanningState, now_ms: int) -> list[Holding]:
     """Return the positions that may be resized now: joined, selected, no pending order."""
     found = []
     newest = desk.allocation.newest
@@ -89,7 +96,7 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
 
 
 def openings(
-    desk: Desk, venue: Venue, entries: Iterable[Candidate] | None = None
+    desk: PlanningState, venue: Venue, entries: Iterable[Candidate] | None = None
 ) -> list[OrderIntent]:
     """Return the opening orders, each with all guard results.
 
@@ -110,11 +117,11 @@ def openings(
             name, "open", entry.direction, max(units, ZERO), entry.decision.bar_ms, weight, target,
             f"the run's entry: position {entry.decision.position}", "",
         )  # fmt: skip
-        mistimed = venue.late.get(name, "")
+        not_at_entry = venue.late.get(name, "")
         if name in desk.ledger.holdings or desk.ledger.waiting(name):
-            mistimed = "an earlier trade of it is not done with"
+            not_at_entry = "an earlier trade of it is not done with"
         plan = Plan(
-            True, entry.decision, desk.config_of(entry.decision), mistimed,
+            True, entry.decision, desk.config_of(entry.decision), not_at_entry,
             candidate.weights.epoch_ms, selected is not None,
         )  # fmt: skip
         guards = judged(desk, venue, plan, order, ZERO, under_way, problem)
@@ -126,7 +133,9 @@ def openings(
     return found
 
 
-def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) -> list[OrderIntent]:
+def resizings(
+    desk: PlanningState, venue: Venue, names: Collection[str] | None = None
+) -> list[OrderIntent]:
     """Return the increases (guarded) and reductions (at once) of joined positions.
 
     Parameters
@@ -145,7 +154,7 @@ def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) ->
 
 
 def _resizing(
-    desk: Desk, venue: Venue, held: Holding, under_way: list[OrderIntent]
+    desk: PlanningState, venue: Venue, held: Holding, under_way: list[OrderIntent]
 ) -> OrderIntent | None:
     name, run, newest = held.instrument, desk.runs.of(held.instrument), desk.allocation.newest
     selected = entry_of(newest, name)
@@ -191,7 +200,12 @@ def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal
 
 
 def _size(
-    desk: Desk, venue: Venue, name: str, pct: float, held: Decimal, under_way: list[OrderIntent]
+    desk: PlanningState,
+    venue: Venue,
+    name: str,
+    pct: float,
+    held: Decimal,
+    under_way: list[OrderIntent],
 ) -> tuple[Decimal, Decimal, str]:
     """Return (target units, change now, problem that prevents sizing)."""
     terms, value = venue.terms.get(name), venue.rates.get(base_currency(name))
@@ -219,7 +233,7 @@ def _size(
         return ZERO, ZERO, str(error)
 
 
-def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float | None:
+def gross_value(desk: PlanningState, venue: Venue, under_way: list[OrderIntent]) -> float | None:
     """Return the notional of the executor's positions and open orders, in the account's currency.
 
     A position in an instrument without a price counts at its entry price: it is still open, and
@@ -238,7 +252,7 @@ def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float
     return total
 
 
-def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
+def _unit_value(desk: PlanningState, venue: Venue, name: str) -> float | None:
     value = venue.rates.get(base_currency(name))
     held, rate = desk.ledger.holdings.get(name), venue.rates.get(quote_currency(name))
     if value is None and held is not None and rate is not None:
@@ -247,7 +261,11 @@ def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
 
 
 def currency_shares(
-    desk: Desk, venue: Venue, order: Order, under_way: list[OrderIntent], base: float | None
+    desk: PlanningState,
+    venue: Venue,
+    order: Order,
+    under_way: list[OrderIntent],
+    base: float | None,
 ) -> tuple[CurrencyShare, ...] | None:
     """Return the currencies of an order before and after it; None when unknown."""
     units: dict[str, Decimal] = {n: h.signed_units for n, h in desk.ledger.holdings.items()}
@@ -264,7 +282,7 @@ def currency_shares(
 
 
 def judged(
-    desk: Desk,
+    desk: PlanningState,
     venue: Venue,
     plan: Plan,
     order: Order,
@@ -313,7 +331,9 @@ def judged(
     )
 
 
-def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
+def priced(
+    desk: PlanningState, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]
+) -> OrderIntent:
     """Return the intent of an opening or increase, with its price bound."""
     name = order.instrument
     bound = price_bound(
@@ -325,7 +345,7 @@ def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, .
 
 
 def _with_levels(
-    desk: Desk, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
+    desk: PlanningState, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
 ) -> tuple[OrderIntent, str]:
     intent = priced(desk, venue, order, guards)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)

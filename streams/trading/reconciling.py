@@ -9,7 +9,7 @@ from streams.errors import Recoverable
 from streams.trading.account_states import AccountStates
 from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.guards import MarginGate
 from streams.trading.kill_rules import KillRules, engage_by_itself
 from streams.trading.reading import ACCOUNT, ORDERS, POSITIONS, TRADES, TRANSACTIONS, Reading
@@ -38,7 +38,7 @@ class Reconciler:
         The last result, and all messages from it and from refusals of the broker.
     """
 
-    def __init__(self, parts: Parts, terms: Terms, brackets: BracketKeeper) -> None:
+    def __init__(self, parts: ExecutorContext, terms: Terms, brackets: BracketKeeper) -> None:
         self._parts, self._terms, self._brackets = parts, terms, brackets
         self._overloaded = False
         self.margin = MarginGate(parts.trading)

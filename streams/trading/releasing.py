@@ -8,18 +8,18 @@ from decimal import Decimal
 
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.units import ZERO
-from streams.trading.context import Parts
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import Holding
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import Given
+from streams.trading.planning_state import PlanningState
 from streams.trading.reports import Told, release_report
 
 RELEASE = "release "
 """Prefix of the reason of a report that releases a position."""
 
 
-def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
+def releasable(desk: PlanningState) -> list[tuple[Holding, Given]]:
     """Return the released positions with the command, except those with an unresolved order.
 
     The fill of an unresolved order would be booked to a position that no longer exists.
@@ -32,7 +32,9 @@ def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
     return found
 
 
-async def release(parts: Parts, desk: Callable[[], Desk], ordering: asyncio.Lock) -> None:
+async def release(
+    parts: ExecutorContext, desk: Callable[[], PlanningState], ordering: asyncio.Lock
+) -> None:
     """Remove the released positions from the ledger, by a report each.
 
     Parameters

@@ -21,7 +21,7 @@ from streams.records.topics import CANDLES, CONTROL, FILLS, GATES, ORDERS, WEIGH
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.paper_book import PaperRules
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.dispatch import Dispatch, KillSwitch
 from streams.trading.journal import Journal
 from streams.trading.ledger import Ledger
@@ -43,7 +43,7 @@ async def open_parts(
     venue: Broker | None,
     *,
     only_flatten: bool = False,
-) -> Parts:
+) -> ExecutorContext:
     """Take an account over and return the parts of its executor.
 
     Parameters
@@ -93,7 +93,7 @@ async def open_parts(
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
     metrics = ExecutorMetrics(followed)
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
-    return Parts(
+    return ExecutorContext(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
         Following(runtime, codec, ends),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,

@@ -15,7 +15,14 @@ from streams.records.codec import Codec
 from streams.records.events import Control
 from streams.records.kill_switch import KIND, Word
 from streams.trading.kill_switch.key import KillSwitchKey
-from streams.trading.kill_switch.lease import ENGAGED, Custody, Kept, Look, custody, valkey_problem
+from streams.trading.kill_switch.lease import (
+    ENGAGED,
+    KeySnapshot,
+    Lease,
+    LeaseRecord,
+    lease_state,
+    valkey_problem,
+)
 from streams.trading.kill_switch.tail import ControlTail
 
 PATIENCE_S = 2.0
@@ -211,10 +218,12 @@ def _fence(
         time.sleep(AGAIN_S)
 
 
-def _fenced(look: Look, settings: KillSwitchSettings, offset: int) -> tuple[Kept, bool]:
+def _fenced(
+    look: KeySnapshot, settings: KillSwitchSettings, offset: int
+) -> tuple[LeaseRecord, bool]:
     """Return the lease record after a logged "on", and whether an external value of the key is
     kept."""
-    last = look.kept or Kept("", 0, 0, 0, 0, "", "")
+    last = look.kept or LeaseRecord("", 0, 0, 0, 0, "", "")
     known = last._replace(offset=max(last.offset, offset + 1), beat=last.beat + 1)
     foreign = not (look.missing or look.says_off or look.ours)
     if foreign:
@@ -236,19 +245,19 @@ def _take_custody(key: KillSwitchKey, tail: ControlTail, settings: KillSwitchSet
             tail.refresh(READ_S)
             return  # the key expires, or a lease holder reads it before it writes
         tail.refresh(READ_S)
-        found = custody(look, name, tail.log_name, tail.position)
+        found = lease_state(look, name, tail.log_name, tail.position)
         if found.state == "intact":
             return
         _require_no_word(found, look)
         beat = look.kept.beat + 1 if look.kept else 1
         until_ms = look.now_ms + settings.max_age_ms
-        ours = Kept(ENGAGED, until_ms, 0, tail.position, beat, tail.log_name, "")
+        ours = LeaseRecord(ENGAGED, until_ms, 0, tail.position, beat, tail.log_name, "")
         if key.swap(look, ours):
             return
     raise Recoverable(f"{name} in Valkey changes all the time; say off again")
 
 
-def _require_no_word(found: Custody, look: Look) -> None:
+def _require_no_word(found: Lease, look: KeySnapshot) -> None:
     if found.state == "word" and not look.says_off:
         raise NotCleared(
             f"{found.why}, and the log does not have that yet: a keeper writes it there within a "

@@ -45,10 +45,10 @@ from streams.trading.kill_switch.lease import (
     ACTOR,
     ENGAGED,
     OFF,
-    Custody,
-    Kept,
-    Look,
-    custody,
+    KeySnapshot,
+    Lease,
+    LeaseRecord,
+    lease_state,
     word_due,
 )
 from streams.trading.kill_switch.metrics import ENVIRONMENT, KillSwitchMetrics
@@ -155,7 +155,7 @@ class KillSwitchKeeper:
         look = self._key.look()
         switch = self._tail.refresh(WITHIN_S)
         name = self._settings.kill_switch_key
-        found = custody(look, name, self._tail.log_name, self._tail.position, self._beat)
+        found = lease_state(look, name, self._tail.log_name, self._tail.position, self._beat)
         told = False
         if not self._seeded:
             switch, told = self._seed(found, look, switch)
@@ -167,7 +167,7 @@ class KillSwitchKeeper:
             switch = self._append(Word(True), ACTOR, found.why)
         return self._write(look, switch)
 
-    def _seed(self, found: Custody, look: Look, switch: KillSwitch) -> tuple[KillSwitch, bool]:
+    def _seed(self, found: Lease, look: KeySnapshot, switch: KillSwitch) -> tuple[KillSwitch, bool]:
         """Record KILL_SWITCH of the environment in the log where it applies, never over a
         command."""
         wanted, first = self._settings.kill_switch, switch.offset is None
@@ -183,7 +183,7 @@ class KillSwitchKeeper:
         self._seeded = True
         return switch, due
 
-    def _stands_by(self, found: Custody, look: Look) -> bool:
+    def _stands_by(self, found: Lease, look: KeySnapshot) -> bool:
         kept = look.kept
         if kept is None or found.state == "lost" or kept.keeper in ("", self._id):
             return False
@@ -197,10 +197,10 @@ class KillSwitchKeeper:
         self.metrics.appended.labels(actor).inc()
         return self._tail.refresh(WITHIN_S)
 
-    def _write(self, look: Look, switch: KillSwitch) -> bool:
+    def _write(self, look: KeySnapshot, switch: KillSwitch) -> bool:
         expires_ms = look.now_ms + self._settings.max_age_ms
         last = look.kept
-        kept = Kept(
+        kept = LeaseRecord(
             ENGAGED if switch.engaged else OFF,
             expires_ms,
             look.now_ms,
@@ -215,7 +215,7 @@ class KillSwitchKeeper:
         self._export(switch)
         return True
 
-    def _know(self, kept: Kept | None) -> None:
+    def _know(self, kept: LeaseRecord | None) -> None:
         if kept is not None:
             self._beat = max(self._beat, kept.beat)
 

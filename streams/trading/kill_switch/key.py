@@ -13,7 +13,7 @@ from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.mirror.writer import connection_options, explained
-from streams.trading.kill_switch.lease import Kept, Look, as_look
+from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 
 ANSWER_S = 1.0
 
@@ -76,7 +76,7 @@ class KillSwitchKey:
         self._look = self._client.register_script(LOOK)
         self._swap = self._client.register_script(SWAP)
 
-    def look(self) -> Look:
+    def look(self) -> KeySnapshot:
         """Return both keys and the server's time.
 
         Raises
@@ -90,7 +90,12 @@ class KillSwitchKey:
             raise explained(error) from error
 
     def swap(
-        self, seen: Look, kept: Kept, *, leave: bool = False, until_ms: int | None = None
+        self,
+        seen: KeySnapshot,
+        kept: LeaseRecord,
+        *,
+        leave: bool = False,
+        until_ms: int | None = None,
     ) -> bool:
         """Write ``kept`` into both keys if they are unchanged since ``seen``.
 

@@ -22,7 +22,7 @@ ACTOR = "valkey"
 """Actor of the records that a lease holder appends for changes found in Valkey."""
 
 
-class Kept(NamedTuple):
+class LeaseRecord(NamedTuple):
     """The lease record: our last write.
 
     Attributes
@@ -56,7 +56,7 @@ class Kept(NamedTuple):
         return json.dumps(self._asdict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: bytes) -> Kept | None:
+    def from_json(cls, text: bytes) -> LeaseRecord | None:
         """Parse the lease record; None when it is not valid."""
         try:
             raw = json.loads(text)
@@ -71,7 +71,7 @@ class Kept(NamedTuple):
         return made if plain else None
 
 
-class Look(NamedTuple):
+class KeySnapshot(NamedTuple):
     """Both keys at one instant of the server's clock.
 
     Attributes
@@ -96,9 +96,9 @@ class Look(NamedTuple):
     kept_text: bytes
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> LeaseRecord | None:
         """The parsed lease record."""
-        return Kept.from_json(self.kept_text) if self.kept_kind == "string" else None
+        return LeaseRecord.from_json(self.kept_text) if self.kept_kind == "string" else None
 
     @property
     def missing(self) -> bool:
@@ -130,7 +130,7 @@ class Look(NamedTuple):
         )
 
 
-class Custody(NamedTuple):
+class Lease(NamedTuple):
     """``intact``; ``word``: changed by another writer; ``lost``: our write is gone. With the
     reason."""
 
@@ -138,7 +138,9 @@ class Custody(NamedTuple):
     why: str = ""
 
 
-def custody(look: Look, key: str, log: str, end: int | None = None, beat: int = 0) -> Custody:
+def lease_state(
+    look: KeySnapshot, key: str, log: str, end: int | None = None, beat: int = 0
+) -> Lease:
     """Return whether the state of the key is our last write, or its expiry.
 
     Parameters
@@ -156,25 +158,25 @@ def custody(look: Look, key: str, log: str, end: int | None = None, beat: int = 
     """
     kept = look.kept
     if kept is None and look.missing:
-        return Custody("lost", f"Valkey has no lease record of {key}: it is new, or lost its data")
+        return Lease("lost", f"Valkey has no lease record of {key}: it is new, or lost its data")
     if kept is None or not (look.ours or look.missing):
-        return Custody("word", f"{key} in Valkey was set to {look.shown} by another writer")
+        return Lease("word", f"{key} in Valkey was set to {look.shown} by another writer")
     if look.missing and look.now_ms < kept.expires_ms:
-        return Custody("lost", f"{key} was deleted from Valkey")
+        return Lease("lost", f"{key} was deleted from Valkey")
     if kept.beat < beat:
-        return Custody("lost", f"Valkey lost its last writes: {key} is older than before")
+        return Lease("lost", f"Valkey lost its last writes: {key} is older than before")
     if kept.log != log:
-        return Custody("lost", f"{key} was written for another log ({kept.log}, not {log})")
+        return Lease("lost", f"{key} was written for another log ({kept.log}, not {log})")
     if end is not None and kept.offset > end:
-        return Custody(
+        return Lease(
             "lost",
             f"{key} was written at offset {kept.offset} of ops.control, which ends at {end}: "
             "the topic was recreated",
         )
-    return Custody("intact")
+    return Lease("intact")
 
 
-def word_due(found: Custody, look: Look, switch: KillSwitch) -> bool:
+def word_due(found: Lease, look: KeySnapshot, switch: KillSwitch) -> bool:
     """Return whether "engaged" must be appended to the log before we may write the key.
 
     An operator's change is recorded even when already engaged, because the earlier reason may be
@@ -188,7 +190,7 @@ def word_due(found: Custody, look: Look, switch: KillSwitch) -> bool:
     return not switch.engaged
 
 
-def valkey_problem(look: Look, key: str, log: str, max_age_ms: int) -> str | None:
+def valkey_problem(look: KeySnapshot, key: str, log: str, max_age_ms: int) -> str | None:
     """Return why the key counts as engaged; None when it is off with a fresh heartbeat."""
     if look.missing:
         return f"{key} is missing in Valkey (is a lease holder running? manifold kill keep)"
@@ -209,9 +211,9 @@ def valkey_problem(look: Look, key: str, log: str, max_age_ms: int) -> str | Non
     return None
 
 
-def as_look(answer: list[Any]) -> Look:
+def as_look(answer: list[Any]) -> KeySnapshot:
     """Parse the answer of the read script."""
     now_ms, kind, value, expires_ms, kept_kind, kept = answer
-    return Look(
+    return KeySnapshot(
         int(now_ms), kind.decode(), bytes(value), int(expires_ms), kept_kind.decode(), bytes(kept)
     )

@@ -20,7 +20,7 @@ from streams.errors import Fatal, Recoverable
 from streams.records.codec import Codec
 from streams.records.kill_switch import KillSwitch
 from streams.trading.kill_switch.key import KillSwitchKey
-from streams.trading.kill_switch.lease import Look, valkey_problem
+from streams.trading.kill_switch.lease import KeySnapshot, valkey_problem
 from streams.trading.kill_switch.tail import ControlTail
 
 WITHIN_S = 2.0
@@ -116,7 +116,7 @@ class KillSwitchReader:
     def _read(self) -> KillSwitchState:
         why: list[str] = []
         said: KillSwitch | None = None
-        look: Look | None = None
+        look: KeySnapshot | None = None
         try:
             said = self._tail.refresh(self._within_s)
             why += said.why

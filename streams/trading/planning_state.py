@@ -30,7 +30,7 @@ class Flatten(NamedTuple):
     reason: str
 
 
-class Desk(NamedTuple):
+class PlanningState(NamedTuple):
     """The part of the log that orders depend on.
 
     Attributes
@@ -125,7 +125,9 @@ class Order(NamedTuple):
     opener: str
 
 
-def order_intent(desk: Desk, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
+def order_intent(
+    desk: PlanningState, order: Order, guards: tuple[GuardVerdict, ...]
+) -> OrderIntent:
     """Return the intent of an order; write it before planning another of its trade."""
     name, ledger = order.instrument, desk.ledger
     run = desk.runs.of(name)
@@ -163,7 +165,7 @@ def _stamps(run: RunState | None, ledger: Ledger, order: Order) -> tuple[str, in
     return opened.granularity, opened.bar_ms, opened.as_of_ms, opened.config_id
 
 
-def said_before(desk: Desk, intent: OrderIntent) -> bool:
+def said_before(desk: PlanningState, intent: OrderIntent) -> bool:
     """Return whether the log already has the same order as not sent."""
     before = desk.ledger.unsent(intent.instrument)
     if before is None or intent.submitted:

@@ -11,7 +11,7 @@ from streams.mirror.keys import ALLOCATION_WEIGHTS
 from streams.mirror.writer import connect, explained
 
 
-class Glance(NamedTuple):
+class MirrorSummary(NamedTuple):
     """A few values of Valkey.
 
     Attributes
@@ -26,7 +26,7 @@ class Glance(NamedTuple):
     weights: str | None
 
 
-async def glance(runtime: Runtime) -> Glance:
+async def read_summary(runtime: Runtime) -> MirrorSummary:
     """Read the number of keys and the weights.
 
     Raises
@@ -40,7 +40,7 @@ async def glance(runtime: Runtime) -> Glance:
     try:
         weights = await client.get(ALLOCATION_WEIGHTS)
         text = weights.decode() if isinstance(weights, bytes) else weights
-        return Glance(int(await client.dbsize()), text)
+        return MirrorSummary(int(await client.dbsize()), text)
     except RedisError as error:
         raise explained(error) from error
     finally:
