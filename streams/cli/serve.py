@@ -13,13 +13,17 @@ from streams.process.sigterm import stop_when_told
 
 
 @click.command()
-@click.option("--openapi", metavar="FILE", help="Write the OpenAPI document there (- = stdout).")
-@click.option("--asyncapi", metavar="FILE", help="Write the AsyncAPI document there, likewise.")
+@click.option(
+    "--openapi", metavar="FILE", help="Write the OpenAPI document to this file (- = stdout)."
+)
+@click.option(
+    "--asyncapi", metavar="FILE", help="Write the AsyncAPI document to this file (- = stdout)."
+)
 def serve(openapi: str | None, asyncapi: str | None) -> None:
-    """Serve REST, WebSocket and the page, and keep the kill switch's key in Valkey.
+    """Serve REST, WebSocket and the page, and hold the kill switch's lease in Valkey.
 
-    Everything is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST says
-    otherwise, which needs API_TOKEN; whatever changes something needs the token anywhere.
+    All data is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST is set,
+    which needs API_TOKEN; mutating calls always need the token.
 
     \b
     Examples:

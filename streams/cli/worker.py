@@ -15,13 +15,14 @@ from streams.process.sigterm import stop_when_told
 
 @click.command()
 @click.option("--worker-id", help="Stable name of this worker.  [env: WORKER_ID]")
-@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = off.")
+@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = no HTTP server.")
 def worker(worker_id: str | None, metrics_port: int | None) -> None:
     """Run the stages: candles to signals and manifolds, gates, weights.
 
-    Every failure ends the process (exit code 70, with the reason on stderr) and the next start goes
-    on exactly where it stopped: run it under a supervisor that restarts it. SIGTERM ends the batch
-    in hand and leaves with code 0. Start several with different ids to share the partitions.
+    Every failure ends the process (exit code 70, with the reason on stderr), and the next start
+    continues exactly where it stopped: run it under a supervisor that restarts it. On SIGTERM it
+    finishes the current batch and exits with code 0. Start several with different ids to share the
+    partitions.
 
     \b
     Examples:
@@ -37,7 +38,7 @@ def worker(worker_id: str | None, metrics_port: int | None) -> None:
 
 
 def run(runtime: Runtime, config: Config) -> None:
-    """Check the deployment, then run the Faust worker until it is told to stop."""
+    """Check the deployment, then run the Faust worker until it is stopped."""
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -78,5 +79,5 @@ def run(runtime: Runtime, config: Config) -> None:
     settle_collector()
     try:
         run_app(app, runtime.log_level)
-    except Exception as error:  # a broker that is away at the start comes here as anything
+    except Exception as error:  # an unavailable broker at the start can raise any exception type
         leave(f"the worker stopped: {error!r}")

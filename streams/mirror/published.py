@@ -1,4 +1,4 @@
-"""What is written into Valkey on demand or by the service, beside what the mirror derives."""
+"""Values written into Valkey on demand or by the service, in addition to the mirror's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def publish_report(
     Parameters
     ----------
     filename
-        Where its page lies; empty for nowhere.
+        Path of its page; empty without one.
     report
         The report's JSON (``manifold report --json``).
 
@@ -58,7 +58,7 @@ async def publish_report(
 
 
 class BudgetKey:
-    """Writes the account's budget; one connection for as long as the service lives.
+    """Writes the account's budget over one connection, kept while the service runs.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class BudgetKey:
         self._client = connect(runtime)
 
     async def write(self, budget: Mapping[str, Any]) -> None:
-        """Replace the budget as a whole; it is gone when nothing renews it.
+        """Replace the whole budget; it expires unless renewed.
 
         Raises
         ------
@@ -88,5 +88,5 @@ class BudgetKey:
             raise explained(error) from error
 
     async def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         await self._client.aclose()

@@ -1,6 +1,6 @@
-"""Candles from Valkey for a manifold snapshot, and the day's key that holds one.
+"""Reads candles from Valkey for a manifold snapshot; reads and writes the key of a UTC day.
 
-The day's key is written on demand, neither by the mirror nor by a rebuild of it.
+That key is written on demand only, neither by the mirror nor by a rebuild.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from streams.replay.snapshot_candles import Selection
 
 
 async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> list[Candle]:
-    """Return the candles of a series in Valkey that a selection may need, by time.
+    """Return the candles of a series in Valkey that a selection may need, ascending.
 
     Raises
     ------
     Fatal
-        There is none, or a member is no candle.
+        There is none, or a member is not a candle.
     Recoverable
         Valkey cannot be reached.
     """
@@ -50,7 +50,7 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
         await client.aclose()
     if not members:
         raise Fatal(
-            f"Valkey has no candles in {name}: is manifold mirror running? The log is read by "
+            f"Valkey has no candles in {name}: is manifold mirror running? To read from the log: "
             f"'manifold snapshot {key.instrument}'"
         )
     times = TimeColumn()
@@ -66,13 +66,13 @@ def _candle(name: str, place: int, text: str, key: SeriesKey, times: TimeColumn)
         return candle_from_row(lower, *key, "file", times, place)
     except (ValueError, RecursionError, RowRefused, FileRefused) as error:
         raise Fatal(
-            f"member {place} of {name} in Valkey is no candle ({error}); remove it, or run "
+            f"member {place} of {name} in Valkey is not a candle ({error}); remove it, or run "
             "'manifold mirror --rebuild'"
         ) from error
 
 
 async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
-    """Write a manifold as the one of the UTC day of its last candle; return the key.
+    """Write a manifold under the key of the UTC day of its last candle; return the key.
 
     Raises
     ------
@@ -91,12 +91,12 @@ async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
 
 
 async def read_day(runtime: Runtime, name: str) -> dict[str, Any]:
-    """Return the manifold that a key of a day holds.
+    """Return the manifold stored under the key of a UTC day.
 
     Raises
     ------
     Fatal
-        The key is not there, or holds no manifold.
+        The key does not exist, or holds no manifold.
     Recoverable
         Valkey cannot be reached.
     """
