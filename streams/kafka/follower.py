@@ -1,4 +1,4 @@
-"""Follows topics live, committed records only, and hands them to the event loop."""
+"""Follow topics live (committed records only) and pass the records to the event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Place = tuple[str, int]
 
 
 class Found(NamedTuple):
-    """A record that was read; ``source`` is its header of that name, "" when it has none."""
+    """A decoded record; ``source`` is its header of that name, "" without one."""
 
     topic: str
     partition: int
@@ -32,19 +32,20 @@ class Found(NamedTuple):
 
 
 class Following:
-    """Reads on from given offsets in a thread of its own.
+    """Reads continuously from given offsets in its own thread.
 
     Parameters
     ----------
     runtime, codec
         The deployment.
     starts
-        Where to begin in every partition that is followed.
+        Start offset of every followed partition.
 
     Attributes
     ----------
     arrivals
-        Batches of records, in the order of each partition. What cannot be decoded is left out.
+        Batches of records, in order within each partition. Records that cannot be decoded are left
+        out.
     """
 
     def __init__(self, runtime: Runtime, codec: Codec, starts: Mapping[Place, int]) -> None:
@@ -103,7 +104,7 @@ class Following:
 
 
 def decoded(codec: Codec, place: Place, message: Any) -> Found | None:
-    """Return a record that was read; None when it is no event of its topic."""
+    """Decode a record; None when it is not an event of its topic."""
     try:
         event = codec.decode(place[0], message.value())
     except DecodeError:

@@ -1,4 +1,4 @@
-"""What the log holds when an executor starts: stretches of partitions, read with one client."""
+"""Read ranges of several partitions with one client, for the start of the executor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Span = tuple[int, int]
 
 
 def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
-    """Return the bounds of every partition of the topics: first offset, end."""
+    """Return first offset and end of every partition of the topics."""
     return {
         (topic, partition): bounds
         for topic in topics
@@ -35,19 +35,19 @@ def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 def read_spans(
     runtime: Runtime, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
 ) -> list[Found]:
-    """Return the committed records of the stretches [start, end), in the order of each partition.
+    """Return the committed records of the ranges [start, end), in order within each partition.
 
     Parameters
     ----------
     strict
-        Whether a record that cannot be decoded is an error; else it is left out.
+        Whether a record that cannot be decoded is an error; otherwise it is left out.
 
     Raises
     ------
     Recoverable
-        The brokers do not give it all in time.
+        The brokers do not deliver all records in time.
     Fatal
-        A record cannot be decoded, where that matters.
+        A record cannot be decoded and ``strict`` is set.
     """
     wanted = {place: span for place, span in spans.items() if span[0] < span[1]}
     if not wanted:
@@ -103,7 +103,8 @@ def _read(
                 elif strict:
                     raise Fatal(
                         f"{place[0]}-{place[1]} has a record at offset {message.offset()} that "
-                        "cannot be read: what is held cannot be known; run the version that wrote "
+                        "cannot be decoded, so the positions are unknown; run the version that "
+                        "wrote "
                         "it"
                     )
             _reached(left, place, message.offset() + 1)

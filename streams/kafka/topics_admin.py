@@ -1,8 +1,8 @@
-"""The topics of a deployment: which there must be, creating them, and naming every drift.
+"""The topics of a deployment: required topics, their creation, and configuration drift.
 
-What a topic should be comes from ``streams.records.topics``; the prefix, the partitions of keyed
-topics, the replicas and the application id from the settings. A partition count is never changed:
-keys would move to other partitions.
+The definition of a topic is in ``streams.records.topics``; prefix, partition count of keyed topics,
+replication factor and application id are settings. A partition count is never changed: keys would
+move to other partitions.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ T = TypeVar("T")
 TIMEOUT_SEC: Final = 15.0
 _VISIBLE_SEC: Final = 10.0
 _LOOK_AGAIN_SEC: Final = 0.1
-# A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"
-# would no longer mean "known at or after T", and a replay would depend on when it was loaded.
+# A record's timestamp is its as_of_ms. With LogAppendTime, "from T" would no longer mean "known at
+# or after T", and a replay would depend on when the log was loaded.
 _EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
 
 
 class WantedTopic(NamedTuple):
-    """A topic as this deployment needs it, under its full name."""
+    """A topic as this deployment requires it, with its full name."""
 
     name: str
     partitions: int
@@ -46,7 +46,7 @@ class WantedTopic(NamedTuple):
 
 
 class ActualTopic(NamedTuple):
-    """A topic as it is; ``config`` holds what the broker tells of it."""
+    """A topic as it is; ``config`` is what the broker reports."""
 
     name: str
     partitions: int
@@ -62,9 +62,9 @@ class Drift(NamedTuple):
     topic, aspect
         Full name; ``missing``, ``partitions``, ``replicas`` or the configuration key.
     wanted, found
-        What the table says and what the broker says.
+        Expected value (table) and actual value (broker).
     remedy
-        What to do about it.
+        What to do.
     """
 
     topic: str
@@ -75,14 +75,14 @@ class Drift(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The difference and its remedy in words."""
+        """The difference and its remedy as a sentence."""
         if self.aspect == "missing":
             return f"{self.topic} is missing; {self.remedy}"
         return f"{self.topic}: {self.aspect} is {self.found}, not {self.wanted}; {self.remedy}"
 
 
 def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
-    """Return every topic of the deployment, the changelogs of the stages included."""
+    """Return every topic of the deployment, including the changelogs of the stages."""
     wanted = [(runtime.topic(t.name), t) for t in TOPICS.values()]
     wanted += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
     return [
@@ -94,17 +94,17 @@ def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
 
 
 class Cluster:
-    """An admin connection whose errors are sentences.
+    """An admin client that raises ``Fatal`` and ``Recoverable``.
 
     Parameters
     ----------
     runtime
-        Where the brokers are and how to log in.
+        Broker addresses and login.
 
     Raises
     ------
     Fatal
-        The settings are unusable (a file of TLS, a mechanism), or the login is refused.
+        A setting is invalid (TLS file, SASL mechanism), or the login is refused.
     Recoverable
         No broker answers.
     """
@@ -124,7 +124,7 @@ class Cluster:
         self.metadata = first_answer(self.client, self._servers, self._complaints)
 
     def call(self, ask: Callable[[], T]) -> T:
-        """Return what ``ask`` returns, its Kafka errors as Fatal or Recoverable."""
+        """Return the result of ``ask``; translates Kafka errors to Fatal or Recoverable."""
         try:
             return ask()
         except KafkaException as error:
@@ -135,9 +135,9 @@ class Cluster:
         return self.call(lambda: future.result(timeout=TIMEOUT_SEC + 5.0))
 
     def explained(self, error: KafkaException) -> Fatal | Recoverable:
-        """Return ``error`` as one of the two roots, with the client's own complaint where it helps.
+        """Translate ``error`` to Fatal or Recoverable, with the client's earlier errors.
 
-        A refused login or certificate reaches a request only as a time-out.
+        The request itself reports a refused login or certificate only as a timeout.
         """
         return explained(self._servers, error, self._complaints)
 
@@ -159,7 +159,7 @@ class Cluster:
         }
 
     def create(self, topic: WantedTopic, replicas: int) -> Future[None]:
-        """Ask for a topic and return the request."""
+        """Request the creation of a topic; return the future."""
         new = NewTopic(topic.name, topic.partitions, replicas, config=topic.config)
         made: dict[str, Future[None]] = self.client.create_topics(
             [new], request_timeout=TIMEOUT_SEC, operation_timeout=_VISIBLE_SEC
@@ -185,8 +185,8 @@ def create_topics(
     Raises
     ------
     Fatal
-        A topic exists with another number of partitions (nothing is created then, unless it was
-        made at the same time), or the broker refuses one; names the topic.
+        A topic exists with another partition count (no topic is created then, except by a
+        concurrent process), or the broker refuses one; the message names the topic.
     Recoverable
         No broker answers.
     """
@@ -202,13 +202,13 @@ def create_topics(
     done = {t.name: "exists" for t in wanted}
     for topic, future in pending:
         done[topic.name] = _finish(cluster, topic, future)
-    # a topic that was made meanwhile, or that the broker did not list yet, is held to it as well
+    # also checks topics that were created meanwhile or that the broker did not list yet
     _refuse_other_partitions(wanted, _listed(cluster, [t for t, _ in pending]))
     return done
 
 
 def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, ActualTopic]:
-    """Return topics that exist, as soon as the broker lists all of them."""
+    """Wait until the broker lists all of these topics, and return them."""
     give_up_at = time.monotonic() + _VISIBLE_SEC
     while True:
         found = cluster.actual(t.name for t in topics)
@@ -228,7 +228,7 @@ def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
     except (Fatal, Recoverable) as error:
         cause = error.__cause__.args[0] if error.__cause__ else None
         if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return "exists"  # somebody else was quicker
+            return "exists"  # another process has created it
         raise type(error)(f"the topic {topic.name} cannot be created: {error}") from error
     return "created"
 
@@ -241,12 +241,12 @@ def _refuse_other_partitions(wanted: Iterable[WantedTopic], actual: dict[str, Ac
 
 
 def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
-    """Refuse to go on without every topic in its number of partitions.
+    """Check that every topic exists with the right partition count.
 
     Raises
     ------
     Fatal
-        Names the first topic that is missing or has another partition count, with the way out.
+        A topic is missing or has another partition count; the message names it and what to do.
     Recoverable
         No broker answers.
     """
@@ -262,12 +262,12 @@ def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
 def drifts(
     runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
 ) -> list[Drift]:
-    """Return every difference between the topics and the table, in the table's order.
+    """Return all differences between the topics and the table, in the order of the table.
 
     ``only`` names topics without the prefix; empty for all.
 
-    A configuration key that the broker does not tell is no drift: some brokers only tell the keys
-    that were set. Raises Fatal and Recoverable as `Cluster`.
+    A configuration key that the broker does not report is not a drift: some brokers report only
+    keys that were set. Raises Fatal and Recoverable as `Cluster`.
     """
     cluster = cluster or Cluster(runtime)
     wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
@@ -282,7 +282,7 @@ def drifts(
 
 
 def compare(wanted: WantedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
-    """Return the differences of one topic; fewer replicas than wanted is one, more is not."""
+    """Return the differences of one topic; more replicas than required are no difference."""
     found = []
     if actual.partitions != wanted.partitions:
         found.append(_partition_drift(wanted, actual))

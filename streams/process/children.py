@@ -1,4 +1,4 @@
-"""Processes that a command starts for a share of its work."""
+"""Worker processes of a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def ended_with_this() -> Iterator[None]:
-    """End every process of ours when what is inside ends before its time."""
+    """Kill all child processes when the body raises."""
     try:
         yield
     except BaseException:
