@@ -114,7 +114,7 @@ def kill_switch_problem(record: Control) -> str | None:
     if record.instrument is not None:
         return (
             f"kill_switch record: it names {record.instrument}, but the switch is for all "
-            f"instruments"
+            "instruments"
         )
     try:
         Word.from_json(record.value)
@@ -161,8 +161,7 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
         why = f"ops.control: engaged by {record.actor}: {record.reason}"
         return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
     if _came_first(switch, word):
-        late = f"the off at offset {offset} by {record.actor} was sent before its author had read "
-               f"that"
+        late = f"the off at offset {offset} by {record.actor} was sent before its author read that"
         return switch._replace(why=(switch.why[0], f"{late}: repeat it"))
     return _said(switch, offset, record.as_of_ms, (), record.actor, record.reason)
 
