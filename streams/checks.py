@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 Examination = Callable[[], Sequence[Finding]]
 
 
-def examine(
+def run_checks(
     examinations: Mapping[str, Examination], patience_sec: float = PATIENCE_SEC
 ) -> list[Finding]:
     """Run every check and return the findings in the order given.

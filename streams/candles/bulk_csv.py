@@ -155,7 +155,7 @@ class BulkFile:
     def _scanned(
         self, rows: _Rows, source: LineSource, header: Sequence[str], roles: bytes
     ) -> Iterator[Chunk]:
-        reader, names = LineReader(roles), _Names(rows, self._instrument, self._granularity)
+        reader, names = LineReader(roles), _SeriesIndex(rows, self._instrument, self._granularity)
         if not {INSTRUMENT, GRANULARITY}.intersection(roles):
             names.learn("", "")
         lines = 1
@@ -224,7 +224,7 @@ class _Rows:
     def full(self) -> bool:
         return self.count == self.columns.capacity
 
-    def place_of(self, key: SeriesKey) -> int:
+    def index_of(self, key: SeriesKey) -> int:
         if key not in self._places:
             self._places[key] = len(self.keys)
             self.keys.append(key)
@@ -241,7 +241,7 @@ class _Rows:
             c.status[row] = _DROPPED
             self._refused.append((row, item))
             return
-        self.key[row] = self.place_of(SeriesKey(item.instrument, item.granularity))
+        self.key[row] = self.index_of(SeriesKey(item.instrument, item.granularity))
         c.status[row], c.line[row], c.bar_ms[row] = PLAIN, line, item.bar_ms
         c.prices[:, row] = (*item.mid, *(item.bid or _NO_SIDE), *(item.ask or _NO_SIDE))
         c.volume[row] = NO_VOLUME if item.volume is None else item.volume
@@ -289,7 +289,7 @@ class _Rows:
         return blocks
 
 
-class _Names:
+class _SeriesIndex:
     """The series that plain rows belong to, and whether their times fit them."""
 
     def __init__(self, rows: _Rows, instrument: str | None, granularity: str | None) -> None:
@@ -313,7 +313,7 @@ class _Names:
             # no row has a time this early, so all rows of this series are left to the full parser
             place, length, latest = 0, HOUR_MS, EARLIEST_MS - 1
         else:
-            place, latest = self._rows.place_of(SeriesKey(name, length_name)), END_MS - length
+            place, latest = self._rows.index_of(SeriesKey(name, length_name)), END_MS - length
         self._place.append(place)
         self._step.append(min(length, HOUR_MS))
         self._latest.append(latest)

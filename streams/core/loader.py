@@ -79,7 +79,7 @@ def core() -> Any:
             cppyy: Any = importlib.import_module("cppyy")
             cppyy.add_include_path(str(headers))
             cppyy.include(_HEADER)
-            door = cppyy.gbl.manifold.door
+            door = cppyy.gbl.manifold.bindings
     except Exception as problem:
         first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise Fatal(

@@ -37,7 +37,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.broker_version import known_against, metadata_levels, release_of
 from streams.kafka.client import SILENT, aiokafka_config, confluent_config
 from streams.kafka.delivery import Delivery
-from streams.kafka.errors import explained
+from streams.kafka.errors import translate_error
 from streams.kafka.registry import registry_of
 from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
 from streams.process.clock_skew import ADVICE, MAX_SKEW_MS, ahead_ms, length
@@ -198,7 +198,7 @@ def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         detail = f"no topic can be created to try them on ({error})"
         return [Finding("transactions", False, detail)]
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
 
 
 class _NoTrial(Exception):

@@ -70,7 +70,7 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
             answer: ClusterMetadata = client.list_topics(timeout=1.0)
         except KafkaException as error:
             client.poll(0)
-            problem = explained(servers, error, complaints)
+            problem = translate_error(servers, error, complaints)
             if isinstance(problem, Fatal) or time.monotonic() > deadline:
                 raise problem from error
         else:
@@ -83,7 +83,7 @@ def is_moving(error: KafkaException) -> bool:
     return isinstance(cause, KafkaError) and cause.code() in _MOVING_ERRORS
 
 
-def explained(
+def translate_error(
     servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
     """Translate a Kafka error to ``Fatal`` or ``Recoverable``; names the brokers and what to do.
@@ -131,5 +131,5 @@ def asking(servers: str, call: Callable[[], T], moving_s: float = MOVING_SEC) ->
             return call()
         except KafkaException as error:
             if not is_moving(error) or time.monotonic() > give_up_at:
-                raise explained(servers, error) from error
+                raise translate_error(servers, error) from error
         time.sleep(MOVING_PAUSE_SEC)

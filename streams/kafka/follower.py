@@ -21,7 +21,7 @@ Place = tuple[str, int]
 """A topic by its name in ``streams.records.topics``, and a partition."""
 
 
-class Found(NamedTuple):
+class DecodedRecord(NamedTuple):
     """A decoded record; ``source`` is its header of that name, "" without one."""
 
     topic: str
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     source: str
 
 
-class Following:
+class LogFollower:
     """Reads continuously from given offsets in its own thread.
 
     Parameters
@@ -65,7 +65,7 @@ class Following:
         self._consumer.assign(
             [TopicPartition(runtime.topic(t), p, offset) for (t, p), offset in starts.items()]
         )
-        self.arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self.trouble = ""
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -87,7 +87,7 @@ class Following:
             if batch:
                 self._loop.call_soon_threadsafe(self.arrivals.put_nowait, batch)
 
-    def _decoded(self, messages: list[Any]) -> list[Found]:
+    def _decoded(self, messages: list[Any]) -> list[DecodedRecord]:
         batch = []
         for message in messages:
             error = message.error()
@@ -103,11 +103,11 @@ class Following:
         return batch
 
 
-def decoded(codec: Codec, place: Place, message: Any) -> Found | None:
+def decoded(codec: Codec, place: Place, message: Any) -> DecodedRecord | None:
     """Decode a record; None when it is not an event of its topic."""
     try:
         event = codec.decode(place[0], message.value())
     except DecodeError:
         return None
     source = dict(message.headers() or ()).get("source", b"").decode("utf-8", "replace")
-    return Found(*place, message.offset(), event, source)
+    return DecodedRecord(*place, message.offset(), event, source)

@@ -21,7 +21,7 @@ ASK_SEC: Final = 10.0
 Bounds = Mapping[int, tuple[int, int]]
 
 
-class Left(NamedTuple):
+class UnreadRange(NamedTuple):
     """Unread range of a partition."""
 
     topic: str
@@ -30,7 +30,7 @@ class Left(NamedTuple):
     end: int
 
 
-class LagSight:
+class LagProbe:
     """Reads committed offsets through one connection, and since when they have not advanced.
 
     Parameters
@@ -44,7 +44,7 @@ class LagSight:
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime, self._clock = runtime, clock
         self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
-        self._holds: dict[Left, bool] = {}
+        self._holds: dict[UnreadRange, bool] = {}
         self._moved: dict[str, tuple[int, float]] = {}
 
     def look(
@@ -109,17 +109,22 @@ class LagSight:
 
     def _reached(
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
-    ) -> list[tuple[str, Left]]:
+    ) -> list[tuple[str, UnreadRange]]:
         """Return the unread ranges of a group, each with the stage of its topic."""
         places = [(self._runtime.topic(t), p) for t in names for p in bounds[t]]
         told = group_offsets(self._runtime, self._admin, group, places, ASK_SEC)
         return [
-            (name, Left(topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high))
+            (
+                name,
+                UnreadRange(
+                    topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high
+                ),
+            )
             for topic, name in names.items()
             for p, (low, high) in bounds[topic].items()
         ]
 
-    def _look_into(self, reader: LogReader, every: Sequence[Left]) -> None:
+    def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
         """Check once per range whether it holds records or only transaction markers."""
         unknown = [
             left for left in every if 0 < left.end - left.start <= FEW and left not in self._holds

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import asking, explained, first_answer
+from streams.kafka.errors import asking, first_answer, translate_error
 from streams.records.log_record import SourceRecord
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class LogReader:
                 }
             )
         except KafkaException as error:
-            raise explained(servers, error) from error
+            raise translate_error(servers, error) from error
         if cluster_id is None:
             cluster_id = str(first_answer(self._consumer, servers, complaints).cluster_id)
         self.cluster_id = cluster_id

@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import explained
-from streams.kafka.follower import Found, Place, decoded
+from streams.kafka.errors import translate_error
+from streams.kafka.follower import DecodedRecord, Place, decoded
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec
 
@@ -23,7 +23,7 @@ POLL_S = 0.02
 Span = tuple[int, int]
 
 
-def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
+def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
     """Return first offset and end of every partition of the topics."""
     return {
         (topic, partition): bounds
@@ -34,7 +34,7 @@ def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 
 def read_spans(
     runtime: Runtime, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
-) -> list[Found]:
+) -> list[DecodedRecord]:
     """Return the committed records of the ranges [start, end), in order within each partition.
 
     Parameters
@@ -72,15 +72,15 @@ def read_spans(
         )
         return _read(consumer, codec, names, wanted, strict)
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     finally:
         consumer.close()
 
 
 def _read(
     consumer: Any, codec: Codec, names: dict[str, str], wanted: dict[Place, Span], strict: bool
-) -> list[Found]:
-    found: list[Found] = []
+) -> list[DecodedRecord]:
+    found: list[DecodedRecord] = []
     left = {place: end for place, (_, end) in wanted.items()}
     give_up_at = time.monotonic() + PATIENCE_S
     while left:

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.errors import explained, first_answer
+from streams.kafka.errors import first_answer, translate_error
 from streams.records.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _LOOK_AGAIN_SEC: Final = 0.1
 _EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
 
 
-class WantedTopic(NamedTuple):
+class ExpectedTopic(NamedTuple):
     """A topic as this deployment requires it, with its full name."""
 
     name: str
@@ -81,12 +81,12 @@ class Drift(NamedTuple):
         return f"{self.topic}: {self.aspect} is {self.found}, not {self.wanted}; {self.remedy}"
 
 
-def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
+def expected_topics(runtime: Runtime) -> list[ExpectedTopic]:
     """Return every topic of the deployment, including the changelogs of the stages."""
     wanted = [(runtime.topic(t.name), t) for t in TOPICS.values()]
     wanted += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
     return [
-        WantedTopic(
+        ExpectedTopic(
             name, t.partition_count(runtime.topic_partitions), {**t.config, **_EVERY_TOPIC}, t
         )
         for name, t in wanted
@@ -120,7 +120,7 @@ class Cluster:
         try:
             self.client = AdminClient(config)
         except KafkaException as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error
         self.metadata = first_answer(self.client, self._servers, self._complaints)
 
     def call(self, ask: Callable[[], T]) -> T:
@@ -128,18 +128,18 @@ class Cluster:
         try:
             return ask()
         except KafkaException as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error
 
     def result(self, future: Future[T]) -> T:
         """Return the result of an admin request, errors as in `call`."""
         return self.call(lambda: future.result(timeout=TIMEOUT_SEC + 5.0))
 
-    def explained(self, error: KafkaException) -> Fatal | Recoverable:
+    def translate_error(self, error: KafkaException) -> Fatal | Recoverable:
         """Translate ``error`` to Fatal or Recoverable, with the client's earlier errors.
 
         The request itself reports a refused login or certificate only as a timeout.
         """
-        return explained(self._servers, error, self._complaints)
+        return translate_error(self._servers, error, self._complaints)
 
     def actual(self, names: Iterable[str]) -> dict[str, ActualTopic]:
         """Return those of ``names`` that exist, with their configuration."""
@@ -158,7 +158,7 @@ class Cluster:
             for name, topic in found.items()
         }
 
-    def create(self, topic: WantedTopic, replicas: int) -> Future[None]:
+    def create(self, topic: ExpectedTopic, replicas: int) -> Future[None]:
         """Request the creation of a topic; return the future."""
         new = NewTopic(topic.name, topic.partitions, replicas, config=topic.config)
         made: dict[str, Future[None]] = self.client.create_topics(
@@ -191,7 +191,7 @@ def create_topics(
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     _refuse_other_partitions(wanted, actual)
     pending = [
@@ -207,7 +207,7 @@ def create_topics(
     return done
 
 
-def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, ActualTopic]:
+def _listed(cluster: Cluster, topics: Sequence[ExpectedTopic]) -> dict[str, ActualTopic]:
     """Wait until the broker lists all of these topics, and return them."""
     give_up_at = time.monotonic() + _VISIBLE_SEC
     while True:
@@ -222,7 +222,7 @@ def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, Actual
         time.sleep(_LOOK_AGAIN_SEC)
 
 
-def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
+def _finish(cluster: Cluster, topic: ExpectedTopic, future: Future[None]) -> str:
     try:
         cluster.result(future)
     except (Fatal, Recoverable) as error:
@@ -233,7 +233,9 @@ def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
     return "created"
 
 
-def _refuse_other_partitions(wanted: Iterable[WantedTopic], actual: dict[str, ActualTopic]) -> None:
+def _refuse_other_partitions(
+    wanted: Iterable[ExpectedTopic], actual: dict[str, ActualTopic]
+) -> None:
     for topic in wanted:
         found = actual.get(topic.name)
         if found is not None and found.partitions != topic.partitions:
@@ -251,7 +253,7 @@ def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = wanted_topics(runtime)
+    wanted = expected_topics(runtime)
     actual = cluster.actual(t.name for t in wanted)
     missing = [t.name for t in wanted if t.name not in actual]
     if missing:
@@ -270,7 +272,7 @@ def drifts(
     keys that were set. Raises Fatal and Recoverable as `Cluster`.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     found: list[Drift] = []
     for topic in wanted:
@@ -281,7 +283,7 @@ def drifts(
     return found
 
 
-def compare(wanted: WantedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
+def compare(wanted: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
     """Return the differences of one topic; more replicas than required are no difference."""
     found = []
     if actual.partitions != wanted.partitions:
@@ -305,7 +307,7 @@ def _same(key: str, wanted: str, told: str) -> bool:
     return wanted == told
 
 
-def _partition_drift(wanted: WantedTopic, actual: ActualTopic) -> Drift:
+def _partition_drift(wanted: ExpectedTopic, actual: ActualTopic) -> Drift:
     remedy = "keys would move between partitions: set a new TOPIC_PREFIX and replay into it"
     if wanted.spec.partitions == 0:
         remedy += f", or keep TOPIC_PARTITIONS={actual.partitions}"

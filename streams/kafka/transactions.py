@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import explained
-from streams.process.exit import leave
+from streams.kafka.errors import translate_error
+from streams.process.exit import exit_now
 
 OPEN_SECONDS: Final = 30.0
 FENCED: Final = (
@@ -54,7 +54,7 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
     try:
         producer.init_transactions(OPEN_SECONDS)
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
 
 
@@ -90,7 +90,7 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
     try:
         producer.init_transactions(INIT_SECONDS)
     except KafkaException as error:
-        leave(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
+        exit_now(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
     return producer
 
 

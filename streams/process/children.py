@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def ended_with_this() -> Iterator[None]:
+def kill_children_on_error() -> Iterator[None]:
     """Kill all child processes when the body raises."""
     try:
         yield

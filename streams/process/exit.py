@@ -10,7 +10,7 @@ from typing import NoReturn
 EXIT_UNSAFE = 70
 
 
-def leave(why: str, *, stacks: bool = False) -> NoReturn:
+def exit_now(why: str, *, stacks: bool = False) -> NoReturn:
     """Exit with code 70 and one line with the reason.
 
     Nothing is aborted or retried here: after a stall, the abort of a fenced producer would request

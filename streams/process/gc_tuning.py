@@ -7,7 +7,7 @@ import gc
 YOUNG_OBJECTS = 50_000
 
 
-def settle_collector() -> None:
+def tune_gc() -> None:
     """Freeze all objects that exist now, and collect less often.
 
     Called after initialisation, before the first record. Events, frames and rows have no reference

@@ -7,7 +7,7 @@ import signal
 import sys
 
 
-def stop_when_told() -> None:
+def exit_on_sigterm() -> None:
     """Exit with code 0 on SIGTERM, until the process installs its own handler.
 
     Start-up (compiling the core, connecting to the brokers) takes seconds. A supervisor that stops
@@ -22,19 +22,19 @@ def _leave(*_: object) -> None:
     os._exit(0)
 
 
-class Told:
+class SigtermFlag:
     """Records whether SIGTERM was received, and interrupts a wait with exit code 0.
 
     Attributes
     ----------
-    come
+    received
         Check it in every iteration, because an exception raised in a handler can be lost.
     """
 
     def __init__(self) -> None:
-        self.come = False
+        self.received = False
         signal.signal(signal.SIGTERM, self._take)
 
     def _take(self, *_: object) -> None:
-        self.come = True
+        self.received = True
         sys.exit(0)

@@ -20,7 +20,7 @@ OTHER_KINDS = (
 )  # fmt: skip
 
 
-class Word(NamedTuple):
+class KillSwitchCommand(NamedTuple):
     """The ``value`` of a ``kill_switch`` record.
 
     Attributes
@@ -43,7 +43,7 @@ class Word(NamedTuple):
         return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Word:
+    def from_json(cls, text: str) -> KillSwitchCommand:
         """Read a record's ``value``.
 
         Raises
@@ -117,7 +117,7 @@ def kill_switch_problem(record: Control) -> str | None:
             "instruments"
         )
     try:
-        Word.from_json(record.value)
+        KillSwitchCommand.from_json(record.value)
     except ValueError as error:
         return f"kill_switch record: {error}"
     return None
@@ -156,7 +156,7 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
             f"ops.control: the record at offset {offset} by {record.actor} is malformed ({problem})"
         )
         return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
-    word = Word.from_json(record.value)
+    word = KillSwitchCommand.from_json(record.value)
     if word.engaged:
         why = f"ops.control: engaged by {record.actor}: {record.reason}"
         return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
@@ -166,7 +166,7 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
     return _said(switch, offset, record.as_of_ms, (), record.actor, record.reason)
 
 
-def _came_first(switch: KillSwitch, off: Word) -> bool:
+def _came_first(switch: KillSwitch, off: KillSwitchCommand) -> bool:
     engaged_at = switch.offset if switch.engaged else None
     return off.read_to is not None and engaged_at is not None and engaged_at >= off.read_to
 

@@ -62,7 +62,7 @@ class Batch(NamedTuple):
     complete: bool = True
 
 
-class Derived(NamedTuple):
+class DerivedRecord(NamedTuple):
     """A derived record with its position in the in-memory log."""
 
     record: SourceRecord
