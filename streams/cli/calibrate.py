@@ -27,7 +27,7 @@ from streams.replay.calibrate.outcome import Calibration
 from streams.replay.calibrate.sources import (
     Columnar,
     Found,
-    Stretch,
+    TimeRange,
     windows_of_log,
     windows_of_series,
 )
@@ -93,7 +93,7 @@ def calibrate(
       manifold calibrate --from -7d --instruments EUR_USD --json
     """
     now = datetime.now(UTC)
-    stretch = Stretch(
+    stretch = TimeRange(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
         names_of(instruments),

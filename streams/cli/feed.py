@@ -30,7 +30,7 @@ from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import ClockGuard, require_clock
 from streams.oanda.client import OandaClient
 from streams.process.child import require_port
-from streams.process.sigterm import Told, stop_when_told
+from streams.process.sigterm import SigtermFlag, exit_on_sigterm
 
 
 @click.group()
@@ -124,8 +124,8 @@ def synthetic(
         calendar=calendar,
     )
     # the current batch is written before the process ends
-    told = Told()
-    market = takewhile(lambda _: not told.come, market)
+    sigterm = SigtermFlag()
+    market = takewhile(lambda _: not sigterm.received, market)
     pace = (
         wall_clock(ClockGuard(runtime).require)
         if live
@@ -183,7 +183,7 @@ def oanda(
       manifold feed oanda --pairs EUR_USD,USD_JPY --from 2024-03-04
     """
     if not once and not until:
-        stop_when_told()
+        exit_on_sigterm()
     runtime, config = Runtime.from_env(), Config.from_env()
     settings, access = FeedSettings.from_env(), Oanda.from_env()
     access.require_access()

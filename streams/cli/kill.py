@@ -21,7 +21,7 @@ from streams.kafka.control_topic import StampRefused
 from streams.kafka.reader import LogReader
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import brokers_now_ms, require_clock, warn_of_clock
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 from streams.records.topics import CONTROL
 from streams.trading.kill_switch.commands import READ_S, Engaged, disengage, engage
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
@@ -150,7 +150,7 @@ def keep(metrics_port: int) -> None:
       manifold kill keep
       KILL_SWITCH=0 manifold kill keep
     """
-    stop_when_told()
+    exit_on_sigterm()
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
     with LogReader(runtime) as reader:

@@ -17,7 +17,7 @@ from streams.kafka.registry import open_codec
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.monitoring.clock_check import warn_of_clock
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
@@ -45,7 +45,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
         written = asyncio.run(_rebuild(runtime, config))
         click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
-        stop_when_told()
+        exit_on_sigterm()
         warn_of_clock(runtime)
         warn_of_lookback(config)
         asyncio.run(_follow(runtime, config))

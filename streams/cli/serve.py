@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from streams.errors import Fatal
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
@@ -41,7 +41,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
         if asyncapi is not None:
             _write(asyncapi, documents.asyncapi())
         return
-    stop_when_told()
+    exit_on_sigterm()
     from streams.monitoring.clock_check import warn_of_clock
     from streams.service.serve import Settings
     from streams.service.serve import serve as run

@@ -11,7 +11,7 @@ import click
 
 from streams.config.runtime import Runtime
 from streams.kafka.cluster_check import as_json, check_cluster
-from streams.kafka.topics_admin import Cluster, create_topics, require_topics, wanted_topics
+from streams.kafka.topics_admin import Cluster, create_topics, expected_topics, require_topics
 
 EXIT_DRIFT = 1
 
@@ -67,7 +67,7 @@ def list_(as_json_: bool) -> None:
       manifold topics list --json
     """
     runtime = Runtime.from_env()
-    wanted = wanted_topics(runtime)
+    wanted = expected_topics(runtime)
     actual = Cluster(runtime).actual(topic.name for topic in wanted)
     rows: list[dict[str, Any]] = []
     for topic in wanted:

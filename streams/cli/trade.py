@@ -14,7 +14,7 @@ import click
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 from streams.records.codec import Codec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def trade(venue: str | None, status_port: int | None) -> None:
       READ_ONLY=1 manifold trade --venue oanda
       manifold trade --status-port 8121
     """
-    stop_when_told()
+    exit_on_sigterm()
     if venue:
         os.environ["TRADING_VENUE"] = venue
     if status_port is not None:

@@ -16,7 +16,7 @@ from streams.config.runtime import Runtime
 from streams.kafka.reader import LogReader
 from streams.monitoring.clock_check import warn_of_clock
 from streams.pipeline.chain import open_chain
-from streams.process.gc_tuning import settle_collector
+from streams.process.gc_tuning import tune_gc
 from streams.records.topics import CANDLES
 from streams.replay.verify.processes import verify_in_processes
 from streams.replay.verify.report import Report
@@ -58,7 +58,7 @@ def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
 
 def _run(runtime: Runtime, processes: int | None, *, quiet: bool) -> Report:
     chain = asyncio.run(open_chain(runtime))
-    settle_collector()
+    tune_gc()
     columns = (
         TextColumn("{task.description:14}"),
         BarColumn(),

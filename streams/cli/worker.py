@@ -10,7 +10,7 @@ import click
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
@@ -29,7 +29,7 @@ def worker(worker_id: str | None, metrics_port: int | None) -> None:
       manifold worker
       manifold worker --worker-id worker-2 --metrics-port 9109
     """
-    stop_when_told()
+    exit_on_sigterm()
     if worker_id:
         os.environ["WORKER_ID"] = worker_id
     if metrics_port is not None:
@@ -54,8 +54,8 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.pipeline.worker.log_limit import quiet_logs
     from streams.pipeline.worker.metrics import WorkerMetrics
     from streams.process.child import require_port
-    from streams.process.exit import leave
-    from streams.process.gc_tuning import settle_collector
+    from streams.process.exit import exit_now
+    from streams.process.gc_tuning import tune_gc
     from streams.records.config_following import FollowedConfig
 
     require_topics(runtime)
@@ -76,8 +76,8 @@ def run(runtime: Runtime, config: Config) -> None:
 
     quiet_logs()
     warm_up()
-    settle_collector()
+    tune_gc()
     try:
         run_app(app, runtime.log_level)
     except Exception as error:  # an unavailable broker at the start can raise any exception type
-        leave(f"the worker stopped: {error!r}")
+        exit_now(f"the worker stopped: {error!r}")

@@ -143,7 +143,7 @@ def _members(group: str, cluster: Cluster) -> list[str] | None:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return None
-        raise cluster.explained(error) from error
+        raise cluster.translate_error(error) from error
     if found.state is ConsumerGroupState.DEAD:  # the answer of older brokers for a missing group
         return None
     return [str(member.client_id) for member in found.members]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from streams.errors import Fatal
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Candle, Control, Event, Watermark
-from streams.records.kill_switch import KIND, Word, kill_switch_problem
+from streams.records.kill_switch import KIND, KillSwitchCommand, kill_switch_problem
 from streams.records.topics import CANDLES, CONTROL, TOPICS, subject
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 
@@ -144,14 +144,14 @@ class Translator:
             if read_to is not None:
                 # an offset beyond the record itself clears exactly the records before it
                 end = self._offsets.translated(min(read_to, offset))
-                return event._replace(value=Word(False, end).to_json())
+                return event._replace(value=KillSwitchCommand(False, end).to_json())
         return event
 
 
 def _cleared_up_to(record: Control) -> int | None:
     if record.kind != KIND or kill_switch_problem(record) is not None:
         return None
-    return Word.from_json(record.value).read_to
+    return KillSwitchCommand.from_json(record.value).read_to
 
 
 def id_changes(

@@ -163,7 +163,7 @@ class MirrorWriter:
         try:
             found = await self._client.hmget(keys.POSITIONS, fields) if fields else []
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
         return [None if text is None else int(text) for text in found]
 
     async def apply(self, writes: Sequence[Write], advances: Sequence[Advance] = ()) -> bool:
@@ -205,7 +205,7 @@ class MirrorWriter:
             pipeline.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
             *done, moved = await pipeline.execute()
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
         self.written += sum(done)
         self.guarded += len(done) - sum(done)
         return bool(moved)
@@ -224,7 +224,7 @@ class MirrorWriter:
         try:
             await self._client.eval(REACH, 1, keys.POSITIONS, *pairs)
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     async def run_id(self) -> str:
         """Return the server's run id; another run may have lost the last writes.
@@ -237,7 +237,7 @@ class MirrorWriter:
         try:
             return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
 
 def _latest(write: Latest, publish: bool) -> tuple[str | int, ...]:
@@ -261,7 +261,7 @@ def _advances(advances: Sequence[Advance]) -> list[str | int]:
     return parts
 
 
-def explained(error: Exception) -> Fatal | Recoverable:
+def translate_error(error: Exception) -> Fatal | Recoverable:
     """Translate an error of the client into Fatal or Recoverable; the password is never shown."""
     said = str(error).split("//")[0] or type(error).__name__
     if isinstance(error, AuthenticationError | NoPermissionError):
@@ -300,5 +300,5 @@ async def clear(client: Any) -> int:
             if batch:
                 removed += await client.unlink(*batch)
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     return removed

@@ -10,7 +10,7 @@ from typing import Final
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.control_topic import read_control
-from streams.kafka.lag import LagSight
+from streams.kafka.lag import LagProbe
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.monitoring.facts import EpochFacts, LogFacts
@@ -63,7 +63,7 @@ class LogSight:
         self._control = ControlLog()
         self._reader = LogReader(runtime)
         self._partitions = {topic: self._reader.partitions(topic) for topic in LOOKED_AT}
-        self._lag = LagSight(runtime, clock)
+        self._lag = LagProbe(runtime, clock)
         self._pairs: dict[int, set[str]] = {}
         for pair in pairs:
             place = partition_of(pair.encode(), len(self._partitions[CANDLES]))

@@ -61,7 +61,7 @@ class LiveView:
         The last epoch.
     orders, reports
         Order id -> the order, and its last broker report; the newest ones.
-    vouched_ms
+    watermark_ms
         Newest watermark of the candles.
     version
         Increases with every record.
@@ -79,7 +79,7 @@ class LiveView:
         self.weights: Weights | None = None
         self.orders: OrderedDict[str, OrderIntent] = OrderedDict()
         self.reports: OrderedDict[str, BrokerReport] = OrderedDict()
-        self.vouched_ms: int | None = None
+        self.watermark_ms: int | None = None
         self.version = 0
 
     def apply(self, place: Place, event: Event, origin: Origin | None = None) -> None:
@@ -106,7 +106,7 @@ class LiveView:
             if self.weights is None or event.epoch_ms >= self.weights.epoch_ms:
                 self.weights = event
         elif isinstance(event, Watermark):
-            self.vouched_ms = max(self.vouched_ms or 0, event.as_of_ms)
+            self.watermark_ms = max(self.watermark_ms or 0, event.as_of_ms)
         else:
             self._fact(place, event)
 

@@ -102,13 +102,16 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
         )
     if wanted.instrument is not None and wanted.instrument not in pairs:
         raise ApiError(409, "not_in_pairs", f"HOTBAND_PAIRS does not name {wanted.instrument}")
-    vouched_ms = live.view.vouched_ms
+    watermark_ms = live.view.watermark_ms
     most_ms = FEED_LIVES_BARS * config.granularity_ms
     calendar = calendar_of(config)
-    if vouched_ms is not None and open_ms_between(calendar, vouched_ms, live.now_ms()) <= most_ms:
+    if (
+        watermark_ms is not None
+        and open_ms_between(calendar, watermark_ms, live.now_ms()) <= most_ms
+    ):
         await call.record(wanted)
         runs = await live.oanda.feed_seen()
-        return Fetched(success=True, written=0, detail=_complete(runs, vouched_ms))
+        return Fetched(success=True, written=0, detail=_complete(runs, watermark_ms))
     if not live.oanda.configured:
         raise ApiError(
             409,
@@ -129,8 +132,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
     return Fetched(success=True, written=written, detail="written from OANDA")
 
 
-def _complete(feed_runs: bool | None, vouched_ms: int) -> str:
-    complete = f"the log is complete up to {clock(vouched_ms)} UTC, its last watermark"
+def _complete(feed_runs: bool | None, watermark_ms: int) -> str:
+    complete = f"the log is complete up to {clock(watermark_ms)} UTC, its last watermark"
     if feed_runs:
         return f"a feed is running, and {complete}"
     if feed_runs is None:

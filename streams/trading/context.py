@@ -7,7 +7,7 @@ from typing import NamedTuple
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.kafka.follower import Following
+from streams.kafka.follower import LogFollower
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
@@ -46,7 +46,7 @@ class ExecutorContext(NamedTuple):
     ledger: Ledger
     runs: Runs
     allocation: Allocation
-    following: Following
+    following: LogFollower
     dispatch: Dispatch
     kill: KillSwitch
     metrics: ExecutorMetrics

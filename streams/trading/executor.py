@@ -17,7 +17,7 @@ from streams.candles.calendar import calendar_of
 from streams.config.settings import Config
 from streams.errors import Fatal, MustRestart, Recoverable
 from streams.kafka.control_topic import read_control
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.oanda.errors import RequestRefused
 from streams.records.events import Candle, Control, GateDecision, Weights
 from streams.records.topics import CANDLES
@@ -320,7 +320,7 @@ class Executor:
                 task.cancel()  # as if killed: the next start resolves open results
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, batch: list[Found]) -> None:
+    async def _take(self, batch: list[DecodedRecord]) -> None:
         parts = self._parts
         for found in batch:
             event = found.event

@@ -16,7 +16,7 @@ from streams.core import ENGINE_VERSION
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import new_producer, settle
-from streams.process.exit import leave
+from streams.process.exit import exit_now
 from streams.records.codec import Codec
 from streams.records.topics import FILLS, ORDERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
@@ -58,7 +58,7 @@ class Journal:
             timeout_s = self._runtime.transaction_timeout_sec
             settle(self._runtime, self._producer.commit_transaction, timeout_s)
         except KafkaException as error:
-            leave(f"executor: the order log cannot be written: {error.args[0].str()}")
+            exit_now(f"executor: the order log cannot be written: {error.args[0].str()}")
 
     def _produce(self, record: Record) -> None:
         topic = ORDERS if isinstance(record, OrderIntent) else FILLS

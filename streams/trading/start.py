@@ -10,9 +10,9 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.kafka.control_topic import read_control, seed_config
-from streams.kafka.follower import Following, Found, Place
+from streams.kafka.follower import DecodedRecord, LogFollower, Place
 from streams.kafka.reader import LogReader
-from streams.kafka.spans import Span, read_spans, whole
+from streams.kafka.spans import Span, full_range, read_spans
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
@@ -95,7 +95,7 @@ async def open_parts(
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
     return ExecutorContext(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
-        Following(runtime, codec, ends),
+        LogFollower(runtime, codec, ends),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
         followed,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _rules(trading: Trading, config: Config) -> PaperRules:
 
 
 def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
-    """Read the whole order log into a ledger.
+    """Read the full_range order log into a ledger.
 
     Raises
     ------
@@ -127,11 +127,11 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
         No broker answers.
     """
     with LogReader(runtime) as reader:
-        spans = whole(reader, (ORDERS, FILLS))
+        spans = full_range(reader, (ORDERS, FILLS))
     fold(ledger, read_spans(runtime, codec, spans, strict=True))
 
 
-def fold(ledger: Ledger, found: Iterable[Found]) -> None:
+def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
     """Apply the order log to a ledger: intents, then reports.
 
     Within an instrument in log order; NAV values by time, from the newest record of the limits'
@@ -177,7 +177,7 @@ def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
 def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place, Span]:
     with LogReader(runtime) as reader:
         spans = {}
-        for place, (low, end) in whole(reader, (CANDLES,)).items():
+        for place, (low, end) in full_range(reader, (CANDLES,)).items():
             start = max(low, end - TAIL)
             if resume_ms:
                 start = min(start, reader.offset_at(*place, min(resume_ms.values())))
@@ -185,7 +185,7 @@ def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place,
     return spans
 
 
-def recall(broker: PaperBroker, found: Iterable[Found], granularity: str) -> None:
+def recall(broker: PaperBroker, found: Iterable[DecodedRecord], granularity: str) -> None:
     """Apply the candles of the log to a paper account.
 
     By time across partitions, because the value of one instrument's fill may need the price of

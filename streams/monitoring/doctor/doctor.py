@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from streams.checks import Examination, Finding, examine
+from streams.checks import Examination, Finding, run_checks
 from streams.config.feeds import FeedSettings
 from streams.config.host import RunSettings
 from streams.config.oanda import Oanda
@@ -51,7 +51,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
     except Fatal as error:
         # without connections there is nothing to connect to
         findings = [Finding("settings", "fail", str(error), CORRECT)]
-        return findings + examine(_local([]))
+        return findings + run_checks(_local([]))
     examinations: dict[str, Examination] = {
         "settings": partial(examine_settings, env),
         "broker": partial(_cluster, runtime),
@@ -61,7 +61,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
         "oanda": partial(_oanda, runtime, env),
         **_local(own_ports(runtime, env)),
     }
-    return _without_echoes(examine(examinations))
+    return _without_echoes(run_checks(examinations))
 
 
 def _local(wanted: list[Port]) -> dict[str, Examination]:

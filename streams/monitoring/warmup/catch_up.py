@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
-from streams.kafka.lag import MIRROR, LagSight
+from streams.kafka.lag import MIRROR, LagProbe
 from streams.kafka.reader import LogReader
 from streams.records.topics import MIRRORED, STAGE_SOURCES
 
@@ -47,7 +47,7 @@ class CatchUp:
         self._runtime, self._patience_sec = runtime, patience_sec
         self._progress, self._clock = progress, clock
         self._reader: LogReader | None = None
-        self._sight = LagSight(runtime, clock)
+        self._sight = LagProbe(runtime, clock)
 
     async def close(self) -> None:
         """Close the Kafka client."""

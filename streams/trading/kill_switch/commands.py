@@ -13,7 +13,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import append_control
 from streams.records.codec import Codec
 from streams.records.events import Control
-from streams.records.kill_switch import KIND, Word
+from streams.records.kill_switch import KIND, KillSwitchCommand
 from streams.trading.kill_switch.key import KillSwitchKey
 from streams.trading.kill_switch.lease import (
     ENGAGED,
@@ -108,7 +108,7 @@ def engage(
     """
     settings = _checked(actor, reason, settings)
     key = KillSwitchKey(runtime, settings)
-    record = Control(KIND, None, Word(True).to_json(), actor, reason, now_ms)
+    record = Control(KIND, None, KillSwitchCommand(True).to_json(), actor, reason, now_ms)
     try:
         with ThreadPoolExecutor(1) as pool:
             appended = pool.submit(append_control, runtime, codec, [record], APPEND_S)
@@ -149,7 +149,7 @@ def disengage(
     key, tail = KillSwitchKey(runtime, settings), ControlTail(runtime, codec)
     try:
         _take_custody(key, tail, settings)
-        word = Word(False, tail.position)
+        word = KillSwitchCommand(False, tail.position)
         record = Control(KIND, None, word.to_json(), actor, reason, now_ms)
         offset = append_control(runtime, codec, [record], APPEND_S)[0]
         switch = tail.refresh(READ_S)

@@ -39,7 +39,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import ControlAppender
 from streams.records.codec import Codec
 from streams.records.events import Control
-from streams.records.kill_switch import KIND, KillSwitch, Word
+from streams.records.kill_switch import KIND, KillSwitch, KillSwitchCommand
 from streams.trading.kill_switch.key import KillSwitchKey
 from streams.trading.kill_switch.lease import (
     ACTOR,
@@ -164,7 +164,7 @@ class KillSwitchKeeper:
             self._export(switch)
             return True
         if not told and word_due(found, look, switch):
-            switch = self._append(Word(True), ACTOR, found.why)
+            switch = self._append(KillSwitchCommand(True), ACTOR, found.why)
         return self._write(look, switch)
 
     def _seed(self, found: Lease, look: KeySnapshot, switch: KillSwitch) -> tuple[KillSwitch, bool]:
@@ -178,7 +178,7 @@ class KillSwitchKeeper:
             due = False
         if due:
             reason = "first start" if first else "KILL_SWITCH_FORCE_ENV=1"
-            word = Word(wanted, None if wanted else self._tail.position)
+            word = KillSwitchCommand(wanted, None if wanted else self._tail.position)
             switch = self._append(word, ENVIRONMENT, f"{reason}: KILL_SWITCH={int(wanted)}")
         self._seeded = True
         return switch, due
@@ -190,7 +190,7 @@ class KillSwitchKeeper:
         fresh_ms = min(TAKEOVER_MS, self._settings.max_age_ms // 3)
         return 0 <= look.now_ms - kept.stamp_ms < fresh_ms
 
-    def _append(self, word: Word, actor: str, reason: str) -> KillSwitch:
+    def _append(self, word: KillSwitchCommand, actor: str, reason: str) -> KillSwitch:
         log.warning("kill switch %s: %s", "engaged" if word.engaged else "off", reason)
         record = Control(KIND, None, word.to_json(), actor, reason, self._now_ms())
         self._appender.append([record])

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.mirror.writer import connection_options, explained
+from streams.mirror.writer import connection_options, translate_error
 from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 
 ANSWER_S = 1.0
@@ -87,7 +87,7 @@ class KillSwitchKey:
         try:
             return as_look(self._look(keys=self._names))
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def swap(
         self,
@@ -128,7 +128,7 @@ class KillSwitchKey:
         try:
             return bool(self._swap(keys=self._names, args=arguments))
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def set_engaged(self) -> None:
         """Set the key to "1" as an operator does; it is not reset before the log has it.
@@ -141,7 +141,7 @@ class KillSwitchKey:
         try:
             self._client.set(self._names[0], "1")
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.errors import explained
+from streams.kafka.errors import translate_error
 from streams.kafka.reader import EMBEDDED_CLUSTER
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Control
@@ -78,7 +78,7 @@ class ControlTail:
                 self._asker.poll(0)
             if error.args[0].code() in _NO_LEADER:
                 raise Recoverable(f"no broker leads {self._topic} right now") from error
-            raise explained(
+            raise translate_error(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error
 

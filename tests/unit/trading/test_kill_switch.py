@@ -15,7 +15,7 @@ from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.mirror.keys import KEYS, KEYS_OF_OTHERS
 from streams.records.events import Control, Event
-from streams.records.kill_switch import NO_RECORD, KillSwitch, Unreadable, Word, fold
+from streams.records.kill_switch import NO_RECORD, KillSwitch, KillSwitchCommand, Unreadable, fold
 from streams.records.topics import GATES, MANIFOLDS, WEIGHTS
 from streams.trading.kill_switch.commands import engage
 from streams.trading.kill_switch.lease import (
@@ -40,7 +40,7 @@ from tests.support.stage_bench import (
     universe_record,
 )
 
-ON, OFF = Word(True).to_json(), Word(False).to_json()
+ON, OFF = KillSwitchCommand(True).to_json(), KillSwitchCommand(False).to_json()
 KEY, LOG, AGE_MS = "ops:kill_switch", "cluster/ops.control", 15_000
 
 
@@ -126,12 +126,12 @@ def test_bytes_of_another_kind_say_nothing_of_the_kill_switch(key: bytes) -> Non
 
 
 def test_an_off_that_had_not_read_an_on_does_not_clear_it() -> None:
-    late = Word(False, 0).to_json()
+    late = KillSwitchCommand(False, 0).to_json()
     found = log_of(said(ON), said(late, actor="ben"))
     assert found.engaged
     assert "offset 1 by ben" in found.why[1]
-    assert not log_of(said(ON), said(late), said(Word(False, 2).to_json())).engaged
-    assert not log_of(said(ON), said(Word(False, 1).to_json())).engaged
+    assert not log_of(said(ON), said(late), said(KillSwitchCommand(False, 2).to_json())).engaged
+    assert not log_of(said(ON), said(KillSwitchCommand(False, 1).to_json())).engaged
 
 
 words = st.one_of(
@@ -146,7 +146,7 @@ def record(kind: str, read_to: int | None, at_ms: int) -> Control | Unreadable:
         return Control("universe", None, "{}", "x", "x", at_ms)
     if kind == "unreadable":
         return Unreadable(b"kill_switch", "truncated", at_ms)
-    value = {"on": ON, "off": Word(False, read_to).to_json(), "malformed": "{}"}[kind]
+    value = {"on": ON, "off": KillSwitchCommand(False, read_to).to_json(), "malformed": "{}"}[kind]
     return said(value, at_ms)
 
 
