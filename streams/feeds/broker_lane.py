@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from streams.candles.calendar import Calendar
+from streams.candles.columns import digest
 from streams.candles.rules import candle_refusal
-from streams.candles.series import digest
 from streams.instants import GRANULARITY_MS
 from streams.oanda.shapes import BrokerCandle
 from streams.records.events import Candle
