@@ -29,7 +29,7 @@ from streams.candles.files import (
     read_candles,
 )
 from streams.candles.rows import names_of
-from streams.candles.rules import END_MS, HOUR_MS, NAME
+from streams.candles.rules import END_MS, HOUR_MS, NAME, bar_step_ms
 from streams.candles.text_blocks import PIECE_BYTES, LineSource
 from streams.candles.times import EARLIEST_MS, TimeColumn, TimeForm
 from streams.core.candle_lines import GRANULARITY, INSTRUMENT, PLAIN, LineReader, empty_columns
@@ -352,7 +352,7 @@ class _Names:
         else:
             place, latest = self._rows.place_of(SeriesKey(name, length_name)), END_MS - length
         self._place.append(place)
-        self._step.append(min(length, HOUR_MS))
+        self._step.append(bar_step_ms(length))
         self._latest.append(latest)
 
     def settle(self, first: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streams.candles.columns import SeriesKey
 from streams.candles.file_names import ask_granularity, ask_instrument, read_file_name
 from streams.candles.files import Refused
-from streams.candles.rules import HOUR_MS
+from streams.candles.rules import bar_step_ms
 from streams.candles.spacing import Spacing, other_spacing, spacing_words, uneven_spacing
 from streams.candles.times import TimeColumn, TimeForm
 from streams.errors import Fatal
@@ -149,7 +149,7 @@ class FileCheck:
         parts = [held.bars() for held in self._held.values()]
         every = np.unique(np.concatenate([*parts, np.array(self._times.misaligned, np.int64)]))
         lengths = [GRANULARITY_MS[key.granularity] for key in self._held] or [1]
-        spacing = uneven_spacing(every, min(*lengths, HOUR_MS))
+        spacing = uneven_spacing(every, bar_step_ms(min(lengths)))
         if spacing is None and not _many(astray, read):
             return
         said = f"{astray:,} of {read:,} rows: {first.detail} (line {first.line})"

@@ -1,4 +1,7 @@
-"""Which candles and watermarks enter: the checks every record passes before a stage acts on it."""
+"""Which candles and watermarks enter: the checks every record passes before a stage acts on it.
+
+What has no record yet, a row of a file, is refused by ``RowRefused``, its file by ``FileRefused``.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,38 @@ LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
 
+class RowRefused(Exception):
+    """A row that is no candle; ``reason`` is a code, the text says what was found.
+
+    An outcome of the data: it is listed with file and line, never raised to the user.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class FileRefused(Exception):
+    """A row that shows that the file means something else than it would be read as.
+
+    No row of the file is taken in, since the others would be read wrongly without a sign of it.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class CandleRefusal(NamedTuple):
     """Why a candle may not enter: the reason code, and what was found."""
 
     reason: Refusal
     detail: str
+
+
+def bar_step_ms(length_ms: int) -> int:
+    """Return what the starts of bars are multiples of; longer bars start by New York's clock."""
+    return min(length_ms, HOUR_MS)
 
 
 def candle_refusal(candle: Candle, key: bytes | None) -> CandleRefusal | None:
@@ -54,8 +84,7 @@ def _candle_problem(candle: Candle, key: bytes | None) -> str | None:
         return "the candle is not complete"
     if candle.as_of_ms != candle.bar_ms + length:
         return f"as_of_ms {candle.as_of_ms} is not bar_ms {candle.bar_ms} + {length}"
-    # longer bars start by New York's clock
-    if candle.bar_ms < 0 or candle.bar_ms % min(length, HOUR_MS):
+    if candle.bar_ms < 0 or candle.bar_ms % bar_step_ms(length):
         return f"bar_ms {candle.bar_ms} is not the start of a bar of {candle.granularity}"
     if candle.as_of_ms > END_MS:
         return f"bar_ms {candle.bar_ms} lies behind the year 2099"
