@@ -20,13 +20,13 @@ from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
+from streams.process.pausing import BackOff, pause
 from streams.records.codec import Codec, DecodeError
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
 from streams.records.topics import CONTROL, MIRRORED
 
 BATCH = 5_000
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 Positions = dict[TopicPartition, int | None]
 T = TypeVar("T")
@@ -102,16 +102,14 @@ class Follower:
         Fatal
             Kafka or Valkey refuses the login or the certificate, or topics are missing.
         """
-        tries = 0
+        back_off = BackOff()
         while not self._stopping.is_set():
             try:
                 await self._follow()
-                tries = 0
             except (KafkaError, Recoverable) as error:
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
+                pause_s = back_off.next_s()
                 log.warning("%s; trying again in %.1f s", error, pause_s)
-                tries += 1
-                await self._pause(pause_s)
+                await pause(self._stopping, pause_s)
         await self._client.aclose()
 
     async def _follow(self) -> None:
@@ -211,20 +209,12 @@ class Follower:
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask Valkey until it answers: no batch is left out."""
-        tries = 0
+        back_off = BackOff()
         while True:
             try:
                 return await ask()
             except Recoverable as error:
                 if self._stopping.is_set():
                     raise
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
                 log.warning("%s; the mirror waits and catches up", error)
-                tries += 1
-                await self._pause(pause_s)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
+                await pause(self._stopping, back_off.next_s())

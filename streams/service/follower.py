@@ -20,6 +20,7 @@ from streams.errors import Recoverable
 from streams.kafka.client import aiokafka_config
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
+from streams.process.pausing import BackOff, pause
 from streams.records.codec import Codec, DecodeError
 from streams.records.log_record import Place
 from streams.records.topics import CONTROL
@@ -30,7 +31,6 @@ BATCH = 2_000
 MAX_BEHIND = 20_000
 """Records of one partition; further behind, the live view skips to the end."""
 KEPT_AT_SKIP = 1_000
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 FETCH_WAIT_MS = 250
 PROBE_S, PROBE_WITHIN_S, STOP_WITHIN_S = 2.0, 4.0, 2.0
 
@@ -90,17 +90,15 @@ class LogFollower:
 
     async def run(self) -> None:
         """Follow until ``stop``; waits with back-off while the broker is away."""
-        tries = 0
+        back_off = BackOff()
         while not self._stopping.is_set():
             try:
                 await self._follow()
-                tries = 0
             except (KafkaError, Recoverable, OSError) as error:
                 self.trouble = f"the log cannot be followed: {error}"
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
+                pause_s = back_off.next_s()
                 log.warning("%s; trying again in %.1f s", self.trouble, pause_s)
-                tries += 1
-                await self._pause(pause_s)
+                await pause(self._stopping, pause_s)
 
     async def _follow(self) -> None:
         make: Any = AIOKafkaConsumer
@@ -219,12 +217,6 @@ class LogFollower:
                 }
             )
         )
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
 
 
 async def _stopped(consumer: Any) -> None:
