@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config
+from streams.kafka.reader import LogRecord, log_record
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event
 
@@ -95,18 +96,18 @@ class Following:
                     self.trouble = f"reading {message.topic()}: {error.str()}"
                 continue
             self.trouble = ""
-            place = (self._names[message.topic()], message.partition())
-            found = decoded(self._codec, place, message)
+            found = decoded(self._codec, log_record(self._names[message.topic()], message))
             if found is not None:
                 batch.append(found)
         return batch
 
 
-def decoded(codec: Codec, place: Place, message: Any) -> Found | None:
+def decoded(codec: Codec, read: LogRecord) -> Found | None:
     """Return a record that was read; None when it is no event of its topic."""
+    record = read.record
     try:
-        event = codec.decode(place[0], message.value())
+        event = codec.decode(record.topic, record.value)
     except DecodeError:
         return None
-    source = dict(message.headers() or ()).get("source", b"").decode("utf-8", "replace")
-    return Found(*place, message.offset(), event, source)
+    source = read.headers.get("source", "")
+    return Found(record.topic, record.partition, record.offset, event, source)
