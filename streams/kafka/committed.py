@@ -59,8 +59,10 @@ def group_offsets(
     servers = runtime.kafka_bootstrap_servers
 
     def ask() -> Any:
-        told = admin.list_consumer_group_offsets(asked, require_stable=False)
-        return told[group].result(within_s)
+        told = admin.list_consumer_group_offsets(
+            asked, require_stable=False, request_timeout=within_s
+        )
+        return told[group].result()
 
     found = {}
     for at in asking(servers, ask, within_s).topic_partitions:

@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
-FEW = READ_BATCH
 # consume() waits for a full batch that long, also when the end is reached
 POLL_S = 0.01
 EMBEDDED_CLUSTER = "tansu_cluster"
@@ -369,18 +368,3 @@ def log_record(topic: str, message: Any) -> LogRecord:
     """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
     return LogRecord(_source_record(topic, message), headers)
-
-
-def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
-    """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
-
-    Markers of transactions and aborted records take offsets too: spans that one read covers are
-    looked at.
-    """
-    total = 0
-    for partition, (start, end) in spans.items():
-        left = max(0, end - start)
-        if 0 < left <= FEW and not any(reader.read(topic, partition, start, end)):
-            left = 0
-        total += left
-    return total
