@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.committed import group_offsets
+from streams.kafka.committed import group_members, group_offsets
 from streams.kafka.errors import asking
 from streams.kafka.reader import READ_BATCH, LogReader
 from streams.records.topics import MIRRORED, STAGE_SOURCES
@@ -140,16 +140,11 @@ class LagSight:
             The broker refuses, or does not answer.
         """
         servers = self._runtime.kafka_bootstrap_servers
-
-        def ask() -> Any:
-            asked = self._admin.describe_consumer_groups([group], request_timeout=ASK_SEC)
-            return asked[group].result(ASK_SEC)
-
         try:
-            described = asking(servers, ask, ASK_SEC)
+            found = asking(servers, lambda: group_members(self._admin, group, ASK_SEC), ASK_SEC)
         except Fatal:
             return None
-        return len(described.members)
+        return len(found or ())
 
     def _reached(
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
