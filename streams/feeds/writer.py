@@ -254,6 +254,7 @@ def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:
         yield as_of_ms, list(group)
 
 
+@recoverable("writing candles")
 def write_feed(
     writer: FactWriter,
     plan: FeedPlan,
@@ -278,21 +279,20 @@ def write_feed(
         ``as_of_ms`` of the last bar, ``from_ms`` when there was none.
     """
     try:
-        with recoverable("writing candles"):
-            control_offset = writer.control.end
-            writer.write(plan.opening(from_ms, control_offset))
-            last_ms, counted = from_ms, 0
-            looked = time.monotonic()
-            for as_of_ms, candles in bars:
-                if time.monotonic() - looked > CONTROL_EVERY_S:
-                    control_offset, looked = writer.refresh_control(), time.monotonic()
-                writer.write(plan.bar(as_of_ms, candles, control_offset))
-                last_ms, counted = as_of_ms, counted + len(candles)
-                if counted >= 1000:
-                    progress(counted)
-                    counted = 0
-            progress(counted)
-            writer.write(plan.closing(last_ms, control_offset))
-            return last_ms
+        control_offset = writer.control.end
+        writer.write(plan.opening(from_ms, control_offset))
+        last_ms, counted = from_ms, 0
+        looked = time.monotonic()
+        for as_of_ms, candles in bars:
+            if time.monotonic() - looked > CONTROL_EVERY_S:
+                control_offset, looked = writer.refresh_control(), time.monotonic()
+            writer.write(plan.bar(as_of_ms, candles, control_offset))
+            last_ms, counted = as_of_ms, counted + len(candles)
+            if counted >= 1000:
+                progress(counted)
+                counted = 0
+        progress(counted)
+        writer.write(plan.closing(last_ms, control_offset))
+        return last_ms
     finally:
         writer.flush()
