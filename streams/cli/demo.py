@@ -125,7 +125,7 @@ def _next(stack: Stack, status: Status) -> str:
         "  manifold up                       keeps it running; then, in another terminal:",
         f"  {command.format('status'):<58} lag, verdicts, pass rates",
         f"  {command.format('why ' + name):<58} one decision, explained",
-        f"  {command.format('tail risk.weights -n 3'):<58} records, as rpk prints them",
+        f"  {command.format('tail risk.weights --last 3'):<58} records, as rpk prints them",
         f"  {command.format('replay --set AUTO_MIN_COHERENCE=0.6'):<58} what if?",
         f"  {command.format('verify'):<58} replay equals live?",
         "  manifold up --broker kafka        the same on Apache Kafka: its log survives",
