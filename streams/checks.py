@@ -1,4 +1,4 @@
-"""Examinations side by side, each bounded in time; none of them can stop or delay the others."""
+"""Run checks in parallel, each with a timeout; no check can stop or delay another."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PATIENCE_SEC = 45.0
 
 
 class Finding(NamedTuple):
-    """One thing that was examined.
+    """The result of one check.
 
     Attributes
     ----------
     state
-        ``fail``: it does not work, or not safely; ``warn``: it works, and a person should know;
-        ``skip``: not part of this deployment, or it hangs on something that failed.
+        ``fail``: it does not work, or not safely; ``warn``: it works, but needs attention;
+        ``skip``: not part of this deployment, or it depends on something that failed.
     detail
         What was found, one sentence; never a secret.
     action
@@ -36,25 +36,25 @@ class Finding(NamedTuple):
 Examination = Callable[[], Sequence[Finding]]
 
 
-def examine(
+def run_checks(
     examinations: Mapping[str, Examination], patience_sec: float = PATIENCE_SEC
 ) -> list[Finding]:
-    """Return the findings of every examination, in the order given.
+    """Run every check and return the findings in the order given.
 
-    One that raises what this package raises on purpose is a failure in those words; one that
-    raises anything else, or does not come to an end, is a failure that names it.
+    A check that raises ``Fatal`` or ``Recoverable`` fails with that message. A check that raises
+    anything else, or exceeds the time limit, fails with a message that names it.
 
     Parameters
     ----------
     examinations
-        Name -> what to do; each runs in a thread of its own.
+        Name -> function; each runs in its own thread.
     patience_sec
-        How long all of them together may take.
+        Time limit for all checks together, seconds.
     """
     found: dict[str, Sequence[Finding]] = {}
     threads = {}
     for name, examination in examinations.items():
-        # daemons: one that hangs in a client library must not keep the process
+        # daemon threads: a check that hangs in a client library must not keep the process alive
         thread = threading.Thread(
             target=_run, args=(name, examination, found), name=f"examine-{name}", daemon=True
         )
@@ -75,7 +75,7 @@ def _run(name: str, examination: Examination, found: dict[str, Sequence[Finding]
     except (Fatal, Recoverable) as error:
         found[name] = [Finding(name, "fail", str(error))]
     except Exception as error:
-        # its text may hold anything, a password too
+        # the text of an unexpected error may contain a password
         kind = type(error).__name__
         action = "report it, with the versions that manifold doctor prints"
         found[name] = [Finding(name, "fail", f"the examination itself failed ({kind})", action)]

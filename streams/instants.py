@@ -1,4 +1,4 @@
-"""Instants as people write and read them."""
+"""Parse and format instants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def instant_ms(option: str, text: str) -> int:
 
 
 def clock(at_ms: int | None) -> str:
-    """Return a UTC time for people, ``-`` for none, ``@<ms>`` for one that no calendar has."""
+    """Format an instant in UTC; ``-`` for None, ``@<ms>`` outside the range of ``datetime``."""
     if at_ms is None:
         return "-"
     try:
@@ -56,4 +56,4 @@ GRANULARITY_MS: dict[str, int] = {
     "H8": 28_800_000,
     "H12": 43_200_000,
 }
-"""Length of a bar per OANDA granularity; days and longer have no fixed length and are refused."""
+"""Bar length per OANDA granularity; days and longer have no fixed length and are refused."""

@@ -1,4 +1,4 @@
-"""Names of instruments: one spelling for every way to write a currency pair."""
+"""Names of instruments: normalise every spelling of a currency pair."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ CURRENCIES: Final = METALS | frozenset(_CODES.split())
 
 _PAIR = re.compile(r"(?:[A-Z_]+:)?([A-Z]{3})\s*[/_.-]?\s*([A-Z]{3})(?:=X)?", re.ASCII)
 _COINS: Final = frozenset({"USDT"})
-"""Codes of more letters that begin like a currency: EURUSDT is not a spelling of EUR_USD."""
+"""Longer codes that begin like a currency: EURUSDT is not a spelling of EUR_USD."""
 _WORD = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 
 
 def instrument_name(text: str) -> str:
-    """Return the one spelling of an instrument: ``nzd/usd``, ``NZDUSD=X``, ``NZD USD`` are NZD_USD.
+    """Return the standard name of an instrument: ``nzd/usd``, ``NZDUSD=X``, ``NZD USD`` are
+    NZD_USD.
 
-    What is no pair of two known currencies or metals stays as it is, in upper case and with an
-    underscore for a slash.
+    A name that is not a pair of two known currencies or metals is only changed to upper case, with
+    underscores for slashes.
     """
     upper = text.strip().upper()
     found = _PAIR.fullmatch(upper)
@@ -40,7 +41,7 @@ def instrument_name(text: str) -> str:
 
 
 def instrument_names(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return names spelt our way, without empty ones and repeats, in their order."""
+    """Return standard names without empty names and duplicates, in their order."""
     return tuple(dict.fromkeys(instrument_name(text) for text in texts if text.strip()))
 
 
@@ -50,9 +51,9 @@ def is_pair(base: str, quote: str) -> bool:
 
 
 def decorated_pair(name: str) -> str | None:
-    """Return the pair that a name only adds something to (``EURUSD.M``, ``EURUSDM``), else None.
+    """Return the pair in a name with a suffix (``EURUSD.M``, ``EURUSDM``), else None.
 
-    Such a name would be an instrument of its own, with other sessions than the pair's.
+    Such a name would count as another instrument, with other sessions than the pair's.
     """
     words = [word if word[3:] in _COINS else word[:6] for word in words_of(name)]
     pairs = pairs_in(words)
@@ -67,10 +68,7 @@ def words_of(text: str) -> list[str]:
 
 
 def pairs_in(words: list[str]) -> list[str]:
-    """Return the pairs that whole words name: six letters in one word, or two words side by side.
-
-    Each once, those of one word first.
-    """
+    """Return the distinct pairs in a text: one word of six letters, or two adjacent words."""
     found = [f"{w[:3]}_{w[3:]}" if len(w) == 6 and is_pair(w[:3], w[3:]) else "" for w in words]
     beside = [f"{a}_{b}" if is_pair(a, b) else "" for a, b in itertools.pairwise(words)]
     return list(dict.fromkeys(name for name in (*found, *beside) if name))

@@ -1,4 +1,4 @@
-"""Lists of half-open intervals [start, end) of whole numbers, ascending and apart."""
+"""Lists of half-open integer intervals [start, end), ascending and disjoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Interval = tuple[int, int]
 
 
 def union(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Return what is in any of the intervals; those that touch become one."""
+    """Return the union of the intervals; adjacent intervals are merged."""
     found: list[Interval] = []
     for start, end in sorted(each for each in intervals if each[0] < each[1]):
         if found and start <= found[-1][1]:
@@ -19,13 +19,13 @@ def union(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
 
 
 def common(some: Sequence[Interval], others: Sequence[Interval]) -> tuple[Interval, ...]:
-    """Return what is in both lists."""
+    """Return the intersection of two lists."""
     met = ((max(a, c), min(b, d)) for a, b in some for c, d in others)
     return union(met)
 
 
 def without(some: Sequence[Interval], others: Sequence[Interval]) -> tuple[Interval, ...]:
-    """Return what is in the first list and not in the second."""
+    """Return the difference: the first list without the second."""
     left = list(some)
     for start, end in others:
         left = [

@@ -8,7 +8,7 @@
 #include "allocation/allocation.hpp"
 
 namespace manifold {
-namespace door {
+namespace bindings {
 
 class AllocatorHandle {
  public:
@@ -55,5 +55,5 @@ class AllocatorHandle {
 inline AllocatorHandle* make_allocator() { return new (std::nothrow) AllocatorHandle; }
 inline void drop_allocator(AllocatorHandle* allocator) { delete allocator; }
 
-}  // namespace door
+}  // namespace bindings
 }  // namespace manifold

@@ -19,7 +19,7 @@
 #include "metrics/stream.hpp"
 
 namespace manifold {
-namespace door {
+namespace bindings {
 
 using Address = std::uintptr_t;
 
@@ -208,5 +208,5 @@ inline std::int32_t vector_bits() {
 #endif
 }
 
-}  // namespace door
+}  // namespace bindings
 }  // namespace manifold

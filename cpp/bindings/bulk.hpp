@@ -9,7 +9,7 @@
 #include "io/record_frames.hpp"
 
 namespace manifold {
-namespace door {
+namespace bindings {
 
 inline CandleColumns candle_columns(std::uintptr_t bar_ms, std::uintptr_t prices,
                                     std::int64_t stride, std::uintptr_t volume,
@@ -126,5 +126,5 @@ inline LineHandle* make_lines() { return new (std::nothrow) LineHandle; }
 inline FrameHandle* make_frames() { return new (std::nothrow) FrameHandle; }
 inline RecordHandle* make_records() { return new (std::nothrow) RecordHandle; }
 
-}  // namespace door
+}  // namespace bindings
 }  // namespace manifold

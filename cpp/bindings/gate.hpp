@@ -11,7 +11,7 @@
 #include "metrics/status.hpp"
 
 namespace manifold {
-namespace door {
+namespace bindings {
 
 /// Columns of candles and the metrics of their bars, as addresses; all of them n long.
 struct BarColumns {
@@ -210,5 +210,5 @@ inline std::uintptr_t gate_row_address(GateHandle* g) {
   return reinterpret_cast<std::uintptr_t>(g->row);
 }
 
-}  // namespace door
+}  // namespace bindings
 }  // namespace manifold

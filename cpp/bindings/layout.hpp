@@ -11,7 +11,7 @@
 #include "metrics/record.hpp"
 
 namespace manifold {
-namespace door {
+namespace bindings {
 
 /// A field under the name that it has in the caller's layout; a structure's last entry is its size.
 struct FieldPlace {
@@ -153,5 +153,5 @@ inline const char* layouts() {
   return text;
 }
 
-}  // namespace door
+}  // namespace bindings
 }  // namespace manifold

@@ -45,9 +45,9 @@ inline bool crossed(const double* bid, const double* ask) {
 
 /// Distinct byte strings in the order in which they were met.
 template <std::int32_t kMost, std::int32_t kLongest>
-class Names {
+class Interner {
  public:
-  Names() { clear(); }
+  Interner() { clear(); }
   void clear() {
     count_ = 0;
     std::memset(slots_, 0xff, sizeof slots_);
@@ -57,7 +57,7 @@ class Names {
   std::int32_t length(std::int32_t place) const { return lengths_[place]; }
 
   /// The place of a string, which is new or not; -1 when it is too long or there are too many.
-  std::int32_t place_of(const std::uint8_t* bytes, std::int64_t length) {
+  std::int32_t intern(const std::uint8_t* bytes, std::int64_t length) {
     if (length > kLongest) return -1;
     std::uint32_t hash = 2166136261u;
     for (std::int64_t i = 0; i < length; ++i) hash = (hash ^ bytes[i]) * 16777619u;

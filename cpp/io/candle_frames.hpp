@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "io/avro_rest.hpp"
+#include "io/avro_cursor.hpp"
 #include "io/candle_columns.hpp"
 
 namespace manifold {
@@ -34,7 +34,7 @@ class FrameReader {
   std::uint8_t prefix[kPrefix] = {};
   std::int64_t hour_ms = 0, end_ms = 0;  // of candle_rules.py
 
-  const Names<kMostInstruments, kLongestInstrument>& instruments() const { return instruments_; }
+  const Interner<kMostInstruments, kLongestInstrument>& instruments() const { return instruments_; }
 
   /// Know a granularity and its length; the order is that of the column.
   bool add_granularity(const std::uint8_t* bytes, std::int64_t length, std::int64_t length_ms) {
@@ -87,7 +87,7 @@ class FrameReader {
     }
   };
 
-  struct Rest : AvroRest {
+  struct Rest : AvroCursor {
     bool prices(double* to) {
       const std::uint8_t* from = bytes(4 * sizeof(double));
       if (good) std::memcpy(to, from, 4 * sizeof(double));
@@ -135,7 +135,7 @@ class FrameReader {
     }
     const std::int32_t source_place = sources_.find(source, source_length);
     if (source_place < 0) return false;
-    const std::int32_t place = instruments_.place_of(name, name_length);
+    const std::int32_t place = instruments_.intern(name, name_length);
     if (place < 0) return false;
     columns.candles.bar_ms[row] = bar_ms;
     columns.candles.put_prices(row, prices);
@@ -165,7 +165,7 @@ class FrameReader {
     return bar_ms % (length_ms < hour_ms ? length_ms : hour_ms) == 0;
   }
 
-  Names<kMostInstruments, kLongestInstrument> instruments_;
+  Interner<kMostInstruments, kLongestInstrument> instruments_;
   Words granularities_, sources_;
 };
 

@@ -70,7 +70,7 @@ class LineReader {
   }
 
   /// Instrument and granularity as rows name them, a comma between.
-  const Names<kMostPairs, kLongestPair>& pairs() const { return pairs_; }
+  const Interner<kMostPairs, kLongestPair>& pairs() const { return pairs_; }
 
   /// Read lines of `data` from `from` on until the columns are full or the data ends.
   ///
@@ -224,7 +224,7 @@ class LineReader {
     pair[instrument_length] = ',';
     std::memcpy(pair + instrument_length + 1, granularity,
                 static_cast<std::size_t>(granularity_length));
-    return pairs_.place_of(pair, instrument_length + 1 + granularity_length);
+    return pairs_.intern(pair, instrument_length + 1 + granularity_length);
   }
 
   /// Digits, with or without a point between them; at most 18, and a number below 2^53.
@@ -395,7 +395,7 @@ class LineReader {
                                                       1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
                                                       1e14, 1e15, 1e16, 1e17, 1e18};
 
-  Names<kMostPairs, kLongestPair> pairs_;
+  Interner<kMostPairs, kLongestPair> pairs_;
   std::uint8_t roles_[kMostCells] = {};
   std::int32_t cells_ = 0;
   bool names_ = false;

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "io/avro_rest.hpp"
+#include "io/avro_cursor.hpp"
 #include "io/candle_columns.hpp"
 
 namespace manifold {
@@ -144,7 +144,7 @@ class RecordReader {
 
   std::uint8_t prefix[kPrefix] = {};
 
-  const Names<kMostWords, kLongestWord>& words() const { return words_; }
+  const Interner<kMostWords, kLongestWord>& words() const { return words_; }
 
   /// Read `n` frames of `data`, which end at `ends`; `plain` is told of each whether it was read.
   void read(const Field* fields, std::int32_t count, const std::uint8_t* data,
@@ -180,7 +180,7 @@ class RecordReader {
           rest_.good = rest_.good && ascii(text, length);
           if (!rest_.good) break;
           if (kept) {
-            const std::int64_t word = words_.place_of(text, length);
+            const std::int64_t word = words_.intern(text, length);
             rest_.good = word >= 0;
             field.put(i, word);
           }
@@ -236,8 +236,8 @@ class RecordReader {
   }
 
   const Field* fields_ = nullptr;
-  AvroRest rest_;
-  Names<kMostWords, kLongestWord> words_;
+  AvroCursor rest_;
+  Interner<kMostWords, kLongestWord> words_;
 };
 
 }  // namespace manifold

@@ -6,7 +6,7 @@
 #pragma once
 #if defined(__clang__)
 // a * b + c stays two operations from here on, in every header that includes this one. g++ has no
-// such pragma: compile with -ffp-contract=off (door::contracts() tells).
+// such pragma: compile with -ffp-contract=off (bindings::contracts() tells).
 #pragma STDC FP_CONTRACT OFF
 #endif
 

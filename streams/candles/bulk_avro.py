@@ -1,7 +1,7 @@
-"""Frames of ``md.candles`` into columns, many at a time.
+"""Bulk decoding of ``md.candles`` frames into columns.
 
-Only frames that hold a candle beyond doubt, by the codec and by every rule, are read here; of all
-others it is said which they are, and the codec and ``candle_rules`` have the word on them.
+This is a fast path: frames that are certainly valid candles are decoded here. All other frames are
+marked ``SLOW``; the codec and ``candles.rules`` decide about them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streams.records.avro.schema import kind_of, named_records
 from streams.records.events import CandleSource
 
 PLAIN, SLOW = 0, 1
-"""Status of a frame: a valid candle, or to be decoded by the codec."""
+"""Status of a frame: a valid candle, or left to the codec."""
 GRANULARITIES: Final = tuple(GRANULARITY_MS)
 SOURCES: Final[tuple[CandleSource, ...]] = get_args(CandleSource)
 _OHLC: Final = tuple((name, "double") for name in ("open", "high", "low", "close"))
@@ -33,11 +33,11 @@ _LAYOUT: Final = (
     *(("mid_derived", "boolean"), ("volume", "optional long")),
     *(("source", "string"), ("complete", "boolean")),
 )
-"""What cpp/io/candle_frames.hpp reads, in order."""
+"""Fields read by cpp/io/candle_frames.hpp, in order."""
 
 
 class FrameColumns(NamedTuple):
-    """Candles of frames, one place for each frame; where ``status`` is ``SLOW`` only that counts.
+    """Columns with one element per frame; where ``status`` is ``SLOW`` the others are undefined.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class FrameColumns(NamedTuple):
     volume
         Ticks, -1 where null.
     mid_derived
-        Whether mid was computed of bid and ask.
+        Whether mid was computed from bid and ask.
     instrument
-        Place in ``instruments``.
+        Index into ``instruments``.
     granularity
-        Place in ``GRANULARITIES``.
+        Index into ``GRANULARITIES``.
     source
-        Place in ``SOURCES``.
+        Index into ``SOURCES``.
     instruments
-        The distinct instruments of the plain frames, in the order in which they were met.
+        Distinct instruments of the ``PLAIN`` frames, in order of first occurrence.
     """
 
     status: NDArray[np.uint8]
@@ -74,24 +74,24 @@ class FrameColumns(NamedTuple):
 
 
 class BulkCandles:
-    """Reads frames of candles that were written with the newest schema.
+    """Decodes candle frames written with the newest schema.
 
     Parameters
     ----------
     schema_id
-        Its id: ``Codec.schema_id("md.candles", "Candle")``.
+        ``Codec.schema_id("md.candles", "Candle")``.
 
     Raises
     ------
     Fatal
-        The core cannot be loaded, or the newest schema is one that it does not know.
+        The core cannot be loaded, or does not support the newest schema.
     """
 
     def __init__(self, schema_id: int) -> None:
         _check_layout()
         self._handle = core().make_frames()
         if not self._handle:
-            raise Fatal("there is no memory for reading candles in bulk")
+            raise Fatal("out of memory: candles cannot be decoded in bulk")
         self._handle.__python_owns__ = True
         prefix = np.frombuffer(b"\0" + schema_id.to_bytes(4, "big"), np.uint8)
         self._handle.expect(address_of(prefix), HOUR_MS, END_MS)
@@ -103,22 +103,22 @@ class BulkCandles:
             word = np.frombuffer(source.encode(), np.uint8)
             known &= self._handle.add_source(address_of(word), len(word))
         if not known:
-            raise Fatal("there are more granularities or sources than the core has room for")
+            raise Fatal("the core supports fewer granularities or sources than there are")
 
     def read(self, data: bytes, offsets: NDArray[np.int64]) -> FrameColumns:
-        """Return the candles of frames that lie one behind the other.
+        """Decode concatenated frames.
 
         Parameters
         ----------
         data
-            The frames, joined.
+            The concatenated frames.
         offsets
-            Where each begins, and where the last ends: n + 1 numbers, ascending, within ``data``.
+            Start of each frame and end of the last: n + 1 ascending offsets within ``data``.
 
         Raises
         ------
         Fatal
-            The offsets are not ascending or do not lie within ``data``.
+            The offsets are not ascending or outside ``data``.
         """
         offsets = np.ascontiguousarray(offsets, np.int64)
         n = len(offsets) - 1
@@ -140,9 +140,9 @@ class BulkCandles:
 
 
 def joined(values: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
-    """Return the values of records as ``BulkCandles.read`` takes them; None becomes an empty one.
+    """Concatenate record values for ``BulkCandles.read``; None becomes an empty frame.
 
-    An empty frame is never plain, so the codec still tells the two apart.
+    An empty frame is never ``PLAIN``, so the codec still distinguishes the two.
     """
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(value or b"") for value in values], out=offsets[1:])

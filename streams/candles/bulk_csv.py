@@ -1,7 +1,7 @@
-"""Candle files in columns: the rows, refusals and order of ``files.read_candles``, many at a time.
+"""Bulk reading of candle files into columns; same rows, refusals and order as ``read_candles``.
 
-Rows that are written the plain way are read by the core; every other row, and every file that is no
-plain CSV, goes through ``read_candles`` and its parts.
+The core parses rows of the common form; all other rows, and files that are not plain CSV, go
+through ``read_candles`` and its functions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NO_SIDE = (np.nan,) * 4
 
 
 class Block(NamedTuple):
-    """Candles of one series as they stand in a file: in its order, repeats included.
+    """Candles of one series in the order of the file, including duplicates.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Block(NamedTuple):
     volume
         Ticks, -1 where missing.
     mid_derived
-        Whether mid was computed of bid and ask.
+        Whether mid was computed from bid and ask.
     lines
-        Lines of the file.
+        Line numbers in the file.
     """
 
     key: SeriesKey
@@ -72,16 +72,16 @@ class Block(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What a stretch of a file holds.
+    """Contents of a part of a file.
 
     Attributes
     ----------
     read
-        Number of rows, refused ones included.
+        Number of rows, including refused rows.
     refused
-        Refusals in the order of the file.
+        Refused rows in the order of the file.
     blocks
-        The candles, a block for each series.
+        The candles, one block per series.
     """
 
     read: int
@@ -95,25 +95,25 @@ class BulkFile:
     Parameters
     ----------
     path
-        The file; gzip is unpacked.
+        The file; gzip is decompressed.
     instrument, granularity
-        What the file holds where its rows do not say; without it, what its name says.
+        Used for rows that do not name them; taken from the file name when omitted.
     now_ms
         Candles that end more than ``load.AHEAD_MS`` after this are refused; None refuses none.
     rows
-        Most rows of a chunk.
+        Maximum number of rows per chunk.
     piece_bytes
-        How much is read at a time.
+        Bytes read at a time.
 
     Attributes
     ----------
     times
-        How the file writes its times, and those that are no start of a bar, as far as it was read.
+        Time format of the file, and the times read so far that are not the start of a bar.
 
     Notes
     -----
-    Iterating raises Fatal as ``read_candles`` does, but a fault far into the file (gzip cut short,
-    bytes that are no UTF-8) only after the chunks before it.
+    Iterating raises Fatal as ``read_candles`` does, but an error inside the file (truncated gzip,
+    invalid UTF-8) is raised after the chunks before it.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class BulkFile:
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the chunks from the start of the file."""
         rows = _Rows(self._path, self._rows, self._now_ms)
-        # what is no regular file (a pipe) gives its bytes only once
+        # a pipe can be read only once
         if Path(self._path).is_file():
             with closing(LineSource(self._path, self._piece_bytes)) as source:
                 header = _plain_header(source)
@@ -155,14 +155,14 @@ class BulkFile:
     def _scanned(
         self, rows: _Rows, source: LineSource, header: Sequence[str], roles: bytes
     ) -> Iterator[Chunk]:
-        reader, names = LineReader(roles), _Names(rows, self._instrument, self._granularity)
+        reader, names = LineReader(roles), _SeriesIndex(rows, self._instrument, self._granularity)
         if not {INSTRUMENT, GRANULARITY}.intersection(roles):
             names.learn("", "")
         lines = 1
         reader.fill(rows.columns)
         while source.more():
             first = rows.count
-            # row by row until one says how the file writes its times
+            # row by row until the time format is known
             most = first + 1 if self.times.form is TimeForm.UNKNOWN else None
             reader.expect_time(self.times.form)
             found = reader.read(source.data, source.at, first, lines, most)
@@ -190,7 +190,7 @@ class BulkFile:
 
 
 def _plain_header(source: LineSource) -> list[str] | None:
-    """Return the column names of a CSV file and use the line up; None when it is anything else."""
+    """Consume the header line of a CSV file and return its names; None for other files."""
     if not source.more():
         return None
     end = source.data.find(b"\n", source.at) + 1
@@ -205,7 +205,7 @@ def _plain_header(source: LineSource) -> list[str] | None:
 
 
 class _Rows:
-    """Rows of a file on their way into a chunk."""
+    """Collects rows for the next chunk."""
 
     def __init__(self, path: str, capacity: int, now_ms: int | None) -> None:
         self._path = path
@@ -224,7 +224,7 @@ class _Rows:
     def full(self) -> bool:
         return self.count == self.columns.capacity
 
-    def place_of(self, key: SeriesKey) -> int:
+    def index_of(self, key: SeriesKey) -> int:
         if key not in self._places:
             self._places[key] = len(self.keys)
             self.keys.append(key)
@@ -241,14 +241,14 @@ class _Rows:
             c.status[row] = _DROPPED
             self._refused.append((row, item))
             return
-        self.key[row] = self.place_of(SeriesKey(item.instrument, item.granularity))
+        self.key[row] = self.index_of(SeriesKey(item.instrument, item.granularity))
         c.status[row], c.line[row], c.bar_ms[row] = PLAIN, line, item.bar_ms
         c.prices[:, row] = (*item.mid, *(item.bid or _NO_SIDE), *(item.ask or _NO_SIDE))
         c.volume[row] = NO_VOLUME if item.volume is None else item.volume
         c.mid_derived[row] = item.mid_derived
 
     def take(self) -> Chunk:
-        """Return what is there and begin anew."""
+        """Return the collected chunk and reset."""
         good = self.columns.status[: self.count] == PLAIN
         if self._now_ms is not None:
             self._refuse_future(good, self._now_ms)
@@ -289,7 +289,7 @@ class _Rows:
         return blocks
 
 
-class _Names:
+class _SeriesIndex:
     """The series that plain rows belong to, and whether their times fit them."""
 
     def __init__(self, rows: _Rows, instrument: str | None, granularity: str | None) -> None:
@@ -300,28 +300,28 @@ class _Names:
         self._latest: list[int] = []
 
     def learn_from(self, reader: LineReader) -> None:
-        """Know what rows have named by now."""
+        """Register the instruments and granularities seen so far."""
         for instrument, granularity in reader.pairs(len(self._place)):
             self.learn(instrument, granularity)
 
     def learn(self, instrument: str, granularity: str) -> None:
-        """Know the next pair of cells; empty where the file has no such column."""
+        """Register a pair of cells; empty where the file has no such column."""
         row = {"instrument": instrument, "granularity": granularity}
         name, length_name = names_of(row, *self._told)
         length = GRANULARITY_MS.get(length_name)
         if length is None or not NAME.fullmatch(name) or decorated_pair(name) is not None:
-            # no row is that early: such rows are all left to their refusal
+            # no row has a time this early, so all rows of this series are left to the full parser
             place, length, latest = 0, HOUR_MS, EARLIEST_MS - 1
         else:
-            place, latest = self._rows.place_of(SeriesKey(name, length_name)), END_MS - length
+            place, latest = self._rows.index_of(SeriesKey(name, length_name)), END_MS - length
         self._place.append(place)
         self._step.append(min(length, HOUR_MS))
         self._latest.append(latest)
 
     def settle(self, first: int) -> NDArray[np.bool_]:
-        """Give the rows from ``first`` on their series; return which of them are good as they are.
+        """Assign series to the rows from ``first`` on; return which rows are valid as parsed.
 
-        The rest is marked as dropped, until it is put.
+        All other rows are marked as dropped until the full parser has stored them.
         """
         c, rows = self._rows.columns, slice(first, self._rows.count)
         opened, status = c.bar_ms[rows], c.status[rows]

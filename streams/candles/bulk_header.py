@@ -1,4 +1,4 @@
-"""Which columns of a CSV file the core can read, from the file's header."""
+"""Map the header of a CSV file to column roles of the core's parser."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _GROUPS = (
 
 
 def roles_of(header: Sequence[str]) -> bytes | None:
-    """Return what each column holds, a byte each; None when a row may have to choose.
+    """Return the role of each column, one byte each; None when the roles are ambiguous.
 
-    A file that names a thing twice (``open`` and ``o``, ``bid_o`` and ``bid.o``) says it by
-    whichever cell is filled; that choice is left to ``candle_text``, and so are unknown columns.
+    In a file with two columns for one value (``open`` and ``o``, ``bid_o`` and ``bid.o``) the
+    filled cell counts. Such files, and files with unknown columns, are left to ``candles.rows``.
     """
     names = set(header)
     if not names <= known_columns() or not names.intersection(TIME_NAMES):

@@ -1,10 +1,9 @@
-"""When the market is open: the calendar that gates, bars, feeds and the market clock share.
+"""The trading calendar, shared by gates, bars, feeds and the market clock.
 
-``fx`` is the week of OANDA's FX products, Sunday 17:05 to Friday 16:59 New York, less the holidays
+``fx`` is the week of OANDA's FX products, Sunday 17:05 to Friday 16:59 New York, minus holidays
 ("Hours of operation", https://www.oanda.com/uk-en/trading/hours-of-operation/;
-``docs/calendar.md``).
-``continuous`` never closes; it is for the synthetic market. A calendar follows from the settings
-MARKET_CALENDAR and MARKET_HOLIDAYS alone.
+``docs/calendar.md``). ``continuous`` never closes; it is for the synthetic market. A calendar is
+determined by MARKET_CALENDAR and MARKET_HOLIDAYS alone.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from streams.intervals import Interval, common, union, without
 
 WEEK_OPEN, WEEK_CLOSE = time(17, 5), time(16, 59)
 NZD_PAUSE = (time(6, 59), time(7, 5))
-"""By Auckland's clock, every day; the six minutes in which OANDA's NZD pairs do not trade."""
+"""Daily pause of OANDA's NZD pairs, six minutes, Auckland time."""
 WEEK: Final = timedelta(days=WEEK_DAYS)
 MARKET_DAYS: Final = 6
 FUTURE: Final = 1 << 62
 
 
 class Calendar:
-    """The hours of a market.
+    """Trading hours of a market.
 
-    One week is the days from a Sunday to the Saturday after it, by New York's clock.
+    A week is Sunday to Saturday, New York time.
 
     Parameters
     ----------
     continuous
-        Open at every instant; special hours do not count then.
+        Always open; special hours are ignored.
     special
-        Days with other hours than usual.
+        Days with special hours.
     """
 
     def __init__(self, *, continuous: bool, special: SpecialHours) -> None:
@@ -47,7 +46,7 @@ class Calendar:
         self.trading_parts = lru_cache(maxsize=1024)(self._trading_parts)
 
     def _open_parts(self, sunday: date) -> tuple[Interval, ...]:
-        """Return when the market is open in a week, daily pauses included; epoch ms, ascending."""
+        """Return the open intervals of a week, including daily pauses; epoch ms, ascending."""
         if self.continuous:
             return ((week_start_ms(sunday), week_start_ms(sunday + WEEK)),)
         week = (week_span(sunday),)
@@ -63,12 +62,12 @@ class Calendar:
         return common(week, union(parts))
 
     def _trading_parts(self, sunday: date, *, nzd: bool) -> tuple[Interval, ...]:
-        """Return when prices are made in a week: open, and in no daily pause; epoch ms, ascending.
+        """Return the trading intervals of a week, without daily pauses; epoch ms, ascending.
 
         Parameters
         ----------
         nzd
-            Whether the pause of NZD pairs counts.
+            Whether to exclude the pause of NZD pairs.
         """
         if self.continuous:
             return self._open_parts(sunday)
@@ -82,7 +81,7 @@ class Calendar:
         return without(self._open_parts(sunday), pauses)
 
     def is_open(self, at_ms: int) -> bool:
-        """Return whether the market is open at ``at_ms`` (epoch ms); a daily pause counts as so."""
+        """Return whether the market is open at ``at_ms`` (epoch ms); daily pauses count as open."""
         if self.continuous:
             return True
         parts = self.open_parts(sunday_of(at_ms))
@@ -90,7 +89,7 @@ class Calendar:
         return place >= 0 and at_ms < parts[place][1]
 
     def missing_bars(self, before_ms: int, bar_ms: int, granularity_ms: int) -> int:
-        """Return how many bars of open hours lie between two candles' starts, both excluded.
+        """Return the number of bars in open hours between the starts of two candles, both excluded.
 
         A bar counts when the market is open at its start.
         """
@@ -128,7 +127,7 @@ class Calendar:
             sunday += WEEK
 
     def start_of_last_bars_ms(self, now_ms: int, bars: int, length_ms: int) -> int:
-        """Return the start of the first of ``bars`` bars of open hours, the last ended by now."""
+        """Return the start of the first of the last ``bars`` completed bars in open hours."""
         bar_ms = now_ms - now_ms % length_ms - length_ms
         if self.continuous:
             return bar_ms - (bars - 1) * length_ms
@@ -144,12 +143,12 @@ class Calendar:
             sunday -= WEEK
 
     def last_bar_end_ms(self, now_ms: int, length_ms: int) -> int:
-        """Return the end of the last bar of open hours that has ended by ``now_ms``."""
+        """Return the end of the last bar in open hours that ended by ``now_ms``."""
         return self.start_of_last_bars_ms(now_ms, 1, length_ms) + length_ms
 
 
 def calendar_of(config: Config) -> Calendar:
-    """Return the calendar of a configuration; equal settings give the same object."""
+    """Return the calendar of a configuration; cached by settings."""
     return _calendar(config.market_calendar, config.market_holidays)
 
 
@@ -164,14 +163,14 @@ FX: Final = _calendar("fx", "oanda")
 
 @lru_cache(maxsize=4096)
 def week_span(sunday: date) -> Interval:
-    """Return the market week of a Sunday [open, close), holidays aside; epoch ms."""
+    """Return the market week of a Sunday [open, close), ignoring holidays; epoch ms."""
     friday = sunday + timedelta(days=5)
     return utc_ms(NEW_YORK, sunday, WEEK_OPEN), utc_ms(NEW_YORK, friday, WEEK_CLOSE)
 
 
 @lru_cache(maxsize=4096)
 def week_start_ms(sunday: date) -> int:
-    """Return New York's midnight at which a Sunday begins; epoch ms."""
+    """Return midnight (New York) of a Sunday; epoch ms."""
     return utc_ms(NEW_YORK, sunday, time())
 
 
@@ -181,5 +180,5 @@ def _minute_ms(day: date, minute: int) -> int:
 
 
 def _bar_from(bar_ms: int, from_ms: int, length_ms: int) -> int:
-    """Return the first bar at or after ``bar_ms``, in steps of its length, from ``from_ms`` on."""
+    """Return the first bar at or after both times, on the grid of ``bar_ms``."""
     return bar_ms + max(0, -(-(from_ms - bar_ms) // length_ms)) * length_ms

@@ -18,12 +18,12 @@ class CandleColumns(NamedTuple):
     bar_ms
         Starts, epoch ms.
     prices
-        [12, n]: open, high, low, close of mid, of bid, of ask; those of bid and ask count only
-        where ``quoted``.
+        [12, n]: open, high, low, close of mid, bid, ask; bid and ask are used only where
+        ``quoted``.
     quoted
-        Where bid and ask are the market's own.
+        Whether bid and ask were quoted by the market.
     volume
-        Ticks, ``NO_VOLUME`` where there is none.
+        Ticks, ``NO_VOLUME`` where missing.
     """
 
     bar_ms: NDArray[np.int64]
@@ -32,7 +32,7 @@ class CandleColumns(NamedTuple):
     volume: NDArray[np.int64]
 
     def where(self, chosen: Any) -> CandleColumns:
-        """Return some of the candles."""
+        """Return the chosen candles."""
         return CandleColumns(
             self.bar_ms[chosen],
             np.ascontiguousarray(self.prices[:, chosen]),

@@ -1,4 +1,4 @@
-"""The header line of a CSV file of candles: whether it can be read, and what to do when not."""
+"""Check of the header line of a candle CSV file."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ _KNOWN = (
 
 
 def header_names(cells: Sequence[str]) -> list[str]:
-    """Return the names of a header's columns as rows are looked up by them."""
+    """Return the normalised column names of a header."""
     return [name.strip().lower() for name in cells]
 
 
 def check_header(
     path: str, header: Sequence[str], instrument: str | None, granularity: str | None
 ) -> None:
-    """Refuse a file whose rows would be read wrongly, or not at all.
+    """Refuse a header with which rows could not be read, or would be read wrongly.
 
     Parameters
     ----------
     path
         The file.
     header
-        Of ``header_names``.
+        Result of ``header_names``.
     instrument, granularity
-        What is known of the file besides.
+        Known from other sources.
 
     Raises
     ------
     Fatal
-        Columns are unknown, twice there or not told apart, or nothing says instrument or bar
-        length.
+        Columns are unknown, duplicated or ambiguous, or instrument or bar length is unknown.
     """
     problem = _problem(header)
     if problem:

@@ -1,4 +1,4 @@
-"""What a candle file turns out to hold, and whether that is what it was read as."""
+"""Check that a candle file contains what its name, header and options say."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from streams.instants import GRANULARITY_MS, clock
 from streams.records.events import Candle
 
 FEW = 3
-"""Refused rows up to which nothing is said of the file as a whole."""
+"""Number of refused rows up to which a file is not refused as a whole."""
 SHARE = 0.1
-"""Share of the rows from which on refused ones speak against the whole file."""
+"""Share of refused rows from which a file is refused as a whole."""
 
 
 class SeriesFound(NamedTuple):
-    """What a file holds of one instrument and bar length.
+    """Contents of a file for one instrument and bar length.
 
     Attributes
     ----------
     rows
-        Candles taken in, repeats included.
+        Accepted candles, including duplicates.
     first_bar_ms, last_bar_ms
         Starts of the first and the last bar, epoch ms.
     side
-        Which prices there are.
+        Which prices the file has.
     time_zone
         How the times were read.
     """
@@ -51,7 +51,7 @@ class SeriesFound(NamedTuple):
     time_zone: str
 
     def text(self) -> str:
-        """Return it for people."""
+        """Return a one-line description."""
         span = f"{clock(self.first_bar_ms)} to {clock(self.last_bar_ms)}"
         return (
             f"{self.file}: {self.instrument} {self.granularity}, {self.rows:,} rows, {span}, "
@@ -60,7 +60,7 @@ class SeriesFound(NamedTuple):
 
 
 class _Held:
-    """What was read of one series so far."""
+    """Rows of one series read so far."""
 
     def __init__(self) -> None:
         self.parts: list[NDArray[np.int64]] = []
@@ -72,14 +72,14 @@ class _Held:
 
 
 class FileCheck:
-    """The check of one file, given its candles as they are read.
+    """Checks one file while its candles are read.
 
     Parameters
     ----------
     path
         The file.
     times
-        What its reader knows of its times.
+        The time column of its reader.
     """
 
     def __init__(self, path: str, times: TimeColumn) -> None:
@@ -88,7 +88,7 @@ class FileCheck:
         self.repeats = 0
 
     def add(self, candle: Candle) -> None:
-        """Take note of one candle."""
+        """Add one candle."""
         held = self._held_of(SeriesKey(candle.instrument, candle.granularity))
         held.rows.append(candle.bar_ms)
         held.bids += candle.bid is not None
@@ -102,7 +102,7 @@ class FileCheck:
         prices: NDArray[np.float64],
         derived: NDArray[np.bool_],
     ) -> None:
-        """Take note of many candles of a series; prices [12, n] as in ``bulk.Block``."""
+        """Add many candles of a series; prices [12, n] as in ``bulk_csv.Block``."""
         held = self._held_of(key)
         held.parts.append(bar_ms)
         held.bids += int((~np.isnan(prices[4])).sum())
@@ -115,19 +115,19 @@ class FileCheck:
         return self._held[key]
 
     def finish(self, read: int, refused: Sequence[Refused]) -> list[SeriesFound]:
-        """Return what the file holds.
+        """Finish the check; return the contents of the file.
 
         Parameters
         ----------
         read
-            Number of its rows, refused ones included.
+            Number of rows, including refused rows.
         refused
             Its refused rows.
 
         Raises
         ------
         Fatal
-            It is not what it was read as; names the file, what was found, and what to do.
+            The contents do not match; the message names the file, the finding and what to do.
         """
         self._check_refused(read, refused)
         found = []
@@ -216,12 +216,12 @@ class FileCheck:
         read
             Number of its rows.
         conflicts
-            Rows of it that have other numbers for a bar than a row before.
+            Rows with other numbers for a bar than an earlier row.
 
         Raises
         ------
         Fatal
-            They are many, and the file alone has as many rows for one bar.
+            There are many such rows, and the file itself has several rows per bar.
         """
         if _many(conflicts, read) and self.repeats >= conflicts:
             raise self._refuse(
@@ -244,7 +244,7 @@ def _side(held: _Held, rows: int) -> str:
 
 
 def _could_be_digits(seconds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which epoch seconds are YYMMDDHHMM as well when they are read as digits."""
+    """Return which epoch seconds could also be read as YYMMDDHHMM."""
     minute, hour = seconds % 100, seconds // 100 % 100
     day, month = seconds // 10_000 % 100, seconds // 1_000_000 % 100
     found: NDArray[np.bool_] = (minute < 60) & (hour < 24) & (day > 0) & (day < 32)

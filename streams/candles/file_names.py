@@ -1,4 +1,4 @@
-"""What the name of a candle file says: instrument, bar length, side; only by whole words."""
+"""Instrument, bar length and side from the words of a candle file's name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.instruments import decorated_pair, instrument_name, pairs_in, words
 
 _WORDS = "ALL BAM BOB COP CUP GEL LAK MAD MOP NAD PAB PEN PHP SOS TOP"
 ENGLISH: Final = frozenset(_WORDS.split())
-"""Currencies whose codes stand in file names as words; no pair is guessed of them."""
+"""Currency codes that are also common words; no pair is derived from them."""
 _UNITS: Final = {
     "SEC": 1_000,
     "SECOND": 1_000,
@@ -31,14 +31,14 @@ _COUNTED = re.compile(r"(\d{1,4})([A-Z]+)")
 
 
 class FileName(NamedTuple):
-    """What whole words of a file's name say.
+    """Information in the words of a file name.
 
     Attributes
     ----------
     pairs, granularities
-        Each that is named, once.
+        Distinct values in the name.
     sides
-        ``bid`` and ``ask``, where they are named.
+        ``bid`` and ``ask`` if in the name.
     """
 
     pairs: list[str]
@@ -47,7 +47,7 @@ class FileName(NamedTuple):
 
 
 def read_file_name(path: str) -> FileName:
-    """Return what the name of a file says; its folders say nothing."""
+    """Parse the name of a file; its folders are ignored."""
     words = words_of(Path(path).name)
     return FileName(
         pairs_in(["" if word in ENGLISH else word for word in words]),
@@ -59,14 +59,14 @@ def read_file_name(path: str) -> FileName:
 def file_names(
     path: str, instrument: str | None, granularity: str | None
 ) -> tuple[str | None, str | None]:
-    """Return the instrument and granularity of a file, of its name where the caller says none.
+    """Return the instrument and granularity of a file, from its name if not given.
 
-    A name that says two different ones says none.
+    A name with two different values is ambiguous and gives none.
 
     Raises
     ------
     Fatal
-        What the caller says is a pair with something added, or no bar length.
+        The given instrument is a pair with a suffix, or the granularity is not a bar length.
     """
     found = read_file_name(path)
     if instrument is not None:
@@ -89,7 +89,7 @@ def file_names(
 
 
 def ask_instrument(path: str) -> str:
-    """Return the sentence for a file of which nothing says the instrument."""
+    """Return the error message for a file with unknown instrument."""
     pairs = read_file_name(path).pairs
     if pairs:
         said = f"its name says {' and '.join(pairs)}"
@@ -99,7 +99,7 @@ def ask_instrument(path: str) -> str:
 
 
 def ask_granularity(path: str) -> str:
-    """Return the sentence for a file of which nothing says the bar length."""
+    """Return the error message for a file with unknown bar length."""
     lengths = read_file_name(path).granularities
     if lengths:
         said = f"its name says {' and '.join(lengths)}"

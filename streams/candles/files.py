@@ -1,7 +1,7 @@
-"""Candle files: CSV, JSON lines, or one JSON document such as OANDA's answer; plain or gzip.
+"""Candle files: CSV, JSON lines, or one JSON document such as an OANDA response; plain or gzip.
 
-JSON may also be what ``manifold tail`` and ``rpk topic consume`` print of ``md.candles``. Every row
-that is refused is named with file, line and reason; the good ones around it go in.
+JSON may also be the output of ``manifold tail`` or ``rpk topic consume`` for ``md.candles``.
+Refused rows are reported with file, line and reason; all valid rows are accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STANDARD_INPUT = "-"
 
 
 class Refused(NamedTuple):
-    """A line that was not taken in, and why."""
+    """A refused row, and why."""
 
     file: str
     line: int
@@ -36,12 +36,12 @@ class Refused(NamedTuple):
     detail: str
 
     def text(self) -> str:
-        """Return it for people."""
+        """Return a one-line description."""
         return f"{self.file}:{self.line}: refused: {self.reason}: {self.detail}"
 
 
 class CsvReader(Protocol):
-    """What ``csv.reader`` returns."""
+    """Type of the object returned by ``csv.reader``."""
 
     line_num: int
 
@@ -58,21 +58,21 @@ def read_candles(
     granularity: str | None = None,
     times: TimeColumn | None = None,
 ) -> Iterator[Row]:
-    """Yield (line, candle or refusal) for every row of a file, in its order.
+    """Yield (line, candle or refusal) for every row of a file, in order.
 
     Parameters
     ----------
     path
-        The file; gzip is unpacked. ``-`` is standard input.
+        The file; gzip is decompressed. ``-`` is standard input.
     instrument, granularity
-        What the file holds where its rows do not say; without it, what its name says.
+        Used for rows that do not name them; taken from the file name when omitted.
     times
-        Learns how the file writes its times.
+        Receives the time format of the file.
 
     Raises
     ------
     Fatal
-        The file cannot be read, or not without the risk of reading it wrongly.
+        The file cannot be read, or is ambiguous.
     """
     instrument, granularity = file_names(path, instrument, granularity)
     times = times or TimeColumn()
@@ -98,12 +98,12 @@ def candle_of(
     granularity: str | None,
     times: TimeColumn,
 ) -> Candle | Refused:
-    """Return the candle of a row of a file, or its refusal.
+    """Return the candle of a row, or its refusal.
 
     Raises
     ------
     Fatal
-        The row shows that the file cannot be read.
+        The row shows that the file cannot be read correctly.
     """
     if isinstance(row, Refused):
         return row
@@ -121,7 +121,7 @@ def text_of(path: str) -> str:
     Raises
     ------
     Fatal
-        It cannot be read, is a damaged gzip file, or is not UTF-8.
+        The file cannot be read, is a damaged gzip file, or is not UTF-8.
     """
     try:
         raw = sys.stdin.buffer.read() if path == STANDARD_INPUT else Path(path).read_bytes()
@@ -145,7 +145,7 @@ def _unpacked(path: str, raw: bytes) -> bytes:
 
 
 def _is_lines(text: str) -> bool:
-    """Tell JSON lines from one document: the first line is a whole value and more follows."""
+    """Return whether a text is JSON lines: the first line is a complete value and more follow."""
     first, _, rest = text.lstrip().partition("\n")
     try:
         value = parsed(first)
@@ -169,14 +169,14 @@ def _csv_rows(
 def csv_rows(
     path: str, header: Sequence[str], reader: CsvReader, before: int = 0
 ) -> Iterator[tuple[int, RawRow]]:
-    """Yield (line, row) of what a CSV reader has left.
+    """Yield (line, row) of the remaining rows of a CSV reader.
 
     Parameters
     ----------
     header
         Of ``header_names``.
     before
-        Lines of the file that the reader has not seen.
+        Number of lines before the reader's first line.
     """
     while True:
         try:
@@ -237,7 +237,7 @@ def _rows_of(path: str, number: int, value: Any) -> Iterator[tuple[int, RawRow]]
     shared = {name: item for name, item in row.items() if name != "candles"}
     candles = row["candles"] if isinstance(row["candles"], list) else [row["candles"]]
     for place, item in enumerate(candles, 1):
-        # within a document of many candles a line is the place of the candle
+        # within a JSON document the number of the candle is used as line
         at = place if number == 1 else number
         if isinstance(item, dict):
             yield at, shared | {str(name).lower(): x for name, x in item.items()}
@@ -259,6 +259,6 @@ AHEAD_MS = 3_600_000
 
 
 def in_the_future(file: str, line: int, as_of_ms: int, now_ms: int) -> Refused:
-    """Return the refusal of a candle that ends more than ``AHEAD_MS`` from now."""
+    """Return the refusal of a candle that ends more than ``AHEAD_MS`` in the future."""
     detail = f"the candle ends {(as_of_ms - now_ms) // 60_000} minutes from now"
     return Refused(file, line, "in_the_future", detail)

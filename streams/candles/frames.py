@@ -1,4 +1,4 @@
-"""Candles of ``md.candles`` as columns, whichever way they were decoded."""
+"""Decoded candles of ``md.candles`` as columns."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_SIDE = (0.0, 0.0, 0.0, 0.0)
 
 
 class CandleFrames(NamedTuple):
-    """Candles among the records of a batch; arrays [n], in the order of the log.
+    """The candles in a batch of records; arrays [n], in log order.
 
     Attributes
     ----------
     at
-        Places in the batch.
+        Indices in the batch.
     instrument, granularity
-        Places in ``names`` and in ``granularities``.
+        Indices into ``names`` and ``granularities``.
     candles
         The numbers.
     """
@@ -35,18 +35,18 @@ class CandleFrames(NamedTuple):
     candles: CandleColumns
 
     def granularity_is(self, name: str) -> NDArray[np.bool_]:
-        """Return which candles have bars of this length."""
+        """Return a mask of the candles with this bar length."""
         known = self.granularities
         found: NDArray[np.bool_]
         found = self.granularity == (known.index(name) if name in known else -1)
         return found
 
     def columns(self, chosen: NDArray[np.int64]) -> CandleColumns:
-        """Return some of the candles."""
+        """Return the chosen candles."""
         return self.candles.where(chosen)
 
     def with_candles(self, found: Sequence[tuple[int, Candle]]) -> CandleFrames:
-        """Return these candles and others, decoded one by one, in the order of the log."""
+        """Merge candles that were decoded one by one into these, in log order."""
         if not found:
             return self
         names, granularities = list(self.names), list(self.granularities)

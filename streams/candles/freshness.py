@@ -1,7 +1,7 @@
-"""How long the last value of an instrument counts as fresh: one rule for every part that asks.
+"""How long the last value of an instrument counts as fresh.
 
-The mirror lets ``ws:last:manifold`` live that long, failure signals and the checklist count what is
-older as stale, and ``/status`` of the hydrator says so.
+Used for the TTL of ``ws:last:manifold`` in the mirror, and for staleness in failure signals, the
+checklist and ``/status`` of the hydrator.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MARGIN_MS: Final = 60_000
 SETTLE_MS: Final = 500
 """Default of FEED_SETTLE_MS."""
 STEP_BARS: Final = 4
-"""Repetitions are counted over windows at this distance."""
+"""Distance between the windows over which repetitions are counted, in bars."""
 MOST_STEPS: Final = 128
 WINDOW_BARS: Final = 129
 LONGEST_LOOKBACK_MINUTES: Final = 1_440
@@ -23,29 +23,29 @@ MINUTE_MS: Final = 60_000
 
 
 def fresh_for_ms(granularity_ms: int, settle_ms: int = SETTLE_MS) -> int:
-    """Return how long a value stays fresh after the end of its bar, in ms.
+    """Return how long a value is fresh after the end of its bar, ms.
 
-    The profile's 300 s, and with bars that are longer until the next one must be there.
+    300 s as in the profile; with longer bars, until the next value is due.
 
     Parameters
     ----------
     granularity_ms
-        Length of a bar.
+        Bar length.
     settle_ms
-        How long after a bar's end its candle is asked for (FEED_SETTLE_MS).
+        Delay between a bar's end and the request for its candle (FEED_SETTLE_MS).
     """
     return max(LEAST_MS, granularity_ms + settle_ms + MARGIN_MS)
 
 
 def lookback_problems(config: Config, settle_ms: int = SETTLE_MS) -> list[str]:
-    """Return how the look-back of repetitions does not fit bars and keys; empty when it fits.
+    """Return problems of the repetition lookback with bar length and key TTL; empty when none.
 
     Parameters
     ----------
     config
-        The settings in force.
+        The active settings.
     settle_ms
-        As of ``fresh_for_ms``.
+        As in ``fresh_for_ms``.
     """
     minutes, length_ms = config.echo_lookback_minutes, config.granularity_ms
     said = f"ECHO_LOOKBACK_MINUTES={minutes}"

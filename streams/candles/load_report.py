@@ -1,4 +1,4 @@
-"""What reading and loading candle files came to: series, rows refused, and why."""
+"""Report of reading and loading candle files: series, refused rows and reasons."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from streams.candles.times import TimeColumn
 from streams.errors import Fatal
 
 FIRST_REFUSED: Final = 5
-"""Refused rows that a report names one by one."""
+"""Maximum number of refused rows listed in a report."""
 
 
 @dataclass
 class LoadReport:
-    """What a load did.
+    """Result of a load.
 
     Attributes
     ----------
     read, written
         Rows read, candles written.
     already_there
-        Candles that the log holds already, with the same numbers.
+        Candles already in the log with the same numbers.
     duplicates
-        Rows that said the same as an earlier row.
+        Rows identical to an earlier row.
     watermarks
         Watermarks written.
     refused
-        Every row that was not taken in.
+        Every refused row.
     series
-        What each file holds.
+        Contents of each file.
     """
 
     read: int = 0
@@ -45,7 +45,7 @@ class LoadReport:
     series: list[SeriesFound] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for ``--json``, refusals by reason."""
+        """Return the report for ``--json``, with refused rows counted by reason."""
         return {
             "read": self.read,
             "written": self.written,
@@ -59,19 +59,19 @@ class LoadReport:
         }
 
     def refused_by_reason(self) -> dict[str, int]:
-        """Return how many rows were refused for each reason, by reason."""
+        """Return the number of refused rows by reason."""
         return dict(sorted(Counter(r.reason for r in self.refused).items()))
 
     def conflicts_by_file(self) -> Counter[str]:
-        """Return how many rows of each file had other numbers than a row before."""
+        """Return per file the number of rows that conflict with an earlier row."""
         return Counter(r.file for r in self.refused if r.reason == "conflict")
 
     def refused_first(self) -> list[dict[str, Any]]:
-        """Return the first refused rows for JSON: file, line, reason, detail."""
+        """Return the first refused rows as JSON: file, line, reason, detail."""
         return [one._asdict() for one in self.refused[:FIRST_REFUSED]]
 
     def refused_rows(self) -> dict[str, Any]:
-        """Return the refused rows for the JSON of a command that reads files."""
+        """Return the refused rows for the JSON output of commands that read files."""
         return {
             "count": len(self.refused),
             "by_reason": self.refused_by_reason(),
@@ -79,7 +79,7 @@ class LoadReport:
         }
 
     def refused_sentence(self) -> str | None:
-        """Return how many rows were refused and why, None when none was."""
+        """Return a sentence with the number of refused rows and the reasons, None without any."""
         if not self.refused:
             return None
         reasons = ", ".join(f"{name} {n:,}" for name, n in self.refused_by_reason().items())
@@ -90,21 +90,21 @@ class LoadReport:
         )
 
     def require_candles(self, found: Sized) -> None:
-        """Refuse to go on without any candle.
+        """Raise when there is no candle.
 
         Raises
         ------
         Fatal
-            Every row was refused; says why.
+            Every row was refused; the message gives the reasons.
         """
         if not found and self.refused:
             raise Fatal(f"no candle is left: {self.refused_sentence()}")
 
 
 class FilesRead:
-    """The checks of the files that go into one report, in the order of reading.
+    """Checks of the files of one report, in reading order.
 
-    Every method raises Fatal when a file is not what it was read as.
+    Every method raises Fatal when a file does not contain what was expected.
     """
 
     def __init__(self, report: LoadReport) -> None:
@@ -113,20 +113,20 @@ class FilesRead:
         self._before = (0, 0)
 
     def begin(self, path: str, times: TimeColumn) -> FileCheck:
-        """Return the check of the next file."""
+        """Start the check of the next file."""
         self._path, self._check = path, FileCheck(path, times)
         self._before = (self._report.read, len(self._report.refused))
         return self._check
 
     def end(self) -> None:
-        """Check the file as a whole, now that all of it is read."""
+        """Check a file after all of it was read."""
         read, refused = self._before
         rows = self._report.read - read
         self._report.series += self._check.finish(rows, self._report.refused[refused:])
         self._checks[self._path] = (self._check, rows)
 
     def close(self) -> None:
-        """Check what is known when the rows of all files are compared."""
+        """Check the conflicts found by comparing all files."""
         for path, count in self._report.conflicts_by_file().items():
             check, rows = self._checks[path]
             check.check_conflicts(rows, count)
@@ -136,4 +136,4 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def no_progress(what: str, done: int, total: int | None) -> None:
-    """Take no notice."""
+    """Ignore progress."""

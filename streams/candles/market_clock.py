@@ -1,8 +1,8 @@
-"""Open-market time: the clock by which something is old.
+"""Open-market time, in which ages are measured.
 
-It stands still while no prices are made: at weekends, on holidays and in the daily pauses
-(``streams.candles.calendar``). What was fresh when the market closed is as fresh when it opens
-again, so ages are counted in open-market time.
+It stops while no prices are quoted: at weekends, on holidays and in daily pauses
+(``streams.candles.calendar``). A value that was fresh at the close is still fresh at the next
+opening.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ LONGEST_MS = 400 * DAY_MS
 
 
 class Market(NamedTuple):
-    """Whether prices are made at an instant.
+    """State of the market at an instant.
 
     Attributes
     ----------
     open
-        The market is open, and in no daily pause.
+        The market is open and not in a daily pause.
     next_change_ms
-        When it closes if it is open, when it opens if it is closed; epoch ms. None: never.
+        Next close if open, next opening if closed; epoch ms. None: never.
     closed_for
-        ``weekend``, ``holiday``, ``daily pause``, ``daily pause of NZD pairs``, or empty when it is
-        open.
+        ``weekend``, ``holiday``, ``daily pause``, ``daily pause of NZD pairs``, or empty when open.
     """
 
     open: bool
@@ -43,7 +42,7 @@ def market_at(calendar: Calendar, at_ms: int, instrument: str = "") -> Market:
     Parameters
     ----------
     instrument
-        Whose pauses count; only those of all pairs by default.
+        Instrument whose pauses count; by default only pauses of all pairs.
     """
     if calendar.continuous:
         return Market(True, None, "")
@@ -58,14 +57,14 @@ def market_at(calendar: Calendar, at_ms: int, instrument: str = "") -> Market:
 
 
 def open_ms_between(calendar: Calendar, from_ms: int, to_ms: int, instrument: str = "") -> int:
-    """Return how many milliseconds of ``[from_ms, to_ms)`` prices were made.
+    """Return the open-market time in ``[from_ms, to_ms)``, ms.
 
-    Nothing further back than ``LONGEST_MS`` is counted; 0 when ``from_ms`` is not before ``to_ms``.
+    At most the last ``LONGEST_MS`` are counted; 0 when ``from_ms`` is not before ``to_ms``.
 
     Parameters
     ----------
     instrument
-        As of ``market_at``.
+        As in ``market_at``.
     """
     start = max(from_ms, to_ms - LONGEST_MS)
     if calendar.continuous or start >= to_ms:

@@ -1,7 +1,7 @@
-"""The mid price: the exact decimal mean of bid and ask, to the nearest double.
+"""The mid price: the exact decimal mean of bid and ask, rounded to the nearest double.
 
-Every source of candles takes its mid from here; ``docs/mid-price.md`` says why. The fast reader of
-CSV files has the same rule in ``cpp/io/candle_lines.hpp``.
+Used by every candle source; ``docs/mid-price.md`` explains why. The fast CSV parser implements the
+same rule in ``cpp/io/candle_lines.hpp``.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact
 from streams.records.events import Ohlc
 
 WrittenPrice = str | int | float | Decimal
-"""A price as a source gives it; a float stands for the shortest decimal that reads back to it."""
+"""A price from a source; a float means its shortest decimal representation."""
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact])
 
 
 def mid_of_points(bid: int, ask: int, scale: int) -> float:
-    """Return the mid of two prices that are whole numbers of points.
+    """Return the mid of two prices in integer points.
 
     Parameters
     ----------
     bid, ask
         Prices in points.
     scale
-        Points in one unit of price, such as 100,000.
+        Points per unit of price, such as 100,000.
     """
-    # the quotient of two ints is the double nearest to it, however long they are
+    # int / int is correctly rounded for integers of any size
     return (bid + ask) / (2 * scale)
 
 
 def mid_price(bid: WrittenPrice, ask: WrittenPrice) -> float:
-    """Return the double nearest to the mean of two decimals.
+    """Return the mean of two decimals, rounded to the nearest double.
 
     Parameters
     ----------
     bid, ask
-        Prices within the bounds of ``candle_rules`` (1e-12 to 1e12), as the source gives them.
+        Prices within the bounds of ``candles.rules`` (1e-12 to 1e12), as the source gives them.
     """
     points, scale = _EXACT.add(_decimal(bid), _decimal(ask)).as_integer_ratio()
     return mid_of_points(points, 0, scale)

@@ -1,8 +1,8 @@
-"""Records of the log as JSON text: what ``manifold tail`` and ``rpk topic consume`` print.
+"""Records as JSON text, as printed by ``manifold tail`` and ``rpk topic consume``.
 
 A printed record names topic, partition and offset, and has the record's own JSON text as ``value``;
-with a format of one's own (``rpk topic consume -f '%v\\n'``) that text stands alone. Both are rows
-of a candle file, when they are records of ``md.candles``.
+with a custom format (``rpk topic consume -f '%v\\n'``) only that text is printed. Both forms are
+rows of a candle file for records of ``md.candles``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from streams.candles.refusals import RowRefused
 
 _PRINTED: Final = frozenset({"topic", "partition", "offset"})
 _TYPES: Final = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})
-"""What Avro's JSON text tags an optional value with, beside the full name of a record."""
+"""Type tags of optional values in Avro's JSON encoding, besides full record names."""
 
 
 def parsed(text: str) -> Any:
-    """Return the value of a JSON text; decimals stay as written, a double would lose their digits.
+    """Parse a JSON text; decimals are kept as written, because a double would lose digits.
 
     Raises
     ------
@@ -30,12 +30,12 @@ def parsed(text: str) -> Any:
 
 
 def documents(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of JSON values that stand one after the other, over any number of lines.
+    """Yield (line, value) of consecutive JSON values, each on one or more lines.
 
     Raises
     ------
     ValueError, RecursionError
-        Something between them is not JSON.
+        The text between them is not JSON.
     """
     decoder = json.JSONDecoder(parse_float=str)
     at, line = _past_space(text, 0, 1)
@@ -54,7 +54,7 @@ def _past_space(text: str, at: int, line: int) -> tuple[int, int]:
 
 
 def candle_fields(row: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the fields of a candle from a row of JSON; None for a watermark, which is no row.
+    """Return the candle fields of a JSON row; None for a watermark.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def candle_fields(row: dict[str, Any]) -> dict[str, Any] | None:
     Raises
     ------
     RowRefused
-        A printed record that is no candle.
+        The printed record is not a candle.
     """
     if row.keys() >= _PRINTED:
         row = _value_of(row)
@@ -96,7 +96,7 @@ def _is_watermark(row: Mapping[str, Any]) -> bool:
 
 
 def _without_tag(value: Any) -> Any:
-    """Return an optional value without the name of its type (``{"long": 5}`` is 5)."""
+    """Remove the type tag of an optional value (``{"long": 5}`` is 5)."""
     if isinstance(value, dict) and len(value) == 1:
         tag, inner = next(iter(value.items()))
         if tag.partition(".")[0] in _TYPES or (isinstance(inner, dict) and "." in tag):

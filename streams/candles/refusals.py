@@ -1,12 +1,12 @@
-"""How reading a file says that something is not taken in: a row, or the file whole."""
+"""Exceptions for refused rows and refused files."""
 
 from __future__ import annotations
 
 
 class RowRefused(Exception):
-    """A row that is no candle; ``reason`` is a code, the text says what was found.
+    """A row that is not a candle; ``reason`` is a code, the text describes the problem.
 
-    An outcome of the data: it is listed with file and line, never raised to the user.
+    Refused rows are listed with file and line; the exception does not reach the user.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -15,9 +15,9 @@ class RowRefused(Exception):
 
 
 class FileRefused(Exception):
-    """A row that shows that the file means something else than it would be read as.
+    """A row that shows that the file would be read wrongly.
 
-    No row of the file is taken in, since the others would be read wrongly without a sign of it.
+    The whole file is refused, because other rows would be misread silently.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

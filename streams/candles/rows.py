@@ -1,4 +1,4 @@
-"""One candle from a row of text or JSON, in any of the shapes candles come in.
+"""Parse a candle from a row of text or JSON, in any supported layout.
 
 Long and short names, flat (mid) or nested mid, bid and ask, numbers or strings; times as
 ``candle_times`` reads them.
@@ -27,7 +27,7 @@ SIDES = ("mid", "bid", "ask")
 
 
 def known_columns() -> set[str]:
-    """Return every column name a flat row may have, in lower case."""
+    """Return all column names of flat rows, in lower case."""
     flat = {name for pair in FIELDS for name in pair}
     sided = {f"{side}{join}{name}" for side in SIDES for join in ("_", ".") for name in flat}
     names = (TIME_NAMES, VOLUME_NAMES, COMPLETE_NAMES, INSTRUMENT_NAMES, GRANULARITY_NAMES)

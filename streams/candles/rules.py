@@ -1,4 +1,4 @@
-"""Which candles and watermarks enter: the checks every record passes before a stage acts on it."""
+"""Validity rules for candles and watermarks, checked before a stage processes a record."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from streams.records.reasons import Refusal
 
 HOUR_MS = 3_600_000
 END_MS = 4_102_444_800_000
-"""2100-01-01: a time behind it is no time but a wrong unit, and calendars end somewhere."""
+"""2100-01-01: a later time has a wrong unit, and calendars are limited."""
 LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12
-"""What the engine computes with; a price outside is no price of anything."""
+"""Price range of the engine; no real price is outside."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
 
 class CandleRefusal(NamedTuple):
-    """Why a candle may not enter: the reason code, and what was found."""
+    """Why a candle is refused: reason code and description."""
 
     reason: Refusal
     detail: str
 
 
 def candle_refusal(candle: Candle, key: bytes | None) -> CandleRefusal | None:
-    """Return why a candle may not enter, None when it may.
+    """Return why a candle is refused, None when it is valid.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def _candle_problem(candle: Candle, key: bytes | None) -> str | None:
         return "the candle is not complete"
     if candle.as_of_ms != candle.bar_ms + length:
         return f"as_of_ms {candle.as_of_ms} is not bar_ms {candle.bar_ms} + {length}"
-    # longer bars start by New York's clock
+    # longer bars start in New York time
     if candle.bar_ms < 0 or candle.bar_ms % min(length, HOUR_MS):
         return f"bar_ms {candle.bar_ms} is not the start of a bar of {candle.granularity}"
     if candle.as_of_ms > END_MS:
@@ -69,7 +69,7 @@ def _candle_problem(candle: Candle, key: bytes | None) -> str | None:
 
 
 def watermark_problem(watermark: Watermark, key: bytes | None) -> str | None:
-    """Return what is wrong with a watermark in words, None when nothing is.
+    """Return why a watermark is invalid, None when it is valid.
 
     Parameters
     ----------
@@ -91,10 +91,11 @@ def watermark_problem(watermark: Watermark, key: bytes | None) -> str | None:
 
 
 def stamp_problem(as_of_ms: int, timestamp_ms: int) -> str | None:
-    """Return what is wrong between a record's content and its Kafka time stamp, None when nothing.
+    """Return why content and Kafka time stamp of a record are inconsistent, None when they are not.
 
-    What is derived is stamped ``as_of_ms``, and brokers refuse stamps far ahead: a record that they
-    let in under an earlier stamp must not make a stage write one that they refuse.
+    Derived records get ``as_of_ms`` as time stamp, and brokers refuse time stamps far in the
+    future: a record accepted with an earlier time stamp must not make a stage write one that is
+    refused.
     """
     if as_of_ms > timestamp_ms:
         return f"as_of_ms {as_of_ms} lies after the record's time stamp {timestamp_ms}"
@@ -111,7 +112,7 @@ def _crossed_quote(candle: Candle) -> str | None:
 
 
 def price_problem(prices: Ohlc) -> str | None:
-    """Return what is wrong with one side of a candle in words, None when nothing is."""
+    """Return why one price side of a candle is invalid, None when it is valid."""
     opened, high, low, close = prices
     if LOWEST_PRICE <= low <= opened <= high <= HIGHEST_PRICE and low <= close <= high:
         return None

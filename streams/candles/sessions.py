@@ -43,18 +43,18 @@ MINUTE_MS = 60_000
 
 
 class SessionState(NamedTuple):
-    """What holds at an instant.
+    """Session state at an instant.
 
     Attributes
     ----------
     open
-        A session of the pair is open, and the market is.
+        A session of the pair and the market are open.
     near_close
-        Open, and the end of the union or the market's close is no further than the exit minutes.
+        Open, and the end of the session or of the market is at most the exit minutes away.
     market_open
         The market is open; a daily pause counts as open.
     next_change_ms
-        When the pair opens next if it is closed, when it closes if it is open.
+        Next close if open, next opening if closed; epoch ms.
     """
 
     open: bool
@@ -114,7 +114,7 @@ class SessionStates(NamedTuple):
 def session_states(
     calendar: Calendar, instrument: str, at_ms: NDArray[np.int64], exit_minutes: int
 ) -> SessionStates:
-    """Return what ``session_state`` says at each of many instants, in any order.
+    """Return ``session_state`` at many instants, in any order.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _market_open(
 def _inside(
     intervals: list[Interval], at_ms: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the last interval that begins by each instant (-1: none), and whether it holds it."""
+    """Return the last interval started at each instant (-1: none), and whether it contains it."""
     starts, ends = np.array(intervals, np.int64).T
     place = np.searchsorted(starts, at_ms, "right") - 1
     return place, (place >= 0) & (at_ms < ends[place])
@@ -167,7 +167,7 @@ def _sessions_of(instrument: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _around(calendar: Calendar, sessions: tuple[str, ...], sunday: date) -> tuple[Interval, ...]:
-    """Return the intervals of a week, and of the one before it: a session may last into it."""
+    """Return the intervals of a week and the one before, whose last session may extend into it."""
     before = _open_intervals(calendar, sessions, sunday - WEEK) if calendar.continuous else ()
     return before + _open_intervals(calendar, sessions, sunday)
 
@@ -176,7 +176,7 @@ def _around(calendar: Calendar, sessions: tuple[str, ...], sunday: date) -> tupl
 def _open_intervals(
     calendar: Calendar, sessions: tuple[str, ...], sunday: date
 ) -> tuple[Interval, ...]:
-    """Return when sessions are open: in the market hours of a week, or (continuous) from it on."""
+    """Return the open sessions in the market hours of a week, or (continuous) starting in it."""
     days = [sunday + timedelta(days=each) for each in range(-2, WEEK_DAYS + 2)]
     hours = [HOURS[name] for name in sessions]
     found = union(

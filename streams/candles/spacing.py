@@ -1,9 +1,8 @@
-"""Whether bars have the length that they are called by: from the distances between their starts.
+"""Detect a wrong bar length from the distances between bar starts.
 
-A market that is quiet leaves bars out, so a distance may be any multiple of the length, and one bar
-alone says nothing. But bars that come out of a series of one length at random do not keep to a
-multiple of it for long. The run that is asked for has a chance of ``CHANCE`` at most in a series of
-that many bars, whatever share of them is left out.
+A quiet market has missing bars, so a distance may be any multiple of the length. With randomly
+missing bars the same multiple does not repeat for long. The required run has a probability of at
+most ``CHANCE`` in a series of that many bars, whatever the share of missing bars.
 """
 
 from __future__ import annotations
@@ -19,31 +18,33 @@ from streams.instants import GRANULARITY_MS
 
 CHANCE = 1e-9
 LEAST_SHORT = 3
-"""Bars that overlap the one before, from which on they are not called by their length."""
+"""Number of overlapping bars from which the bar length counts as wrong."""
 LEAST_RUN = 4
-"""Equal distances in a row that are no multiple of the length."""
+"""Number of consecutive equal distances that are not a multiple of the length."""
 _BY_LENGTH = {length: name for name, length in GRANULARITY_MS.items()}
 
 
 class Spacing(NamedTuple):
-    """Bars of another length: their distance, and the first of them (both ms)."""
+    """Bars of another length: their distance and the start of the first, both ms."""
 
     distance_ms: int
     from_ms: int
 
 
 def other_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
-    """Return the distance of bars that are not of the length, None when all may be.
+    """Return the distance of bars that do not have the given length, None when all may have it.
 
     Parameters
     ----------
     bars
-        Starts, epoch ms, ascending, each once.
+        Distinct starts, epoch ms, ascending.
     length_ms
         What the bars are said to be.
     """
     steps = np.diff(bars)
-    short = np.flatnonzero(steps < length_ms - HOUR_MS)  # an hour: clocks change inside a bar
+    short = np.flatnonzero(
+        steps < length_ms - HOUR_MS
+    )  # up to an hour shorter: a clock change inside a bar
     if len(short) >= LEAST_SHORT:
         return Spacing(_mode(steps[short]), int(bars[short[0]]))
     # shorter bars are on the grid of their length or are refused one by one; of hours any is
@@ -62,12 +63,12 @@ def other_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
 
 
 def uneven_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
-    """Return a distance that is kept to in a row and is no multiple of the length.
+    """Return a repeated distance that is not a multiple of the length.
 
     Parameters
     ----------
     bars
-        Ascending, each once, those that are no start of a bar of this length among them.
+        Distinct starts, ascending, including times that are not the start of a bar of this length.
     length_ms
         What the bars are said to be.
     """
@@ -80,7 +81,7 @@ def uneven_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
 
 
 def spacing_words(distance_ms: int) -> str:
-    """Return a distance as a bar length, or in seconds where there is none."""
+    """Format a distance as a bar length, or in seconds."""
     name = _BY_LENGTH.get(distance_ms)
     seconds = f"{distance_ms / 1000:g} s"
     return f"{seconds} ({name})" if name else seconds
@@ -104,7 +105,7 @@ def _kept_to(
 
 
 def _needed(count: int, chance: float) -> int:
-    """Return how many in a row of so many bars are too many, each with this chance."""
+    """Return the run length that is too improbable for this number of bars and probability."""
     return ceil((log(max(count, 1)) - log(CHANCE)) / -log(chance))
 
 
@@ -114,7 +115,7 @@ def _mode(steps: NDArray[np.int64]) -> int:
 
 
 def _longest(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return where the longest run of true flags begins, and its length."""
+    """Return start and length of the longest run of true flags."""
     if not flags.any():
         return 0, 0
     edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))

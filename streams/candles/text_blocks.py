@@ -1,4 +1,4 @@
-"""The text of a candle file in blocks of whole lines, plain or gzip, without holding all of it."""
+"""Read a candle file, plain or gzip, in blocks of complete lines."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ FAULTS = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
 class LineSource:
-    """A file's bytes, a block of whole lines at a time.
+    """A file's bytes in blocks of complete lines.
 
     Parameters
     ----------
     path
-        The file, a regular one; gzip is known by its first bytes.
+        A regular file; gzip is detected by its first bytes.
 
     Attributes
     ----------
     data
-        The present block: whole lines; only at the end of the file the last may lack its end.
+        The current block of complete lines; only the last line of the file may lack a line end.
     at
-        How far the block is used up; whoever reads moves this.
+        Position in the block, advanced by the reader.
 
     Raises
     ------
     Fatal
-        The file cannot be read. Here and in every method, in the words of ``files.text_of``; a
-        fault further on in the file is found when reading comes to it.
+        The file cannot be read; raised here and by every method, with the messages of
+        ``files.text_of``. An error inside the file is found when that part is read.
     """
 
     def __init__(self, path: str, piece_bytes: int = PIECE_BYTES) -> None:
@@ -56,7 +56,8 @@ class LineSource:
         self._file.close()
 
     def more(self) -> bool:
-        """Return whether anything is left to read, with a new block when the last is used up."""
+        """Return whether there is more to read; loads the next block at the end of the current
+        one."""
         if self.at < len(self.data):
             return True
         pieces = [self._rest]
@@ -71,7 +72,7 @@ class LineSource:
         return end > 0
 
     def text(self, start: int) -> str:
-        """Return the line that begins at ``start`` of the present block, with its end."""
+        """Return the line at ``start`` of the current block, including its line end."""
         end = self.data.find(b"\n", start) + 1 or len(self.data)
         try:
             return self.data[start:end].decode("utf-8")
@@ -79,9 +80,9 @@ class LineSource:
             self._refuse(error)
 
     def lines(self) -> Iterator[str]:
-        """Yield line by line from where the file is used up to, using it up.
+        """Yield and consume the remaining lines.
 
-        Lines also end at a lone carriage return, as they do for ``csv``.
+        A single carriage return also ends a line, as for ``csv``.
         """
         while self.more():
             for line in io.StringIO(self.text(self.at), newline=""):

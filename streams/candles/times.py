@@ -1,9 +1,9 @@
-"""The time of a row: read by the form in which it is written, one form for a whole file.
+"""Parse the time of a row; a file must use one time format.
 
-Digits are told apart by their number, never by their size: 10, 13, 16 and 19 of them are epoch
-seconds, milliseconds, microseconds and nanoseconds; 8, 12 and 14 that begin with 19 or 20 are a
-date, a date and minutes, a date and seconds. A form that is not known refuses the file whole, since
-a wrong reading takes some of its rows for candles of another time.
+Numbers are classified by their number of digits, never by value: 10, 13, 16 and 19 digits are epoch
+seconds, milliseconds, microseconds and nanoseconds; 8, 12 and 14 digits beginning with 19 or 20 are
+YYYYMMDD, YYYYMMDDHHMM and YYYYMMDDHHMMSS. A file with an unknown format is refused as a whole,
+because a wrong interpretation would give some candles wrong times.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from streams.candles.refusals import FileRefused, RowRefused
 
 TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
 EARLIEST_MS: Final = 31_536_000_000
-"""1971-01-01: what reads earlier is a wrong reading."""
+"""1971-01-01: an earlier result means a wrong format."""
 LATEST_MS: Final = 4_102_444_800_000
-"""2100-01-01, likewise."""
+"""2100-01-01: a later result means a wrong format."""
 
 
 class TimeForm(IntEnum):
-    """How a file writes its times; the values are those of cpp/io/candle_lines.hpp."""
+    """Time format of a file; the values are those of cpp/io/candle_lines.hpp."""
 
     UNKNOWN = 0
     ISO = 1
@@ -41,19 +41,19 @@ class TimeForm(IntEnum):
 
     @property
     def words(self) -> str:
-        """Return what is written, in words."""
+        """Return a description of the format."""
         return _WORDS[self]
 
     @property
     def zone(self) -> str:
-        """Return which time zone the times are in."""
+        """Return the time zone of the times."""
         if self in _EPOCHS.values():
             return "UTC (epoch)"
         return "UTC offsets of the rows" if self.name.endswith("_OFFSET") else "UTC (assumed)"
 
 
 _WORDS: Final = {
-    TimeForm.UNKNOWN: "in no known form",
+    TimeForm.UNKNOWN: "in an unknown format",
     TimeForm.ISO: "a date and time without offset",
     TimeForm.ISO_OFFSET: "a date and time with offset",
     TimeForm.EPOCH_S: "epoch seconds",
@@ -92,16 +92,16 @@ _OTHER_DATE = re.compile(
 
 
 class TimeColumn:
-    """The times of one file.
+    """The time column of one file.
 
     Attributes
     ----------
     form
-        How they are written, ``UNKNOWN`` until the first one was read.
+        Time format, ``UNKNOWN`` until the first time was read.
     line
-        Where that was.
+        Line of that first time.
     misaligned
-        Times, epoch ms, that are no start of a bar.
+        Times, epoch ms, that are not the start of a bar.
     """
 
     def __init__(self) -> None:
@@ -115,9 +115,9 @@ class TimeColumn:
         Raises
         ------
         RowRefused
-            The row has no time, or one that no candle has.
+            The row has no time, or one that no candle can have.
         FileRefused
-            It is written in a form that is not read, or in another than the rows before.
+            The time has an unsupported format, or another format than earlier rows.
         """
         text = time_text(row)
         form, at_ms = read_time(text)
@@ -133,14 +133,14 @@ class TimeColumn:
 
 
 def time_text(row: Mapping[str, Any]) -> str:
-    """Return the time of a row as it is written; a date and a time of day become one text.
+    """Return the time of a row as text; a date and a time of day are joined.
 
     Raises
     ------
     RowRefused
-        There is none, or one of the two is empty.
+        There is no time, or one of the two is empty.
     FileRefused
-        Two fields hold a time and are not ``date`` and ``time``.
+        Two fields contain times and are not ``date`` and ``time``.
     """
     cells = {name: _text(row[name]) for name in TIME_NAMES if name in row}
     if cells.keys() == {"date", "time"}:
@@ -165,14 +165,14 @@ def time_text(row: Mapping[str, Any]) -> str:
 
 
 def read_time(text: str) -> tuple[TimeForm, int]:
-    """Return how a time is written, and its epoch milliseconds.
+    """Return the format of a time and its epoch milliseconds.
 
     Raises
     ------
     RowRefused
-        It is no time, not a whole millisecond, or not between 1971 and 2100.
+        It is not a time, not a whole millisecond, or not between 1971 and 2100.
     FileRefused
-        It is written in a form that can be read in more than one way, or is not known.
+        Its format is ambiguous or unknown.
     """
     number = _NUMBER.fullmatch(text)
     if number:
@@ -208,7 +208,7 @@ def _of_digits(text: str, whole: str, fraction: str) -> tuple[TimeForm, int]:
 
 
 def _scaled(fraction: str, unit: int) -> int:
-    """Return so many units behind the point in nanoseconds, a part of one as a whole one."""
+    """Return a decimal fraction in nanoseconds, rounded up."""
     digits = fraction.rstrip("0")
     kept = digits[:9]
     number = int(kept or "0") * unit
@@ -253,7 +253,7 @@ def _of_stamp(spaced: str, text: str) -> tuple[TimeForm, int]:
 
 
 def _form(found: re.Match[str], *, plain: bool) -> TimeForm:
-    # a time of day in 4 digits and in 6 are two forms: 1000 may be 00:10:00 without its zeros
+    # times of day with 4 and 6 digits are two formats: 1000 may be 00:10:00 without zeros
     joined = found["h"] is not None and not found["colon"]
     if found["zone"]:
         return TimeForm.DIGITS_OFFSET if plain or joined else TimeForm.ISO_OFFSET
@@ -263,7 +263,7 @@ def _form(found: re.Match[str], *, plain: bool) -> TimeForm:
 
 
 def _offset(zone: str) -> int:
-    """Return the seconds by which a zone such as +05:30 is ahead of UTC."""
+    """Return the UTC offset of a zone such as +05:30, seconds."""
     if zone == "Z":
         return 0
     hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)

@@ -1,4 +1,4 @@
-"""Local clocks: time zone rules from the pinned ``tzdata`` package, whatever the system has."""
+"""Time zones from the pinned ``tzdata`` package, independent of the system's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def utc_ms(place: str, on: date, at: time) -> int:
-    """Return a local time as epoch ms UTC.
+    """Convert a local time to epoch ms UTC.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def utc_ms(place: str, on: date, at: time) -> int:
 
 
 def sunday_of(at_ms: int) -> date:
-    """Return the last Sunday (New York) that is not after ``at_ms`` (epoch ms UTC)."""
+    """Return the last Sunday (New York) at or before ``at_ms`` (epoch ms UTC)."""
     return _sunday_of_hour(at_ms // 3_600_000)
 
 
 @lru_cache(maxsize=4096)
 def _sunday_of_hour(hour: int) -> date:
-    # New York's midnight is a whole hour of UTC
+    # midnight in New York is a full hour in UTC
     local = datetime.fromtimestamp(hour * 3600, UTC).astimezone(zone(NEW_YORK))
     return local.date() - timedelta(days=(local.weekday() + 1) % WEEK_DAYS)

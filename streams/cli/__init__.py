@@ -23,33 +23,33 @@ COMMANDS: dict[str, str] = {
     "topics": "Create, list or check the topics; check a cluster.",
     "load": "Load candle files into the log.",
     "feed": "Run a candle source (OANDA, or the synthetic market).",
-    "doctor": "Check everything that is needed, and say what to do.",
+    "doctor": "Check the whole environment and name the fix for each problem.",
     "warmup": "Fill the log, wait for stages and mirror, and compare them.",
     "worker": "Run the stages: candles to signals, gates and weights.",
-    "mirror": "Keep Valkey equal to the log, or rebuild it.",
-    "serve": "Serve REST, WebSocket and the page; keep the kill switch's key.",
+    "mirror": "Mirror the log into Valkey, or rebuild the mirror.",
+    "serve": "Serve REST, WebSocket and the page; hold the kill switch's lease.",
     "tail": "Print the records of a topic as JSON.",
-    "status": "Show lag, verdicts, reasons and weights.",
+    "status": "Show consumer lag, gate decisions with reasons, and weights.",
     "why": "Explain why one instrument is, or is not, traded.",
     "replay": "Backtest: run the pipeline over candle files, or a range of the log.",
-    "snapshot": "Print the manifold of candles as JSON.",
+    "snapshot": "Compute the manifold of a range of candles and print it as JSON.",
     "report": "Write a report of decisions, trades and costs as one page.",
     "calibrate": "Show the pass rates of the guards; suggest thresholds.",
-    "study": "Study what a setting would do, over candle files.",
-    "lookahead": "Show that no record depends on the future: cut the input, derive, compare.",
+    "study": "Measure the effect of a setting over candle files.",
+    "lookahead": "Test for look-ahead bias: truncate the input, derive again, compare.",
     "verify": "Re-derive every derived topic from the log and compare.",
-    "trade": "Run the executor: send the orders that the log asks for (paper, or OANDA).",
+    "trade": "Run the executor: send orders to a paper account or to OANDA.",
     "executor": "Show the executor's status.",
     "flatten": "Engage the kill switch and close every position of this account.",
     "pause": "Block opening and increasing in one instrument.",
     "resume": "Allow opening and increasing in an instrument again.",
     "close": "Close the position in one instrument now, or a part of it.",
-    "order": "Give the executor an order: reduce, or open where that is allowed.",
-    "release": "Leave the position in one instrument to the operator.",
+    "order": "Send an order to the executor: reduce, or open where OPERATOR_ORDERS allows it.",
+    "release": "Hand the position in one instrument over to the operator.",
     "limits": "Reset a loss limit.",
-    "kill": "Engage or clear the kill switch; show it; keep it in Valkey.",
-    "migrate": "Carry the deployment over to another topic prefix.",
-    "config": "Show the settings, or apply them to the fleet.",
+    "kill": "Engage, clear or show the kill switch; hold its lease in Valkey.",
+    "migrate": "Migrate the deployment to another topic prefix.",
+    "config": "Show the settings, or change those of the deployment.",
     "params": "Show or change the parameters of an instrument's backtest run.",
 }
 """Command name -> one line; the module ``streams.cli.<name>`` holds a command of that name."""
@@ -70,10 +70,14 @@ def _read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> 
 
 
 def connection_options() -> list[click.Option]:
-    """Return the options every command takes; each sets the environment name it stands for."""
+    """Return the options that every command takes; each sets its environment variable."""
     named = (
-        ("--bootstrap-servers", "KAFKA_BOOTSTRAP_SERVERS", "Broker addresses."),
-        ("--registry-url", "SCHEMA_REGISTRY_URL", "Schema registry."),
+        (
+            "--bootstrap-servers",
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "Broker addresses, host:port, comma separated.",
+        ),
+        ("--registry-url", "SCHEMA_REGISTRY_URL", "URL of the schema registry."),
         ("--valkey-url", "VALKEY_URL", "Valkey."),
         ("--topic-prefix", "TOPIC_PREFIX", "Prefix of every topic, group and transactional id."),
     )
@@ -95,12 +99,12 @@ _ENV_FILE: dict[str, Any] = {
     "expose_value": False,
     "is_eager": True,
     "callback": _read_env_file,
-    "help": "Settings as NAME=value lines; the environment wins.",
+    "help": "Read settings from a file of NAME=value lines; environment variables take precedence.",
 }
 
 
 def read_env_file_option(*names: str) -> Callable[[Any], Any]:
-    """Return the decorator of a command whose option for a file of settings has further names."""
+    """Return the command decorator, with further names for the --env-file option."""
     return click.option(*names, **_ENV_FILE)
 
 
@@ -122,7 +126,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # not click's exit code, which is the one of a difference
+            # click would exit with 1, which here means a difference
             click.echo("manifold: interrupted", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
@@ -148,14 +152,14 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; errors of ours become one sentence and an exit code.
+    """Run the command line; a product error becomes one sentence and an exit code.
 
-    Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting,
-    3 done but some input was refused, 70 a process that must be started again, 75 something outside
-    is not there right now, 130 interrupted.
+    Exit codes: 0 done, 1 the answer is "no" (a difference, a drift), 2 wrong input or setting, 3
+    done but some input was refused, 70 the process must be restarted, 75 an external service is
+    temporarily unavailable, 130 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # a name that the language of the terminal cannot spell is escaped, as stderr does
+        # characters that the terminal's encoding lacks are escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
@@ -163,6 +167,7 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo(f"manifold: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output has gone (head, less): nothing is wrong, and nothing can be told
+        # the reader of the output has closed the pipe (head, less): no error, and nothing to print
+        # to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""Who says a word that stands in the log: one option for every command that says one."""
+"""The --actor option: who issued the command (recorded in the log)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import click
 
 
 def session_user() -> str:
-    """Return the user of this session; ``operator`` where nobody is named, as in a container."""
+    """Return the session's user name; ``operator`` where there is none, as in a container."""
     return os.environ.get("USER", "operator")
 
 
 ACTOR = click.option(
-    "--actor", default=session_user, help="Who issues it.  [default: the session's user]"
+    "--actor",
+    default=session_user,
+    help="Name of who issues the command, recorded in the log.  [default: the session's user]",
 )

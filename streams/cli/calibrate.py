@@ -27,7 +27,7 @@ from streams.replay.calibrate.outcome import Calibration
 from streams.replay.calibrate.sources import (
     Columnar,
     Found,
-    Stretch,
+    TimeRange,
     windows_of_log,
     windows_of_series,
 )
@@ -44,19 +44,26 @@ PLAIN_WIDTH = 120
     "--from",
     "start",
     metavar="TIME",
-    help="Only bars that end then or later: a UTC time, or relative such as -7d.",
+    help="Start of the range of bar ends: a UTC time, or relative such as -7d.",
 )
-@click.option("--to", "end", metavar="TIME", help="Only bars that end then or earlier, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these instruments.")
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    help="End of the range of bar ends (inclusive), in the same form.",
+)
+@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
 @click.option(
     "--pass-rate",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.10,
     show_default=True,
-    help="Wanted share of windows that pass all guards together.",
+    help="Set the target share of windows (0 to 1) that pass all guards together.",
 )
 @click.option(
-    "--output", metavar="FILE", help="Write the suggestion there, for --env-file; - prints it."
+    "--output",
+    metavar="FILE",
+    help="Write the suggested settings to this file, for --env-file; - prints them.",
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -71,12 +78,12 @@ def calibrate(
     granularity: str | None,
     as_json: bool,
 ) -> None:
-    """Show what the guards let through, and suggest thresholds for a wanted pass rate.
+    """Show the pass rates of the guards, and suggest thresholds for a target pass rate.
 
-    Over the candles of FILES, or without any over the windows in the log. The suggestion moves all
-    guards of the gate mode to the same quantile until the wanted share of windows passes them
-    together, with as many repetitions as that allows (up to the setting in force; with
-    SESSION_PATTERN_MIN_OCCURRENCES=1 repetitions play no part). Quantiles are exact to 0.00001,
+    Reads the candles of FILES, or without FILES the windows in the log. The suggestion moves all
+    guards of the gate mode to the same quantile until the target share of windows passes them
+    together, with as many repetitions as that allows (at most the active setting; with
+    SESSION_PATTERN_MIN_OCCURRENCES=1 repetitions are not required). Quantiles are exact to 0.00001,
     pass rates are exact counts.
 
     \b
@@ -86,7 +93,7 @@ def calibrate(
       manifold calibrate --from -7d --instruments EUR_USD --json
     """
     now = datetime.now(UTC)
-    stretch = Stretch(
+    stretch = TimeRange(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
         names_of(instruments),
@@ -99,7 +106,9 @@ def calibrate(
         raise Fatal(f"--from {start} is after --to {end}")
     require_place(output)
     if as_json and output == STDOUT:
-        raise Fatal("--json and --output - both want standard output; write one of them to a file")
+        raise Fatal(
+            "--json and --output - both write to standard output; write one of them to a file"
+        )
     with progress_bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -130,8 +139,8 @@ def calibrate(
 def _calibrated(found: Found, pass_rate: float) -> Calibration:
     if not found.windows:
         raise Fatal(
-            f"{found.source}: no windows in this stretch; an instrument has one per bar from its "
-            "129th candle on"
+            f"{found.source}: no windows in this range; an instrument has one per bar from its "
+            f"129th candle on"
         )
     return Calibration(found, pass_rate)
 

@@ -1,4 +1,4 @@
-"""Candle files on the command line: their options, what they hold, and which rows were refused."""
+"""Candle files on the command line: their options, a summary of their content, refused rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ SHOWN_REFUSALS: Final = 20
 _OPTIONS: Final = (
     click.option(
         "--instrument",
-        help="Instrument of rows that name none; goes before the file's name.",
+        help="Instrument of rows that name none; takes precedence over the file name.",
     ),
     click.option(
         "--granularity",
-        help="Bar length of rows that name none (M1, H1, ...), likewise.",
+        help="Bar length (M1, H1, ...) of rows that name none; takes precedence over the file "
+        "name.",
     ),
 )
 
@@ -32,7 +33,7 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def say_found(report: LoadReport, *, err: bool = False) -> None:
-    """Print what each file holds, a line for each series."""
+    """Print a summary of each file, one line per series."""
     for found in report.series:
         click.echo(found.text(), err=err)
 

@@ -25,19 +25,20 @@ from streams.errors import Fatal, Recoverable
 
 @click.command()
 @click.argument("instrument")
-@click.option("--units", type=UNITS, help="Only so many units.  [default: all of it]")
+@click.option("--units", type=UNITS, help="Units to close.  [default: the whole position]")
 @REASON
 @ACTOR
 @WAIT
 def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_s: float) -> None:
     """Close the position in INSTRUMENT now, or --units of it.
 
-    The executor that runs closes what was opened before the record in ops.control. The run is not
-    joined again in the middle; its next entry is, unless manifold pause says otherwise. Positions
-    of others are not touched, nor is what was released: that is named when it is still open. Exit
-    codes: 0 nothing of ours is held there, 75 something still is after --wait. Without an executor
-    manifold flatten closes, everything. With --units it is an order (manifold order --reduce), with
-    its exit codes, and nothing is added to what is left.
+    A running executor closes every position opened before the record in ops.control. It does not
+    join the current trade again, but does join the next entry unless the instrument is paused
+    (manifold pause). Positions that the executor did not open are not touched, nor are released
+    ones; a released position that is still open is named. Exit codes: 0 no position is left, 75 one
+    is left after --wait. Without a running executor use manifold flatten, which closes all
+    instruments. With --units the command is an order (manifold order --reduce) with its exit codes,
+    and the rest of the position is not increased.
 
     \b
     Examples:
@@ -50,7 +51,7 @@ def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_
     books = here.books()
     name = known_instrument(here.control(), books, instrument)
     if not held(books, name):
-        click.echo(f"nothing of ours is held in {name}")
+        click.echo(f"no position of the executor in {name}")
         say_released(here, books, name)
         return
     if units is not None:
@@ -59,9 +60,9 @@ def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_
     left = wait_until_gone(here, name, wait_s)
     if left:
         raise Recoverable(
-            f"{name}: {', '.join(left)} still held by the log after {wait_s:g} s; "
+            f"{name}: {', '.join(left)} still open according to the log after {wait_s:g} s; "
             f"{why_it_waits(here, name)}; exec.fills has the broker's answers (manifold flatten "
             "closes without an executor)"
         )
-    click.echo(f"nothing of ours is held in {name} any more")
+    click.echo(f"no position of the executor in {name} any more")
     say_released(here, here.books(), name)

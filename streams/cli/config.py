@@ -33,16 +33,16 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 @click.group()
 def config() -> None:
-    """Show the settings, or change those of the fleet.
+    """Show the settings, or change those of the deployment.
 
-    What can change a result is a record in ops.control, which every process follows. The
-    environment is written there once, by the first worker or feed of a new log.
+    Settings that can change a result are a record in ops.control, which every process follows. The
+    first worker or feed of a new log writes that record from its environment.
     """
 
 
 @config.command()
 @JSON
-@click.option("--offline", is_flag=True, help="Do not ask the log for the active configuration.")
+@click.option("--offline", is_flag=True, help="Do not read the active configuration from the log.")
 @click.option(
     "--env",
     "as_env",
@@ -67,7 +67,7 @@ def show(as_json: bool, offline: bool, as_env: bool) -> None:
         click.echo(env_text(_required(_open(runtime)[1])), nl=False)
         return
     live = {name: group.from_env() for name, group in LIVE_GROUPS.items()}
-    active, trouble = (None, "not asked") if offline else _active(runtime)
+    active, trouble = (None, "not read") if offline else _active(runtime)
     differs = differences(mine, active) if active else ()
     if as_json:
         content = {
@@ -87,7 +87,7 @@ def show(as_json: bool, offline: bool, as_env: bool) -> None:
         console.print(_table(f"{name.replace('_', ' ')}: {_first_line(group)}", group.table()))
     console.print(f"config_id here: {mine.config_id}")
     if active:
-        same = ", another text of the same settings"
+        same = ", the same settings in another notation"
         told = same if not differs and active.config_id != mine.config_id else ""
         console.print(f"active in ops.control: {active.config_id}{told}")
     else:
@@ -147,7 +147,7 @@ def _table(title: str, rows: list[dict[str, object]]) -> Table:
 @click.option(
     "--from-file",
     metavar="FILE",
-    help="Also the settings that FILE names, NAME=value lines such as calibrate writes.",
+    help="Also set the settings of FILE: NAME=value lines, as calibrate writes them.",
 )
 @REASON
 @ACTOR
@@ -161,17 +161,18 @@ def set_(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Change the settings that are named, and no other, for the whole fleet.
+    """Change only the named settings, for the whole deployment.
 
-    Everything else stays as it is active in ops.control; the environment plays no part. What
-    changes and what is derived anew is shown. It takes effect at the next watermark, at the same
-    record on every worker and in every replay. NAME= takes a setting back to its default.
+    All other settings keep their active value in ops.control; the environment is not used. The
+    command prints what changes and what is derived again. The change takes effect at the next
+    watermark, at the same record on every worker and in every replay. NAME= resets a setting to its
+    default.
 
     \b
     Examples:
       manifold config set AUTO_MAX_ENTROPY=0.85 --dry-run
       manifold config set AUTO_MAX_ENTROPY=0.85 ALLOC_TOP_K=4 --reason "calibrated on May"
-      manifold config set AUTO_MAX_HAZARD= --reason "no such guard any more"
+      manifold config set AUTO_MAX_HAZARD= --reason "guard removed"
       manifold config set --from-file calibrated.env --reason "calibrated on May"
     """
     texts, others = configuration_texts(read_env_file(from_file)) if from_file else ({}, [])
@@ -181,7 +182,7 @@ def set_(
             raise Fatal(f"{setting!r} is not NAME=VALUE")
         texts[name.strip()] = value.strip()
     if not texts:
-        raise Fatal("no setting of the configuration is named: give NAME=VALUE or --from-file FILE")
+        raise Fatal("no setting is named: give NAME=VALUE or --from-file FILE")
     runtime = _ready(reason, dry_run)
     codec, log = _open(runtime)
     change = named(log.state(log.end), texts)
@@ -199,9 +200,11 @@ def set_(
     "--file",
     "file",
     metavar="FILE",
-    help="The whole configuration as NAME=value lines.  [required]",
+    help="Read the whole configuration from a file of NAME=value lines.  [required]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask for confirmation; required where there is no terminal."
+)
 @REASON
 @ACTOR
 @DRY_RUN
@@ -209,12 +212,12 @@ def set_(
 def apply(
     file: str | None, yes: bool, reason: str | None, actor: str, dry_run: bool, as_json: bool
 ) -> None:
-    """Replace the whole configuration of the fleet by that of a file.
+    """Replace the whole configuration of the deployment by that of a file.
 
-    A setting that FILE does not name has its default, TZDATA_VERSION and MARKET_HOLIDAYS_VERSION
-    aside, which stay as they are. Settings of processes (brokers, ports, accounts) in the file are
-    left out. The difference is shown first, and asked about on a terminal. It takes effect as
-    manifold config set does.
+    A setting that FILE does not name is reset to its default, except TZDATA_VERSION and
+    MARKET_HOLIDAYS_VERSION, which keep their value. Process settings in the file (brokers, ports,
+    accounts) are ignored. The difference is printed first and, on a terminal, must be confirmed. It
+    takes effect as with manifold config set.
 
     \b
     Examples:
@@ -231,7 +234,7 @@ def apply(
     texts, others = configuration_texts(read_env_file(file))
     asks = not (yes or dry_run)
     if asks and not (sys.stdin.isatty() and not as_json):
-        raise Fatal("nobody can be asked here: give --yes, or --dry-run to see the difference")
+        raise Fatal("no terminal to confirm on: give --yes, or --dry-run to see the difference")
     runtime = _ready(reason, dry_run)
     codec, log = _open(runtime)
     change = whole(log.state(log.end), texts)
@@ -240,7 +243,7 @@ def apply(
         _say(change)
     offset, undone = None, ""
     if change.needed and not dry_run:
-        if asks and not click.confirm("make it the configuration of the whole fleet?"):
+        if asks and not click.confirm("make it the configuration of the whole deployment?"):
             click.echo("nothing was changed")
             raise click.exceptions.Exit(1)
         offset, undone = _write(runtime, codec, log, change, actor, reason or "")
@@ -249,7 +252,7 @@ def apply(
 
 def _ready(reason: str | None, dry_run: bool) -> Runtime:
     if not dry_run and not (reason or "").strip():
-        raise Fatal("--reason is missing or empty; say why, it stands in the log")
+        raise Fatal("--reason is missing or empty; it is recorded in the log")
     runtime = Runtime.from_env()
     if not dry_run:
         require_clock(runtime)
@@ -266,7 +269,7 @@ def _write(
 def _say_left_out(file: str | None, others: list[str]) -> None:
     if others:
         click.echo(
-            f"left out of {file}, because they change no result: {', '.join(sorted(others))}",
+            f"ignored in {file}, because they change no result: {', '.join(sorted(others))}",
             err=True,
         )
 
@@ -291,8 +294,8 @@ def _report(
     else:
         click.echo(f"config {name} is active (ops.control {offset})")
         click.echo(
-            "every process follows it. The failure signal config_differs is on while one was "
-            f"started with an environment that says something else: {SET_ALIKE}"
+            "every process follows it. The failure signal config_differs is on while a process "
+            f"was started with an environment that differs from it: {SET_ALIKE}"
         )
     if undone:
         raise Recoverable(undone)

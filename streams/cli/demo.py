@@ -1,4 +1,4 @@
-"""The end of `make demo`: what came out, where the time went, what to try next."""
+"""The end of `make demo`: results, where the time was spent, what to try next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.cli.replay import backtest_table
 from streams.cli.status import gates_table, rates_table, weights_table
 from streams.config.settings import Config
 from streams.instants import clock
-from streams.mirror.glance import glance
+from streams.mirror.summary import read_summary
 from streams.monitoring.status import Status
 from streams.pipeline.chain import open_chain
 from streams.records.codec import locked_codec
@@ -32,9 +32,9 @@ WEEK_HOURS = 7 * 24
 
 
 def lively_end_ms(now_ms: int, pairs: Sequence[str], config: Config) -> int:
-    """Return the latest instant not after now at which most of the pairs are in session.
+    """Return the latest instant up to now at which most pairs are in session.
 
-    A demonstration that ends at night would show nothing but closed sessions.
+    A demonstration that ends at night would show only closed sessions.
     """
     best, calendar, minutes = (-1, now_ms), calendar_of(config), config.session_exit_minutes
     for back in range(WEEK_HOURS):
@@ -50,16 +50,16 @@ def lively_end_ms(now_ms: int, pairs: Sequence[str], config: Config) -> int:
 def show_outcome(
     console: Console, stack: Stack, watch: Watch, begun_at: float, report_file: Path
 ) -> bool:
-    """Print the outcome of a bounded run and write its report; return whether the log verified.
+    """Print the result of a bounded run and write its report; return whether the log verified.
 
     Raises
     ------
     Fatal, Recoverable
-        Something of the stack does not answer.
+        A service of the stack does not answer.
     """
     work = stage_work(stack.plan.ports.metrics)
     report = Verifier(stack.runtime, asyncio.run(open_chain(stack.runtime))).run()
-    valkey = asyncio.run(glance(stack.runtime))
+    valkey = asyncio.run(read_summary(stack.runtime))
     data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), Wanted())
     report_file.parent.mkdir(parents=True, exist_ok=True)
     write_report(data, str(report_file), None)
@@ -88,7 +88,7 @@ def _verdict(report: Report) -> str:
     if report.passed(allow_engine=False):
         return (
             f"[green]replay equals live[/]: {compared:,} records of "
-            f"{', '.join(report.topics)} derived again, all bytes equal"
+            f"{', '.join(report.topics)} derived again, byte for byte equal"
         )
     found = [t.difference for t in report.topics.values() if t.difference]
     return "[red]replay does NOT equal live[/]: " + "; ".join(found)
@@ -97,7 +97,7 @@ def _verdict(report: Report) -> str:
 def _times(
     stack: Stack, watch: Watch, begun_at: float, work: dict[str, StageWork], status: Status
 ) -> Table:
-    table = Table(title="where the time went", title_justify="left")
+    table = Table(title="where the time was spent", title_justify="left")
     table.add_column("part")
     table.add_column("seconds", justify="right")
     table.add_column("")
@@ -122,12 +122,13 @@ def _next(stack: Stack, status: Status) -> str:
         f"The last epoch was {at} UTC. This stack ends now. Next:",
         "",
         "  . .venv/bin/activate",
-        "  manifold up                       keeps it running; then, in another terminal:",
-        f"  {command.format('status'):<58} lag, verdicts, pass rates",
+        "  manifold up                       keeps the stack running; then, in another terminal:",
+        f"  {command.format('status'):<58} lag, gate decisions, pass rates",
         f"  {command.format('why ' + name):<58} one decision, explained",
         f"  {command.format('tail risk.weights --last 3'):<58} records, as rpk prints them",
-        f"  {command.format('replay --set AUTO_MIN_COHERENCE=0.6'):<58} what if?",
-        f"  {command.format('verify'):<58} replay equals live?",
-        "  manifold up --broker kafka        the same on Apache Kafka: its log survives",
+        f"  {command.format('replay --set AUTO_MIN_COHERENCE=0.6'):<58} replay with another "
+        f"setting",
+        f"  {command.format('verify'):<58} check that a replay equals the log",
+        "  manifold up --broker kafka        the same on Apache Kafka, with a log on disk",
     ]
     return "\n".join(lines)

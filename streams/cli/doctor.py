@@ -17,14 +17,16 @@ WORDS = {"ok": "ok", "warn": "with a warning", "fail": "failed", "skip": "skippe
 
 
 @click.command()
-@click.option("--json", "as_json_", is_flag=True, help="One JSON object: ok, and every finding.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every finding."
+)
 def doctor(as_json_: bool) -> None:
-    """Examine everything that is needed, and say what to do.
+    """Check the whole environment and name the fix for each problem.
 
-    Broker, registry, topics, Valkey, clocks, compiler and engine, OANDA, settings and their
-    spelling, versions, disk, ports. A transaction is tried out on topics of its own, which are
-    deleted again; nothing else is changed. Always comes to an end. Exit code 1 when something
-    fails.
+    Checks broker, registry, topics, Valkey, clocks, compiler and engine, OANDA, settings and their
+    spelling, versions, disk and ports. A test transaction runs on temporary topics, which are
+    deleted afterwards; nothing else is changed. Every check has a time limit. Exit code 1 when a
+    check fails.
 
     \b
     Examples:
@@ -45,7 +47,7 @@ def doctor(as_json_: bool) -> None:
 
 
 def lines(found: list[Finding]) -> list[str]:
-    """Return the findings for people: one line each, and what to do below it."""
+    """Return the findings as text: one line each, with the fix below it."""
     said = []
     for one in found:
         said.append(f"{MARKS[one.state]} {one.name:<14}  {one.detail}")

@@ -21,12 +21,12 @@ SHOWN_ORDERS = 5
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print its /status as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the executor's /status as JSON.")
 def executor(as_json: bool) -> None:
-    """Show what the executor (manifold trade) says of itself at TRADE_STATUS_URL.
+    """Show the status of the executor (manifold trade), read from TRADE_STATUS_URL.
 
-    Exit codes: 0 it is at work and agrees with the broker; 1 it does nothing, or does not agree; 75
-    none answers.
+    Exit codes: 0 running and in agreement with the broker; 1 idle, or not in agreement; 75 no
+    executor answers.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ async def _answer(url: str) -> bytes | Executor:
 
 
 def status_lines(said: dict[str, Any]) -> list[str]:
-    """Return an executor's status in lines for people."""
+    """Return an executor's status as lines of text."""
     lines = [f"account {said['account_id']}, venue {said['venue']} ({said['mode']})"]
     lines += [name.upper() for name in ("read_only", "dry_run") if said.get(name)]
     kill = said["kill_switch"]
@@ -83,15 +83,15 @@ def status_lines(said: dict[str, Any]) -> list[str]:
         for one in said.get("orders", [])[:SHOWN_ORDERS]
     ]
     lines += [f"difference: {one}" for one in said.get("differences", [])]
-    lines += [f"order {one} without an outcome" for one in said.get("unresolved", [])]
+    lines += [f"order {one} without a result" for one in said.get("unresolved", [])]
     return lines
 
 
 def _position(held: dict[str, Any] | None, joined: dict[str, Any] | None) -> str:
-    parts = ["nothing is held"]
+    parts = ["no open position"]
     if joined is not None and held is None:
         units = joined["direction"] * joined["units"]
-        parts = [f"{units:g} units by the log, which the last reading of the broker does not have"]
+        parts = [f"{units:g} units according to the log, not found at the last query of the broker"]
     if held is not None:
         parts = [f"{held['units']:g} units at {held['average_price']:g}"]
         if held.get("unrealized_pl") is not None:

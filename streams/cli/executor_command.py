@@ -1,4 +1,4 @@
-"""What the commands to an executor have in common: the account, the record, the books."""
+"""Shared by the commands to an executor: the account, the control record, positions of the log."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ WAIT = click.option(
     type=click.FloatRange(0.0),
     default=30.0,
     show_default=True,
-    help="Seconds to wait until the executor has done it.",
+    help="Seconds to wait for the executor to carry it out.",
 )
 LOOK_S = 0.3
 
 
 class Account(NamedTuple):
-    """The account that TRADING_VENUE and its settings name, in a deployment."""
+    """The account named by TRADING_VENUE and its settings, in a deployment."""
 
     runtime: Runtime
     codec: Codec
@@ -51,13 +51,13 @@ class Account(NamedTuple):
         return read_control(self.runtime, self.codec)
 
     def commands(self, control: ControlLog) -> Commands:
-        """Return what was said before of the account's instruments."""
+        """Return the earlier commands about the account's instruments."""
         from streams.trading.operator_commands import commands_of
 
         return commands_of(control.records, self.account_id)
 
     def books(self) -> Ledger:
-        """Return what the log says that the account holds of ours."""
+        """Return the executor's positions in the account, according to the log."""
         from streams.trading.ledger import Ledger
         from streams.trading.start import fold_orders
 
@@ -71,7 +71,7 @@ class Account(NamedTuple):
 
 
 def account(runtime: Runtime, trading: Trading) -> Account:
-    """Return the account that the settings name; its venue is not asked.
+    """Return the account that the settings name, without a request to its venue.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def account(runtime: Runtime, trading: Trading) -> Account:
 
 
 def open_account(reason: str) -> Account:
-    """Return the account of this environment, for a command with a reason.
+    """Return the account of this environment, for a command that needs a reason.
 
     Raises
     ------
@@ -108,11 +108,11 @@ def open_account(reason: str) -> Account:
 def require_reason(reason: str) -> None:
     """Refuse an empty reason."""
     if not reason.strip():
-        raise Fatal("--reason is empty; say why, it stands in the log")
+        raise Fatal("--reason is empty; it is recorded in the log")
 
 
 def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, reason: str) -> int:
-    """Write a command about one instrument, say where it lies, and return that."""
+    """Write a command about one instrument, print its offset, and return it."""
     from streams.trading.operator_commands import instrument_command
 
     record = instrument_command(kind, instrument, here.account_id, actor, reason, now_ms())
@@ -122,12 +122,12 @@ def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, re
 
 
 def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
-    """Print what is open at the broker of positions that an operator has released.
+    """Print the released positions that are still open at the broker.
 
     Parameters
     ----------
     instrument
-        Only this one; empty for all.
+        Limit to this instrument; empty for all.
     """
     from streams.oanda.errors import RequestRefused
     from streams.trading.releasing import released_words
@@ -143,7 +143,10 @@ def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
         found = released_words(ledger, asyncio.run(_open_trades(here.trading)), instrument)
     except (Recoverable, Fatal, RequestRefused) as error:
         said = ", ".join(f"{trade} of {name}" for trade, name in sorted(trades.items()))
-        found = [f"released, and perhaps open: trade {said}; the broker does not say: {error}"]
+        found = [
+            f"released, and possibly still open: trade {said}; the broker could not be "
+            f"queried: {error}"
+        ]
     for line in found:
         click.echo(line)
 
@@ -166,7 +169,8 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
     Raises
     ------
     Fatal
-        No feed has ever declared it and the account has no order in it; names those that are known.
+        No feed has declared it and the account has no order in it; the message lists the known
+        ones.
     """
     from streams.records.control import UniverseChange
 
@@ -177,12 +181,12 @@ def known_instrument(control: ControlLog, ledger: Ledger, text: str) -> str:
             known.update(UniverseChange.from_json(record.value).instruments)
     if name not in known:
         there = ", ".join(sorted(known)) or "none yet"
-        raise Fatal(f"no feed has declared {name}; instruments that are known: {there}")
+        raise Fatal(f"no feed has declared {name}; known instruments: {there}")
     return name
 
 
 def held(ledger: Ledger, instrument: str) -> list[str]:
-    """Return what the log says we hold or have on its way in an instrument, in words."""
+    """Return open positions and pending orders in an instrument, according to the log, as text."""
     from streams.trading.reports import doubt_words
 
     found = ledger.holdings.get(instrument)
@@ -191,7 +195,7 @@ def held(ledger: Ledger, instrument: str) -> list[str]:
 
 
 def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
-    """Wait until nothing of ours is held in an instrument; return what still is, in words."""
+    """Wait until no position is left in an instrument; return what is left, as text."""
     end = time.monotonic() + wait_s
     while (left := held(here.books(), instrument)) and time.monotonic() < end:
         time.sleep(LOOK_S)
@@ -199,7 +203,7 @@ def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
 
 
 def why_it_waits(here: Account, instrument: str) -> str:
-    """Return what the executor that is seen says of a command that it has not carried out."""
+    """Return the executor's own reason for a command that it has not carried out."""
     from streams.config.service import Service
     from streams.monitoring.executor_status import ask_once
 
@@ -210,7 +214,7 @@ def why_it_waits(here: Account, instrument: str) -> str:
 
 
 def waits_for(found: Executor, account_id: str, instrument: str) -> str:
-    """Return what a command about an instrument waits for, by what is known of the executor."""
+    """Return what a command about an instrument waits for, from the executor's status."""
     status = found.status
     if status is None:
         return f"{found.detail}; an executor of account {account_id} carries it out when it runs"
@@ -227,5 +231,5 @@ def waits_for(found: Executor, account_id: str, instrument: str) -> str:
 
 
 def now_ms() -> int:
-    """Return the machine's time in epoch milliseconds."""
+    """Return the machine's clock in epoch milliseconds."""
     return int(time.time() * 1000)

@@ -30,7 +30,7 @@ from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import ClockGuard, require_clock
 from streams.oanda.client import OandaClient
 from streams.process.child import require_port
-from streams.process.sigterm import Told, stop_when_told
+from streams.process.sigterm import SigtermFlag, exit_on_sigterm
 
 
 @click.group()
@@ -41,8 +41,10 @@ def feed() -> None:
 @feed.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
-@click.option("--start", help="First bar (a time); default: so that the last bar ends now.")
-@click.option("--until", help="End of the last bar (a time), instead of --start; default: now.")
+@click.option(
+    "--start", help="Start time of the first bar.  [default: such that the last bar ends now]"
+)
+@click.option("--until", help="End time of the last bar, instead of --start.  [default: now]")
 @click.option(
     "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Number of bars."
 )
@@ -52,14 +54,22 @@ def feed() -> None:
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Event seconds per second; 0 = as fast as possible.",
+    help="Event-time seconds per second of real time; 0 = as fast as possible.",
 )
 @click.option(
-    "--quiet", type=click.IntRange(0, 1000), default=20, help="Bars without a candle, in permille."
+    "--quiet",
+    type=click.IntRange(0, 1000),
+    default=20,
+    help="Share of bars without a candle, in permille.",
 )
-@click.option("--late", type=click.IntRange(0, 1000), default=2, help="Late candles, in permille.")
 @click.option(
-    "--duplicate", type=click.IntRange(0, 1000), default=2, help="Candles sent twice, in permille."
+    "--late", type=click.IntRange(0, 1000), default=2, help="Share of late candles, in permille."
+)
+@click.option(
+    "--duplicate",
+    type=click.IntRange(0, 1000),
+    default=2,
+    help="Share of candles sent twice, in permille.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def synthetic(
@@ -77,9 +87,9 @@ def synthetic(
 ) -> None:
     """Write a seeded synthetic market: the same candles for the same seed on every machine.
 
-    Time stamps stay in the past. Started again with the same arguments and an explicit --start it
-    writes only what the log does not hold yet. The market's hours are those of MARKET_CALENDAR: at
-    a weekend --live waits for the opening, unless it is continuous.
+    Timestamps are never in the future. Started again with the same arguments and an explicit
+    --start, it writes only what the log does not hold yet. Trading hours are those of
+    MARKET_CALENDAR: at a weekend --live waits for the opening, unless the calendar is continuous.
 
     \b
     Examples:
@@ -91,7 +101,7 @@ def synthetic(
     names = instrument_names(pairs.split(",")) if pairs else runtime.hotband_pairs
     now_ms = int(time.time() * 1000)
     if live and speed:
-        raise Fatal("--live keeps to the clock; leave --speed away")
+        raise Fatal("--live runs in real time and takes no --speed")
     end_ms = instant_ms("--until", until) if until else now_ms
     first_ms = instant_ms("--start", start) if start else None
     if live:
@@ -113,9 +123,9 @@ def synthetic(
         MarketRates(quiet, late, duplicate),
         calendar=calendar,
     )
-    # what is in hand is written before the process goes
-    told = Told()
-    market = takewhile(lambda _: not told.come, market)
+    # the current batch is written before the process ends
+    sigterm = SigtermFlag()
+    market = takewhile(lambda _: not sigterm.received, market)
     pace = (
         wall_clock(ClockGuard(runtime).require)
         if live
@@ -143,23 +153,28 @@ def synthetic(
 @feed.command()
 @click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
 @click.option(
-    "--from", "start", help="First bar (a time) where the log holds nothing; CANDLE_COUNT bars."
+    "--from",
+    "start",
+    help="Start time of the first bar of a pair without candles in the log.  "
+    "[default: CANDLE_COUNT bars ago]",
 )
-@click.option("--once", is_flag=True, help="Write what there is by now, then exit.")
-@click.option("--until", help="End of the last bar (a time); exit when it is written.")
-@click.option("--json", "as_json", is_flag=True, help="Print at the end what was done, as JSON.")
+@click.option("--once", is_flag=True, help="Write the candles available now, then exit.")
+@click.option("--until", help="End time of the last bar; exit when it is written.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON at the end.")
 def oanda(
     pairs: str | None, start: str | None, once: bool, until: str | None, as_json: bool
 ) -> None:
-    """Write OANDA's candles: every complete one of the pairs, once, soon after its bar's end.
+    """Write OANDA's candles: each complete candle of the pairs, once, soon after the end of its
+    bar.
 
-    Goes on after the last candle of each pair in the log, however long ago that was, and follows
-    the prices for spread and freshness (/metrics and /healthz on FEED_METRICS_PORT). The token
-    comes from OANDA_API_KEY, or from the file that OANDA_API_KEY_FILE names. One feed runs in a
-    deployment: the one that starts last ends the one before it. SIGTERM ends it cleanly.
+    Continues after the last candle of each pair in the log, however old, and follows the price
+    stream for spread and freshness (/metrics and /healthz on FEED_METRICS_PORT). The token comes
+    from OANDA_API_KEY, or from the file that OANDA_API_KEY_FILE names. A deployment has one feed: a
+    new one fences the feed that runs. SIGTERM ends it cleanly.
 
-    Exit code 75: OANDA or the brokers are not there, or (with --once, --until) some pair's candles
-    could not be had; 2: OANDA refuses the token or the account, or another feed has taken over.
+    Exit code 75: OANDA or the Kafka brokers do not answer, or (with --once, --until) the candles of
+    some pair could not be read; 2: OANDA refuses the token or the account, or another feed has
+    taken over.
 
     \b
     Examples:
@@ -168,15 +183,15 @@ def oanda(
       manifold feed oanda --pairs EUR_USD,USD_JPY --from 2024-03-04
     """
     if not once and not until:
-        stop_when_told()
+        exit_on_sigterm()
     runtime, config = Runtime.from_env(), Config.from_env()
     settings, access = FeedSettings.from_env(), Oanda.from_env()
     access.require_access()
     names = instrument_names(pairs.split(",")) if pairs else runtime.hotband_pairs
     if not names:
-        raise Fatal("no instrument is named: set HOTBAND_PAIRS or --pairs")
+        raise Fatal("no instruments: set HOTBAND_PAIRS or --pairs")
     if once and until:
-        raise Fatal("--once ends now and --until later; give one of them")
+        raise Fatal("--once and --until exclude each other; give one of them")
     from_ms = instant_ms("--from", start) if start else None
     until_ms = instant_ms("--until", until) if until else None
     logging.basicConfig(
@@ -184,7 +199,7 @@ def oanda(
     )
     port = 0 if once else settings.feed_metrics_port
     if port:
-        # before another feed is ended for this one
+        # checked before this feed fences another one
         require_port(port, "FEED_METRICS_PORT")
     require_clock(runtime)
     codec = asyncio.run(open_codec(runtime))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.3
 BEGIN_S = 1.0
-"""A running executor has begun to close by then; one that has not does not run."""
+"""Seconds within which a running executor has begun to close; after that none is running."""
 WORK_S = 10.0
 
 
@@ -38,7 +38,7 @@ WORK_S = 10.0
     "--wait",
     "wait_s",
     type=click.FloatRange(0.0),
-    help="Seconds to wait for the running executor, before this command takes over from it.  "
+    help="Seconds to wait for a running executor before this command takes over from it.  "
     f"[default: {BEGIN_S:g}, and up to {WORK_S:g} once it has begun to close]",
 )
 @click.option(
@@ -47,7 +47,7 @@ WORK_S = 10.0
     type=click.FloatRange(1.0),
     default=60.0,
     show_default=True,
-    help="Seconds that this command tries to close after it took over.",
+    help="Seconds that this command tries to close positions after taking over.",
 )
 @click.option(
     "--no-takeover",
@@ -59,17 +59,18 @@ def flatten(
 ) -> None:
     """Engage the kill switch and close every position of this account.
 
-    The kill switch is engaged first. Then the command is written to ops.control, and whichever
-    executor reads it closes every position whose opening order lies before it. When none does so
-    within --wait, this command takes the account over (a running executor is fenced and ends),
-    closes, and exits. Closing waits for no answer: what is ours is known from the log, from the
-    venue's trades or from its positions, whichever can be read; what could not be read is printed.
-    The paper account fills at the next candle: without a feed it cannot close. Positions of others
-    in the account, and released ones, are not touched; they are named while they are open. The kill
-    switch stays engaged: manifold kill off --reason TEXT clears it.
+    The kill switch is engaged first. Then the command is written to ops.control, and a running
+    executor closes every position whose opening order precedes it. If none does so within --wait,
+    this command takes over the account (a running executor is fenced and ends), closes the
+    positions, and exits. Closing does not depend on one source: the positions to close are known
+    from the log, from the venue's trades or from its positions, whichever can be read; what could
+    not be read is printed. The paper account fills at the next candle: without a feed it cannot
+    close. Positions that the executor did not open, and released ones, are not touched; they are
+    named while they are open. The kill switch stays engaged: manifold kill off --reason TEXT clears
+    it.
 
-    Exit codes: 0 nothing of ours is held; 75 something still is, or the venue did not confirm that
-    nothing is.
+    Exit codes: 0 no position of the executor is left; 75 one is left, or the venue did not confirm
+    that none is.
 
     \b
     Examples:
@@ -83,19 +84,22 @@ def flatten(
     here = account(runtime, trading)
     offset = _say(here, actor, reason)
     if no_takeover:
-        click.echo("the word is in the log; an executor that runs obeys it")
+        click.echo("the command is in the log; a running executor carries it out")
         return
     begun = time.monotonic()
     held = _wait(here, wait_s, offset)
     if held:
         waited_s = time.monotonic() - begun
-        click.echo(f"still held by the log after {waited_s:.1f} s: {', '.join(held)}; taking over")
+        click.echo(
+            f"still open according to the log after {waited_s:.1f} s: {', '.join(held)}; "
+            f"taking over"
+        )
         from streams.cli.trade import run
 
         outcome = run(runtime, config, trading, flatten_within_s=within_s)
         held = _held(here.books())
         _require_flat(held, outcome, within_s)
-    click.echo(f"nothing of ours is held in account {here.account_id}")
+    click.echo(f"no position of the executor in account {here.account_id}")
     say_released(here, here.books())
 
 
@@ -106,18 +110,19 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
         click.echo(f"cannot close {name}: {why}", err=True)
     if held:
         raise Recoverable(
-            f"still held by the log: {', '.join(held)}; see exec.fills for the broker's answers"
+            f"still open according to the log: {', '.join(held)}; see exec.fills for the broker's "
+            f"answers"
         )
     if not outcome.confirmed:
         raise Recoverable(
-            "everything that the log knows is closed, and the venue has not confirmed within "
-            f"{within_s:g} s that nothing of ours is open: look at the account by hand, or run "
-            "this command again"
+            "every position in the log is closed, but the venue has not confirmed within "
+            f"{within_s:g} s that none is open: check the account at the broker, or run this "
+            "command again"
         )
 
 
 def _say(here: Account, actor: str, reason: str) -> int:
-    """Engage the kill switch and write the word; return its offset."""
+    """Engage the kill switch and write the command; return its offset."""
     from streams.trading.flatten import flatten_record
     from streams.trading.kill_switch.commands import engage
 
@@ -125,14 +130,14 @@ def _say(here: Account, actor: str, reason: str) -> int:
     engaged = engage(here.runtime, here.codec, actor, f"flatten: {reason}", at_ms)
     click.echo(f"kill switch engaged (ops.control {engaged.offset})")
     if engaged.key_problem:
-        click.echo(f"Valkey could not be told: {engaged.key_problem}", err=True)
+        click.echo(f"the key in Valkey could not be set: {engaged.key_problem}", err=True)
     offset = here.append(flatten_record(here.account_id, actor, reason, at_ms))
     click.echo(f"flatten of account {here.account_id} written (ops.control {offset})")
     return offset
 
 
 def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
-    """Wait for an executor that runs; return what is held when it is done, or does nothing."""
+    """Wait for a running executor; return the positions left when it is done or does not begin."""
     begun = time.monotonic()
     while True:
         ledger = here.books()
@@ -147,7 +152,7 @@ def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
 
 
 def _held(ledger: Ledger) -> list[str]:
-    """Return what the log says we hold or have on its way, in words."""
+    """Return open positions and pending orders, according to the log, as text."""
     from streams.trading.reports import doubt_words
 
     found = [f"{name} {held.signed_units:f}" for name, held in sorted(ledger.holdings.items())]

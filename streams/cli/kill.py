@@ -21,7 +21,7 @@ from streams.kafka.control_topic import StampRefused
 from streams.kafka.reader import LogReader
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import brokers_now_ms, require_clock, warn_of_clock
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 from streams.records.topics import CONTROL
 from streams.trading.kill_switch.commands import READ_S, Engaged, disengage, engage
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
@@ -33,11 +33,11 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 @click.group()
 def kill() -> None:
-    """The kill switch: while it is engaged nothing is opened or increased.
+    """The kill switch: while it is engaged, no position is opened or increased.
 
-    ops.control is the record; ops:kill_switch in Valkey says "1" or "0" to everybody else. It is
-    off only while both say so and a keeper proves that it lives. SET ops:kill_switch 1 in Valkey
-    engages as well; only `manifold kill off` clears.
+    The state is a record in ops.control; the key ops:kill_switch in Valkey repeats it as "1" or "0"
+    for other programs. The switch is off only while both say so and a lease holder renews the key.
+    SET ops:kill_switch 1 in Valkey engages it too; only `manifold kill off` clears it.
     """
 
 
@@ -46,10 +46,10 @@ def kill() -> None:
 @ACTOR
 @AS_JSON
 def on(reason: str, actor: str, as_json: bool) -> None:
-    """Engage: returns when the log has it and the key in Valkey says 1.
+    """Engage the kill switch; return when it is in the log and the key in Valkey is 1.
 
-    Exit codes: 0 engaged everywhere; 75 the log or Valkey did not answer (the sentence says what
-    holds all the same).
+    Exit codes: 0 engaged in both; 75 the log or Valkey did not answer (the message says what is in
+    effect).
 
     \b
     Examples:
@@ -72,13 +72,13 @@ def on(reason: str, actor: str, as_json: bool) -> None:
     try:
         done = engaged(_now_ms())
     except StampRefused:
-        # nobody waits for a clock to engage
+        # engaging does not wait for the clock check
         done = engaged(brokers_now_ms(runtime))
     warn_of_clock(runtime)
     if as_json:
         click.echo(json.dumps({"engaged": True, **done._asdict()}))
     elif not done.key_problem:
-        click.echo(f"{settings.kill_switch_key} does not say 0 to anybody")
+        click.echo(f"{settings.kill_switch_key} is not 0")
     if done.key_problem:
         click.echo(f"manifold: the log has it, but: {done.key_problem}", err=True)
         sys.exit(75)
@@ -89,11 +89,11 @@ def on(reason: str, actor: str, as_json: bool) -> None:
 @ACTOR
 @AS_JSON
 def off(reason: str, actor: str, as_json: bool) -> None:
-    """Clear: say "off" in the log, and wait for the key in Valkey to follow.
+    """Clear the kill switch: write "off" to the log and wait for the key in Valkey to follow.
 
-    It is refused while a change of the key in Valkey is not in the log yet, and when somebody
-    engages meanwhile. Exit codes: 0 off; 1 refused, or the log says off and something else still
-    engages (no keeper, no Valkey); 75 the log did not answer.
+    Refused while a change of the key in Valkey is not in the log yet, and when the switch is
+    engaged again meanwhile. Exit codes: 0 off; 1 refused, or off in the log but still engaged for
+    another reason (no lease holder, no Valkey); 75 the log did not answer.
 
     \b
     Examples:
@@ -116,14 +116,14 @@ def off(reason: str, actor: str, as_json: bool) -> None:
 @kill.command()
 @AS_JSON
 def status(as_json: bool) -> None:
-    """Show whether it is engaged, and every reason why.
+    """Show whether the kill switch is engaged, with every reason.
 
     Exit codes: 0 off, 1 engaged.
     """
     runtime = Runtime.from_env()
     warn_of_clock(runtime)
     codec = asyncio.run(open_codec(runtime))
-    # nothing is connected yet: a moment more than a running reader gives
+    # not connected yet: allows more time than a running reader needs
     reader = KillSwitchReader(runtime, codec, KillSwitchSettings.from_env(), READ_S)
     try:
         found = reader.read()
@@ -138,18 +138,19 @@ def status(as_json: bool) -> None:
 
 
 @kill.command()
-@click.option("--metrics-port", type=int, default=0, help="Port of /metrics; 0 = off.")
+@click.option("--metrics-port", type=int, default=0, help="Port of /metrics; 0 = no metrics.")
 def keep(metrics_port: int) -> None:
-    """Keep ops:kill_switch in Valkey equal to the log, where no service (manifold serve) does.
+    """Hold the kill switch's lease in Valkey, where no service (manifold serve) does.
 
-    Without a keeper the kill switch is engaged. Several may run; one writes, the others stand by.
+    Keeps ops:kill_switch equal to the log. Without a lease holder the kill switch is engaged.
+    Several may run; one writes, the others stand by.
 
     \b
     Examples:
       manifold kill keep
       KILL_SWITCH=0 manifold kill keep
     """
-    stop_when_told()
+    exit_on_sigterm()
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
     with LogReader(runtime) as reader:
@@ -189,7 +190,7 @@ def _lines(found: KillSwitchState) -> list[str]:
     lines += [f"  {why}" for why in found.why]
     if found.log is not None and found.log.offset is not None:
         said = f"{found.log.actor}: {found.log.reason}"
-        lines.append(f"  last word in the log: offset {found.log.offset}, {said}")
+        lines.append(f"  last record in the log: offset {found.log.offset}, {said}")
     return lines
 
 

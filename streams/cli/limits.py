@@ -10,7 +10,7 @@ from streams.cli.executor_command import REASON, now_ms, open_account
 
 @click.group()
 def limits() -> None:
-    """The loss limits of the account."""
+    """Reset the loss limits of the account."""
 
 
 @limits.command()
@@ -18,13 +18,13 @@ def limits() -> None:
 @REASON
 @ACTOR
 def reset(limit: str, reason: str, actor: str) -> None:
-    """Reset a limit: the drawdown counts from the account's worth (NAV) now.
+    """Reset a limit: the drawdown is measured from the current NAV on.
 
-    The record is in ops.control; the executor sets the highest NAV to the one of that moment.
+    The command is recorded in ops.control; the executor sets the highest NAV to the current one.
 
     \b
     Examples:
-      manifold limits reset drawdown --reason "looked into it; smaller weights from now on"
+      manifold limits reset drawdown --reason "reviewed; smaller weights from now on"
     """
     from streams.trading.operator_commands import limits_reset
 

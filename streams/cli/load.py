@@ -25,8 +25,12 @@ from streams.monitoring.clock_check import require_clock
 @click.command()
 @click.argument("files", nargs=-1, required=True)
 @file_options
-@click.option("--dry-run", is_flag=True, help="Read and check only; touch no broker.")
-@click.option("--refused", "refused_file", help="Write every refused line there, as JSON lines.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read and check the files only; connect to no broker."
+)
+@click.option(
+    "--refused", "refused_file", help="Write every refused row to this file, as JSON lines."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def load(
     files: tuple[str, ...],
@@ -38,12 +42,14 @@ def load(
 ) -> None:
     """Load candle FILES (CSV, JSON lines or OANDA's JSON, also .gz) into the log.
 
-    Files are merged by time. Only candles newer than the log are written: the same files again
-    change nothing. Rows that are refused are named with file, line and reason; the good ones around
-    them go in. A file that can only be read wrongly is refused whole, and nothing is written then.
-    What each file holds is said: instrument, bar length, rows, first and last bar, times, prices.
+    Files are merged by time. Only candles newer than the log are written: loading the same files
+    again changes nothing. Refused rows are listed with file, line and reason; all other rows are
+    written. A file whose format is ambiguous or unknown is refused as a whole, and nothing is
+    written then. A summary of each file is printed: instrument, bar length, rows, first and last
+    bar, times, prices.
 
-    Exit code 0: everything is in the log; 2: a file was refused whole; 3: some rows were refused.
+    Exit code 0: everything is in the log; 2: a file was refused as a whole; 3: some rows were
+    refused.
 
     \b
     Examples:

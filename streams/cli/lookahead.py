@@ -40,14 +40,20 @@ PLAIN_WIDTH = 140
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,
-    help="Number of random cut points, besides the fixed ones.",
+    help="Number of random cut points, in addition to the fixed ones.",
 )
-@click.option("--at", "wanted", multiple=True, metavar="TIME", help="Cut there too (UTC).")
+@click.option(
+    "--at",
+    "wanted",
+    multiple=True,
+    metavar="TIME",
+    help="Add a cut point at this time (UTC); repeatable.",
+)
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="Seed of the random cut points."
 )
 @click.option(
-    "--apart", is_flag=True, help="Derive from the start for every cut: slower, the same answer."
+    "--apart", is_flag=True, help="Derive from the first candle for every cut: slower, same result."
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -61,14 +67,15 @@ def lookahead(
     granularity: str | None,
     as_json: bool,
 ) -> None:
-    """Cut the input at many instants, derive again, and compare: does anything know the future?
+    """Test for look-ahead bias: cut the input at many instants, derive again, and compare.
 
-    Everything is derived from the whole of FILES, or without any from the log's candles, and again
-    with the input cut at T. Every record known by T has to be there, byte for byte, and none more.
-    T are ends of bars, instants inside bars, session edges and a gap, and instants drawn at random.
+    All records are derived from the whole of FILES (without FILES: from the log's candles), and
+    again with the input cut at T. Both runs must have the same records up to T, byte for byte. The
+    cut points T are ends of bars, instants inside bars, session boundaries, a gap, and random
+    instants.
 
-    Exit code 0: no record depends on what came after it; 1: one does, and it is named; 3: none
-    does, but rows of the files were refused.
+    Exit code 0: no record depends on later input; 1: one does, and it is printed; 3: none does, but
+    rows of the files were refused.
 
     \b
     Examples:
@@ -133,7 +140,7 @@ def _print(found: LookaheadReport, subject: Subject, chosen: int) -> None:
         console = Console(width=PLAIN_WIDTH)
     names = ", ".join(subject.instruments)
     title = (
-        f"records known by the cut, equal in the whole run and in the run that ends there\n"
+        f"records up to the cut, equal in the whole run and in the run on the cut input\n"
         f"{names}: {len(subject.ends_ms):,} bars, {clock(subject.ends_ms[0])} to "
         f"{clock(subject.ends_ms[-1])} UTC"
     )
@@ -148,13 +155,13 @@ def _print(found: LookaheadReport, subject: Subject, chosen: int) -> None:
     table.add_section()
     table.add_row("whole run", "", *(f"{found.records[topic]:,}" for topic in COMPARED))
     later = (f"{found.later[topic]:,}" for topic in COMPARED)
-    table.add_row("", "  known after its stamp", *later)
+    table.add_row("", "  known after its timestamp", *later)
     console.print(table)
     if found.difference is not None:
         console.print(_sentence(found.difference), soft_wrap=True, highlight=False, markup=False)
         return
     console.print(
-        f"{chosen} cuts: no record depends on what came after it", soft_wrap=True, highlight=False
+        f"{chosen} cuts: no record depends on later input", soft_wrap=True, highlight=False
     )
 
 

@@ -1,4 +1,4 @@
-"""Saying at a start that the look-back of repetitions does not fit."""
+"""Warning at a start that ECHO_LOOKBACK_MINUTES does not fit the bar length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.config.settings import Config
 
 
 def warn_of_lookback(config: Config) -> None:
-    """Print how ECHO_LOOKBACK_MINUTES does not fit bars and keys; nothing where it fits.
+    """Print a warning where ECHO_LOOKBACK_MINUTES does not fit the bar length; else nothing.
 
     Raises
     ------

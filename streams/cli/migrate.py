@@ -16,22 +16,28 @@ from streams.migration.plan import COPIED, Migration, next_steps
 
 
 @click.command()
-@click.option("--to-prefix", required=True, help="Prefix of the new topics, groups and ids.")
-@click.option("--dry-run", is_flag=True, help="Check and count; write nothing and end nothing.")
+@click.option(
+    "--to-prefix",
+    required=True,
+    help="Prefix of the new topics, consumer groups and transactional ids.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check and count only; write nothing and stop no process."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def migrate(to_prefix: str, dry_run: bool, as_json: bool) -> None:
-    """Carry the deployment over to another topic prefix, such as after a change of the engine.
+    """Migrate the deployment to another topic prefix, for example after a change of the engine.
 
     Candles with their watermarks, control, orders and fills are copied: same partitions, order,
-    keys, time stamps and headers. Everything else is derived again there by a worker. Ended at any
-    instant, the same command goes on; nothing is copied twice. At the end every record is compared.
+    keys, timestamps and headers. A worker derives everything else again under the new prefix. If
+    interrupted, run the same command again: it continues, and nothing is copied twice. At the end
+    every record is compared. Stop worker, feed and executor and engage the kill switch first. The
+    command refuses to run while a worker runs or the kill switch is off; a feed or an executor that
+    still runs is fenced and ends at its next write. The kill switch is engaged under the new prefix
+    too.
 
-    Stop worker, feed and executor and engage the kill switch first. The command refuses while a
-    worker runs or the kill switch is off; a feed or an executor that still runs is ended by it, at
-    its next write. The kill switch is engaged under the new prefix, as it was copied.
-
-    Exit code 0: complete; 2: refused; 75: something wrote meanwhile or no broker answers, run it
-    again.
+    Exit code 0: complete; 2: refused; 75: the log was written meanwhile or no broker answers, run
+    it again.
 
     \b
     Examples:
@@ -69,7 +75,7 @@ def _print(found: Migration) -> None:
             f"{one.copied:>12,} copied"
         )
     if found.dry_run:
-        click.echo(f"a dry run: {found.left:,} records are to be copied to {found.new!r}")
+        click.echo(f"a dry run: {found.left:,} records to copy to {found.new!r}")
         return
     click.echo(f"complete: every record is under {found.new!r}, compared one by one. Next:")
     for number, step in enumerate(next_steps(found.new), 1):

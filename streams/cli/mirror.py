@@ -17,19 +17,19 @@ from streams.kafka.registry import open_codec
 from streams.mirror.follow import Follower
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.monitoring.clock_check import warn_of_clock
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
 @click.option(
-    "--rebuild", is_flag=True, help="Wipe what the mirror wrote and fill it from the log."
+    "--rebuild", is_flag=True, help="Delete the mirror's keys and fill them again from the log."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --rebuild: print the result as JSON.")
 def mirror(rebuild: bool, as_json: bool) -> None:
-    """Keep Valkey equal to the log.
+    """Mirror the log into Valkey.
 
-    Follows the log until it is told to stop. When Valkey is down it waits and catches up. Several
-    may run. Last values never go backwards in event time.
+    Follows the log until SIGTERM or Ctrl-C. While Valkey is unavailable it waits, then catches up.
+    Several may run at once. A last value is never replaced by an older one (event time).
 
     \b
     Examples:
@@ -45,7 +45,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
         written = asyncio.run(_rebuild(runtime, config))
         click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
-        stop_when_told()
+        exit_on_sigterm()
         warn_of_clock(runtime)
         warn_of_lookback(config)
         asyncio.run(_follow(runtime, config))

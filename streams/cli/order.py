@@ -49,10 +49,14 @@ UNITS = _UnitsType()
 @click.argument("instrument")
 @click.option("--buy", type=UNITS, help="Units to buy.")
 @click.option("--sell", type=UNITS, help="Units to sell.")
-@click.option("--reduce", "reduced", type=UNITS, help="Units to take from what is held.")
-@click.option("--stop-loss", type=click.FloatRange(0.0, min_open=True), help="A price.")
-@click.option("--take-profit", type=click.FloatRange(0.0, min_open=True), help="A price.")
-@click.option("--request-id", help="Name of the order; the same name again is the same order.")
+@click.option("--reduce", "reduced", type=UNITS, help="Units by which to reduce the position.")
+@click.option(
+    "--stop-loss", type=click.FloatRange(0.0, min_open=True), help="Price of the stop loss."
+)
+@click.option(
+    "--take-profit", type=click.FloatRange(0.0, min_open=True), help="Price of the take profit."
+)
+@click.option("--request-id", help="Idempotency key: the same id again is the same order.")
 @REASON
 @ACTOR
 @WAIT
@@ -68,13 +72,14 @@ def order(
     actor: str,
     wait_s: float,
 ) -> None:
-    """Give the executor an order in INSTRUMENT: one of --buy, --sell, --reduce.
+    """Send the executor an order in INSTRUMENT: one of --buy, --sell, --reduce.
 
-    Against what is held it reduces that, to nothing at most. Anything else needs an executor with
-    OPERATOR_ORDERS=open: it opens or increases a position of your own, which no run leads, within
-    every guard and limit; it ends with its --stop-loss or --take-profit, manifold close, or an
-    order against it. An order is carried out within a minute or not at all. Exit codes: 0 filled;
-    1 a guard or the broker refused it; 75 not carried out, or without an answer, after --wait.
+    An order against an open position reduces it, at most to zero. Any other order needs an executor
+    with OPERATOR_ORDERS=open: it opens or increases an operator position, which no backtest run
+    manages, within all guards and limits; that position is closed by its --stop-loss or
+    --take-profit, by manifold close, or by an opposite order. An order is carried out within a
+    minute or not at all. Exit codes: 0 filled; 1 refused by a guard or the broker; 75 not carried
+    out, or no answer, after --wait.
 
     \b
     Examples:
@@ -119,14 +124,14 @@ def give_order(
     stop_loss: float | None = None,
     take_profit: float | None = None,
 ) -> int:
-    """Write an order, wait for what becomes of it, print that, and return the exit code.
+    """Write an order, wait for its result, print it, and return the exit code.
 
     Raises
     ------
     Fatal
         The settings forbid sending, or the request id is not one.
     Recoverable
-        It was not carried out in time, or nobody knows what became of it.
+        It was not carried out in time, or its result is unknown.
     """
     from streams.trading.operator_orders import REQUEST_ID, order_record
 
@@ -149,8 +154,8 @@ def give_order(
         time.sleep(LOOK_S)
     if told is None:
         raise Recoverable(
-            f"order {request_id} is not done with after {wait_s:g} s; "
-            f"{why_it_waits(here, instrument)}; exec.orders and exec.fills tell of it"
+            f"order {request_id} has no result after {wait_s:g} s; "
+            f"{why_it_waits(here, instrument)}; see exec.orders and exec.fills"
         )
     code, words = told
     click.echo(words)
@@ -158,7 +163,7 @@ def give_order(
 
 
 def _told(here: Account, request_id: str) -> tuple[int, str] | None:
-    """Return the exit code and the words of what became of an order; None while it is open."""
+    """Return the exit code and a text for the result of an order; None while it is open."""
     ledger = here.books()
     intent = ledger.requests.get(request_id)
     if intent is None:

@@ -34,8 +34,8 @@ from streams.records.events import Control
 def params() -> None:
     """Show or change the parameters of an instrument's backtest run.
 
-    A change goes through ops.control: it takes effect at the next watermark, starts a new run for
-    the instrument, and folds its last 60 days under the new parameters.
+    A change is a record in ops.control: it takes effect at the next watermark and starts a new run
+    of the instrument, which processes its last 60 days with the new parameters.
     """
 
 
@@ -43,7 +43,7 @@ def params() -> None:
 @click.argument("instrument")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show(instrument: str, as_json: bool) -> None:
-    """Show the parameters of INSTRUMENT, and which of them are its own.
+    """Show the parameters of INSTRUMENT, and which of them override the deployment's settings.
 
     \b
     Examples:
@@ -78,12 +78,12 @@ def show(instrument: str, as_json: bool) -> None:
 @ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_json: bool) -> None:
-    """Set parameters of INSTRUMENT; NAME= takes one back to the fleet's setting.
+    """Set parameters of INSTRUMENT; NAME= resets one to the deployment's setting.
 
     \b
     Examples:
       manifold params set EUR_USD AUTO_MIN_COHERENCE=0.5 AUTO_DIRECTION_LOOKBACK=20 --reason "May"
-      manifold params set EUR_USD AUTO_MIN_COHERENCE= --reason "back to the fleet's"
+      manifold params set EUR_USD AUTO_MIN_COHERENCE= --reason "back to the default"
     """
     wanted: dict[str, str] = {}
     for change in changes:
@@ -104,7 +104,7 @@ def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_
 def import_(instrument: str, file: TextIO, reason: str, actor: str, as_json: bool) -> None:
     """Set the parameters of INSTRUMENT from a best-config JSON ({params, env, summary, ts}).
 
-    It replaces what was set for the instrument before.
+    It replaces all parameters set for the instrument before.
 
     \b
     Examples:
@@ -122,7 +122,7 @@ def _change(
     as_json: bool,
 ) -> None:
     if not reason.strip():
-        raise Fatal("--reason is empty; say why, it stands in the log")
+        raise Fatal("--reason is empty; it is recorded in the log")
     name, runtime = instrument_name(instrument), Runtime.from_env()
     require_clock(runtime)
     state, config = _state(runtime)

@@ -13,10 +13,10 @@ from streams.cli.executor_command import REASON, give, known_instrument, open_ac
 @REASON
 @ACTOR
 def pause(instrument: str, reason: str, actor: str) -> None:
-    """Let nothing be opened or increased in INSTRUMENT until manifold resume.
+    """Block opening and increasing a position in INSTRUMENT until manifold resume.
 
-    What is held goes on: it is reduced and closed as its run asks. The record is in ops.control
-    and counts for every executor of the account from the moment it reads it, after a restart too.
+    An open position is still reduced and closed as its backtest run requires. The command is
+    recorded in ops.control and applies to every executor of the account, after a restart too.
 
     \b
     Examples:

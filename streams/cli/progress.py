@@ -1,4 +1,4 @@
-"""The progress bar of commands that read or write much, on standard error."""
+"""The progress bar of long-running commands, on standard error."""
 
 from __future__ import annotations
 

@@ -24,33 +24,33 @@ from streams.errors import Fatal, Recoverable
 @ACTOR
 @WAIT
 def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
-    """Leave the position in INSTRUMENT to the operator: the executor does not manage it any more.
+    """Hand the position in INSTRUMENT over to the operator: the executor no longer manages it.
 
-    It stays open with the brackets it has, and nobody but you closes it: not the run's end, not
-    manifold close, not manifold flatten. As long as it is open nothing else is opened in the
-    instrument. Exit codes: 0 released, 75 no executor has done it within --wait; what it waits
-    for is printed, and the command stays in force.
+    It stays open with its stop loss and take profit, and only the operator closes it: the end of
+    the run, manifold close and manifold flatten do not. While it is open, no other position is
+    opened in the instrument. Exit codes: 0 released, 75 no executor has carried it out within
+    --wait; what it waits for is printed, and the command stays in force.
 
     \b
     Examples:
-      manifold release EUR_USD --reason "I look after it myself"
+      manifold release EUR_USD --reason "managed by hand"
     """
     here = open_account(reason)
     books = here.books()
     name = known_instrument(here.control(), books, instrument)
     if here.mode == "paper":
         raise Fatal(
-            "the paper account releases nothing: nobody else could look after the position; close "
-            f"it with manifold close {name}"
+            "a position of the paper account cannot be released: there is no other way to close "
+            f"it; close it with manifold close {name}"
         )
     if not held(books, name):
-        click.echo(f"nothing of ours is held in {name}")
+        click.echo(f"no position of the executor in {name}")
         return
     give(here, "release", name, actor, reason)
     left = wait_until_gone(here, name, wait_s)
     if left:
         raise Recoverable(
-            f"{name}: {', '.join(left)} still held by the log after {wait_s:g} s; "
+            f"{name}: {', '.join(left)} still open according to the log after {wait_s:g} s; "
             f"{why_it_waits(here, name)}"
         )
-    click.echo(f"nothing of ours is held in {name} any more")
+    click.echo(f"no position of the executor in {name} any more")

@@ -44,20 +44,27 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
     help="Start of the range: a UTC time, or relative such as -7d.",
 )
 @click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these instruments.")
+@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable."
 )
-@click.option("--topic", "topics", multiple=True, help=f"Print these: {', '.join(DERIVED)}.")
-@click.option("--to-topics", "prefix", metavar="PREFIX", help="Write to topics of this prefix.")
-@click.option("--report", "page", metavar="FILE", help="Write the report as a page there.")
-@click.option("--report-json", metavar="FILE", help="Write the report as JSON there.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    help=f"Print the records of these topics: {', '.join(DERIVED)}.",
+)
+@click.option(
+    "--to-topics", "prefix", metavar="PREFIX", help="Write the records to topics with this prefix."
+)
+@click.option("--report", "page", metavar="FILE", help="Write the report page (HTML) to this file.")
+@click.option("--report-json", metavar="FILE", help="Write the report as JSON to this file.")
 @PUBLISH
 @file_options
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Processes that read the log.  [default: one per core, one for a short range]",
+    help="Number of processes that read the log.  [default: one per core, one for a short range]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(
@@ -76,13 +83,13 @@ def replay(
     processes: int | None,
     as_json: bool,
 ) -> None:
-    """Run the same steps again over candle FILES, or over the log when no file is named.
+    """Run the pipeline again over candle FILES, or over the log when no file is named.
 
     Prints a summary of the backtest; with --topic the records as JSON lines instead, with the keys,
-    values and time stamps that the worker writes for the same candles. Nothing of the deployment
-    changes. Ctrl-C ends it and keeps what is done.
+    values and time stamps that the worker writes for the same candles. The deployment is not
+    changed. Ctrl-C ends it and keeps the results so far.
 
-    Exit code 3: rows of FILES were refused, or candles of them not taken in; the report says so.
+    Exit code 3: rows of FILES were refused, or candles of them not accepted; see the report.
 
     \b
     Examples:
@@ -93,7 +100,9 @@ def replay(
     """
     unknown = [topic for topic in topics if topic not in DERIVED]
     if unknown:
-        raise Fatal(f"{', '.join(unknown)} is not derived; choose of {', '.join(DERIVED)}")
+        raise Fatal(
+            f"{', '.join(unknown)} is not a derived topic; choose from {', '.join(DERIVED)}"
+        )
     for place in (page, report_json):
         require_place(place)
     now = datetime.now(UTC)
@@ -111,7 +120,7 @@ def replay(
     if prefix is not None:
         _to_topics(job, prefix, topics or DERIVED)
     elif topics:
-        job.total()  # the input is opened before the loop, which holds Ctrl-C until it waits
+        job.total()  # the input is opened before the event loop, which would delay Ctrl-C
         asyncio.run(_lines(job, topics))
     else:
         _summary(job, page, report_json, as_json, publish)
@@ -209,7 +218,7 @@ def _summary(
         highlight=False,
     )
     for what, count in sorted(job.refused.items()):
-        console.print(f"[yellow]{count:,} records were not taken in: {what}[/]", highlight=False)
+        console.print(f"[yellow]{count:,} records were not accepted: {what}[/]", highlight=False)
     warning = data["guards"]["sentence"]
     if warning:
         console.print(f"[yellow]{warning}[/]", soft_wrap=True, highlight=False)
@@ -219,15 +228,15 @@ def _summary(
 
 
 def backtest_table(data: ReportData) -> Table:
-    """Return what the rolling backtest came to, instrument by instrument, as a table."""
+    """Return the results of the rolling backtest as a table, one row per instrument."""
     header = data["header"]
     table = Table(
         title=f"backtest, {clock_range(header['from_ms'], header['to_ms'])}", title_justify="left"
     )
     for name in ("instrument", "trades", "won", "P&L", "fall", "cost", "eligible"):
         table.add_column(name, justify="left" if name == "instrument" else "right", no_wrap=True)
-    table.add_column("refused most for")
-    table.caption = "P&L, fall from the top, and cost a trade: bps of one unit of notional"
+    table.add_column("most frequent refusals")
+    table.caption = "P&L, maximum drawdown, and cost per trade: bps of one unit of notional"
     for one in data["table"]:
         figures, cost = one["figures"], one["figures"]["cost_per_trade_bps"]
         table.add_row(

@@ -27,13 +27,15 @@ PAGE = "report.html"
 
 
 PUBLISH = click.option(
-    "--publish", is_flag=True, help=f"Write its JSON into Valkey too ({BACKTEST_REPORT})."
+    "--publish", is_flag=True, help=f"Write the JSON into Valkey too ({BACKTEST_REPORT})."
 )
 
 
 @click.command()
-@click.option("-o", "html", metavar="FILE", help=f"Write the page there.  [default: {PAGE}]")
-@click.option("--json", "json_file", metavar="FILE", help="Write the JSON there; - prints it.")
+@click.option("-o", "html", metavar="FILE", help=f"Write the page to this file.  [default: {PAGE}]")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write the JSON to this file; - prints it."
+)
 @click.option(
     "--from",
     "start",
@@ -41,7 +43,7 @@ PUBLISH = click.option(
     help="Start of the range: a UTC time, or relative such as -7d.",
 )
 @click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
-@click.option("--instruments", metavar="A,B", help="Only these instruments.")
+@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
 @PUBLISH
 def report(
     html: str | None,
@@ -51,7 +53,7 @@ def report(
     instruments: str | None,
     publish: bool,
 ) -> None:
-    """Write one page of what was decided and what came of it.
+    """Write a report of decisions and results as one page.
 
     Trades, equity and drawdown, costs, gates with their reasons, pass rates of the guards, weights,
     summaries and floors, settings. The page needs no network and no server. With --json alone no
@@ -95,7 +97,7 @@ def report(
 
 
 def say_published(data: ReportData, html: str | None) -> None:
-    """Write a report into Valkey as the latest one, and say so."""
+    """Write a report into Valkey as the latest one, and print its key."""
     name = "" if html in (None, STDOUT) else str(html)
     now_ms = int(time.time() * 1000)
     key = asyncio.run(publish_report(Runtime.from_env(), name, data, now_ms))
@@ -119,12 +121,12 @@ def names_of(text: str | None) -> tuple[str, ...]:
 
 
 def require_place(path: str | None) -> None:
-    """Refuse a place that cannot be written before much is read.
+    """Refuse a path that cannot be written, before the log is read.
 
     Raises
     ------
     Fatal
-        It is a directory, or in one that is not there.
+        It is a directory, or its directory does not exist.
     """
     if path in (None, STDOUT):
         return

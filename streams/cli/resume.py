@@ -13,13 +13,13 @@ from streams.cli.executor_command import REASON, give, known_instrument, open_ac
 @REASON
 @ACTOR
 def resume(instrument: str, reason: str, actor: str) -> None:
-    """Let INSTRUMENT be opened and increased again after manifold pause.
+    """Allow opening and increasing a position in INSTRUMENT again after manifold pause.
 
-    An entry that came in the meantime is not joined late: the next one is.
+    An entry during the pause is not joined late; the next one is.
 
     \b
     Examples:
-      manifold resume EUR_USD --reason "the decision is out"
+      manifold resume EUR_USD --reason "decision published"
     """
     here = open_account(reason)
     control = here.control()

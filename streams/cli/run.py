@@ -41,11 +41,15 @@ _ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.it
 @click.option(
     "--feed",
     type=click.Choice(["oanda", "synthetic"]),
-    help="Which feed.  [env: RUN_FEED; default: oanda]",
+    help="Feed to run.  [env: RUN_FEED; default: oanda]",
 )
-@click.option("--no-warmup", is_flag=True, help="Start everything at once.  [env: RUN_WARMUP=0]")
-@click.option("--status", "show", is_flag=True, help="Show the processes of this host and exit.")
-@click.option("--json", "as_json", is_flag=True, help="With --status: its /status as JSON.")
+@click.option(
+    "--no-warmup",
+    is_flag=True,
+    help="Start all roles at once, without the warm-up.  [env: RUN_WARMUP=0]",
+)
+@click.option("--status", "show", is_flag=True, help="Show the processes of this host, then exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --status: print /status as JSON.")
 @read_env_file_option("--env-file", "--from-file")
 def run(
     roles: str | None,
@@ -55,19 +59,19 @@ def run(
     show: bool,
     as_json: bool,
 ) -> None:
-    """Run the processes of a host: start them in order, restart them, write one log.
+    """Run the processes of a host: start them in order, restart them, merge their output.
 
-    First what follows the log, then the warm-up (manifold warmup), and when that has ended the feed
-    and the executor. A process that ends is started again after 1, 2, 4, ... 30 s; one that
-    refuses its settings stays down until SIGHUP, and the others go on. SIGTERM and Ctrl-C end
-    everything, feed and executor first. Hosts may share the roles; of feed and trade there is one
-    each in a deployment, of worker about as many as there are cores.
+    Processes that only follow the log start first, then the warm-up runs (manifold warmup), then
+    feed and executor start. A process that ends is restarted after 1, 2, 4, ... 30 s; one that
+    refuses its settings stays down until SIGHUP, while the others run on. SIGTERM and Ctrl-C end
+    all processes, feed and executor first. Roles may be spread over hosts; a deployment has one
+    feed and one trade, and about as many workers as there are cores.
 
     /status, /healthz (503 unless all runs) and /metrics are on RUN_STATUS_PORT (8130); every line
-    on standard output begins with the process it is from. A systemd unit is in deploy/systemd.
+    on standard output begins with the name of its process. A systemd unit is in deploy/systemd.
 
-    Exit codes: 0 told to stop; 2 every process refuses its settings. With --status: 0 all runs, 1
-    something does not, 75 none answers.
+    Exit codes: 0 stopped by a signal; 2 every process refuses its settings. With --status: 0 all
+    processes run, 1 one does not, 75 no answer.
 
     \b
     Examples:
@@ -108,7 +112,7 @@ def run(
 
 
 class _Log:
-    """One line at a time, from several threads, to standard output."""
+    """Writes whole lines to standard output from several threads."""
 
     def __init__(self, width: int) -> None:
         self._width, self._lock = width, threading.Lock()
@@ -161,7 +165,7 @@ def _show(runtime: Runtime, settings: RunSettings, as_json: bool) -> int:
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
-    """Return the status of a host for people."""
+    """Return the status of a host as text."""
     lines = [f"{status['phase']}; warm-up: {status.get('warmup') or 'running'}"]
     for one in status["processes"]:
         pid = f"pid {one['pid']}" if one["pid"] else "-"

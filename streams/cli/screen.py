@@ -1,4 +1,4 @@
-"""What ``manifold up`` shows: one live screen, or plain lines where there is no terminal."""
+"""The output of ``manifold up``: one live screen, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN_EVERY_S = 5.0
 
 
 def screen(stack: Stack, sight: Sight) -> RenderableType:
-    """Return the screen for a moment."""
+    """Return the screen at one moment."""
     parts: list[RenderableType] = [_head(stack), _processes(stack)]
     if sight.trouble:
         parts.append(Text(sight.trouble, style="red"))
@@ -27,12 +27,12 @@ def screen(stack: Stack, sight: Sight) -> RenderableType:
         parts.append(_topics(sight))
         if sight.status.decisions:
             parts += [gates_table(sight.status), weights_table(sight.status)]
-    parts.append(Text(f"--env-file {stack.env_file} finds this stack. Ctrl-C ends it.", "dim"))
+    parts.append(Text(f"--env-file {stack.env_file} connects to it. Ctrl-C ends it.", "dim"))
     return Group(*parts)
 
 
 def plain_line(stack: Stack, sight: Sight) -> str:
-    """Return one line for a moment."""
+    """Return the state at one moment as one line."""
     ended = [f"{n}: {p.state}" for n, p in stack.processes.items() if not p.child.running]
     status = sight.status
     if status is None:
@@ -44,7 +44,7 @@ def plain_line(stack: Stack, sight: Sight) -> str:
 
 
 class PlainLines:
-    """Says when the next line is due."""
+    """Tells when the next line is due."""
 
     def __init__(self) -> None:
         self._last = -PLAIN_EVERY_S
@@ -62,7 +62,7 @@ def _head(stack: Stack) -> Panel:
     if stack.durable:
         kept = f"the log is kept in {stack.directory.name}{'/'}broker"
     else:
-        kept = "everything is in memory and gone when this ends; --broker kafka keeps it"
+        kept = "all data is in memory and lost at the end; --broker kafka keeps it"
     ports = stack.plan.ports
     text = Text.assemble(
         (stack.broker_name, "bold"),
@@ -72,7 +72,7 @@ def _head(stack: Stack) -> Panel:
     )
     if stack.live:
         text.append(f"\npage {stack.page_url}", "bold")
-        text.append(f"   token for changing calls: {stack.token_file}   orders go to paper")
+        text.append(f"   API token: {stack.token_file}   orders go to the paper account")
     return Panel(text, title="manifold up", title_align="left")
 
 

@@ -9,17 +9,21 @@ from typing import Any
 import click
 
 from streams.errors import Fatal
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
-@click.option("--openapi", metavar="FILE", help="Write the OpenAPI document there (- = stdout).")
-@click.option("--asyncapi", metavar="FILE", help="Write the AsyncAPI document there, likewise.")
+@click.option(
+    "--openapi", metavar="FILE", help="Write the OpenAPI document to this file (- = stdout)."
+)
+@click.option(
+    "--asyncapi", metavar="FILE", help="Write the AsyncAPI document to this file (- = stdout)."
+)
 def serve(openapi: str | None, asyncapi: str | None) -> None:
-    """Serve REST, WebSocket and the page, and keep the kill switch's key in Valkey.
+    """Serve REST, WebSocket and the page, and hold the kill switch's lease in Valkey.
 
-    Everything is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST says
-    otherwise, which needs API_TOKEN; whatever changes something needs the token anywhere.
+    All data is read from the log and from the mirror. Listens on 127.0.0.1 unless API_HOST is set,
+    which needs API_TOKEN; mutating calls always need the token.
 
     \b
     Examples:
@@ -37,7 +41,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
         if asyncapi is not None:
             _write(asyncapi, documents.asyncapi())
         return
-    stop_when_told()
+    exit_on_sigterm()
     from streams.monitoring.clock_check import warn_of_clock
     from streams.service.serve import Settings
     from streams.service.serve import serve as run

@@ -34,10 +34,14 @@ VALKEY = "valkey"
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--at", help="As known at that time (UTC): a time, @<epoch ms> or -2h.")
-@click.option("--day", "day_texts", multiple=True, help="A manifold of this UTC day; repeatable.")
+@click.option("--at", help="Compute as of this time (UTC): a time, @<epoch ms> or -2h.")
 @click.option(
-    "--days", type=click.IntRange(1, 3_660), help="A manifold for each of the newest N UTC days."
+    "--day", "day_texts", multiple=True, help="Compute a manifold of this UTC day; repeatable."
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3_660),
+    help="Compute a manifold for each of the newest N UTC days.",
 )
 @click.option(
     "--candles",
@@ -45,7 +49,10 @@ VALKEY = "valkey"
     help="Cover the newest N candles.  [default: CANDLE_COUNT of log and Valkey, all of a file]",
 )
 @click.option("--instrument", help="Instrument of a file that names none.")
-@click.option("--granularity", help="Bar length, likewise, and of the log.  [default: CANDLE_GRAN]")
+@click.option(
+    "--granularity",
+    help="Bar length of a file that names none, and of the log.  [default: CANDLE_GRAN]",
+)
 @click.option(
     "--output",
     "outputs",
@@ -57,10 +64,10 @@ VALKEY = "valkey"
     "--read",
     "read_back",
     is_flag=True,
-    help="The sources are manifold files: check and print them.",
+    help="Read the sources as manifold files: check and print them.",
 )
 @click.option("--pretty", is_flag=True, help="Print indented JSON.")
-@click.option("--json", "_json", is_flag=True, help="JSON (the default; for symmetry).")
+@click.option("--json", "_json", is_flag=True, help="Print JSON (the default).")
 def snapshot(
     sources: tuple[str, ...],
     at: str | None,
@@ -74,12 +81,13 @@ def snapshot(
     pretty: bool,
     _json: bool,
 ) -> None:
-    """Compute the manifold of candles as JSON, with the original's windows and fields.
+    """Compute the manifold of a range of candles as JSON, with the original's windows and fields.
 
-    A SOURCE is an instrument (EUR_USD: the log), valkey:EUR_USD (md:candles there), a file of
-    candles, or - for standard input; what manifold tail and rpk topic consume print of md.candles
-    is such a file. One object a line, for each instrument, bar length and day. The fields, and the
-    files and keys that --output writes, are in docs/manifold-files.md; --read reads them back.
+    A SOURCE is an instrument (EUR_USD: the log), valkey:EUR_USD (md:candles in Valkey), a file of
+    candles, or - for standard input; the output of manifold tail and rpk topic consume for
+    md.candles is such a file. Prints one object per line, for each instrument, bar length and day.
+    The fields, and the files and keys that --output writes, are in docs/manifold-files.md; --read
+    reads them back.
 
     Exit code 3: rows of a file were refused, and each object counts them (refused_rows).
 
@@ -94,7 +102,7 @@ def snapshot(
     """
     if read_back:
         if at or day_texts or days or candles or instrument or granularity:
-            raise Fatal("--read takes a manifold as it is: leave the options about candles away")
+            raise Fatal("--read takes finished manifolds: the options about candles do not apply")
         gran = Config.from_env().candle_gran
         _put([(_read(source), gran) for source in sources], outputs, pretty)
         return
@@ -127,7 +135,7 @@ def _read(source: str) -> dict[str, Any]:
 def _put(
     manifolds: Sequence[tuple[dict[str, Any], str]], outputs: tuple[str, ...], pretty: bool
 ) -> None:
-    """Write manifolds, each with the bar length that is processed, or print them."""
+    """Write manifolds, or print them."""
     if not outputs:
         for manifold, _ in manifolds:
             click.echo(text_of_manifold(manifold, pretty=pretty))
@@ -139,7 +147,7 @@ def _put(
     if single and len(manifolds) > 1:
         raise Fatal(
             f"--output {single[0]} is one file and there are {len(manifolds)} manifolds; name a "
-            "folder, with a slash at its end"
+            f"folder, ending in a slash"
         )
     for manifold, candle_gran in manifolds:
         for output in outputs:

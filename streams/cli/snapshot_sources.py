@@ -1,4 +1,4 @@
-"""What ``manifold snapshot`` takes as a source, and the candles that each one has."""
+"""The sources of ``manifold snapshot`` and how their candles are read."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class Found(NamedTuple):
 
 
 def source_of(text: str) -> Source:
-    """Return what a word of the command line means.
+    """Parse a SOURCE argument.
 
     Raises
     ------
     Fatal
-        It is none, or names a day that no calendar has.
+        It is not a source, or names a day that does not exist.
     """
     if text == STANDARD_INPUT or Path(text).exists():
         return Source("file", text)
@@ -91,12 +91,12 @@ def _instrument(text: str) -> str:
 
 
 def day(option: str, text: str) -> date:
-    """Return a UTC day.
+    """Parse a UTC day.
 
     Raises
     ------
     Fatal
-        It is none; names the option.
+        It is not a day; the message names the option.
     """
     try:
         return date.fromisoformat(text)
@@ -114,7 +114,8 @@ class Sources:
     instrument, granularity
         What files hold where they do not say, and the bar length of the log and of Valkey.
     now_ms
-        Which days of log and Valkey are the newest; candles of a file that end later are refused.
+        The current time: it sets the newest days of log and Valkey; file candles that end later are
+        refused.
     """
 
     def __init__(
@@ -131,14 +132,14 @@ class Sources:
         Raises
         ------
         Fatal, Recoverable
-            It has none, or cannot be read.
+            It has no candles, or cannot be read.
         """
         if source.place == "file":
             yield from self._file(source.name)
             return
         chosen = self._chosen.counted_from(self._now_ms)
         if source.span:
-            # the original's range: one manifold of all of its days
+            # as in the original, a range gives one manifold over all of its days
             days = days_between(*source.span)
             chosen = chosen._replace(days=days)
         length = None if self._granularity is None else self._granularity.strip().upper()

@@ -21,7 +21,7 @@ from streams.pipeline.limits import rarely_passing
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(as_json: bool) -> None:
-    """Show lag, verdicts with reasons, guard pass rates, dead letters and weights.
+    """Show consumer lag, gate decisions with reasons, guard pass rates, dead letters and weights.
 
     Everything is read from the log.
 
@@ -71,12 +71,12 @@ def tables(found: Status) -> list[Table]:
 
 
 def rates_table(found: Status) -> Table:
-    """Return the share of decisions that pass each guard as a table."""
+    """Return a table of the share of decisions that pass each guard."""
     table = Table(
         title=f"guards: share of the last {found.decided:,} decisions that pass",
         title_justify="left",
     )
-    table.add_column("guard: fails as")
+    table.add_column("guard (reason when it fails)")
     table.add_column("passes", justify="right")
     for guard, rate in found.pass_rates.items():
         table.add_row(guard, f"{rate:.1%}")
@@ -87,7 +87,7 @@ def rates_table(found: Status) -> Table:
 
 
 def gates_table(found: Status) -> Table:
-    """Return the verdicts as a table."""
+    """Return the gate decisions as a table."""
     table = Table(title="gates: the latest decisions", title_justify="left")
     for name in ("instrument", "as of (UTC)", "eligible", "score", "reasons"):
         table.add_column(name, justify="right" if name == "score" else "left")

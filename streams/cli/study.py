@@ -26,7 +26,7 @@ STRENGTHS, AHEAD = "0.25,0.5,1,2", "12,60,240"
 
 @click.group()
 def study() -> None:
-    """Study what a setting would do, over candle files; nothing of a deployment changes."""
+    """Measure the effect of a setting over candle files; the deployment is not changed."""
 
 
 @study.command()
@@ -36,14 +36,14 @@ def study() -> None:
     default=STRENGTHS,
     show_default=True,
     metavar="A,B",
-    help="By how many standard deviations of the score one of the term lowers it.",
+    help="Standard deviations of the score by which one standard deviation of the term lowers it.",
 )
 @click.option(
     "--ahead",
     default=AHEAD,
     show_default=True,
     metavar="A,B",
-    help="Over how many following bars volatility is taken.",
+    help="Numbers of following bars over which volatility is measured.",
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -57,11 +57,11 @@ def hazard(
 ) -> None:
     """Study lambda as a term of the allocator's score (ALLOC_SCORE_WEIGHT_HAZARD).
 
-    Every bar length of FILES by itself: how lambda is distributed, how it goes with rupture and
-    with the volatility that follows, and what subtracting it changes in selection, turnover and P&L
-    of the weights, beside the same with lambda_hazard. The first half of the time is in sample: by
-    it weights are scaled; the rest is out of sample. Each with the gate as it is configured, and
-    with every guard open. docs/hazard.md says how figures are made, and what they were.
+    For each bar length of FILES: the distribution of lambda, its correlation with rupture and with
+    the volatility that follows, and how subtracting it changes selection, turnover and P&L of the
+    weights, compared with the same for lambda_hazard. The first half of the time is in sample and
+    scales the weights; the rest is out of sample. All figures are given with the gate as configured
+    and with every guard disabled. docs/hazard.md describes the method and the results.
 
     Needs candles of two instruments or more for each length.
 

@@ -27,19 +27,20 @@ POLL_S = 0.25
 
 @click.command()
 @click.argument("topic")
-@click.option("--instrument", help="Only the records of this key.")
+@click.option("--instrument", help="Print only the records of this key.")
 @click.option(
     "--from",
     "where",
     default="start",
     show_default=True,
-    help="start, end, -N (records per partition), -24h, @<epoch ms>, or a time like 2014-05-01.",
+    help="Where to begin: start, end, -N (records per partition), -24h, @<epoch ms>, or a time "
+    "like 2014-05-01.",
 )
 @click.option("-n", "--num", type=click.IntRange(1), help="Stop after this many records.")
-@click.option("--last", type=click.IntRange(1), help="Only the last N of what is there.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes in.")
+@click.option("--last", type=click.IntRange(1), help="Print only the last N existing records.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new records as they arrive.")
 @click.option("--pretty", is_flag=True, help="Print a record over several lines, as rpk does.")
-@click.option("--json", "_json", is_flag=True, help="JSON lines (the default; for symmetry).")
+@click.option("--json", "_json", is_flag=True, help="Print JSON lines (the default).")
 def tail(
     topic: str,
     instrument: str | None,
@@ -50,9 +51,9 @@ def tail(
     pretty: bool,
     _json: bool,
 ) -> None:
-    """Print the records of TOPIC as JSON, in the shape of `rpk topic consume`.
+    """Print the records of TOPIC as JSON, in the format of `rpk topic consume`.
 
-    Committed records only (with rpk: --read-committed).
+    Only committed records are printed (rpk: --read-committed).
 
     \b
     Examples:

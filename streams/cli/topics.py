@@ -11,7 +11,7 @@ import click
 
 from streams.config.runtime import Runtime
 from streams.kafka.cluster_check import as_json, check_cluster
-from streams.kafka.topics_admin import Cluster, create_topics, require_topics, wanted_topics
+from streams.kafka.topics_admin import Cluster, create_topics, expected_topics, require_topics
 
 EXIT_DRIFT = 1
 
@@ -29,12 +29,14 @@ def topics() -> None:
 
 
 @topics.command()
-@click.option("--json", "as_json_", is_flag=True, help="One JSON object: topic -> created, exists.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: topic -> created, exists."
+)
 def create(as_json_: bool) -> None:
     """Create the topics that are missing, the changelogs of the stages included.
 
-    What exists stays as it is; `manifold topics check` names what differs. A topic with another
-    number of partitions is refused, because keys would move: exit code 2.
+    Existing topics are not changed; `manifold topics check` lists the differences. A topic with
+    another number of partitions is refused, because keys would move: exit code 2.
 
     \b
     Examples:
@@ -55,9 +57,9 @@ def create(as_json_: bool) -> None:
 
 
 @topics.command("list")
-@click.option("--json", "as_json_", is_flag=True, help="A JSON list, one object per topic.")
+@click.option("--json", "as_json_", is_flag=True, help="Print a JSON list, one object per topic.")
 def list_(as_json_: bool) -> None:
-    """List the topics of the deployment: what each holds, and whether it is there.
+    """List the topics of the deployment: content of each, and whether it exists.
 
     \b
     Examples:
@@ -65,7 +67,7 @@ def list_(as_json_: bool) -> None:
       manifold topics list --json
     """
     runtime = Runtime.from_env()
-    wanted = wanted_topics(runtime)
+    wanted = expected_topics(runtime)
     actual = Cluster(runtime).actual(topic.name for topic in wanted)
     rows: list[dict[str, Any]] = []
     for topic in wanted:
@@ -99,13 +101,15 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 @topics.command()
-@click.option("--json", "as_json_", is_flag=True, help="One JSON object: ok, and every finding.")
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Print one JSON object: ok, and every finding."
+)
 def check(as_json_: bool) -> None:
-    """Check a cluster for what is needed, and the topics for drift from the table.
+    """Check a cluster for the required features, and the topics for drift from the topic table.
 
-    Transactions, fencing of a replaced worker, read_committed, timestamps and clocks are tried out
-    on two topics of their own, which are deleted again. Exit code 1 when something is not as it
-    must be; a WARN works, but something is known against it (a release that loses commit markers).
+    Transactions, fencing of a replaced worker, read_committed, timestamps and clocks are tested on
+    two temporary topics, which are deleted afterwards. Exit code 1 when a requirement is not met; a
+    WARN works, but has a known problem (such as a release that loses commit markers).
 
     \b
     Examples:

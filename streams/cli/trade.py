@@ -14,7 +14,7 @@ import click
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 from streams.records.codec import Codec
 
 if TYPE_CHECKING:
@@ -25,20 +25,24 @@ log = logging.getLogger("manifold.executor")
 
 @click.command()
 @click.option(
-    "--venue", type=click.Choice(["paper", "oanda"]), help="Where orders go.  [env: TRADING_VENUE]"
+    "--venue",
+    type=click.Choice(["paper", "oanda"]),
+    help="Venue that receives the orders.  [env: TRADING_VENUE]",
 )
-@click.option("--status-port", type=int, help="Port of /status, /metrics, /healthz; 0 = off.")
+@click.option(
+    "--status-port", type=int, help="Port of /status, /metrics and /healthz; 0 = no HTTP server."
+)
 def trade(venue: str | None, status_port: int | None) -> None:
-    """Send the orders that the log asks for: one executor per account.
+    """Run the executor, which sends orders to the broker: one per account.
 
-    It joins a trade of an instrument's backtest run at the run's own entry, when the gate is
-    eligible and the weights of that bar select it, and closes when the run does. Every order is
-    written to exec.orders with the verdict of every guard before the broker is called. The paper
-    account is the default; practice and live need --venue oanda, and live needs
-    OANDA_ENVIRONMENT=live and LIVE_TRADING_ENABLED=1 both.
+    The executor joins a trade of an instrument's backtest run at the entry of the run, when the
+    gate is eligible and the weights of that bar select the instrument, and closes when the run
+    does. Every order is written to exec.orders with the result of every guard before the broker is
+    called. The paper account is the default; practice and live need --venue oanda, and live also
+    needs OANDA_ENVIRONMENT=live and LIVE_TRADING_ENABLED=1.
 
-    Starting a second executor of an account ends the first one (exit code 70): run it under a
-    supervisor that restarts it. The kill switch must be off for anything to be opened.
+    Starting a second executor of an account fences the first one, which ends with exit code 70. Run
+    it under a supervisor that restarts it. Positions are opened only while the kill switch is off.
 
     \b
     Examples:
@@ -46,7 +50,7 @@ def trade(venue: str | None, status_port: int | None) -> None:
       READ_ONLY=1 manifold trade --venue oanda
       manifold trade --status-port 8121
     """
-    stop_when_told()
+    exit_on_sigterm()
     if venue:
         os.environ["TRADING_VENUE"] = venue
     if status_port is not None:
@@ -55,16 +59,16 @@ def trade(venue: str | None, status_port: int | None) -> None:
 
 
 class Outcome(NamedTuple):
-    """How an executor left the account.
+    """The state of the account when an executor ended.
 
     Attributes
     ----------
     confirmed
-        Whether the venue has shown that nothing of ours is open.
+        Whether the venue has confirmed that no position of the executor is open.
     unread
-        What of the account could not be read at the end: what it is, and why.
+        ExecutorContext of the account that could not be read at the end, each with the error.
     cannot_close
-        Instruments whose closing was refused to the end, and why.
+        Instruments whose closing order was still refused at the end, each with the reason.
     """
 
     confirmed: bool
@@ -75,12 +79,12 @@ class Outcome(NamedTuple):
 def run(
     runtime: Runtime, config: Config, trading: Trading, *, flatten_within_s: float | None = None
 ) -> Outcome:
-    """Run an executor until it is told to stop; return how it left the account.
+    """Run an executor until it is stopped; return the state of the account.
 
     Parameters
     ----------
     flatten_within_s
-        When given it opens nothing, and ends when nothing is held or after that many seconds.
+        If given, it opens no position, and ends when none is open or after that many seconds.
     """
     from streams.kafka.topics_admin import require_topics
     from streams.monitoring.clock_check import require_clock, warn_of_clock
@@ -93,7 +97,7 @@ def run(
     if flatten_within_s is None:
         require_clock(runtime)
     else:
-        # what is held can always be closed
+        # an open position can always be closed
         warn_of_clock(runtime)
     if trading.trade_status_port and flatten_within_s is None:
         require_port(trading.trade_status_port, "TRADE_STATUS_PORT")
@@ -114,7 +118,7 @@ async def _trade(
         try:
             return await _execute(runtime, codec, config, trading, flatten_within_s, stopping)
         except MustRestart as change:
-            log.warning("%s; the executor begins anew", change)
+            log.warning("%s; the executor restarts", change)
 
 
 async def _execute(
@@ -130,7 +134,7 @@ async def _execute(
     Raises
     ------
     MustRestart
-        A setting of the log has changed that it was made with.
+        A setting in ops.control that the executor was created with has changed.
     """
     from streams.config.kill_switch import KillSwitchSettings
     from streams.kafka.control_topic import active_config, read_control, refuse_continuous_market
@@ -142,7 +146,7 @@ async def _execute(
     control = await asyncio.to_thread(read_control, runtime, codec)
     only_flatten = flatten_within_s is not None
     if only_flatten:
-        # closing is always possible: under whatever settings the log has
+        # closing is always possible, whatever the settings in the log
         config = active_config(control) or config
     elif trading.trading_venue == "oanda":
         refuse_continuous_market("trading at the venue oanda", config, control)
@@ -169,7 +173,8 @@ async def _execute(
 
 
 async def open_venue(trading: Trading) -> OandaBroker | None:
-    """Return the broker of TRADING_VENUE; None for the paper account, which the log makes.
+    """Return the broker of TRADING_VENUE; None for the paper account, which is derived from the
+    log.
 
     Raises
     ------

@@ -33,26 +33,35 @@ PLAIN_WIDTH = 120
     type=click.Choice(BROKERS),
     default="embedded",
     show_default=True,
-    help="embedded: in memory only. kafka: Apache Kafka, its log survives (Java 17, Maven).",
+    help="embedded: in memory only. kafka: Apache Kafka with a log on disk (needs Java 17, Maven).",
 )
 @click.option(
     "--market",
     type=click.Choice(MARKETS),
     default="synthetic",
     show_default=True,
-    help="Where candles come from: a seeded one, OANDA (OANDA_API_KEY_FILE), or manifold load.",
+    help="Source of candles: synthetic market, OANDA (OANDA_API_KEY_FILE), or none (manifold "
+    "load).",
 )
-@click.option("--demo", is_flag=True, help="A bounded run that ends by printing what came out.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the market.")
 @click.option(
-    "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Bars of history."
+    "--demo", is_flag=True, help="Run a bounded demonstration, print its results, then exit."
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Random seed of the synthetic market."
+)
+@click.option(
+    "--bars",
+    type=click.IntRange(1),
+    default=1500,
+    show_default=True,
+    help="Number of historical bars.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=".manifold",
     show_default=True,
-    help="Where data and logs go.",
+    help="Directory of data and logs.",
 )
 @click.option(
     "--broker-port", type=int, default=Ports.broker, show_default=True, help="Port of the broker."
@@ -80,9 +89,11 @@ PLAIN_WIDTH = 120
     type=click.Path(dir_okay=False, path_type=Path),
     default="manifold-report.html",
     show_default=True,
-    help="Where a bounded run writes its report.",
+    help="Write the report of a bounded run to this file.",
 )
-@click.option("--plain", is_flag=True, help="Lines instead of a screen, as without a terminal.")
+@click.option(
+    "--plain", is_flag=True, help="Print lines instead of a screen, as without a terminal."
+)
 def up(
     broker: str,
     market: str,
@@ -99,11 +110,12 @@ def up(
 ) -> None:
     """Start the whole stack on this machine: broker, Valkey, topics, registry, worker, market.
 
-    One screen shows it; Ctrl-C ends it and leaves no process. A worker that dies is restarted with
-    back-off. Without --demo the market goes on, a bar a minute, for as long as the stack runs, and
-    there are the service with its page (API_PORT) and an executor on a paper account. Nothing is
-    opened while the kill switch is engaged, as it is at first (KILL_SWITCH=0 begins without). The
-    synthetic market trades at weekends too, unless MARKET_CALENDAR=fx. Orders go to paper with
+    One screen shows the state; Ctrl-C ends the stack and all its processes. A worker that ends is
+    restarted with back-off. Without --demo the market continues with one bar a minute while the
+    stack runs, together with the service and its page (API_PORT) and an executor on a paper
+    account. The kill switch is engaged at first, so that no position is opened (KILL_SWITCH=0
+    starts with it off). The synthetic market trades at weekends too, unless MARKET_CALENDAR=fx.
+    Orders go to paper with
     --market oanda too. On a cluster of yours, and for real orders: manifold run.
 
     \b
@@ -114,7 +126,7 @@ def up(
       manifold up --demo --bars 3000 --env-file deploy/profiles/demo.env
     """
     if demo and market != "synthetic":
-        raise Fatal(f"--demo shows the synthetic market; leave --market {market} away")
+        raise Fatal(f"--demo uses the synthetic market and takes no --market {market}")
     settings = stack_settings(os.environ, market)
     if market == "oanda":
         Oanda.from_env(settings).require_access()
@@ -124,7 +136,7 @@ def up(
     start_ms = calendar_of(config).start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
     ports = Ports(broker_port, registry_port, valkey_port, metrics_port)
     plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None, market)
-    # a supervisor's SIGTERM ends it the way Ctrl-C does
+    # SIGTERM from a supervisor ends it as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     if not console.is_terminal:

@@ -16,14 +16,14 @@ from streams.config.runtime import Runtime
 from streams.kafka.reader import LogReader
 from streams.monitoring.clock_check import warn_of_clock
 from streams.pipeline.chain import open_chain
-from streams.process.gc_tuning import settle_collector
+from streams.process.gc_tuning import tune_gc
 from streams.records.topics import CANDLES
 from streams.replay.verify.processes import verify_in_processes
 from streams.replay.verify.report import Report
 from streams.replay.verify.verify import Verifier
 
 SHORT_LOG = 20_000
-"""Offsets of candles that are verified before other processes would have started."""
+"""Below this number of candle offsets, one process is faster than starting others."""
 
 
 @click.command()
@@ -31,14 +31,14 @@ SHORT_LOG = 20_000
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Number of processes.  [default: one per core, one alone for a short log]",
+    help="Number of worker processes.  [default: one per core, one for a short log]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
     """Re-derive every derived topic from the log and compare the bytes.
 
-    Prints the first difference, hole or repeat of each topic. Exit code 0: all the same; 1: not,
-    or a range was written by another engine version and cannot be verified.
+    Prints the first difference, gap or duplicate of each topic. Exit code 0: all records are equal;
+    1: some differ, or a range was written by another engine version and cannot be verified.
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
 
 def _run(runtime: Runtime, processes: int | None, *, quiet: bool) -> Report:
     chain = asyncio.run(open_chain(runtime))
-    settle_collector()
+    tune_gc()
     columns = (
         TextColumn("{task.description:14}"),
         BarColumn(),

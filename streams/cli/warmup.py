@@ -35,34 +35,36 @@ PATIENCE_SEC = 60.0
     "--from-files",
     "files",
     multiple=True,
-    help="A candle file to fill the log from, instead of OANDA; may be given several times.",
+    help="Fill the log from this candle file instead of OANDA; repeatable.",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),
-    help="How far back to fetch where the log is empty.  [default: EVAL_SPAN_DAYS]",
+    help="Days to fetch where the log is empty.  [default: EVAL_SPAN_DAYS]",
 )
 @click.option(
     "--patience",
     type=click.FloatRange(1, 86_400),
     default=PATIENCE_SEC,
     show_default=True,
-    help="Seconds without progress after which it gives up.",
+    help="Seconds without progress before the command gives up.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, steps, instruments.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: ok, steps, instruments."
+)
 def warmup(
     steps: str, files: tuple[str, ...], days: int | None, patience: float, as_json: bool
 ) -> None:
-    """Bring a deployment to where it can decide, and say what is still missing.
+    """Fill a deployment with history so that it can decide, and list what is still missing.
 
-    backfill: fills the log, from OANDA after the last candle of each pair (with --from-files from
-    files instead). prime: waits until every stage has taken in all of it. hydrate: waits for the
-    mirror and compares Valkey with the log, pair by pair. No signal is ever made up. Ended at any
-    instant, the same command goes on. Workers and the mirror must be running.
+    backfill: fills the log from OANDA, after the last candle of each pair (or from files with
+    --from-files). prime: waits until every stage has processed all of it. hydrate: waits for the
+    mirror and compares Valkey with the log, pair by pair. No signal is made up. If interrupted, run
+    the same command again: it continues. Workers and the mirror must be running.
 
-    Exit code 0: all steps done (what the history still lacks is listed and is no failure); 1: some
-    pair differs; 2: nothing to fill the log from, or a file was refused whole; 3: rows of files
-    were refused; 75: nothing moves, or something is away; 130: interrupted.
+    Exit code 0: all steps done (history that is still missing is listed and is no failure); 1: some
+    pair differs; 2: no source to fill the log from, or a file was refused as a whole; 3: rows of
+    files were refused; 75: no progress, or a service is unavailable; 130: interrupted.
 
     \b
     Examples:
@@ -90,8 +92,8 @@ def warmup(
                 _run(wanted, runtime, files, days, patience, progress)
             )
     except KeyboardInterrupt:
-        click.echo("manifold: stopped; the same command goes on from here", err=True)
-        # what a thread was writing is cut off as by a kill, which a load is made for
+        click.echo("manifold: stopped; the same command continues from here", err=True)
+        # a write in a thread is aborted as by SIGKILL, after which a load can be repeated
         os._exit(EXIT_INTERRUPTED)
     if as_json:
         click.echo(json.dumps(report(found, states, config)))
@@ -120,7 +122,7 @@ async def _run(
 
 
 def lines(steps: list[Done], states: list[PairState], config: Config) -> list[str]:
-    """Return a warm-up for people."""
+    """Return the result of a warm-up as text."""
     said = []
     for step in steps:
         said.append(f"{step.step:<9} {step.detail} ({step.seconds:.1f} s)")

@@ -38,8 +38,8 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     """Explain why INSTRUMENT is, or is not, traded: from its last candle to the broker.
 
     The same steps as GET /api/why: universe, market, candle, signal, gate, weights, run, kill
-    switch, what operators have said, executor, guards, order, position. With --at everything is as
-    the log had it then; what only an executor or Valkey can tell is not known of the past.
+    switch, operator commands, executor, guards, order, position. With --at every step is as of that
+    time in the log; the state of executor and Valkey is known only for the present.
 
     \b
     Examples:
@@ -71,12 +71,12 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
 
 
 def past_ms(text: str, now_ms: int) -> int:
-    """Return the instant of the past that ``--at`` names.
+    """Parse the instant of ``--at``.
 
     Raises
     ------
     Fatal
-        It is none, or lies in the future.
+        It is not a time, or lies in the future.
     """
     at_ms = instant_ms("--at", text)
     if at_ms > now_ms:
@@ -132,7 +132,7 @@ def _place(found: Found) -> str:
         return "not in the universe of the latest epoch"
     gate = next((g for g in weights.gates if g.instrument == found.instrument), None)
     if gate is not None and gate.eligible:
-        return f"no weight: eligible, but behind the best {weights.top_k}"
+        return f"no weight: eligible, but not among the best {weights.top_k}"
     return "no weight: not eligible at the latest epoch"
 
 
@@ -223,7 +223,7 @@ def _failing(detail: ReasonDetail) -> str:
     if detail.value is not None:
         parts.append(f"{detail.value:8.4f}")
     if detail.limit is not None:
-        parts.append(f"wanted {detail.limit:.4f}")
+        parts.append(f"required {detail.limit:.4f}")
     if detail.next_change_ms is not None:
         parts.append(f"may change {clock(detail.next_change_ms)}")
     return " ".join(parts).rstrip()

@@ -10,25 +10,26 @@ import click
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
-from streams.process.sigterm import stop_when_told
+from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
 @click.option("--worker-id", help="Stable name of this worker.  [env: WORKER_ID]")
-@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = off.")
+@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = no HTTP server.")
 def worker(worker_id: str | None, metrics_port: int | None) -> None:
     """Run the stages: candles to signals and manifolds, gates, weights.
 
-    Every failure ends the process (exit code 70, with the reason on stderr) and the next start goes
-    on exactly where it stopped: run it under a supervisor that restarts it. SIGTERM ends the batch
-    in hand and leaves with code 0. Start several with different ids to share the partitions.
+    Every failure ends the process (exit code 70, with the reason on stderr), and the next start
+    continues exactly where it stopped: run it under a supervisor that restarts it. On SIGTERM it
+    finishes the current batch and exits with code 0. Start several with different ids to share the
+    partitions.
 
     \b
     Examples:
       manifold worker
       manifold worker --worker-id worker-2 --metrics-port 9109
     """
-    stop_when_told()
+    exit_on_sigterm()
     if worker_id:
         os.environ["WORKER_ID"] = worker_id
     if metrics_port is not None:
@@ -37,7 +38,7 @@ def worker(worker_id: str | None, metrics_port: int | None) -> None:
 
 
 def run(runtime: Runtime, config: Config) -> None:
-    """Check the deployment, then run the Faust worker until it is told to stop."""
+    """Check the deployment, then run the Faust worker until it is stopped."""
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -53,8 +54,8 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.pipeline.worker.log_limit import quiet_logs
     from streams.pipeline.worker.metrics import WorkerMetrics
     from streams.process.child import require_port
-    from streams.process.exit import leave
-    from streams.process.gc_tuning import settle_collector
+    from streams.process.exit import exit_now
+    from streams.process.gc_tuning import tune_gc
     from streams.records.config_following import FollowedConfig
 
     require_topics(runtime)
@@ -75,8 +76,8 @@ def run(runtime: Runtime, config: Config) -> None:
 
     quiet_logs()
     warm_up()
-    settle_collector()
+    tune_gc()
     try:
         run_app(app, runtime.log_level)
-    except Exception as error:  # a broker that is away at the start comes here as anything
-        leave(f"the worker stopped: {error!r}")
+    except Exception as error:  # an unavailable broker at the start can raise any exception type
+        exit_now(f"the worker stopped: {error!r}")

@@ -1,1 +1,1 @@
-"""Every setting, by group: where it is read from, its unit and bounds, and which change results."""
+"""Every setting, by group: source, unit and bounds, and which of them change results."""

@@ -8,7 +8,8 @@ from streams.config.environment import text_of
 from streams.config.settings import Config
 
 SET_ALIKE: Final = (
-    "set them alike where it was started (manifold config show --env prints the active ones) and "
+    "set the same values where it was started (manifold config show --env prints the active ones) "
+    "and "
     "start it again"
 )
 WHAT_TO_DO: Final = (
@@ -17,7 +18,7 @@ WHAT_TO_DO: Final = (
 
 
 class Difference(NamedTuple):
-    """A setting with another value here than in the log, as an environment spells them."""
+    """A setting whose value here differs from the log; both as environment text."""
 
     name: str
     here: str
@@ -25,12 +26,12 @@ class Difference(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The difference for people."""
+        """The difference as one readable sentence."""
         return f"{self.name} is {self.here or 'unset'} here, {self.active or 'unset'} is active"
 
 
 def differences(here: Config, active: Config) -> tuple[Difference, ...]:
-    """Return where an environment differs from the active configuration."""
+    """Return the settings in which an environment differs from the active configuration."""
     return tuple(
         Difference(name.upper(), text_of(getattr(here, name)), text_of(getattr(active, name)))
         for name in here.differing(active)

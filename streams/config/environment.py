@@ -33,19 +33,19 @@ def setting(
     Parameters
     ----------
     default
-        Its value when the environment does not name it, or a function that returns it.
+        Value used when the environment does not set it, or a function that returns that value.
     doc, unit
-        What it is, in ``manifold config show``.
+        Description and unit shown by ``manifold config show``.
     names
-        Other environment names that mean the same.
+        Alternative environment names.
     own_name_wins
-        Whether its own name may differ from the others, and is then taken.
+        Whether its own name takes precedence when the alternative names have another value.
     bounds, choices
-        Numbers or words that are accepted.
+        Accepted range of numbers, or accepted values.
     secret
         Never shown; ``<NAME>_FILE`` may name a file with it.
     instruments
-        Whether its words are instruments, of which any spelling is taken.
+        Whether the value lists instruments; any spelling is accepted.
     """
     metadata = {
         "doc": doc,
@@ -73,7 +73,7 @@ def environment_names(item: Field[Any]) -> tuple[str, ...]:
 
 
 class FromEnvironment:
-    """A group of settings: reading, checking and listing."""
+    """A group of settings that can be read, checked and listed."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -84,12 +84,12 @@ class FromEnvironment:
         Parameters
         ----------
         env
-            Environment to read; the process's own when None. An empty value means "not set".
+            Environment to read; None for the process environment. An empty value means "not set".
 
         Raises
         ------
         Fatal
-            A value that does not parse, is out of bounds, or two names of one setting that differ.
+            A value does not parse or is out of bounds, or two names of one setting differ.
         """
         made = cls(**cls.values_in(os.environ if env is None else env))
         made.check()
@@ -97,12 +97,12 @@ class FromEnvironment:
 
     @classmethod
     def values_in(cls, env: Mapping[str, str]) -> dict[str, Any]:
-        """Return attribute -> value of the settings that an environment names, not yet checked.
+        """Return attribute -> value of the settings that an environment sets, not yet checked.
 
         Raises
         ------
         Fatal
-            A value that does not parse, or two names of one setting that differ.
+            A value does not parse, or two names of one setting differ.
         """
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
@@ -118,7 +118,7 @@ class FromEnvironment:
 
     @classmethod
     def setting_of(cls, name: str) -> str | None:
-        """Return the attribute that an environment name stands for, None when there is none."""
+        """Return the attribute of an environment name, None when it is not a setting."""
         for item in setting_fields(cls):
             if name in environment_names(item):
                 return item.name
@@ -160,7 +160,7 @@ class FromEnvironment:
 
 
 def text_of(value: Any) -> str:
-    """Return a setting's value as an environment spells it; empty when it is unset."""
+    """Return a setting's value as environment text; empty when it is unset."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -214,7 +214,7 @@ def _parse(name: str, text: str, hint: Any) -> Any:
     parse: Callable[[str], Any] = hint
     try:
         if hint is not str and ("_" in text or not text.isascii()):
-            raise ValueError(text)  # numbers as Python writes them, and other scripts' digits
+            raise ValueError(text)  # Python would also accept 1_000 and digits of other scripts
         return parse(text)
     except ValueError as error:
         kind = {int: "a whole number", float: "a number"}.get(hint, hint.__name__)
@@ -252,7 +252,7 @@ def read_env_file(path: str) -> dict[str, str]:
     Raises
     ------
     Fatal
-        The file cannot be read, or a line is not of that form; names the line.
+        The file cannot be read, or a line is not of that form; the message names the line.
     """
     try:
         with open(path, encoding="utf-8") as handle:

@@ -1,4 +1,4 @@
-"""Settings of the feed that follows OANDA."""
+"""Settings of the OANDA feed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from streams.config.environment import FromEnvironment, setting
 
 @dataclass(frozen=True, slots=True)
 class FeedSettings(FromEnvironment):
-    """When a bar is asked for and taken as settled; no derived record depends on it."""
+    """When a bar is requested and considered final; no derived record depends on it."""
 
     feed_settle_ms: int = setting(
-        500, "how long after a bar's end it is first asked for", unit="ms", bounds=(0, 60_000)
+        500,
+        "delay between the end of a bar and the first request for it",
+        unit="ms",
+        bounds=(0, 60_000),
     )
     feed_absent_after_sec: float = setting(
         5.0,
-        "from when on after a bar's end OANDA's answer that it has no candle is taken as final",
+        "time after a bar's end from which OANDA's answer 'no candle' is final",
         unit="s",
         bounds=(0.0, 600.0),
     )
     feed_reread_bars: int = setting(
         3,
-        "candles before the newest that are read again each time, to notice revised ones",
+        "candles before the newest that each request reads again, to detect revised candles",
         unit="candles",
         bounds=(1, 100),
     )
     epoch_max_wait_sec: float = setting(
         10.0,
-        "how long after a bar's end epochs wait for an instrument whose bar is not settled",
+        "how long after a bar's end epochs wait for an instrument whose bar is not final",
         unit="s",
         bounds=(0.0, 3_600.0),
     )

@@ -1,4 +1,4 @@
-"""Every group of settings of the product, for what looks at all of them."""
+"""All groups of settings."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ LIVE_GROUPS: Final[dict[str, type[FromEnvironment]]] = {
     "liveness": Liveness,
     "run": RunSettings,
 }
-"""What the live loop adds: name in JSON -> its settings. No derived record depends on them."""
+"""Groups of the live trading loop: name in JSON -> settings. No derived record depends on them."""
 
 GROUPS: Final[tuple[type[FromEnvironment], ...]] = (Config, Runtime, *LIVE_GROUPS.values())

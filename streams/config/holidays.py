@@ -1,12 +1,12 @@
-"""Days on which the FX market has other hours than usual, by New York's clock.
+"""Days on which the FX market has special hours, in New York time.
 
 The table is OANDA's: the session that would trade on Christmas Day and the one that would trade on
 New Year's Day are left out, so the market closes at the usual 16:59 on 24 and 31 December and opens
 at the usual 17:05 on 25 December and 1 January. OANDA publishes these hours as announcements of
-each season and as no standing rule; this is what those of 2024/25 and 2025/26 have in common
+each season, not as a fixed rule; this is what those of 2024/25 and 2025/26 have in common
 ("Holiday trading hours", https://www.oanda.com/uk-en/trading/holiday-trading-hours: 24 and 31
 December 2025 "Forex: close at 16:59", 25 December 2025 and 1 January 2026 "Forex: open at 17:05").
-``docs/calendar.md`` says how the sources were read.
+``docs/calendar.md`` describes the sources.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 from streams.intervals import Interval, common, union
 
 HOLIDAYS_VERSION: Final = "2026.1"
-"""Raised with every change of ``OANDA_HOURS``; part of the configuration."""
+"""Incremented with every change of ``OANDA_HOURS``; part of the configuration."""
 FIRST_HOLIDAYS_VERSION: Final = "2026.1"
-"""What a configuration means that was written before it had a version."""
+"""Version assumed for a configuration written before versions existed."""
 
 OANDA_HOURS: Final[Mapping[str, str]] = {
     "12-24": "00:00-16:59",
@@ -41,40 +41,40 @@ _EXAMPLE = '{"12-25": "closed", "2026-12-24": "00:00-13:00"}'
 
 
 class SpecialHours(NamedTuple):
-    """Other hours than usual.
+    """Dates with special market hours.
 
     Attributes
     ----------
     dates
-        Date of New York's clock -> open intervals, in minutes from midnight.
+        Date (New York) -> open intervals, in minutes from midnight.
     yearly
-        (month, day) -> the same for every year; a date of its own comes first.
+        (month, day) -> open intervals of every year; an entry in ``dates`` takes precedence.
     """
 
     dates: Mapping[date, tuple[Interval, ...]]
     yearly: Mapping[tuple[int, int], tuple[Interval, ...]]
 
     def on(self, day: date) -> tuple[Interval, ...] | None:
-        """Return the special hours of a date, None when it has the usual ones."""
+        """Return the special hours of a date, None when it has the regular hours."""
         found = self.dates.get(day)
         return self.yearly.get((day.month, day.day)) if found is None else found
 
 
 @lru_cache(maxsize=64)
 def special_hours(holidays: str) -> SpecialHours:
-    """Return the special hours that a value of MARKET_HOLIDAYS stands for.
+    """Parse a value of MARKET_HOLIDAYS.
 
     Parameters
     ----------
     holidays
         ``oanda``, ``none``, or a JSON object: date (``2026-12-24``, or ``12-24`` for every year) ->
         ``closed``, or open hours ``HH:MM-HH:MM`` of that date (several with commas, to 24:00 at
-        the latest), by New York's clock. Outside the market week it stays closed.
+        the latest), New York time. Outside the market week the market stays closed.
 
     Raises
     ------
     ValueError
-        It is none of these; says what is wrong.
+        The value has none of these forms; the message says what is wrong.
     """
     if holidays == "none":
         return SpecialHours({}, {})
@@ -97,7 +97,7 @@ def special_hours(holidays: str) -> SpecialHours:
 
 def _object(text: str) -> Mapping[str, object]:
     try:
-        # as pairs, because a date that is there twice would be lost in a dict
+        # read as pairs: a dict would drop a repeated date silently
         pairs = json.loads(text, object_pairs_hook=list) if text.lstrip().startswith("{") else None
     except ValueError:
         pairs = None
@@ -112,7 +112,7 @@ def _object(text: str) -> Mapping[str, object]:
 def _day(name: str) -> date | tuple[int, int]:
     try:
         if re.fullmatch(r"\d\d-\d\d", name, re.ASCII):
-            # a leap year has all days
+            # a leap year, so that 02-29 is accepted
             day = date.fromisoformat(f"2000-{name}")
             return day.month, day.day
         if re.fullmatch(r"\d{4}-\d\d-\d\d", name, re.ASCII):

@@ -10,7 +10,7 @@ from streams.config.roles import DEFAULT_ROLES, Role, roles_of
 
 @dataclass(frozen=True, slots=True)
 class RunSettings(FromEnvironment):
-    """Which processes a host runs, and where it tells of them."""
+    """Which processes a host runs, and the port of its status page."""
 
     run_roles: tuple[str, ...] = setting(
         DEFAULT_ROLES,
@@ -29,11 +29,11 @@ class RunSettings(FromEnvironment):
     )  # fmt: skip
 
     def check(self) -> None:
-        """Raise Fatal for a value that is out of bounds, or a role that is none."""
+        """Raise Fatal for a value that is out of bounds, or an unknown role."""
         FromEnvironment.check(self)
         roles_of(self.run_roles)
 
     @property
     def roles(self) -> list[Role]:
-        """The roles, in the order of the start."""
+        """The roles, in start order."""
         return roles_of(self.run_roles)

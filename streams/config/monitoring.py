@@ -10,7 +10,7 @@ from streams.errors import Fatal
 
 @dataclass(frozen=True, slots=True)
 class Liveness(FromEnvironment):
-    """Where else to look, and what counts as long."""
+    """Addresses of other processes' metrics, and time limits."""
 
     feed_metrics_url: str = setting(
         "",
@@ -24,20 +24,20 @@ class Liveness(FromEnvironment):
     )
     kill_switch_long_sec: int = setting(
         3_600,
-        "open-market time after which an engaged kill switch is worth a warning",
+        "open-market time after which an engaged kill switch raises a warning",
         unit="s",
         bounds=(60, 31_536_000),
     )
 
     def check(self) -> None:
-        """Raise Fatal for a value that is out of bounds or no address."""
+        """Raise Fatal for a value that is out of bounds or not an address."""
         FromEnvironment.check(self)
         for name, url in (
             ("FEED_METRICS_URL", self.feed_metrics_url),
             *(("WORKER_METRICS_URLS", url) for url in self.worker_urls),
         ):
             if url and not url.startswith(("http://", "https://")):
-                raise Fatal(f"{name}: {url!r} is no http:// or https:// address")
+                raise Fatal(f"{name}: {url!r} is not an http:// or https:// address")
 
     @property
     def worker_urls(self) -> tuple[str, ...]:

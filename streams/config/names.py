@@ -1,4 +1,4 @@
-"""Environment names: which are settings, which look like one, and what to say of the others."""
+"""Environment names: settings, likely misspellings, and known names that are not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN_NAMES: Final = ("MANIFOLD_CACHE", "MANIFOLD_FAULT_KILLS")
 
 
 def known_names(groups: Iterable[type[FromEnvironment]]) -> set[str]:
-    """Return every environment name of the groups, the files of secrets included."""
+    """Return every environment name of the groups, including ``<NAME>_FILE`` of secrets."""
     names = set(OWN_NAMES)
     for group in groups:
         for item in setting_fields(group):
@@ -44,9 +44,10 @@ def looks_like(name: str, known: Iterable[str]) -> str | None:
 
 
 def not_read(name: str) -> Unused | None:
-    """Return the row of a variable that nothing reads although it is known; None for all others.
+    """Return the row of a known variable that nothing reads; None for all others.
 
-    What only a pattern of the table fits may be a misspelt setting, and is one then.
+    A name that matches only a pattern of the table and looks like a setting is treated as a
+    misspelt setting.
     """
     row = unused(name, all_names())
     if row is None or name in row.names:
@@ -55,7 +56,7 @@ def not_read(name: str) -> Unused | None:
 
 
 def not_of_the_configuration(name: str) -> str:
-    """Return why a name is no setting of the configuration in the log, and what to do."""
+    """Return why a name is not part of the configuration in the log, and what to do."""
     if name in all_names():
         return (
             f"{name} is a setting of each process and changes no result: set it in the environment "
@@ -68,6 +69,6 @@ def not_of_the_configuration(name: str) -> str:
     alike = looks_like(name, names)
     hint = f"it looks like {alike}; " if alike else ""
     return (
-        f"{name}: no setting of this name can change a result; {hint}manifold config show lists "
+        f"{name} is not a setting that can change a result; {hint}manifold config show lists "
         "those that can"
     )

@@ -1,4 +1,4 @@
-"""Where OANDA is, who we are there, and the limits that the client keeps to."""
+"""Settings of the OANDA client: addresses, account, limits."""
 
 from __future__ import annotations
 
@@ -25,52 +25,61 @@ class Oanda(FromEnvironment):
     """Connection to OANDA; no derived record depends on it."""
 
     oanda_api_key: str = setting("", "access token (or OANDA_API_KEY_FILE)", secret=True)
-    oanda_api_key_file: str = setting("", "file with the token; read again when OANDA refuses it")
+    oanda_api_key_file: str = setting(
+        "", "file with the token; read again when OANDA rejects the token"
+    )
     auth_retry_sec: float = setting(
         900.0,
-        "how long a refusal of a token that OANDA has accepted is waited out (rotation)",
+        "how long the client retries after OANDA rejects a token it has accepted before (rotation)",
         unit="s",
         bounds=(0.0, 86_400.0),
     )
     oanda_account_id: str = setting("", "account, such as 101-001-1234567-001")
     oanda_environment: str = setting(
-        "practice", "which OANDA; live also needs LIVE_TRADING_ENABLED=1", choices=tuple(HOSTS)
+        "practice",
+        "OANDA environment; live also needs LIVE_TRADING_ENABLED=1",
+        choices=tuple(HOSTS),
     )
-    live_trading_enabled: bool = setting(False, "second setting that live trading needs")
+    live_trading_enabled: bool = setting(False, "second switch required for live trading")
     oanda_base_url: str = setting(
         "", "REST address; unset = the environment's. http:// only on loopback"
     )
-    oanda_stream_url: str = setting("", "address of the streams, likewise")
-    oanda_http_retries: int = setting(
-        3, "further attempts of a request that may be repeated", bounds=(0, 20)
+    oanda_stream_url: str = setting(
+        "", "address of the streaming API; unset = the environment's. http:// only on loopback"
     )
+    oanda_http_retries: int = setting(3, "retries of an idempotent request", bounds=(0, 20))
     oanda_http_backoff: float = setting(
-        1.5, "the pause before attempt n+1 is this to the power n", unit="s", bounds=(1.0, 10.0)
+        1.5,
+        "back-off base: the pause before attempt n+1 is base^n seconds",
+        unit="s",
+        bounds=(1.0, 10.0),
     )
     oanda_http_timeout_sec: float = setting(
-        30.0, "longest wait for an answer", unit="s", bounds=(0.1, 600.0)
+        30.0, "timeout of a request", unit="s", bounds=(0.1, 600.0)
     )
     oanda_http_rate: float = setting(
-        100.0, "most requests a second (OANDA allows 120)", unit="1/s", bounds=(0.1, 120.0)
+        100.0, "maximum requests per second (OANDA allows 120)", unit="1/s", bounds=(0.1, 120.0)
     )
     oanda_http_connections: int = setting(
-        6, "most connections kept open for reading", bounds=(1, 20)
+        6, "maximum connections kept open for reading", bounds=(1, 20)
     )
     oanda_cb_failures: int = setting(
-        5, "failed requests in a row after which none is sent for a while", bounds=(1, 1_000)
+        5, "consecutive failed requests that open the circuit breaker", bounds=(1, 1_000)
     )
     oanda_cb_reset_sec: float = setting(
-        30.0, "how long none is sent then", unit="s", bounds=(0.1, 3_600.0)
+        30.0, "how long the circuit breaker stays open", unit="s", bounds=(0.1, 3_600.0)
     )
     oanda_stream_silence_sec: float = setting(
         15.0,
-        "silence after which a stream counts as broken (OANDA's heart beats every 5 s)",
+        "time without data after which a stream counts as broken (OANDA sends a heartbeat every 5 "
+        "s)",
         unit="s",
         bounds=(0.2, 300.0),
     )
 
     def check(self) -> None:
-        """Raise Fatal for what is out of bounds, unsafe, or live without both words for it."""
+        """Raise Fatal for a value out of bounds or unsafe, or live trading without both
+        switches."""
         FromEnvironment.check(self)
         live = self.oanda_environment == "live"
         if live and not self.live_trading_enabled:
@@ -86,7 +95,7 @@ class Oanda(FromEnvironment):
                 _check_url(name, url, self.oanda_environment)
         if self.oanda_api_key and not _TOKEN.fullmatch(self.oanda_api_key):
             raise Fatal(
-                "OANDA_API_KEY holds a blank or another character that no token has; set it, or "
+                "OANDA_API_KEY contains a space or another character that no token has; set it, or "
                 "OANDA_API_KEY_FILE, to the token alone"
             )
         if self.oanda_account_id and not _ACCOUNT.fullmatch(self.oanda_account_id):
@@ -97,12 +106,12 @@ class Oanda(FromEnvironment):
 
     @property
     def base_url(self) -> str:
-        """REST address without a slash at its end."""
+        """REST address without a trailing slash."""
         return (self.oanda_base_url or HOSTS[self.oanda_environment][0]).rstrip("/")
 
     @property
     def stream_url(self) -> str:
-        """Address of the streams without a slash at its end."""
+        """Address of the streaming API without a trailing slash."""
         return (self.oanda_stream_url or HOSTS[self.oanda_environment][1]).rstrip("/")
 
     def require_access(self) -> None:
@@ -123,12 +132,12 @@ class Oanda(FromEnvironment):
 
 
 def token_of_file(path: str) -> str:
-    """Return the token that a file holds.
+    """Read the token from a file.
 
     Raises
     ------
     Fatal
-        It cannot be read, or holds no token.
+        The file cannot be read, or contains no token.
     """
     try:
         with open(path, encoding="utf-8") as handle:
@@ -148,7 +157,10 @@ def _check_url(name: str, url: str, environment: str) -> None:
         host = None
         parts = SplitResult("", "", "", "", "")
     if "@" in parts.netloc:
-        raise Fatal(f"{name} holds a login: leave it away, OANDA takes a token (OANDA_API_KEY)")
+        raise Fatal(
+            f"{name} contains a user name or password: remove it, OANDA uses a token "
+            f"(OANDA_API_KEY)"
+        )
     whole = host and parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
     if not whole or host is None:
         raise Fatal(f"{name} is not an address such as {HOSTS['practice'][0]}")

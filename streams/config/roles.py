@@ -1,4 +1,4 @@
-"""The roles of a host: which commands run there, when each starts, and in which order they end."""
+"""The roles of a host: the commands it runs, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Role(NamedTuple):
     command
         Arguments of ``manifold``.
     after_warmup
-        Whether it starts when the warm-up is over, and not before it.
+        Whether it starts only after the warm-up.
     ends
-        Who ends together: the smaller number first. What writes ends before what reads it.
+        Stop order: smaller numbers first, equal numbers together. Writers stop before readers.
     content
         One line of documentation.
     """
@@ -38,23 +38,25 @@ ROLES: Final = {
         Role(WORKER, ("worker",), False, 1, "the stages: candles to signals, gates and weights"),
         Role(MIRROR, ("mirror",), False, 2, "Valkey follows the log"),
         Role(SERVE, ("serve",), False, 2, "REST, WebSocket and page; keeps the kill switch's key"),
-        Role(KEEP, ("kill", "keep"), False, 2, "keeps the kill switch's key where nobody serves"),
+        Role(
+            KEEP, ("kill", "keep"), False, 2, "keeps the kill switch's key on a host without serve"
+        ),
         Role(FEED, ("feed", "oanda"), True, 0, "candles and prices"),
         Role(TRADE, ("trade",), True, 0, "the executor of one account"),
     )
 }
-"""Every role, in the order of the start."""
+"""Every role, in start order."""
 
 DEFAULT_ROLES: Final = (FEED, WORKER, MIRROR, SERVE, TRADE)
 
 
 def roles_of(names: Iterable[str]) -> list[Role]:
-    """Return the roles of these names, in the order of the start.
+    """Return the roles of these names, in start order.
 
     Raises
     ------
     Fatal
-        A name is none, or none is named.
+        A name is unknown, or no role is named.
     """
     wanted = {name.strip().lower() for name in names if name.strip()}
     unknown = sorted(wanted - ROLES.keys())

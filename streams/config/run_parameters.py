@@ -1,4 +1,4 @@
-"""The parameters of an instrument's backtest run: which settings they are, and overriding them.
+"""The parameters of an instrument's backtest run, and their overrides per instrument.
 
 A run has one fixed set of parameters (docs/spec/strict-backtest.md 1); ``params_id`` is its hash,
 and a change of it starts a new run (6). They come from the configuration, unless a ``params``
@@ -50,7 +50,7 @@ SHORT_NAMES = {
     "entry_cooldown": "entry_cooldown_sec",
     "exit_cooldown": "exit_cooldown_sec",
 }
-"""The profile's own names in ``opt:best_config:{INST}``."""
+"""Setting -> name of the parameter in a profile's ``opt:best_config:{INST}``."""
 
 
 def parameters(config: Config) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def overrides_of(value: str) -> dict[str, Any]:
     Raises
     ------
     Fatal
-        The text is no such object, or a name is no parameter of a run.
+        The text is not such an object, or a name is not a parameter of a run.
     """
     try:
         raw = json.loads(value)
@@ -91,7 +91,7 @@ def overrides_of(value: str) -> dict[str, Any]:
         known = SHORT_NAMES.get(name, str(name).lower())
         if known not in RUN_PARAMETERS:
             raise Fatal(
-                f"{name} is no parameter of a run; those are "
+                f"{name} is not a parameter of a run; the parameters are "
                 f"{', '.join(each.upper() for each in RUN_PARAMETERS)}"
             )
         found[known] = item
@@ -109,7 +109,7 @@ def overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
     Raises
     ------
     Fatal
-        A value that is of a wrong type or out of bounds.
+        A value has the wrong type or is out of bounds.
     """
     if not overrides:
         return config

@@ -35,11 +35,11 @@ class Runtime(FromEnvironment):
         choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
     )
     kafka_sasl_mechanism: str = setting(
-        "SCRAM-SHA-256", "login mechanism", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+        "SCRAM-SHA-256", "SASL mechanism", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
     )
-    kafka_sasl_username: str = setting("", "login name")
+    kafka_sasl_username: str = setting("", "SASL user name")
     kafka_sasl_password: str = setting(
-        "", "login password (or KAFKA_SASL_PASSWORD_FILE)", secret=True
+        "", "SASL password (or KAFKA_SASL_PASSWORD_FILE)", secret=True
     )
     kafka_tls_ca: str = setting("", "file with the CA certificate of the brokers")
     kafka_tls_cert: str = setting("", "file with the client certificate")
@@ -47,7 +47,7 @@ class Runtime(FromEnvironment):
     schema_registry_url: str = setting(
         "", "Confluent-compatible registry; unset = ids of schemas/registry.lock.json"
     )
-    schema_registry_username: str = setting("", "registry login name")
+    schema_registry_username: str = setting("", "registry user name")
     schema_registry_password: str = setting(
         "", "registry password (or SCHEMA_REGISTRY_PASSWORD_FILE)", secret=True
     )
@@ -68,9 +68,9 @@ class Runtime(FromEnvironment):
         unit="signals",
         bounds=(0, 10_000_000),
     )
-    topic_prefix: str = setting("", "put in front of every topic, group and transactional id")
+    topic_prefix: str = setting("", "prefix of every topic, group and transactional id")
     topic_partitions: int = setting(12, "partitions of the keyed topics", bounds=(1, 1_000))
-    topic_replication_factor: int = setting(1, "replicas of every topic", bounds=(1, 15))
+    topic_replication_factor: int = setting(1, "replication factor of every topic", bounds=(1, 15))
     app_id: str = setting(
         "manifold", "application id: consumer group, changelogs, transactional ids"
     )
@@ -78,15 +78,18 @@ class Runtime(FromEnvironment):
         socket.gethostname, "stable name of this worker (static group membership)"
     )
     session_timeout_sec: float = setting(
-        6.0, "silence after which a worker loses its partitions", unit="s", bounds=(1, 300)
+        6.0,
+        "time without heartbeat after which a worker loses its partitions",
+        unit="s",
+        bounds=(1, 300),
     )
     transaction_timeout_sec: float = setting(
-        10.0, "longest open transaction", unit="s", bounds=(1, 300)
+        10.0, "timeout of a transaction", unit="s", bounds=(1, 300)
     )
     metrics_host: str = setting("127.0.0.1", "address of /metrics and /healthz")
     metrics_port: int = setting(9108, "port of /metrics and /healthz; 0 = off", bounds=(0, 65_535))
     log_level: str = setting(
-        "INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+        "INFO", "minimum level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
 
     def topic(self, name: str) -> str:

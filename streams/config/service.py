@@ -11,17 +11,17 @@ from streams.errors import Fatal
 
 TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 METRICS_PORT = "API_METRICS_PORT"
-"""The one port that listens on METRICS_HOST instead of API_HOST."""
+"""The only port of the service that listens on METRICS_HOST instead of API_HOST."""
 _PORT = (0, 65_535)
 
 
 @dataclass(frozen=True, slots=True)
 class Service(FromEnvironment):
-    """Where the service listens, who may change something, and how much anybody may ask for."""
+    """Addresses of the service, token for mutating requests, rate limits."""
 
     api_host: str = setting(
         "127.0.0.1",
-        "address of the ports of the service, API_METRICS_PORT aside; beyond loopback it needs "
+        "address of the service's ports except API_METRICS_PORT; other than loopback it needs "
         "API_TOKEN",
     )
     api_port: int = setting(8000, "port of REST, of the page and of /ws", bounds=(1, 65_535))
@@ -34,49 +34,56 @@ class Service(FromEnvironment):
     )
     api_metrics_port: int = setting(
         0,
-        "port of /metrics and /healthz alone, on METRICS_HOST, without a token; 0 = off (/metrics "
+        "separate port of /metrics and /healthz, on METRICS_HOST, without a token; 0 = off "
+        "(/metrics "
         "is on API_PORT too)",
         bounds=_PORT,
     )
     api_token: str = setting(
         "",
-        "what a call that changes something must bring (or API_TOKEN_FILE); unset = all are "
-        "refused",
+        "token of mutating requests (or API_TOKEN_FILE); unset = all of them are refused",
         secret=True,
     )
     api_allowed_hosts: tuple[str, ...] = setting(
-        (), "further host names this service is called by (Host header), comma separated"
+        (), "further host names accepted in the Host header, comma separated"
     )
     api_rate_per_sec: float = setting(
-        100.0, "requests per second of one client; 0 = no limit", unit="1/s", bounds=(0, 1e6)
+        100.0,
+        "maximum requests per second of one client; 0 = no limit",
+        unit="1/s",
+        bounds=(0, 1e6),
     )
     api_write_rate_per_min: float = setting(
-        60.0, "changing calls per minute of one client", unit="1/min", bounds=(1, 1e6)
+        60.0, "maximum mutating requests per minute of one client", unit="1/min", bounds=(1, 1e6)
     )
     api_max_body_bytes: int = setting(
-        65_536, "largest body of a request", unit="bytes", bounds=(256, 16_777_216)
+        65_536, "maximum size of a request body", unit="bytes", bounds=(256, 16_777_216)
     )
     ws_max_queue: int = setting(
-        1_000, "events that wait for one slow client", unit="events", bounds=(1, 1_000_000)
+        1_000, "maximum events queued for one slow client", unit="events", bounds=(1, 1_000_000)
     )
-    ws_max_clients: int = setting(1_000, "WebSocket clients at the same time", bounds=(1, 100_000))
+    ws_max_clients: int = setting(
+        1_000, "maximum WebSocket clients at the same time", bounds=(1, 100_000)
+    )
     ws_heartbeat_sec: float = setting(15.0, "time between heartbeats", unit="s", bounds=(0.1, 300))
     ws_resume_max: int = setting(
-        10_000, "log positions a client that resumes may be behind", bounds=(0, 1_000_000)
+        10_000,
+        "maximum number of log offsets that a resuming client may be behind",
+        bounds=(0, 1_000_000),
     )
     ws_message_rate_per_sec: float = setting(
-        20.0, "messages per second of one WebSocket client", unit="1/s", bounds=(1, 1e6)
+        20.0, "maximum messages per second from one WebSocket client", unit="1/s", bounds=(1, 1e6)
     )
     trade_status_url: str = setting(
-        "http://127.0.0.1:8120/status", "where the executor (manifold trade) shows its status"
+        "http://127.0.0.1:8120/status", "address of the executor's status page (manifold trade)"
     )
 
     def check(self) -> None:
-        """Raise Fatal for a value that is out of bounds, or an address that nothing guards."""
+        """Raise Fatal for a value out of bounds, or a public address without a token."""
         FromEnvironment.check(self)
         if self.api_token and not TOKEN_FORM.fullmatch(self.api_token):
             raise Fatal(
-                "API_TOKEN is no usable token: 16 to 512 letters, digits or ._~+/=- "
+                "API_TOKEN is not a valid token: 16 to 512 letters, digits or ._~+/=- "
                 "(such as: openssl rand -hex 32)"
             )
         if not self.loopback and not self.api_token:
@@ -89,7 +96,7 @@ class Service(FromEnvironment):
             said = ", ".join(f"{name}={port}" for name, port in self.ports.items())
             raise Fatal(f"the ports of the service must differ: {said}")
         if not self.trade_status_url.startswith(("http://", "https://")):
-            raise Fatal("TRADE_STATUS_URL is no http:// or https:// address")
+            raise Fatal("TRADE_STATUS_URL is not an http:// or https:// address")
 
     @property
     def ports(self) -> dict[str, int]:
@@ -104,15 +111,15 @@ class Service(FromEnvironment):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach the service."""
+        """Whether the service listens on loopback only."""
         if self.api_host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.api_host).is_loopback
         except ValueError:
             raise Fatal(
-                f"API_HOST={self.api_host!r} is no address: give one such as 127.0.0.1, or "
-                "0.0.0.0 for all of this machine's"
+                f"API_HOST={self.api_host!r} is not an address: use one such as 127.0.0.1, or "
+                "0.0.0.0 for all addresses of this machine"
             ) from None
 
     @property

@@ -1,8 +1,8 @@
 """The settings that can change a derived record: name, default, unit and bounds of each.
 
-They are written to ``ops.control``, ``config_id`` is their hash, and a stage takes them from the
-log. What no record depends on, such as connections and ports, is in ``streams.config.runtime``.
-Both are read from the environment once, at start.
+They are written to ``ops.control``, ``config_id`` is their hash, and a stage reads them from the
+log. Settings on which no record depends, such as connections and ports, are in
+``streams.config.runtime``. Both are read from the environment once, at start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_SLICES, MAX_SLICE_DAYS = 4, 60
 
 
 class UnknownSettings(Fatal):
-    """A config record names settings of another version of this program."""
+    """A config record contains settings of another version of this program."""
 
 
 _RATIO = (0.0, 1.0)
@@ -37,88 +37,93 @@ class Config(FromEnvironment):
     Attributes
     ----------
     source_text
-        The text that `from_json` read; None for settings from elsewhere, changed ones included.
+        The text that `from_json` read; None for settings from another source and for changed
+        settings.
     """
 
     candle_gran: str = setting(
         "M1",
-        "granularity that is processed; other candles stay in the log",
+        "candle granularity that is processed; other candles are ignored",
         choices=tuple(GRANULARITY_MS),
     )
     candle_count: int = setting(
-        1500, "candles a manifold covers", unit="candles", bounds=(129, 20_000)
+        1500, "number of candles in a manifold", unit="candles", bounds=(129, 20_000)
     )
     allow_missing_volume: bool = setting(
         False, "accept candles without volume (counted as 0) and flag their signals"
     )
     echo_lookback_minutes: int = setting(
-        60, "how far back repetitions count", unit="min", bounds=(1, 1440)
+        60, "lookback in which repetitions of a signature are counted", unit="min", bounds=(1, 1440)
     )
-    echo_signature_precision: int = setting(2, "decimals of a signature", bounds=(0, 6))
+    echo_signature_precision: int = setting(2, "decimal places of a signature", bounds=(0, 6))
     gate_mode: str = setting(
         "adaptive",
         "how gates decide: guards and the rolling backtest, the guards alone, or the echo rule",
         choices=("adaptive", "static", "echo"),
     )
     auto_min_coherence: float = setting(
-        0.55, "least coherence", names=("GUARD_MIN_COHERENCE",), bounds=_RATIO
+        0.55, "minimum coherence", names=("GUARD_MIN_COHERENCE",), bounds=_RATIO
     )
     guard_min_stability: float = setting(
-        0.40, "least stability", names=("AUTO_MIN_STABILITY",), bounds=_RATIO
+        0.40, "minimum stability", names=("AUTO_MIN_STABILITY",), bounds=_RATIO
     )
     auto_max_entropy: float = setting(
-        0.70, "most entropy", names=("GUARD_MAX_ENTROPY",), bounds=_RATIO
+        0.70, "maximum entropy", names=("GUARD_MAX_ENTROPY",), bounds=_RATIO
     )
     auto_max_rupture: float = setting(
-        0.60, "most rupture", names=("GUARD_MAX_RUPTURE",), bounds=_RATIO
+        0.60, "maximum rupture", names=("GUARD_MAX_RUPTURE",), bounds=_RATIO
     )
     auto_max_hazard: float | None = setting(
-        None, "most hazard; unset = no such guard", bounds=_RATIO
+        None, "maximum hazard; unset = no hazard guard", bounds=_RATIO
     )
     session_pattern_min_occurrences: int = setting(
         2,
-        "least count_1h of the signature (adaptive and static mode)",
+        "minimum count_1h of the signature (adaptive and static mode)",
         unit="windows",
         bounds=(1, 10_000),
     )
     echo_min_repetitions: int = setting(
         3,
-        "least count_1h (echo mode)",
+        "minimum count_1h (echo mode)",
         unit="windows",
         names=("REPETITION_MIN_COUNT",),
         bounds=(1, 10_000),
     )
-    echo_hazard_max: float = setting(0.70, "most hazard (echo mode)", bounds=_RATIO)
+    echo_hazard_max: float = setting(0.70, "maximum hazard (echo mode)", bounds=_RATIO)
     session_trading_enabled: bool = setting(True, "gate by sessions and by market hours")
     session_exit_minutes: int = setting(
-        5, "how long before a close counts as near", unit="min", bounds=(0, 720)
+        5, "time before a close that counts as near the close", unit="min", bounds=(0, 720)
     )
     fresh_max_signal_age_sec: int = setting(
         300,
-        "how long the last signal's verdict holds without a candle",
+        "how long the last signal's result holds without a new candle",
         unit="s",
         bounds=(0, 86_400),
     )
     hysteresis_default: float = setting(
-        0.10, "buffer around a floor", unit="fraction", bounds=(0.0, 0.30)
+        0.10, "hysteresis buffer around a floor", unit="fraction", bounds=(0.0, 0.30)
     )
     hysteresis_pair_json: tuple[tuple[str, float], ...] = setting(
         (),
-        'buffers per instrument, JSON {"EUR_USD": 0.12}, each clamped to 0..0.30',
+        'hysteresis buffers per instrument, JSON {"EUR_USD": 0.12}, each clamped to 0..0.30',
         unit="fraction",
     )
     auto_direction_mode: str = setting(
         "combined",
-        "what gives a direction: the slope with coherence not falling, or the slope alone",
+        "how the direction is chosen: by the slope while coherence does not fall, or by the slope "
+        "alone",
         choices=("combined", "slope"),
     )
     auto_direction_lookback: int = setting(
-        12, "bars that slope and coherence are compared over", unit="bars", bounds=(1, 120)
+        12,
+        "number of bars over which slope and coherence are compared",
+        unit="bars",
+        bounds=(1, 120),
     )
     auto_dir_threshold_bps: float = setting(
-        2.0, "least slope that gives a direction", unit="bps", bounds=(0.0, 10_000.0)
+        2.0, "minimum slope that gives a direction", unit="bps", bounds=(0.0, 10_000.0)
     )
-    exit_slope_enabled: bool = setting(True, "a slope against the position ends it")
+    exit_slope_enabled: bool = setting(True, "close a position when the slope turns against it")
     exit_pnl_enabled: bool = setting(True, "stop and target in percent of the entry price")
     exit_pnl_target_pct: float = setting(
         0.50, "target", unit="% of the entry price", bounds=(0.0001, 100.0)
@@ -132,48 +137,60 @@ class Config(FromEnvironment):
     atr_stop_mult: float = setting(
         1.8, "stop in average true ranges (atr mode)", bounds=(0.01, 100.0)
     )
-    atr_bars: int = setting(14, "bars of the average true range", unit="bars", bounds=(1, 1_000))
+    atr_bars: int = setting(
+        14, "number of bars of the average true range", unit="bars", bounds=(1, 1_000)
+    )
     auto_tp_rr: float = setting(
-        1.5, "target in units of the stop's distance (atr mode)", bounds=(0.01, 100.0)
+        1.5, "target as a multiple of the stop distance (atr mode)", bounds=(0.01, 100.0)
     )
     pm_default_hold_seconds: int = setting(
-        1800, "longest hold of a position", unit="s", bounds=(1, 31_536_000)
+        1800, "maximum holding time of a position", unit="s", bounds=(1, 31_536_000)
     )
     entry_cooldown_sec: int = setting(
-        60, "least time from an entry's bar to the next entry", unit="s", bounds=(0, 31_536_000)
+        60, "minimum time from an entry bar to the next entry", unit="s", bounds=(0, 31_536_000)
     )
     exit_cooldown_sec: int = setting(
-        60, "least time from an exit's bar to the next entry", unit="s", bounds=(0, 31_536_000)
+        60, "minimum time from an exit bar to the next entry", unit="s", bounds=(0, 31_536_000)
     )
     backtest_cost_bps: float = setting(
-        1.5, "cost per side where a candle has no bid and ask", unit="bps", bounds=(0.0, 1_000.0)
+        1.5,
+        "cost per side of a trade when a candle has no bid and ask",
+        unit="bps",
+        bounds=(0.0, 1_000.0),
     )
     eval_interval_sec: int = setting(
-        900, "event time between evaluations of the backtest", unit="s", bounds=(1, 86_400)
+        900,
+        "interval between evaluations of the backtest, in event time",
+        unit="s",
+        bounds=(1, 86_400),
     )
     eval_slices_days: tuple[int, ...] = setting(
-        (14, 30, 60), "trailing slices of a summary, ascending, at most 4", unit="days"
+        (14, 30, 60),
+        "lengths of the trailing slices of a summary, ascending, at most 4",
+        unit="days",
     )
     eval_span_days: int = setting(
-        30, "the slice that floors are applied to", unit="days", bounds=(1, 60)
+        30, "length of the slice that floors are applied to", unit="days", bounds=(1, 60)
     )
     eval_history_hours: int = setting(
-        720, "hourly samples that floors adapt to", unit="samples", bounds=(1, 2_160)
+        720, "number of hourly samples that floors adapt to", unit="samples", bounds=(1, 2_160)
     )
     eval_min_trades: float = setting(
-        10.0, "least trades, before floors adapt", unit="trades", bounds=(0.0, 1e6)
+        10.0, "minimum number of trades, before floors adapt", unit="trades", bounds=(0.0, 1e6)
     )
-    eval_calmar_min: float = setting(0.15, "least calmar, before floors adapt", bounds=(-1e6, 1e6))
+    eval_calmar_min: float = setting(
+        0.15, "minimum Calmar ratio, before floors adapt", bounds=(-1e6, 1e6)
+    )
     eval_pnl_min: float = setting(
-        0.0, "least P&L, before floors adapt", unit="fraction of notional", bounds=(-1e6, 1e6)
+        0.0, "minimum P&L, before floors adapt", unit="fraction of notional", bounds=(-1e6, 1e6)
     )
     cooldown_sec: int = setting(
-        7200, "cooldown after 4 misses in a row", unit="s", bounds=(0, 31_536_000)
+        7200, "cooldown after 4 consecutive misses", unit="s", bounds=(0, 31_536_000)
     )
     alloc_interval_sec: int = setting(
-        60, "distance of allocation epochs", unit="s", bounds=(1, 86_400)
+        60, "interval between allocation epochs", unit="s", bounds=(1, 86_400)
     )
-    alloc_top_k: int = setting(3, "instruments that get weight", bounds=(1, 1_000))
+    alloc_top_k: int = setting(3, "maximum number of instruments with a weight", bounds=(1, 1_000))
     alloc_score_weight_coherence: float = setting(
         0.60,
         "weight of coherence in the score",
@@ -209,27 +226,31 @@ class Config(FromEnvironment):
     )
     alloc_score_hazard: str = setting(
         "lambda",
-        "what ALLOC_SCORE_WEIGHT_HAZARD weighs: lambda of the manifold (docs/hazard.md), or the "
+        "metric weighted by ALLOC_SCORE_WEIGHT_HAZARD: lambda of the manifold (docs/hazard.md), "
+        "or the "
         "window's lambda_hazard, which equals rupture",
         choices=("lambda", "lambda_hazard"),
     )
     alloc_max_hold_sec: int = setting(
-        900, "how long weights are held when none is eligible", unit="s", bounds=(0, 86_400)
+        900,
+        "how long weights are held when no instrument is eligible",
+        unit="s",
+        bounds=(0, 86_400),
     )
     gates_blob_max_age_sec: int = setting(
         180,
-        "age at which a member's gate decision no longer counts at an epoch",
+        "maximum age of an instrument's gate decision at an epoch",
         unit="s",
         bounds=(1, 86_400),
     )
     risk_alloc_target_pct: float = setting(
-        0.30, "exposure of all weights together", unit="fraction of the account", bounds=_RATIO
+        0.30, "total exposure of all weights", unit="fraction of the account", bounds=_RATIO
     )
     pm_max_per_pos_pct: float = setting(
-        0.10, "most exposure of one instrument", unit="fraction of the account", bounds=_RATIO
+        0.10, "maximum exposure of one instrument", unit="fraction of the account", bounds=_RATIO
     )
     tzdata_version: str = setting(
-        lambda: version("tzdata"), "time zone rules that sessions are compiled from"
+        lambda: version("tzdata"), "version of the time zone rules for sessions"
     )
     market_calendar: str = setting(
         "fx",
@@ -248,7 +269,7 @@ class Config(FromEnvironment):
     source_text: str | None = field(default=None, init=False, compare=False, repr=False)
 
     def check(self) -> None:
-        """Raise Fatal for the first value that is out of bounds or does not fit another."""
+        """Raise Fatal for the first value that is out of bounds or inconsistent with another."""
         FromEnvironment.check(self)
         try:
             special_hours(self.market_holidays)
@@ -274,7 +295,7 @@ class Config(FromEnvironment):
 
     @property
     def window_shape(self) -> tuple[int, int, int]:
-        """What the stream of an instrument's windows is made with."""
+        """Arguments of ``CandleStream``."""
         return self.candle_count, self.echo_lookback_minutes, self.echo_signature_precision
 
     def buffer(self, instrument: str) -> float:
@@ -292,10 +313,10 @@ class Config(FromEnvironment):
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read back what ``to_json`` of this or an older version wrote.
+        """Read settings that ``to_json`` of this or an older version wrote.
 
-        A setting that the text does not name has its default, or what was done before there was
-        such a setting. Settings this version does not know are refused.
+        A setting missing from the text has its default, or the value that matches the behaviour
+        before the setting existed. Unknown settings are refused.
 
         Raises
         ------
@@ -310,7 +331,8 @@ class Config(FromEnvironment):
             ) from error
         values.setdefault("market_holidays_version", FIRST_HOLIDAYS_VERSION)
         if values.get("alloc_score_weight_hazard"):
-            # before there was a choice it weighed lambda_hazard, and such a log stays what it is
+            # logs older than this setting were computed with lambda_hazard and must keep their
+            # results
             values.setdefault("alloc_score_hazard", "lambda_hazard")
         unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
@@ -334,10 +356,10 @@ class Config(FromEnvironment):
 
     @property
     def config_id(self) -> str:
-        """First 16 hex digits of the SHA-256 of the text in the log, else of ``to_json``.
+        """First 16 hex digits of the SHA-256 of ``source_text``, or of ``to_json`` without one.
 
-        The text as it was written, because a version with one more setting would make another one
-        of the same record, and so another id of everything derived under it.
+        The hash covers the text as written: a version with one more setting would serialize the
+        same record differently, and every derived record would get another id.
         """
         text = self.to_json() if self.source_text is None else self.source_text
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ class Unused(NamedTuple):
     Attributes
     ----------
     names
-        Environment names; ``*`` stands for any rest of a name that is no setting.
+        Environment names; ``*`` matches the rest of any name that is not a setting.
     why
         Why they are not read.
     instead
@@ -33,12 +33,13 @@ UNUSED: Final[tuple[Unused, ...]] = (
     Unused(
         ("AUTO_UNITS",),
         "no order has a fixed size: it follows from the weights and the account",
-        "RISK_ALLOC_TARGET_PCT and PM_MAX_PER_POS_PCT; RISK_MAX_POSITION_SIZE is the most units of "
+        "RISK_ALLOC_TARGET_PCT and PM_MAX_PER_POS_PCT; RISK_MAX_POSITION_SIZE is the maximum "
+        "units of "
         "one order",
     ),
     Unused(
         ("AUTO_SL_PIPS",),
-        "a stop is that of the backtest run, so that both close at the same price: in percent of "
+        "the stop is that of the backtest run, so that both close at the same price: in percent of "
         "the entry price or in average true ranges, not in pips",
         "EXIT_PNL_STOP_PCT, or AUTO_TP_MODE=atr with ATR_STOP_MULT and ATR_BARS",
     ),
@@ -50,23 +51,23 @@ UNUSED: Final[tuple[Unused, ...]] = (
     ),
     Unused(
         ("PULSE_INTERVAL_SEC",),
-        "nothing is traded without a signal: there is no pulse trader",
+        "no order is sent without a signal: there is no pulse trader",
         "thresholds that let more through, as manifold calibrate suggests them",
     ),
     Unused(
         ("BACKFILL_ON_DEPLOY", "BACKFILL"),
-        "starting a process fills nothing by itself",
+        "starting a process does not backfill anything",
         "manifold warmup, whose steps are backfill, prime and hydrate",
     ),
     Unused(
         ("RUN_TRIALS_ON_DEPLOY", "RUN_TRIALS"),
-        "starting a process runs no trials",
+        "starting a process does not run trials",
         "manifold calibrate, manifold replay --set NAME=VALUE, or POST "
         "/api/studies/enqueue-long-run",
     ),
     Unused(
         ("APPLY_WINNERS_ON_DEPLOY",),
-        "no parameter changes without somebody who says so and why",
+        "parameters change only on an operator's command, with a reason",
         "manifold params set or import for one instrument, manifold config set for all",
     ),
     Unused(
@@ -76,8 +77,8 @@ UNUSED: Final[tuple[Unused, ...]] = (
     ),
     Unused(
         ("SEP_SKIP_PROCESSOR",),
-        "every part is a process of its own, and one that is not wanted is not started",
-        "start manifold worker, mirror, serve and trade as they are needed",
+        "every component is a separate process; leave out the ones you do not need",
+        "start manifold worker, mirror, serve and trade as needed",
     ),
     Unused(
         ("STRANDS_C_MIN",),
@@ -86,49 +87,50 @@ UNUSED: Final[tuple[Unused, ...]] = (
     ),
     Unused(
         ("REQ_CONSEC",),
-        "a gate opens after two passes in a row and closes after two fails in a row, always",
+        "a gate always opens after two consecutive passes and closes after two consecutive "
+        "failures",
         "HYSTERESIS_DEFAULT and HYSTERESIS_PAIR_JSON, the bands around the floors",
     ),
     Unused(
         ("HOTBAND_PROCESSING_INTERVAL",),
-        "nothing polls: every candle is processed when it is in the log",
+        "there is no polling: every candle is processed as soon as it is in the log",
         "CANDLE_GRAN, EVAL_INTERVAL_SEC and ALLOC_INTERVAL_SEC, in event time",
     ),
     Unused(
         ("HOTBAND_WINDOW_DAYS",),
-        "the days that are looked back over have a setting for each purpose",
+        "each purpose has its own lookback setting",
         "EVAL_SLICES_DAYS and EVAL_SPAN_DAYS for the backtest, CANDLE_COUNT for the manifold",
     ),
     Unused(
         ("QUANTUM_METRICS_LIB",),
-        "there is no shared library: the metrics are C++ headers that are compiled at the start",
-        "nothing; manifold doctor says whether the engine works",
+        "there is no shared library: the metrics are C++ headers, compiled when a process starts",
+        "nothing; manifold doctor checks the engine",
     ),
     Unused(
         ("WS_REQUIRE_DIAGNOSTICS",),
-        "diagnostics are no option: every record says where it comes from",
+        "diagnostics are always on: every record names its source",
         "GET /api/authenticity",
     ),
     Unused(
         ("WS_REQUIRE_NATIVE",),
-        "there are no metrics but those of the engine: without it nothing is derived",
+        "all metrics come from the engine: without it nothing is derived",
         "nothing; GET /api/authenticity says native for every instrument",
     ),
     Unused(
         ("WS_VALKEY_RETRY_*",),
         "the WebSocket follows the log, not Valkey",
-        "nothing; whatever is away is waited for, with growing pauses",
+        "nothing; unavailable servers are retried with back-off",
     ),
     Unused(
         ("WS_TOKEN",),
-        "REST and WebSocket take the same token",
+        "REST and WebSocket use the same token",
         "API_TOKEN or API_TOKEN_FILE",
     ),
     Unused(
         ("BACKEND_API_URL",),
-        "processes meet in the log and call no backend",
-        "KAFKA_BOOTSTRAP_SERVERS; TRADE_STATUS_URL and FEED_METRICS_URL where the service is to "
-        "ask others",
+        "processes communicate through the log and call no backend",
+        "KAFKA_BOOTSTRAP_SERVERS; TRADE_STATUS_URL and FEED_METRICS_URL where the service queries "
+        "other processes",
     ),
     Unused(
         ("RISK_MAX_*",),
@@ -137,14 +139,14 @@ UNUSED: Final[tuple[Unused, ...]] = (
     ),
     Unused(
         ("OANDA_HTTP_*", "OANDA_CB_*"),
-        "no setting of the client of OANDA has this name",
+        "no setting of the OANDA client has this name",
         "the OANDA_HTTP_ and OANDA_CB_ settings of manifold config show",
     ),
 )
 
 
 def unused(name: str, known: Collection[str]) -> Unused | None:
-    """Return the row of a variable that is not read; None when it is a setting or not known.
+    """Return the row of a variable that is not read; None when it is a setting or unknown.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def unused(name: str, known: Collection[str]) -> Unused | None:
 
 
 def words_of(name: str, row: Unused) -> str:
-    """Return what there is to say of a variable, in one sentence."""
+    """Return one sentence: why a variable is not read and what to use instead."""
     return f"{name} is not read: {row.why}; use instead: {row.instead}"
 
 

@@ -1,6 +1,6 @@
-"""The only door to the C++ core: bits, windows, signatures and manifolds of candles.
+"""Python interface of the C++ core: bits, windows, signatures and manifolds of candles.
 
-The core is compiled when it is first used (about a second); importing this package costs nothing.
+The core is compiled on first use (about a second), not on import of this package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Top-K selection and weights of epochs, and what is held between them."""
+"""Top-K selection and weights per epoch, and the weights held between epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SELECTED, NONE_ELIGIBLE, HOLD_EXPIRED = 0, 1, 2
 
 
 class Allocations(NamedTuple):
-    """What a row of epochs came to.
+    """Results of consecutive epochs.
 
     Attributes
     ----------
@@ -29,7 +29,8 @@ class Allocations(NamedTuple):
     held_since_ms
         int64 [epochs]: the first epoch at which the shares were held, ``NEVER`` when they are not.
     entries, ends
-        Rows of ``ENTRY_DTYPE``, by name within an epoch; those of epoch e end before ``ends[e]``.
+        Rows of ``ENTRY_DTYPE``, sorted by name within an epoch; rows of epoch e end before
+        ``ends[e]``.
     """
 
     actions: NDArray[np.int32]
@@ -40,24 +41,25 @@ class Allocations(NamedTuple):
 
 
 class Allocator:
-    """The allocator's state: the entries last published, and since when they are held."""
+    """The allocator's state: the entries last published, and the epoch since which they are
+    held."""
 
     def __init__(self) -> None:
         handle = core().make_allocator()
         if not handle:
-            raise Fatal("there is no memory for the allocator")
+            raise Fatal("out of memory: the allocator cannot be created")
         handle.__python_owns__ = True
         self._handle = handle
 
     def restore(self, entries: Sequence[tuple[int, float, float, float]], since_ms: int) -> None:
-        """Go on with what was published before.
+        """Restore the entries published last.
 
         Parameters
         ----------
         entries
             (id, score, weight, exposure), by name.
         since_ms
-            First epoch at which they were held; ``NEVER`` when they are not.
+            First epoch at which they were held; ``NEVER`` when they are not held.
         """
         rows = np.array([tuple(entry) for entry in entries], ENTRY_DTYPE)
         self._handle.restore(address_of(rows), len(rows), since_ms)
@@ -77,9 +79,9 @@ class Allocator:
         epoch_ms
             [epochs], ascending.
         ids
-            [members]: numbers of the members, in the order of their names.
+            [members]: ids of the members, sorted by name.
         may_open
-            [epochs, members]: 1 where a member is eligible and does not cool down.
+            [epochs, members]: 1 where a member is eligible and not in cooldown.
         scores
             [epochs, members]; NaN for no score.
         config

@@ -1,4 +1,4 @@
-"""The batch form: metrics of a list of bits, signals and manifold of a list of candles."""
+"""Batch functions: metrics of a list of bits, signals and manifold of a list of candles."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class BatchManifold(NamedTuple):
     count, t0_ms, t1_ms
         Number of candles, and the starts of the first and last one, epoch ms (None without any).
     sigma_eff, lambda_
-        As in ``streams.core.Metrics``, by the original's rules for a batch.
+        As in ``streams.core.Metrics``, by the original system's rules for a batch.
     precision
         Decimals of the signatures.
     """
 
     signals: NDArray[Any]
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is not used here
     t0_ms: int | None
     t1_ms: int | None
     sigma_eff: float
@@ -77,7 +77,7 @@ def analyze_bits(bits: ArrayLike) -> BitMetrics:
     Raises
     ------
     Fatal
-        When there are none or too many, or one is neither 0 nor 1.
+        There are no bits or too many, or a value is neither 0 nor 1.
     """
     values = np.asarray(bits)
     if values.ndim != 1 or not 1 <= len(values) <= MAX_WINDOW_BITS:
@@ -107,7 +107,7 @@ def build_manifold(
     precision: int,
     lookback_minutes: int,
 ) -> BatchManifold:
-    """Return the signals and the manifold of candles, by the original's rules for a batch.
+    """Return the signals and the manifold of candles, by the original system's rules for a batch.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def build_manifold(
     precision
         Decimals of a signature, 0 to 6.
     lookback_minutes
-        How far back repetitions count, 1 to 1440.
+        Lookback for repetitions, 1 to 1440 minutes.
 
     Raises
     ------
     Fatal
-        When a candle, an array or a parameter is no good.
+        A candle, an array or a parameter is invalid.
     """
     candles = columns(bar_ms, high, low, close, volume)
     length = len(candles.bar_ms)

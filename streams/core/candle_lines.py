@@ -1,4 +1,4 @@
-"""Lines of CSV into columns of candles, by the core: all that are written the plain way."""
+"""Fast path for CSV: the core parses lines of the common form into columns of candles."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from streams.errors import Fatal
 PRICE_COLUMNS = 12
 """Mid, bid, ask; open, high, low, close each."""
 PLAIN, SLOW = 0, 1
-"""Status of a row: taken as it is, or to be read by the code that decides."""
+"""Status of a row: parsed by the fast path, or left to the full parser."""
 MOST_CELLS = 64
 IGNORED, TIME, VOLUME, COMPLETE, INSTRUMENT, GRANULARITY, FIRST_PRICE = range(7)
-"""What a column of a file holds; cpp/io/candle_lines.hpp."""
+"""Role of a column of a file; cpp/io/candle_lines.hpp."""
 
 
 class LineColumns(NamedTuple):
-    """Columns that a reader fills, all of one length (its capacity).
+    """Columns that a reader fills; all have the same length (the capacity).
 
     Attributes
     ----------
@@ -33,16 +33,16 @@ class LineColumns(NamedTuple):
     volume
         Ticks, -1 where missing; int64.
     mid_derived
-        Whether mid was computed of bid and ask; uint8.
+        Whether mid was computed from bid and ask; uint8.
     status
-        ``PLAIN`` or ``SLOW``; of a slow row only line and offset count. uint8.
+        ``PLAIN`` or ``SLOW``; in a slow row only line and offset are valid. uint8.
     pair
-        Place of the row's instrument and granularity in ``LineReader.pairs``, 0 where the file has
+        Index of the row's instrument and granularity in ``LineReader.pairs``, 0 where the file has
         no such columns; int32.
     line
         Line of the file, counted from 1; int64.
     offset
-        Where the line begins in the bytes it was read from; int64.
+        Byte offset of the line in the block it was read from; int64.
     """
 
     bar_ms: NDArray[np.int64]
@@ -56,12 +56,12 @@ class LineColumns(NamedTuple):
 
     @property
     def capacity(self) -> int:
-        """Number of rows there is room for."""
+        """Number of rows that fit."""
         return len(self.bar_ms)
 
 
 class LinesRead(NamedTuple):
-    """How far a reader came.
+    """How far a reader got.
 
     Attributes
     ----------
@@ -70,10 +70,10 @@ class LinesRead(NamedTuple):
     lines
         Lines of the file read, empty ones included.
     offset
-        Where in the bytes reading stopped.
+        Byte offset at which reading stopped.
     whole
-        False when it stopped at a line that may go on behind its end (a quote) or end before it (a
-        lone carriage return).
+        False when reading stopped at a line that may continue on the next line (a quote) or contain
+        another line end (a single carriage return).
     """
 
     rows: int
@@ -83,7 +83,7 @@ class LinesRead(NamedTuple):
 
 
 def empty_columns(capacity: int) -> LineColumns:
-    """Return columns for ``capacity`` rows, not yet filled."""
+    """Return uninitialised columns for ``capacity`` rows."""
     return LineColumns(
         np.empty(capacity, np.int64),
         np.empty((PRICE_COLUMNS, capacity), np.float64),
@@ -102,7 +102,7 @@ class LineReader:
     Parameters
     ----------
     roles
-        What each column of the file holds, a byte each.
+        Role of each column of the file, one byte each.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class LineReader:
     def __init__(self, roles: bytes) -> None:
         self._handle = core().make_lines()
         if not self._handle:
-            raise Fatal("there is no memory for reading candle files")
+            raise Fatal("out of memory: candle files cannot be read")
         self._handle.__python_owns__ = True
         columns = np.frombuffer(roles or b"\0", np.uint8)
         if not self._handle.describe(address_of(columns), len(roles)):
@@ -121,8 +121,8 @@ class LineReader:
         self._columns: LineColumns | None = None
 
     def fill(self, columns: LineColumns) -> None:
-        """Put rows into ``columns`` from now on."""
-        self._columns = columns  # the handle only knows their addresses
+        """Write rows into ``columns`` from now on."""
+        self._columns = columns  # the handle stores only the addresses: keep the arrays alive
         c = columns
         candles = core().candle_columns(
             *(address_of(c.bar_ms), address_of(c.prices), c.capacity, address_of(c.volume)),
@@ -131,7 +131,7 @@ class LineReader:
         self._handle.fill(candles, address_of(c.pair), address_of(c.line), address_of(c.offset))
 
     def expect_time(self, form: int) -> None:
-        """Take rows whose time is written in ``form`` (``candle_times.TimeForm``); 0 takes none."""
+        """Accept rows whose time is written in ``form`` (``candle_times.TimeForm``); 0: none."""
         self._handle.expect_time(form)
 
     def read(
@@ -142,17 +142,17 @@ class LineReader:
         Parameters
         ----------
         data
-            Whole lines; the last one may lack its end when it is the last of the file.
+            Complete lines; only the last line of the file may lack a line end.
         start
-            Where in ``data`` to begin.
+            Byte offset in ``data`` at which to begin.
         rows, lines
-            Rows that are filled and lines that were read before.
+            Number of rows already filled and of lines already read.
         most
-            Rows that may be filled then, all that there is room for by default.
+            Maximum number of filled rows; the capacity by default.
         """
         if self._columns is None or not 0 <= start < len(data):
             return LinesRead(rows, lines, start, True)
-        # behind the last byte of bytes lies a zero, which is what the core may look at
+        # a bytes object ends with a zero byte, which the core may read
         address = address_of(np.frombuffer(data, np.uint8))
         capacity = self._columns.capacity if most is None else most
         whole = bool(self._handle.read(address, start, len(data), rows, capacity, lines))
@@ -161,7 +161,7 @@ class LineReader:
         )
 
     def pairs(self, known: int) -> list[tuple[str, str]]:
-        """Return the instruments and granularities that rows named, from place ``known`` on."""
+        """Return the instruments and granularities seen in rows, from index ``known`` on."""
         return [_pair(self._handle, place) for place in range(known, int(self._handle.pairs()))]
 
 

@@ -1,4 +1,4 @@
-"""Candles as arrays, checked before their addresses go to the core."""
+"""Candles as arrays, checked before their addresses are passed to the core."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Columns(NamedTuple):
 
 def address_of(array: NDArray[Any]) -> int:
     """Return the address of an array's first element."""
-    # __array_interface__ describes every field of a structured array first: 14 us instead of 1
+    # __array_interface__ also describes every field of a structured array: 14 us instead of 1
     return int(array.ctypes.data)
 
 
 def columns(
     bar_ms: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike
 ) -> Columns:
-    """Return the candles as checked arrays; what already has the right form is not copied.
+    """Return the candles as checked arrays; arrays of the right form are not copied.
 
     Raises
     ------
     Fatal
-        When a column is not one-dimensional, not of numbers of its kind, or of another length.
+        A column is not one-dimensional, or has the wrong type or length.
     """
     checked = Columns(
         _column("bar_ms", bar_ms, "iu", np.int64),

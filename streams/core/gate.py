@@ -1,4 +1,4 @@
-"""One instrument's bars in, closed trades, evaluations and gate decisions out."""
+"""The gate of one instrument: bars in, closed trades, evaluations and gate decisions out."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from streams.errors import CARRY_OVER, Fatal
 
 
 class GateStream:
-    """Run, evaluations and gate of one instrument (docs/spec/strict-backtest.md 1 to 5).
+    """Backtest run, evaluations and gate of one instrument (docs/spec/strict-backtest.md 1 to 5).
 
     Parameters
     ----------
     rules
-        Of ``rules_of``.
+        Result of ``rules_of``.
     run_number
-        Tells the rows of this run from those of runs before it.
+        Distinguishes the state rows of this run from those of earlier runs.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class GateStream:
         return int(self._handle.last_bar_ms())
 
     def adopt(self, rules: NDArray[Any]) -> None:
-        """Go by ``rules`` from the next bar on; the run stays what it is.
+        """Use ``rules`` from the next bar on; the run is not restarted.
 
         Raises
         ------
@@ -93,17 +93,17 @@ class GateStream:
             raise Fatal("the gate's rules are out of bounds")
 
     def set_decided_ms(self, as_of_ms: int) -> None:
-        """Take over which bars are decided already."""
+        """Set the instant up to which bars are already decided."""
         self._handle.set_decided_ms(as_of_ms)
         self._dirty = True
 
     def step(self, bar: BarInput, *, late: bool = False) -> int:
-        """Take in one bar; return which of ``TRADED``, ``EVALUATED``, ``DECIDED`` it has brought.
+        """Process one bar; return which of ``TRADED``, ``EVALUATED``, ``DECIDED`` happened.
 
         Parameters
         ----------
         late
-            The bar lies behind a decision and brings none.
+            The bar is older than the last decision and causes none.
         """
         bar_ms, as_of_ms, prices, metrics, count_1h, next_change_ms, flags = bar
         BAR_STRUCT.pack_into(
@@ -124,7 +124,7 @@ class GateStream:
         return bool(self._handle.decide_without_candle(bar_ms, as_of_ms))
 
     def trade(self) -> Trade:
-        """Return the trade that the last step has closed."""
+        """Return the trade closed by the last step."""
         return Trade(*TRADE_STRUCT.unpack_from(self._trade_at))
 
     def decision(self) -> Decision:
@@ -140,14 +140,14 @@ class GateStream:
         bars: BarColumns,
         events: GateEvents | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Take in many bars; the same bits as ``step`` and ``decide_without_candle`` one by one.
+        """Process many bars; results are bit-identical to ``step`` and ``decide_without_candle``.
 
         Parameters
         ----------
         bars
             The bars, in order.
         events
-            What happens in which order; by default the bars one after the other, none of them late.
+            Order of events; by default one bar after the other, none of them late.
 
         Returns
         -------
@@ -157,7 +157,7 @@ class GateStream:
         Raises
         ------
         Fatal
-            When an array is of another length or not contiguous.
+            An array has another length or is not contiguous.
         """
         bar_ms, prices, metrics, flags, next_change_ms, granularity_ms = bars
         columns = (bar_ms, *prices, metrics, flags, next_change_ms)
@@ -165,7 +165,7 @@ class GateStream:
         packed = struct.pack("<16Qq", *map(address_of, columns), granularity_ms)
         ctypes.memmove(int(core().columns_address(self._handle)), packed, len(packed))
         length = len(bar_ms) if events is None else len(events.places)
-        # one more: what brings nothing is written there first
+        # one extra row: the core writes every candidate result before it knows whether it counts
         trades = np.empty(len(bar_ms) + 1, TRADES_DTYPE)
         evaluations = np.empty(len(bar_ms) + 1, EVALUATION_DTYPE)
         decisions = np.empty(length + 1, DECISION_DTYPE)
@@ -212,13 +212,12 @@ class GateStream:
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, bytes], rules: NDArray[Any]) -> GateStream:
-        """Return the gate whose rows these are; it goes on with the same bits.
+        """Return the gate restored from its rows; further results are bit-identical.
 
         Raises
         ------
         Fatal
-            When rows are missing, cut short, do not belong together, or are of another layout or
-            engine.
+            Rows are missing, truncated, inconsistent, or have another layout or engine version.
         """
         if "head" not in rows:
             raise Fatal(f"the stored gate has no row head: {CARRY_OVER}")
@@ -239,7 +238,7 @@ class GateStream:
 
 
 def evaluation_of(fields: tuple[Any, ...]) -> Evaluation:
-    """Return the evaluation whose structure (``EVALUATION_STRUCT``) has these fields."""
+    """Return the evaluation unpacked from ``EVALUATION_STRUCT``."""
     count, width = fields[-2], 14
     slices = tuple(fields[6 + width * i : 6 + width * (i + 1)] for i in range(count))
     bar_ms, as_of_ms, samples = fields[:3]
@@ -249,7 +248,7 @@ def evaluation_of(fields: tuple[Any, ...]) -> Evaluation:
 def _require(columns: Sequence[NDArray[Any]], length: int) -> None:
     for column in columns:
         if len(column) != length or not column.flags.c_contiguous:
-            raise Fatal(f"every column must be contiguous and {length} long")
+            raise Fatal(f"every column must be contiguous and have length {length}")
 
 
 def _buffer(address: Any, size: int) -> Any:
@@ -259,7 +258,7 @@ def _buffer(address: Any, size: int) -> Any:
 def _new_gate() -> Any:
     handle = core().make_gate()
     if not handle:
-        raise Fatal("there is no memory for the gate of another instrument")
+        raise Fatal("out of memory: the gate of another instrument cannot be created")
     handle.__python_owns__ = True
     return handle
 

@@ -1,4 +1,4 @@
-"""What goes into a gate and what comes out of it: bars, events, trades, decisions, evaluations."""
+"""Inputs and outputs of a gate: bars, events, trades, decisions, evaluations."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 
 class BarInput(NamedTuple):
-    """One bar as a gate takes it, in the order of its structure.
+    """One input bar of a gate, in the field order of its C++ structure.
 
     Attributes
     ----------
     bar_ms, as_of_ms
         Start and end of the bar, epoch ms.
     prices
-        Open, high, low, close of mid, bid and ask: 12 numbers; those of bid and ask count only with
+        Open, high, low, close of mid, bid and ask: 12 numbers; bid and ask are used only with
         ``QUOTED``.
     metrics
         Coherence, stability, entropy, rupture, lambda_hazard, lambda, sigma_eff.
     count_1h
         Repetitions of the signature.
     next_change_ms, flags
-        What the calendar says at ``as_of_ms``.
+        Calendar values at ``as_of_ms``.
     """
 
     bar_ms: int
@@ -46,9 +46,9 @@ class BarColumns(NamedTuple):
     prices
         12 arrays, in the order of ``BarInput.prices``.
     metrics
-        Rows of ``METRICS_DTYPE``, of the same bars.
+        Rows of ``METRICS_DTYPE`` for the same bars.
     flags, next_change_ms
-        As in ``BarInput``; where events are given only ``QUOTED`` counts.
+        As in ``BarInput``; when events are given only ``QUOTED`` is used.
     granularity_ms
         Length of a bar.
     """
@@ -62,18 +62,18 @@ class BarColumns(NamedTuple):
 
 
 class GateEvents(NamedTuple):
-    """What happens to a gate, in order, as contiguous arrays [events].
+    """Events of a gate in order, as contiguous arrays [events].
 
     Attributes
     ----------
     places
-        Which of the bars, -1 for a bar without a candle.
+        Index of the bar, -1 for a bar without a candle.
     as_of_ms
-        When, epoch ms.
+        Time of the event, epoch ms.
     late
-        1 for a bar that lies behind a decision.
+        1 for a bar that is older than the last decision.
     flags, next_change_ms
-        What the calendar says then.
+        Calendar values at that time.
     """
 
     places: NDArray[np.int64]

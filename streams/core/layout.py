@@ -1,4 +1,4 @@
-"""The layouts that Python and the C++ core share: structures, flags, rules."""
+"""Memory layouts shared by Python and the C++ core: structures, flags, rules."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streams.errors import Fatal
 NEVER = -(2**63)
 TRADED, EVALUATED, DECIDED = 1, 2, 4
 OPEN, NEAR_CLOSE, MARKET_OPEN, QUOTED = 1, 2, 4, 8
-"""Bits of a bar's flags: what the calendar says, and whether bid and ask are the market's own."""
+"""Bits of a bar's flags: calendar state, and whether bid and ask were quoted by the market."""
 EXIT_REASONS = ("", "stop", "target", "session_close", "slope_reversal", "max_hold")
 DAY_ROWS, SAMPLE_ROWS, SAMPLES_OF_ROW = 64, 136, 16
-"""Rings of the state's rows; cpp/backtest/gate_rows.hpp."""
+"""Ring sizes of the state rows; cpp/backtest/gate_rows.hpp."""
 
 TRADES_DTYPE = np.dtype(
     [(n, "i8") for n in ("entry_bar_ms", "exit_bar_ms", "exit_as_of_ms", "bars_held")]
@@ -29,7 +29,7 @@ TRADES_DTYPE = np.dtype(
     + [(n, "i4") for n in ("direction", "exit", "cost_assumed", "unused")]
 )
 """Closed trades of a run: times epoch ms, excursions and costs in bps of the entry price; ``exit``
-is a place in ``EXIT_REASONS``."""
+is an index into ``EXIT_REASONS``."""
 
 FLOORS_DTYPE = np.dtype([(n, "f8") for n in ("min_trades", "calmar_min", "pnl_min")])
 _FIGURES = (
@@ -75,7 +75,7 @@ DECISION_DTYPE = np.dtype(
     ]
 )
 """Gate decisions: bit i of ``reasons`` is the i-th of ``streams.records.reasons.Reason``; ``NEVER``
-stands for a time that is not there."""
+stands for a missing time."""
 
 _SIDES = [(n, "f8", (4,)) for n in ("mid", "bid", "ask")]
 BAR_DTYPE = np.dtype(
@@ -87,7 +87,7 @@ BAR_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""One bar as a gate takes it: open, high, low and close of each side."""
+"""One input bar of a gate: open, high, low and close of each side."""
 COLUMNS_DTYPE = np.dtype(
     [
         *(("bar_ms", "u8"), ("prices", "u8", (12,)), ("metrics", "u8"), ("flags", "u8")),
@@ -125,14 +125,14 @@ _HAZARD_TERMS = {"lambda": 1, "lambda_hazard": 2}
 
 
 def rules_of(config: Config, instrument: str) -> NDArray[Any]:
-    """Return what a gate goes by: one element of ``RULES_DTYPE``.
+    """Return the rules of a gate: one element of ``RULES_DTYPE``.
 
     Parameters
     ----------
     config
         The configuration with the instrument's overrides.
     instrument
-        Whose hysteresis buffer it is.
+        Instrument whose hysteresis buffer is used.
     """
     rules = np.zeros(1, RULES_DTYPE)
     row = rules[0]
@@ -218,7 +218,7 @@ price; ``window_end_price`` the close at ``window_end_ms``, the newest candle th
 
 
 ENTRY_DTYPE = np.dtype([("id", "i8"), *((n, "f8") for n in ("score", "weight", "exposure"))])
-"""One instrument's share of an epoch; ``id`` is what the caller numbers instruments by."""
+"""One instrument's share of an epoch; ``id`` is the caller's number of the instrument."""
 
 
 FIELD_DTYPE: Final = np.dtype(
@@ -231,7 +231,7 @@ FIELD_DTYPE: Final = np.dtype(
 
 
 def _struct_of(dtype: np.dtype[Any], padding: tuple[str, ...] = ()) -> struct.Struct:
-    """Return what packs one element; fields named in ``padding`` are passed over."""
+    """Return the ``Struct`` of one element; fields named in ``padding`` are skipped."""
     codes = {"i8": "q", "u8": "Q", "f8": "d", "i4": "i", "u4": "I"}
 
     def text_of(kind: np.dtype[Any]) -> str:
@@ -264,16 +264,16 @@ LAYOUTS = {
     "share": ENTRY_DTYPE,
     "field": FIELD_DTYPE,
 }
-"""Every structure that the core and Python share, by its name in the core."""
+"""Every structure shared by Python and the core, by its C++ name."""
 
 
 def check_layout(door: Any) -> None:
-    """Refuse a core that was compiled with other structures than those of this module.
+    """Compare the structures of the compiled core with those of this module.
 
     Raises
     ------
     Fatal
-        A field lies elsewhere: numbers would be read from the wrong places.
+        A field has another offset: numbers would be read from wrong addresses.
     """
     found: dict[str, dict[str, int]] = {}
     fields: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Finding the C++ core, compiling it when it is first needed, and saying how it was compiled."""
+"""Find the C++ core, compile it on first use, and report how it was compiled."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from streams.errors import Fatal
 from streams.process.interrupts import hold_interrupts
 
 ENGINE_VERSION = "qfh-2.0.0"
-"""Version of the results: bumped whenever any bit of any result changes, and only then.
+"""Version of the results: raised whenever any bit of any result changes, and only then.
 
-It is in the header of every derived record and in every stored row; rows of another engine are
-never read, and a range of a log written by another engine cannot be verified. The C++ core carries
-the same string (``cpp/metrics/status.hpp``), and loading refuses a pair that differs.
+It is in the header of every derived record and in every stored row. Rows of another engine version
+are never read, and a range of a log written by another engine version cannot be verified. The C++
+core contains the same string (``cpp/metrics/status.hpp``); loading fails when the two differ.
 """
 
 _HEADER = "bindings/bindings.hpp"
@@ -29,11 +29,11 @@ class BuildInfo(NamedTuple):
     Attributes
     ----------
     compiler
-        The compiler's own version text.
+        Version text of the compiler.
     cplusplus
         The value of ``__cplusplus``.
     fma
-        Whether the compiler may use fused multiply-add instructions. It never fuses ours.
+        Whether the target supports fused multiply-add. The core's arithmetic is never fused.
     vector_bits
         Width of the vectors the compiler may use.
     headers
@@ -48,30 +48,30 @@ class BuildInfo(NamedTuple):
 
 
 def cpp_dir() -> Path:
-    """Return the directory of the core's headers: in an installed package, or in a source tree.
+    """Return the directory of the core's headers, in an installed package or a source tree.
 
     Raises
     ------
     Fatal
-        When neither is there.
+        Neither exists.
     """
     for place in (_PACKAGE / "_cpp", _PACKAGE.parent / "cpp"):
         if (place / _HEADER).is_file():
             return place
-    raise Fatal(f"the C++ core ({_HEADER}) is missing beside the package: install it again")
+    raise Fatal(f"the C++ core ({_HEADER}) is missing: reinstall the package")
 
 
 @functools.cache
 def core() -> Any:
-    """Compile the core if this process has not yet, and return its ``manifold::door`` namespace.
+    """Compile the core on the first call, and return its ``manifold::door`` namespace.
 
-    Takes most of a second the first time: the import of cppyy, and the compilation.
+    The first call takes about a second: import of cppyy and compilation.
 
     Raises
     ------
     Fatal
-        When the core cannot be loaded, is of another version, has structures of other sizes than
-        the package expects, or was compiled so that results would depend on the machine.
+        The core cannot be loaded, has another version or other structure layouts than the package
+        expects, or was compiled so that results would depend on the machine.
     """
     headers = cpp_dir()
     try:
@@ -79,7 +79,7 @@ def core() -> Any:
             cppyy: Any = importlib.import_module("cppyy")
             cppyy.add_include_path(str(headers))
             cppyy.include(_HEADER)
-            door = cppyy.gbl.manifold.door
+            door = cppyy.gbl.manifold.bindings
     except Exception as problem:
         first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise Fatal(
@@ -106,9 +106,9 @@ def core() -> Any:
 
 
 def warm_up() -> None:
-    """Call each function on a live path once: the first call compiles it, no candle shall wait.
+    """Call each function of the live path once, so that no candle waits for its compilation.
 
-    Raises as ``core``. A replay does without: what it calls is compiled when it is first called.
+    Raises as ``core``. A replay does not need this: functions are compiled on their first call.
     """
     door = core()
     handle = door.make_handle()
@@ -144,7 +144,7 @@ def _warm_up_gate(door: Any) -> None:
 
 
 def build_info() -> BuildInfo:
-    """Return how the core was compiled in this process (compiles it if need be)."""
+    """Return how the core was compiled in this process; compiles it if necessary."""
     door = core()
     return BuildInfo(
         str(door.compiler()),

@@ -1,4 +1,4 @@
-"""What a status code of the core means, and which candles may not enter it."""
+"""Meaning of the core's status codes, and the check of a candle."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MEANING = {
     4: "a price is outside 1e-12 to 1e12",
     5: "high is below low",
     6: "volume is negative",
-    7: "bar_ms is not after the candle before",
+    7: "bar_ms is not after the previous candle",
     8: "a parameter is out of bounds (129 to 20000 candles, 1 to 1440 minutes, 0 to 6 decimals)",
-    9: "there is no memory for it",
-    10: f"the stored engine state is cut short or has bytes too many: {CARRY_OVER}",
+    9: "out of memory",
+    10: f"the stored engine state is too short or too long: {CARRY_OVER}",
     11: f"the stored engine state has another layout: {CARRY_OVER}",
     12: f"the stored engine state was written by another engine version: {CARRY_OVER}",
-    13: f"the rows of the stored engine state do not belong together: {CARRY_OVER}",
+    13: f"the rows of the stored engine state are inconsistent: {CARRY_OVER}",
 }
-"""Status code of the core to what it means, as a part of a sentence."""
+"""Status code of the core -> meaning, as part of a sentence."""
 
 
 def raise_for(status: int, subject: str) -> NoReturn:
-    """Raise ``Fatal`` with the meaning of ``status`` after ``subject``."""
+    """Raise ``Fatal`` with ``subject`` and the meaning of ``status``."""
     raise Fatal(f"{subject}: {MEANING.get(status, f'status {status} of the core')}")
 
 
@@ -41,12 +41,12 @@ def check_candle(
     volume: int,
     last_bar_ms: int | None = None,
 ) -> str | None:
-    """Return why a candle may not enter a stream, or None when it may.
+    """Return why a stream would refuse a candle, None when it is valid.
 
     Parameters
     ----------
     bar_ms, last_bar_ms
-        Start of the candle and of the stream's newest one (None: there is none), epoch ms.
+        Start of the candle and of the stream's newest candle (None without one), epoch ms.
     high, low, close
         Mid prices.
     volume

@@ -1,4 +1,4 @@
-"""One instrument's candles in, the metrics of the window and manifold that end there out."""
+"""Stream of one instrument: candles in, metrics of the window and manifold ending there out."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LENGTH = struct.Struct("<I")
 
 
 class Metrics(NamedTuple):
-    """What is known at a bar, from the window of the last 128 bits and the last candles.
+    """Metrics at a bar, of the window of the last 128 bits and of the manifold.
 
     Attributes
     ----------
     window_start_ms
-        Stamp of the window's first candle as the original stamps it, epoch ms.
+        Time stamp of the window's first candle, as in the original system, epoch ms.
     coherence, stability, entropy, rupture, flip_ratio, lambda_hazard
         0..1 (docs/spec/trading-loop.md 1.3 to 1.5).
     collapsed
@@ -35,7 +35,7 @@ class Metrics(NamedTuple):
         ``c0.47_s0.87_e0.88`` with the stream's precision.
     count_1h, first_seen_ms
         Windows of the grid with this signature within the lookback, this one included, and the
-        stamp of the oldest of them (1.7).
+        time stamp of the oldest of them (1.7).
     ones
         Bits set in the window, 0..128.
     sigma_eff
@@ -43,7 +43,7 @@ class Metrics(NamedTuple):
     lambda_
         1 - exp(-60 sum R / sum dt) over the grid, 0..1 (1.8).
     count, t0_ms, t1_ms
-        Candles of the manifold, and the starts of its first and last one, epoch ms.
+        Number of candles of the manifold, and the starts of its first and last candle, epoch ms.
     """
 
     window_start_ms: int
@@ -60,7 +60,7 @@ class Metrics(NamedTuple):
     ones: int
     sigma_eff: float
     lambda_: float
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is not used here
     t0_ms: int
     t1_ms: int
 
@@ -85,7 +85,7 @@ def format_signature(c: int, s: int, e: int, precision: int) -> str:
 
 
 class CandleStream:
-    """The stream form of one instrument.
+    """Incremental computation for one instrument.
 
     docs/spec/records.md, "What a stream record equals in the batch", defines it.
 
@@ -95,9 +95,9 @@ class CandleStream:
     Parameters
     ----------
     candle_count
-        Candles a manifold covers, 129 to 20000.
+        Number of candles in a manifold, 129 to 20000.
     lookback_minutes
-        How far back repetitions count, 1 to 1440.
+        Lookback for repetitions, 1 to 1440 minutes.
     precision
         Decimals of a signature, 0 to 6.
 
@@ -120,9 +120,11 @@ class CandleStream:
         self._step = handle.step
         self._wire = (ctypes.c_char * 192).from_address(int(door.wire_address(handle)))
         self._row_address = int(door.row_address(handle))
-        self._reported: int = handle.seen()  # candles whose rows were handed out
+        self._reported: int = (
+            handle.seen()
+        )  # number of candles whose rows changed_rows has returned
         self._changed: dict[str, bytes] = {}
-        self._ring: int = handle.chunks()  # the largest there was
+        self._ring: int = handle.chunks()  # the largest candle_count so far
         self._follow_parameters()
 
     def _follow_parameters(self) -> None:
@@ -132,12 +134,12 @@ class CandleStream:
 
     @property
     def candle_count(self) -> int:
-        """Candles a manifold covers."""
+        """Number of candles in a manifold."""
         return int(self._handle.candle_count())
 
     @property
     def lookback_minutes(self) -> int:
-        """How far back repetitions count, in minutes."""
+        """Lookback for repetitions, minutes."""
         return int(self._handle.lookback_minutes())
 
     @property
@@ -147,7 +149,7 @@ class CandleStream:
 
     @property
     def seen(self) -> int:
-        """Candles taken in since the stream began."""
+        """Number of candles processed since the stream began."""
         return int(self._handle.seen())
 
     @property
@@ -158,12 +160,12 @@ class CandleStream:
     def step(
         self, bar_ms: int, high: float, low: float, close: float, volume: int
     ) -> Metrics | None:
-        """Take in one complete candle.
+        """Process one complete candle.
 
         Parameters
         ----------
         bar_ms
-            Start of the candle, epoch ms, above the one before.
+            Start of the candle, epoch ms; greater than that of the previous candle.
         high, low, close
             Mid prices.
         volume
@@ -176,7 +178,7 @@ class CandleStream:
         Raises
         ------
         Fatal
-            When ``check_candle`` has a reason against the candle; nothing has changed then.
+            ``check_candle`` refuses the candle; the stream is unchanged then.
         """
         status = self._step(bar_ms, high, low, close, volume)
         if status:
@@ -195,14 +197,14 @@ class CandleStream:
         volume: ArrayLike,
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Take in many candles; the same bits as ``step`` one by one.
+        """Process many candles; results are bit-identical to ``step``.
 
         Parameters
         ----------
         bar_ms, high, low, close, volume
             Arrays [n] of the values ``step`` takes.
         out
-            An array of ``METRICS_DTYPE`` with at least n rows to be used again; default a new one.
+            An array of ``METRICS_DTYPE`` with at least n rows to reuse; a new one by default.
 
         Returns
         -------
@@ -212,7 +214,8 @@ class CandleStream:
         Raises
         ------
         Fatal
-            When a candle or an array is no good; the candle is named and nothing has changed.
+            A candle or an array is invalid; the message names the candle, and the stream is
+            unchanged.
         """
         candles = columns(bar_ms, high, low, close, volume)
         length = len(candles.bar_ms)
@@ -227,29 +230,29 @@ class CandleStream:
         return out[:counted]
 
     def reconfigure(self, candle_count: int, lookback_minutes: int, precision: int) -> None:
-        """Go on with other parameters: the candles at hand are kept, the rest is recomputed.
+        """Change the parameters: stored candles are kept, everything else is recomputed.
 
-        With more candles than before, the manifold grows from those that are there.
+        With a larger ``candle_count`` the manifold grows as new candles arrive.
 
         Raises
         ------
         Fatal
-            When a parameter is out of bounds; nothing has changed then.
+            A parameter is out of bounds; the stream is unchanged then.
         """
         wanted = (candle_count, lookback_minutes, precision)
         if wanted == (self.candle_count, self.lookback_minutes, self.precision):
             return
-        # Rows of before keep their content wherever a batch ends.
+        # rows written before keep their content, wherever a batch ends
         self._collect()
         status = self._handle.reconfigure(*wanted)
         if status != OK:
             raise_for(status, f"engine{wanted}")
         self._follow_parameters()
         self._ring = max(self._ring, self._handle.chunks())
-        self._reported = 0  # the ring may have another length: every row has a new place
+        self._reported = 0  # the ring may have another length: every candle moves to another row
 
     def row_names(self) -> list[str]:
-        """Return the names of all rows this stream may have written."""
+        """Return the names of all state rows this stream may have written."""
         return ["head", *(_row_name(slot) for slot in range(self._ring))]
 
     def changed_rows(self) -> dict[str, bytes]:
@@ -282,18 +285,20 @@ class CandleStream:
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, bytes]) -> CandleStream:
-        """Return the stream whose rows these are; it goes on with the same bits.
+        """Return the stream restored from its rows; further results are bit-identical.
 
         Raises
         ------
         Fatal
-            When rows are missing, cut short, do not belong together, or are of another layout or
-            engine.
+            Rows are missing, truncated, inconsistent, or have another layout or engine version.
         """
         if "head" not in rows:
             raise Fatal(f"the stored engine state has no row head: {CARRY_OVER}")
         handle = _open_head(rows["head"])
-        ring, number = handle.chunks(), handle.seen() // 64  # nothing read yet: where it begins
+        ring, number = (
+            handle.chunks(),
+            handle.seen() // 64,
+        )  # start position, before any candle is read
         while handle.seen() < handle.counted():
             name = _row_name(number % ring)
             if name not in rows:
@@ -305,7 +310,8 @@ class CandleStream:
         return stream
 
     def to_bytes(self) -> bytes:
-        """Return the whole state as one versioned byte string (at most 1.2 KB per 64 candles)."""
+        """Return the complete state as one versioned byte string (at most 1.2 KB per 64
+        candles)."""
         handle = self._handle
         parts = [self._head()]
         if handle.seen():
@@ -320,7 +326,7 @@ class CandleStream:
         Raises
         ------
         Fatal
-            When the bytes are cut short or of another layout or engine.
+            The bytes are truncated or have another layout or engine version.
         """
         parts = _parts(state)
         handle = _open_head(next(parts, b""))

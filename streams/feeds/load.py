@@ -184,7 +184,7 @@ def _complete(
         key.instrument
         for key in series
         if known.last_bar_ms(key) == ends[key]
-        and known.vouched_ms.get(key, -1) < ends[key] + length
+        and known.watermark_ms.get(key, -1) < ends[key] + length
     ]
     if short:
         plan = FeedPlan(short, granularity, writer.partitions)

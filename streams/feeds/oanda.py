@@ -18,8 +18,14 @@ from streams.config.feeds import FeedSettings
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
-from streams.feeds.broker_lane import BrokerLane, Settled, horizon_ms, merged, not_waited_for
 from streams.feeds.live import take_over
+from streams.feeds.oanda_instrument import (
+    InstrumentFeed,
+    Settled,
+    horizon_ms,
+    merged,
+    not_waited_for,
+)
 from streams.feeds.oanda_resume import resumes
 from streams.feeds.oanda_state import FeedState, pair_states
 from streams.feeds.plan import Fact, FeedPlan
@@ -169,7 +175,7 @@ class OandaFeed:
             why = "; ".join(f"{name}: {trouble}" for name, trouble in missing.items())
             raise Recoverable(f"not all candles could be had ({why}); the same again goes on there")
 
-    def _take_over(self, from_ms: int | None) -> dict[str, BrokerLane]:
+    def _take_over(self, from_ms: int | None) -> dict[str, InstrumentFeed]:
         wall_ms = time.time_ns() // 1_000_000
         writer = FactWriter(self._runtime, self._codec, self._here, wall_ms, live=True, fenced=True)
         self.followed, self.config = writer.followed, writer.config
@@ -185,7 +191,7 @@ class OandaFeed:
         )
         settings = self._settings
         lanes = {
-            name: BrokerLane(
+            name: InstrumentFeed(
                 name,
                 gran,
                 found[name],
@@ -209,10 +215,10 @@ class OandaFeed:
             logger.info("%s goes on at %s UTC", name, clock(lane.frontier_ms))
         return lanes
 
-    def _lane(self, lane: BrokerLane) -> asyncio.Task[None]:
+    def _lane(self, lane: InstrumentFeed) -> asyncio.Task[None]:
         return asyncio.create_task(self._follow(lane), name=f"lane {lane.instrument}")
 
-    async def _follow(self, lane: BrokerLane) -> None:
+    async def _follow(self, lane: InstrumentFeed) -> None:
         state = self.state.pairs[lane.instrument]
         while not self._stop.is_set() and not self._done(lane):
             await self._until_due(lane)
@@ -249,7 +255,7 @@ class OandaFeed:
                 )
             self._more.set()
 
-    async def _until_due(self, lane: BrokerLane) -> None:
+    async def _until_due(self, lane: InstrumentFeed) -> None:
         # in steps, because a machine that slept wakes up to another time
         while not self._stop.is_set():
             left_s = (lane.ask_ms - self._client.now_ms()) / 1000
@@ -266,7 +272,7 @@ class OandaFeed:
         except TimeoutError:
             return
 
-    def _done(self, lane: BrokerLane) -> bool:
+    def _done(self, lane: InstrumentFeed) -> bool:
         until_ms = self._until_ms
         return until_ms is not None and lane.asked_ms >= 0 and lane.frontier_ms >= until_ms
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streams.candles.series import SeriesKey
 from streams.config.runtime import Runtime
-from streams.feeds.broker_lane import Resume
+from streams.feeds.oanda_instrument import Resume
 from streams.feeds.survey import Survey, survey
 from streams.instants import GRANULARITY_MS
 from streams.kafka.partitioner import partition_of
@@ -44,8 +44,8 @@ def resumes(
         for key in older:
             if key in whole.series:
                 found.series[key] = whole.series[key]
-            if key in whole.vouched_ms:
-                found.vouched_ms[key] = whole.vouched_ms[key]
+            if key in whole.watermark_ms:
+                found.watermark_ms[key] = whole.watermark_ms[key]
     length = GRANULARITY_MS[granularity]
     return {key.instrument: _resume(found, key, length, start_ms) for key in keys}
 
@@ -62,11 +62,11 @@ def _look(
 
 
 def _resume(found: Survey, key: SeriesKey, length: int, start_ms: int) -> Resume:
-    last_bar_ms, vouched_ms = found.last_bar_ms(key), found.vouched_ms.get(key, -1)
+    last_bar_ms, watermark_ms = found.last_bar_ms(key), found.watermark_ms.get(key, -1)
     if last_bar_ms < 0:
         # one that was begun and has no candle yet: no gap behind its opening watermark
-        return Resume(start_ms if vouched_ms < 0 else min(start_ms, vouched_ms))
+        return Resume(start_ms if watermark_ms < 0 else min(start_ms, watermark_ms))
     series, versions = found.series[key], dict[int, set[int]]()
     for bar_ms, mark in zip(series.bars, series.digests, strict=True):
         versions.setdefault(bar_ms, set()).add(mark)
-    return Resume(max(last_bar_ms + length, vouched_ms), last_bar_ms, versions)
+    return Resume(max(last_bar_ms + length, watermark_ms), last_bar_ms, versions)

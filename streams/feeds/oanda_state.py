@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.feeds.broker_lane import BrokerLane, Settled
+from streams.feeds.oanda_instrument import InstrumentFeed, Settled
 from streams.feeds.plan import Fact
 from streams.oanda.client import OandaClient
 from streams.oanda.shapes import Price
@@ -45,7 +45,7 @@ class PairState:
     not_waited: int = 0
 
 
-def pair_states(lanes: Mapping[str, BrokerLane], granularity_ms: int) -> dict[str, PairState]:
+def pair_states(lanes: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
     """Return what is in the log of each instrument when a feed begins."""
     return {
         name: PairState(
@@ -61,7 +61,7 @@ class FeedState:
     """All that a feed knows of itself, for its metrics and its report."""
 
     client: OandaClient
-    lanes: dict[str, BrokerLane]
+    lanes: dict[str, InstrumentFeed]
     pairs: dict[str, PairState]
     stream: OandaStream[Price]
     followed: FollowedConfig | None = None

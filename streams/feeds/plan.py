@@ -53,7 +53,7 @@ class FeedPlan:
         self._last_bar_ms = dict.fromkeys(self._partition_of, -1)
         self._hours: dict[int, int] = {}
         self._offset = -1
-        self._vouched_ms: dict[int, int] = {}
+        self._watermark_ms: dict[int, int] = {}
 
     @property
     def partitions(self) -> list[int]:
@@ -63,7 +63,7 @@ class FeedPlan:
     def watermark(self, partition: int, as_of_ms: int, control_offset: int) -> Fact:
         """Return the watermark of one partition."""
         self._hours[partition] = as_of_ms // HOUR_MS
-        self._vouched_ms[partition] = as_of_ms
+        self._watermark_ms[partition] = as_of_ms
         names = self._by_partition[partition]
         mark = Watermark(as_of_ms, self._granularity, control_offset, names)
         return Fact(partition, WATERMARK_KEY, mark)
@@ -125,5 +125,5 @@ class FeedPlan:
     def closing(self, as_of_ms: int, control_offset: int) -> list[Fact]:
         """Return the watermarks that are still missing at the end."""
         offset = max(self._offset, control_offset)
-        late = [p for p in self.partitions if self._vouched_ms.get(p, -1) < as_of_ms]
+        late = [p for p in self.partitions if self._watermark_ms.get(p, -1) < as_of_ms]
         return [self.watermark(p, as_of_ms, offset) for p in late]

@@ -41,12 +41,12 @@ class Survey:
     ----------
     series
         Per series: last bar, and the bars from ``since_ms`` on with their digests.
-    vouched_ms
+    watermark_ms
         Per (instrument, granularity): the latest watermark.
     """
 
     series: dict[SeriesKey, LoggedSeries] = field(default_factory=dict)
-    vouched_ms: dict[SeriesKey, int] = field(default_factory=dict)
+    watermark_ms: dict[SeriesKey, int] = field(default_factory=dict)
 
     def last_bar_ms(self, key: SeriesKey) -> int:
         """Return the start of the last bar of a series in the log, -1 when there is none."""
@@ -106,7 +106,7 @@ def _note(
     if isinstance(event, Watermark):
         for name in event.instruments:
             key = SeriesKey(name, event.granularity)
-            found.vouched_ms[key] = max(found.vouched_ms.get(key, -1), event.as_of_ms)
+            found.watermark_ms[key] = max(found.watermark_ms.get(key, -1), event.as_of_ms)
     elif isinstance(event, Candle):
         series = found.series.setdefault(
             SeriesKey(event.instrument, event.granularity), LoggedSeries()

@@ -1,1 +1,1 @@
-"""The room of the Kafka clients: reader, follower, transactions, lag, admin, registry."""
+"""Kafka clients: reader, follower, transactions, lag, admin, registry."""

@@ -1,7 +1,7 @@
-"""Which Kafka a broker is, from the features it tells, and what is known against it.
+"""The Kafka release of a broker, from its feature levels, and known defects of releases.
 
-Brokers tell no version. Since 3.3 they tell the levels of ``metadata.version`` that they know, and
-the highest of them tells the release.
+Brokers do not report their version. Since 3.3 they report the supported range of
+``metadata.version``, whose highest level identifies the release.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ RELEASES: Final = (
     *((31, "4.4"), (30, "4.3"), (28, "4.2"), (26, "4.1"), (22, "4.0"), (21, "3.9"), (20, "3.8")),
     *((15, "3.7"), (12, "3.6"), (9, "3.5"), (8, "3.4"), (7, "3.3")),
 )
-"""(least level, release); Kafka's ``MetadataVersion``."""
+"""(lowest level, release); Kafka's ``MetadataVersion``."""
 NEWEST_LEVEL: Final = 33
 LOSING: Final = ("4.3", "4.4")
 LOSS: Final = (
-    "takes the commit markers of a partition that has no leader for unnecessary: a single node "
-    "that comes back after a kill can hold a transaction complete without all its records; use "
+    "skips the commit markers of a partition without a leader: a single node "
+    "restarted after a kill can have a completed transaction with missing records; use "
     "Kafka 4.2.2, or run manifold verify after every crash of the broker"
 )
 SUPPORTED_FEATURES: Final = 0
@@ -67,7 +67,7 @@ class _Asked(RequestStruct):
     )
 
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> ResponseHeader_v0:
-        # a broker that does not know this version yet must be understood: the old header, always
+        # always the old header, so that the error of a broker without this version can be parsed
         return ResponseHeader_v0.decode(read_buffer)
 
 
@@ -79,16 +79,16 @@ class _AskFeatures(Request[_Asked]):
 
 
 async def metadata_levels(client: Any, answer_sec: float) -> dict[int, int | None]:
-    """Return node -> the highest level of ``metadata.version`` that it knows.
+    """Return node -> highest level of ``metadata.version`` that it supports.
 
-    None for a broker that tells none: an older one, or not Apache Kafka.
+    None for a broker that reports none: an older one, or not Apache Kafka.
 
     Parameters
     ----------
     client
-        Bootstrapped.
+        A bootstrapped client.
     answer_sec
-        How long a node may take.
+        Time limit per node, seconds.
 
     Raises
     ------
@@ -104,7 +104,9 @@ async def _level(client: Any, node: int, answer_sec: float) -> int | None:
     try:
         answer = await asyncio.wait_for(client.send(node, _AskFeatures()), answer_sec)
     except (NotImplementedError, TimeoutError):
-        return None  # the first is the client's word for a version that the broker does not know
+        return (
+            None  # the client raises the first when the broker does not support the request version
+        )
     supported = answer.tags.get(SUPPORTED_FEATURES)
     if supported is None:
         return None
@@ -113,12 +115,12 @@ async def _level(client: Any, node: int, answer_sec: float) -> int | None:
 
 
 def release_of(level: int | None) -> str | None:
-    """Return the release (``4.2``) whose highest level this is, None where that is not known."""
+    """Return the release (``4.2``) with this highest level, None when it is unknown."""
     if level is None or level > NEWEST_LEVEL:
         return None
     return next((release for least, release in RELEASES if level >= least), None)
 
 
 def known_against(release: str | None) -> str | None:
-    """Return what is known against a release, in words; None for nothing."""
+    """Return the known defect of a release as a sentence, None without one."""
     return f"Kafka {release} {LOSS}" if release in LOSING else None

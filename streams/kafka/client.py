@@ -1,4 +1,4 @@
-"""Client settings for the broker, in the words of each client library."""
+"""Broker settings in the format of each client library."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from streams.config.runtime import Runtime
 from streams.errors import Fatal
 
 SILENT: Final = {"logger": SimpleNamespace(log=partial(partial, len))}
-"""For clients whose complaints end up in our own sentence, instead of 20 lines a second.
+"""Switches off a client's own error logging (up to 20 lines/s); the caller reports errors.
 
-``partial`` takes whatever it is given and does nothing with it, without a step of Python. A logger
-of Python's own does steps, an interrupt is raised at the next of them, and raised in a callback of
-the client it comes out as a SystemError.
+``partial`` accepts any arguments and runs no Python bytecode. In a Python function, a pending
+KeyboardInterrupt would be raised inside the client's callback and appear as a SystemError.
 """
 READING_ON: Final = {"fetch.queue.backoff.ms": 10}
-"""For consumers that read a topic through: by default the client waits for a second whenever so
-much has come that it need not fetch, and whoever takes it in less time waits as well."""
+"""For consumers that read a topic to its end: by default the client pauses fetching for a second
+when its queue is full, which delays a fast reader."""
 
 
 def confluent_config(runtime: Runtime) -> dict[str, Any]:
@@ -53,10 +52,10 @@ def confluent_config(runtime: Runtime) -> dict[str, Any]:
 
 
 def producer_config(runtime: Runtime) -> dict[str, Any]:
-    """Return the configuration of an idempotent confluent-kafka producer of facts.
+    """Return the configuration of an idempotent confluent-kafka producer.
 
-    The partitioner is the one every other client defaults to (murmur2), so that a key lands on the
-    same partition whoever writes it.
+    The partitioner is murmur2, the default of most other clients, so that a key has the same
+    partition for every writer.
     """
     return confluent_config(runtime) | {
         "partitioner": "murmur2_random",
@@ -68,7 +67,7 @@ def producer_config(runtime: Runtime) -> dict[str, Any]:
 
 
 def tls_context(setting: str, ca: str, cert: str = "", key: str = "") -> ssl.SSLContext:
-    """Return a TLS context that trusts ``ca`` (the system's authorities when empty).
+    """Return a TLS context that trusts ``ca`` (the system's CAs when empty).
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""What a cluster must be able to do, tried out: one command answers whether it will serve.
+"""Check by trial whether a Kafka cluster supports everything this program needs.
 
-Two topics of their own are created for the trial and deleted after it. In the first, one
-transaction is aborted and one committed, read back as all readers of the product read, and a second
-producer of the same transactional id shuts out the first, as a worker that takes over does. The
-second, stamped by the broker, tells how far the clocks are apart.
+Two temporary topics are created and deleted again. In the first, one transaction is aborted and one
+committed and read back with read_committed, and a second producer with the same transactional id
+fences the first, as a worker that takes over does. The second topic uses LogAppendTime and shows
+the difference between the clocks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.broker_version import known_against, metadata_levels, release_of
 from streams.kafka.client import SILENT, aiokafka_config, confluent_config
 from streams.kafka.delivery import Delivery
-from streams.kafka.errors import explained
+from streams.kafka.errors import translate_error
 from streams.kafka.registry import registry_of
 from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
 from streams.process.clock_skew import ADVICE, MAX_SKEW_MS, ahead_ms, length
@@ -58,7 +58,7 @@ NEEDED_APIS: Final[dict[int, tuple[str, int]]] = {
     28: ("TxnOffsetCommit", 3),
     32: ("DescribeConfigs", 0),
 }
-"""API key -> (name, least version), for transactions, stable offsets and static members."""
+"""API key -> (name, minimum version), for transactions, stable offsets and static members."""
 
 _PRODUCE_OF_KAFKA: Final = ((13, "4.1"), (12, "4.0"), (11, "3.8"), (10, "3.7"), (9, "2.8"))
 _FENCED: Final = (
@@ -71,7 +71,7 @@ _OLD_STAMP_MS: Final = 1_400_000_000_000
 
 
 class Finding(NamedTuple):
-    """One thing that was checked.
+    """The result of one check of the cluster.
 
     Attributes
     ----------
@@ -79,11 +79,11 @@ class Finding(NamedTuple):
         ``broker``, ``apis``, ``sessions``, ``transactions``, ``fencing``, ``read_committed``,
         ``timestamps``, ``clock``, ``registry`` or ``topics``.
     ok
-        False when the product will not work, or not safely, on this cluster.
+        False when the program does not work, or not safely, on this cluster.
     detail
         What was found; for a failure also what to do.
     warning
-        It works, but something is known against it.
+        It works, but has a known defect.
     """
 
     name: str
@@ -93,12 +93,12 @@ class Finding(NamedTuple):
 
 
 async def check_cluster(runtime: Runtime) -> list[Finding]:
-    """Return everything a deployment needs from its cluster, each with its verdict.
+    """Check everything a deployment needs from its cluster.
 
     Raises
     ------
     Fatal
-        The login is refused or a setting is unusable.
+        The login is refused or a setting is invalid.
     Recoverable
         No broker answers, or the registry does not.
     """
@@ -140,9 +140,9 @@ async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
 
 
 async def api_versions(runtime: Runtime) -> tuple[dict[int, int], list[str]]:
-    """Return API key -> highest version of one broker, and the releases of Kafka in the cluster.
+    """Return API key -> highest version of one broker, and the Kafka releases in the cluster.
 
-    No release where the brokers do not tell.
+    Without releases when the brokers do not report them.
 
     Raises
     ------
@@ -172,13 +172,13 @@ def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         futures = cluster.client.describe_configs([resource], request_timeout=TIMEOUT_SEC)
         told = {k: e.value for k, e in cluster.result(futures[resource]).items()}
     except (Fatal, Recoverable) as error:
-        return [Finding("sessions", True, f"not told by the broker ({error})")]
+        return [Finding("sessions", True, f"not reported by the broker ({error})")]
     least, most = (told.get(f"group.{bound}.session.timeout.ms") for bound in ("min", "max"))
     return [session_finding(runtime.session_timeout_sec, least, most)]
 
 
 def session_finding(session_sec: float, least_ms: str | None, most_ms: str | None) -> Finding:
-    """Return whether the broker takes this session timeout; a bound it does not tell is none."""
+    """Return whether the broker accepts this session timeout; unknown bounds are not checked."""
     session_ms = int(session_sec * 1000)
     least, most = int(least_ms or 0), int(most_ms or session_ms)
     said = f"SESSION_TIMEOUT_SEC={session_sec:g}"
@@ -198,7 +198,7 @@ def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         detail = f"no topic can be created to try them on ({error})"
         return [Finding("transactions", False, detail)]
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
 
 
 class _NoTrial(Exception):
@@ -228,7 +228,7 @@ def _producer(runtime: Runtime, transactional_id: str) -> Producer:
         | {
             "transactional.id": transactional_id,
             "transaction.timeout.ms": int(runtime.transaction_timeout_sec * 1000),
-            **SILENT,  # the fenced producer's complaint is what the trial is for
+            **SILENT,  # fencing is the purpose of this trial: do not log it
             "error_cb": [].append,
         }
     )
@@ -266,7 +266,7 @@ def _check_fencing(runtime: Runtime, former: Producer, topic: str) -> Finding:
         cause = error.args[0]
         if cause.code() in _FENCED:
             return Finding("fencing", True, "a worker that was replaced cannot commit")
-        return Finding("fencing", False, f"a replaced worker is told something else: {cause.str()}")
+        return Finding("fencing", False, f"a replaced worker gets another error: {cause.str()}")
     detail = "a replaced worker can still commit: duplicates are possible when workers change"
     return Finding("fencing", False, detail)
 
@@ -316,7 +316,7 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
     stamped: list[tuple[int, int]] = []
     producer = Producer(confluent_config(runtime) | {"linger.ms": 0, "error_cb": [].append})
     before = after = 0
-    for _ in range(2):  # the first one also opens the connection
+    for _ in range(2):  # the first record also opens the connection
         before = time.time_ns() // 1_000_000
         delivery = Delivery()
         producer.produce(topic, b"clock", partition=0, on_delivery=delivery.report)
@@ -324,7 +324,7 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
         stamped += [delivery.delivered.timestamp()] if delivery.delivered is not None else []
         after = time.time_ns() // 1_000_000
     if not stamped or stamped[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
-        return Finding("clock", True, "the broker does not tell its time")
+        return Finding("clock", True, "the broker does not report its time")
     skew_ms = ahead_ms(before, after, stamped[-1][1], stamped[-1][1])
     if abs(skew_ms) <= MAX_SKEW_MS:
         return Finding("clock", True, f"at most {abs(skew_ms) + after - before} ms apart")

@@ -1,4 +1,4 @@
-"""How far consumer groups have come."""
+"""Committed offsets of consumer groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASK_SEC: Final = 30.0
 def committed_offsets(
     runtime: Runtime, topic: str, partitions: list[int], group: str | None = None
 ) -> dict[int, int]:
-    """Return how far a consumer group has come in ``topic``; by default the worker's.
+    """Return the committed offsets of a consumer group in ``topic``; the worker's by default.
 
     Partitions without a committed offset are left out.
     """
@@ -36,19 +36,19 @@ def group_offsets(
     places: Sequence[tuple[str, int]],
     within_s: float = ASK_SEC,
 ) -> dict[tuple[str, int], int]:
-    """Return the committed offsets of a consumer group; those it has not are left out.
+    """Return the committed offsets of a consumer group; partitions without one are left out.
 
-    In the middle of a transaction it is the offset before it: asked for stable offsets alone, the
-    broker answers as if there were none.
+    While a transaction is open this is the offset committed before it. A request for stable offsets
+    only would return none.
 
     Parameters
     ----------
     admin
-        Client of the deployment.
+        Admin client of the deployment.
     places
-        Full topic names, and partitions.
+        (full topic name, partition) pairs.
     within_s
-        How long to wait for an answer.
+        Time limit, seconds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Writing a planned change of the configuration: what comes between the plan and the record."""
+"""Write a planned change of the configuration, and detect concurrent changes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from streams.records.events import Control
 
 
 def require_unchanged(change: ConfigChange, log: ControlLog) -> None:
-    """Refuse a change that was planned on another configuration than the active one.
+    """Refuse a change that was planned on a configuration that is no longer active.
 
     Raises
     ------
     Fatal
-        Somebody else has changed it since.
+        The configuration has changed since.
     """
     planned_on = change.before.config_id if change.before else ""
     if log.state(log.end).config_id != planned_on:
         raise Fatal(
-            "somebody else has changed the configuration meanwhile: nothing was written; look at "
+            "the configuration was changed by another user meanwhile: nothing was written; check "
             "it (manifold config show) and change it again"
         )
 
 
 def undone(log: ControlLog, start: int, offset: int) -> str:
-    """Return what a change at ``offset`` undid because it came between; empty when nothing.
+    """Return a message about a concurrent change that the one at ``offset`` overwrote, or "".
 
     Parameters
     ----------
     log
-        ``ops.control``, read at least up to ``offset``.
+        ``ops.control``, read at least to ``offset``.
     start
-        Its end when the change was planned.
+        End of the log when the change was planned.
     """
     between = [r for at, r in log.records if start <= at < offset and r.kind == "config"]
     if not between:
@@ -43,7 +43,7 @@ def undone(log: ControlLog, start: int, offset: int) -> str:
     last = between[-1]
     return (
         f"{last.actor} changed the configuration at the same moment ({last.reason}): this change "
-        "was made without it and undoes it; look at both (manifold tail ops.control -n 5)"
+        "overwrites it; compare both (manifold tail ops.control -n 5)"
     )
 
 
@@ -55,12 +55,12 @@ def write_change(
     Parameters
     ----------
     log
-        ``ops.control`` as of the plan; it is read on.
+        ``ops.control`` as read for the plan; it is read to its end again.
 
     Returns
     -------
     tuple
-        Offset of the record; what it undid, as of ``undone``.
+        Offset of the record, and the result of ``undone``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading and writing ``ops.control``."""
+"""Read and write ``ops.control``."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def read_control(
     runtime, codec
         The deployment and its schemas.
     log
-        What was read before; only what is new is read. A new log by default.
+        Log read before, of which only the rest is read. A new log by default.
     reader
-        A reader that is open already, for those who look often; opening one takes 100 ms.
+        An open reader for callers that read often; opening one takes 100 ms.
 
     Returns
     -------
@@ -78,15 +78,15 @@ def loader(
     log: ControlLog,
     looked: Callable[[ControlLog], object] = lambda log: None,
 ) -> Callable[[int], Awaitable[None]]:
-    """Return what reads ``log`` on to an offset; a stage calls it before a batch that needs it.
+    """Return a function that reads ``log`` up to an offset; stages call it before a batch.
 
     Parameters
     ----------
     looked
-        Given the log whenever it was read on.
+        Called with the log whenever new records were read.
     """
 
-    # stages and partitions meet the same watermark at the same time; the log is read on by one
+    # stages and partitions reach the same watermark at the same time; only one reads the log
     reading = asyncio.Lock()
 
     async def load(upto: int) -> None:
@@ -98,18 +98,18 @@ def loader(
 
 
 class StampRefused(Recoverable):
-    """Brokers refuse a record that is more than an hour ahead of their clock."""
+    """The broker refused a record whose time stamp is more than an hour ahead of its clock."""
 
 
 class ControlAppender:
-    """Appends to ``ops.control`` with one client, for whoever does it more than once.
+    """Appends to ``ops.control`` repeatedly with one client.
 
     Parameters
     ----------
     runtime, codec
-        The deployment. The client connects in the background; for one thread at a time.
+        The deployment. The client connects in the background. Not thread-safe.
     within_s
-        Seconds after which the brokers are given up.
+        Timeout of an append, seconds.
     """
 
     def __init__(self, runtime: Runtime, codec: Codec, within_s: float = DELIVERY_SECONDS) -> None:
@@ -118,10 +118,10 @@ class ControlAppender:
         self.connect()
 
     def connect(self) -> None:
-        """Make the client, where there is none; the first record then finds it connected."""
+        """Create the client if there is none, so that it is connected before the first record."""
         if self._producer is None:
-            # an idempotent one waits half a second for its id, and a kill switch should not; the
-            # same word twice, after an answer that was lost, says what it says once
+            # an idempotent producer waits half a second for its id, too long for a kill switch; a
+            # duplicate command after a lost acknowledgement has no further effect
             settings = {
                 "enable.idempotence": False,
                 "max.in.flight.requests.per.connection": 1,
@@ -139,8 +139,8 @@ class ControlAppender:
         StampRefused
             This machine's clock is far ahead of theirs; nothing was written.
         Recoverable
-            The brokers did not acknowledge in time; nothing, a first part, or all of it without
-            their word was written.
+            The brokers did not acknowledge in time; none, some or all of the records may be
+            written.
         """
         self.connect()
         producer = self._producer
@@ -155,7 +155,7 @@ class ControlAppender:
                 timestamp=record.as_of_ms,
                 on_delivery=delivery.report,
             )
-        # the client itself gives up first, and says why
+        # the client's own timeout comes first, and its error names the reason
         left = producer.flush(self._within_s + 1.0)
         refused = next((one.refused for one in deliveries if one.refused is not None), None)
         if refused is not None or left:
@@ -188,12 +188,12 @@ def append_control(
 
 
 def active_config(log: ControlLog) -> Config | None:
-    """Return the configuration at the end of what was read, None when there is none."""
+    """Return the configuration at the end of the log as read, None without one."""
     return log.state(log.end).config
 
 
 def config_in_force(runtime: Runtime, codec: Codec, here: Config) -> Config:
-    """Return the active configuration; that of the environment while the log has none.
+    """Return the active configuration; the environment's while the log has none.
 
     Raises
     ------
@@ -204,12 +204,12 @@ def config_in_force(runtime: Runtime, codec: Codec, here: Config) -> Config:
 
 
 def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None:
-    """Keep real prices and real orders out of a synthetic market that trades at weekends.
+    """Refuse real prices and orders in a log of a synthetic market that trades at weekends.
 
     Parameters
     ----------
     what
-        The command that would begin.
+        The command that would start.
     config
         The settings of this environment.
     log
@@ -218,36 +218,36 @@ def refuse_continuous_market(what: str, config: Config, log: ControlLog) -> None
     Raises
     ------
     Fatal
-        The active configuration says MARKET_CALENDAR=continuous; or there is none, and the
-        environment says it.
+        MARKET_CALENDAR=continuous in the active configuration; or in the environment, while no
+        configuration is active.
     """
     active = active_config(log)
     if active is not None and active.market_calendar == "continuous":
         raise Fatal(
             f"{what} does not start: MARKET_CALENDAR=continuous is active in ops.control, so the "
-            "log is that of a synthetic market; give OANDA a log of its own (TOPIC_PREFIX)"
+            "log belongs to a synthetic market; use a separate log for OANDA (TOPIC_PREFIX)"
         )
     if active is None and config.market_calendar == "continuous":
         raise Fatal(
             f"{what} does not start: MARKET_CALENDAR=continuous is set here, which is for the "
-            "synthetic market only; set MARKET_CALENDAR=fx or leave it away"
+            "synthetic market only; set MARKET_CALENDAR=fx or unset it"
         )
 
 
 def seed_config(
     runtime: Runtime, codec: Codec, config: Config, log: ControlLog, now_ms: int
 ) -> ControlLog:
-    """Make ``config`` the active configuration where the log has none: the first caller writes it.
+    """Write ``config`` as the active configuration if the log has none.
 
     Returns
     -------
     ControlLog
-        ``log``, read to the end. It holds a configuration, perhaps another one.
+        ``log``, read to the end. It contains a configuration, possibly another one.
 
     Raises
     ------
     Fatal
-        It would be the first one, and cannot be followed with what is installed here.
+        It would be the first configuration, and this installation cannot run it.
     """
     if active_config(log) is None:
         require_followable(config)

@@ -1,4 +1,4 @@
-"""A producer of facts without transactions, and what it is told of the records it has sent."""
+"""An idempotent producer without transactions, and its delivery reports."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from streams.kafka.client import producer_config
 
 
 def plain_producer(runtime: Runtime, **more: Any) -> Producer:
-    """Return an idempotent producer; ``more`` are settings of the client, with ``_`` for ``.``."""
+    """Return an idempotent producer; ``more``: further client settings, with ``_`` for ``.``."""
     return Producer(
         producer_config(runtime) | {name.replace("_", "."): value for name, value in more.items()}
     )
 
 
 class Delivery:
-    """The reports on one or many records; ``report`` is their ``on_delivery``.
+    """Collects delivery reports of one or more records; pass ``report`` as ``on_delivery``.
 
-    A report is taken without a step of Python: an interrupt is raised at the next of them, and
-    raised in a callback of the client it comes out as a SystemError.
+    ``report`` runs no Python bytecode: a pending KeyboardInterrupt would be raised inside the
+    client's callback and appear as a SystemError.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Delivery:
 
     @property
     def delivered(self) -> Message | None:
-        """The first record that is in the log."""
+        """The first record that was delivered."""
         return self._first.get(None)
 
     @property
     def refused(self) -> tuple[KafkaError, Message] | None:
-        """Why a record is not in the log, and which."""
+        """The first error and its record, None without one."""
         for error, message in list(self._first.items()):
             if error is not None:
                 return error, message

@@ -1,4 +1,4 @@
-"""The two ends of a partition: of all that is written, and of what is settled."""
+"""The two end offsets of a partition: high watermark and last stable offset."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ TIMEOUT_S = 30.0
 
 
 class Ends(NamedTuple):
-    """Where a partition ends.
+    """End offsets of a partition.
 
     Attributes
     ----------
     stable
-        Before it every transaction has ended; committed readers see up to here.
+        Last stable offset: all transactions before it have ended; read_committed readers see up to
+        here.
     written
-        The end of everything, open transactions included.
+        High watermark: the end including open transactions.
     """
 
     stable: int
@@ -37,7 +38,7 @@ class Ends(NamedTuple):
 def partition_ends(
     runtime: Runtime, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Ends]:
-    """Return the ends of partitions, given by full topic names.
+    """Return the end offsets of partitions, given by full topic names.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def partition_ends(
         request_timeout=TIMEOUT_S,
     )
     try:
-        # the stable end first: what ends in between only makes the other one larger
+        # the stable offset first: a transaction that ends in between only raises the other one
         stable, written = (
             {(at.topic, at.partition): told.result().offset for at, told in answer.items()}
             for answer in (

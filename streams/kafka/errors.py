@@ -1,4 +1,4 @@
-"""What Kafka's clients raise, as one of our two roots: naming the brokers and what to do."""
+"""Translate errors of the Kafka clients to ``Fatal`` or ``Recoverable``."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _MOVING_ERRORS: Final = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError._UNKNOWN_PARTITION,
 )
-"""A leader or coordinator has just changed, or a broker has just started; soon it is over."""
+"""Transient: a leader or coordinator has just changed, or a broker has just started."""
 
 
 def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> ClusterMetadata:
-    """Return what the cluster tells a new client; gives up after ``CONNECT_SEC``.
+    """Return the cluster's first answer to a new client; gives up after ``CONNECT_SEC``.
 
-    Asks in slices, because the reason of a failure comes by ``poll``.
+    Polls with short timeouts, because the reason of a failure is reported through ``poll``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
             answer: ClusterMetadata = client.list_topics(timeout=1.0)
         except KafkaException as error:
             client.poll(0)
-            problem = explained(servers, error, complaints)
+            problem = translate_error(servers, error, complaints)
             if isinstance(problem, Fatal) or time.monotonic() > deadline:
                 raise problem from error
         else:
@@ -78,15 +78,15 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
 
 
 def is_moving(error: KafkaException) -> bool:
-    """Return whether the cluster is changing leaders: the same call succeeds soon."""
+    """Return whether the cluster is changing leaders, so that a retry succeeds soon."""
     cause: Any = error.args[0]
     return isinstance(cause, KafkaError) and cause.code() in _MOVING_ERRORS
 
 
-def explained(
+def translate_error(
     servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
-    """Return a Kafka error as one of the two roots, naming the brokers and what to do.
+    """Translate a Kafka error to ``Fatal`` or ``Recoverable``; names the brokers and what to do.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def explained(
     error
         What the client raised.
     complaints
-        Errors the client's ``error_cb`` was given before; a refused login is only told there.
+        Errors received by the client's ``error_cb``; only there a refused login is reported.
     """
     cause: Any = error.args[0]
     if not isinstance(cause, KafkaError):
@@ -106,25 +106,24 @@ def explained(
     if refused or cause.code() in _LOGIN_ERRORS:
         said = (refused or [cause])[-1].str()
         return Fatal(f"the broker {servers} refuses this client: {said}; check KAFKA_SECURITY_* "
-                     "KAFKA_SASL_* and KAFKA_TLS_* and the rights of the user")  # fmt: skip
+                     "KAFKA_SASL_* and KAFKA_TLS_* and the ACLs of the user")  # fmt: skip
     if is_moving(error):
         return Recoverable(
-            f"the brokers {servers} are changing leaders ({cause.str()}); the same again in some "
-            "seconds goes on"
+            f"the brokers {servers} are changing leaders ({cause.str()}); retry in a few seconds"
         )
     if cause.code() in _PASSING_ERRORS or cause.retriable():
         told = [c for c in complaints if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
         return Recoverable(
             f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({told[-1].str()}); "
-            "start it (manifold up does) or set the address"
+            "start it (manifold up) or set the address"
         )
     return Fatal(f"the broker {servers} refuses: {cause.str()}")
 
 
 def asking(servers: str, call: Callable[[], T], moving_s: float = MOVING_SEC) -> T:
-    """Return what a client's ``call`` returns, its Kafka errors as Fatal or Recoverable.
+    """Call a client and translate its Kafka errors to ``Fatal`` or ``Recoverable``.
 
-    While the cluster changes leaders it is called again, for up to ``moving_s`` seconds.
+    While the cluster changes leaders the call is retried for up to ``moving_s`` seconds.
     """
     give_up_at = time.monotonic() + moving_s
     while True:
@@ -132,5 +131,5 @@ def asking(servers: str, call: Callable[[], T], moving_s: float = MOVING_SEC) ->
             return call()
         except KafkaException as error:
             if not is_moving(error) or time.monotonic() > give_up_at:
-                raise explained(servers, error) from error
+                raise translate_error(servers, error) from error
         time.sleep(MOVING_PAUSE_SEC)

@@ -1,4 +1,4 @@
-"""Follows topics live, committed records only, and hands them to the event loop."""
+"""Follow topics live (committed records only) and pass the records to the event loop."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Place = tuple[str, int]
 """A topic by its name in ``streams.records.topics``, and a partition."""
 
 
-class Found(NamedTuple):
-    """A record that was read; ``source`` is its header of that name, "" when it has none."""
+class DecodedRecord(NamedTuple):
+    """A decoded record; ``source`` is its header of that name, "" without one."""
 
     topic: str
     partition: int
@@ -31,20 +31,21 @@ class Found(NamedTuple):
     source: str
 
 
-class Following:
-    """Reads on from given offsets in a thread of its own.
+class LogFollower:
+    """Reads continuously from given offsets in its own thread.
 
     Parameters
     ----------
     runtime, codec
         The deployment.
     starts
-        Where to begin in every partition that is followed.
+        Start offset of every followed partition.
 
     Attributes
     ----------
     arrivals
-        Batches of records, in the order of each partition. What cannot be decoded is left out.
+        Batches of records, in order within each partition. Records that cannot be decoded are left
+        out.
     """
 
     def __init__(self, runtime: Runtime, codec: Codec, starts: Mapping[Place, int]) -> None:
@@ -64,7 +65,7 @@ class Following:
         self._consumer.assign(
             [TopicPartition(runtime.topic(t), p, offset) for (t, p), offset in starts.items()]
         )
-        self.arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self.trouble = ""
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -86,7 +87,7 @@ class Following:
             if batch:
                 self._loop.call_soon_threadsafe(self.arrivals.put_nowait, batch)
 
-    def _decoded(self, messages: list[Any]) -> list[Found]:
+    def _decoded(self, messages: list[Any]) -> list[DecodedRecord]:
         batch = []
         for message in messages:
             error = message.error()
@@ -102,11 +103,11 @@ class Following:
         return batch
 
 
-def decoded(codec: Codec, place: Place, message: Any) -> Found | None:
-    """Return a record that was read; None when it is no event of its topic."""
+def decoded(codec: Codec, place: Place, message: Any) -> DecodedRecord | None:
+    """Decode a record; None when it is not an event of its topic."""
     try:
         event = codec.decode(place[0], message.value())
     except DecodeError:
         return None
     source = dict(message.headers() or ()).get("source", b"").decode("utf-8", "replace")
-    return Found(*place, message.offset(), event, source)
+    return DecodedRecord(*place, message.offset(), event, source)

@@ -1,4 +1,4 @@
-"""How far each stage and the mirror are behind the log, and which of them stands still."""
+"""Lag of each stage and of the mirror, and which of them make no progress."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ASK_SEC: Final = 10.0
 Bounds = Mapping[int, tuple[int, int]]
 
 
-class Left(NamedTuple):
-    """What is left of a partition to somebody who has come to ``start``."""
+class UnreadRange(NamedTuple):
+    """Unread range of a partition."""
 
     topic: str
     partition: int
@@ -30,8 +30,8 @@ class Left(NamedTuple):
     end: int
 
 
-class LagSight:
-    """Asks for positions with one connection, and remembers since when they have not moved.
+class LagProbe:
+    """Reads committed offsets through one connection, and since when they have not advanced.
 
     Parameters
     ----------
@@ -44,21 +44,21 @@ class LagSight:
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime, self._clock = runtime, clock
         self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
-        self._holds: dict[Left, bool] = {}
+        self._holds: dict[UnreadRange, bool] = {}
         self._moved: dict[str, tuple[int, float]] = {}
 
     def look(
         self, reader: LogReader, bounds: Mapping[str, Bounds]
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the lag by stage in records, and for how many ms it has not moved.
+        """Return the lag per stage in records, and for how many ms a stage has not advanced.
 
         Parameters
         ----------
         reader
-            Looks whether there is a record at all in what is left.
+            Checks whether an unread range contains any record.
         bounds
-            Topic -> partition -> first offset and end; the sources of the stages and what is
-            mirrored.
+            Topic -> partition -> first offset and end, for source topics of the stages and mirrored
+            topics.
 
         Raises
         ------
@@ -71,7 +71,10 @@ class LagSight:
             *self._reached(self._runtime.application, stages, bounds),
             *self._reached(self._runtime.mirror_group, mirrored, bounds),
         ]
-        for group in (STAGE_SOURCES, (MIRROR,)):  # one partition may be left at two places
+        for group in (
+            STAGE_SOURCES,
+            (MIRROR,),
+        ):  # stage and mirror may have read the same partition to different offsets
             self._look_into(reader, [left for name, left in reached if name in group])
         kept = {left for _, left in reached}
         self._holds = {left: holds for left, holds in self._holds.items() if left in kept}
@@ -84,7 +87,8 @@ class LagSight:
         return lag, self._standing(lag, done)
 
     def members(self, group: str) -> int | None:
-        """Return how many processes are in a consumer group; None when the broker does not say.
+        """Return the number of members of a consumer group; None when the broker does not report
+        it.
 
         Raises
         ------
@@ -105,18 +109,23 @@ class LagSight:
 
     def _reached(
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
-    ) -> list[tuple[str, Left]]:
-        """Return what is left to a group, each with the name that stands for its topic."""
+    ) -> list[tuple[str, UnreadRange]]:
+        """Return the unread ranges of a group, each with the stage of its topic."""
         places = [(self._runtime.topic(t), p) for t in names for p in bounds[t]]
         told = group_offsets(self._runtime, self._admin, group, places, ASK_SEC)
         return [
-            (name, Left(topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high))
+            (
+                name,
+                UnreadRange(
+                    topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high
+                ),
+            )
             for topic, name in names.items()
             for p, (low, high) in bounds[topic].items()
         ]
 
-    def _look_into(self, reader: LogReader, every: Sequence[Left]) -> None:
-        """Tell markers of transactions from records, once for a stretch."""
+    def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
+        """Check once per range whether it holds records or only transaction markers."""
         unknown = [
             left for left in every if 0 < left.end - left.start <= FEW and left not in self._holds
         ]

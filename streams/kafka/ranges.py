@@ -1,4 +1,4 @@
-"""Which part of ``md.candles`` a replay reads, and what holds where it begins."""
+"""The offset range of ``md.candles`` that a replay reads, and the state at its start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Span(NamedTuple):
     Attributes
     ----------
     opening
-        What stands for the watermarks before ``start``; None where the partition is read from its
+        Replacement for the watermarks before ``start``; None when the partition is read from its
         first record.
     """
 
@@ -28,20 +28,20 @@ class Span(NamedTuple):
 
 
 def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | None) -> list[Span]:
-    """Return what to read of each partition of ``md.candles``.
+    """Return the spans of ``md.candles`` to read.
 
-    A range that begins in the middle begins under what the first watermark in it says: its
-    instruments and its offset of ``ops.control`` are taken to hold from ``from_ms`` on.
+    For a range that starts later, the instruments and the ``ops.control`` offset of its first
+    watermark are assumed to hold from ``from_ms`` on.
 
     Parameters
     ----------
     from_ms, to_ms
-        Records that could be known from then on, and until then, both included; None for no limit.
+        First and last ``as_of_ms``, both inclusive; None for no limit.
 
     Raises
     ------
     Fatal
-        There is nothing in the range.
+        The range contains no records.
     """
     partitions = reader.partitions(CANDLES)
     bounds = reader.all_bounds(CANDLES, partitions)
@@ -60,7 +60,9 @@ def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | 
             opening = _opening(reader, codec, partition, start, high, from_ms)
         found.append(Span(partition, start, end, opening))
     if not found:
-        raise Fatal("md.candles holds nothing of this time: load candles first (manifold load)")
+        raise Fatal(
+            "md.candles has no candles in this time range: load candles first (manifold load)"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Bulk reading of the log: committed records only, up to an end fixed beforehand."""
+"""Bulk reading of the log: committed records, up to an end fixed in advance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import asking, explained, first_answer
+from streams.kafka.errors import asking, first_answer, translate_error
 from streams.records.log_record import SourceRecord
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
 FEW = READ_BATCH
-# consume() waits for a full batch that long, also when the end is reached
+# consume() waits this long for a full batch, even at the end
 POLL_S = 0.01
 EMBEDDED_CLUSTER = "tansu_cluster"
 
@@ -34,22 +34,23 @@ class LogRecord(NamedTuple):
 
 
 class LogReader:
-    """Reads partitions of one deployment, one after the other, with a single client.
+    """Reads partitions of one deployment with a single client.
 
-    Topics are named as in ``streams.records.topics``; the records carry those names too, whatever
-    the deployment's prefix is.
+    Topics are named as in ``streams.records.topics``, also in the records: without the deployment's
+    prefix.
 
     Parameters
     ----------
     runtime
-        Where the brokers are, and the prefix.
+        Broker addresses and topic prefix.
     cluster_id
-        What another reader of the deployment has learned; without it the cluster is asked.
+        Cluster id known from another reader of the deployment; requested from the cluster when
+        omitted.
 
     Raises
     ------
     Fatal
-        The settings are unusable, or the login is refused.
+        A setting is invalid, or the login is refused.
     Recoverable
         No broker answers.
     """
@@ -76,7 +77,7 @@ class LogReader:
                 }
             )
         except KafkaException as error:
-            raise explained(servers, error) from error
+            raise translate_error(servers, error) from error
         if cluster_id is None:
             cluster_id = str(first_answer(self._consumer, servers, complaints).cluster_id)
         self.cluster_id = cluster_id
@@ -94,7 +95,7 @@ class LogReader:
         self.close()
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the client."""
         self._consumer.close()
 
     def partitions(self, topic: str) -> list[int]:
@@ -130,7 +131,7 @@ class LogReader:
         return found
 
     def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
-        """Return the ends of partitions whose last batch the broker counts as one record."""
+        """Return the ends of partitions whose broker counts a last batch as one record."""
         name = self._runtime.topic(topic)
         self._consumer.assign([TopicPartition(name, p, at) for p, at in starts.items()])
         ends: dict[int, int] = {}
@@ -148,7 +149,7 @@ class LogReader:
     def offset_at(self, topic: str, partition: int, as_of_ms: int) -> int:
         """Return the offset of the first record stamped ``as_of_ms`` or later (the end if none).
 
-        The embedded broker looks up the time of arrival instead: there it is the first offset.
+        The embedded broker searches by arrival time instead; there this returns the first offset.
         """
         if self._embedded:
             return self.bounds(topic, partition)[0]
@@ -173,21 +174,21 @@ class LogReader:
     ) -> Iterator[list[LogRecord]]:
         """Return the committed records of ``[start, end)``, which must lie within the bounds.
 
-        They are fetched from the call on, not from when the first batch is asked for: a client that
-        begins to fetch only some time after it was made waits for a second.
+        Fetching starts with this call, not with the request for the first batch: a client that
+        starts to fetch some time after its creation waits a second.
         """
         return self._read(topic, partition, start, end, log_record)
 
     def read_values(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[SourceRecord]]:
-        """Return the same without headers, which cost more than all the rest."""
+        """Return the same without headers; headers cost more time than all the rest."""
         return self._read(topic, partition, start, end, _source_record)
 
     def read_messages(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[Any]]:
-        """Return the same as the client's own messages, for who needs a part of most of them."""
+        """Return the same as messages of the client, for callers that need only parts of them."""
         return self._read(topic, partition, start, end, _as_it_is)
 
     def _read(
@@ -209,14 +210,14 @@ class LogReader:
             batch, position = self._batch(topic, partition, position, end, made_of)
             if batch:
                 yield batch
-        # else the fetch that waits for more holds up every other question on the connection
+        # otherwise a waiting fetch blocks every other request on the connection
         self._consumer.unassign()
 
     def holding(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
-        """Return those of the spans [start, end) of (topic, partition) that hold a record.
+        """Return the (topic, partition) whose span [start, end) contains a record.
 
-        All are read side by side: markers of transactions and aborted records take offsets, and
-        one read after the other of spans with nothing else in them takes a while.
+        All spans are read concurrently: transaction markers and aborted records take offsets, and
+        reading spans that contain nothing else one by one is slow.
 
         Raises
         ------
@@ -249,19 +250,19 @@ class LogReader:
         return found
 
     def read_many(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> Iterator[LogRecord]:
-        """Yield the committed records of several partitions, read side by side.
+        """Yield the committed records of several partitions, read concurrently.
 
-        Each partition's come in order; between partitions there is none.
+        Records are ordered within a partition only.
 
         Parameters
         ----------
         spans
-            (topic, partition) -> start and end; the end no further than the last stable offset.
+            (topic, partition) -> start and end; the end at most the last stable offset.
 
         Raises
         ------
         Recoverable
-            Nothing comes any more before the ends.
+            No more records arrive before the ends are reached.
         """
         left = {
             (self._runtime.topic(topic), partition): (topic, end)
@@ -309,7 +310,7 @@ class LogReader:
         batch: list[T] = []
         told = any(message.error() is not None for message in messages)
         if messages and not told and (last := messages[-1].offset()) < end:
-            # nearly every batch, and twice as fast
+            # the usual case; twice as fast
             return [made_of(topic, message) for message in messages], last + 1
         for message in messages:
             error = message.error()
@@ -351,10 +352,10 @@ def log_record(topic: str, message: Any) -> LogRecord:
 
 
 def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
-    """Return how many offsets lie in the spans [start, end); a span without a record counts 0.
+    """Return the number of offsets in the spans [start, end); a span without records counts 0.
 
-    Markers of transactions and aborted records take offsets too: spans that one read covers are
-    looked at.
+    Transaction markers and aborted records take offsets too: spans small enough for one read are
+    checked for records.
     """
     total = 0
     for partition, (start, end) in spans.items():

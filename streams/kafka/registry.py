@@ -1,9 +1,9 @@
-"""Where schema ids come from: the lock file, or a Confluent-compatible schema registry.
+"""Schema ids, from the lock file or a Confluent-compatible schema registry.
 
 `open_codec` is what programs call. With ``SCHEMA_REGISTRY_URL`` it makes every subject
 BACKWARD_TRANSITIVE, because topics are replayed from their beginning, registers the released
-versions in order and takes the ids from the answers. Without it the ids are those of
-``schemas/registry.lock.json``, so that frames are the same on every machine.
+versions in order and uses the ids in the responses. Without a registry the ids of
+``schemas/registry.lock.json`` are used, so that frames are identical on every machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from streams.records import schemas
 from streams.records.codec import Codec, locked_codec
 from streams.records.topics import TOPICS, subject
 
-if TYPE_CHECKING:  # half of the start of a command that asks no registry
+if (
+    TYPE_CHECKING
+):  # importing aiohttp takes half the start-up time of a command that needs no registry
     import aiohttp
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
@@ -33,12 +35,12 @@ _ATTEMPTS: Final = 3
 
 
 class LockedRegistry:
-    """The read part of a registry, answered from the lock file and the schema files.
+    """Read-only registry, answered from the lock file and the schema files.
 
     Parameters
     ----------
     prefix
-        The deployment's topic prefix, which the subjects carry.
+        The deployment's topic prefix, part of the subject names.
 
     Raises
     ------
@@ -62,7 +64,7 @@ class LockedRegistry:
         return sorted(self._subjects)
 
     def versions(self, name: str) -> list[int]:
-        """Return the versions of a subject, oldest first; empty when there is no such subject."""
+        """Return the versions of a subject, oldest first; empty for an unknown subject."""
         return list(self._subjects.get(name, {}))
 
     def schema(self, name: str, version: int) -> tuple[int, str]:
@@ -85,13 +87,13 @@ class LockedRegistry:
         Raises
         ------
         KeyError
-            There is none.
+            The id is unknown.
         """
         return self._texts[schema_id]
 
 
 class ConfluentRegistry:
-    """A client of the Confluent registry API, as far as the codec needs it.
+    """A client of the Confluent registry API, with the calls that the codec needs.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ class ConfluentRegistry:
     Notes
     -----
     An asynchronous context manager. Every method raises Recoverable when the registry cannot be
-    reached or answers with a server error, and Fatal when it refuses the login.
+    reached or returns a server error, and Fatal when it refuses the login.
     """
 
     def __init__(
@@ -116,7 +118,9 @@ class ConfluentRegistry:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Fatal(f"SCHEMA_REGISTRY_URL={_without_password(url)} is no http or https address")
+            raise Fatal(
+                f"SCHEMA_REGISTRY_URL={_without_password(url)} is not an http or https address"
+            )
         if parts.username and auth is None:
             auth = (unquote(parts.username), unquote(parts.password or ""))
         self._url = _without_password(url).rstrip("/")
@@ -150,7 +154,7 @@ class ConfluentRegistry:
             await self._session.close()
 
     async def date(self) -> str:
-        """Return the ``Date`` of an answer, whatever the answer is; empty when it has none.
+        """Return the ``Date`` header of any response; empty without one.
 
         Raises
         ------
@@ -163,19 +167,19 @@ class ConfluentRegistry:
             return response.headers.get("Date", "")
 
     async def subjects(self) -> list[str]:
-        """Return every subject the registry has, sorted."""
+        """Return every subject of the registry, sorted."""
         _, answer = await self._call("GET", "/subjects", accept=(200,))
         return sorted(answer)
 
     async def versions(self, name: str) -> list[int]:
-        """Return the versions of a subject, empty when there is no such subject."""
+        """Return the versions of a subject; empty for an unknown subject."""
         status, answer = await self._call(
             "GET", f"/subjects/{_quoted(name)}/versions", accept=(200, 404)
         )
         return list(answer) if status == 200 else []
 
     async def by_id(self, schema_id: int) -> str | None:
-        """Return the schema with this id as JSON, None when there is none or it is not Avro."""
+        """Return the schema with this id as JSON, None when it is unknown or not Avro."""
         status, answer = await self._call("GET", f"/schemas/ids/{schema_id}", accept=(200, 404))
         if status == 404 or answer.get("schemaType", "AVRO") != "AVRO":
             return None
@@ -187,16 +191,16 @@ class ConfluentRegistry:
         return str(answer.get("compatibilityLevel")) if status == 200 else None
 
     async def require_compatibility(self, name: str) -> None:
-        """Make the subject BACKWARD_TRANSITIVE, unless it has that level already."""
+        """Set the subject's compatibility to BACKWARD_TRANSITIVE if it is not."""
         if await self.compatibility(name) != COMPATIBILITY:
             await self._call(
                 "PUT", f"/config/{_quoted(name)}", {"compatibility": COMPATIBILITY}, accept=(200,)
             )
 
     async def incompatible_because(self, name: str, text: str) -> str | None:
-        """Return the registry's reason why ``text`` does not fit the subject, None when it does.
+        """Return why ``text`` is incompatible with the subject, None when it is compatible.
 
-        Some registries give no reason here: then it is empty.
+        Empty when the registry gives no reason.
         """
         path = f"/compatibility/subjects/{_quoted(name)}/versions?verbose=true"
         status, answer = await self._call("POST", path, {"schema": text}, accept=(200, 404, 422))
@@ -212,13 +216,12 @@ class ConfluentRegistry:
         return int(answer["id"]) if status == 200 else None
 
     async def register(self, name: str, text: str) -> int:
-        """Register ``text`` in the subject and return its id; nothing changes when it is there.
+        """Register ``text`` in the subject and return its id; no change if already registered.
 
         Raises
         ------
         Fatal
-            The schema is incompatible with what the subject holds; names the subject and the
-            registry's reason.
+            The schema is incompatible with the subject; the message gives the registry's reason.
         """
         status, answer = await self._call(
             "POST", f"/subjects/{_quoted(name)}/versions", {"schema": text}, accept=(200, 409, 422)
@@ -235,7 +238,7 @@ class ConfluentRegistry:
     async def _call(
         self, method: str, path: str, body: Any = None, *, accept: tuple[int, ...]
     ) -> tuple[int, Any]:
-        """Return (status, decoded answer); connection trouble and 5xx are tried three times."""
+        """Return (status, decoded response); connection errors and 5xx are tried three times."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._once(method, path, body, accept)
@@ -280,24 +283,24 @@ class ConfluentRegistry:
                 "SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD"
             )
         if status >= 500 or status == 429:
-            raise Recoverable(f"the schema registry {self._url} answers {status}: {text[:200]}")
-        # A registry says 404 in JSON with a code of its own; anything else answering 404 here is
-        # a wrong path, and would look like an empty registry.
+            raise Recoverable(f"the schema registry {self._url} returns {status}: {text[:200]}")
+        # A registry returns 404 as JSON with its own error code; any other 404 means a wrong path,
+        # and would look like an empty registry.
         if status not in accept or answer is None or (status == 404 and "error_code" not in answer):
             raise Fatal(
-                f"{self._url}{path} answers {status}, not what a schema registry says: "
+                f"{self._url}{path} returns {status}, which is not an answer of a schema registry: "
                 f"{text[:200]!r}; check the path in SCHEMA_REGISTRY_URL"
             )
         return status, answer
 
 
 def registry_of(runtime: Runtime) -> ConfluentRegistry:
-    """Return the client for the registry of the settings; it is opened with ``async with``.
+    """Return the client of the configured registry; open it with ``async with``.
 
     Raises
     ------
     Fatal
-        The address or the certificate file is unusable.
+        The address or the certificate file is invalid.
     """
     user = runtime.schema_registry_username
     ca = runtime.schema_registry_tls_ca
@@ -311,7 +314,7 @@ def registry_of(runtime: Runtime) -> ConfluentRegistry:
 async def register_all(
     registry: ConfluentRegistry, prefix: str = ""
 ) -> tuple[dict[str, list[int]], dict[int, str]]:
-    """Bring the registry to the released schemas.
+    """Register all released schemas.
 
     Returns
     -------
@@ -338,8 +341,8 @@ async def _register_subject(registry: ConfluentRegistry, name: str, record: str)
     versions = schemas.released()[record]
     found = [await registry.lookup(name, one.text) for one in versions]
     await registry.require_compatibility(name)
-    # A version that is there already is not registered again: a registry that has newer versions
-    # would check the old one against them.
+    # A registered version is not registered again: a registry with newer versions would check the
+    # old version against them.
     return [
         await registry.register(name, one.text) if schema_id is None else schema_id
         for schema_id, one in zip(found, versions, strict=True)
@@ -347,7 +350,7 @@ async def _register_subject(registry: ConfluentRegistry, name: str, record: str)
 
 
 async def subject_ids(runtime: Runtime) -> tuple[dict[str, list[int]], dict[int, str]]:
-    """Return the schema ids of a deployment, registered where there is a registry.
+    """Return the schema ids of a deployment; registers the schemas if there is a registry.
 
     Returns
     -------
@@ -369,14 +372,14 @@ async def subject_ids(runtime: Runtime) -> tuple[dict[str, list[int]], dict[int,
 
 
 async def open_codec(runtime: Runtime) -> Codec:
-    """Return the codec of a deployment, its schemas registered where there is a registry.
+    """Return the codec of a deployment; registers its schemas if there is a registry.
 
     Raises
     ------
     Recoverable
         The registry cannot be reached.
     Fatal
-        It refuses the login or a schema, or the schema files and their lock do not match.
+        The registry refuses the login or a schema, or schema files and lock file do not match.
     """
     if not runtime.schema_registry_url:
         return locked_codec(runtime.topic_prefix)

@@ -1,11 +1,11 @@
-"""The time of the brokers and of the log.
+"""The clock of the brokers, and the time of the log.
 
 ``Kafka``
-    The controller tells its time as the leader's ``LastCaughtUpTimestamp`` in DescribeQuorum
-    (KIP-836, from Kafka 3.3 on; needs DESCRIBE on the cluster). Other brokers do not tell.
+    The controller's time is the leader's ``LastCaughtUpTimestamp`` in DescribeQuorum (KIP-836,
+    since Kafka 3.3; needs DESCRIBE on the cluster). Other brokers do not report their time.
 ``the log``
-    The highest time stamp in ``md.candles``: a candle is written after its end, so that a clock is
-    behind at least by what lies in its future.
+    The highest time stamp in ``md.candles``. A candle is written after its end, so a clock earlier
+    than this time stamp is behind by at least the difference.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ async def _of_controller(client: Any, node: int) -> list[Skew]:
     try:
         answer = await client.send(node, _AskQuorum())
     except NotImplementedError:
-        return []  # the client's word for a request that the broker does not know
+        return []  # the client raises this when the broker does not support the request
     after_ms = now_ms()
     for _, partitions, _ in answer.topics:
         for _, error, leader, _, _, voters, _, _ in partitions:
@@ -136,5 +136,5 @@ def _of_log(runtime: Runtime) -> list[Skew]:
         newest_ms = max(int(found.result(ANSWER_SEC).timestamp) for found in answers.values())
     except (KafkaException, ValueError):
         return []
-    # a candle of the past says nothing of the clock
+    # a candle in the past does not limit the clock
     return [Skew(LOG, min(0, now_ms() - newest_ms))]

@@ -1,4 +1,4 @@
-"""What the log holds when an executor starts: stretches of partitions, read with one client."""
+"""Read ranges of several partitions with one client, for the start of the executor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import explained
-from streams.kafka.follower import Found, Place, decoded
+from streams.kafka.errors import translate_error
+from streams.kafka.follower import DecodedRecord, Place, decoded
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec
 
@@ -23,8 +23,8 @@ POLL_S = 0.02
 Span = tuple[int, int]
 
 
-def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
-    """Return the bounds of every partition of the topics: first offset, end."""
+def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
+    """Return first offset and end of every partition of the topics."""
     return {
         (topic, partition): bounds
         for topic in topics
@@ -34,20 +34,20 @@ def whole(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 
 def read_spans(
     runtime: Runtime, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
-) -> list[Found]:
-    """Return the committed records of the stretches [start, end), in the order of each partition.
+) -> list[DecodedRecord]:
+    """Return the committed records of the ranges [start, end), in order within each partition.
 
     Parameters
     ----------
     strict
-        Whether a record that cannot be decoded is an error; else it is left out.
+        Whether a record that cannot be decoded is an error; otherwise it is left out.
 
     Raises
     ------
     Recoverable
-        The brokers do not give it all in time.
+        The brokers do not deliver all records in time.
     Fatal
-        A record cannot be decoded, where that matters.
+        A record cannot be decoded and ``strict`` is set.
     """
     wanted = {place: span for place, span in spans.items() if span[0] < span[1]}
     if not wanted:
@@ -72,15 +72,15 @@ def read_spans(
         )
         return _read(consumer, codec, names, wanted, strict)
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     finally:
         consumer.close()
 
 
 def _read(
     consumer: Any, codec: Codec, names: dict[str, str], wanted: dict[Place, Span], strict: bool
-) -> list[Found]:
-    found: list[Found] = []
+) -> list[DecodedRecord]:
+    found: list[DecodedRecord] = []
     left = {place: end for place, (_, end) in wanted.items()}
     give_up_at = time.monotonic() + PATIENCE_S
     while left:
@@ -103,7 +103,8 @@ def _read(
                 elif strict:
                     raise Fatal(
                         f"{place[0]}-{place[1]} has a record at offset {message.offset()} that "
-                        "cannot be read: what is held cannot be known; run the version that wrote "
+                        "cannot be decoded, so the positions are unknown; run the version that "
+                        "wrote "
                         "it"
                     )
             _reached(left, place, message.offset() + 1)

@@ -1,8 +1,8 @@
-"""The topics of a deployment: which there must be, creating them, and naming every drift.
+"""The topics of a deployment: required topics, their creation, and configuration drift.
 
-What a topic should be comes from ``streams.records.topics``; the prefix, the partitions of keyed
-topics, the replicas and the application id from the settings. A partition count is never changed:
-keys would move to other partitions.
+The definition of a topic is in ``streams.records.topics``; prefix, partition count of keyed topics,
+replication factor and application id are settings. A partition count is never changed: keys would
+move to other partitions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.errors import explained, first_answer
+from streams.kafka.errors import first_answer, translate_error
 from streams.records.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
 
 T = TypeVar("T")
@@ -31,13 +31,13 @@ T = TypeVar("T")
 TIMEOUT_SEC: Final = 15.0
 _VISIBLE_SEC: Final = 10.0
 _LOOK_AGAIN_SEC: Final = 0.1
-# A record's timestamp is its as_of_ms. With the broker's time of arrival in its place, "from T"
-# would no longer mean "known at or after T", and a replay would depend on when it was loaded.
+# A record's timestamp is its as_of_ms. With LogAppendTime, "from T" would no longer mean "known at
+# or after T", and a replay would depend on when the log was loaded.
 _EVERY_TOPIC: Final = {"message.timestamp.type": "CreateTime"}
 
 
-class WantedTopic(NamedTuple):
-    """A topic as this deployment needs it, under its full name."""
+class ExpectedTopic(NamedTuple):
+    """A topic as this deployment requires it, with its full name."""
 
     name: str
     partitions: int
@@ -46,7 +46,7 @@ class WantedTopic(NamedTuple):
 
 
 class ActualTopic(NamedTuple):
-    """A topic as it is; ``config`` holds what the broker tells of it."""
+    """A topic as it is; ``config`` is what the broker reports."""
 
     name: str
     partitions: int
@@ -62,9 +62,9 @@ class Drift(NamedTuple):
     topic, aspect
         Full name; ``missing``, ``partitions``, ``replicas`` or the configuration key.
     wanted, found
-        What the table says and what the broker says.
+        Expected value (table) and actual value (broker).
     remedy
-        What to do about it.
+        What to do.
     """
 
     topic: str
@@ -75,18 +75,18 @@ class Drift(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The difference and its remedy in words."""
+        """The difference and its remedy as a sentence."""
         if self.aspect == "missing":
             return f"{self.topic} is missing; {self.remedy}"
         return f"{self.topic}: {self.aspect} is {self.found}, not {self.wanted}; {self.remedy}"
 
 
-def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
-    """Return every topic of the deployment, the changelogs of the stages included."""
+def expected_topics(runtime: Runtime) -> list[ExpectedTopic]:
+    """Return every topic of the deployment, including the changelogs of the stages."""
     wanted = [(runtime.topic(t.name), t) for t in TOPICS.values()]
     wanted += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
     return [
-        WantedTopic(
+        ExpectedTopic(
             name, t.partition_count(runtime.topic_partitions), {**t.config, **_EVERY_TOPIC}, t
         )
         for name, t in wanted
@@ -94,17 +94,17 @@ def wanted_topics(runtime: Runtime) -> list[WantedTopic]:
 
 
 class Cluster:
-    """An admin connection whose errors are sentences.
+    """An admin client that raises ``Fatal`` and ``Recoverable``.
 
     Parameters
     ----------
     runtime
-        Where the brokers are and how to log in.
+        Broker addresses and login.
 
     Raises
     ------
     Fatal
-        The settings are unusable (a file of TLS, a mechanism), or the login is refused.
+        A setting is invalid (TLS file, SASL mechanism), or the login is refused.
     Recoverable
         No broker answers.
     """
@@ -120,26 +120,26 @@ class Cluster:
         try:
             self.client = AdminClient(config)
         except KafkaException as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error
         self.metadata = first_answer(self.client, self._servers, self._complaints)
 
     def call(self, ask: Callable[[], T]) -> T:
-        """Return what ``ask`` returns, its Kafka errors as Fatal or Recoverable."""
+        """Return the result of ``ask``; translates Kafka errors to Fatal or Recoverable."""
         try:
             return ask()
         except KafkaException as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error
 
     def result(self, future: Future[T]) -> T:
         """Return the result of an admin request, errors as in `call`."""
         return self.call(lambda: future.result(timeout=TIMEOUT_SEC + 5.0))
 
-    def explained(self, error: KafkaException) -> Fatal | Recoverable:
-        """Return ``error`` as one of the two roots, with the client's own complaint where it helps.
+    def translate_error(self, error: KafkaException) -> Fatal | Recoverable:
+        """Translate ``error`` to Fatal or Recoverable, with the client's earlier errors.
 
-        A refused login or certificate reaches a request only as a time-out.
+        The request itself reports a refused login or certificate only as a timeout.
         """
-        return explained(self._servers, error, self._complaints)
+        return translate_error(self._servers, error, self._complaints)
 
     def actual(self, names: Iterable[str]) -> dict[str, ActualTopic]:
         """Return those of ``names`` that exist, with their configuration."""
@@ -158,8 +158,8 @@ class Cluster:
             for name, topic in found.items()
         }
 
-    def create(self, topic: WantedTopic, replicas: int) -> Future[None]:
-        """Ask for a topic and return the request."""
+    def create(self, topic: ExpectedTopic, replicas: int) -> Future[None]:
+        """Request the creation of a topic; return the future."""
         new = NewTopic(topic.name, topic.partitions, replicas, config=topic.config)
         made: dict[str, Future[None]] = self.client.create_topics(
             [new], request_timeout=TIMEOUT_SEC, operation_timeout=_VISIBLE_SEC
@@ -185,13 +185,13 @@ def create_topics(
     Raises
     ------
     Fatal
-        A topic exists with another number of partitions (nothing is created then, unless it was
-        made at the same time), or the broker refuses one; names the topic.
+        A topic exists with another partition count (no topic is created then, except by a
+        concurrent process), or the broker refuses one; the message names the topic.
     Recoverable
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     _refuse_other_partitions(wanted, actual)
     pending = [
@@ -202,13 +202,13 @@ def create_topics(
     done = {t.name: "exists" for t in wanted}
     for topic, future in pending:
         done[topic.name] = _finish(cluster, topic, future)
-    # a topic that was made meanwhile, or that the broker did not list yet, is held to it as well
+    # also checks topics that were created meanwhile or that the broker did not list yet
     _refuse_other_partitions(wanted, _listed(cluster, [t for t, _ in pending]))
     return done
 
 
-def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, ActualTopic]:
-    """Return topics that exist, as soon as the broker lists all of them."""
+def _listed(cluster: Cluster, topics: Sequence[ExpectedTopic]) -> dict[str, ActualTopic]:
+    """Wait until the broker lists all of these topics, and return them."""
     give_up_at = time.monotonic() + _VISIBLE_SEC
     while True:
         found = cluster.actual(t.name for t in topics)
@@ -222,18 +222,20 @@ def _listed(cluster: Cluster, topics: Sequence[WantedTopic]) -> dict[str, Actual
         time.sleep(_LOOK_AGAIN_SEC)
 
 
-def _finish(cluster: Cluster, topic: WantedTopic, future: Future[None]) -> str:
+def _finish(cluster: Cluster, topic: ExpectedTopic, future: Future[None]) -> str:
     try:
         cluster.result(future)
     except (Fatal, Recoverable) as error:
         cause = error.__cause__.args[0] if error.__cause__ else None
         if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return "exists"  # somebody else was quicker
+            return "exists"  # another process has created it
         raise type(error)(f"the topic {topic.name} cannot be created: {error}") from error
     return "created"
 
 
-def _refuse_other_partitions(wanted: Iterable[WantedTopic], actual: dict[str, ActualTopic]) -> None:
+def _refuse_other_partitions(
+    wanted: Iterable[ExpectedTopic], actual: dict[str, ActualTopic]
+) -> None:
     for topic in wanted:
         found = actual.get(topic.name)
         if found is not None and found.partitions != topic.partitions:
@@ -241,17 +243,17 @@ def _refuse_other_partitions(wanted: Iterable[WantedTopic], actual: dict[str, Ac
 
 
 def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
-    """Refuse to go on without every topic in its number of partitions.
+    """Check that every topic exists with the right partition count.
 
     Raises
     ------
     Fatal
-        Names the first topic that is missing or has another partition count, with the way out.
+        A topic is missing or has another partition count; the message names it and what to do.
     Recoverable
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = wanted_topics(runtime)
+    wanted = expected_topics(runtime)
     actual = cluster.actual(t.name for t in wanted)
     missing = [t.name for t in wanted if t.name not in actual]
     if missing:
@@ -262,15 +264,15 @@ def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
 def drifts(
     runtime: Runtime, cluster: Cluster | None = None, only: Collection[str] = ()
 ) -> list[Drift]:
-    """Return every difference between the topics and the table, in the table's order.
+    """Return all differences between the topics and the table, in the order of the table.
 
     ``only`` names topics without the prefix; empty for all.
 
-    A configuration key that the broker does not tell is no drift: some brokers only tell the keys
-    that were set. Raises Fatal and Recoverable as `Cluster`.
+    A configuration key that the broker does not report is not a drift: some brokers report only
+    keys that were set. Raises Fatal and Recoverable as `Cluster`.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in wanted_topics(runtime) if not only or t.spec.name in only]
+    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
     actual = cluster.actual(t.name for t in wanted)
     found: list[Drift] = []
     for topic in wanted:
@@ -281,8 +283,8 @@ def drifts(
     return found
 
 
-def compare(wanted: WantedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
-    """Return the differences of one topic; fewer replicas than wanted is one, more is not."""
+def compare(wanted: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
+    """Return the differences of one topic; more replicas than required are no difference."""
     found = []
     if actual.partitions != wanted.partitions:
         found.append(_partition_drift(wanted, actual))
@@ -305,7 +307,7 @@ def _same(key: str, wanted: str, told: str) -> bool:
     return wanted == told
 
 
-def _partition_drift(wanted: WantedTopic, actual: ActualTopic) -> Drift:
+def _partition_drift(wanted: ExpectedTopic, actual: ActualTopic) -> Drift:
     remedy = "keys would move between partitions: set a new TOPIC_PREFIX and replay into it"
     if wanted.spec.partitions == 0:
         remedy += f", or keep TOPIC_PARTITIONS={actual.partitions}"

@@ -1,4 +1,4 @@
-"""Transactional producers: opening one, which fences its predecessor, and ending a transaction."""
+"""Transactional producers: creation, which fences the predecessor, and retries of calls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import explained
-from streams.process.exit import leave
+from streams.kafka.errors import translate_error
+from streams.process.exit import exit_now
 
 OPEN_SECONDS: Final = 30.0
 FENCED: Final = (
@@ -20,11 +20,11 @@ FENCED: Final = (
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
 )
-"""What a producer is told whose transactional id another has taken."""
+"""Errors of a producer that was fenced by another with its transactional id."""
 
 
 def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any) -> Producer:
-    """Return a producer that has fenced every former one of its transactional id.
+    """Return a producer that has fenced every earlier producer of its transactional id.
 
     Its open transaction, if there was one, is aborted when this returns.
 
@@ -33,7 +33,7 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
     runtime, transactional_id
         The deployment, and the id in full.
     more
-        Further settings of the client, with ``_`` for ``.``.
+        Further client settings, with ``_`` for ``.``.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
     try:
         producer.init_transactions(OPEN_SECONDS)
     except KafkaException as error:
-        raise explained(runtime.kafka_bootstrap_servers, error) from error
+        raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
 
 
@@ -65,12 +65,12 @@ PAUSE_S = 0.05
 
 
 def transactional_id(runtime: Runtime, stage: str, partition: int | str) -> str:
-    """Return the id that fences: whoever takes the partition over uses the same."""
+    """Return the transactional id of a partition; its next owner uses the same and fences."""
     return f"{runtime.application}-{stage}-{partition}"
 
 
 def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer:
-    """Return a producer that has fenced every former owner of the partition.
+    """Return a producer that has fenced every earlier owner of the partition.
 
     Its open transaction, if there was one, is aborted when this returns.
     """
@@ -83,24 +83,24 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
             "compression.type": "lz4",
             "retry.backoff.ms": 2,
             "queue.buffering.max.messages": 500_000,
-            # what ends the worker is raised here; said by librdkafka too, it follows the last line
+            # a fatal error is raised here; librdkafka would log it again after the last line
             "log_level": 0,
         }
     )
     try:
         producer.init_transactions(INIT_SECONDS)
     except KafkaException as error:
-        leave(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
+        exit_now(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
     return producer
 
 
 def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
-    """Make a call of a transaction, again while the broker says that it may go through later.
+    """Make a transactional call, and retry while the error is retriable.
 
     Raises
     ------
     KafkaException
-        The error is of another kind, or ``TRANSACTION_TIMEOUT_SEC`` has passed.
+        The error is not retriable, or ``TRANSACTION_TIMEOUT_SEC`` has passed.
     """
     end = time.monotonic() + runtime.transaction_timeout_sec
     while True:

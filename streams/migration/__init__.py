@@ -1,1 +1,1 @@
-"""Carrying a deployment over to another topic prefix: the facts are copied, the rest is derived."""
+"""Migration to another topic prefix: input records are copied, the rest is derived again."""

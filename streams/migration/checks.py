@@ -1,10 +1,10 @@
-"""What must hold before and after a copy: nobody writes under the old prefix, the new one is free.
+"""Checks before and after a copy: no writer under the old prefix, the new one is free.
 
-A worker shows in its consumer group. Feeds and executors write under transactional ids: taking
-these over ends whichever of them still runs, at its next write. What has no transactional id (a
-load, an operator's command) shows by growth of the topics. The kill switch must be engaged, so that
-no executor can open anything meanwhile; one whose account is not in the order log then has nothing
-to write.
+A worker is visible in its consumer group. Feeds and executors write under transactional ids:
+fencing these ends a running one at its next write. Writers without a transactional id (a load, an
+operator's command) are detected by growth of the topics. The kill switch must be engaged, so that
+no executor can open a position meanwhile; one whose account is not in the order log then has
+nothing to write.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LEAVING_SEC = 5.0
 POLL_SEC = 0.2
 
 Ends = dict[tuple[str, int], int]
-"""(Topic without prefix, partition) -> end of what is written."""
+"""(Topic without prefix, partition) -> end offset."""
 
 
 def require_source(runtime: Runtime, cluster: Cluster) -> None:
-    """Refuse a broker that keeps nothing, and a prefix under which there is no such deployment.
+    """Refuse a broker without a log on disk, and a prefix without a deployment.
 
     Raises
     ------
@@ -47,13 +47,13 @@ def require_source(runtime: Runtime, cluster: Cluster) -> None:
     if cluster.metadata.cluster_id == EMBEDDED_CLUSTER:
         raise Fatal(
             "the embedded broker keeps its log in memory and has no transactions to copy in: "
-            "nothing of it can be carried over"
+            "it cannot be migrated"
         )
     for drift in drifts(runtime, cluster, COPIED):
         if drift.aspect == "missing":
             raise Fatal(
                 f"there is no topic {drift.topic}: set TOPIC_PREFIX to the prefix of the "
-                "deployment that is to be carried over"
+                "deployment to migrate"
             )
         if drift.aspect == "partitions":
             raise Fatal(
@@ -63,7 +63,7 @@ def require_source(runtime: Runtime, cluster: Cluster) -> None:
 
 
 def require_target(target: Runtime, cluster: Cluster) -> list[str]:
-    """Refuse topics under the new prefix that are not as they must be; return those that exist.
+    """Refuse unsuitable topics under the new prefix; return those that exist.
 
     Raises
     ------
@@ -93,9 +93,8 @@ def derived_records(target: Runtime, cluster: Cluster) -> str | None:
 def require_no_worker(runtime: Runtime, cluster: Cluster) -> None:
     """Refuse while the consumer group of the workers has members.
 
-    A worker that was stopped stays in the group for the session time-out; that long is waited. One
-    that is too busy for its heartbeats leaves the group for a while: the group has to be empty for
-    as long.
+    A stopped worker stays in the group for the session time-out, which is waited for. A worker that
+    misses heartbeats leaves the group temporarily, so the group must be empty for as long.
 
     Raises
     ------
@@ -144,8 +143,8 @@ def _members(group: str, cluster: Cluster) -> list[str] | None:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return None
-        raise cluster.explained(error) from error
-    if found.state is ConsumerGroupState.DEAD:  # what older brokers say of one that is not there
+        raise cluster.translate_error(error) from error
+    if found.state is ConsumerGroupState.DEAD:  # the answer of older brokers for a missing group
         return None
     return [str(member.client_id) for member in found.members]
 
@@ -172,14 +171,14 @@ def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReade
                 records.append((record.offset, event))
     if not fold(records).engaged:
         raise Fatal(
-            f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open "
-            "something while the log is copied: run manifold kill on --reason TEXT first; it is "
+            f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open a "
+            f"position while the log is copied: run manifold kill on --reason TEXT first; it is "
             "engaged under the new prefix too, until you clear it there"
         )
 
 
 def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
-    """Return the accounts that the order log names."""
+    """Return the accounts in the order log."""
     found = set()
     for partition in reader.partitions(ORDERS):
         for batch in reader.read(ORDERS, partition):
@@ -187,7 +186,7 @@ def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
                 try:
                     event = codec.decode(ORDERS, one.record.value)
                 except DecodeError:
-                    continue  # copied as it is; it names no account that could be read
+                    continue  # copied unchanged; it has no readable account
                 if isinstance(event, OrderIntent) and event.account_id:
                     found.add(event.account_id)
     return found
@@ -196,7 +195,7 @@ def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
 def end_writers(runtime: Runtime, accounts: Iterable[str]) -> None:
     """Take over the transactional ids of the feed and of the accounts' executors.
 
-    Whichever still runs ends at its next write; a transaction it had open is aborted.
+    A running one ends at its next write; its open transaction is aborted.
 
     Raises
     ------

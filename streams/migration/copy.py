@@ -1,8 +1,9 @@
-"""Copies the facts to another prefix: exactly once, whenever it is ended and started again.
+"""Copies the input records to another prefix: exactly once, also after interruptions.
 
-What lies under the new prefix must be a beginning of what lies under the old one; it is compared
-record by record, and copying goes on behind it, in transactions of one id. Whoever starts fences
-the one before, whose open transaction is aborted. So the new topics alone say how far the copy is.
+The records under the new prefix must equal the first records under the old one; they are compared
+one by one, and copying continues after them, in transactions of one transactional id. Each start
+fences the previous one, whose open transaction is aborted. So the new topics alone show the
+progress.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ Progress = Callable[[str, int], None]
 
 
 def migrate_id(target: Runtime) -> str:
-    """Return the transactional id of whoever copies to a prefix."""
+    """Return the transactional id of a migration to a prefix."""
     return f"{target.application}-migrate"
 
 
 class Image(NamedTuple):
-    """A record as it is to lie under the new prefix."""
+    """A record as written under the new prefix."""
 
     key: bytes | None
     value: bytes | None
@@ -45,14 +46,14 @@ class Image(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What was found in one partition.
+    """The counts of one partition.
 
     Attributes
     ----------
     there
-        Records that were under the new prefix already.
+        Number of records already under the new prefix.
     further
-        Records of the old one behind them: copied, or counted only.
+        Number of further records of the old prefix: copied, or only counted.
     """
 
     there: int
@@ -62,7 +63,7 @@ class Carried(NamedTuple):
 class Copier:
     """Compares and copies partitions.
 
-    Each partition is read by a client of its own, so that nothing of one read comes up in another.
+    Each partition is read by a separate client, so that reads do not mix.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class Copier:
     ids
         As in `Translator`.
     ends
-        Up to where the old topics are copied.
+        End offsets of the copy in the old topics.
     progress
         Called with the topic and the number of records compared or copied since.
     """
@@ -99,7 +100,7 @@ class Copier:
         return sorted(partition for name, partition in self._ends if name == topic)
 
     def open(self) -> None:
-        """Fence whoever copied before; what it had not committed is gone when this returns."""
+        """Fence a previous migration; its uncommitted records are aborted when this returns."""
         self._producer = transactional_producer(
             self._target,
             migrate_id(self._target),
@@ -112,7 +113,7 @@ class Copier:
         Parameters
         ----------
         exists
-            Whether the topic is there under the new prefix.
+            Whether the topic exists under the new prefix.
         write
             Whether to copy the rest; else it is counted.
 
@@ -135,7 +136,7 @@ class Copier:
         return Carried(there, further)
 
     def _compare(self, topic: str, partition: int, source: Iterator[Any]) -> int:
-        """Take as many records from the source as the new partition has; they must be the same."""
+        """Compare as many source records as the new partition has; they must be equal."""
         if topic == CONTROL:
             self._read_control_offsets()
         done = 0
@@ -168,7 +169,7 @@ class Copier:
         size = 0
         for message in source:
             full = len(batch) >= BATCH or size >= BATCH_BYTES
-            # where a record names an earlier one by its offset, that one must have its new offset
+            # a record that refers to an earlier one by offset needs the new offset of that one
             after = topic == CONTROL and self._translator.refers_back(message.value())
             if batch and (full or after):
                 yield batch
@@ -179,7 +180,7 @@ class Copier:
             yield batch
 
     def _read_control_offsets(self, expected: int = 0) -> None:
-        """Learn the new offsets of the control records, once there are as many as expected."""
+        """Read the new offsets of the control records, once all expected ones are visible."""
         give_up_at = time.monotonic() + self._target.transaction_timeout_sec
         while True:
             found = [message.offset() for message in _records(self._target, CONTROL, 0)]
@@ -189,7 +190,7 @@ class Copier:
             if time.monotonic() > give_up_at:
                 raise Recoverable(
                     f"{self._target.topic(CONTROL)} shows {len(found)} of {expected} records that "
-                    "were committed; the same command again goes on"
+                    "were committed; repeat the command to continue"
                 )
             time.sleep(POLL_SEC)
 
@@ -248,7 +249,7 @@ class Copier:
             )
         if error.code() in (KafkaError.INVALID_TIMESTAMP, KafkaError.MSG_SIZE_TOO_LARGE):
             return Fatal(f"{name} refuses a record that the old topic has: {error.str()}")
-        return Recoverable(f"cannot write to {name}: {error.str()}; the same command again goes on")
+        return Recoverable(f"cannot write to {name}: {error.str()}; repeat the command to continue")
 
 
 def _records(runtime: Runtime, topic: str, partition: int, end: int | None = None) -> Iterator[Any]:
@@ -257,7 +258,7 @@ def _records(runtime: Runtime, topic: str, partition: int, end: int | None = Non
     Raises
     ------
     Recoverable
-        The client hands out a record that is not behind the one before.
+        The client returns a record that is not after the previous one.
     """
     with LogReader(runtime) as reader:
         position, high = reader.bounds(topic, partition)

@@ -1,7 +1,7 @@
-"""Carries a deployment over to another prefix, from the checks to the topics of what is derived.
+"""Migrates a deployment to another prefix, from the checks to the derived topics.
 
-The topics of what is derived, which every process asks for when it starts, are created last: none
-starts under the new prefix before the copy is complete.
+The derived topics, which every process requires at its start, are created last: no process starts
+under the new prefix before the copy is complete.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def migrate(
     dry_run: bool = False,
     progress: Progress = lambda topic, count: None,
 ) -> Migration:
-    """Copy the facts of a deployment to another prefix; the same call again goes on or compares.
+    """Copy the input records to another prefix; a repeated call continues or compares.
 
     Parameters
     ----------
@@ -54,22 +54,22 @@ def migrate(
     to_prefix
         The new one.
     accounts
-        Accounts whose executors may run, beside those in the order log.
+        Accounts whose executors may run, in addition to those in the order log.
     dry_run
-        Check and count; write and end nothing.
+        Check and count only; write nothing and stop no process.
     progress
         Called with a topic and how many of its records were compared or copied since.
 
     Raises
     ------
     Fatal
-        A worker runs, the kill switch is off, or the new prefix holds something else; nothing was
-        copied then, or all that was copied is intact.
+        A worker runs, the kill switch is off, or the new prefix holds other records; then nothing
+        was copied, or the copied records are intact.
     Recoverable
-        No broker answers, or the old prefix has grown meanwhile; the same call again goes on.
+        No broker answers, or the old prefix has grown meanwhile; a repeated call continues.
     """
     check_prefixes(runtime.topic_prefix, to_prefix)
-    # a large batch may take a slow broker long; nobody waits for the records meanwhile
+    # a large batch may take a slow broker long, and no reader waits for it
     within_s = max(TRANSACTION_SEC, runtime.transaction_timeout_sec)
     target = replace(runtime, topic_prefix=to_prefix, transaction_timeout_sec=within_s)
     cluster = Cluster(runtime)
@@ -99,7 +99,7 @@ def migrate(
             return found
         for topic in COPIED:
             _require_copied(copier, topic, found.topics[topic])
-        # whoever was started again meanwhile ends here; what it has written shows
+        # a process restarted meanwhile is fenced here; its writes are detected
         end_writers(runtime, everyone)
         _require_unchanged(runtime, ends, _ends(runtime, old))
         require_none_joined(runtime, cluster)
@@ -111,7 +111,7 @@ def migrate(
 def _schemas(
     runtime: Runtime, target: Runtime, *, registered: bool
 ) -> tuple[Codec, dict[str, dict[int, int]]]:
-    """Return a codec that knows the schemas of both prefixes, and how ids change between them."""
+    """Return a codec with the schemas of both prefixes, and the mapping of schema ids."""
 
     async def asked() -> tuple[Codec, dict[str, dict[int, int]]]:
         codec = await open_codec(runtime)
@@ -127,7 +127,7 @@ def _schemas(
 
 
 def _ends(runtime: Runtime, reader: LogReader) -> Ends:
-    """Return the ends under the old prefix; control last, because the others refer to it."""
+    """Return the end offsets under the old prefix; control last, because others refer to it."""
     others = [topic for topic in COPIED if topic != CONTROL]
     return settled_ends(runtime, reader, others) | settled_ends(runtime, reader, [CONTROL])
 
@@ -155,8 +155,8 @@ def _require_copied(copier: Copier, topic: str, found: TopicCopy) -> None:
     same = sum(one.there for one in passes)
     if same != found.records or any(one.further for one in passes):
         raise Recoverable(
-            f"{same} of {found.records} records of {topic} are under the new prefix; the same "
-            "command again goes on"
+            f"{same} of {found.records} records of {topic} are under the new prefix; repeat the "
+            f"command to continue"
         )
 
 

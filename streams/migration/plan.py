@@ -1,4 +1,4 @@
-"""What a migration copies, what it came to, and what is to be done after it. Pure."""
+"""The topics a migration copies, its result, and the steps after it. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.errors import Fatal
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 
 COPIED: Final = (CONTROL, ORDERS, FILLS, CANDLES)
-"""The topics of facts, in the order in which they are copied."""
+"""The copied topics, in copy order."""
 DERIVED: Final = tuple(name for name in TOPICS if name not in COPIED)
 _LEGAL: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
@@ -22,7 +22,7 @@ def check_prefixes(old: str, new: str) -> None:
     Raises
     ------
     Fatal
-        It is the old one, or no part of a topic's name.
+        It is the old one, or not valid in a topic name.
     """
     if not _LEGAL.fullmatch(new):
         raise Fatal(
@@ -35,7 +35,7 @@ def check_prefixes(old: str, new: str) -> None:
 
 @dataclass
 class TopicCopy:
-    """One topic: records under the old prefix, and how many of them were there and were copied."""
+    """One topic: number of records under the old prefix, already there, and copied."""
 
     records: int = 0
     there: int = 0
@@ -44,16 +44,16 @@ class TopicCopy:
 
 @dataclass
 class Migration:
-    """What a migration came to.
+    """The result of a migration.
 
     Attributes
     ----------
     dry_run
-        Whether nothing was to be written.
+        Whether it was a dry run.
     topics
         Topic, without prefix -> its records.
     complete
-        Whether everything is under the new prefix, compared record by record.
+        Whether all records are under the new prefix, compared one by one.
     """
 
     old: str
@@ -64,7 +64,7 @@ class Migration:
 
     @property
     def left(self) -> int:
-        """How many records are not under the new prefix."""
+        """Number of records not yet under the new prefix."""
         return sum(one.records - one.there - one.copied for one in self.topics.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,17 +80,17 @@ class Migration:
 
 
 def next_steps(new: str) -> list[str]:
-    """Return what the operator does after a migration that is complete, in order."""
+    """Return the operator's steps after a complete migration, in order."""
     prefix = shlex.quote(new)
     return [
         "keep every process of the old prefix stopped; also mirror, serve and kill keep, which "
         "share Valkey with the new one",
         f"set TOPIC_PREFIX={prefix} for every process; every other setting stays",
         "manifold worker (under its supervisor; manifold status shows when its lag is 0)",
-        "manifold mirror --rebuild, then manifold mirror (its keys in Valkey carry no prefix)",
+        "manifold mirror --rebuild, then manifold mirror (its keys in Valkey have no prefix)",
         "manifold verify (exit code 0)",
         "manifold feed oanda, manifold serve",
-        "manifold trade, when manifold status shows no lag: its /status names the positions held "
+        "manifold trade, when manifold status shows no lag: its /status shows the open positions "
         "and no difference",
         "manifold kill off --reason TEXT (the kill switch is engaged, as it was copied)",
     ]

@@ -1,9 +1,9 @@
-"""What a record of the old prefix is under the new one. Pure.
+"""Translates a record of the old prefix to the new one. Pure.
 
-Everything stays as it is, byte for byte, with two exceptions. A schema registry may give other ids
-under the new subjects. And offsets of ``ops.control`` stand in watermarks, orders, broker reports,
-account states and in a kill switch that was cleared: markers of transactions and aborted records
-take offsets, the copy has others of them, so that the same control record has another offset.
+Records are copied byte for byte, with two exceptions. A schema registry may assign other ids under
+the new subjects. And watermarks, orders, broker reports, account states and a cleared kill switch
+contain offsets of ``ops.control``: transaction markers and aborted records take offsets, and the
+copy has other ones, so the same control record has another offset.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from streams.errors import Fatal
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Candle, Control, Event, Watermark
-from streams.records.kill_switch import KIND, Word, kill_switch_problem
+from streams.records.kill_switch import KIND, KillSwitchCommand, kill_switch_problem
 from streams.records.topics import CANDLES, CONTROL, TOPICS, subject
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 
 FRAME = 5
 _STAMPED = (Watermark, OrderIntent, BrokerReport, AccountState)
-"""The copied records that carry an offset of ``ops.control``."""
+"""The copied records that contain an offset of ``ops.control``."""
 
 
 class ControlOffsets:
@@ -31,7 +31,7 @@ class ControlOffsets:
     source
         Offsets under the old prefix, ascending.
     end
-        Up to where the topic reaches there.
+        End offset of the topic there.
 
     Attributes
     ----------
@@ -45,23 +45,23 @@ class ControlOffsets:
 
     @property
     def records(self) -> int:
-        """How many records there are under the old prefix."""
+        """Number of records under the old prefix."""
         return len(self._source)
 
     def translated(self, offset: int) -> int:
-        """Return the end of ``ops.control`` under the new prefix that stands for an old one.
+        """Return the end offset under the new prefix that corresponds to an old one.
 
-        The same records lie before it: no more, no less.
+        Exactly the same records precede it.
 
         Raises
         ------
         Fatal
-            The topic does not reach that far.
+            The topic ends before that offset.
         """
         if offset > self._end:
             raise Fatal(
                 f"a record is stamped with offset {offset} of {CONTROL}, which ends at "
-                f"{self._end}: the topic was made anew, and this log cannot be derived again"
+                f"{self._end}: the topic was recreated, and this log cannot be derived again"
             )
         before = bisect_left(self._source, offset)
         if before > len(self.target):
@@ -77,7 +77,7 @@ class Translator:
     Parameters
     ----------
     codec
-        Knows the schemas of both prefixes.
+        Codec with the schemas of both prefixes.
     ids
         Topic -> schema id under the old prefix -> id under the new one; others stay.
     offsets
@@ -93,14 +93,14 @@ class Translator:
     def value(self, topic: str, offset: int, value: bytes | None) -> bytes | None:
         """Return the value of a record under the new prefix.
 
-        What is no event of its topic keeps its body: it is refused there as it was here.
+        A value that is not an event of its topic is kept: it is refused there as here.
 
         Parameters
         ----------
         topic
             Its name in ``streams.records.topics``.
         offset
-            Where the record lies under the old prefix.
+            Offset of the record under the old prefix.
 
         Raises
         ------
@@ -142,16 +142,16 @@ class Translator:
         if isinstance(event, Control):
             read_to = _cleared_up_to(event)
             if read_to is not None:
-                # further than the record itself clears what lies before it, and that alone
+                # an offset beyond the record itself clears exactly the records before it
                 end = self._offsets.translated(min(read_to, offset))
-                return event._replace(value=Word(False, end).to_json())
+                return event._replace(value=KillSwitchCommand(False, end).to_json())
         return event
 
 
 def _cleared_up_to(record: Control) -> int | None:
     if record.kind != KIND or kill_switch_problem(record) is not None:
         return None
-    return Word.from_json(record.value).read_to
+    return KillSwitchCommand.from_json(record.value).read_to
 
 
 def id_changes(

@@ -1,4 +1,4 @@
-"""Follows the log into Valkey. Whatever is down is waited for; nothing is skipped."""
+"""Follows the log into Valkey; waits while Kafka or Valkey is unavailable, skips no record."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def writes_of_values(
     alloc_interval_sec: int,
     retention: Retention,
 ) -> list[Write]:
-    """Return the writes of (topic, value) pairs; values that are no events write nothing.
+    """Return the writes of (topic, value) pairs; a value that cannot be decoded writes nothing.
 
-    The stages make dead letters of such values.
+    The stages write such values to ``dead.letters``.
     """
     writes: list[Write] = []
     for topic, value in found:
@@ -61,7 +61,7 @@ def _checked_cluster(runtime: Runtime) -> str:
 
 
 def retention_of(runtime: Runtime, config: Config) -> Retention:
-    """Return what is kept, from the settings."""
+    """Return the retention of the series, from the settings."""
     return Retention(
         runtime.valkey_candle_retention,
         runtime.valkey_signal_retention,
@@ -88,14 +88,14 @@ class Follower:
         self._stopping = asyncio.Event()
         self._cluster_id = ""
         self._doubtful = False
-        self._told: dict[TopicPartition, int] = {}  # published once; not again after a seek back
+        self._told: dict[TopicPartition, int] = {}  # published once, not after a seek back
 
     def stop(self) -> None:
-        """Ask ``run`` to return after the batch in hand."""
+        """Ask ``run`` to return after the current batch."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while Kafka or Valkey is away.
+        """Follow until ``stop``; waits with back-off while Kafka or Valkey is unavailable.
 
         Raises
         ------
@@ -109,13 +109,13 @@ class Follower:
                 tries = 0
             except (KafkaError, Recoverable) as error:
                 pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; trying again in %.1f s", error, pause_s)
+                log.warning("%s; retrying in %.1f s", error, pause_s)
                 tries += 1
                 await self._pause(pause_s)
         await self._client.aclose()
 
     async def _follow(self) -> None:
-        if not self._cluster_id:  # a broker that restarts may not know its topics for a moment
+        if not self._cluster_id:  # a broker that restarts may briefly report its topics as missing
             self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
         await self._look_at_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
@@ -136,7 +136,7 @@ class Follower:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
                 fetched = await consumer.getmany(timeout_ms=500, max_records=BATCH)
-                # what came of a partition that is not positioned yet comes again when it is
+                # records of a partition without a position are fetched again once it has one
                 batches = {tp: found for tp, found in fetched.items() if found and tp in known}
                 if batches:
                     await self._take(consumer, names, known, batches)
@@ -144,9 +144,9 @@ class Follower:
             await consumer.stop()
 
     async def _positioned(self, consumer: Any, known: Positions) -> Positions:
-        """Return where Valkey is, and let the consumer read on from there wherever that is new.
+        """Return the positions stored in Valkey, and seek the consumer to those that changed.
 
-        The group's own offsets only tell others how far the mirror is.
+        The offsets committed by the group only show the mirror's lag.
         """
         asked = sorted(consumer.assignment())
         fields = [self._field(tp) for tp in asked]
@@ -156,7 +156,7 @@ class Follower:
         moved = {tp: at for tp, at in now.items() if tp not in known or known[tp] != at}
         for tp in moved.keys() & known.keys():
             log.warning(
-                "Valkey is at %s of %s-%d, it was at %s: going on from there",
+                "the position in Valkey is now %s of %s-%d, it was %s: continuing from there",
                 *(moved[tp] or "the beginning", tp.topic, tp.partition, known[tp]),
             )
         begin = [tp for tp, at in moved.items() if at is None]
@@ -198,11 +198,12 @@ class Follower:
             await consumer.commit(after)
 
     async def _look_at_config(self) -> None:
-        """Take what ``ops.control`` says; where that is of a newer version, go on as before."""
+        """Take the settings of ``ops.control``; if they are of a newer version, keep the current
+        ones."""
         try:
             await asyncio.to_thread(read_control, self._runtime, self._codec, self._control)
         except UnknownSettings as error:
-            log.warning("%s; the status of the allocator keeps the interval of before", error)
+            log.warning("%s; the allocator's status keeps the previous interval", error)
         self._followed.look(self._control, refuse=False)
         self._retention = retention_of(self._runtime, self._followed.active)
 
@@ -210,7 +211,7 @@ class Follower:
         return position_field(self._cluster_id, tp.topic, tp.partition)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Valkey until it answers: no batch is left out."""
+        """Retry until Valkey answers, so that no batch is lost."""
         tries = 0
         while True:
             try:
@@ -219,7 +220,7 @@ class Follower:
                 if self._stopping.is_set():
                     raise
                 pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; the mirror waits and catches up", error)
+                log.warning("%s; the mirror retries, then catches up", error)
                 tries += 1
                 await self._pause(pause_s)
 

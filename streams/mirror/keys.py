@@ -1,4 +1,4 @@
-"""The one list of names in Valkey that the mirror writes (docs/spec/trading-loop.md 2.1)."""
+"""The table of Valkey keys that the mirror writes (docs/spec/trading-loop.md 2.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GATES_BLOB = "opt:rolling:gates_blob"
 ALLOCATION_WEIGHTS = "risk:allocation_weights"
 ALLOCATOR_STATUS = "opt:allocator:status"
 GLOBAL = "GLOBAL"
-"""Stands for the fleet where a key names an instrument."""
+"""Stands for the whole deployment in keys that name an instrument."""
 LEDGER = "sep:ledger:events"
 LEDGER_ENTRIES = 5_000
 ALLOC_BUDGET = "risk:alloc_budget"
@@ -26,8 +26,8 @@ GUARD = "manifold:mirror:as_of"
 """Hash: key -> ``as_of_ms`` of its value. It outlives the values, so that a value that expired is
 never followed by an older one. One field per last-value key."""
 POSITIONS = "manifold:mirror:positions"
-"""Hash: partition -> offset up to which it is in here. Kept beside the values: a server that loses
-its last writes (killed before they were on disk, failed over) loses these with them."""
+"""Hash: partition -> offset up to which it is mirrored. Stored with the values: a server that loses
+its last writes (killed before they were on disk, or failed over) loses these too."""
 
 
 class KeyKind(NamedTuple):
@@ -36,9 +36,9 @@ class KeyKind(NamedTuple):
     Attributes
     ----------
     pattern
-        Name, with ``{INST}`` and the like for what varies.
+        Name, with placeholders such as ``{INST}``.
     glob
-        What finds all of them.
+        Pattern for SCAN that matches all keys of the family.
     content
         One line of documentation.
     """
@@ -50,7 +50,7 @@ class KeyKind(NamedTuple):
 
 KEYS = (
     KeyKind(
-        "md:candles:{INST}:{GRAN}", "md:candles:*", "ZSET, score bar_ms, one JSON candle a bar"
+        "md:candles:{INST}:{GRAN}", "md:candles:*", "ZSET, score bar_ms, one JSON candle per bar"
     ),
     KeyKind("sep:signal:{INST}:{ts_ns}", "sep:signal:*", "JSON signal; ts_ns = bar_ms * 1e6"),
     KeyKind("sep:signal_index:{INST}", "sep:signal_index:*", "ZSET, score bar_ms, signal keys"),
@@ -75,8 +75,8 @@ KEYS = (
     KeyKind(
         "bt:rolling:hist:{INST}:{params_id}",
         "bt:rolling:hist:*",
-        "ZSET, score the hour (ms), JSON of its first evaluation: what the floors are percentiles "
-        "of, the newest EVAL_HISTORY_HOURS of them; gone 35 days after the last one",
+        "ZSET, score the hour (ms), JSON of its first evaluation; the floors are percentiles of "
+        "these, the newest EVAL_HISTORY_HOURS are kept; gone 35 days after the last one",
     ),
     KeyKind(
         "opt:best_config:{INST}",
@@ -93,42 +93,46 @@ KEYS = (
     KeyKind(
         LEDGER,
         LEDGER,
-        "ZSET, score ms, JSON: every order as it was meant, with what refused it, and every report "
-        "of the broker; the newest 5,000",
+        "ZSET, score ms, JSON: every order intent, with the guards that refused it, and every "
+        "broker report; the newest 5,000",
     ),
     KeyKind(GATES_BLOB, GATES_BLOB, "JSON: ts, gates, cooldowns, bufs; one write per epoch"),
     KeyKind(ALLOCATION_WEIGHTS, ALLOCATION_WEIGHTS, "JSON {INST: weight}"),
     KeyKind(ALLOCATOR_STATUS, ALLOCATOR_STATUS, "JSON status of the last epoch"),
-    KeyKind(GUARD, GUARD, "HASH: event time of every last value, so that none goes backwards"),
-    KeyKind(POSITIONS, POSITIONS, "HASH: up to where each partition of the log is in here"),
+    KeyKind(
+        GUARD,
+        GUARD,
+        "HASH: event time of every last value; an older value never replaces a newer one",
+    ),
+    KeyKind(POSITIONS, POSITIONS, "HASH: offset up to which each partition of the log is mirrored"),
 )
-"""Everything the mirror writes, and nothing else: a rebuild removes exactly these."""
+"""The keys that the mirror writes; a rebuild removes exactly these."""
 
 KEYS_OF_OTHERS = (
     KeyKind(
         "ops:kill_switch",
         "ops:kill_switch",
         '"1" or "0"; the keeper of the kill switch writes it, an operator may SET it to 1; gone '
-        "when no keeper lives; name: KILL_SWITCH_KEY",
+        "without a lease holder; name: KILL_SWITCH_KEY",
     ),
     KeyKind(
         "ops:kill_switch:kept",
         "ops:kill_switch:kept",
-        "JSON: what the keeper last wrote there, when, and up to which offset of ops.control",
+        "JSON: the value the lease holder last wrote, when, and up to which offset of ops.control",
     ),
 )
-"""The kill switch's own keys: neither the mirror nor a rebuild writes or removes them."""
+"""Keys of the kill switch: neither the mirror nor a rebuild writes or removes them."""
 
 KEYS_OF_THE_SERVICE = (
     KeyKind(
         ALLOC_BUDGET,
         ALLOC_BUDGET,
         "HASH of GET /api/risk/budget: currency, balance, nav, margin_available, base, target_pct, "
-        "budget, ts_ms; written by manifold serve while an executor tells its account, gone 60 s "
-        "after that",
+        "budget, ts_ms; written by manifold serve while an executor reports its account; expires "
+        "60 s later",
     ),
 )
-"""What the service writes of things that the log does not hold."""
+"""Values that the service writes and the log does not hold."""
 
 KEYS_ON_DEMAND = (
     KeyKind(
@@ -144,7 +148,7 @@ KEYS_ON_DEMAND = (
         "after 35 days",
     ),
 )
-"""What a command writes there when it is asked to: no mirror and no rebuild touches it either."""
+"""Written by a command on demand; neither the mirror nor a rebuild touches them."""
 
 KEYS_NOT_WRITTEN = (
     KeyKind(
@@ -156,7 +160,7 @@ KEYS_NOT_WRITTEN = (
         "bt:trial:*",
         "bt:trial:*",
         "a trial is POST /api/studies/enqueue-long-run, or manifold replay --set; GET "
-        "/api/backtest/latest-run, /results and /trades have what it came to",
+        "/api/backtest/latest-run, /results and /trades have the results",
     ),
     KeyKind(
         "gate:last:{INST}, gate:index:{INST}, pricing:history:*, ops:risk_summary, ...",
@@ -165,11 +169,11 @@ KEYS_NOT_WRITTEN = (
         "/api/global-status",
     ),
 )
-"""Keys of the original that nothing here writes, and what to use instead."""
+"""Keys of the original that are not written here, each with its replacement."""
 
 
 def position_field(cluster_id: str, topic: str, partition: int) -> str:
-    """Return the field of a partition in ``POSITIONS``; another cluster's log is another log."""
+    """Return the field of a partition in ``POSITIONS``; the cluster id is part of it."""
     return f"{cluster_id}/{topic}/{partition}"
 
 
@@ -179,12 +183,12 @@ def candles_key(instrument: str, granularity: str) -> str:
 
 
 def signal_key(instrument: str, bar_ms: int) -> str:
-    """Return the key of a signal; the profile stamps it in nanoseconds."""
+    """Return the key of a signal; its timestamp is in nanoseconds, as in the profile."""
     return f"sep:signal:{instrument}:{bar_ms * 1_000_000}"
 
 
 def signal_index_key(instrument: str) -> str:
-    """Return the key of an instrument's index of signals."""
+    """Return the key of an instrument's signal index."""
     return f"sep:signal_index:{instrument}"
 
 
@@ -219,7 +223,7 @@ def evaluations_key(instrument: str, params_id: str) -> str:
 
 
 def best_config_meta_key(instrument: str) -> str:
-    """Return the key of who set an instrument's parameters."""
+    """Return the key of the origin of an instrument's parameters (who set them, and why)."""
     return f"opt:best_config_meta:{instrument}"
 
 
@@ -229,5 +233,5 @@ def best_config_key(instrument: str) -> str:
 
 
 def eligible_key(instrument: str) -> str:
-    """Return the key of an instrument's verdict."""
+    """Return the key of an instrument's gate decision."""
     return f"opt:rolling:eligible:{instrument}"

@@ -1,4 +1,4 @@
-"""What stands in the mirror and how fresh it is, as any reader of Valkey finds it."""
+"""Reads the mirror's values and their age from Valkey."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from redis.exceptions import RedisError
 from streams.config.runtime import Runtime
 from streams.instants import GRANULARITY_MS
 from streams.mirror import keys
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
 
 
 class MirrorSight:
-    """Asks Valkey again and again with one connection.
+    """Queries Valkey repeatedly over one connection.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class MirrorSight:
         self._client, self._pairs = connect(runtime), runtime.hotband_pairs
 
     async def look(self, granularity: str) -> MirrorFacts:
-        """Return what stands in Valkey now.
+        """Return the mirror's current values.
 
         Parameters
         ----------
         granularity
-            Of the bars.
+            Bar length.
 
         Raises
         ------
@@ -50,19 +50,19 @@ class MirrorSight:
         return await mirror_facts(self._client, self._pairs, granularity)
 
     async def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
         await self._client.aclose()
 
 
 async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> MirrorFacts:
-    """Return what stands in Valkey for ``pairs``, in one round trip.
+    """Return the mirror's values for ``pairs``, read in one round trip.
 
     Parameters
     ----------
     client
         Connection of ``streams.mirror.writer.connect``.
     granularity
-        Of the bars: candles and signals are scored by the start of theirs.
+        Bar length: candles and signals are scored by the start of their bar.
 
     Raises
     ------
@@ -76,7 +76,8 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
     for name in (keys.GATES_BLOB, keys.ALLOCATOR_STATUS, keys.ALLOCATION_WEIGHTS):
         pipeline.get(name)
     for pair in pairs:
-        # the mirror writes the last value before the history: what is in this is in that as well
+        # the mirror writes the last value before the history: a history entry implies the last
+        # value
         pipeline.zrange(keys.history_key(pair), -1, -1, withscores=True)
         pipeline.get(keys.manifold_key(pair))
         pipeline.zrange(keys.signal_index_key(pair), -1, -1, withscores=True)
@@ -85,7 +86,7 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
     try:
         blob, status, weights, *rest = await pipeline.execute()
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     manifolds, signals, decided, candles = {}, {}, {}, {}
     for place, pair in enumerate(pairs):
         history, last, index, guard, series = rest[5 * place : 5 * place + 5]
@@ -128,7 +129,7 @@ def _weighted(text: str | None) -> int | None:
 
 
 def _object(text: str | None) -> dict[str, Any]:
-    """Return a JSON object; what is none has no fields, and is then missed by name."""
+    """Parse a JSON object; anything else gives no fields, so that each is reported as missing."""
     try:
         found = json.loads(text or "{}")
     except ValueError:
@@ -140,16 +141,16 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class MirroredManifold(NamedTuple):
-    """An instrument's manifold as a reader of Valkey finds it.
+    """An instrument's last manifold in Valkey.
 
     Attributes
     ----------
     as_of_ms
-        Of the newest one: ``ws:last:manifold``, or the history where that is not there.
+        Of the newest one: ``ws:last:manifold``, or the history where that key is absent.
     missing
-        Names of metrics that ``ws:last:manifold`` should have and has not.
+        Names of metrics missing in ``ws:last:manifold``.
     there
-        Whether ``ws:last:manifold`` is there.
+        Whether ``ws:last:manifold`` exists.
     """
 
     as_of_ms: int | None
@@ -158,20 +159,20 @@ class MirroredManifold(NamedTuple):
 
 
 class MirrorFacts(NamedTuple):
-    """What stands in Valkey.
+    """The mirror's values in Valkey.
 
     Attributes
     ----------
     manifolds, signals
-        Instrument -> its newest manifold; newest ``as_of_ms`` of its index of signals.
+        Instrument -> its newest manifold; newest ``as_of_ms`` of its signal index.
     blob_ms, status_ms
         Of ``opt:rolling:gates_blob`` and ``opt:allocator:status``; None when absent.
     weighted
-        Instruments with weight in ``risk:allocation_weights``; None when absent.
+        Number of instruments with weight in ``risk:allocation_weights``; None when absent.
     decided
-        Instrument -> ``as_of_ms`` of the verdict in ``opt:rolling:eligible``.
+        Instrument -> ``as_of_ms`` of ``opt:rolling:eligible``.
     candles
-        Instrument -> ``as_of_ms`` of the newest one in ``md:candles``.
+        Instrument -> ``as_of_ms`` of its newest candle in ``md:candles``.
     """
 
     manifolds: Mapping[str, MirroredManifold] = NOTHING

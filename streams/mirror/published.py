@@ -1,4 +1,4 @@
-"""What is written into Valkey on demand or by the service, beside what the mirror derives."""
+"""Values written into Valkey on demand or by the service, in addition to the mirror's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.mirror.keys import (
     BACKTEST_REPORT,
     BACKTEST_REPORT_TTL_SEC,
 )
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 
 DAY_MS = 86_400_000
 
@@ -28,7 +28,7 @@ async def publish_report(
     Parameters
     ----------
     filename
-        Where its page lies; empty for nowhere.
+        Path of its page; empty without one.
     report
         The report's JSON (``manifold report --json``).
 
@@ -51,14 +51,14 @@ async def publish_report(
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
         await client.set(BACKTEST_REPORT, text, ex=BACKTEST_REPORT_TTL_SEC)
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
     return BACKTEST_REPORT
 
 
 class BudgetKey:
-    """Writes the account's budget; one connection for as long as the service lives.
+    """Writes the account's budget over one connection, kept while the service runs.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class BudgetKey:
         self._client = connect(runtime)
 
     async def write(self, budget: Mapping[str, Any]) -> None:
-        """Replace the budget as a whole; it is gone when nothing renews it.
+        """Replace the whole budget; it expires unless renewed.
 
         Raises
         ------
@@ -85,8 +85,8 @@ class BudgetKey:
                 both.expire(ALLOC_BUDGET, ALLOC_BUDGET_TTL_SEC)
                 await both.execute()
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     async def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         await self._client.aclose()

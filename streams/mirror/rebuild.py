@@ -1,4 +1,4 @@
-"""Filling Valkey from the log: the same writes as the live mirror, from the first record on."""
+"""Rebuilds Valkey from the log: the writes of the live mirror, from the first record on."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ async def rebuild(
     codec: Codec,
     progress: Callable[[str, int], None] = lambda topic, count: None,
 ) -> int:
-    """Remove what the mirror wrote and write it again from the log; return the writes.
+    """Remove the mirror's keys and write them again from the log; return the number of writes.
 
-    A live mirror may go on meanwhile: last values are guarded by event time, and members of series
-    are added once. What has expired by its event time is gone at once. Nothing is published: a
-    subscriber shall not see what is long past. Ended half-way it leaves no positions, and the live
-    mirror begins at the first record.
+    A live mirror may run meanwhile: last values are guarded by event time, and members of series
+    are added once. Values expired by their event time are gone at once. Nothing is published, so
+    that subscribers see no old values. If interrupted, it leaves no positions, and the live mirror
+    begins at the first record.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Series that are read from the mirror: candles and the history of manifolds."""
+"""Reads series from the mirror: candles and the history of manifolds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.mirror import keys
 from streams.mirror.probe import MirrorFacts, mirror_facts
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 
 ANSWER_S = 3.0
 
 
 class Mirror:
-    """Reads Valkey; what it cannot have is an error, never an empty series.
+    """Reads series from Valkey; a failed read is an error, never an empty series.
 
     Parameters
     ----------
     runtime
-        Where Valkey is.
+        The deployment.
 
     Raises
     ------
@@ -36,7 +36,7 @@ class Mirror:
         self._client = connect(runtime)
 
     async def close(self) -> None:
-        """Leave Valkey."""
+        """Close the connection."""
         await self._client.aclose()
 
     async def candles(self, instrument: str, granularity: str, limit: int) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ class Mirror:
         return await self._series(keys.history_key(instrument), limit)
 
     async def facts(self, instruments: Sequence[str], granularity: str) -> MirrorFacts:
-        """Return what stands there now of some instruments; errors as ``candles``."""
+        """Return the mirror's values for some instruments; errors as ``candles``."""
         asking = mirror_facts(self._client, instruments, granularity)
         found: MirrorFacts = await self._asked(asking)
         return found
@@ -71,4 +71,4 @@ class Mirror:
                 f"Valkey (VALKEY_URL) gave no answer within {ANSWER_S:g} s"
             ) from error
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error

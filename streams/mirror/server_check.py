@@ -1,4 +1,4 @@
-"""Examining the Valkey server: will it take what the mirror writes, and keep it."""
+"""Checks that the Valkey server accepts and keeps the mirror's writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.mirror.follow import retention_of
 from streams.mirror.sizing import Need, memory_need
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9
@@ -22,14 +22,14 @@ OLDEST: Final = (6, 2)
 
 
 async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
-    """Return what is found of the server: version, role, memory, persistence, and a trial.
+    """Return findings on the server: version, role, memory, persistence, and a test write.
 
     Parameters
     ----------
     runtime
-        The server, the pairs and how much of each is kept.
+        The server, the pairs and their retention.
     config
-        Length of a bar, and how long series are.
+        Bar length, and length of the series.
 
     Raises
     ------
@@ -40,13 +40,13 @@ async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
     try:
         info = await client.info("all")
         trial = await _try(client)
-        # a server that may not be asked for its settings tells them in INFO as far as needed here
+        # without permission for CONFIG GET, INFO has the settings needed here
         pairs = len(runtime.hotband_pairs)
         need = memory_need(pairs, config.granularity_ms, retention_of(runtime, config))
         memory = _memory(info, need, pairs)
         return [_server(info, runtime), *trial, memory, _persistence(info)]
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
 
@@ -61,10 +61,10 @@ async def _try(client: Any) -> list[Finding]:
     except RedisError as error:
         said = str(error).split("//")[0]
         action = "give the user of VALKEY_URL the right to write and to run scripts, on the primary"
-        return [Finding("valkey", "fail", f"a trial write is refused: {said}", action)]
+        return [Finding("valkey", "fail", f"a test write is refused: {said}", action)]
     if read != "1":
         action = "use a Valkey or Redis server"
-        return [Finding("valkey", "fail", "a trial write is not read back", action)]
+        return [Finding("valkey", "fail", "a test write cannot be read back", action)]
     return []
 
 
@@ -88,26 +88,26 @@ def _memory(info: dict[str, Any], need: Need, pairs: int) -> Finding:
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     policy = str(info.get("maxmemory_policy", "unknown"))
     limit = f"of {most // MIB:,} MiB" if most else "without a limit"
-    kept = f"{pairs} pairs take {need.size // MIB:,} MiB when what is kept of them is full"
+    kept = f"{pairs} pairs take {need.size // MIB:,} MiB at full retention"
     told = f"{used // MIB:,} MiB used {limit}, {policy}; {kept}"
     name = "valkey memory"
     if policy not in (NO_EVICTION, "unknown"):
-        action = f"set maxmemory-policy {NO_EVICTION}: kill switch, positions and guards must stay"
+        action = f"set maxmemory-policy {NO_EVICTION}: kill switch and positions must stay"
         if most:
             detail = f"keys are evicted when it is full, the kill switch too: {told}"
             return Finding(name, "fail", detail, action)
         return Finding(name, "warn", f"keys will be evicted under a maxmemory: {told}", action)
-    # without a limit of its own it has that of its machine
+    # without maxmemory the limit is the machine's memory
     room = most or int(info.get("total_system_memory", 0))
     whose = "maxmemory is" if most else "its machine has"
     if room and used > NEARLY_FULL * room:
         return Finding(name, "warn", f"nearly full: {told}", f"raise maxmemory, or {LESS}")
     if room and need.size > NEARLY_FULL * room:
         detail = f"{kept}, and {whose} {room // MIB:,} MiB: {used // MIB:,} MiB used, {policy}"
-        action = f"a full one takes no writes and the kill switch engages: raise it, or {LESS}"
+        action = f"a full server refuses writes and the kill switch engages: raise it, or {LESS}"
         return Finding(name, "warn", detail, action)
     if need.yearly:
-        detail = f"grows without bound, by {need.yearly // MIB:,} MiB a year: {told}"
+        detail = f"grows without limit, by {need.yearly // MIB:,} MiB a year: {told}"
         return Finding(name, "warn", detail, LESS)
     return Finding(name, "ok", told)
 
@@ -123,7 +123,7 @@ def _persistence(info: dict[str, Any]) -> Finding:
         if info.get(field, "ok") != "ok"
     ]
     if failed:
-        action = "look at the server's log and its disk"
+        action = "check the server's log and its disk"
         return Finding("valkey disk", "fail", f"{' and '.join(failed)} failed", action)
     if int(info.get("aof_enabled", 0)):
         return Finding("valkey disk", "ok", "append-only file")

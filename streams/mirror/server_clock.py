@@ -1,4 +1,4 @@
-"""The time of Valkey, which ``TIME`` tells."""
+"""Reads the clock of Valkey (``TIME``)."""
 
 from __future__ import annotations
 

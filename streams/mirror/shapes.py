@@ -1,4 +1,4 @@
-"""Events to writes: what each record of the log says in Valkey. Pure."""
+"""Maps the events of the log to writes in Valkey. Pure."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ NS_PER_MS = 1_000_000
 
 
 class Latest(NamedTuple):
-    """A last value: written unless what is there is as new or newer in event time.
+    """A last value: written unless the stored one is as new or newer in event time.
 
     Attributes
     ----------
     expires_ms
-        Epoch ms at which it is gone, None for never. Counted from the event's time, so that a value
+        Epoch ms at which it expires, None for never. Counted from the event time, so that a value
         never looks fresher than it is, live or rebuilt.
     channel
-        Where it is published when it was written; None for nowhere.
+        Channel on which it is published once written; None for no publication.
     """
 
     key: str
@@ -48,18 +48,18 @@ class Latest(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A member of a series by time; the first of an instant stays.
+    """A member of a time series; the first one of an instant is kept.
 
     Attributes
     ----------
     value_key
-        Key that holds the value where the member is its name; None where it is the value.
+        Key that holds the value, if the member is its name; None if the member is the value.
     newest
-        How many members stay; 0 for all.
+        Number of members kept; 0 for all.
     span_ms
-        Members older than the newest by more are dropped; 0 for none.
+        Members older than the newest by more than this many ms are dropped; 0 for no limit.
     gone_ms
-        Epoch ms at which all of it is gone, unless something newer comes; None for never.
+        Epoch ms at which the series expires, unless a newer member is added; None for never.
     """
 
     key: str
@@ -73,12 +73,12 @@ class Point(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A member of a series by time in which several may stand at one instant.
+    """A member of a time series that may hold several members per instant.
 
     Attributes
     ----------
     newest
-        How many members stay.
+        Number of members kept.
     """
 
     key: str
@@ -96,14 +96,14 @@ def silent(write: Write) -> Write:
 
 
 class Retention(NamedTuple):
-    """What is kept: how many candles and signals per instrument (0 for all), and how long.
+    """Retention: number of candles and signals per instrument (0 for all), and lifetimes.
 
     Attributes
     ----------
     settle_ms
-        FEED_SETTLE_MS, for how long a last manifold stays.
+        FEED_SETTLE_MS; the lifetime of a last manifold depends on it.
     history_hours
-        How many hourly evaluations are kept (EVAL_HISTORY_HOURS).
+        Number of hourly evaluations kept (EVAL_HISTORY_HOURS).
     """
 
     candles: int
@@ -113,7 +113,7 @@ class Retention(NamedTuple):
 
 
 def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> list[Write]:
-    """Return what an event writes; nothing for events that have no place in Valkey.
+    """Return the writes of an event; none for events that are not mirrored.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def _summary(event: Summary, history_hours: int) -> list[Write]:
 
 
 def _evaluation(event: Summary, figures: SummarySlice, newest: int) -> Point:
-    """Return the sample of an hour: the floors are percentiles of the first evaluation of each."""
+    """Return the write for the first evaluation of an hour; the floors are percentiles of these."""
     content = {
         "ts": event.as_of_ms // 1000,
         "ts_ms": event.as_of_ms,
@@ -308,7 +308,7 @@ def _control(event: Control) -> list[Write]:
         return []
     name = keys.GLOBAL if event.kind == "config" else event.instrument or ""
     found = global_config(event) if event.kind == "config" else best_config(event)
-    # what is in force stays; overrides that were taken back are shown for a while
+    # active overrides do not expire; withdrawn ones are shown for BEST_CONFIG_TTL_MS
     gone_ms = None if found["params"] else event.as_of_ms + keys.BEST_CONFIG_TTL_MS
     meta = {
         "instrument": name,
@@ -337,7 +337,7 @@ def _weights(event: Weights, alloc_interval_sec: int) -> list[Write]:
 
 
 def ledger_entry(event: OrderIntent | BrokerReport) -> Entry:
-    """Return an order, or what the broker said of one, as an entry of the decision ledger."""
+    """Return an order, or a broker report on one, as an entry of the decision ledger."""
     content: dict[str, Any] = {
         "instrument": event.instrument,
         "order_id": event.order_id,

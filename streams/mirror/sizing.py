@@ -1,4 +1,4 @@
-"""How much memory the mirror takes in Valkey (docs/sizing.md has the table). Pure."""
+"""Estimates the memory the mirror takes in Valkey (table in docs/sizing.md). Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from streams.mirror.shapes import Retention
 CANDLE_BYTES: Final = 350
 SIGNAL_BYTES: Final = 940
 MANIFOLD_BYTES: Final = 720
-"""What one record takes, keys and index included, measured on Valkey 9.1 with synthetic candles of
+"""Bytes of one record, keys and index included, measured on Valkey 9.1 with synthetic candles of
 bid, ask and mid; a test measures it again."""
 BASE_BYTES: Final = 4 << 20
-"""What an empty server takes, and last values, summaries and statuses of some dozens of pairs."""
+"""Bytes of an empty server with last values, summaries and statuses of some dozens of pairs."""
 YEAR_MS: Final = 260 * 86_400_000
-"""Market days of a year."""
+"""Milliseconds of the market days of a year."""
 
 
 class Need(NamedTuple):
-    """What the mirror takes.
+    """Memory that the mirror takes.
 
     Attributes
     ----------
@@ -34,14 +34,14 @@ class Need(NamedTuple):
 
 
 def memory_need(pairs: int, granularity_ms: int, retention: Retention) -> Need:
-    """Return what the mirror of so many pairs takes.
+    """Return the memory that the mirror takes for a number of pairs.
 
     Parameters
     ----------
     granularity_ms
-        Length of a bar.
+        Bar length in ms.
     retention
-        ``VALKEY_CANDLE_RETENTION`` and ``VALKEY_SIGNAL_RETENTION``; 0 is no bound.
+        ``VALKEY_CANDLE_RETENTION`` and ``VALKEY_SIGNAL_RETENTION``; 0 for no limit.
     """
     history = HISTORY_MS // granularity_ms
     each = retention.candles * CANDLE_BYTES + retention.signals * SIGNAL_BYTES

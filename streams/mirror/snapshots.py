@@ -1,6 +1,6 @@
-"""Candles from Valkey for a manifold snapshot, and the day's key that holds one.
+"""Reads candles from Valkey for a manifold snapshot; reads and writes the key of a UTC day.
 
-The day's key is written on demand, neither by the mirror nor by a rebuild of it.
+That key is written on demand only, neither by the mirror nor by a rebuild.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from streams.candles.times import TimeColumn
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.mirror.keys import DAY_MANIFOLD_TTL_SEC, candles_key, day_manifold_key
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 from streams.records.events import Candle
 from streams.replay.manifold_files import day_name, manifold_of, packed
 from streams.replay.snapshot_candles import Selection
 
 
 async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> list[Candle]:
-    """Return the candles of a series in Valkey that a selection may need, by time.
+    """Return the candles of a series in Valkey that a selection may need, ascending.
 
     Raises
     ------
     Fatal
-        There is none, or a member is no candle.
+        There is none, or a member is not a candle.
     Recoverable
         Valkey cannot be reached.
     """
@@ -45,12 +45,12 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
             members = await client.zrevrangebyscore(name, high, low, start=0, num=chosen.last + 1)
             members.reverse()
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
     if not members:
         raise Fatal(
-            f"Valkey has no candles in {name}: is manifold mirror running? The log is read by "
+            f"Valkey has no candles in {name}: is manifold mirror running? To read from the log: "
             f"'manifold snapshot {key.instrument}'"
         )
     times = TimeColumn()
@@ -66,13 +66,13 @@ def _candle(name: str, place: int, text: str, key: SeriesKey, times: TimeColumn)
         return candle_from_row(lower, *key, "file", times, place)
     except (ValueError, RecursionError, RowRefused, FileRefused) as error:
         raise Fatal(
-            f"member {place} of {name} in Valkey is no candle ({error}); remove it, or run "
+            f"member {place} of {name} in Valkey is not a candle ({error}); remove it, or run "
             "'manifold mirror --rebuild'"
         ) from error
 
 
 async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
-    """Write a manifold as the one of the UTC day of its last candle; return the key.
+    """Write a manifold under the key of the UTC day of its last candle; return the key.
 
     Raises
     ------
@@ -84,19 +84,19 @@ async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
     try:
         await client.set(name, packed(manifold), ex=DAY_MANIFOLD_TTL_SEC)
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
     return name
 
 
 async def read_day(runtime: Runtime, name: str) -> dict[str, Any]:
-    """Return the manifold that a key of a day holds.
+    """Return the manifold stored under the key of a UTC day.
 
     Raises
     ------
     Fatal
-        The key is not there, or holds no manifold.
+        The key does not exist, or holds no manifold.
     Recoverable
         Valkey cannot be reached.
     """
@@ -104,7 +104,7 @@ async def read_day(runtime: Runtime, name: str) -> dict[str, Any]:
     try:
         data: bytes | None = await client.get(name)
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
     if data is None:

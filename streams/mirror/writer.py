@@ -1,4 +1,4 @@
-"""Writes into Valkey, pipelined; each is one script, so that no reader sees half of it."""
+"""Writes into Valkey, pipelined; each write is one script, so that readers see it complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ local newest, span = tonumber(ARGV[4]), tonumber(ARGV[5])
 if newest > 0 then
   local over = redis.call('ZCARD', KEYS[1]) - newest
   if over > 0 then
-    -- a bound that was lowered is reached over several writes: the server answers nobody meanwhile
+    -- a lowered limit is reached over several writes: a script blocks the server while it runs
     for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, math.min(over, 1000) - 1)) do
       redis.call('ZREM', KEYS[1], member)
       if KEYS[2] ~= KEYS[1] then redis.call('DEL', member) end
@@ -91,7 +91,7 @@ return 1
 
 
 class Advance(NamedTuple):
-    """A step of one partition: what lies between the two positions is in the same batch."""
+    """A step of one partition: the records between the two positions are in the same batch."""
 
     field: str
     before: int | None
@@ -99,7 +99,7 @@ class Advance(NamedTuple):
 
 
 def connection_options(runtime: Runtime) -> dict[str, Any]:
-    """Return what a client of ``VALKEY_URL`` needs beside the address.
+    """Return the connection options of a client of ``VALKEY_URL``, except the address.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def connect(runtime: Runtime, *, text: bool = True) -> Any:
             runtime.valkey_url, decode_responses=text, socket_connect_timeout=5, **options
         )
     except ValueError as error:
-        raise Fatal("VALKEY_URL is no redis:// or rediss:// address") from error
+        raise Fatal("VALKEY_URL is not a redis:// or rediss:// address") from error
 
 
 class MirrorWriter:
@@ -144,7 +144,7 @@ class MirrorWriter:
     client
         Connection.
     publish
-        Whether new last values are published too; a rebuild tells nobody what is long past.
+        Whether new last values are published too; a rebuild publishes nothing.
     """
 
     def __init__(self, client: Any, publish: bool = True) -> None:
@@ -153,7 +153,7 @@ class MirrorWriter:
         self.guarded = 0
 
     async def positions(self, fields: Sequence[str]) -> list[int | None]:
-        """Return up to where each partition is in Valkey; None for nothing.
+        """Return the stored position of each partition; None where there is none.
 
         Raises
         ------
@@ -163,25 +163,25 @@ class MirrorWriter:
         try:
             found = await self._client.hmget(keys.POSITIONS, fields) if fields else []
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
         return [None if text is None else int(text) for text in found]
 
     async def apply(self, writes: Sequence[Write], advances: Sequence[Advance] = ()) -> bool:
-        """Write in order, in one round trip, and after that the positions.
+        """Write in order, in one round trip, and the positions last.
 
-        Of several last values of one key only the newest is sent. Valkey loses a suffix of what
-        it was sent or nothing, so a position is never ahead of the values.
+        Of several last values of one key only the newest is sent. If Valkey loses writes, it loses
+        the latest ones, so a position is never ahead of the values.
 
         Returns
         -------
         bool
-            Whether every partition stood where its advance begins. One that did not stays where it
-            is: Valkey lost writes, or somebody else wrote them.
+            Whether every stored position was the start of its advance. A position that was not is
+            left unchanged: Valkey lost writes, or another mirror wrote them.
 
         Raises
         ------
         Recoverable
-            Valkey cannot be reached; the same writes again do no harm.
+            Valkey cannot be reached; the writes are idempotent and can be repeated.
         Fatal
             The login or the certificate is refused.
         """
@@ -205,13 +205,13 @@ class MirrorWriter:
             pipeline.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
             *done, moved = await pipeline.execute()
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
         self.written += sum(done)
         self.guarded += len(done) - sum(done)
         return bool(moved)
 
     async def reach(self, positions: Mapping[str, int]) -> None:
-        """Move positions forward to where somebody who began at the first record has come.
+        """Move positions forward to those of a rebuild that began at the first record.
 
         Raises
         ------
@@ -224,10 +224,10 @@ class MirrorWriter:
         try:
             await self._client.eval(REACH, 1, keys.POSITIONS, *pairs)
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     async def run_id(self) -> str:
-        """Return what names this run of the server; another one may have lost the last writes.
+        """Return the server's run id; another run may have lost the last writes.
 
         Raises
         ------
@@ -237,7 +237,7 @@ class MirrorWriter:
         try:
             return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
 
 def _latest(write: Latest, publish: bool) -> tuple[str | int, ...]:
@@ -261,8 +261,8 @@ def _advances(advances: Sequence[Advance]) -> list[str | int]:
     return parts
 
 
-def explained(error: Exception) -> Fatal | Recoverable:
-    """Return what the client raised as one of the two roots; the password is never shown."""
+def translate_error(error: Exception) -> Fatal | Recoverable:
+    """Translate an error of the client into Fatal or Recoverable; the password is never shown."""
     said = str(error).split("//")[0] or type(error).__name__
     if isinstance(error, AuthenticationError | NoPermissionError):
         return Fatal(f"Valkey refuses the login of VALKEY_URL: {said}")
@@ -278,7 +278,7 @@ def explained(error: Exception) -> Fatal | Recoverable:
 
 
 async def clear(client: Any) -> int:
-    """Remove every key the mirror writes, and no other; return how many there were.
+    """Remove exactly the keys that the mirror writes; return their number.
 
     Raises
     ------
@@ -286,8 +286,8 @@ async def clear(client: Any) -> int:
         Valkey cannot be reached.
     """
     removed = 0
-    # positions go before the values and once more after them: one that a live mirror writes
-    # meanwhile would stand for values that are gone
+    # positions are removed before the values and once more after them: a live mirror may write one
+    # meanwhile, for values that are then removed
     families = [kind.glob for kind in keys.KEYS]
     try:
         for glob in (keys.POSITIONS, *families, keys.POSITIONS):
@@ -300,5 +300,5 @@ async def clear(client: Any) -> int:
             if batch:
                 removed += await client.unlink(*batch)
     except (RedisError, OSError) as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     return removed

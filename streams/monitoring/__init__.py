@@ -1,1 +1,1 @@
-"""What is known of a running deployment now: status, why, alerts, preflight."""
+"""The state of a running deployment: status, why, alerts, preflight."""

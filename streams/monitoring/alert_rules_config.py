@@ -10,16 +10,16 @@ from streams.monitoring.verdict import FailureSignal, Judged, several
 
 _ASKED: Final[tuple[Source, ...]] = ("executor", "feed", "workers")
 _ACTION: Final = (
-    "set the active ones where these processes are started (manifold config show --env prints "
-    "them) and start them again, or change them for all: manifold config set NAME=VALUE "
+    "set the active values where these processes are started (manifold config show --env prints "
+    "them) and restart them, or change them for all: manifold config set NAME=VALUE "
     "--reason TEXT"
 )
 
 
 def config_differs(at: Judged) -> FailureSignal:
-    """Judge whether every process was started with the active settings.
+    """Check whether every process was started with the active settings.
 
-    All of them follow the log; but who reads their environment reads what does not hold.
+    Every process follows the log, but then its environment shows settings that are not in effect.
     """
     name, facts = "config_differs", at.facts
     if facts.log is None:
@@ -35,18 +35,18 @@ def config_differs(at: Judged) -> FailureSignal:
             "active"
             for one, who in where.items()
         ]
-        return FailureSignal(name, "warn", f"the log is followed: {'; '.join(said)}", None, _ACTION)
+        return FailureSignal(name, "warn", f"the log applies: {'; '.join(said)}", None, _ACTION)
     for source in _ASKED:
         if getattr(facts, source) is None and source not in facts.unused:
             return at.unjudged(name, source)
     asked = f"{', '.join(found)}: started with the active settings"
     asked_workers = facts.workers is not None and bool(facts.workers.config_differs)
-    unknown = "" if asked_workers else "; no worker was asked (WORKER_METRICS_URLS)"
+    unknown = "" if asked_workers else "; no worker was queried (WORKER_METRICS_URLS)"
     return FailureSignal(name, "ok", asked + unknown)
 
 
 def by_process(facts: LiveFacts) -> dict[str, tuple[Difference, ...]]:
-    """Return where the settings of each process that could be asked are not the active ones."""
+    """Return the differences to the active settings, for each process that could be queried."""
     found = {"the service": facts.config_differs}
     if facts.executor is not None:
         found["the executor"] = facts.executor.config_differs

@@ -13,14 +13,14 @@ from streams.process.clock_skew import ADVICE, LOG, OANDA, Skew, apart
 
 MISSED_INTERVALS = 5
 EXPIRY_SLACK_MS = 5_000
-REBUILD = "rebuild the mirror: manifold mirror --rebuild; the next bar writes it as well"
-RESTART_MIRROR = "look at the mirror (manifold mirror); restart it: it goes on where it stopped"
-RESTART_STAGES = "look at the worker (manifold status); restart it: it goes on where it stopped"
-LOOK_AT_FEED = "look at the feed's output and restart it: it goes on after the last candle"
+REBUILD = "rebuild the mirror: manifold mirror --rebuild; or wait: the next bar writes it too"
+RESTART_MIRROR = "check the mirror (manifold mirror); restart it: it continues where it stopped"
+RESTART_STAGES = "check the worker (manifold status); restart it: it continues where it stopped"
+LOOK_AT_FEED = "check the feed's output and restart it: it continues after the last candle"
 
 
 def candle_stale(at: Judged) -> FailureSignal:
-    """Judge the last candle in the log of every pair."""
+    """Check the age of the last candle of every pair in the log."""
     name = "candle_stale"
     if at.facts.log is None:
         return at.unjudged(name, "log")
@@ -31,7 +31,7 @@ def candle_stale(at: Judged) -> FailureSignal:
 
 
 def manifold_stale(at: Judged) -> FailureSignal:
-    """Judge ``ws:last:manifold`` of every pair: too old, without its metrics, or not there."""
+    """Check ``ws:last:manifold`` of every pair: too old, without its metrics, or absent."""
     name = "manifold_stale"
     if at.facts.valkey is None:
         return at.unjudged(name, "valkey")
@@ -46,23 +46,23 @@ def manifold_stale(at: Judged) -> FailureSignal:
 
 
 def missing_manifolds(at: Judged, mirror: MirrorFacts) -> list[str]:
-    """Return of which pairs ``ws:last:manifold`` lacks metrics, or is gone before its time."""
+    """Return the pairs whose ``ws:last:manifold`` lacks metrics or expired too early."""
     known = ((pair, mirror.manifolds.get(pair)) for pair in at.facts.pairs)
     found = [manifold_problem(at, pair, one) for pair, one in known if one is not None]
     return [problem for problem in found if problem is not None]
 
 
 def manifold_problem(at: Judged, pair: str, found: MirroredManifold) -> str | None:
-    """Return what is wrong with ``ws:last:manifold`` of a pair, its age aside."""
+    """Return the problem with ``ws:last:manifold`` of a pair, apart from its age."""
     if found.missing:
         return f"{pair} lacks {' '.join(found.missing)}"
     if found.there or found.as_of_ms is None:
         return None
-    # whatever FEED_SETTLE_MS of the mirror is, and with room for another clock
+    # with room for the mirror's FEED_SETTLE_MS and for a clock difference
     alive_ms = fresh_for_ms(at.config.granularity_ms, 0) - EXPIRY_SLACK_MS
     age_ms = max(0, at.now_ms - found.as_of_ms)
     if age_ms >= alive_ms:
-        return None  # it has expired, as it must
+        return None  # it has expired as expected
     return f"{pair} is not in Valkey, although its last manifold is {span(age_ms)} old"
 
 
@@ -71,7 +71,7 @@ def _oldest(
 ) -> FailureSignal:
     limit_ms = at.fresh_ms
     ages = {pair: at.age_ms(ms, pair) for pair, ms in last.items() if ms is not None}
-    # every pair with none at all is missing just as one that is late
+    # a pair without any value is as bad as a late one
     none = [f"{pair} has none" for pair, ms in last.items() if ms is None]
     late = sorted((pair for pair in ages if ages[pair] > limit_ms), key=lambda p: (-ages[p], p))
     if none or late:
@@ -80,13 +80,13 @@ def _oldest(
         detail = f"no {what} for {span(limit_ms)} of open market or more: {said}"
         return FailureSignal(name, "fail", detail, None if none else min(since), action)
     if not ages:
-        return FailureSignal(name, "unknown", "no pair is named", action="set HOTBAND_PAIRS")
+        return FailureSignal(name, "unknown", "no pairs are configured", action="set HOTBAND_PAIRS")
     worst = max(ages, key=lambda pair: ages[pair])
     return FailureSignal(name, "ok", f"the oldest {what} is {span(ages[worst])} old ({worst})")
 
 
 def gates_blob_stale(at: Judged) -> FailureSignal:
-    """Judge ``opt:rolling:gates_blob``: absent, or older than ``EVAL_INTERVAL_SEC``."""
+    """Check ``opt:rolling:gates_blob``: absent, or older than ``EVAL_INTERVAL_SEC``."""
     name = "gates_blob_stale"
     if at.facts.valkey is None:
         return at.unjudged(name, "valkey")
@@ -99,7 +99,7 @@ def gates_blob_stale(at: Judged) -> FailureSignal:
 
 
 def allocator_stale(at: Judged) -> FailureSignal:
-    """Judge the allocator's status: it is written at every epoch."""
+    """Check the age of the allocator's status, which is written at every epoch."""
     name = "allocator_stale"
     if at.facts.valkey is None:
         return at.unjudged(name, "valkey")
@@ -129,12 +129,12 @@ def _aged(
 
 
 def _away(at: Judged, epoch_ms: int | None) -> tuple[str, str]:
-    """Return which process is behind, where the log tells, and what to do.
+    """Return which process is behind, as far as the log shows, and the fix.
 
     Parameters
     ----------
     epoch_ms
-        The epoch that Valkey holds.
+        The epoch in Valkey.
     """
     log = at.facts.log
     if log is None:
@@ -142,18 +142,17 @@ def _away(at: Judged, epoch_ms: int | None) -> tuple[str, str]:
     known_ms = -1 if epoch_ms is None else epoch_ms
     if log.epochs and log.epochs[-1].epoch_ms > known_ms:
         behind = log.lag.get("mirror", 0)
-        return f": the mirror is away or behind ({behind:,} records)", RESTART_MIRROR
+        return f": the mirror is down or behind ({behind:,} records)", RESTART_MIRROR
     newest_ms = max((ms for ms in log.candles.values() if ms is not None), default=-1)
     if newest_ms > known_ms:
-        return ": the worker is away or behind, the log has newer candles", RESTART_STAGES
-    return ": the feed is away, the log has no newer candle", LOOK_AT_FEED
+        return ": the worker is down or behind, the log has newer candles", RESTART_STAGES
+    return ": the feed is down, the log has no newer candle", LOOK_AT_FEED
 
 
 def weights_zeroed(at: Judged) -> FailureSignal:
-    """Judge whether weights are gone although there is somebody to give them to.
+    """Check whether weights are empty although instruments are eligible.
 
-    Held and cleared weights while nobody is eligible are what the allocator is meant to do; see
-    ``eligible_few``.
+    Held or cleared weights while no instrument is eligible are correct; see ``eligible_few``.
     """
     name, log, valkey = "weights_zeroed", at.facts.log, at.facts.valkey
     if log is None:
@@ -164,19 +163,19 @@ def weights_zeroed(at: Judged) -> FailureSignal:
     words = f"{last.weighted} with weight of {last.eligible} eligible ({last.action})"
     if not last.weighted and last.eligible:
         since = _run(log.epochs, lambda e: not e.weighted and e.eligible > 0)
-        action = "ask why: manifold why INSTRUMENT; a score that is not positive gets no weight"
+        action = "see manifold why INSTRUMENT; a score that is not positive gets no weight"
         return FailureSignal(name, "fail", f"weights are empty: {words}", since, action)
     if valkey is None:
         return at.unjudged(name, "valkey")
     if last.weighted and not valkey.weighted and not log.lag.get("mirror", 0):
         action = "rebuild the mirror: manifold mirror --rebuild"
-        detail = f"risk:allocation_weights is empty in Valkey, in the log are {last.weighted}"
+        detail = f"risk:allocation_weights is empty in Valkey, the log has {last.weighted}"
         return FailureSignal(name, "fail", detail, action=action)
     return FailureSignal(name, "ok", f"{words}: {last.reason}")
 
 
 def selection_short(at: Judged) -> FailureSignal:
-    """Judge whether as many have weight as may: the smaller of Top-K and those eligible."""
+    """Check whether min(Top-K, eligible) instruments have weight."""
     name = "selection_short"
     if at.facts.log is None:
         return at.unjudged(name, "log")
@@ -188,12 +187,12 @@ def selection_short(at: Judged) -> FailureSignal:
     if last.weighted >= due:
         return FailureSignal(name, "ok", detail)
     since = _run(at.facts.log.epochs, lambda e: e.weighted < min(e.top_k, e.eligible))
-    action = "ask why: manifold why INSTRUMENT; a score that is not positive gets no weight"
+    action = "see manifold why INSTRUMENT; a score that is not positive gets no weight"
     return FailureSignal(name, "warn", detail, since, action)
 
 
 def eligible_few(at: Judged) -> FailureSignal:
-    """Judge whether enough instruments are eligible: fewer than 3 for 10 minutes fails."""
+    """Check whether enough instruments are eligible: fewer than 3 for 10 minutes fails."""
     name = "eligible_few"
     if at.facts.log is None:
         return at.unjudged(name, "log")
@@ -208,7 +207,7 @@ def eligible_few(at: Judged) -> FailureSignal:
     if not epochs:
         return FailureSignal(name, "warn", "no epoch yet", action=RESTART_STAGES)
     last = epochs[-1]
-    detail = f"{last.eligible} of {last.members} eligible, wanted {least}"
+    detail = f"{last.eligible} of {last.members} eligible, required {least}"
     since = _run(epochs, lambda epoch: epoch.eligible < least)
     if since is None:
         return FailureSignal(name, "ok", detail)
@@ -226,14 +225,14 @@ def _in_session(at: Judged) -> int:
 
 
 def cooldowns_many(at: Judged) -> FailureSignal:
-    """Judge how many instruments cool down: more than 4 is worth a look."""
+    """Check the number of instruments in cooldown: more than 4 is a warning."""
     name = "cooldowns_many"
     if at.facts.log is None:
         return at.unjudged(name, "log")
     if not at.facts.log.epochs:
         return FailureSignal(name, "unknown", "no epoch yet")
     last, most = at.facts.log.epochs[-1], at.limits.cooling_most
-    detail = f"{last.cooling} of {last.members} cool down"
+    detail = f"{last.cooling} of {last.members} in cooldown"
     since = _run(at.facts.log.epochs, lambda epoch: epoch.cooling > most)
     if since is None:
         return FailureSignal(name, "ok", detail)
@@ -242,19 +241,20 @@ def cooldowns_many(at: Judged) -> FailureSignal:
 
 
 def stage_lag(at: Judged) -> FailureSignal:
-    """Judge how far the stages and the mirror are behind the log."""
+    """Check the lag of the stages and of the mirror."""
     name, log = "stage_lag", at.facts.log
     if log is None:
         return at.unjudged(name, "log")
     behind = {stage: lag for stage, lag in log.lag.items() if lag > 0}
-    standing_ms = at.limits.standing_sec * SECOND_MS
+    stalled_ms = at.limits.standing_sec * SECOND_MS
     stuck = [
-        f"{stage} stands still for {span(log.standing_ms[stage])} with {lag:,} to do"
+        f"{stage} has made no progress for {span(log.stalled_ms[stage])} with a lag of {lag:,} "
+        f"records"
         for stage, lag in behind.items()
-        if log.standing_ms.get(stage, 0) > standing_ms
+        if log.stalled_ms.get(stage, 0) > stalled_ms
     ]
     if stuck:
-        since = max(log.standing_ms[stage] for stage in behind if stage in log.standing_ms)
+        since = max(log.stalled_ms[stage] for stage in behind if stage in log.stalled_ms)
         action = "start or restart it: manifold worker for a stage, manifold mirror for the mirror"
         return FailureSignal(name, "fail", several(stuck), at.now_ms - since, action)
     most = at.limits.lag_records_per_pair * max(1, len(at.facts.pairs))
@@ -270,7 +270,7 @@ def _lags(log: LogFacts) -> str:
 
 
 def dead_letters(at: Judged) -> FailureSignal:
-    """Judge whether input is being refused."""
+    """Check for new dead letters."""
     name, log = "dead_letters", at.facts.log
     if log is None:
         return at.unjudged(name, "log")
@@ -282,7 +282,7 @@ def dead_letters(at: Judged) -> FailureSignal:
 
 
 def clock_skew(at: Judged) -> FailureSignal:
-    """Judge this clock against the servers' and against what the log says already happened."""
+    """Compare this clock with the servers' clocks and with the newest event time in the log."""
     name, log, feed = "clock_skew", at.facts.log, at.facts.feed
     if log is None and feed is None:
         return at.unjudged(name, "log")
@@ -295,11 +295,11 @@ def clock_skew(at: Judged) -> FailureSignal:
     if wrong:
         return FailureSignal(name, "fail", f"this machine's clock is {apart(wrong)}", action=ADVICE)
     most_ms = max(abs(one.ahead_ms) for one in skews)
-    return FailureSignal(name, "ok", f"off by {most_ms} ms at most, as far as can be told")
+    return FailureSignal(name, "ok", f"off by {most_ms} ms at most, as far as can be measured")
 
 
 def _run(epochs: Sequence[EpochFacts], holds: Callable[[EpochFacts], bool]) -> int | None:
-    """Return since when ``holds`` is true of every epoch up to the last; None when it is not."""
+    """Return since when ``holds`` is true for every epoch up to the last; None when it is not."""
     since = None
     for epoch in reversed(epochs):
         if not holds(epoch):

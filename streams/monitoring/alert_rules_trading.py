@@ -10,7 +10,7 @@ MISSED_CYCLES_WARN, MISSED_CYCLES_FAIL = 2, 3
 
 
 def kill_switch_stuck(at: Judged) -> FailureSignal:
-    """Judge whether the kill switch is engaged for long, or engaged although nobody wants it."""
+    """Check whether the kill switch is engaged for long, or although the log says off."""
     name, kill = "kill_switch_stuck", at.facts.kill_switch
     if kill is None:
         return at.unjudged(name, "kill_switch")
@@ -18,11 +18,11 @@ def kill_switch_stuck(at: Judged) -> FailureSignal:
         return FailureSignal(name, "ok", f"off{_said(kill.actor, kill.reason)}", kill.since_ms)
     if kill.logged is False:
         detail = f"engaged although the log says off: {several(list(kill.why))}"
-        action = "start manifold serve, which keeps its proof of life; see manifold kill status"
+        action = "start manifold serve, which holds its lease; see manifold kill status"
         return FailureSignal(name, "fail", detail, action=action)
-    action = "when it may trade: manifold kill off --reason TEXT"
+    action = "to allow trading: manifold kill off --reason TEXT"
     if kill.since_ms is None:
-        detail = f"engaged: {several(list(kill.why)) or 'nobody ever switched it'}"
+        detail = f"engaged: {several(list(kill.why)) or 'never switched'}"
         return FailureSignal(name, "warn", detail, action=action)
     detail = f"engaged{_said(kill.actor, kill.reason)}"
     if not at.market.open:
@@ -40,16 +40,16 @@ def _said(actor: str, reason: str) -> str:
 
 
 def executor_stale(at: Judged) -> FailureSignal:
-    """Judge whether the executor runs its cycle and agrees with the broker."""
+    """Check whether the executor runs its cycle and agrees with the broker."""
     name, found = "executor_stale", at.facts.executor
     if found is None:
         return at.unjudged(name, "executor")
     if found.last_cycle_ms is None:
-        detail, action = "the executor has not run a cycle yet", "look at the executor's output"
+        detail, action = "the executor has not run a cycle yet", "check the executor's output"
         return FailureSignal(name, "warn", detail, action=action)
     age_ms, cycle_ms = at.now_ms - found.last_cycle_ms, at.limits.cycle_sec * SECOND_MS
     if age_ms < -MISSED_CYCLES_WARN * cycle_ms:
-        # how old it is cannot be known: it may have ended long ago
+        # its age is unknown: it may have ended long ago
         detail = f"its last cycle is {span(-age_ms)} after this clock's time: the clocks differ"
         return FailureSignal(name, "fail", detail, action=ADVICE)
     age_ms = max(0, age_ms)
@@ -60,11 +60,11 @@ def executor_stale(at: Judged) -> FailureSignal:
         return FailureSignal(name, "fail", detail, since_ms, action)
     if not found.reconciled or found.trouble:
         said = found.trouble or "not reconciled with the broker"
-        action = "nothing is opened until it is; look at the executor's output"
+        action = "no position is opened until it is; check the executor's output"
         return FailureSignal(name, "fail", f"{detail}; {said}", action=action)
     if found.differences:
-        said = f"the broker's books differ: {several(list(found.differences))}"
-        action = "see each difference in the executor's /status; close by hand what is not ours"
+        said = f"differences to the broker: {several(list(found.differences))}"
+        action = "see each difference in the executor's /status; close untracked positions by hand"
         return FailureSignal(name, "warn", said, action=action)
     if age_ms > MISSED_CYCLES_WARN * cycle_ms:
         return FailureSignal(name, "warn", detail, since_ms, action)
@@ -72,23 +72,23 @@ def executor_stale(at: Judged) -> FailureSignal:
 
 
 def closing_blocked(at: Judged) -> FailureSignal:
-    """Judge whether everything that is to be closed can be closed."""
+    """Check whether every position that is due to be closed can be closed."""
     name, found = "closing_blocked", at.facts.executor
     if found is None:
         return at.unjudged(name, "executor")
     if found.cannot_close:
         said = several([f"cannot close {one}" for one in found.cannot_close])
-        action = "the executor tries again; close by hand at the broker if it must not wait"
+        action = "the executor retries; if urgent, close by hand at the broker"
         return FailureSignal(name, "fail", said, action=action)
     if found.untraded:
-        said = f"the venue does not trade {several(list(found.untraded))}: nothing is opened there"
-        action = "take it out of HOTBAND_PAIRS; close by hand what the venue still holds of it"
+        said = f"the venue does not trade {several(list(found.untraded))}: no entries there"
+        action = "remove it from HOTBAND_PAIRS; close an open position at the venue by hand"
         return FailureSignal(name, "warn", said, action=action)
-    return FailureSignal(name, "ok", "nothing waits to be closed")
+    return FailureSignal(name, "ok", "no position waits to be closed")
 
 
 def orders_rejected(at: Judged) -> FailureSignal:
-    """Judge whether the broker takes the orders."""
+    """Check whether the broker accepts the orders."""
     name = "orders_rejected"
     if at.facts.log is None or at.facts.log.orders is None:
         return at.unjudged(name, "log")
@@ -99,22 +99,22 @@ def orders_rejected(at: Judged) -> FailureSignal:
     if not refused:
         return FailureSignal(name, "ok", detail)
     because = f"; last: {found.last_reason}" if found.last_reason else ""
-    action = "see why: manifold tail exec.fills; a margin, a halt, a price or a size is refused"
+    action = "see manifold tail exec.fills; common causes: margin, trading halt, price, size"
     state = "fail" if 2 * refused >= found.sent else "warn"
     return FailureSignal(name, state, detail + because, action=action)  # type: ignore[arg-type]
 
 
 def orders_unresolved(at: Judged) -> FailureSignal:
-    """Judge whether there is an order of which nobody knows what became of it."""
+    """Check for orders whose result is unknown."""
     name = "orders_unresolved"
     if at.facts.log is None or at.facts.log.orders is None:
         return at.unjudged(name, "log")
     found = at.facts.log.orders
     if found.unresolved:
-        detail = f"no answer known of {several(list(found.unresolved))}"
-        action = "the executor looks them up at the broker; if it does not run, start it"
+        detail = f"no answer known for {several(list(found.unresolved))}"
+        action = "the executor queries them at the broker; start it if it is not running"
         return FailureSignal(name, "fail", detail, action=action)
-    # one that waits for a price, as every order of the paper account, is in no doubt
+    # an order that waits for a price, as in the paper account, is not unresolved
     limit_ms = at.fresh_ms
     late = [w for w in found.waiting if at.age_ms(w.since_ms, w.instrument) > limit_ms]
     if late:
@@ -123,30 +123,30 @@ def orders_unresolved(at: Judged) -> FailureSignal:
         action = "see candle_stale: a paper order is filled by its instrument's next candle"
         since_ms = min(w.since_ms for w in late) + limit_ms
         return FailureSignal(name, "fail", detail, since_ms, action)
-    waiting = f"none, {len(found.waiting)} wait for a price" if found.waiting else "none"
+    waiting = f"none; {len(found.waiting)} wait for a price" if found.waiting else "none"
     return FailureSignal(name, "ok", waiting)
 
 
 def stream_silent(at: Judged) -> FailureSignal:
-    """Judge whether OANDA's price stream brings prices or heartbeats."""
+    """Check whether OANDA's price stream delivers prices or heartbeats."""
     name, feed = "stream_silent", at.facts.feed
     if feed is None:
         return at.unjudged(name, "feed")
     if not at.market.open:
         return at.closed(name)
-    action = "the feed reconnects by itself; look at its output and at OANDA's status page"
+    action = "the feed reconnects by itself; check its output and OANDA's status page"
     if feed.last_message_ms is None:
-        return FailureSignal(name, "fail", "the price stream never said anything", action=action)
+        return FailureSignal(name, "fail", "no message from the price stream yet", action=action)
     silent_ms = max(0, at.now_ms - feed.last_message_ms)
     most_ms = at.limits.stream_silent_sec * SECOND_MS
-    detail = f"last word {span(silent_ms)} ago"
+    detail = f"last message {span(silent_ms)} ago"
     if silent_ms > most_ms:
         return FailureSignal(name, "fail", detail, feed.last_message_ms + most_ms, action)
     return FailureSignal(name, "ok", detail)
 
 
 def oanda_errors(at: Judged) -> FailureSignal:
-    """Judge how requests to OANDA fare, of the feed and of the executor together."""
+    """Check for failed requests to OANDA, of feed and executor together."""
     name, facts = "oanda_errors", at.facts
     calls: list[tuple[str, CallFacts]] = []
     for who, found in (("feed", facts.feed), ("executor", facts.executor)):
@@ -156,7 +156,7 @@ def oanda_errors(at: Judged) -> FailureSignal:
         silent = facts.feed is None and "feed" not in facts.unused
         if silent or (facts.executor is None and "executor" not in facts.unused):
             return at.unjudged(name, "feed" if silent else "executor")
-        return FailureSignal(name, "quiet", "nothing in this deployment asks OANDA")
+        return FailureSignal(name, "quiet", "OANDA is not used in this deployment")
     action = "see the output of the feed and of the executor; check OANDA's status page"
     broken = [f"{who}: {_last(one)}" for who, one in calls if one.breaker_open]
     if broken:
@@ -170,29 +170,29 @@ def oanda_errors(at: Judged) -> FailureSignal:
     if failing:
         return FailureSignal(name, "warn", f"requests failed: {several(failing)}", action=action)
     if any(one.errors_recent is None for _, one in calls):
-        return FailureSignal(name, "unknown", "seen at the next look", action="look again")
+        return FailureSignal(name, "unknown", "counted from the next probe on", action="look again")
     return FailureSignal(name, "ok", "no request failed")
 
 
 def _last(calls: CallFacts) -> str:
-    return calls.last_error or "no reason told"
+    return calls.last_error or "no reason given"
 
 
 def margin_high(at: Judged) -> FailureSignal:
-    """Judge how much of the margin is used (docs/spec/trading-loop.md 4.5)."""
+    """Check the share of margin used (docs/spec/trading-loop.md 4.5)."""
     name, found = "margin_high", at.facts.executor
     if found is None:
         return at.unjudged(name, "executor")
     used = margin_share(found)
     if used is None:
-        return FailureSignal(name, "unknown", "the broker has not told the account's margin yet")
+        return FailureSignal(name, "unknown", "the account's margin is not known yet")
     detail, limits = f"{used:.1%} of the margin is used", at.limits
     action = "reduce positions, or flatten: manifold flatten --reason TEXT"
     if used >= limits.margin_overload:
         said = f"{detail}, MARGIN_OVERLOAD is {limits.margin_overload:.0%}"
         return FailureSignal(name, "fail", said, action=action)
     if used >= limits.margin_entries:
-        said = f"{detail}: nothing is opened from {limits.margin_entries:.0%} on"
+        said = f"{detail}: no position is opened from {limits.margin_entries:.0%} on"
         return FailureSignal(name, "warn", said, action=action)
     return FailureSignal(name, "ok", detail)
 

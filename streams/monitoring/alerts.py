@@ -1,8 +1,8 @@
-"""The failure signals of the profile: one pure function that metrics, preflight and page ask.
+"""The failure signals of the profile: one pure function for metrics, preflight and page.
 
-``judge(facts, now_ms, config, limits)`` says of every part of the live loop whether it does its
-work. Time is event time in open markets (``streams.candles.market_clock``). What could not be
-looked at is ``unknown``, never ``ok``.
+``judge(facts, now_ms, config, limits)`` rates every part of the live loop. Durations are event time
+while the market is open (``streams.candles.market_clock``). A part that could not be probed is
+``unknown``, never ``ok``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     config_rules.config_differs,
 )
 NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in RULES)
-"""Every failure signal, in the order in which they are shown."""
+"""All failure signals, in display order."""
 
 
 def judge(
@@ -59,7 +59,7 @@ def judge(
     config
         The active configuration: intervals and bar length.
     limits
-        From when on something is a failure; the profile's by default.
+        Thresholds of the failure signals; the profile's by default.
     """
     at = judged(facts, now_ms, config, Limits() if limits is None else limits)
     return tuple(rule(at) for rule in RULES)

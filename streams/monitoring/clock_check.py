@@ -1,9 +1,9 @@
-"""Comparing this machine's clock where a command starts, and while it runs.
+"""Compares this machine's clock with the servers' when a command starts, and while it runs.
 
-A clock that is wrong cannot change a result: results go by the time of events. But bars are written
-when they are due, records carry the time at which a person spoke, files are read up to now, and
-ages are told. So every command that reads the clock compares it: one that writes by it refuses,
-the others say it and go on.
+A wrong clock cannot change a result: results depend on event time only. But it decides when bars
+are written, the timestamps of operator commands, up to when files are read, and the ages shown. So
+every command that reads the clock compares it: one that writes by it refuses, the others warn and
+continue.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from streams.process.steady_clock import wall_less_steady_ms
 
 
 def require_clock(runtime: Runtime, *, by_log: bool = False) -> None:
-    """Refuse to go on by a clock that is wrong.
+    """Refuse to continue with a wrong clock.
 
     Parameters
     ----------
     runtime
-        Whose servers are asked.
+        The deployment whose servers are queried.
     by_log
-        As of ``refusal``.
+        As in ``refusal``.
 
     Raises
     ------
     Recoverable
-        It is more than ``MAX_SKEW_MS`` off; says against what, by how much and what to do.
+        It is more than ``MAX_SKEW_MS`` off; the message names the server, the offset and the fix.
     """
     said = refusal(asyncio.run(measure(runtime)), now_ms(), by_log=by_log)
     if said:
-        raise Recoverable(f"nothing is written by a wrong clock: {said}")
+        raise Recoverable(f"refusing to write with a wrong clock: {said}")
 
 
 def warn_of_clock(runtime: Runtime) -> None:
-    """Say on stderr when some clock is wrong; go on in any case."""
+    """Print a warning to stderr when a clock is wrong; continue in any case."""
     said = wrong_clock(asyncio.run(measure(runtime)), now_ms())
     if said:
         print(f"manifold: warning: {said}", file=sys.stderr, flush=True)
 
 
 class ClockGuard:
-    """Notices that the wall clock was set while a process goes by it.
+    """Detects that the wall clock was set while a process uses it.
 
     Parameters
     ----------
     runtime
-        Whose servers are asked then.
+        The deployment whose servers are queried then.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -64,7 +64,7 @@ class ClockGuard:
         Raises
         ------
         Recoverable
-            It was set, and is wrong now; nothing may be written by it.
+            It was set and is wrong now; nothing may be written with it.
         """
         offset_ms = wall_less_steady_ms()
         moved_ms = offset_ms - self._offset_ms
@@ -78,6 +78,6 @@ class ClockGuard:
 
 
 def brokers_now_ms(runtime: Runtime) -> int:
-    """Return the brokers' time now; ours where they do not tell."""
+    """Return the brokers' current time; this machine's if they do not report it."""
     ahead = [one.ahead_ms for one in asyncio.run(measure(runtime)) if one.server == KAFKA]
     return now_ms() - sum(ahead)

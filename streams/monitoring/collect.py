@@ -1,7 +1,7 @@
-"""Fills ``LiveFacts``: every source at the same time, none of them for longer than allowed.
+"""Fills ``LiveFacts``: queries every source at the same time, each with a time limit.
 
-A source that does not answer, or answers something else, is named with its reason and nothing is
-taken to be known of it.
+A source that does not answer, or answers in an unknown form, is listed as unavailable with the
+reason.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ AskKill = Callable[[], Awaitable[KillFacts]]
 
 
 class AskMirror(Protocol):
-    """What asks Valkey, given the granularity of the bars."""
+    """Queries Valkey, given the bar length."""
 
     async def look(self, granularity: str) -> MirrorFacts:
-        """Return what stands there."""
+        """Return the mirror's values."""
 
     async def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
 
 
 class Gathered(NamedTuple):
-    """One look at everything.
+    """One probe of all sources.
 
     Attributes
     ----------
     config
-        The active configuration; that of the environment where the log has none or is away.
+        The active configuration; the environment's where the log has none or is unavailable.
     """
 
     facts: LiveFacts
@@ -66,14 +66,14 @@ class Gathered(NamedTuple):
 
 
 class Gatherer:
-    """Looks at a deployment again and again.
+    """Probes a deployment repeatedly.
 
     Parameters
     ----------
     runtime, config, codec
         The deployment; the settings of this environment.
     ask_kill, mirror
-        How the kill switch and Valkey are asked; None: this program does not.
+        Queries of the kill switch and of Valkey; None: not queried by this program.
     pages
         The ``/status`` and ``/metrics`` of executor, feed and workers.
     now_ms
@@ -95,14 +95,14 @@ class Gatherer:
         self._config = config
         self._ask_kill, self._mirror = ask_kill, mirror
         self._pages = pages or StatusPages("", "")
-        # a client of the log belongs to one thread, and a look that hangs must not hold the others
+        # a Kafka client belongs to one thread, and a hanging probe must not delay the others
         self._thread = ThreadPoolExecutor(1, "log-sight")
         self._sight: LogSight | None = None
         self._pending: dict[str, asyncio.Task[Any]] = {}
         self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())
 
     async def close(self) -> None:
-        """Give up every connection."""
+        """Close every connection."""
         for task in self._pending.values():
             task.cancel()
         await asyncio.gather(*self._pending.values(), return_exceptions=True)
@@ -114,7 +114,7 @@ class Gatherer:
         self._thread.shutdown(wait=False)
 
     async def gather(self, ask_sec: float = ASK_SEC) -> Gathered:
-        """Return what is known now; takes ``ask_sec`` at most (the first look longer)."""
+        """Return the current facts; takes at most ``ask_sec`` seconds (longer the first time)."""
         away: dict[str, str] = {}
         patience = FIRST_ASK_SEC if self._sight is None else ask_sec
         wanted: dict[Source, Callable[[], Coroutine[Any, Any, Any]] | None] = {
@@ -160,7 +160,7 @@ class Gatherer:
         return Gathered(facts, self._now_ms(), self.config)
 
     async def _clocks(self) -> tuple[Skew, ...]:
-        """Return how far clocks are apart; asked now and then, and when this one was set."""
+        """Return the clock differences; measured periodically, and when this clock was set."""
         offset_ms, at = wall_less_steady_ms(), time.monotonic()
         asked_at, asked_offset_ms, skews = self._skews
         moved = abs(offset_ms - asked_offset_ms) > SECOND_MS
@@ -171,7 +171,7 @@ class Gatherer:
 
     @property
     def config(self) -> Config:
-        """The active configuration as far as it is known."""
+        """The active configuration, if known."""
         active = self._sight.config if self._sight is not None else None
         return active or self._config
 
@@ -183,7 +183,7 @@ class Gatherer:
         away: dict[str, str],
     ) -> T | None:
         assert ask is not None
-        # the answer to a question that took too long is taken when it comes: never asked twice
+        # the answer to a query that timed out is used when it arrives: never queried twice at once
         task = self._pending.get(name) or asyncio.ensure_future(ask())
         done, _ = await asyncio.wait([task], timeout=patience)
         if not done:
@@ -208,7 +208,7 @@ class Gatherer:
                 self._sight = LogSight(self._runtime, self._codec, self._runtime.hotband_pairs)
             return self._sight.look(self._now_ms())
         except (Fatal, Recoverable):
-            # whatever it knew may be of another log by the time it answers again
+            # by the time it answers again, its state may belong to another log
             if self._sight is not None:
                 self._sight.close()
                 self._sight = None

@@ -1,4 +1,4 @@
-"""Records as people and pages want to see them: a decision with words, an order with its fate."""
+"""Records in display form: decisions with texts, orders with their result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spread_bps(bid: float, ask: float) -> float:
 
 
 def candle_view(candle: Candle, now_ms: int) -> dict[str, Any]:
-    """Return the prices at a candle's end, and how long ago that was."""
+    """Return the closing prices of a candle, and their age."""
     quoted = candle.bid is not None and candle.ask is not None
     bid = candle.bid.close if candle.bid is not None else None
     ask = candle.ask.close if candle.ask is not None else None
@@ -54,7 +54,7 @@ def manifold_view(event: Manifold) -> dict[str, Any]:
 
 
 def reason_text(detail: ReasonDetail, decision: GateDecision, config: Config | None) -> str:
-    """Return one sentence: what is in the way, by how much, and what would change it."""
+    """Return one sentence: the reason, its value, and what would change it."""
     words = REASON_WORDS.get(detail.reason, detail.reason)
     guard = GUARD_LIMITS[decision.mode].get(detail.reason)
     if guard is not None and detail.value is not None and detail.limit is not None:
@@ -64,16 +64,16 @@ def reason_text(detail: ReasonDetail, decision: GateDecision, config: Config | N
             f"({guard.setting.upper()})"
         )
     elif detail.value is not None and detail.limit is not None:
-        text = f"{words}: {detail.value:.4g}, wanted {detail.limit:.4g}"
+        text = f"{words}: {detail.value:.4g}, required {detail.limit:.4g}"
     else:
         text = words
     if detail.next_change_ms is not None:
-        text += f"; by time it can change at {clock(detail.next_change_ms)} UTC"
+        text += f"; can change at {clock(detail.next_change_ms)} UTC by the passage of time"
     return text
 
 
 def gate_view(decision: GateDecision, config: Config | None) -> dict[str, Any]:
-    """Return a gate decision with its reasons in words."""
+    """Return a gate decision with its reasons as text."""
     details = {detail.reason: detail for detail in decision.details}
     reasons = [details.get(name, ReasonDetail(name, None, None, None)) for name in decision.reasons]
     return {
@@ -105,10 +105,10 @@ def weights_view(weights: Weights) -> dict[str, Any]:
 
 
 def order_view(order: OrderIntent, report: BrokerReport | None) -> dict[str, Any]:
-    """Return an order and what the broker said last; status ``intended`` before it has.
+    """Return an order and its last broker report; status ``intended`` before the first.
 
-    One that the venue has and has not decided is ``accepted``; a record of brackets is no order:
-    it is ``recorded``.
+    An order that the venue has accepted but not filled is ``accepted``; a record of brackets is not
+    an order and is ``recorded``.
     """
     brackets = order.kind == "brackets"
     return {

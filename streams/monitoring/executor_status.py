@@ -1,4 +1,4 @@
-"""What the executor (``manifold trade``) says of itself on its own ``/status``."""
+"""The executor's own ``/status`` (``manifold trade``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.process.clock_skew import ADVICE
 
 
 class Shape(BaseModel):
-    """An answer or a part of one."""
+    """Base of the answer and its parts."""
 
     model_config = ConfigDict(
         frozen=True, allow_inf_nan=False, extra="forbid", populate_by_name=True
@@ -29,7 +29,7 @@ class PositionShape(Shape):
 
 
 class AccountShape(Shape):
-    """The account in its own currency."""
+    """The account, in its own currency."""
 
     currency: str
     balance: float
@@ -53,7 +53,7 @@ class ExecutorKill(Shape):
 
 
 class Joined(Shape):
-    """A run of the backtest that the executor follows, or a position of an operator's own."""
+    """A backtest run that the executor follows, or an operator position."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
 
@@ -64,7 +64,7 @@ class Joined(Shape):
 
 
 class OrderState(Shape):
-    """An operator's order and what became of it.
+    """An operator's order and its result.
 
     ``status`` is ``waiting`` for the executor, ``refused`` by a guard, ``sent``, or the broker's
     last report: ``filled``, ``rejected``, ``cancelled``, ``unknown``.
@@ -88,7 +88,7 @@ class OrderState(Shape):
 
 
 class Paused(Shape):
-    """An instrument that an operator has paused: who, why and since when."""
+    """An instrument that an operator has paused: by whom, why and since when."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
 
@@ -126,17 +126,17 @@ class ExecutorShape(Shape):
 
 
 class Executor(NamedTuple):
-    """What is known of the executor.
+    """The state of the executor as last queried.
 
     Attributes
     ----------
     state
-        ``running``; ``stale``: it answers, and has done nothing for long, or not as agreed;
-        ``absent``: nobody answers.
+        ``running``; ``stale``: it answers, but its last cycle is too old or the answer is
+        malformed; ``absent``: no answer.
     status
-        Its last answer, None unless it answered as agreed.
+        Its last well-formed answer; else None.
     detail
-        The state in a sentence.
+        The state as a sentence.
     """
 
     state: Literal["running", "stale", "absent"]
@@ -144,24 +144,24 @@ class Executor(NamedTuple):
     detail: str
 
 
-NOT_ASKED = Executor("absent", None, "the executor was not asked yet")
+NOT_ASKED = Executor("absent", None, "the executor was not queried yet")
 
 
 def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
-    """Return what an answer of the executor says.
+    """Parse an answer of the executor.
 
     Parameters
     ----------
     stale_ms
-        A last cycle that long ago: it answers, and does nothing any more.
+        Age of the last cycle, in ms, from which the executor is ``stale``.
     """
     try:
         status = ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
-        return Executor("stale", None, f"the executor's /status is not as agreed: {first}")
+        return Executor("stale", None, f"the executor's /status is malformed: {first}")
     if not status.last_cycle_ms:
-        return Executor("running", status, "the executor has started and made no cycle yet")
+        return Executor("running", status, "the executor has started and not completed a cycle yet")
     age_s = (now_ms - status.last_cycle_ms) / 1000
     if age_s * 1000 < -stale_ms:
         # it may have ended long ago
@@ -169,16 +169,16 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
         return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
     if age_s * 1000 > stale_ms:
         return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
-    # its answer may be newer than the time that it is compared with
+    # its answer may be newer than the time it is compared with
     return Executor("running", status, f"the executor's last cycle was {max(0.0, age_s):.0f} s ago")
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
-    """Return the executor's answer, or what it means that there is none; never raises."""
+    """Return the executor's state, also when there is no answer; never raises."""
     try:
         async with session.get(
             url, timeout=aiohttp.ClientTimeout(total=ANSWER_S), allow_redirects=False
@@ -194,12 +194,12 @@ async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
 
 
 async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
-    """Ask the executor; never raises."""
+    """Query the executor; never raises."""
     body = await read(session, url)
     return body if isinstance(body, Executor) else judged(body, now_ms, stale_ms)
 
 
 async def ask_once(url: str, now_ms: int, stale_ms: int) -> Executor:
-    """Ask the executor with a connection of one's own; never raises."""
+    """Query the executor over a new connection; never raises."""
     async with aiohttp.ClientSession() as session:
         return await ask(session, url, now_ms, stale_ms)

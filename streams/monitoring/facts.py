@@ -1,9 +1,8 @@
-"""What is known of a running deployment at one instant, by where it is known from.
+"""The facts known of a running deployment at one instant, by source.
 
-A source that could not be asked is None here and its reason stands in ``LiveFacts.away``: nothing
-is then known, and nothing is taken as well. A source that this deployment does not have stands in
-``LiveFacts.unused``. Inside a source, None means that it was asked and there is no such thing.
-Instants are epoch ms UTC.
+A source that could not be queried is None, with the reason in ``LiveFacts.away``; nothing is then
+assumed about it. A source that is not part of this deployment is in ``LiveFacts.unused``. Inside a
+source, None means that it was queried and the value does not exist. Instants are epoch ms UTC.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ SOURCES: Final[tuple[Source, ...]] = (
 
 
 class EpochFacts(NamedTuple):
-    """One epoch of ``risk.weights`` in numbers.
+    """Counts of one epoch of ``risk.weights``.
 
     Attributes
     ----------
     members, eligible, cooling
-        Instruments of the universe; of them eligible and not cooling; cooling down.
+        Number of instruments of the universe; of them eligible and not in cooldown; in cooldown.
     weighted, top_k
-        Instruments with weight; how many may have.
+        Number of instruments with weight, and the maximum.
     """
 
     epoch_ms: int
@@ -51,18 +50,18 @@ class WaitingOrder(NamedTuple):
 
 
 class OrderFacts(NamedTuple):
-    """What came of the orders of the last ``window_ms``.
+    """Results of the orders of the last ``window_ms``.
 
     Attributes
     ----------
     sent, rejected, cancelled
         How many.
     unresolved
-        Order ids whose outcome is not known.
+        Order ids whose result is not known.
     waiting
-        Orders that the venue has accepted and not decided.
+        Orders that the venue has accepted and not yet filled or rejected.
     last_reason
-        What the broker said last of one that it rejected or cancelled.
+        Reason of the last rejected or cancelled order.
     """
 
     window_ms: int
@@ -75,7 +74,7 @@ class OrderFacts(NamedTuple):
 
 
 class LogFacts(NamedTuple):
-    """What stands in the log.
+    """The facts read from the log.
 
     Attributes
     ----------
@@ -84,17 +83,17 @@ class LogFacts(NamedTuple):
     epochs
         The latest epochs, ascending.
     lag
-        Stage, or ``mirror`` -> records of its sources that it has not taken in.
-    standing_ms
-        Stage -> how long its lag has not gone down; empty before it was looked at twice.
+        Stage, or ``mirror`` -> number of records of its sources not yet processed.
+    stalled_ms
+        Stage -> ms since its lag last decreased; empty before the second probe.
     dead_letters, dead_letters_recent
-        All of them; those of the last ``dead_letters_window_ms``, by event time or by arrival.
+        Total number; those of the last ``dead_letters_window_ms``, by event time or by arrival.
     """
 
     candles: Mapping[str, int | None] = NOTHING
     epochs: tuple[EpochFacts, ...] = ()
     lag: Mapping[str, int] = NOTHING
-    standing_ms: Mapping[str, int] = NOTHING
+    stalled_ms: Mapping[str, int] = NOTHING
     dead_letters: int = 0
     dead_letters_recent: int = 0
     dead_letters_window_ms: int = 0
@@ -102,12 +101,12 @@ class LogFacts(NamedTuple):
 
 
 class KillFacts(NamedTuple):
-    """The kill switch as the executor has to take it.
+    """The kill switch as it applies to the executor.
 
     Attributes
     ----------
     logged
-        What ``ops.control`` alone says; None when it has no record.
+        The state in ``ops.control`` alone; None when it has no record.
     since_ms
         When it was last switched; None when never.
     """
@@ -121,14 +120,14 @@ class KillFacts(NamedTuple):
 
 
 class CallFacts(NamedTuple):
-    """How requests to OANDA fare.
+    """Failures of requests to OANDA.
 
     Attributes
     ----------
     errors_recent
-        Requests that failed in the last ``window_ms``; None when it was looked at once.
+        Requests that failed in the last ``window_ms``; None at the first probe.
     breaker_open
-        Whether requests are held back after failures in a row.
+        Whether the circuit breaker holds requests back after consecutive failures.
     """
 
     errors_recent: int | None
@@ -145,17 +144,17 @@ class ExecutorFacts(NamedTuple):
     mode
         ``paper``, ``practice`` or ``live``.
     differences
-        Where the broker's books are not ours.
+        Differences between the broker's positions and the log.
     margin_used, margin_available
-        Of the account, in its currency; None when the broker has not told.
+        Of the account, in its currency; None when not known.
     trouble
-        Why nothing is opened, in the executor's own words.
+        The executor's reason for opening no position.
     cannot_close
-        Instruments whose closing is due and does not work, each with its reason.
+        Instruments whose closing is due and fails, each with the reason.
     untraded
         Instruments that the venue does not trade.
     config_differs
-        Where the settings that it was started with are not the active ones.
+        Differences between the settings it was started with and the active ones.
     """
 
     mode: str
@@ -179,11 +178,11 @@ class FeedFacts(NamedTuple):
     Attributes
     ----------
     last_message_ms
-        When the price stream last brought a price or a heartbeat.
+        Time of the last price or heartbeat of the price stream.
     skew_ms
-        The broker's clock less this one; None when it was not measured.
+        The broker's clock minus this one; None when not measured.
     config_differs
-        As of ``ExecutorFacts``.
+        As in ``ExecutorFacts``.
     """
 
     last_message_ms: int | None
@@ -198,27 +197,27 @@ class WorkerFacts(NamedTuple):
     Attributes
     ----------
     config_differs
-        Worker (its address) -> as of ``ExecutorFacts``.
+        Worker (its address) -> as in ``ExecutorFacts``.
     """
 
     config_differs: Mapping[str, tuple[Difference, ...]]
 
 
 class LiveFacts(NamedTuple):
-    """Everything ``judge`` goes by.
+    """All facts that ``judge`` uses.
 
     Attributes
     ----------
     pairs
         The instruments of the deployment (``HOTBAND_PAIRS``).
     away
-        Source -> why it could not be asked.
+        Source -> why it could not be queried.
     unused
-        Sources that this deployment does not have.
+        Sources that are not part of this deployment.
     clocks
-        How far this machine's clock is from those of the servers that tell theirs.
+        Difference of this machine's clock to those of the servers that report theirs.
     config_differs
-        Where the settings of the service itself are not the active ones.
+        Differences between the settings of the service itself and the active ones.
     """
 
     pairs: tuple[str, ...]
@@ -235,5 +234,5 @@ class LiveFacts(NamedTuple):
 
 
 def nothing_known(pairs: tuple[str, ...], why: str) -> LiveFacts:
-    """Return the facts of somebody who could not look at anything."""
+    """Return facts in which all sources are unavailable."""
     return LiveFacts(pairs, away=dict.fromkeys(SOURCES, why))

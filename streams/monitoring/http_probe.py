@@ -1,6 +1,6 @@
-"""The executor's ``/status``, the ``/metrics`` of feed and workers, as facts.
+"""Reads the executor's ``/status`` and the ``/metrics`` of feed and workers as facts.
 
-Only what was written as agreed is taken; anything else means that the page cannot be read.
+Only the documented format is accepted; anything else counts as unavailable.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ STREAM_AGE: Final = "manifold_oanda_stream_age_seconds"
 SKEW: Final = "manifold_oanda_clock_skew_seconds"
 PRICES: Final = {"stream": "prices"}
 LOOKED_UP_IN_VAIN: Final = ("order", "404")
-"""An order that OANDA does not have is an answer, no failure."""
+"""A 404 for an unknown order is an answer, not a failure."""
 MODES: Final = ("paper", "practice", "live")
 
 Samples = list[tuple[str, Mapping[str, str], float]]
 
 
 class Recent:
-    """How much a counter of another process has grown in the last ``WINDOW_MS``.
+    """The increase of another process's counter over the last ``WINDOW_MS``.
 
     Parameters
     ----------
@@ -54,33 +54,33 @@ class Recent:
         self._grown = 0.0
 
     def note(self, total: float) -> int | None:
-        """Take in its value; return how much it grew, None at the first look."""
+        """Add a value; return the increase, None at the first value."""
         now = self._clock()
         first = self._last is None
         if self._last is not None:
-            # a process that was started again counts from 0
+            # a restarted process counts from 0
             self._grown += total - self._last if total >= self._last else total
         self._last = total
         self._seen.append((now, self._grown))
-        # the newest look from before the window stays: what came since then counts
+        # the newest value before the window is kept as the base of the increase
         while len(self._seen) > 1 and now - self._seen[1][0] > WINDOW_MS / 1000:
             self._seen.popleft()
         return None if first else int(self._grown - self._seen[0][1])
 
 
 class StatusPages:
-    """Asks executor, feed and workers over HTTP, with one session.
+    """Queries executor, feed and workers over HTTP, with one session.
 
     Parameters
     ----------
     executor_url
-        The executor's ``/status``; its ``/metrics`` are beside it. Empty: there is no executor.
+        URL of the executor's ``/status``; ``/metrics`` is on the same port. Empty: no executor.
     feed_url
-        The feed's ``/metrics``. Empty: there is no OANDA feed.
+        URL of the feed's ``/metrics``. Empty: no OANDA feed.
     worker_urls
-        The workers' ``/metrics``.
+        URLs of the workers' ``/metrics``.
     worker_here
-        Where there are none of those: the ``/metrics`` of a worker that may be there.
+        Without those: URL of the ``/metrics`` of a worker that may run on this machine.
     """
 
     def __init__(
@@ -98,31 +98,31 @@ class StatusPages:
 
     @property
     def has_executor(self) -> bool:
-        """Whether there is an executor to ask."""
+        """Whether an executor is configured."""
         return bool(self._executor_url)
 
     @property
     def has_feed(self) -> bool:
-        """Whether there is a feed to ask."""
+        """Whether a feed is configured."""
         return bool(self._feed_url)
 
     @property
     def has_workers(self) -> bool:
-        """Whether there are workers to ask."""
+        """Whether workers are configured."""
         return bool(self._worker_urls or self._worker_here)
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
     async def executor(self) -> ExecutorFacts:
-        """Return what the executor says of itself.
+        """Return the executor's status.
 
         Raises
         ------
         Recoverable
-            It does not answer, or answers something else.
+            It does not answer, or in another format.
         """
         text = await self._get(self._executor_url)
         try:
@@ -135,24 +135,24 @@ class StatusPages:
         )
 
     async def feed(self) -> FeedFacts:
-        """Return what the feed's metrics say.
+        """Return the facts from the feed's metrics.
 
         Raises
         ------
         Recoverable
-            It does not answer, or answers something else.
+            It does not answer, or in another format.
         """
         samples = samples_of(await self._get(self._feed_url))
         now_ms = time.time_ns() // 1_000_000
         return feed_facts(samples, now_ms)._replace(calls=self._calls("feed", samples))
 
     async def workers(self) -> WorkerFacts:
-        """Return what the workers' metrics say.
+        """Return the facts from the workers' metrics.
 
         Raises
         ------
         Recoverable
-            One that is named does not answer, or answers something else.
+            A configured one does not answer, or in another format.
         """
         urls = self._worker_urls or (self._worker_here,)
         found = await asyncio.gather(*(self._worker(url) for url in urls))
@@ -165,7 +165,7 @@ class StatusPages:
         except Recoverable:
             if self._worker_urls:
                 raise
-            return []  # it was only looked for
+            return []  # it is optional
         return [(f"{place.hostname}:{place.port}", differences_of(samples))]
 
     def _calls(self, who: str, samples: Samples) -> CallFacts | None:
@@ -202,7 +202,7 @@ def samples_of(text: str) -> Samples:
     Raises
     ------
     Recoverable
-        It is none.
+        It is not in the Prometheus text format.
     """
     try:
         return [
@@ -211,11 +211,11 @@ def samples_of(text: str) -> Samples:
             for sample in family.samples
         ]
     except ValueError as error:
-        raise Recoverable("the page is no Prometheus text") from error
+        raise Recoverable("the page is not in the Prometheus text format") from error
 
 
 def failed_request(labels: Mapping[str, str]) -> bool:
-    """Return whether requests with these labels failed."""
+    """Return whether a request with these labels counts as failed."""
     outcome = labels.get("outcome", "")
     if (labels.get("endpoint"), outcome) == LOOKED_UP_IN_VAIN:
         return False
@@ -223,7 +223,7 @@ def failed_request(labels: Mapping[str, str]) -> bool:
 
 
 def differences_of(samples: Samples) -> tuple[Difference, ...]:
-    """Return where a process says that its settings are not the active ones."""
+    """Return the differences to the active settings that a process reports."""
     return tuple(
         Difference(*(labels.get(label, "") for label in ("setting", "here", "active")))
         for name, labels, value in samples
@@ -232,7 +232,7 @@ def differences_of(samples: Samples) -> tuple[Difference, ...]:
 
 
 def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
-    """Return what a feed's samples say; what it does not export is not known."""
+    """Return the facts from a feed's samples; a metric it does not export is unknown."""
     ages = [
         v for name, labels, v in samples if name == STREAM_AGE and labels == {"stream": "prices"}
     ]
@@ -245,12 +245,12 @@ def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
 
 
 def executor_facts(content: Any) -> ExecutorFacts:
-    """Return what an executor's ``/status`` says.
+    """Parse an executor's ``/status``.
 
     Raises
     ------
     ValueError
-        A field that must be there is not, or is of another type.
+        A required field is missing or of another type.
     """
     if not isinstance(content, dict):
         raise ValueError("not an object")
@@ -316,7 +316,7 @@ def _number(account: Mapping[str, Any] | None, name: str) -> float | None:
 
 
 async def feed_runs(feed_metrics_url: str) -> bool:
-    """Return whether a feed answers there; it must not be ended by a second one."""
+    """Return whether a feed runs there; a second one would fence it."""
     pages = StatusPages("", feed_metrics_url)
     try:
         await pages.feed()

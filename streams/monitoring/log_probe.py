@@ -1,4 +1,4 @@
-"""Looks at the log again and again; reads only what is new since the last look."""
+"""Probes the log repeatedly; reads only the records added since the last probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.control_topic import read_control
-from streams.kafka.lag import LagSight
+from streams.kafka.lag import LagProbe
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.monitoring.facts import EpochFacts, LogFacts
@@ -28,23 +28,23 @@ FIRST_LOOK: Final = 2_000
 FURTHEST_LOOK: Final = 200_000
 LETTERS_READ: Final = 5_000
 OF_THE_ORDER: Final = "order"
-"""What a report is about: the order itself, not the end of the trade that it opened."""
+"""Kinds of reports about the order itself, not about the end of the trade it opened."""
 LOOKED_AT: Final = (*MIRRORED, DEAD_LETTERS)
 
 Bounds = Mapping[int, tuple[int, int]]
 
 
 class LogSight:
-    """The log of one deployment, as ``LogFacts``. One look at a time.
+    """Reads the log of one deployment as ``LogFacts``. Not for concurrent use.
 
     Parameters
     ----------
     runtime, codec
         The deployment.
     pairs
-        The instruments whose last candles are looked for.
+        The instruments whose last candles are read.
     clock
-        Monotonic seconds: how long something stands still.
+        Monotonic seconds, to measure how long a lag has not decreased.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class LogSight:
         self._control = ControlLog()
         self._reader = LogReader(runtime)
         self._partitions = {topic: self._reader.partitions(topic) for topic in LOOKED_AT}
-        self._lag = LagSight(runtime, clock)
+        self._lag = LagProbe(runtime, clock)
         self._pairs: dict[int, set[str]] = {}
         for pair in pairs:
             place = partition_of(pair.encode(), len(self._partitions[CANDLES]))
@@ -77,26 +77,26 @@ class LogSight:
         self._granularity: str | None = None
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the Kafka client."""
         self._reader.close()
 
     @property
     def config(self) -> Config | None:
-        """The active configuration as of the last look; None before the first."""
+        """The active configuration as of the last probe; None before the first."""
         return self._control.state(self._control.end).config
 
     def look(self, now_ms: int) -> LogFacts:
-        """Return what the log holds now.
+        """Return the current facts of the log.
 
         Parameters
         ----------
         now_ms
-            Wall clock; from it the windows of orders and dead letters are counted back.
+            Wall clock; end of the windows of orders and dead letters.
 
         Raises
         ------
         Fatal, Recoverable
-            As the constructor.
+            As in the constructor.
         """
         read_control(self._runtime, self._codec, self._control)
         active = self.config
@@ -109,13 +109,13 @@ class LogSight:
             for partition, (_, high) in bounds[topic].items():
                 self._take_since(topic, partition, high, now_ms - ORDERS_KEPT_MS)
         self._forget_orders(now_ms - ORDERS_KEPT_MS)
-        lag, standing_ms = self._lag.look(self._reader, bounds)
+        lag, stalled_ms = self._lag.look(self._reader, bounds)
         low, high = bounds[DEAD_LETTERS][0]
         return LogFacts(
             dict(self._candles),
             tuple(self._epochs),
             lag,
-            standing_ms,
+            stalled_ms,
             high - low,
             self._recent_letters(high, now_ms),
             WINDOW_MS,
@@ -123,7 +123,7 @@ class LogSight:
         )
 
     def _take_latest(self, topic: str, partition: int, bounds: tuple[int, int]) -> None:
-        """Take in what is new; where that is much, only its end, further back while need be."""
+        """Read the new records; if there are many, only their end, and further back as needed."""
         (low, high), place = bounds, (topic, partition)
         start = max(low, self._read_to.get(place, low))
         begin, reach = high, FIRST_LOOK
@@ -154,7 +154,7 @@ class LogSight:
                 try:
                     self._note(self._codec.decode(topic, found.record.value))
                 except DecodeError:
-                    continue  # a dead letter tells of it
+                    continue  # the stages write a dead letter for it
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Candle):
@@ -176,7 +176,7 @@ class LogSight:
             self._reports.pop(order_id, None)
 
     def _recent_letters(self, end: int, now_ms: int) -> int:
-        """Return how many came in the window, by their own time or since we look."""
+        """Return the number in the window, by event time or since the first probe."""
         now = self._clock()
         self._letters.append((now, end))
         while len(self._letters) > 1 and now - self._letters[1][0] > WINDOW_MS / 1000:
@@ -194,7 +194,7 @@ class LogSight:
 
 
 def epoch_facts(weights: Weights) -> EpochFacts:
-    """Return an epoch in numbers; eligible are those that may get weight."""
+    """Return the counts of an epoch; eligible are instruments that may get weight."""
     return EpochFacts(
         weights.epoch_ms,
         len(weights.universe),

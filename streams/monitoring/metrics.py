@@ -1,4 +1,4 @@
-"""The failure signals and what they were judged by, as Prometheus gauges."""
+"""The failure signals and the facts behind them, as Prometheus gauges."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from streams.monitoring.facts import SOURCES, LiveFacts
 from streams.monitoring.verdict import SEVERITY, FailureSignal, Limits
 
 AWAY: Final = float("nan")
-"""Nothing is known: a gauge that keeps its last value would say that all is well."""
+"""Unknown; a gauge that kept its last value would hide the failure."""
 
 
 class LivenessMetrics:
-    """Gauges of the live loop; set as a whole by ``show``.
+    """Gauges of the live loop; ``show`` sets all of them.
 
-    Ages are wall-clock seconds: a rule for the open market asks ``sep_failure_signal``, which
-    counts open-market time.
+    Ages are wall-clock seconds; alert rules use ``sep_failure_signal``, which counts open-market
+    time.
 
     Parameters
     ----------
     registry
-        Where they are registered.
+        Prometheus registry.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -40,41 +40,45 @@ class LivenessMetrics:
         )
         self.since = Gauge(
             "sep_failure_signal_since_seconds",
-            "Since when the signal is a warning or failure, epoch seconds; 0 when it is none",
+            "Start of the warning or failure, epoch seconds; 0 when there is none",
             ["name"],
             **made,
         )
         self.market_open = Gauge("sep_market_open", "1 while the market is open", **made)
         self.candle_age = Gauge(
             "sep_candle_age_seconds",
-            "Since the end of the last candle in the log",
+            "Seconds since the end of the last candle in the log",
             instrument,
             **made,
         )
         self.manifold_age = Gauge(
-            "sep_manifold_age_seconds", "Since the as_of of ws:last:manifold", instrument, **made
+            "sep_manifold_age_seconds", "Age of ws:last:manifold, by its as_of", instrument, **made
         )
-        self.blob_age = Gauge("sep_gates_blob_age_seconds", "Since the gates blob's ts", **made)
+        self.blob_age = Gauge(
+            "sep_gates_blob_age_seconds", "Seconds since the ts of the gates blob", **made
+        )
         self.status_age = Gauge(
-            "sep_allocator_status_age_seconds", "Since the allocator's status", **made
+            "sep_allocator_status_age_seconds", "Seconds since the allocator's status", **made
         )
-        self.eligible = Gauge("sep_eligible_count", "Instruments that may get weight", **made)
-        self.cooling = Gauge("sep_cooldown_count", "Instruments that cool down", **made)
-        self.selected = Gauge("sep_selected_count", "Instruments with weight", **made)
+        self.eligible = Gauge(
+            "sep_eligible_count", "Number of eligible instruments that may get weight", **made
+        )
+        self.cooling = Gauge("sep_cooldown_count", "Number of instruments in cooldown", **made)
+        self.selected = Gauge("sep_selected_count", "Number of instruments with weight", **made)
         self.due = Gauge(
             "sep_selected_due",
-            "How many should: the smaller of Top-K and eligible",
+            "Number of instruments that should have weight: min(Top-K, eligible)",
             **made,
         )
         self.stage_lag = Gauge(
             "sep_stage_lag",
-            "Records not taken in by a stage or the mirror",
+            "Records not yet processed by a stage or the mirror",
             ["stage"],
             **made,
         )
         self.dead_letters = Gauge("sep_dead_letters", "Records in dead.letters", **made)
         self.source_up = Gauge(
-            "sep_source_up", "1 when the source answered at the last look", ["source"], **made
+            "sep_source_up", "1 when the source answered at the last probe", ["source"], **made
         )
 
     def show(
@@ -85,7 +89,7 @@ class LivenessMetrics:
         Parameters
         ----------
         facts, now_ms, config, limits
-            As of ``judge``.
+            As in ``judge``.
         """
         signals = judge(facts, now_ms, config, limits)
         for one in signals:

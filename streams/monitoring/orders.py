@@ -1,4 +1,4 @@
-"""What came of the orders: intents and the broker's reports, folded. Pure."""
+"""Results of the orders, from intents and broker reports. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.reports import accepted
 
 ANSWER_MS: Final = 60_000
-"""After so long an order without a report is one of which nobody knows what became of it."""
+"""Time in ms after which an order without a report counts as unresolved."""
 
 
 def order_facts(
@@ -19,17 +19,17 @@ def order_facts(
     now_ms: int,
     window_ms: int,
 ) -> OrderFacts:
-    """Return what came of the orders.
+    """Return the results of the orders.
 
     Parameters
     ----------
     intents
-        Those that may still matter; ones that were not sent (a guard said no) count nowhere.
+        Candidate intents; those not sent (refused by a guard) are not counted.
     reports
         Order id -> its last report.
     now_ms, window_ms
         Sent, rejected and cancelled orders are counted from ``now_ms - window_ms`` on; unresolved
-        and waiting ones all.
+        and waiting ones at any age.
     """
     sent = [intent for intent in intents if intent.submitted]
     recent = [intent for intent in sent if intent.as_of_ms >= now_ms - window_ms]

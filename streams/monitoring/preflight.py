@@ -27,7 +27,7 @@ LAST_EPOCHS: Final = 5
 
 
 class Check(NamedTuple):
-    """One line of the checklist; states and fields as of ``FailureSignal``."""
+    """One line of the checklist; states and fields as in ``FailureSignal``."""
 
     name: str
     state: State
@@ -38,21 +38,21 @@ class Check(NamedTuple):
 def preflight(
     facts: LiveFacts, now_ms: int, config: Config, limits: Limits | None = None
 ) -> tuple[Check, ...]:
-    """Return the checklist, in the order in which an operator goes through it.
+    """Return the checklist, in the order in which an operator works through it.
 
     Everything is ready when no check is ``fail``, ``warn`` or ``unknown``.
 
     Parameters
     ----------
     facts, now_ms, config, limits
-        As of ``judge``.
+        As in ``judge``.
     """
     at = judged(facts, now_ms, config, Limits() if limits is None else limits)
     return tuple(check(at) for check in _CHECKS)
 
 
 def ready(checks: tuple[Check, ...]) -> bool:
-    """Return whether the checklist is passed; one that nobody went through is not."""
+    """Return whether the checklist is passed; an empty one is not."""
     return bool(checks) and all(check.state in ("ok", "quiet") for check in checks)
 
 
@@ -60,10 +60,10 @@ def _kill_switch(at: Judged) -> Check:
     kill = at.facts.kill_switch
     if kill is None:
         return _unjudged(at.unjudged("kill_switch", "kill_switch"))
-    # engaged is as it should be until the rest of the list is passed
+    # engaged is correct until the rest of the list is passed
     said = f"engaged: {several(list(kill.why))}" if kill.engaged else "off: orders may go out"
     if kill.engaged and kill.logged is False:
-        action = "start manifold serve, which keeps its proof of life"
+        action = "start manifold serve, which holds its lease"
         return Check("kill_switch", "fail", f"{said}, although the log says off", action)
     return Check("kill_switch", "ok", said)
 
@@ -76,9 +76,9 @@ def _mode(at: Judged) -> Check:
     said = found.mode + (f", {' and '.join(flags)} set: no order goes out" if flags else "")
     if found.trouble or not found.reconciled:
         detail = found.trouble or "not reconciled with the broker"
-        return Check("mode", "fail", f"{said}; {detail}", "nothing is opened until it is")
+        return Check("mode", "fail", f"{said}; {detail}", "no position is opened until it is")
     if found.differences:
-        detail = f"the broker's books differ: {several(list(found.differences))}"
+        detail = f"differences to the broker: {several(list(found.differences))}"
         return Check("mode", "warn", f"{said}; {detail}", "see the executor's /status")
     return Check("mode", "ok", said)
 
@@ -114,7 +114,7 @@ def _young(at: Judged, name: str, what: str, last: dict[str, int | None]) -> Che
         if age is None or age > most_ms
     ]
     if not ages:
-        return Check(name, "unknown", "no pair is named", "set HOTBAND_PAIRS")
+        return Check(name, "unknown", "no pairs are configured", "set HOTBAND_PAIRS")
     if old:
         detail = f"{what} older than {span(most_ms)}: {several(old)}"
         return Check(name, "fail", detail, "see candle_stale and stage_lag; manifold warmup")
@@ -128,12 +128,12 @@ def _blob(at: Judged) -> Check:
     if not at.market.open:
         return _unjudged(at.closed("gates_blob"))
     if at.facts.valkey.blob_ms is None:
-        return Check("gates_blob", "fail", "there is none", "look at the worker and the mirror")
+        return Check("gates_blob", "fail", "absent", "check the worker and the mirror")
     most_ms = max(at.config.gates_blob_max_age_sec * SECOND_MS, 3 * at.config.granularity_ms)
     age_ms = at.age_ms(at.facts.valkey.blob_ms)
     if age_ms > most_ms:
         detail = f"{span(age_ms)} old, more than {span(most_ms)}"
-        return Check("gates_blob", "fail", detail, "look at the worker and the mirror")
+        return Check("gates_blob", "fail", detail, "check the worker and the mirror")
     return Check("gates_blob", "ok", f"{span(age_ms)} old")
 
 
@@ -142,7 +142,7 @@ def _eligible(at: Judged) -> Check:
     if isinstance(epochs, Check):
         return epochs._replace(name="eligible")
     least = min(at.limits.eligible_least, len(at.facts.pairs))
-    detail = f"{epochs[-1].eligible} of {epochs[-1].members}, wanted {least}"
+    detail = f"{epochs[-1].eligible} of {epochs[-1].members}, required {least}"
     if epochs[-1].eligible < least:
         return Check("eligible", "warn", detail, "see which guard fails: manifold status")
     return Check("eligible", "ok", detail)
@@ -169,7 +169,7 @@ def _margin(at: Judged) -> Check:
         return _unjudged(at.unjudged("margin", "executor"))
     used = margin_share(found)
     if used is None:
-        return Check("margin", "unknown", "the broker has not told the account's margin yet")
+        return Check("margin", "unknown", "the account's margin is not known yet")
     detail = f"{used:.1%} used, entries up to {at.limits.margin_entries:.0%}"
     if used >= at.limits.margin_entries:
         return Check("margin", "fail", detail, "reduce positions before the open")
@@ -186,7 +186,7 @@ def _weights(at: Judged) -> Check:
     short = [e for e in last if e.weighted < min(e.top_k, len(at.facts.pairs))]
     detail = f"{last[-1].weighted} of {last[-1].top_k} in the last epoch, {len(last)} epochs"
     if max(gaps, default=0) > interval_ms:
-        action = "look at the worker: an epoch closes when every pair has decided"
+        action = "check the worker: an epoch closes when every pair has decided"
         return Check("weights", "fail", f"{detail}, with gaps of up to {span(max(gaps))}", action)
     if short:
         said = f"{detail}, {len(short)} of them with fewer"
@@ -201,7 +201,7 @@ def _epochs(at: Judged) -> tuple[EpochFacts, ...] | Check:
     if not at.market.open:
         return _unjudged(at.closed(""))
     if not log.epochs:
-        return Check("", "fail", "no epoch yet", "manifold warmup says what is missing")
+        return Check("", "fail", "no epoch yet", "manifold warmup lists what is missing")
     return log.epochs
 
 

@@ -1,7 +1,7 @@
-"""Asking the servers of a deployment for their time.
+"""Queries the servers of a deployment for their clocks.
 
-A server that does not answer, or does not tell, is left out: what is wrong with it is said by
-whoever needs it. The schema registry tells it as the ``Date`` of an answer: whole seconds.
+A server that does not answer, or does not report its time, is left out; its users report the
+failure. The schema registry reports its time in the ``Date`` header, in whole seconds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from streams.process.clock_skew import (
 
 
 async def measure(runtime: Runtime) -> list[Skew]:
-    """Return how far this clock is from that of each server that tells its time."""
-    # a broker that is not there is said by whoever needs it, once
+    """Return the difference of this clock to that of each server that reports its time."""
+    # an unavailable broker is reported once, by the code that needs it
     log = logging.getLogger("aiokafka")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The sources of a deployment, from its settings: what a ``Gatherer`` asks."""
+"""Builds the sources that a ``Gatherer`` queries, from the settings of a deployment."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 def open_gatherer(
     env: Mapping[str, str], runtime: Runtime, config: Config, codec: Codec, reader: KillSwitchReader
 ) -> Gatherer:
-    """Return what looks at everything this deployment has.
+    """Return a ``Gatherer`` for all sources of this deployment.
 
     Parameters
     ----------
     env
         The settings.
     reader
-        Reads the kill switch; stays the caller's.
+        Reader of the kill switch; the caller closes it.
 
     Raises
     ------
@@ -60,12 +60,12 @@ def open_gatherer(
 
 
 def own_worker_url(runtime: Runtime) -> str:
-    """Return where a worker of this machine shows its metrics; empty when they are off."""
+    """Return the metrics URL of a worker on this machine; empty when they are off."""
     return _own_url(runtime, runtime.metrics_port) if runtime.metrics_port else ""
 
 
 def feed_url(env: Mapping[str, str], runtime: Runtime) -> str:
-    """Return where the OANDA feed shows its metrics; empty when there is no such feed."""
+    """Return the metrics URL of the OANDA feed; empty when there is no such feed."""
     named, port = Liveness.from_env(env).feed_metrics_url, FeedSettings.from_env(env)
     if named or not Oanda.from_env(env).oanda_api_key or not port.feed_metrics_port:
         return named
@@ -78,7 +78,7 @@ def _own_url(runtime: Runtime, port: int) -> str:
 
 
 def limits_of(env: Mapping[str, str]) -> Limits:
-    """Return from when on something is a failure, with the limits of the settings.
+    """Return the thresholds of the failure signals, with the limits of the settings.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def limits_of(env: Mapping[str, str]) -> Limits:
 
 
 def kill_facts(state: KillSwitchState) -> KillFacts:
-    """Return the kill switch as the failure signals take it."""
+    """Return the facts of the kill switch for the failure signals."""
     known = state.log is not None and state.offset is not None
     return KillFacts(
         state.engaged,
         state.log.engaged if state.log is not None and known else None,
         state.why,
-        # a switch that nobody ever touched is so since nobody knows when
+        # the start of a state that was never switched is unknown
         state.since_ms if known or not state.engaged else None,
         state.actor,
         state.reason,

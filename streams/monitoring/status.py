@@ -29,31 +29,31 @@ GUARDS = (
     Reason.SESSION_NEAR_CLOSE,
 )
 WINDOW_GUARDS = frozenset(reason for rules in GUARD_LIMITS.values() for reason in rules)
-"""The reasons of guards that look at the window's metrics."""
+"""The reasons of the guards on the window's metrics."""
 
 
 @dataclass
 class Status:
-    """What the log says now.
+    """The status of a deployment, read from the log.
 
     Attributes
     ----------
     market_calendar
-        MARKET_CALENDAR in force; empty before the first configuration.
+        Active MARKET_CALENDAR; empty before the first configuration.
     ends
         Topic -> number of offsets, over all partitions.
     lag
-        Stage, or ``mirror`` -> offsets of its sources behind the end.
+        Stage, or ``mirror`` -> lag in offsets over all its sources.
     decisions
         Instrument -> its latest decision.
     dead_letters
-        Reason -> how many of the last ones.
+        Reason -> count among the last dead letters.
     pass_rates
         Guard -> share of the last decisions with metrics that pass it.
     all_guards
-        Share of them that no guard fails; sessions are none.
+        Share of them that pass all guards; the session is not a guard.
     decided
-        How many decisions the rates are over.
+        Number of decisions behind the rates.
     """
 
     config_id: str = ""
@@ -68,7 +68,7 @@ class Status:
     decided: int = 0
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
-        """Return the status for ``--json``; ages by the record's own time."""
+        """Return the status for ``--json``; ages count from the record's event time."""
         weights = self.weights
         return {
             "config_id": self.config_id,
@@ -165,7 +165,7 @@ def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
                 status.decided += 1
                 failed.update(event.reasons)
                 guarded += not WINDOW_GUARDS.isdisjoint(event.reasons)
-        # after a catch-up the last decisions of an instrument may lie far back
+        # after a catch-up the last decision of an instrument may be far back in the log
         if wanted <= set(status.decisions):
             break
     if status.decided:
@@ -178,7 +178,7 @@ def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
 def backwards(
     reader: LogReader, codec: Codec, topic: str, partition: int, end: int | None = None
 ) -> Iterator[list[Event]]:
-    """Yield stretches of a partition's events, the last stretch first, each in log order."""
+    """Yield chunks of a partition's events, the last chunk first, each in log order."""
     low, high = reader.bounds(topic, partition)
     high = high if end is None else min(end, high)
     count = TAIL
@@ -197,4 +197,4 @@ def events_between(
             try:
                 yield codec.decode(topic, found.record.value)
             except DecodeError:
-                continue  # a dead letter tells of it
+                continue  # the stages write a dead letter for it

@@ -1,4 +1,4 @@
-"""What a failure signal is, and the words and limits that all of them share."""
+"""The failure signal type, and the texts and thresholds shared by all rules."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NAMED: Final = 3
 
 
 class FailureSignal(NamedTuple):
-    """One thing that tells whether the live loop does its work.
+    """The state of one part of the live loop.
 
     Attributes
     ----------
     state
-        ``ok``; ``warn``; ``fail``; ``quiet``: it cannot be judged now and need not (the market is
-        closed, the deployment has no such part); ``unknown``: it could not be looked at.
+        ``ok``; ``warn``; ``fail``; ``quiet``: not applicable now (the market is closed, or the
+        deployment has no such part); ``unknown``: it could not be probed.
     detail
-        What was found, in words.
+        Finding as text.
     since_ms
-        Since when it is so, epoch ms; None when that is not known.
+        Start of the state, epoch ms; None when not known.
     action
-        What to do; empty when there is nothing to do.
+        The fix; empty when none is needed.
     """
 
     name: str
@@ -43,9 +43,9 @@ class FailureSignal(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """From when on something is a failure (docs/spec/trading-loop.md 5.7 and 8.1).
+    """Thresholds of the failure signals (docs/spec/trading-loop.md 5.7 and 8.1).
 
-    ``settle_ms`` is FEED_SETTLE_MS: how old values may be follows from it and the bar's length.
+    ``settle_ms`` is FEED_SETTLE_MS: the maximum age of values follows from it and the bar length.
     ``kill_switch_sec`` is open-market time. Margins are used / (used + available).
     """
 
@@ -64,7 +64,7 @@ class Limits(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What every rule is given.
+    """The input of every rule.
 
     Attributes
     ----------
@@ -83,29 +83,30 @@ class Judged(NamedTuple):
 
     @property
     def fresh_ms(self) -> int:
-        """How old the last value of an instrument may be, in open-market time."""
+        """Maximum age of an instrument's last value, in open-market ms."""
         return fresh_for_ms(self.config.granularity_ms, self.limits.settle_ms)
 
     def age_ms(self, at_ms: int, instrument: str = "") -> int:
-        """Return the open-market time from ``at_ms`` to now, by an instrument's own pauses."""
+        """Return the open-market ms from ``at_ms`` to now, with the instrument's own trading
+        pauses."""
         return open_ms_between(self.calendar, at_ms, self.now_ms, instrument)
 
     def unjudged(self, name: str, source: Source) -> FailureSignal:
-        """Return the signal of a source of which nothing is known."""
+        """Return the signal for an unavailable source."""
         if source in self.facts.unused:
             return FailureSignal(name, "quiet", f"{WORDS[source]} is not part of this deployment")
-        why = self.facts.away.get(source, "it was not asked")
+        why = self.facts.away.get(source, "it was not queried")
         return FailureSignal(
             name,
             "unknown",
-            f"{WORDS[source]} cannot be asked: {why}",
-            action=f"make {WORDS[source]} answer; until then take it as failed",
+            f"{WORDS[source]} is unavailable: {why}",
+            action=f"make {WORDS[source]} available; until then treat it as failed",
         )
 
     def closed(self, name: str) -> FailureSignal:
-        """Return the signal of something that only moves while the market is open."""
+        """Return the signal of a part that only changes while the market is open."""
         return FailureSignal(
-            name, "quiet", f"the market is closed ({self.market.closed_for}), nothing is due"
+            name, "quiet", f"the market is closed ({self.market.closed_for}), no data is due"
         )
 
 
@@ -120,13 +121,13 @@ WORDS: Final[dict[Source, str]] = {
 
 
 def judged(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Judged:
-    """Return what the rules go by."""
+    """Return the input of the rules."""
     calendar = calendar_of(config)
     return Judged(facts, now_ms, config, limits, market_at(calendar, now_ms), calendar)
 
 
 def span(ms: int) -> str:
-    """Return a length of time for people."""
+    """Format a duration."""
     seconds = ms / SECOND_MS
     if seconds < 600:
         return f"{seconds:.0f} s"
@@ -136,6 +137,6 @@ def span(ms: int) -> str:
 
 
 def several(parts: list[str]) -> str:
-    """Return the first parts, and how many more there are."""
+    """Join the first parts, followed by the number of further ones."""
     more = len(parts) - NAMED
     return ", ".join(parts[:NAMED]) + (f" and {more} more" if more > 0 else "")

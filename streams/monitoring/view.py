@@ -1,7 +1,7 @@
-"""The state of the deployment as the log tells it: the last value of everything, in memory.
+"""The state of the deployment according to the log: last values, in memory.
 
-A fold over the log, like the mirror's last values, but in the service's own process: what a request
-asks of it needs neither Valkey nor the broker. Last values never go backwards in event time.
+A fold over the log, like the mirror's last values, but in the service's process: requests need
+neither Valkey nor the Kafka broker. A last value is never replaced by an older one (event time).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ END_OF_TIME_MS = 1 << 60
 
 
 class Origin(NamedTuple):
-    """Where a record lies, what it was made from and by which version; empty when not told."""
+    """Position of a record, its source and engine version; empty when not recorded."""
 
     id: str
     source: str
@@ -54,17 +54,17 @@ class LiveView:
     candles, manifolds, signals, decisions, summaries
         Instrument -> its last record.
     origins
-        Instrument -> where its last manifold comes from.
+        Instrument -> origin of its last manifold.
     recent
         Instrument -> times (``as_of_ms``) of its last signals.
     weights
         The last epoch.
     orders, reports
-        Order id -> the order, and what the broker said last; the newest ones.
-    vouched_ms
+        Order id -> the order, and its last broker report; the newest ones.
+    watermark_ms
         Newest watermark of the candles.
     version
-        Grows with every record.
+        Increases with every record.
     """
 
     def __init__(self, control: ControlLog | None = None) -> None:
@@ -79,11 +79,11 @@ class LiveView:
         self.weights: Weights | None = None
         self.orders: OrderedDict[str, OrderIntent] = OrderedDict()
         self.reports: OrderedDict[str, BrokerReport] = OrderedDict()
-        self.vouched_ms: int | None = None
+        self.watermark_ms: int | None = None
         self.version = 0
 
     def apply(self, place: Place, event: Event, origin: Origin | None = None) -> None:
-        """Take in a record."""
+        """Apply a record."""
         self.version += 1
         if isinstance(event, Candle):
             self._keep_candle(event)
@@ -106,7 +106,7 @@ class LiveView:
             if self.weights is None or event.epoch_ms >= self.weights.epoch_ms:
                 self.weights = event
         elif isinstance(event, Watermark):
-            self.vouched_ms = max(self.vouched_ms or 0, event.as_of_ms)
+            self.watermark_ms = max(self.watermark_ms or 0, event.as_of_ms)
         else:
             self._fact(place, event)
 
@@ -134,7 +134,7 @@ class LiveView:
 
     @property
     def state(self) -> ControlState:
-        """What ``ops.control`` says now."""
+        """The state of ``ops.control``."""
         return self.control.state(self.control.end)
 
     @property
@@ -153,17 +153,17 @@ class LiveView:
 
     @property
     def instruments(self) -> tuple[str, ...]:
-        """The universe and whatever else has been seen, sorted."""
+        """The universe and all other instruments seen, sorted."""
         return tuple(sorted({*self.universe, *self.candles, *self.decisions}))
 
     def newest_orders(self, count: int) -> list[tuple[OrderIntent, BrokerReport | None]]:
-        """Return orders with what the broker said last, newest first."""
+        """Return orders with their last broker report, newest first."""
         newest = sorted(self.orders.values(), key=_made, reverse=True)
         return [(order, self.reports.get(order.order_id)) for order in newest[:count]]
 
 
 def _made(order: OrderIntent) -> tuple[int, int, int, str]:
-    """Return what orders are ordered by: several may follow one decision."""
+    """Return the sort key of orders; several may follow one decision."""
     return order.as_of_ms, order.placed_ms, order.sequence, order.order_id
 
 

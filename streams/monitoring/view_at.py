@@ -1,4 +1,4 @@
-"""What the log says of one instrument, now or at an instant of the past, read for one answer."""
+"""Reads the state of one instrument from the log, now or at a past instant, for one answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from streams.trading.ledger import Ledger
 
 
 class Read(NamedTuple):
-    """What was read.
+    """The state read from the log.
 
     Attributes
     ----------
     held
-        Account -> what is held of ours in the instrument.
+        Account -> the executor's position in the instrument.
     """
 
     view: LiveView
@@ -42,7 +42,7 @@ class Read(NamedTuple):
 def read_instrument(
     runtime: Runtime, codec: Codec, instrument: str, at_ms: int | None = None
 ) -> Read:
-    """Return what the log says of an instrument, as of now or of an instant (epoch ms).
+    """Return the state of an instrument in the log, as of now or of an instant (epoch ms).
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_instrument(
 
 
 def known_in_the_past(read: Read, config: Config, at_ms: int) -> Known:
-    """Return what the steps of an explanation go by at an instant of the past."""
+    """Return the input of an explanation as of a past instant."""
     said = fold(read.view.control.records)
     kill_switch = KillSwitchState(
         said.engaged, said.why, said.since_ms, said.actor, said.reason, said.offset, said, None
@@ -79,13 +79,13 @@ def known_in_the_past(read: Read, config: Config, at_ms: int) -> Known:
 def known_now(
     read: Read, config: Config, kill_switch: KillSwitchState, executor: Executor, now_ms: int
 ) -> Known:
-    """Return what the steps of an explanation go by now."""
+    """Return the input of an explanation as of now."""
     view = read.view
     return Known(view, view.config or config, kill_switch, executor, now_ms, False, read.held)
 
 
 def _until(control: ControlLog, at_ms: int | None) -> ControlLog:
-    """Return ``ops.control`` as it was at an instant: up to the first record of later."""
+    """Return ``ops.control`` as of an instant: up to the first later record."""
     if at_ms is None:
         return control
     then = ControlLog()
@@ -117,7 +117,7 @@ def _latest(
 def _orders(
     reader: LogReader, codec: Codec, instrument: str, view: LiveView, at_ms: int | None
 ) -> dict[str, Holding]:
-    """Take the orders of an instrument into the view; return what they have left, by account."""
+    """Apply the orders of an instrument to the view; return the open position per account."""
     keyed = partition_of(instrument.encode(), len(reader.partitions(ORDERS)))
     books: dict[str, Ledger] = {}
     for topic in (ORDERS, FILLS):
@@ -147,5 +147,5 @@ def _of(
 
 
 def _known_ms(event: OrderIntent | BrokerReport) -> int:
-    """Return when a record was made: an order may follow a decision of long before."""
+    """Return when a record was written: an order may follow a much older decision."""
     return event.placed_ms if isinstance(event, OrderIntent) else event.as_of_ms

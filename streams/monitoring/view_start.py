@@ -1,4 +1,4 @@
-"""The end of the log, read before it is followed."""
+"""Reads the end of the log before the service follows it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ FIRST_STRETCH = 500
 LONGEST_SEARCH = 100_000
 
 FOLLOWED: tuple[str, ...] = tuple(TOPICS)
-"""Topics whose records are told of."""
+"""Topics whose records are sent to clients."""
 
 KEPT = (CANDLES, SIGNALS, MANIFOLDS, GATES, SUMMARIES, ORDERS, FILLS)
-"""Topics beside the weights of which the view keeps something."""
+"""Topics, besides the weights, that the view keeps values of."""
 
 Ends = dict[tuple[str, int], int]
 Spans = dict[tuple[str, int], tuple[int, int]]
 
 
 class Record(NamedTuple):
-    """A decoded record and its place."""
+    """A decoded record and its position."""
 
     place: Place
     ts_ms: int
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
 
 def decoded(codec: Codec, found: LogRecord) -> Record | None:
-    """Return a record decoded; None for what is no event (a stage makes a dead letter of it)."""
+    """Decode a record; None if it is not an event (a stage writes a dead letter for it)."""
     record = found.record
     try:
         event = codec.decode(record.topic, record.value)
@@ -74,10 +74,10 @@ class Start(NamedTuple):
 
 
 def read_start(runtime: Runtime, codec: Codec) -> Start:
-    """Read what the log says now: ``ops.control`` whole, of everything else the end.
+    """Read the current state of the log: all of ``ops.control``, the end of other topics.
 
-    Of a topic with instruments it is read back until every member of the universe was met, but
-    not further than ``LONGEST_SEARCH`` offsets.
+    A topic with instruments is read backwards until every member of the universe was found, at most
+    ``LONGEST_SEARCH`` offsets.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_start(runtime: Runtime, codec: Codec) -> Start:
                 topic, reader.partitions(topic)
             ).items():
                 lows[topic, partition], ends[topic, partition] = low, high
-        # weights name the universe that the others are searched for
+        # the weights define the universe to search for in the other topics
         _fold(view, reader, codec, _last(ends, lows, (WEIGHTS,)))
         spans = _last(ends, lows, KEPT)
         searched, most = FIRST_STRETCH, max(1, LONGEST_SEARCH)
@@ -127,7 +127,7 @@ def _fold(view: LiveView, reader: LogReader, codec: Codec, spans: Spans) -> None
 
 
 def _missing(view: LiveView, ends: Ends) -> set[tuple[str, int]]:
-    """Return the partitions in which an instrument of the universe was not met."""
+    """Return the partitions in which an instrument of the universe was not found."""
     met: dict[str, Mapping[str, object]] = {
         CANDLES: view.candles,
         SIGNALS: view.signals,

@@ -1,4 +1,4 @@
-"""Why an instrument is, or is not, traded: from its candle to the broker, in one answer."""
+"""Explains why an instrument is, or is not, traded: every step from its candle to the broker."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ WAYS = {1: "long", -1: "short", 0: "flat"}
 
 
 class Step(NamedTuple):
-    """One step of the way.
+    """One step of the explanation.
 
     Attributes
     ----------
     ok
-        Whether it lets the instrument through; None when that cannot be known.
+        Whether the instrument passes this step; None when unknown.
     words
         What was found.
     change
-        What would change it; empty when nothing has to.
+        What would make it pass; empty when it passes.
     """
 
     step: str
@@ -47,16 +47,15 @@ class Step(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the steps go by, all as of ``now_ms``.
+    """The input of the steps, all as of ``now_ms``.
 
     Attributes
     ----------
     past
-        Whether that is an instant of the past: only the log tells of it, no executor and no key
-        in Valkey.
+        Whether that is a past instant: then only the log is known, not the executor or Valkey.
     held
-        Account -> what is held of ours in the instrument by the log; None where the log was not
-        asked for it.
+        Account -> the executor's position in the instrument according to the log; None where not
+        read.
     """
 
     view: LiveView
@@ -69,7 +68,7 @@ class Known(NamedTuple):
 
 
 def steps(name: str, known: Known) -> list[Step]:
-    """Return every step, from the candle to the broker, whatever the ones before it say."""
+    """Return all steps, from the candle to the broker, whether earlier ones pass or not."""
     return [
         _universe(name, known),
         _market(name, known),
@@ -90,7 +89,7 @@ def summary(name: str, found: list[Step]) -> str:
     """Return the answer in one sentence."""
     first = next((one for one in found if one.ok is not True), None)
     if first is None:
-        return f"{name} is traded: nothing is in the way"
+        return f"{name} is traded: every step passes"
     verb = "stops" if first.ok is False else "may stop"
     change = f"; {first.change}" if first.change else ""
     return f"{name} {verb} at {first.step}: {first.words}{change}"
@@ -102,8 +101,8 @@ def _universe(name: str, known: Known) -> Step:
     return Step(
         "universe",
         False,
-        "no feed has declared it for now",
-        "name it in HOTBAND_PAIRS and start the feed again",
+        "no feed declares it",
+        "add it to HOTBAND_PAIRS and restart the feed",
     )
 
 
@@ -120,12 +119,12 @@ def _market(name: str, known: Known) -> Step:
 def _candle(name: str, known: Known) -> Step:
     candle = known.view.candles.get(name)
     if candle is None:
-        return Step("candle", False, "the log holds no candle of it", "start a feed, or load files")
+        return Step("candle", False, "no candle in the log", "start a feed, or load files")
     age_ms = open_ms_between(calendar_of(known.config), candle.as_of_ms, known.now_ms, name)
     most_ms = 2 * known.config.granularity_ms + 30_000
     words = f"the last bar ended {clock(candle.as_of_ms)} UTC, {span(age_ms)} ago in open markets"
     if age_ms > most_ms:
-        return Step("candle", False, words, f"look at the feed: a bar is due every {span(most_ms)}")
+        return Step("candle", False, words, f"check the feed: a bar is due every {span(most_ms)}")
     return Step("candle", True, words)
 
 
@@ -136,7 +135,7 @@ def _signal(name: str, known: Known) -> Step:
             "signal",
             False,
             "no signal yet",
-            f"it needs {WARM_UP_CANDLES} candles, and a worker that runs",
+            f"it needs {WARM_UP_CANDLES} candles, and a running worker",
         )
     words = (
         f"of the bar that ended {clock(signal.as_of_ms)} UTC: coherence {signal.coherence:.3f}, "
@@ -146,7 +145,7 @@ def _signal(name: str, known: Known) -> Step:
     behind_ms = (candle.as_of_ms if candle else signal.as_of_ms) - signal.as_of_ms
     if behind_ms > known.config.granularity_ms:
         return Step(
-            "signal", False, f"{words}; {span(behind_ms)} behind the candles", "look at the worker"
+            "signal", False, f"{words}; {span(behind_ms)} behind the candles", "check the worker"
         )
     return Step("signal", True, words)
 
@@ -154,15 +153,15 @@ def _signal(name: str, known: Known) -> Step:
 def _gate(name: str, known: Known) -> Step:
     decision = known.view.decisions.get(name)
     if decision is None:
-        return Step("gate", False, "no decision yet", "look at the worker: it decides at every bar")
+        return Step("gate", False, "no decision yet", "check the worker: it decides at every bar")
     at = f"decided for the bar that ended {clock(decision.as_of_ms)} UTC ({decision.mode})"
     if decision.eligible:
         return Step("gate", True, f"eligible, {at}")
     config = known.view.state.config_of(name)
     reasons = [reason_text(detail, decision, config) for detail in _details(decision)]
-    change = "the reasons have to go"
+    change = "every reason must clear"
     if decision.next_change_ms is not None:
-        change += f"; by time alone not before {clock(decision.next_change_ms)} UTC"
+        change += f"; by the passage of time not before {clock(decision.next_change_ms)} UTC"
     return Step("gate", False, f"not eligible, {at}: {'; '.join(reasons)}", change)
 
 
@@ -175,7 +174,7 @@ def _details(decision: GateDecision) -> Iterator[ReasonDetail]:
 def _weights(name: str, known: Known) -> Step:
     weights = known.view.weights
     if weights is None:
-        return Step("weights", False, "no epoch has been closed yet", "look at the worker")
+        return Step("weights", False, "no epoch has been closed yet", "check the worker")
     at = f"epoch {clock(weights.epoch_ms)} UTC ({weights.action})"
     for entry in weights.entries:
         if entry.instrument == name:
@@ -183,40 +182,46 @@ def _weights(name: str, known: Known) -> Step:
             return Step("weights", True, f"weight {entry.weight:.3f}, {share}, {at}")
     gate = next((one for one in weights.gates if one.instrument == name), None)
     if gate is None:
-        return Step("weights", False, f"no member of the {at}", "the universe has to name it")
+        return Step(
+            "weights", False, f"not in the universe of the {at}", "the universe must contain it"
+        )
     if gate.cooldown:
-        return Step("weights", False, f"cooling down at the {at}", "the cooldown has to end")
+        return Step("weights", False, f"cooling down at the {at}", "the cooldown must end")
     if gate.eligible:
-        words = f"eligible, but behind the best {weights.top_k}, {at}"
+        words = f"eligible, but not among the best {weights.top_k}, {at}"
         return Step("weights", False, words, "a better score, or a larger ALLOC_TOP_K")
-    return Step("weights", False, f"not eligible at the {at}", "the gate has to open")
+    return Step("weights", False, f"not eligible at the {at}", "the gate must become eligible")
 
 
 def _run(name: str, known: Known) -> Step:
     decision = known.view.decisions.get(name)
     if decision is None:
-        return Step("run", None, "the rule's run is not known yet")
+        return Step("run", None, "the backtest run is not known yet")
     way = WAYS[decision.position]
     if decision.position == 0:
         return Step(
             "run",
             False,
-            f"the rule's run is flat (its signal says {WAYS[decision.direction]})",
-            "the run has to enter: only its own entries are joined",
+            f"the backtest run is flat (its signal: {WAYS[decision.direction]})",
+            "the run must enter: only its own entries are joined",
         )
     status = known.executor.status
     if status is None and known.held is None:
-        return Step("run", None, f"the rule's run is {way}; no executor says whether it has joined")
+        return Step(
+            "run", None, f"the backtest run is {way}; no executor reports whether it has joined"
+        )
     joined = status.joined.get(name) if status else next(iter((known.held or {}).values()), None)
     if joined is None:
         words = (
-            f"the rule's run is {way}, and nothing of it is held: it was not joined at its entry, "
-            "or what was joined is closed"
+            f"the backtest run is {way}, without an open position: it was not joined at its "
+            f"entry, or the position is closed"
         )
-        return Step("run", False, words, "a run is joined only when it enters: the next one")
+        return Step("run", False, words, "a run is joined only at its entry: the next one")
     if joined.by_operator:
-        words = f"the rule's run is {way}; what is held was opened by an operator's order"
-        return Step("run", False, words, "manifold close, or the position's own stop or target")
+        words = f"the backtest run is {way}; the open position is from an operator's order"
+        return Step(
+            "run", False, words, "manifold close, or the position's stop loss or take profit"
+        )
     words = f"{way}, joined, entry bar {clock(joined.entry_bar_ms)} UTC"
     return Step("run", True, words)
 
@@ -224,22 +229,22 @@ def _run(name: str, known: Known) -> Step:
 def _kill_switch(known: Known) -> Step:
     state = known.kill_switch
     if not state.engaged:
-        alone = "; what its key in Valkey said then is not recorded" if known.past else ""
+        alone = "; what its key in Valkey held then is not recorded" if known.past else ""
         return Step("kill_switch", True, f"off, by {state.actor}: {state.reason}{alone}")
     return Step(
         "kill_switch",
         False,
         f"engaged: {'; '.join(state.why)}",
-        "manifold kill off --reason, when all of that is settled",
+        "manifold kill off --reason, when all of that is resolved",
     )
 
 
 def _operator(name: str, known: Known) -> Step:
-    """Return what operators have said of the instrument, and done by hand."""
+    """Return the operators' commands and manual changes for the instrument."""
     status, records = known.executor.status, known.view.control.records
     accounts = [status.account_id] if status else sorted(known.held or {}) or _accounts(records)
     waiting = status.waiting.get(name, []) if status else _waiting(name, known)
-    change = "an executor has to carry it out" if waiting else ""
+    change = "an executor must carry it out" if waiting else ""
     found = [commands_of(records, account_id).paused.get(name) for account_id in accounts]
     paused = next((one for one in found if one is not None), None)
     if paused is not None:
@@ -252,7 +257,7 @@ def _operator(name: str, known: Known) -> Step:
 
 
 def _waiting(name: str, known: Known) -> list[str]:
-    """Return the commands about what is held by the log, where no executor tells them."""
+    """Return the commands about positions in the log, where no executor reports them."""
     records = known.view.control.records
     found = (
         commands_of(records, account_id).not_carried_out(name, held.control_offset)
@@ -262,21 +267,21 @@ def _waiting(name: str, known: Known) -> list[str]:
 
 
 def _accounts(records: Iterable[tuple[int, Control]]) -> list[str]:
-    """Return the accounts that commands were given to."""
+    """Return the accounts that received commands."""
     return sorted({a for _, r in records if r.kind in INSTRUMENT_COMMANDS
                    if (a := account_of(r)) is not None})  # fmt: skip
 
 
 def _executor(name: str, known: Known) -> Iterator[Step]:
     if known.past:
-        yield Step("executor", None, "what the executor was doing then is not recorded")
+        yield Step("executor", None, "the executor's state at that time is not recorded")
         yield _guards_of_order(name, known)
         return
     executor, status = known.executor, known.executor.status
     if status is None:
         absent = executor.state == "absent"
-        yield Step("executor", False, executor.detail, "" if absent else "look at its log")
-        yield Step("guards", None, "no executor has judged it")
+        yield Step("executor", False, executor.detail, "" if absent else "check its output")
+        yield Step("guards", None, "no executor has evaluated it")
         return
     held_back = status.blocked.get(name, [])
     against = [
@@ -293,24 +298,24 @@ def _executor(name: str, known: Known) -> Iterator[Step]:
         yield Step("executor", True, words)
     blocked = [one for one in held_back if not one.startswith(CANNOT_CLOSE)]
     if blocked:
-        yield Step("guards", False, "; ".join(blocked), "every guard has to pass")
+        yield Step("guards", False, "; ".join(blocked), "every guard must pass")
     else:
-        yield Step("guards", True, "none of them has refused its newest order")
+        yield Step("guards", True, "no guard has refused its newest order")
 
 
 def _about(difference: str, name: str) -> bool:
-    """Return whether a difference is about the instrument: such a sentence begins with its name."""
+    """Return whether a difference is about the instrument: its text then begins with the name."""
     return difference.startswith(f"{name}:")
 
 
 def _guards_of_order(name: str, known: Known) -> Step:
     newest = _newest_order(name, known)
     if newest is None:
-        return Step("guards", None, "no order was judged")
+        return Step("guards", None, "no order was evaluated")
     failed = [f"{g.guard}: {g.detail}" for g in newest[0].guards if not g.passed]
     if failed:
-        return Step("guards", False, "; ".join(failed), "every guard had to pass")
-    return Step("guards", True, "every guard let its last order through")
+        return Step("guards", False, "; ".join(failed), "every guard must pass")
+    return Step("guards", True, "every guard passed its last order")
 
 
 def _newest_order(name: str, known: Known) -> tuple[OrderIntent, BrokerReport | None] | None:
@@ -328,7 +333,7 @@ def _order(name: str, known: Known) -> Step:
         if order.submitted:
             return Step("order", None, f"{said}: sent, the broker has not answered yet")
         failed = [f"{g.guard}: {g.detail}" for g in order.guards if not g.passed]
-        return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason told'})")
+        return Step("order", False, f"{said}: not sent ({'; '.join(failed) or 'no reason given'})")
     words = f"{said}: {status_word(report)}" + (
         f" ({reason_words(report.reason)})" if report.reason else ""
     )
@@ -341,18 +346,18 @@ def _broker(name: str, known: Known) -> Step:
     if status is None and known.held is not None:
         return _held(known.held)
     if status is None:
-        return Step("broker", None, "the position is not known: no executor tells it")
+        return Step("broker", None, "the position is not known: no executor reports it")
     held = next((one for one in status.positions if one.instrument == name), None)
     if held is None or held.units == 0:
-        return Step("broker", False, "nothing is held", "an order has to be filled")
-    return Step("broker", True, f"{held.units:g} units are held")
+        return Step("broker", False, "no open position", "an order must be filled")
+    return Step("broker", True, f"{held.units:g} units open")
 
 
 def _held(held: Mapping[str, Holding]) -> Step:
-    """Return what is held of ours by the log."""
+    """Return the executor's position according to the log."""
     if not held:
         return Step(
-            "broker", False, "nothing of ours is held, by the log", "an order has to be filled"
+            "broker", False, "no open position according to the log", "an order must be filled"
         )
     said = (f"{one.signed_units:f} units in account {name}" for name, one in sorted(held.items()))
-    return Step("broker", True, f"{'; '.join(said)}, by the log")
+    return Step("broker", True, f"{'; '.join(said)}, according to the log")

@@ -161,7 +161,7 @@ class OandaStream(Generic[T]):
         except TimeoutError:
             problem = Unavailable(f"OANDA did not open the {self._endpoint} in time")
         except (aiohttp.ClientError, OSError) as error:
-            problem = transport.explained(self._endpoint, error)
+            problem = transport.translate_error(self._endpoint, error)
         if problem is not None:
             raise problem
         transport.counts.requests[self._endpoint, str(response.status)] += 1
@@ -203,7 +203,7 @@ class OandaStream(Generic[T]):
             silence_s = self._transport.settings.oanda_stream_silence_sec
             problem = Unavailable(f"the {self._endpoint} was silent for {silence_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            problem = self._transport.explained(self._endpoint, error)
+            problem = self._transport.translate_error(self._endpoint, error)
         raise problem
 
     def _event(self, line: bytes) -> Heartbeat | T | None:

@@ -320,7 +320,7 @@ class Transport:
             )
         except (aiohttp.ClientError, OSError) as error:
             self.counts.requests[endpoint, "error"] += 1
-            return self.explained(endpoint, error)
+            return self.translate_error(endpoint, error)
         self.counts.requests[endpoint, str(response.status)] += 1
         if response.status in (401, 403):
             return _Refused(response.status)
@@ -356,7 +356,7 @@ class Transport:
             self._pace.hold(time.monotonic() + min(asked_s, LONGEST_PAUSE_S))
         return RateLimited(f"OANDA answers {endpoint} with 429: too many requests", asked_s)
 
-    def explained(self, endpoint: str, error: Exception) -> Unavailable | Fatal:
+    def translate_error(self, endpoint: str, error: Exception) -> Unavailable | Fatal:
         """Return what a failed connection means, without what aiohttp knows of the request."""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return Fatal(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streams.candles.columns import CandleColumns
 from streams.pipeline.epochs import ClosedEpochs, Epochs
 from streams.pipeline.gate_records import Scope, scope_of
-from streams.pipeline.lane import Derived, Lane, Marks
+from streams.pipeline.lane import GateOutput, InstrumentFold, Marks
 from streams.records.control import ControlLog, ControlState
 from streams.records.events import Watermark
 
@@ -27,8 +27,8 @@ NO_CONFIG = "before any configuration"
 class Sink(Protocol):
     """Who takes what a replay derives."""
 
-    def derived(self, scope: Scope, found: Derived) -> None:
-        """Take what a stretch of an instrument's candles has brought."""
+    def derived(self, scope: Scope, found: GateOutput) -> None:
+        """Take what a segment of an instrument's candles has brought."""
         ...
 
     def closed(self, epochs: ClosedEpochs) -> None:
@@ -52,8 +52,8 @@ class TakesDecisions(Protocol):
         ...
 
 
-class VouchedCandles(NamedTuple):
-    """A stretch of one instrument's candles, and the watermarks among them.
+class CandleSegment(NamedTuple):
+    """A segment of one instrument's candles, and the watermarks among them.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class ColumnarReplay:
         self, control: ControlLog, sink: Sink, epochs: TakesDecisions | None = None
     ) -> None:
         self._control, self._sink = control, sink
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, InstrumentFold] = {}
         self._epochs: TakesDecisions = Epochs(control) if epochs is None else epochs
         changing = {"config", "params"}
         later = [record for _, record in control.records if record.kind in changing]
@@ -93,8 +93,8 @@ class ColumnarReplay:
         self.candles = self.signals = 0
         self._refused: Counter[str] = Counter()
 
-    def feed(self, state: ControlState, stretch: VouchedCandles) -> None:
-        """Take in a stretch of an instrument under what ``ops.control`` says in ``state``.
+    def feed(self, state: ControlState, segment: CandleSegment) -> None:
+        """Take in a segment of an instrument under what ``ops.control`` says in ``state``.
 
         Candles are of the granularity in force.
 
@@ -103,18 +103,18 @@ class ColumnarReplay:
         Fatal
             A candle that no stream can take.
         """
-        config = state.config_of(stretch.instrument)
+        config = state.config_of(segment.instrument)
         if config is None:
-            self.refuse(NO_CONFIG, len(stretch.candles.bar_ms))
+            self.refuse(NO_CONFIG, len(segment.candles.bar_ms))
             return
-        lane = self._lane(stretch.instrument, state)
-        found = lane.feed(stretch.candles, stretch.marks)
-        self.candles += len(stretch.candles.bar_ms)
+        lane = self._lane(segment.instrument, state)
+        found = lane.feed(segment.candles, segment.marks)
+        self.candles += len(segment.candles.bar_ms)
         self.signals += found.signals
         scope = scope_of(
-            stretch.instrument, lane.config, state.config_id, state.offset, lane.params_id
+            segment.instrument, lane.config, state.config_id, state.offset, lane.params_id
         )
-        self._epochs.add(stretch.instrument, found.decisions)
+        self._epochs.add(segment.instrument, found.decisions)
         self._sink.derived(scope, found)
 
     def marked(self, watermark: Watermark) -> None:
@@ -142,11 +142,11 @@ class ColumnarReplay:
         """Records that were not taken in, by what was wrong with them."""
         return sum((lane.refused for lane in self._lanes.values()), +self._refused)
 
-    def _lane(self, name: str, state: ControlState) -> Lane:
+    def _lane(self, name: str, state: ControlState) -> InstrumentFold:
         if name not in self._lanes:
             config = state.config_of(name)
             assert config is not None  # asked for by feed only
-            self._lanes[name] = Lane(name, config, keeps_history=self._keeps_history)
+            self._lanes[name] = InstrumentFold(name, config, keeps_history=self._keeps_history)
         return self._lanes[name]
 
 
@@ -192,7 +192,7 @@ def replay_series(
                 grid = np.concatenate([[begin_ms], grid])
             for name in sorted(series):
                 marks = _marks(grid, taken[name].bar_ms + length_ms)
-                replay.feed(state, VouchedCandles(name, taken[name], marks))
+                replay.feed(state, CandleSegment(name, taken[name], marks))
             replay.close(int(grid[-1]))
             yield count
         start_ms = _next_start(series, places, until_ms)

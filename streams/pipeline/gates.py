@@ -27,10 +27,10 @@ from streams.pipeline.gate_records import (
 )
 from streams.pipeline.processor import (
     ControlledStep,
-    Derived,
     LoadControl,
     LogStage,
     PartitionProcessor,
+    TopicEvent,
     dead_letter,
 )
 from streams.records.codec import Codec
@@ -77,7 +77,7 @@ class GatesStep(ControlledStep):
         self._changed: dict[str, None] = {}
         self._restore(rows)
 
-    def step(self, event: Manifold | Watermark, at: SourceRecord) -> list[Derived]:
+    def step(self, event: Manifold | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Take in a manifold or a watermark; return the trades, summaries and decisions of it."""
         if isinstance(event, Watermark):
             return self._watermark(event, at)
@@ -97,7 +97,7 @@ class GatesStep(ControlledStep):
         gate = each.gate
         brought = gate.step(bar_of(event, session), late=event.late)
         self._changed[name] = None
-        derived: list[Derived] = []
+        derived: list[TopicEvent] = []
         if brought & TRADED:
             derived.append((TRADES, trade_record(gate.trade(), scope)))
         decision = None
@@ -128,10 +128,10 @@ class GatesStep(ControlledStep):
         """Take the history that the watermark ``at`` will need."""
         self._history.update({(at.offset, name): past for name, past in found.items()})
 
-    def _watermark(self, watermark: Watermark, at: SourceRecord) -> list[Derived]:
+    def _watermark(self, watermark: Watermark, at: SourceRecord) -> list[TopicEvent]:
         if self.follow(watermark):
             self._reconfigure(watermark, at)
-        derived: list[Derived] = []
+        derived: list[TopicEvent] = []
         config = self.state.config
         if config is not None and watermark.granularity == config.candle_gran:
             bar_ms = watermark.as_of_ms - config.granularity_ms

@@ -47,8 +47,8 @@ class Marks(NamedTuple):
     before: NDArray[np.int64]
 
 
-class Derived(NamedTuple):
-    """What a stretch of candles has brought."""
+class GateOutput(NamedTuple):
+    """What a segment of candles has brought."""
 
     signals: int
     metrics: NDArray[Any]
@@ -57,8 +57,8 @@ class Derived(NamedTuple):
     decisions: NDArray[Any]
 
 
-class Stretch(NamedTuple):
-    """What a stretch has brought, and of which candles.
+class Segment(NamedTuple):
+    """What a segment has brought, and of which candles.
 
     Attributes
     ----------
@@ -67,14 +67,14 @@ class Stretch(NamedTuple):
     bars
         The candles with metrics.
     places
-        Their places among the candles of the stretch.
+        Their places among the candles of the segment.
     before_ms
         Start of the accepted candle before each, epoch ms.
     late
         1 for what came behind a watermark.
     """
 
-    derived: Derived
+    derived: GateOutput
     bars: CandleColumns
     places: NDArray[np.int64]
     before_ms: NDArray[np.int64]
@@ -88,7 +88,7 @@ class _Bars(NamedTuple):
     metrics: NDArray[Any]
 
 
-class Lane:
+class InstrumentFold:
     """One instrument.
 
     Parameters
@@ -118,7 +118,7 @@ class Lane:
         self._gate = GateStream(rules_of(config, self.instrument))
         self._run = params_id(config)
         self._last_bar_ms = -1
-        self._vouched_ms = -1
+        self._watermark_ms = -1
 
     @property
     def params_id(self) -> str:
@@ -130,7 +130,7 @@ class Lane:
         """``as_of_ms`` of the newest decision."""
         return self._gate.decided_ms
 
-    def feed(self, candles: CandleColumns, marks: Marks) -> Derived:
+    def feed(self, candles: CandleColumns, marks: Marks) -> GateOutput:
         """Take in candles and watermarks, in the order of the log.
 
         Raises
@@ -138,9 +138,9 @@ class Lane:
         Fatal
             A candle that no stream can take.
         """
-        return self.stretch(candles, marks).derived
+        return self.segment(candles, marks).derived
 
-    def stretch(self, candles: CandleColumns, marks: Marks) -> Stretch:
+    def segment(self, candles: CandleColumns, marks: Marks) -> Segment:
         """Take in the same; return of which candles what is derived is as well."""
         last_bar_ms = self._last_bar_ms
         length_ms = self.config.granularity_ms
@@ -159,10 +159,10 @@ class Lane:
         late = np.concatenate([bars_late, np.zeros(len(marks.before), np.uint8)])
         ordered = np.argsort(order, kind="stable")
         if len(marks.as_of_ms):
-            self._vouched_ms = max(self._vouched_ms, int(marks.as_of_ms.max()))
+            self._watermark_ms = max(self._watermark_ms, int(marks.as_of_ms.max()))
         derived = self._decide(bars, metrics, which[ordered], as_of_ms[ordered], late[ordered])
         before_ms = np.concatenate([[last_bar_ms], taken.bar_ms])[first:-1]
-        return Stretch(derived, bars, places[first:], before_ms, bars_late)
+        return Segment(derived, bars, places[first:], before_ms, bars_late)
 
     def _accepted(self, candles: CandleColumns) -> NDArray[np.int64]:
         """Return the places of the candles that are newer than all before them and complete."""
@@ -184,7 +184,7 @@ class Lane:
     def _late(
         self, bars: CandleColumns, marks: Marks, places: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        vouched = np.maximum.accumulate(np.concatenate([[self._vouched_ms], marks.as_of_ms]))
+        vouched = np.maximum.accumulate(np.concatenate([[self._watermark_ms], marks.as_of_ms]))
         seen = np.searchsorted(marks.before, places, "right")
         return (bars.bar_ms + self.config.granularity_ms <= vouched[seen]).astype(np.uint8)
 
@@ -195,7 +195,7 @@ class Lane:
         places: NDArray[np.int64],
         as_of_ms: NDArray[np.int64],
         late: NDArray[np.uint8],
-    ) -> Derived:
+    ) -> GateOutput:
         if self._history is not None and len(metrics):
             self._history.append(_Bars(bars, metrics))
             oldest_ms = int(bars.bar_ms[-1]) - HISTORY_MS
@@ -204,7 +204,7 @@ class Lane:
         trades, evaluations, decisions = self._gate.run(
             _columns(bars, metrics, self.config), self._events(places, as_of_ms, late)
         )
-        return Derived(len(metrics), metrics, trades, evaluations, decisions)
+        return GateOutput(len(metrics), metrics, trades, evaluations, decisions)
 
     def _events(
         self, places: NDArray[np.int64], as_of_ms: NDArray[np.int64], late: NDArray[np.uint8]
@@ -269,7 +269,7 @@ def trades_of(found: NDArray[Any], scope: Scope) -> Iterator[SimulatedTrade]:
         yield trade_record(Trade(*fields), scope)
 
 
-def joined(parts: Iterable[Derived]) -> Derived:
+def joined(parts: Iterable[GateOutput]) -> GateOutput:
     """Return what several stretches of one instrument have brought, as one."""
     found = list(parts)
     if len(found) == 1:
@@ -279,4 +279,4 @@ def joined(parts: Iterable[Derived]) -> Derived:
         np.concatenate([np.empty(0, dtype), *(part[place] for part in found)])
         for place, dtype in enumerate(empty, 1)
     ]
-    return Derived(sum(part.signals for part in found), *columns)
+    return GateOutput(sum(part.signals for part in found), *columns)

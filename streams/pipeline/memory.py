@@ -14,7 +14,7 @@ from streams.pipeline.gates import HISTORY_MS, LoadHistory
 from streams.pipeline.stage import Processor, Stage
 from streams.records.codec import Codec
 from streams.records.events import Manifold
-from streams.records.log_record import Derived, Output, SourceRecord
+from streams.records.log_record import DerivedRecord, Output, SourceRecord
 from streams.records.topics import MANIFOLDS
 
 
@@ -76,10 +76,10 @@ class Derivation:
         self._ends[at] = offset + 1
         return SourceRecord(topic, partition, offset, timestamp_ms, key, value)
 
-    async def feed(self, records: Sequence[SourceRecord]) -> list[Derived]:
+    async def feed(self, records: Sequence[SourceRecord]) -> list[DerivedRecord]:
         """Fold ``records`` and return everything derived, in the order of the chain.
 
-        Within one call a stage takes its source partitions one after the other. Derived records
+        Within one call a stage takes its source partitions one after the other. Records
         that depend on the order of arrival over partitions (none but the ``source`` header of
         ``risk.weights``) are those of that order.
         """
@@ -88,7 +88,7 @@ class Derivation:
         waiting: dict[str, list[SourceRecord]] = defaultdict(list)
         for record in records:
             waiting[record.topic].append(record)
-        derived: list[Derived] = []
+        derived: list[DerivedRecord] = []
         for stage in self._stages:
             inputs = waiting.pop(stage.source, [])
             if not inputs:
@@ -99,7 +99,7 @@ class Derivation:
                 )
                 waiting[output.topic].append(record)
                 self._keep(record)
-                derived.append(Derived(record, output))
+                derived.append(DerivedRecord(record, output))
         return derived
 
     async def _fold(self, stage: Stage, inputs: list[SourceRecord]) -> list[Output]:

@@ -29,7 +29,7 @@ STATE_VERSION = 1
 PARTITION_ROW = b"~"
 ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
 ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
-Derived = tuple[str, Event]
+TopicEvent = tuple[str, Event]
 Header = tuple[str, bytes]
 LoadControl = Callable[[int], Awaitable[None]]
 
@@ -37,7 +37,7 @@ LoadControl = Callable[[int], Awaitable[None]]
 class Step(Protocol):
     """The pure fold of one source partition over decoded events."""
 
-    def step(self, event: Any, at: SourceRecord) -> Sequence[Derived]:
+    def step(self, event: Any, at: SourceRecord) -> Sequence[TopicEvent]:
         """Take in one event; return what it derives as (topic, event), in order."""
         ...
 

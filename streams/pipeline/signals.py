@@ -17,9 +17,9 @@ from streams.errors import Fatal
 from streams.pipeline.manifolds import manifold
 from streams.pipeline.processor import (
     ControlledStep,
-    Derived,
     LoadControl,
     LogStage,
+    TopicEvent,
     dead_letter,
     read_row,
     write_row,
@@ -122,7 +122,7 @@ class SignalsStep(ControlledStep):
         self._dropped: list[bytes] = []
         self._restore(rows)
 
-    def step(self, event: Candle | Watermark, at: SourceRecord) -> list[Derived]:
+    def step(self, event: Candle | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Take in a candle or a watermark; return signal and manifold, or a dead letter."""
         early = stamp_problem(event.as_of_ms, at.timestamp_ms)
         if isinstance(event, Watermark):
@@ -157,7 +157,7 @@ class SignalsStep(ControlledStep):
                 changed[f"{name}/{LAST_ROW}".encode()] = state.row()
         return changed
 
-    def _candle(self, candle: Candle, at: SourceRecord, config: Config) -> list[Derived]:
+    def _candle(self, candle: Candle, at: SourceRecord, config: Config) -> list[TopicEvent]:
         prices = CandlePrices(candle.mid, candle.bid, candle.ask, candle.volume)
         state = self._instruments.get(candle.instrument)
         if state is not None and candle.bar_ms <= state.bar_ms:
@@ -204,7 +204,7 @@ class SignalsStep(ControlledStep):
 
     def _not_newer(
         self, candle: Candle, prices: CandlePrices, state: _Instrument, at: SourceRecord
-    ) -> list[Derived]:
+    ) -> list[TopicEvent]:
         if candle.bar_ms < state.bar_ms:
             detail = f"bar {candle.bar_ms} after bar {state.bar_ms} of {candle.instrument}"
             return self._refuse(at, Refusal.OUT_OF_ORDER, detail)
@@ -214,10 +214,10 @@ class SignalsStep(ControlledStep):
         detail = f"bar {candle.bar_ms} of {candle.instrument} was accepted with other numbers"
         return self._refuse(at, Refusal.CONFLICT, detail)
 
-    def _refuse(self, at: SourceRecord, reason: Refusal, detail: str) -> list[Derived]:
+    def _refuse(self, at: SourceRecord, reason: Refusal, detail: str) -> list[TopicEvent]:
         return [(DEAD_LETTERS, dead_letter(at, reason, detail, STAGE))]
 
-    def _watermark(self, watermark: Watermark) -> list[Derived]:
+    def _watermark(self, watermark: Watermark) -> list[TopicEvent]:
         before = self.state.config
         if self.follow(watermark) and before is not None:
             self._reconfigure(before)

@@ -17,9 +17,9 @@ from streams.pipeline.allocation import Candidate, Held, allocate
 from streams.pipeline.not_waited_for import NotWaitedFor
 from streams.pipeline.processor import (
     ControlledStep,
-    Derived,
     LoadControl,
     LogStage,
+    TopicEvent,
     read_row,
     write_row,
 )
@@ -108,7 +108,7 @@ class WeightsStep(ControlledStep):
                 name, _, _ = key[len(DECISION_ROWS) :].decode().rpartition("/")
                 self._remember(name, _verdict(*read_row(rows[key])["decision"]))
 
-    def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[Derived]:
+    def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Take in a decision or a watermark; return the weights of the epochs it closes."""
         if isinstance(event, Watermark):
             return [(WEIGHTS, weights) for weights in self.marked(event)]

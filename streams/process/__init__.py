@@ -1,1 +1,1 @@
-"""The life of a process: signals, children, supervision, exit, the garbage collector, clocks."""
+"""Process management: signals, child processes, supervision, exit, garbage collector, clocks."""

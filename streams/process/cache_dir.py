@@ -1,4 +1,4 @@
-"""Where programs and archives are kept that are fetched once."""
+"""Cache directory of downloaded programs and archives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Return where fetched jars are kept: ``MANIFOLD_CACHE``, else ``~/.cache/manifold``."""
+    """Return the cache directory: ``MANIFOLD_CACHE``, or ``~/.cache/manifold``."""
     chosen = os.environ.get("MANIFOLD_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "manifold"

@@ -1,4 +1,4 @@
-"""A server started as a child process that cannot outlive its parent."""
+"""A server as a child process that ends with its parent."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from streams.errors import Fatal
 
-# outside the range from which the system takes ports for outgoing connections
+# outside the range of ephemeral ports
 FIRST_PORT, LAST_PORT = 20_000, 31_999
 _PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
+    """Return a free loopback port."""
     ports = list(range(FIRST_PORT, LAST_PORT + 1))
     random.shuffle(ports)
     for port in ports:
@@ -42,13 +42,13 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def require_port(port: int, what: str) -> None:
-    """Raise Fatal when the port is taken; names what wanted it."""
+    """Raise Fatal when the port is in use; the message names the server that needs it."""
     if not port_is_free(port):
         raise Fatal(f"port {port} is in use; {what} needs it: stop what uses it or choose another")
 
 
 def require_space(directory: Path, mebibytes: int) -> None:
-    """Raise Fatal when the directory cannot be made or its disk is full."""
+    """Raise Fatal when the directory cannot be created or its disk is full."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         found = os.statvfs(directory)
@@ -64,18 +64,18 @@ def die_with_parent() -> None:
 
 
 class Child:
-    """A process in its own group, with its output in a file.
+    """A process in its own process group, with its output in a file.
 
     Parameters
     ----------
     name
-        What messages call it.
+        Name used in messages.
     command
         Program and arguments.
     log
-        File that takes stdout and stderr; appended to.
+        File to which stdout and stderr are appended.
     env
-        Whole environment; the parent's when None.
+        Complete environment; the parent's when None.
     cwd
         Working directory.
     """
@@ -94,24 +94,24 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id of the running (or last) process."""
+        """Process id of the current or last process."""
         if self._process is None:
             raise Fatal(f"{self.name} was not started")
         return self._process.pid
 
     @property
     def started(self) -> bool:
-        """Whether it was ever started."""
+        """Whether the process was ever started."""
         return self._process is not None
 
     @property
     def returncode(self) -> int | None:
-        """Exit code, None while it runs or before it was started."""
+        """Exit code; None while it runs or before the start."""
         return None if self._process is None else self._process.poll()
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -120,7 +120,7 @@ class Child:
         Raises
         ------
         Fatal
-            The program is not there or the log cannot be written.
+            The program does not exist or the log cannot be written.
         """
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -141,12 +141,13 @@ class Child:
             raise Fatal(f"cannot start {self.name}: {error}") from error
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until ``ready`` says so.
+        """Wait until ``ready`` returns true.
 
         Raises
         ------
         Fatal
-            The process ended, or the time is over; with the last lines of its output.
+            The process ended, or the time limit has passed; the message has the last lines of
+            output.
         """
         end = time.monotonic() + seconds
         while not ready():
@@ -157,7 +158,7 @@ class Child:
             time.sleep(0.05)
 
     def last_words(self, lines: int = 3) -> str:
-        """Return the end of the output as one line."""
+        """Return the last lines of the output as one line."""
         try:
             text = self.log.read_bytes()[-4_000:].decode("utf-8", "replace")
         except OSError:
@@ -166,7 +167,7 @@ class Child:
         return " | ".join(kept[-lines:]) or "(no output)"
 
     def stop(self, seconds: float = 20.0) -> int | None:
-        """End the process: SIGTERM, and SIGKILL to its group when it does not go."""
+        """Stop the process: SIGTERM, then SIGKILL to its process group after a timeout."""
         if self._process is None:
             return None
         if self._process.poll() is None:
@@ -179,7 +180,7 @@ class Child:
         return self._process.returncode
 
     def kill(self) -> None:
-        """End the process and its group with SIGKILL."""
+        """Kill the process and its process group with SIGKILL."""
         self._kill_group()
         if self._process is not None:
             self._process.wait()
@@ -197,7 +198,7 @@ class Child:
 
 
 def listens(port: int) -> bool:
-    """Return whether somebody accepts connections on the loopback port."""
+    """Return whether a server accepts connections on the loopback port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0

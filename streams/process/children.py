@@ -1,4 +1,4 @@
-"""Processes that a command starts for a share of its work."""
+"""Worker processes of a command."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def ended_with_this() -> Iterator[None]:
-    """End every process of ours when what is inside ends before its time."""
+def kill_children_on_error() -> Iterator[None]:
+    """Kill all child processes when the body raises."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""How far clocks are apart, and what is said of it."""
+"""Clock skew between machines, and the messages about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from streams.instants import clock
 
 MAX_SKEW_MS: Final = 60_000
-"""Brokers refuse stamps more than an hour ahead; a live feed needs clocks far closer than that."""
+"""Brokers refuse time stamps more than an hour ahead; a live feed needs a much smaller skew."""
 SECOND_MS: Final = 1_000
 KAFKA, REGISTRY, VALKEY, LOG = "Kafka", "the schema registry", "Valkey", "the log"
 OANDA: Final = "OANDA"
@@ -22,7 +22,7 @@ class Skew(NamedTuple):
     Attributes
     ----------
     ahead_ms
-        Of the nearest value that the measurement allows; negative: behind.
+        The value nearest to zero that the measurement allows; negative: behind.
     """
 
     server: str
@@ -30,19 +30,19 @@ class Skew(NamedTuple):
 
     @property
     def wrong(self) -> bool:
-        """Whether the two are further apart than clocks that somebody keeps."""
+        """Whether the skew exceeds that of synchronised clocks."""
         return abs(self.ahead_ms) > MAX_SKEW_MS
 
 
 def wrong_clock(skews: Sequence[Skew], now_ms: int) -> str:
-    """Return what is wrong with the clocks in one sentence; empty when nothing is.
+    """Return a sentence about wrong clocks; empty when all are right.
 
     Parameters
     ----------
     skews
-        What was measured.
+        The measured skews.
     now_ms
-        This machine's clock.
+        This machine's clock, epoch ms.
     """
     wrong = [one for one in skews if one.wrong]
     if not wrong:
@@ -53,7 +53,7 @@ def wrong_clock(skews: Sequence[Skew], now_ms: int) -> str:
 
 
 def apart(skews: Sequence[Skew]) -> str:
-    """Return how far this machine's clock is from others: ``2.0 h ahead of Kafka and Valkey``."""
+    """Describe the skew of this machine: ``2.0 h ahead of Kafka and Valkey``."""
     servers: dict[str, list[str]] = {}
     for one in skews:
         way = "ahead of" if one.ahead_ms > 0 else "behind"
@@ -68,7 +68,7 @@ def _listed(names: list[str]) -> str:
 
 
 def length(ms: int) -> str:
-    """Return a length of time for people; its sign is left out."""
+    """Format a duration, without its sign."""
     seconds = abs(ms) / SECOND_MS
     if seconds < 600:
         return f"{seconds:.0f} s"
@@ -76,17 +76,18 @@ def length(ms: int) -> str:
 
 
 def refusal(skews: Sequence[Skew], now_ms: int, *, by_log: bool = False) -> str:
-    """Return why nothing may be written by this clock; empty when it may.
+    """Return why this clock must not be used to write records; empty when it may.
 
-    The brokers' time is what stamps are judged by. The others count where the brokers do not tell.
+    Brokers check time stamps against their own clock. The other clocks are used when the brokers do
+    not report their time.
 
     Parameters
     ----------
     skews, now_ms
-        As of ``wrong_clock``.
+        As in ``wrong_clock``.
     by_log
-        Whether a log that holds candles of the future is a reason, too: where brokers and this
-        program go by the same clock, nothing else tells that it was set back.
+        Whether candles in the future count as a reason as well: when brokers and this program share
+        a clock, only they show that it was set back.
     """
     of_brokers = [one for one in skews if one.server == KAFKA]
     deciding = [one for one in of_brokers or skews if one.server != LOG]
@@ -97,14 +98,14 @@ def refusal(skews: Sequence[Skew], now_ms: int, *, by_log: bool = False) -> str:
 
 
 def ahead_ms(before_ms: int, after_ms: int, first_ms: int, last_ms: int) -> int:
-    """Return how far we are ahead at least; negative: behind at least; 0: it may be none.
+    """Return the minimum skew: positive when ahead, negative when behind, 0 when it may be zero.
 
     Parameters
     ----------
     before_ms, after_ms
-        Our clock around the question.
+        This machine's clock before and after the request, epoch ms.
     first_ms, last_ms
-        Between which instants the server's clock stood when it answered.
+        Bounds of the server's clock when it answered, epoch ms.
     """
     if before_ms > last_ms:
         return before_ms - last_ms

@@ -1,4 +1,4 @@
-"""Leaving the process at once. The next start fences, aborts what is open and goes on exactly."""
+"""Exit at once; the next start fences, aborts open transactions and resumes exactly."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import NoReturn
 EXIT_UNSAFE = 70
 
 
-def leave(why: str, *, stacks: bool = False) -> NoReturn:
-    """End the process with code 70 and one line that says why.
+def exit_now(why: str, *, stacks: bool = False) -> NoReturn:
+    """Exit with code 70 and one line with the reason.
 
-    Nothing is aborted or retried here: after a stall, the abort of a producer that has been fenced
-    asks for a new epoch, and the broker then aborts the transaction of the new owner as well.
+    Nothing is aborted or retried here: after a stall, the abort of a fenced producer would request
+    a new epoch, and the broker would abort the transaction of the new owner as well.
 
     Parameters
     ----------
     stacks
-        Print the stacks of all threads too, for a call that never came back.
+        Also print the stacks of all threads, to find a call that does not return.
     """
     stream = sys.__stderr__
     if stream is not None:

@@ -1,4 +1,4 @@
-"""Jobs that belong together: when the first of them ends, or any fails, all end."""
+"""Run jobs together: all end when the first of them ends or any fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 async def until_first(
     jobs: Sequence[Coroutine[Any, Any, None]], others: Sequence[asyncio.Task[None]]
 ) -> None:
-    """Run until the first job ends or any task fails; cancel the rest; raise what failed."""
+    """Run until the first job ends or any task fails; cancel the rest; re-raise the failure."""
     first, *background = [asyncio.create_task(job) for job in jobs]
     everything = [first, *background, *others]
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C kept away from what cannot take it."""
+"""Delay Ctrl-C where an interrupt would do damage."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from contextlib import contextmanager
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let SIGINT take effect when this ends; a process that is started inside never receives it.
+    """Delay SIGINT until the body ends; child processes started inside never receive it.
 
-    A terminal sends SIGINT to every process of its group. One that comes while the compiler of the
-    core runs its helpers makes the compilation fail, and a ``KeyboardInterrupt`` that is raised
-    where the compiler calls Python is lost.
+    A terminal sends SIGINT to its whole process group. During compilation of the core it would make
+    the compiler's child processes fail, and a ``KeyboardInterrupt`` raised in a callback from the
+    compiler is lost.
     """
     held: list[int] = []
     before = signal.getsignal(signal.SIGINT)
-    # handlers run in the main thread; the others that are in use set a flag and raise nothing
+    # handlers run in the main thread; other handlers in use only set a flag
     raises = (
         before is signal.default_int_handler
         and threading.current_thread() is threading.main_thread()
     )
-    # what is blocked here stays blocked in a process that is started, from its first instant on
+    # a child process inherits the blocked signals from its start
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     if raises:
-        # another thread may receive the signal: the handler runs here all the same
+        # another thread may receive the signal: the handler still runs in this thread
         signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     try:
         yield

@@ -1,4 +1,4 @@
-"""A child whose output goes line by line to somebody who writes one log for all of them."""
+"""A child process whose output is passed on line by line."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ NOWHERE: Final = Path("/dev/null")
 
 
 class LoggedChild(Child):
-    """A process in its own group that hands every line of its output on.
+    """A process in its own process group that passes every line of its output to a function.
 
     Parameters
     ----------
     name
-        What messages call it.
+        Name used in messages.
     command
         Program and arguments.
     lines
-        Is given every line, without its end, in a thread of the child's own.
+        Called with every line, without line end, in a separate thread.
     env
-        Whole environment; the parent's when None.
+        Complete environment; the parent's when None.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LoggedChild(Child):
         Raises
         ------
         Fatal
-            The program is not there, or there is no room for another process.
+            The program does not exist, or the process limit is reached.
         """
         try:
             made = subprocess.Popen(
@@ -64,7 +64,7 @@ class LoggedChild(Child):
                 preexec_fn=die_with_parent,
             )
         except OSError as error:
-            said = "no room for another process" if error.errno == errno.EAGAIN else str(error)
+            said = "process limit reached" if error.errno == errno.EAGAIN else str(error)
             raise Fatal(f"cannot start {self.name}: {said}") from error
         self._process = made
         assert made.stdout is not None
@@ -82,7 +82,7 @@ class LoggedChild(Child):
                     self._lines(text)
 
     def last_words(self, lines: int = 3) -> str:
-        """Return the end of the output as one line."""
+        """Return the last lines of the output as one line."""
         if self._reader is not None and not self.running:
             self._reader.join(1.0)
         kept = [line.strip() for line in self._kept]

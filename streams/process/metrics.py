@@ -1,4 +1,4 @@
-"""What the metrics of all processes share."""
+"""Helpers for Prometheus metrics, shared by all processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Children(dict[str | tuple[str, ...], Any]):
-    """Label values -> child: one text for a metric with one label, else a tuple in label order.
+    """Label values -> child metric; the key is a string for one label, else a tuple in label order.
 
-    ``labels`` of the client takes a lock and turns every value into text at each call. Not for
-    children that are removed: one that is kept here would be set and not exported.
+    ``labels`` of the client library locks and converts every value on each call. Not for metrics
+    whose children are removed: a cached child would be set but not exported.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify): ready, alive, stopping. Nothing where it does not ask."""
+"""sd_notify messages to systemd: ready, watchdog, stopping; no-op without NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 
 class ServiceManager:
-    """The socket that ``NOTIFY_SOCKET`` names.
+    """The socket in ``NOTIFY_SOCKET``.
 
     Parameters
     ----------
     env
-        The environment of this process.
+        Environment of this process.
     """
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
@@ -21,7 +21,7 @@ class ServiceManager:
         self._address = f"\0{name[1:]}" if name.startswith("@") else name
 
     def tell(self, **said: str | int) -> bool:
-        """Send assignments such as ``READY=1``; return whether somebody listens."""
+        """Send assignments such as ``READY=1``; return whether they were sent."""
         if not self._address:
             return False
         text = "\n".join(f"{name}={value}" for name, value in said.items())
@@ -29,5 +29,5 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
                 out.sendto(text.encode(), self._address)
         except OSError:
-            return False  # whoever asked to be told is gone: the processes go on
+            return False  # the receiver is gone: continue without it
         return True

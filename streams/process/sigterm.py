@@ -1,4 +1,4 @@
-"""What a process that goes on until it is told to stop does when it is told by SIGTERM."""
+"""Handling of SIGTERM in long-running processes."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import signal
 import sys
 
 
-def stop_when_told() -> None:
-    """Let SIGTERM end this process with code 0, until its own handler takes the signal over.
+def exit_on_sigterm() -> None:
+    """Exit with code 0 on SIGTERM, until the process installs its own handler.
 
-    Compiling the core and asking the brokers takes seconds. A supervisor that stops a process in
-    them is to see the same code as later: nothing is in hand yet.
+    Start-up (compiling the core, connecting to the brokers) takes seconds. A supervisor that stops
+    the process during start-up gets the same exit code as later; no work is in progress yet.
     """
     signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(*_: object) -> None:
-    # at once: an exception that comes up in a callback of the compiler is lost
+    # exit at once: an exception raised in a callback from the compiler is lost
     sys.stderr.flush()
     os._exit(0)
 
 
-class Told:
-    """Whether SIGTERM has come; when it does, whatever is waited for ends with code 0 as well.
+class SigtermFlag:
+    """Records whether SIGTERM was received, and interrupts a wait with exit code 0.
 
     Attributes
     ----------
-    come
-        Asked at every turn of the work, because an exception in a handler can be lost.
+    received
+        Check it in every iteration, because an exception raised in a handler can be lost.
     """
 
     def __init__(self) -> None:
-        self.come = False
+        self.received = False
         signal.signal(signal.SIGTERM, self._take)
 
     def _take(self, *_: object) -> None:
-        self.come = True
+        self.received = True
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""A clock that nobody sets: for what must not jump with the wall clock."""
+"""A monotonic clock, unaffected by changes of the wall clock."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import time
 
 
 def steady_ms() -> int:
-    """Return milliseconds since the machine was started, its sleep included.
+    """Return milliseconds since boot, including time in suspend.
 
-    Seconds of it are as long as those of the wall clock, and it is never set. Its zero means
-    nothing.
+    It runs at the rate of the wall clock and is never set. Its zero point has no meaning.
     """
-    # CLOCK_MONOTONIC stands still while a machine sleeps
+    # CLOCK_MONOTONIC stops while a machine is suspended
     kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(kind) // 1_000_000
 
 
 def wall_less_steady_ms() -> int:
-    """Return the wall clock less the steady one: it changes when the wall clock is set."""
+    """Return wall clock minus steady clock, ms; it changes when the wall clock is set."""
     return time.time_ns() // 1_000_000 - steady_ms()

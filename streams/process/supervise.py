@@ -1,4 +1,4 @@
-"""Restarts a process that ended, with back-off, until it is told to stop."""
+"""Restart a process that ended, with back-off, until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from streams.process.child import Child
 
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 STEADY_S = 60.0
-"""After this long without ending a process counts as steady: the back-off begins anew."""
+"""After running this long a process counts as stable: its back-off is reset."""
 
 
 class Supervised:
-    """A child and the rule by which it comes back.
+    """A child process and its restart rule.
 
-    A process that ends because its input or settings are wrong (exit code 2) would end so again:
-    it is not restarted.
+    A process that ends because of wrong input or settings (exit code 2) is not restarted.
 
     Parameters
     ----------
     child
-        What is run.
+        The child process.
     once
-        A process that has done its work when it ends with code 0.
+        Whether exit code 0 means that the work is done.
     done_codes
-        Further codes with which it has done its work.
+        Further exit codes that mean that the work is done.
     clock
         Monotonic seconds.
     """
@@ -53,17 +52,17 @@ class Supervised:
 
     @property
     def done(self) -> bool:
-        """Whether it has done its work."""
+        """Whether its work is done."""
         return self.child.returncode in self._done_codes
 
     @property
     def failed(self) -> bool:
-        """Whether it ended in a way that a restart would not cure."""
+        """Whether it ended with an error that a restart would not fix."""
         return self.child.returncode == Fatal.exit_code and not self.done
 
     @property
     def state(self) -> str:
-        """One phrase for people."""
+        """The state as a short phrase."""
         if self.child.running:
             return "running"
         if self.done:
@@ -75,7 +74,7 @@ class Supervised:
         return f"ended with code {self.child.returncode}{why}"
 
     def poll(self) -> None:
-        """Notice that the process ended; start it again when that is due."""
+        """Check whether the process has ended; restart it when due."""
         if self.child.running or self.done or self.failed:
             return
         now = self._clock()
@@ -90,10 +89,10 @@ class Supervised:
             self.start()
 
     def forget(self) -> None:
-        """Do not start it again by itself."""
+        """Disable the automatic restart."""
         self._due_at = None
 
     def stop(self) -> int | None:
-        """End the process and do not start it again."""
+        """Stop the process without restarting it."""
         self.forget()
         return self.child.stop()

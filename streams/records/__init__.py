@@ -1,1 +1,1 @@
-"""What lies in the log: topics, events, their Avro codec, control records, reasons."""
+"""Records of the log: topics, events, Avro codec, control records, reason codes."""

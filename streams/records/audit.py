@@ -1,7 +1,7 @@
-"""``audit`` records of ``ops.control``: a call that changed something, with who and why.
+"""``audit`` records of ``ops.control``: mutating calls, with actor and reason.
 
-They are for people who ask later. Nothing is derived from them and nobody obeys them; a call that
-is itself a word in the log (kill switch, reconcile) stands there as that word instead.
+Audit records have no effect. A call that is itself a control record (kill switch, reconcile) is
+recorded by that record instead.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ def audit_record(
     now_ms: int,
     instrument: str | None = None,
 ) -> Control:
-    """Return the record of a call.
+    """Return the audit record of a call.
 
     Parameters
     ----------
     operation
         Method and path, such as ``POST /api/candles/fetch``.
     parameters
-        What the call was given, as JSON has it; no secrets.
+        Parameters of the call as JSON values; no secrets.
     actor, reason
-        Who and why.
+        Who made the call, and why.
     now_ms
         Time stamp of the record.
     instrument
-        The one it is about, where it is about one.
+        Instrument of the call, if any.
 
     Raises
     ------
     Fatal
-        The parameters are longer than such a record may be.
+        The parameters are too long.
     """
     said = {"operation": operation, "parameters": dict(parameters)}
     value = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
     if len(value) > MAX_VALUE:
         raise Fatal(
-            f"{operation}: its parameters make an audit record of {len(value)} characters, the "
-            f"most is {MAX_VALUE}"
+            f"{operation}: the parameters make an audit record of {len(value)} characters, the "
+            f"maximum is {MAX_VALUE}"
         )
     return Control(KIND, instrument, value, actor, reason, now_ms)

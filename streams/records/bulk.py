@@ -1,8 +1,7 @@
-"""Frames of one record type out of columns and into columns, many at a time.
+"""Bulk encoding and decoding of frames of one record type, from and to columns.
 
-What is written is, byte for byte, what the codec writes of the same values. Of what is read, only
-frames that are beyond doubt are; of all others it is said which they are, and the codec has the
-word on them.
+Encoded frames equal those of the codec byte for byte. Decoding is a fast path: frames that do not
+certainly match are marked, and the codec decides about them.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ _PUT_DOUBLE: Final[Callable[[float], bytes]] = ENCODER_GLOBALS["D"]
 
 
 class Words(NamedTuple):
-    """A column of texts: the distinct ones, and which of them each record has."""
+    """A dictionary-encoded text column: distinct texts, and an index for each record."""
 
     texts: Sequence[str]
     places: NDArray[np.int64]
 
 
 Column = NDArray[Any] | Words | str | float | bool | None
-"""An array with an element for each record (or item), or a value that all of them have."""
+"""An array with one element per record (or item), or one value for all."""
 
 
 class _Program:
-    """Steps, and what they point at, which must live as long."""
+    """Steps of a program, and the buffers they point to, which must live as long."""
 
     def __init__(self) -> None:
         self.steps: list[list[int]] = []
@@ -73,7 +72,7 @@ class _Program:
         self._held.append(data)
 
     def close(self, step: int) -> None:
-        """End the body of an optional or an array here; nothing may be joined across it."""
+        """End the body of an optional or an array; literals are not merged across it."""
         self.steps[step][1] = len(self.steps)
         self._held.append(None)
 
@@ -82,14 +81,14 @@ class _Program:
 
 
 class BulkRecords:
-    """Writes and reads frames of a record with its newest schema.
+    """Encodes and decodes frames of a record with its newest schema.
 
     Parameters
     ----------
     record
-        Its name in ``schemas/``.
+        Name of the record in ``schemas/``.
     schema_id
-        The id of its newest schema.
+        Id of its newest schema.
 
     Raises
     ------
@@ -108,21 +107,21 @@ class BulkRecords:
         self._handle.expect(address_of(np.frombuffer(self._prefix, np.uint8)))
 
     def write(self, columns: Mapping[str, Column], n: int) -> list[bytes]:
-        """Return the frames of ``n`` records.
+        """Encode ``n`` records.
 
         Parameters
         ----------
         columns
             Path -> column. The path of a field of a nested record has dots (``candle.mid.open``).
-            Of an optional, ``PATH?`` is an array of bool that says where it is; without it, it is
-            everywhere, and nowhere where the path itself has None. Of an array, ``PATH#`` counts
-            the items of each record, and columns inside go by item. Columns of numbers are arrays
-            of int64 or float64, of booleans of bool.
+            For an optional, ``PATH?`` is a bool array that marks where it is present; without it,
+            the optional is present everywhere, or nowhere if the path itself maps to None. For an
+            array, ``PATH#`` is the number of items of each record, and columns inside have one
+            element per item. Number columns are int64 or float64, boolean columns bool.
 
         Raises
         ------
         KeyError
-            There is no column for a field.
+            A field has no column.
         """
         program = _Program()
         program.literal(self._prefix)
@@ -179,16 +178,15 @@ class BulkRecords:
     def read(
         self, values: Sequence[bytes | None], wanted: Mapping[str, NDArray[Any]]
     ) -> tuple[NDArray[np.bool_], list[bytes]]:
-        """Read frames into columns; return which were read, and the words that texts name.
+        """Decode frames into columns; return a mask of the decoded frames, and the distinct texts.
 
         Parameters
         ----------
         values
             The frames.
         wanted
-            Path, as in ``write`` but not inside arrays, -> where it goes: int64 for numbers and for
-            the places of texts, float64, bool. Where an optional is not there its column is left
-            as it was.
+            Path, as in ``write`` but not inside arrays, -> output column: int64 for integers and
+            text indices, float64, bool. Elements of absent optionals are not changed.
         """
         program = _Program()
         self._reading(program, self._schema, "", wanted)

@@ -1,9 +1,9 @@
-"""Events to bytes and back: Avro in the Confluent wire format.
+"""Encode and decode events: Avro in the Confluent wire format.
 
 A frame is ``0x00``, the four bytes of the writer schema's id (big endian) and the Avro body. An
 event is written with the newest released schema of its record and read with the newest one,
-whichever version wrote it. The codec holds every schema it may meet before the first record comes;
-an id it does not know is resolved by `Codec.resolve`, outside of any step.
+whichever version wrote it. All known schemas are loaded before the first record; unknown ids are
+resolved by `Codec.resolve`, outside of any step.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ DecodeReason = Literal[
 DECODE_REASONS: Final[dict[DecodeReason, str]] = {
     "null_value": "the record has no value",
     "bad_magic": "the first byte is not the 0 of the Confluent wire format",
-    "unknown_schema_id": "neither registry nor lock file knows the schema id",
-    "wrong_record": "the schema is of a record that does not belong into this topic",
+    "unknown_schema_id": "the schema id is unknown to registry and lock file",
+    "wrong_record": "the schema is of a record type that does not belong to this topic",
     "truncated": "the record ends too early",
-    "trailing_bytes": "bytes follow after the record's end",
-    "invalid_value": "a value is not one that its field allows, such as NaN",
+    "trailing_bytes": "there are bytes after the end of the record",
+    "invalid_value": "a value that its field does not allow, such as NaN",
 }
-"""Why a value is no event of its topic, the ``reason`` of its dead letter, and what it means."""
+"""``reason`` of a dead letter that could not be decoded -> meaning."""
 
 NAMESPACE: Final = "manifold"
 
@@ -59,20 +59,20 @@ EVENT_TYPES: Final[dict[str, type]] = {
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 }
-"""Record name -> the type that holds it, nested records included."""
+"""Record name -> NamedTuple, including nested records."""
 
 Fetch = Callable[[int], Awaitable[str | None]]
 
 
 class DecodeError(Exception):
-    """A value that is no event of its topic: an outcome of the data, for a dead letter.
+    """A value that is not an event of its topic; it becomes a dead letter.
 
     Attributes
     ----------
     reason
         One of ``DECODE_REASONS``.
     detail
-        What was found, in words.
+        Description of the problem.
     """
 
     def __init__(self, reason: DecodeReason, detail: str) -> None:
@@ -84,12 +84,12 @@ class DecodeError(Exception):
 class EncodeError(Fatal):
     """An event that cannot be written: NaN, infinity, a wrong type or a wrong topic.
 
-    A step that makes such an event has an error; nothing was written.
+    Indicates a bug in a step; nothing was written.
     """
 
 
 def schema_id_of(value: bytes | None) -> int:
-    """Return the writer schema's id of a frame.
+    """Return the writer schema id of a frame.
 
     Raises
     ------
@@ -112,18 +112,18 @@ class Codec:
     Parameters
     ----------
     ids
-        Subject, with the prefix, -> the ids of its released versions, oldest first.
+        Subject with prefix -> ids of its released versions, oldest first.
     texts
         Id -> schema as JSON, for every id in ``ids``.
     prefix
         The deployment's topic prefix. Topics are accepted with and without it.
     fetch
-        Asks the registry for the schema of an id; answers None when there is none. Without it an
-        id that is not in ``texts`` stays unknown.
+        Requests the schema of an id from the registry; None when unknown. Without it, ids that are
+        not in ``texts`` stay unknown.
 
     Notes
     -----
-    Topics are those of ``streams.records.topics``. An instance is meant for one thread.
+    Topics are those of ``streams.records.topics``. Not thread-safe.
     """
 
     def __init__(
@@ -160,31 +160,30 @@ class Codec:
     # -- writing ---------------------------------------------------------------------------------
 
     def encode(self, topic: str, event: Event) -> bytes:
-        """Return the frame of ``event`` under the newest schema of its record in ``topic``.
+        """Encode ``event`` with the newest schema of its record in ``topic``.
 
         Raises
         ------
         EncodeError
-            The topic does not carry such events, or a value is not of its field's type or not
-            finite.
+            The topic does not contain such events, or a value has the wrong type or is not finite.
         """
         try:
             encode = self._encoders[topic][event.__class__]
         except KeyError:
-            raise EncodeError(f"{topic} carries no {type(event).__name__}") from None
+            raise EncodeError(f"{topic} does not contain {type(event).__name__} records") from None
         try:
             return encode(event)
         except _ENCODE_FAULTS as error:
             raise EncodeError(f"{topic}: cannot write {event!r}: {error}") from error
 
     def encode_with_id(self, schema_id: int, event: Event) -> bytes:
-        """Return the frame of ``event`` under a given writer schema, to compare with the log.
+        """Encode ``event`` with a given writer schema, to compare with the log.
 
         Raises
         ------
         EncodeError
-            The id is unknown, belongs to another record or to a schema with fields that the event
-            does not have, or a value cannot be written.
+            The id is unknown, belongs to another record or to a schema with fields missing in the
+            event, or a value cannot be encoded.
         """
         kind, encode = self._encoder(schema_id)
         if kind is not event.__class__:
@@ -214,12 +213,12 @@ class Codec:
     # -- reading ---------------------------------------------------------------------------------
 
     def decode(self, topic: str, value: bytes | None) -> Event:
-        """Return the event in a frame.
+        """Decode a frame.
 
         Parameters
         ----------
         topic
-            Where it was found, with or without the deployment's prefix.
+            Topic of the record, with or without the deployment's prefix.
         value
             The record's value.
 
@@ -254,24 +253,24 @@ class Codec:
     # -- schemas ---------------------------------------------------------------------------------
 
     def schema_id(self, topic: str, record: str) -> int:
-        """Return the id that records of this name are written with in ``topic`` (no prefix)."""
+        """Return the schema id with which this record is written in ``topic`` (no prefix)."""
         return self._newest[topic, record]
 
     def schema(self, schema_id: int) -> JsonSchema | None:
-        """Return the schema of an id, None when it is not known."""
+        """Return the schema of an id, None when unknown."""
         return self._schemas.get(schema_id)
 
     def unknown_ids(self, values: Iterable[bytes | None]) -> set[int]:
-        """Return the ids in ``values`` that the codec has not met yet, for `resolve`.
+        """Return the ids in ``values`` that are unknown so far, for `resolve`.
 
-        Values that are no frames have none. Ids the registry has already denied are left out.
+        Values that are not frames have none. Ids unknown to the registry are left out.
         """
         prefixes = {value[:5] for value in values if value} - self._known
         found = {_FRAME.unpack(p)[1] for p in prefixes if len(p) == _FRAME.size and p[0] == 0}
         return found - self._absent
 
     async def resolve(self, ids: Iterable[int]) -> None:
-        """Fetch the schemas of ``ids`` from the registry, where there is one.
+        """Fetch the schemas of ``ids`` from the registry, if there is one.
 
         Raises
         ------
@@ -286,7 +285,7 @@ class Codec:
                 self._learn(schema_id, text)
 
     def learn(self, texts: Mapping[int, str]) -> None:
-        """Take in further schemas: id -> schema as JSON."""
+        """Add schemas: id -> schema as JSON."""
         for schema_id in sorted(set(texts) - set(self._schemas)):
             self._learn(schema_id, texts[schema_id])
 
@@ -322,17 +321,17 @@ def _parse(text: str) -> JsonSchema:
 
 def _name_of(schema: JsonSchema | None) -> str:
     if schema is None or schema.get("type") != "record" or "name" not in schema:
-        return "something that is no record"
+        return "a type that is not a record"
     return full_name(schema, "")
 
 
 def locked_codec(prefix: str = "") -> Codec:
-    """Return the codec whose ids are those of the lock file: no registry is asked.
+    """Return a codec with the ids of the lock file, without a registry.
 
     Raises
     ------
     Fatal
-        The schema files and the lock do not match.
+        Schema files and lock file do not match.
     """
     ids: dict[str, list[int]] = {}
     texts: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Changing the configuration in ``ops.control``: what would differ, and what is derived anew. Pure.
+"""Plan a change of the configuration in ``ops.control``: differences and consequences. Pure.
 
 The command line and the service plan a change with the same functions: ``named`` changes some
 settings on top of what is active, ``whole`` replaces all of it.
@@ -22,7 +22,7 @@ Effect = Literal["bars", "windows", "runs", "gates", "weights"]
 EFFECTS: Final[tuple[Effect, ...]] = ("bars", "windows", "runs", "gates", "weights")
 
 INSTALLED: Final = ("tzdata_version", "market_holidays_version")
-"""What is installed, no choice of a file: it changes only where it is named."""
+"""Versions of installed tables: changed only when named explicitly."""
 _WINDOWS: Final = ("candle_count", "echo_lookback_minutes", "echo_signature_precision")
 _WEIGHTS: Final = (
     "alloc_interval_sec",
@@ -34,11 +34,11 @@ _WEIGHTS: Final = (
 )
 _NAMED: Final = 3
 _EVER: Final = 1 << 62
-"""An epoch after every change of the universe."""
+"""An epoch later than every change of the universe."""
 
 
 class SettingChange(NamedTuple):
-    """A setting that changes: its values as an environment spells them, empty where unset."""
+    """A changed setting: values as environment text, empty when unset."""
 
     name: str
     before: str
@@ -47,21 +47,21 @@ class SettingChange(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The change for people."""
+        """The change as readable text."""
         return f"{self.name}: {self.before or 'unset'} -> {self.after or 'unset'}"
 
 
 class ConfigChange(NamedTuple):
-    """A change of the configuration, not yet made.
+    """A planned change of the configuration.
 
     Attributes
     ----------
     before, after
-        The active configuration (None before the first), and the one that would be active.
+        The active configuration (None before the first), and the new one.
     changes
-        The settings that differ; of a first configuration those that differ from the defaults.
+        Changed settings; for a first configuration those that differ from the defaults.
     refolds
-        What is derived anew, and from when on the change holds, a sentence each.
+        What is recomputed, and when the change takes effect; one sentence each.
     """
 
     before: Config | None
@@ -71,16 +71,16 @@ class ConfigChange(NamedTuple):
 
     @property
     def needed(self) -> bool:
-        """Whether the change makes any difference."""
+        """Whether the configuration differs."""
         return self.before is None or bool(self.changes)
 
     def record(self, actor: str, reason: str, now_ms: int) -> Control:
-        """Return the record that makes the change."""
+        """Return the control record of the change."""
         text = self.after.source_text or self.after.to_json()
         return Control("config", None, text, actor, reason, now_ms)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the change for JSON."""
+        """Return the change as JSON."""
         return {
             "config_id": self.after.config_id,
             "config_id_before": self.before.config_id if self.before else None,
@@ -90,24 +90,24 @@ class ConfigChange(NamedTuple):
 
 
 def with_named(config: Config, texts: Mapping[str, str]) -> Config:
-    """Return ``config`` with other values for some settings, and everything else as it is.
+    """Return ``config`` with new values for the named settings.
 
     Parameters
     ----------
     texts
-        Environment name -> value as an environment spells it; an empty one is the default.
+        Environment name -> environment text; empty for the default.
 
     Raises
     ------
     Fatal
-        A name that is no setting of the configuration, a value that it cannot have, or settings
-        that do not fit each other.
+        A name is not a setting of the configuration, a value is invalid, or settings are
+        inconsistent.
     """
     defaults = Config()
     values = {name: getattr(defaults, name) for name in attributes(texts)}
     values |= Config.values_in(texts)
     wanted = json.loads(Config(**values).to_json())
-    # a record of an older version names fewer settings, and goes on doing so
+    # a record of an older version contains fewer settings; keep only those
     text = config.source_text or config.to_json()
     written = {name.upper(): value for name, value in json.loads(text).items()}
     changed = {
@@ -121,12 +121,12 @@ def with_named(config: Config, texts: Mapping[str, str]) -> Config:
 
 
 def attributes(names: Iterable[str]) -> list[str]:
-    """Return the settings of the configuration that environment names stand for.
+    """Return the configuration settings of environment names.
 
     Raises
     ------
     Fatal
-        A name that stands for none; says what it is instead.
+        A name is not a configuration setting; the message explains what it is.
     """
     found = []
     for name in names:
@@ -138,19 +138,19 @@ def attributes(names: Iterable[str]) -> list[str]:
 
 
 def named(state: ControlState, texts: Mapping[str, str]) -> ConfigChange:
-    """Return the change of some settings, on top of what is active.
+    """Plan a change of the named settings of the active configuration.
 
     Parameters
     ----------
     state
-        What ``ops.control`` says now.
+        Current state of ``ops.control``.
     texts
-        As of ``with_named``.
+        As in ``with_named``.
 
     Raises
     ------
     Fatal
-        As ``with_named``; nothing is active yet; or a version is named that is not installed here.
+        As ``with_named``; no configuration is active yet; or a named version is not installed here.
     """
     if state.config is None:
         raise Fatal(
@@ -161,19 +161,19 @@ def named(state: ControlState, texts: Mapping[str, str]) -> ConfigChange:
 
 
 def whole(state: ControlState, texts: Mapping[str, str]) -> ConfigChange:
-    """Return the change to a whole configuration: what is not named has its default.
+    """Plan a complete configuration: settings that are not named get their default.
 
-    ``TZDATA_VERSION`` and ``MARKET_HOLIDAYS_VERSION`` stay as they are unless they are named.
+    ``TZDATA_VERSION`` and ``MARKET_HOLIDAYS_VERSION`` are kept unless named.
 
     Parameters
     ----------
     state, texts
-        As of ``named``; the texts name settings of the configuration only.
+        As in ``named``; only settings of the configuration.
 
     Raises
     ------
     Fatal
-        As ``named``, but for a first configuration.
+        As ``named``, except that a first configuration is allowed.
     """
     attributes(texts)
     values = Config.values_in(texts)
@@ -185,12 +185,12 @@ def whole(state: ControlState, texts: Mapping[str, str]) -> ConfigChange:
 
 
 def configuration_texts(found: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the settings of the configuration in a file of settings, and the other names in it.
+    """Split a settings file into configuration settings and other names.
 
     Raises
     ------
     Fatal
-        A name that looks like a setting and is none.
+        A name looks like a misspelt setting.
     """
     texts = {name: text for name, text in found.items() if Config.setting_of(name) is not None}
     others = [name for name in found if name not in texts]
@@ -199,7 +199,7 @@ def configuration_texts(found: Mapping[str, str]) -> tuple[dict[str, str], list[
             continue
         alike = looks_like(name, all_names())
         if alike:
-            raise Fatal(f"{name} looks like {alike} and is no setting; correct or remove it")
+            raise Fatal(f"{name} looks like {alike} but is not a setting; correct or remove it")
     return texts, others
 
 
@@ -233,7 +233,7 @@ def _require_installed(before: Config | None, after: Config) -> None:
 
 
 def effect_of(name: str) -> Effect:
-    """Return what a setting (as an attribute) decides first."""
+    """Return the first stage that a setting (attribute) affects."""
     if name == "candle_gran":
         return "bars"
     if name in _WINDOWS:
@@ -275,7 +275,7 @@ def _refolds(
 
 
 def _runs(state: ControlState, before: Config, after: Config) -> list[str]:
-    """Return whose runs start anew; a run whose parameters are the instrument's own goes on."""
+    """Describe whose runs restart; a run with parameters of its instrument continues."""
     later = state._replace(config=after)
     names = sorted({*state.universe.members(_EVER), *state.params})
     anew: list[str] = []

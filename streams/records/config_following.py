@@ -1,9 +1,8 @@
-"""Following the configuration in the log: what cannot be followed, and where a process differs.
+"""Follow the active configuration in the log, and report differences of the environment.
 
-The log is the truth. A process whose environment says something else follows the log all the same
-and says which settings differ, for as long as they do. It refuses what it cannot follow: rules of
-time zones or holidays that are not installed here, and settings that this version does not know
-(``Config.from_json``).
+The log takes precedence. A process whose environment differs uses the log's configuration and
+reports the differing settings. It refuses a configuration it cannot apply: time zone rules or
+holidays that are not installed here, and settings unknown to this version (``Config.from_json``).
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ DIFFERS: Final = "manifold_config_differs"
 
 
 def require_followable(config: Config) -> None:
-    """Refuse a configuration that nobody can follow with what is installed here.
+    """Refuse a configuration that this installation cannot apply.
 
     Raises
     ------
     Fatal
-        It is of other time zone rules, or of another table of holidays that it makes use of.
+        It needs other time zone rules, or another table of holidays.
     """
     installed = Config()
     by_table = config.market_calendar == "fx" and config.market_holidays == "oanda"
@@ -41,33 +40,33 @@ def require_followable(config: Config) -> None:
         if used and here != wanted:
             setting = name.upper()
             raise Fatal(
-                f"the log is under {setting}={wanted}, and the {what} is {here}: results would not "
-                "be those of the others. Install that one here, or let the whole fleet change to "
+                f"the log requires {setting}={wanted}, but the {what} is {here}: results would not "
+                "match the other processes. Install that version here, or change all processes to "
                 f"this one: manifold config set {setting}={here} --reason TEXT"
             )
 
 
 def warn(text: str) -> None:
-    """Say something on stderr that does not keep the process from its work."""
+    """Print a warning to stderr."""
     print(f"manifold: warning: {text}", file=sys.stderr, flush=True)
 
 
 class FollowedConfig:
-    """The active configuration as a process follows it.
+    """The active configuration, as followed by a process.
 
     Parameters
     ----------
     here
-        The settings of its environment.
+        Settings of the process environment.
     say
-        Told where they differ, whenever that changes.
+        Called with the differences whenever they change.
 
     Attributes
     ----------
     active
-        The active configuration as of the last look; that of the environment before.
+        The active configuration at the last ``look``; the environment's before that.
     differs
-        Where the environment differs from it.
+        Settings in which the environment differs.
     """
 
     def __init__(self, here: Config, say: Callable[[str], None] = warn) -> None:
@@ -76,18 +75,18 @@ class FollowedConfig:
         self.differs: tuple[Difference, ...] = ()
 
     def look(self, control: ControlLog, *, refuse: bool = True) -> Config:
-        """Take what ``ops.control`` says at the end of what was read; return it.
+        """Update from the end of ``ops.control`` as read; return the active configuration.
 
         Parameters
         ----------
         refuse
-            Whether one that cannot be followed ends the process. It must not end a feed or an
-            executor that runs: they derive nothing, and what they do would be left undone.
+            Whether to raise for a configuration that cannot be applied. A running feed or executor
+            must not end because of it: they derive nothing, and their work would stop.
 
         Raises
         ------
         Fatal
-            It cannot be followed.
+            It cannot be applied.
         """
         active = control.state(control.end).config
         if active is not None and active is not self.active:
@@ -114,7 +113,7 @@ class ConfigCollector(Collector):
     Attributes
     ----------
     followed
-        What the process follows; None before it has looked.
+        The followed configuration; None before the first ``look``.
     """
 
     def __init__(self, followed: FollowedConfig | None = None) -> None:
@@ -124,7 +123,8 @@ class ConfigCollector(Collector):
         """Yield the samples as they are now."""
         family = GaugeMetricFamily(
             DIFFERS,
-            "1 for a setting of this process's environment that is not the active one",
+            "1 for a setting of this process's environment that differs from the active "
+            "configuration",
             labels=["setting", "here", "active"],
         )
         for one in self.followed.differs if self.followed else ():

@@ -1,8 +1,8 @@
-"""What ``ops.control`` says at an offset: configuration, parameters, and the universe over time.
+"""State of ``ops.control`` at an offset: configuration, parameters, and the universe over time.
 
-Control takes effect in the stream: every watermark is stamped with the end of ``ops.control`` at
-the moment a feed wrote it, and a stage switches there. So everything that can change a result is a
-function of ``(the log, an offset)``, computed here without I/O.
+Changes take effect in the stream: every watermark contains the end offset of ``ops.control`` at the
+time a feed wrote it, and a stage switches at that watermark. Everything that can change a result is
+thus a function of ``(log, offset)``, computed here without I/O.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from streams.records.kill_switch import kill_switch_problem
 
 
 class UniverseChange(NamedTuple):
-    """The ``value`` of a ``universe`` record: which instruments count, for which epochs.
+    """The ``value`` of a ``universe`` record: the instruments of a range of epochs.
 
     ``replace`` (a live feed): for every epoch after ``from_ms`` the universe is ``instruments``.
-    ``add`` (a load): for ``from_ms < epoch <= until_ms`` they count as well.
+    ``add`` (a load): for ``from_ms < epoch <= until_ms`` they are added.
     """
 
     mode: Literal["replace", "add"]
@@ -59,7 +59,7 @@ class UniverseChange(NamedTuple):
 
 
 class Universe:
-    """Which instruments an epoch waits for; constant between the instants named in the changes."""
+    """The instruments an epoch waits for; constant between the instants in the changes."""
 
     def __init__(self, changes: Sequence[UniverseChange]) -> None:
         self._changes = tuple(changes)
@@ -70,7 +70,7 @@ class Universe:
     def members(self, epoch_ms: int) -> tuple[str, ...]:
         """Return the instruments of the epoch, sorted.
 
-        Between two edges the answer does not change, so it is kept per interval ``(edge, edge]``.
+        Cached per interval ``(edge, edge]``, within which the result is constant.
         """
         interval = bisect_left(self._edges, epoch_ms)
         known = self._members.get(interval)
@@ -79,7 +79,7 @@ class Universe:
         return known
 
     def same(self, epoch_ms: int, later_ms: int) -> bool:
-        """Return whether no change lies between two epochs."""
+        """Return whether two epochs have no change between them."""
         return bisect_left(self._edges, epoch_ms) == bisect_left(self._edges, later_ms)
 
     def _fold(self, epoch_ms: int) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class Universe:
 class ControlState(NamedTuple):
     """``ops.control`` folded up to (not including) ``offset``; no config before the first.
 
-    ``params`` holds the text of the last ``params`` record per instrument.
+    ``params`` contains the text of the last ``params`` record per instrument.
     """
 
     offset: int
@@ -109,7 +109,7 @@ class ControlState(NamedTuple):
     def config_of(self, instrument: str) -> Config | None:
         """Return the configuration with the parameters of ``instrument``, None before the first.
 
-        Parameters that are out of bounds under this configuration change nothing.
+        Parameters that are out of bounds under this configuration are ignored.
         """
         if self.config is None or instrument not in self.params:
             return self.config
@@ -117,7 +117,7 @@ class ControlState(NamedTuple):
 
 
 class ControlLog:
-    """``ops.control`` as far as it has been read; grows, never changes."""
+    """``ops.control`` as read so far; append-only."""
 
     def __init__(self) -> None:
         self._records: list[tuple[int, Control]] = []
@@ -132,14 +132,14 @@ class ControlLog:
 
     @property
     def records(self) -> Sequence[tuple[int, Control]]:
-        """The readable records, with their offsets."""
+        """The valid records with their offsets."""
         return self._records
 
     def append(self, offset: int, record: Control) -> None:
-        """Take in the record at ``offset`` (ascending).
+        """Add the record at ``offset`` (ascending).
 
-        A record whose value is not what its kind demands changes nothing, here and in every
-        re-derivation; it is listed in ``refused`` with the reason.
+        A record with an invalid value has no effect, here and in every re-derivation; it is listed
+        in ``refused`` with the reason.
         """
         self.advance(offset)
         problem = control_problem(record)
@@ -150,29 +150,29 @@ class ControlLog:
         self._end = offset + 1
 
     def refuse(self, offset: int, reason: str) -> None:
-        """Note that the bytes at ``offset`` are not a control record."""
+        """Record that the bytes at ``offset`` are not a control record."""
         self.advance(offset)
         self.refused.append((offset, reason))
         self._end = offset + 1
 
     def advance(self, end: int) -> None:
-        """Note that the log has been read up to ``end``; nothing readable lies in between."""
+        """Record that the log has been read to ``end``, without further valid records."""
         if end < self._end:
             raise Fatal(f"ops.control was read backwards: at {self._end}, got {end}")
         self._end = end
 
     def state(self, offset: int) -> ControlState:
-        """Return what the records before ``offset`` say.
+        """Return the state after the records before ``offset``.
 
         Raises
         ------
         Fatal
-            The log has not been read that far, or does not reach that far.
+            The log has not been read that far, or is shorter.
         """
         if offset > self._end:
             raise Fatal(
                 f"a watermark is stamped with offset {offset} of ops.control, which ends at "
-                f"{self._end}: the topic was made anew; use a new topic prefix and load again"
+                f"{self._end}: the topic was recreated; use a new topic prefix and load again"
             )
         known = self._states.get(offset)
         if known is None:
@@ -195,9 +195,9 @@ class ControlLog:
                     "kill_switch" | "flatten" | "reconcile" | "pause" | "resume" | "release"
                     | "close" | "order" | "limits_reset"
                 ):  # fmt: skip
-                    continue  # words to executors: nothing is derived from them
+                    continue  # commands to executors: nothing is derived from them
                 case "audit":
-                    continue  # for people who ask later: nobody obeys it
+                    continue  # audit records have no effect
         universe = Universe(changes)
         if config is None:
             return ControlState(offset, None, "", universe, params)
@@ -256,7 +256,7 @@ def global_config(record: Control) -> dict[str, Any]:
 
 
 def control_problem(record: Control) -> str | None:
-    """Return why a record changes nothing, None when it is what its kind demands.
+    """Return why a record is invalid and has no effect, None when it is valid.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def control_problem(record: Control) -> str | None:
         elif record.kind == "kill_switch":
             return kill_switch_problem(record)
     except UnknownSettings:
-        raise  # a newer version's word: skipping it would quietly compute something else
+        raise  # written by a newer version: skipping it would silently give other results
     except (ValueError, Fatal) as error:
         return f"{record.kind} record: {error}"
     return None

@@ -1,9 +1,9 @@
 """Typed immutable events, one per Avro schema in ``schemas/`` (bytes: ``streams.records.codec``).
 
-Field names are those of the schemas. The one difference: a name that Python reserves has an
-underscore behind it here (``lambda_`` is ``lambda`` in the schema). Optional values are None.
-Times are epoch milliseconds UTC; ``as_of_ms`` is the instant a record could first be known and is
-the Kafka timestamp of the record.
+Field names are those of the schemas, except that a Python keyword has a trailing underscore
+(``lambda_`` is ``lambda`` in the schema). Missing optional values are None. Times are epoch
+milliseconds UTC; ``as_of_ms`` is the earliest instant at which a record could be known, and its
+Kafka timestamp.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Ohlc(NamedTuple):
 
 
 class Candle(NamedTuple):
-    """One complete candle: the fact everything else is derived from (``md.candles``)."""
+    """One complete candle, from which everything else is derived (``md.candles``)."""
 
     instrument: str
     granularity: str
@@ -61,10 +61,10 @@ class Candle(NamedTuple):
 
 
 class Watermark(NamedTuple):
-    """Every candle of ``instruments`` up to ``as_of_ms`` stands before this record.
+    """Every candle of ``instruments`` up to ``as_of_ms`` is before this record.
 
-    No epoch up to ``as_of_ms`` waits for ``not_waited_for`` any longer; candles of these up to
-    ``as_of_ms`` may stand behind it.
+    Epochs up to ``as_of_ms`` no longer wait for ``not_waited_for``; candles of these instruments up
+    to ``as_of_ms`` may come after it.
     """
 
     as_of_ms: int
@@ -75,7 +75,7 @@ class Watermark(NamedTuple):
 
 
 class CandlePrices(NamedTuple):
-    """The candle's numbers as the derived records carry them on, so that no stage needs a join."""
+    """The candle's numbers, copied into derived records so that no stage needs a join."""
 
     mid: Ohlc
     bid: Ohlc | None
@@ -111,7 +111,7 @@ class Signal(NamedTuple):
 
 
 class Manifold(NamedTuple):
-    """The manifold snapshot at this bar: all that the gates stage needs (``sep.manifolds``)."""
+    """The manifold snapshot at this bar, the input of the gates stage (``sep.manifolds``)."""
 
     instrument: str
     granularity: str
@@ -119,7 +119,7 @@ class Manifold(NamedTuple):
     as_of_ms: int
     config_id: str
     control_offset: int
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is not used here
     t0_ms: int
     t1_ms: int
     coherence: float
@@ -185,7 +185,7 @@ class SummarySlice(NamedTuple):
 
 
 class Floors(NamedTuple):
-    """What the rolling backtest must reach for an instrument to be eligible."""
+    """Minimum results of the rolling backtest for an instrument to be eligible."""
 
     min_trades: float
     calmar_min: float
@@ -193,7 +193,7 @@ class Floors(NamedTuple):
 
 
 class SummaryParams(NamedTuple):
-    """The parameters of a run that the profile names."""
+    """The parameters of a run that the profile contains."""
 
     c_min: float
     direction_lookback: int
@@ -234,7 +234,7 @@ class GateMetrics(NamedTuple):
 
 
 class GateEvaluation(NamedTuple):
-    """The evaluation of the rolling backtest that a gate decision went by."""
+    """The evaluation of the rolling backtest used for a gate decision."""
 
     as_of_ms: int
     trades: int
@@ -244,7 +244,7 @@ class GateEvaluation(NamedTuple):
 
 
 class ReasonDetail(NamedTuple):
-    """One reason of a gate decision: what was found, what is wanted, when it can change."""
+    """One reason of a gate decision: actual value, limit, earliest time of a change."""
 
     reason: str
     value: float | None
@@ -297,7 +297,7 @@ class WeightEntry(NamedTuple):
 
 
 class EchoGate(NamedTuple):
-    """What the gate of an instrument went by in echo mode; ``hazard`` is its ``lambda_hazard``."""
+    """Inputs of an instrument's gate in echo mode; ``hazard`` is its ``lambda_hazard``."""
 
     count_1h: int
     hazard: float
@@ -336,12 +336,12 @@ class Weights(NamedTuple):
 
 
 class Control(NamedTuple):
-    """An operator's or a feed's word, in the log (``ops.control``); ``value`` is a JSON string.
+    """A command of an operator or a feed (``ops.control``); ``value`` is a JSON string.
 
-    Results are derived from ``config``, ``universe`` and ``params``. Executors obey
-    ``kill_switch``, ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close``,
-    ``order`` and ``limits_reset``. ``audit`` is a call that was accepted, for people who ask later.
-    The key is the kind, kind:instrument, or config:<config_id>.
+    Results depend on ``config``, ``universe`` and ``params``. Executors act on ``kill_switch``,
+    ``flatten``, ``reconcile``, ``pause``, ``resume``, ``release``, ``close``, ``order`` and
+    ``limits_reset``. ``audit`` records an accepted call and has no effect. The key is the kind,
+    kind:instrument, or config:<config_id>.
     """
 
     kind: ControlKind
@@ -353,7 +353,7 @@ class Control(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A rejected record, byte for byte, where it lay and why it was refused (``dead.letters``)."""
+    """A rejected record with its bytes, coordinates and reason (``dead.letters``)."""
 
     topic: str
     partition: int

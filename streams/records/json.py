@@ -1,7 +1,7 @@
-"""Avro's JSON text of a record, as ``rpk topic consume --use-schema-registry=value`` prints it.
+"""Avro's JSON encoding of a record, as in ``rpk topic consume --use-schema-registry=value``.
 
-An optional value carries its type (``{"double":1.5}``), times are plain numbers, bytes are a string
-of the characters U+0000 to U+00FF.
+An optional value has a type tag (``{"double":1.5}``), times are numbers, bytes are a string of the
+characters U+0000 to U+00FF.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from streams.records.codec import Codec, DecodeError, schema_id_of
 
 
 def avro_json(schema: Any, value: Any, names: dict[str, Any] | None = None) -> Any:
-    """Return what Avro's JSON encoding makes of ``value``, as Python objects.
+    """Return Avro's JSON encoding of ``value``, as Python objects.
 
     Parameters
     ----------
     schema
         The parsed or plain JSON schema the value was written with.
     value
-        What fastavro reads with that schema.
+        Value decoded by fastavro with that schema.
     names
-        Named types met so far; for the recursion.
+        Named types seen so far, for the recursion.
     """
     names = {} if names is None else names
     if isinstance(schema, str):
@@ -73,18 +73,18 @@ def _union(branches: list[Any], value: Any, names: dict[str, Any]) -> Any:
 
 
 def _tag(branch: Any, kind: str) -> str:
-    # rpk's reader names a logical type in its tag; other readers of this text take either
+    # rpk's tag contains the logical type; other readers accept both
     logical = branch.get("logicalType") if isinstance(branch, dict) else None
     return f"{kind}.{logical}" if logical else kind
 
 
 def value_text(codec: Codec, value: bytes) -> str:
-    """Return the JSON text of a framed Avro value, with the schema it was written with.
+    """Return the JSON text of a framed Avro value, using its writer schema.
 
     Raises
     ------
     DecodeError
-        The value is no frame, its schema is not known, or the body does not fit it.
+        The value is not a frame, its schema is unknown, or the body does not match.
     """
     schema_id = schema_id_of(value)
     schema = codec.schema(schema_id)
@@ -102,7 +102,7 @@ def value_text(codec: Codec, value: bytes) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _plain(schema_id: int, text: str) -> Any:
-    """Parse a schema without its logical types: times stay the numbers they are."""
+    """Parse a schema without its logical types, so that times remain numbers."""
     return fastavro.parse_schema(_without_logical_types(json.loads(text)))
 
 

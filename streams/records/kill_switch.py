@@ -1,9 +1,8 @@
-"""What ``ops.control`` says about the kill switch: a pure fold of its records.
+"""State of the kill switch: a pure fold of the records in ``ops.control``.
 
-The last word wins, with two exceptions that both lead to safety. A word that is not what its kind
-demands engages. An "off" may name up to where its author had read the log, and then it does not
-clear an "on" that came after that: an "off" that was on its way while somebody engaged, and arrives
-late, changes nothing.
+The last record wins, with two exceptions that both lead to the safe state. An invalid record
+engages. An "off" may contain the offset up to which its author had read the log; it does not clear
+an "on" after that offset, so an "off" that was sent before an "on" and arrives late has no effect.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ OTHER_KINDS = (
 )  # fmt: skip
 
 
-class Word(NamedTuple):
+class KillSwitchCommand(NamedTuple):
     """The ``value`` of a ``kill_switch`` record.
 
     Attributes
     ----------
     engaged
-        What is said.
+        The requested state.
     read_to
-        Only with an "off" of this program: the offset up to which its author had read
-        ``ops.control``. None clears whatever was said before.
+        Only in an "off" of this program: the offset up to which its author had read
+        ``ops.control``. None clears every earlier record.
     """
 
     engaged: bool
@@ -44,13 +43,13 @@ class Word(NamedTuple):
         return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Word:
+    def from_json(cls, text: str) -> KillSwitchCommand:
         """Read a record's ``value``.
 
         Raises
         ------
         ValueError
-            The text is not such an object, or says more than this version understands.
+            The text is not such an object, or has fields unknown to this version.
         """
         try:
             said = json.loads(text, object_pairs_hook=_once_each)
@@ -63,21 +62,21 @@ class Word(NamedTuple):
             raise ValueError(f"it has fields this version does not know: {', '.join(unknown)}")
         read_to = said.get("read_to")
         if "read_to" in said and (type(read_to) is not int or read_to < 0 or said["engaged"]):
-            raise ValueError('"read_to" belongs to an off, and is an offset')
+            raise ValueError('"read_to" is an offset and only allowed in an off')
         return cls(said["engaged"], read_to)
 
 
 class Unreadable(NamedTuple):
-    """Bytes in ``ops.control`` that are no control record.
+    """Bytes in ``ops.control`` that are not a control record.
 
     Attributes
     ----------
     key
-        The record's key, which may still tell its kind.
+        The record's key, which may still identify its kind.
     detail
-        What is wrong with them.
+        Description of the problem.
     as_of_ms
-        The record's own time stamp.
+        Time stamp of the record, epoch ms.
     """
 
     key: bytes | None
@@ -86,20 +85,20 @@ class Unreadable(NamedTuple):
 
 
 class KillSwitch(NamedTuple):
-    """What the log says.
+    """State of the kill switch according to the log.
 
     Attributes
     ----------
     engaged
-        Whether nothing may be opened or increased.
+        Whether opening and increasing positions is forbidden.
     why
-        Every reason for which it is engaged; empty when it is off.
+        All reasons why it is engaged; empty when it is off.
     since_ms
-        Time stamp of the record from which on the present answer has held; None without a record.
+        Time stamp of the record since which the state has held; None without a record.
     actor, reason
-        Of the last record that counted.
+        Actor and reason of the last effective record.
     offset
-        Of that record; None without one.
+        Offset of that record; None without one.
     """
 
     engaged: bool = True
@@ -111,23 +110,26 @@ class KillSwitch(NamedTuple):
 
 
 def kill_switch_problem(record: Control) -> str | None:
-    """Return why a ``kill_switch`` record is not what its kind demands; None when it is."""
+    """Return why a ``kill_switch`` record is invalid; None when it is valid."""
     if record.instrument is not None:
-        return f"kill_switch record: it is for {record.instrument} alone, and it stops everything"
+        return (
+            f"kill_switch record: it names {record.instrument}, but the switch is for all "
+            "instruments"
+        )
     try:
-        Word.from_json(record.value)
+        KillSwitchCommand.from_json(record.value)
     except ValueError as error:
         return f"kill_switch record: {error}"
     return None
 
 
 def fold(records: Iterable[tuple[int, Control | Unreadable]]) -> KillSwitch:
-    """Return what the records of ``ops.control`` say, in the order of their offsets.
+    """Fold the records of ``ops.control``, in the order of their offsets.
 
     Parameters
     ----------
     records
-        (offset, record); other kinds than ``kill_switch`` change nothing.
+        (offset, record); kinds other than ``kill_switch`` have no effect.
     """
     switch = KillSwitch()
     for offset, record in records:
@@ -136,10 +138,10 @@ def fold(records: Iterable[tuple[int, Control | Unreadable]]) -> KillSwitch:
 
 
 def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> KillSwitch:
-    """Return what is true after one more record.
+    """Return the state after one more record.
 
-    Bytes that cannot be read engage unless their key is that of another kind: they may have been
-    an operator's word.
+    Bytes that cannot be decoded engage, unless their key is of another kind: they may have been an
+    operator's command.
     """
     if isinstance(record, Unreadable):
         if record.key is not None and record.key.split(b":")[0] in OTHER_KINDS:
@@ -154,17 +156,17 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
             f"ops.control: the record at offset {offset} by {record.actor} is malformed ({problem})"
         )
         return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
-    word = Word.from_json(record.value)
+    word = KillSwitchCommand.from_json(record.value)
     if word.engaged:
         why = f"ops.control: engaged by {record.actor}: {record.reason}"
         return _said(switch, offset, record.as_of_ms, (why,), record.actor, record.reason)
     if _came_first(switch, word):
-        late = f"the off at offset {offset} by {record.actor} was said before that was known"
-        return switch._replace(why=(switch.why[0], f"{late}: say it again"))
+        late = f"the off at offset {offset} by {record.actor} was sent before its author read that"
+        return switch._replace(why=(switch.why[0], f"{late}: repeat it"))
     return _said(switch, offset, record.as_of_ms, (), record.actor, record.reason)
 
 
-def _came_first(switch: KillSwitch, off: Word) -> bool:
+def _came_first(switch: KillSwitch, off: KillSwitchCommand) -> bool:
     engaged_at = switch.offset if switch.engaged else None
     return off.read_to is not None and engaged_at is not None and engaged_at >= off.read_to
 

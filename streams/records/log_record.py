@@ -1,4 +1,4 @@
-"""A record of the log as the stages take it, and what they make of it."""
+"""Input and output records of the stages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RowChanges = dict[bytes, bytes | None]
 
 
 class SourceRecord(NamedTuple):
-    """One record as it lies in the log.
+    """One record of the log.
 
-    ``topic`` is its name in ``streams.records.topics``: the prefix of a deployment is no part of
-    any derived record, so that the same log under another prefix gives the same bytes.
+    ``topic`` is its name in ``streams.records.topics``, without prefix: derived records do not
+    contain the prefix, so that the same log under another prefix gives the same bytes.
     """
 
     topic: str
@@ -31,16 +31,15 @@ class SourceRecord(NamedTuple):
 
     @property
     def coordinates(self) -> str:
-        """``topic-partition-offset``, the value of the ``source`` header of what is derived."""
+        """``topic-partition-offset``, the value of the ``source`` header of derived records."""
         return f"{self.topic}-{self.partition}-{self.offset}"
 
 
 class Output(NamedTuple):
-    """One record to be written, in the order in which the step made it.
+    """One derived record to be written, in the order of its derivation.
 
-    ``topic`` is the name in ``streams.records.topics`` (without the prefix of a deployment);
-    ``partition`` the explicit partition; ``event`` what ``value`` encodes, for observers such as
-    metrics.
+    ``topic`` is the name in ``streams.records.topics`` (without prefix), ``partition`` the explicit
+    partition, ``event`` the decoded ``value``, for example for metrics.
     """
 
     topic: str
@@ -53,18 +52,18 @@ class Output(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a run of source records came to.
+    """Output of a batch of source records.
 
-    ``complete`` says that nothing more of the last record's bar is to be expected: what is derived
-    can be written at once. It decides when, never what.
+    ``complete``: no more records of the last record's bar are expected, so the output can be
+    written at once. It affects only when output is written, not its content.
     """
 
     outputs: list[Output]
     complete: bool = True
 
 
-class Derived(NamedTuple):
-    """A derived record with its place in the log in memory."""
+class DerivedRecord(NamedTuple):
+    """A derived record with its position in the in-memory log."""
 
     record: SourceRecord
     output: Output
@@ -74,7 +73,7 @@ _ID = re.compile(r"([a-z.]+)-(\d{1,9})-(\d{1,18})")
 
 
 class Place(NamedTuple):
-    """Where a record lies in the log."""
+    """Position of a record in the log."""
 
     topic: str
     partition: int
@@ -87,7 +86,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of_id(cls, text: str) -> Place | None:
-        """Read an event's id; None when it is none."""
+        """Parse an event id; None when it is not one."""
         found = _ID.fullmatch(text)
         if found is None or found[1] not in TOPICS:
             return None

@@ -8,7 +8,7 @@ from typing import Any
 def plain(value: Any) -> Any:
     """Return an event, or a part of one, as dicts, lists and plain values.
 
-    A name that Python reserves has its underscore taken away again (``lambda_`` is ``lambda``).
+    The trailing underscore of Python keywords is removed (``lambda_`` -> ``lambda``).
     """
     if isinstance(value, tuple):
         fields = getattr(value, "_fields", None)

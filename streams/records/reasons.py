@@ -1,4 +1,4 @@
-"""Why an instrument is not eligible, and why a record was refused: two closed lists."""
+"""Reason codes: why an instrument is not eligible, and why a record was refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Documented(StrEnum):
-    """A closed list of codes, each with one line of documentation."""
+    """An enum of codes, each with one line of documentation."""
 
     doc: str
 
@@ -20,7 +20,7 @@ class Documented(StrEnum):
 
 
 class Reason(Documented):
-    """Everything that can stand in ``reasons`` of a gate decision."""
+    """All values of ``reasons`` in a gate decision."""
 
     WARMING = "warming", "fewer than 129 candles so far, or (adaptive) too few bars for a direction"
     SIGNAL_STALE = "signal_stale", "the last signal is older than FRESH_MAX_SIGNAL_AGE_SEC"
@@ -49,19 +49,19 @@ class Reason(Documented):
         "calmar below its upper band, or none, in the last evaluation",
     )
     PNL_BELOW_FLOOR = "pnl_below_floor", "P&L below its upper band in the last evaluation"
-    HYSTERESIS_WAIT = "hysteresis_wait", "the latch is closed: two passes in a row open it"
-    COOLDOWN = "cooldown", "cooling down after four misses in a row"
+    HYSTERESIS_WAIT = "hysteresis_wait", "the latch is closed: two consecutive passes open it"
+    COOLDOWN = "cooldown", "in cooldown after four consecutive misses"
     KILL_SWITCH = "kill_switch", "the kill switch is engaged (execution only)"
     SPREAD_TOO_WIDE = "spread_too_wide", "spread > MAX_SPREAD_BPS (execution only)"
 
 
 class Refusal(Documented):
-    """Why a record of the log that could be decoded was dead-lettered by a stage."""
+    """Why a stage made a dead letter of a record that could be decoded."""
 
-    INVALID_CANDLE = "invalid_candle", "the record is no candle: its key, times, prices or volume"
+    INVALID_CANDLE = "invalid_candle", "the key, times, prices or volume of the candle are invalid"
     CROSSED_QUOTE = "crossed_quote", "a bid is above its ask"
     VOLUME_MISSING = "volume_missing", "the candle has no volume (ALLOW_MISSING_VOLUME accepts it)"
-    CONFLICT = "conflict", "another candle of this bar, with other numbers, was accepted before"
+    CONFLICT = "conflict", "a candle of this bar with other numbers was accepted before"
     OUT_OF_ORDER = "out_of_order", "the bar is older than the instrument's last accepted one"
     NO_CONFIG = "no_config", "no watermark with a configuration came before the record"
-    INVALID_WATERMARK = "invalid_watermark", "the record is no watermark: its key, times or names"
+    INVALID_WATERMARK = "invalid_watermark", "the key, times or names of the watermark are invalid"

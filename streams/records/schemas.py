@@ -1,11 +1,11 @@
-"""The released Avro schemas in ``schemas/`` and the lock file that fixes their ids.
+"""The released Avro schemas in ``schemas/``, and the lock file with their ids.
 
 ``schemas/<topic>/<Record>.vN.avsc`` is version N of a record; released files never change, a new
-field comes with a default in a new file. ``schemas/registry.lock.json`` says for every subject and
-version which file it is, the file's SHA-256 and the id in the frames when no registry is used. Like
-a registry's, an id belongs to a schema text: the watermark has one id under all its subjects.
+field comes with a default in a new file. ``schemas/registry.lock.json`` contains for every subject
+and version the file, its SHA-256 and the id used in frames without a registry. As in a registry, an
+id belongs to a schema text: the watermark has the same id under all its subjects.
 
-``python -m streams.records.schemas`` adds new files to the lock and checks the old ones.
+``python -m streams.records.schemas`` adds new files to the lock file and checks the others.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class SchemaVersion(NamedTuple):
     file
         Path below ``schemas/``.
     sha256
-        Of the file's bytes, in hexadecimal.
+        Hash of the file's bytes, hexadecimal.
     text
-        The schema as compact JSON, as a registry is given it.
+        The schema as compact JSON, as registered.
     """
 
     record: str
@@ -48,7 +48,7 @@ class SchemaVersion(NamedTuple):
 
 
 class LockEntry(NamedTuple):
-    """What the lock file says about one version of a subject."""
+    """Entry of the lock file for one version of a subject."""
 
     id: int
     file: str
@@ -60,12 +60,12 @@ Lock = dict[str, dict[int, LockEntry]]
 
 
 def schema_dir() -> Path:
-    """Return the directory of the schemas: in the installed package, else in the source tree.
+    """Return the directory of the schemas, in an installed package or a source tree.
 
     Raises
     ------
     Fatal
-        When neither is there.
+        Neither exists.
     """
     package = Path(__file__).resolve().parents[1]
     for place in (package / "_schemas", package.parent / "schemas"):
@@ -81,8 +81,8 @@ def released() -> dict[str, list[SchemaVersion]]:
     Raises
     ------
     Fatal
-        A file that is not JSON, a name out of line, a hole in the versions, a record of
-        ``streams.records.topics`` without a schema.
+        A file is not JSON or has an invalid name, a version is missing, or a record of
+        ``streams.records.topics`` has no schema.
     """
     root = schema_dir()
     found: dict[str, dict[int, SchemaVersion]] = {}
@@ -118,18 +118,18 @@ def _read(path: Path, name: str) -> SchemaVersion:
 
 
 def newest(record: str) -> JsonSchema:
-    """Return the newest released schema of ``record``: the one every record is read with."""
+    """Return the newest released schema of ``record``, the reader schema of all its records."""
     schema: JsonSchema = json.loads(released()[record][-1].text)
     return schema
 
 
 def read_lock() -> Lock:
-    """Return the lock file, checked against the schema files.
+    """Read the lock file and check it against the schema files.
 
     Raises
     ------
     Fatal
-        The lock is missing or damaged, or a released file was changed; names the file.
+        The lock file is missing or damaged, or a released file was changed; the message names it.
     """
     path = schema_dir() / LOCK_FILE
     try:
@@ -153,12 +153,12 @@ def read_lock() -> Lock:
 
 
 def build_lock(old: Lock) -> Lock:
-    """Return the lock for the present files: ids of ``old`` stay, new texts get the next ids.
+    """Return the lock for the current files; ids of ``old`` are kept, new texts get the next ids.
 
     Raises
     ------
     Fatal
-        A released file was changed or removed; a new version is the way to change a record.
+        A released file was changed or removed; add a new version instead.
     """
     ids = {entry.sha256: entry.id for versions in old.values() for entry in versions.values()}
     next_id = max(ids.values(), default=0) + 1
@@ -186,7 +186,7 @@ def _refuse_changes(old: dict[int, LockEntry], new: dict[int, LockEntry]) -> Non
 
 
 def write_lock() -> Path:
-    """Bring the lock file up to date with the schema files and return its path.
+    """Update the lock file from the schema files and return its path.
 
     Raises
     ------
@@ -218,10 +218,10 @@ def write_lock() -> Path:
 
 
 def incompatibilities(writer: Any, reader: Any, where: str = "") -> list[str]:
-    """Return why ``reader`` cannot read what ``writer`` wrote; empty when it can (BACKWARD).
+    """Return why ``reader`` cannot read records of ``writer``; empty when it can (BACKWARD).
 
-    Stricter than Avro's resolution in one thing: a type may not change at all, promotions such as
-    long to double included, because they would change the bytes of a re-encoded record.
+    Stricter than Avro's schema resolution: types must not change at all, not even promotions such
+    as long to double, because they would change the bytes of a re-encoded record.
     """
     writer, reader = _inner(writer), _inner(reader)
     if not (isinstance(writer, dict) and isinstance(reader, dict)):

@@ -1,9 +1,9 @@
-"""The one table of topics: creation, checks, the docs and the tests all read it from here.
+"""The table of topics, used for creation, checks, documentation and tests.
 
-Record timestamps are the candles' own times and Kafka deletes by record timestamp, so every topic
-keeps everything (``retention.ms=-1``) and its segments do not roll by time (``segment.ms`` is a
-year). ``opt.gates`` has one partition on purpose: the allocator is global, and one partition
-records one order of arrival once and for all.
+Record timestamps are candle times and Kafka deletes by record timestamp, so every topic has
+unlimited retention (``retention.ms=-1``) and segments do not roll by time (``segment.ms`` is a
+year). ``opt.gates`` has one partition: the allocator is global, and one partition fixes the order
+of arrival.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ COMPACTED_SEGMENT_BYTES = 16 << 20
 
 
 class Topic(NamedTuple):
-    """One topic of the product.
+    """One topic.
 
     Attributes
     ----------
     name
-        Its name without a deployment's prefix.
+        Name without the deployment's prefix.
     partitions
-        0 for "the deployment's number" (``TOPIC_PARTITIONS``), else fixed.
+        Fixed partition count, or 0 for ``TOPIC_PARTITIONS``.
     records
-        The record types it carries, by the names in ``streams.records.events`` and ``schemas/``.
+        Record types, by their names in ``streams.records.events`` and ``schemas/``.
     derived_by
-        The stage that writes it, or who states it as a fact.
+        The stage or program that writes it.
     content
         One line of documentation.
     cleanup
@@ -41,17 +41,17 @@ class Topic(NamedTuple):
     cleanup: str = "delete"
 
     def partition_count(self, deployment: int) -> int:
-        """Return the partition count where keyed topics have ``deployment`` partitions."""
+        """Return the partition count, given the deployment's count for keyed topics."""
         return self.partitions or deployment
 
     @property
     def config(self) -> dict[str, str]:
-        """The topic configuration that creation sets and the check compares."""
+        """Topic configuration used for creation and checks."""
         if self.cleanup == "compact":
             return {
                 "cleanup.policy": "compact",
                 "max.message.bytes": "1048588",
-                # what lies in the newest segment is never compacted, and a restore reads it all
+                # the active segment is never compacted, and a restore reads all of it
                 "segment.bytes": str(COMPACTED_SEGMENT_BYTES),
             }
         return {
@@ -93,7 +93,7 @@ TOPICS: dict[str, Topic] = {
             "QFH metrics of the window ending at the bar",
         ),
         Topic(MANIFOLDS, 0, ("Manifold", "Watermark"), "signals", "manifold snapshot at the bar"),
-        Topic(TRADES, 0, ("SimulatedTrade",), "gates", "every simulated trade when it closes"),
+        Topic(TRADES, 0, ("SimulatedTrade",), "gates", "simulated trades, when they close"),
         Topic(
             SUMMARIES,
             0,
@@ -123,14 +123,14 @@ TOPICS: dict[str, Topic] = {
             0,
             ("OrderIntent",),
             "executor",
-            "order intents, written before the broker is called",
+            "order intents, written before the order is sent to the broker",
         ),
         Topic(
             FILLS,
             0,
             ("BrokerReport", "AccountState"),
             "executor",
-            "broker reports, and what the limits of an account compare with",
+            "broker reports, and reference values of the account limits",
         ),
         Topic(
             DEAD_LETTERS,
@@ -145,7 +145,7 @@ TOPICS: dict[str, Topic] = {
 MIRRORED = (
     CANDLES, SIGNALS, MANIFOLDS, SUMMARIES, GATES, WEIGHTS, CONTROL, ORDERS, FILLS,
 )  # fmt: skip
-"""The topics whose records the mirror writes to Valkey."""
+"""Topics whose records the mirror writes to Valkey."""
 
 STAGE_SOURCES: dict[str, str] = {"signals": CANDLES, "gates": MANIFOLDS, "weights": GATES}
 """Stage name -> the topic it reads. Its table and its changelog have that topic's partitions."""

@@ -13,7 +13,7 @@ from streams.pipeline.memory import Derivation
 from streams.records.codec import Codec, locked_codec
 from streams.records.control import ControlLog, UniverseChange
 from streams.records.events import Candle, Control
-from streams.records.log_record import Derived, SourceRecord
+from streams.records.log_record import DerivedRecord, SourceRecord
 from streams.records.topics import CANDLES
 
 CHUNK = 2_000
@@ -62,7 +62,7 @@ async def derive(
     until_ms: int,
     partitions: int,
     codec: Codec | None = None,
-) -> AsyncIterator[list[Derived]]:
+) -> AsyncIterator[list[DerivedRecord]]:
     """Yield everything the chain derives from candles, in chunks, in the order of the chain.
 
     Parameters

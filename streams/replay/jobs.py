@@ -29,7 +29,7 @@ from streams.kafka.registry import open_codec
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.records.codec import Codec, locked_codec
 from streams.records.control import ControlLog
-from streams.records.log_record import Derived
+from streams.records.log_record import DerivedRecord
 from streams.records.topics import CANDLES
 from streams.replay.files import control_of, derive
 from streams.replay.log_columns import replay_log
@@ -61,7 +61,7 @@ class Job(Protocol):
         """Return how much there is to do, in the units of progress."""
         ...
 
-    def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+    def records(self) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
         """Yield progress and derived records."""
         ...
 
@@ -73,7 +73,7 @@ class Job(Protocol):
         """Return the report of what the columns have brought so far."""
         ...
 
-    def line(self, one: Derived) -> str:
+    def line(self, one: DerivedRecord) -> str:
         """Return a derived record as a line of JSON."""
         ...
 
@@ -101,7 +101,7 @@ class _Job(ABC):
     def codec(self) -> Codec:
         """The schemas."""
 
-    def line(self, one: Derived) -> str:
+    def line(self, one: DerivedRecord) -> str:
         """Return a derived record as a line of JSON."""
         headers = {key: value.decode() for key, value in one.output.headers}
         shown: dict[str, Any] = as_json(
@@ -160,7 +160,7 @@ class FileJob(_Job):
         """Return the number of candles; reads the files."""
         return sum(len(series) for series in self._read().values())
 
-    async def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+    async def records(self) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
         """Yield progress and derived records."""
         series = self._read()
         first, last = self._span()
@@ -263,7 +263,7 @@ class LogJob(_Job):
         """Return the number of offsets to read."""
         return sum(span.end - span.start for span in self._range())
 
-    async def records(self) -> AsyncIterator[tuple[int, list[Derived]]]:
+    async def records(self) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
         """Yield progress and derived records."""
         spans, names = self._range(), self.instruments
         async for found in derive_log(self.runtime, self._codec, self._control, spans, names):

@@ -16,7 +16,7 @@ from streams.candles.rules import candle_refusal, stamp_problem, watermark_probl
 from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
-from streams.pipeline.columns import NO_CONFIG, ColumnarReplay, VouchedCandles
+from streams.pipeline.columns import NO_CONFIG, CandleSegment, ColumnarReplay
 from streams.pipeline.lane import Marks
 from streams.records.codec import Codec, DecodeError
 from streams.records.control import ControlLog, ControlState
@@ -221,7 +221,7 @@ def _open(
     for name in opening.instruments:
         if not instruments or name in instruments:
             partition.names[name] = None
-            replay.feed(partition.state, VouchedCandles(name, nothing, mark))
+            replay.feed(partition.state, CandleSegment(name, nothing, mark))
 
 
 def feed_batch(
@@ -280,4 +280,4 @@ def _stretch(
         at = frames.at[own]
         marks_at, as_of_ms = np.array(marks.get(name, []), np.int64).reshape(-1, 2).T
         before = Marks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, marks_at))
-        replay.feed(state, VouchedCandles(name, frames.columns(own), before, at, marks_at))
+        replay.feed(state, CandleSegment(name, frames.columns(own), before, at, marks_at))

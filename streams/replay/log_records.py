@@ -16,7 +16,7 @@ from streams.pipeline.memory import Derivation
 from streams.records.codec import Codec, DecodeError
 from streams.records.control import ControlLog
 from streams.records.events import WATERMARK_KEY, Watermark
-from streams.records.log_record import Derived, SourceRecord
+from streams.records.log_record import DerivedRecord, SourceRecord
 from streams.records.topics import CANDLES
 
 WINDOW_MS = 3_600_000
@@ -28,7 +28,7 @@ async def derive_log(
     control: ControlLog,
     spans: Sequence[Span],
     instruments: Sequence[str] = (),
-) -> AsyncIterator[tuple[int, list[Derived]]]:
+) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
     """Yield how many records were read, and everything the chain derives from them.
 
     Parameters

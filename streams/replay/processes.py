@@ -24,7 +24,7 @@ from streams.kafka.registry import open_codec
 from streams.pipeline.columns import ColumnarReplay, Sink
 from streams.pipeline.epochs import ClosedEpochs, Epochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import Derived
+from streams.pipeline.lane import GateOutput
 from streams.pipeline.not_waited_for import NotWaitedFor
 from streams.pipeline.weights import Timeline
 from streams.process.interrupts import hold_interrupts
@@ -63,7 +63,7 @@ class _Sender:
         self._timeline = Timeline([])
         self._not_waited_for = NotWaitedFor()
 
-    def derived(self, scope: Scope, found: Derived) -> None:
+    def derived(self, scope: Scope, found: GateOutput) -> None:
         decisions = np.empty(
             len(found.decisions), [(n, found.decisions.dtype[n]) for n in DECISION_FIELDS]
         )

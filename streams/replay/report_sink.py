@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streams.core.gate_values import Evaluation
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, summary_record
-from streams.pipeline.lane import Derived, trades_of
+from streams.pipeline.lane import GateOutput, trades_of
 from streams.replay.report.accumulate import ReportAccumulator
 
 
@@ -26,7 +26,7 @@ class ReportSink:
     def __init__(self) -> None:
         self.report = ReportAccumulator()
 
-    def derived(self, scope: Scope, found: Derived) -> None:
+    def derived(self, scope: Scope, found: GateOutput) -> None:
         """Take what a stretch of an instrument's candles has brought."""
         self.report.add_trades(trades_of(found.trades, scope))
         decisions = found.decisions

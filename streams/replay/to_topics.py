@@ -9,7 +9,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.delivery import Delivery, plain_producer
 from streams.kafka.reader import LogReader
 from streams.kafka.topics_admin import create_topics
-from streams.records.log_record import Derived
+from streams.records.log_record import DerivedRecord
 
 DELIVERY_SECONDS = 60.0
 
@@ -45,7 +45,7 @@ class TopicWriter:
         self._producer = plain_producer(runtime, linger_ms=20)
         self.written = 0
 
-    def write(self, derived: Iterable[Derived]) -> None:
+    def write(self, derived: Iterable[DerivedRecord]) -> None:
         """Write records, in order.
 
         Raises

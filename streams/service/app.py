@@ -37,12 +37,12 @@ ROUTERS = (
 
 
 def make_rest() -> FastAPI:
-    """Return the REST application without the parts it asks (``app.state.live``)."""
+    """Return the REST application without the parts it uses (``app.state.live``)."""
     app = FastAPI(
         title="manifold-streams",
         version=__version__,
         description="The live loop: candles to signals, gates, weights and orders.",
-        docs_url=None,  # they load scripts from elsewhere
+        docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         openapi_url=None,
     )
@@ -53,7 +53,7 @@ def make_rest() -> FastAPI:
 
 
 def make_app(live: Live, door: WebSocketDoor) -> App:
-    """Return what answers on the API's port: REST, the page, and ``/ws``."""
+    """Return the application of the API port: REST, the page, and ``/ws``."""
     rest = make_rest()
     rest.state.live = live
     limit = live.settings.api_max_body_bytes
@@ -62,7 +62,7 @@ def make_app(live: Live, door: WebSocketDoor) -> App:
 
 
 def make_socket_app(live: Live, door: WebSocketDoor) -> App:
-    """Return what answers on the WebSocket's own port."""
+    """Return the application of the separate WebSocket port."""
 
     async def nothing(_: Scope, __: Receive, send: Send) -> None:
         body = b'{"error":"not_found"}'

@@ -1,4 +1,4 @@
-"""The service's hand in ``ops.control``: a call that changes something stands there first."""
+"""The service's producer for ``ops.control``: a mutating call is recorded before it acts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("manifold.audit")
 
 
 class AuditLog:
-    """Writes one record after the other, each acknowledged by all in-sync replicas.
+    """Writes records one at a time, each acknowledged by all in-sync replicas.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class AuditLog:
     def __init__(self, runtime: Runtime, codec: Codec, within_s: float = WITHIN_S) -> None:
         self._appender = ControlAppender(runtime, codec, within_s)
         self._within_s = within_s
-        # one thread of its own: where the log is away, calls that wait for it take none of those
-        # that others need, the kill switch above all
+        # a separate thread: while the log is unavailable, waiting calls must not block threads that
+        # others need, above all the kill switch
         self._thread = ThreadPoolExecutor(1, "audit")
         self._turn = asyncio.Lock()
 
@@ -61,18 +61,18 @@ class AuditLog:
         return offsets[0]
 
     def close(self) -> None:
-        """Take no more records."""
+        """Close the producer."""
         self._thread.shutdown(wait=False)
 
 
 def note(what: str, actor: str, reason: str) -> None:
-    """Write who changes what and why into the log of the process as well."""
+    """Write who changes what and why into the process log too."""
     log.warning("%s by %s: %s", what, _one_line(actor), _one_line(reason))
 
 
 def not_recorded(why: str) -> ApiError:
-    """Return the answer to a call that was not made because the log could not be told first."""
-    detail = f"nothing was done: who asks and why could not be written to the log first ({why})"
+    """Return the answer to a call that was refused because it could not be recorded in the log."""
+    detail = f"nothing was done: the call could not be recorded in the log first ({why})"
     return ApiError(503, "not_recorded", detail, retry_after_s=AGAIN_S)
 
 

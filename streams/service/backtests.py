@@ -1,4 +1,4 @@
-"""Runs of the rolling backtest as ``bt.summaries`` and ``bt.trades`` hold them.
+"""Runs of the rolling backtest, read from ``bt.summaries`` and ``bt.trades``.
 
 A run is an instrument under one set of parameters: ``run_id`` is ``<instrument>:<params_id>``.
 """
@@ -17,11 +17,11 @@ from streams.records.events import Event, SimulatedTrade, Summary
 from streams.records.topics import SUMMARIES, TRADES
 
 MOST_READ = 200_000
-"""Records that one question looks through, from the end of the log back."""
+"""Maximum number of records that one query reads, from the end of the log back."""
 
 
 class RunId(NamedTuple):
-    """Names a run."""
+    """Identifies a run."""
 
     instrument: str
     params_id: str
@@ -33,7 +33,7 @@ class RunId(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> RunId:
-        """Read a ``run_id`` of the form that the API demands."""
+        """Parse a ``run_id``."""
         instrument, _, params_id = text.partition(":")
         return cls(instrument, params_id)
 
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     Attributes
     ----------
     complete
-        Whether there are no more than these.
+        Whether these are all trades.
     """
 
     trades: list[SimulatedTrade]
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 def trades_of(run: RunId, limit: int) -> Callable[[Runtime, Codec], Found]:
-    """Return the question for the last closed trades of a run."""
+    """Return the query for the last closed trades of a run."""
 
     def question(runtime: Runtime, codec: Codec) -> Found:
         found: list[SimulatedTrade] = []
@@ -70,7 +70,7 @@ def trades_of(run: RunId, limit: int) -> Callable[[Runtime, Codec], Found]:
 
 
 def summary_of(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
-    """Return the question for the last evaluation of a run; its answer None: there is none."""
+    """Return the query for the last evaluation of a run; its answer is None without one."""
 
     def question(runtime: Runtime, codec: Codec) -> Summary | None:
         for event in _newest(runtime, codec, SUMMARIES, run.instrument):
@@ -82,7 +82,7 @@ def summary_of(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
 
 
 def runs_of(instrument: str) -> Callable[[Runtime, Codec], list[Summary]]:
-    """Return the question for the last evaluation of every run of an instrument, newest first."""
+    """Return the query for the last evaluation of every run of an instrument, newest first."""
 
     def question(runtime: Runtime, codec: Codec) -> list[Summary]:
         found: dict[str, Summary] = {}

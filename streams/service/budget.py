@@ -1,4 +1,4 @@
-"""Keeps ``risk:alloc_budget`` in Valkey: what GET /api/risk/budget answers."""
+"""Keeps ``risk:alloc_budget`` in Valkey equal to the answer of GET /api/risk/budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("manifold.api")
 
 
 async def keep_budget(live: Live) -> None:
-    """Write the budget again and again, until cancelled; not while no executor tells it."""
+    """Write the budget periodically, until cancelled; skipped while no executor reports it."""
     key, trouble = BudgetKey(live.runtime), ""
     try:
         while True:

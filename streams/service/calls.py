@@ -1,9 +1,9 @@
-"""A call that changes something: its place in ``ops.control``, before it acts.
+"""A mutating call: its record in ``ops.control``, written before it acts.
 
-Every such endpoint asks for a ``CallDep`` and awaits ``record`` (or ``say``, where a record of
-another kind is what the call is) after the last refusal and before the first act. So what is
-refused leaves nothing, and what cannot be written is not done. The kill switch alone has a way of
-its own: engaging must work without the log.
+Every such endpoint takes a ``CallDep`` and awaits ``record`` (or ``say``, where the call itself is
+a record of another kind) after all checks and before it acts. So a refused call leaves no record,
+and a call that cannot be recorded is not carried out. Only the kill switch differs: engaging must
+work without the log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Call:
     Parameters
     ----------
     live
-        The service it came to.
+        The running service.
     operation
         Method and path.
     """
@@ -34,12 +34,12 @@ class Call:
         self._live, self._operation = live, operation
 
     async def record(self, said: Said) -> int:
-        """Write an ``audit`` record of what is asked for, by whom and why; return its offset.
+        """Write an ``audit`` record of the call, its actor and reason; return its offset.
 
         Raises
         ------
         ApiError
-            503: the log did not take it, so the call must not act.
+            503: the record was not acknowledged, so the call must not act.
         """
         parameters = said.model_dump(mode="json", exclude=set(Said.model_fields), exclude_none=True)
         return await self.say(
@@ -54,14 +54,14 @@ class Call:
         )
 
     async def say(self, word: Control) -> int:
-        """Write the record that the call is; return its offset; raises as ``record``."""
+        """Write the command record of the call; return its offset; raises as ``record``."""
         offset = await self._live.audit_log.write(word)
         note(self._operation, word.actor, word.reason)
         return offset
 
 
 def call_of(request: Request, live: LiveDep) -> Call:
-    """Return the call that a request is."""
+    """Return the call of a request."""
     return Call(live, f"{request.method} {request.scope['route'].path}")
 
 

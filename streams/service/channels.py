@@ -1,7 +1,7 @@
-"""What the WebSocket tells of: channels, the topics behind them, and the frame of an event. Pure.
+"""The WebSocket's channels, their topics, and the frame of an event. Pure.
 
-An event's id is where it lies in the log, ``<topic>-<partition>-<offset>`` without the deployment's
-prefix, so it names the same record after every restart.
+An event's id is its position in the log, ``<topic>-<partition>-<offset>`` without the deployment's
+prefix, so it stays valid after restarts.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Kind(NamedTuple):
     type
         The frame's ``type``.
     channel
-        Who subscribes to it gets it.
+        Channel whose subscribers get it.
     topic
-        Where it lies in the log; None for what is told of and not kept.
+        Its topic in the log; None for events that are not stored.
     content
         One line of documentation.
     """
@@ -68,17 +68,19 @@ KINDS: dict[type, Kind] = {
     Candle: Kind("candle", "market", CANDLES, "a complete candle, as in md.candles"),
     Manifold: Kind("manifold", "manifold", MANIFOLDS, "the JSON of ws:last:manifold:{INST}"),
     Signal: Kind("signal", "signals", SIGNALS, "the record of sep.signals"),
-    GateDecision: Kind("gate", "gates", GATES, "a gate decision with its reasons in words"),
+    GateDecision: Kind("gate", "gates", GATES, "a gate decision with its reasons as text"),
     Weights: Kind("weights", "weights", WEIGHTS, "the allocation of an epoch"),
-    OrderIntent: Kind("order", "orders", ORDERS, "an order as it was meant, with its guards"),
-    BrokerReport: Kind("fill", "orders", FILLS, "what the broker said of an order"),
+    OrderIntent: Kind("order", "orders", ORDERS, "an order intent with its guard results"),
+    BrokerReport: Kind("fill", "orders", FILLS, "a broker report on an order"),
     AccountState: Kind("account", "orders", FILLS, "highest NAV and the NAV at the day's start"),
     SimulatedTrade: Kind("trade", "ledger", TRADES, "a trade of the rolling backtest, closed"),
     Summary: Kind("summary", "performance", SUMMARIES, "an evaluation of the rolling backtest"),
-    Control: Kind("control", "system", CONTROL, "a record of ops.control: what, who and why"),
+    Control: Kind(
+        "control", "system", CONTROL, "a record of ops.control: command, actor and reason"
+    ),
     DeadLetter: Kind("dead_letter", "system", DEAD_LETTERS, "a refused record, and why"),
 }
-"""Event type -> what it is on the WebSocket. Watermarks are not told of."""
+"""Event type -> its WebSocket description. Watermarks are not sent."""
 
 STATUS = Kind("status", "system", None, "a failure signal or the executor has changed its state")
 
@@ -92,12 +94,12 @@ CHANNEL_TOPICS: dict[str, tuple[str, ...]] = {
 
 
 class Frame(NamedTuple):
-    """One event as every subscriber gets it: the text is made once.
+    """One event for all subscribers, serialised once.
 
     Attributes
     ----------
     instrument
-        Whose it is; None concerns everybody.
+        Its instrument; None for events of all instruments.
     """
 
     id: str | None
@@ -110,14 +112,14 @@ class Frame(NamedTuple):
 def frame_of(
     place: Place, ts_ms: int, event: Event, control: ControlState, alloc_interval_sec: int
 ) -> Frame | None:
-    """Return the frame of a record, None for what is not told of.
+    """Return the frame of a record, None for records that are not sent.
 
     Parameters
     ----------
     place, ts_ms
-        Where the record lies, and its time in epoch ms.
+        Position of the record, and its time in epoch ms.
     control
-        What ``ops.control`` says now: the limits in a gate's words.
+        State of ``ops.control``: the limits used in the texts of a gate decision.
     alloc_interval_sec
         Needed for the mirror's shapes.
     """
@@ -139,7 +141,7 @@ def frame_of(
 
 
 def status_frame(ts_ms: int, data: dict[str, Any]) -> Frame:
-    """Return the frame of a change that no record tells of; it has no id."""
+    """Return the frame of a change without a record in the log; it has no id."""
     head = {"type": STATUS.type, "channel": STATUS.channel, "id": None, "ts_ms": ts_ms}
     return Frame(None, STATUS.channel, None, ts_ms, text_of({**head, "data": data}))
 
@@ -164,7 +166,7 @@ def _data(event: Event, control: ControlState) -> Any:
         return order_view(event, None)
     found = plain(event)
     if isinstance(event, BrokerReport):
-        del found["raw"]  # the broker's own words: long, and with account numbers
+        del found["raw"]  # the broker's raw answer: long, and with account numbers
     elif isinstance(event, Control):
         found["value"] = _parsed(event.value)
     elif isinstance(event, DeadLetter):

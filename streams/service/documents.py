@@ -1,4 +1,4 @@
-"""The OpenAPI and AsyncAPI documents, generated from the code that answers."""
+"""The OpenAPI and AsyncAPI documents, generated from the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def openapi(rest: FastAPI) -> dict[str, Any]:
         "token": {
             "type": "http",
             "scheme": "bearer",
-            "description": "API_TOKEN; reading needs it only beyond loopback.",
+            "description": "API_TOKEN; read calls need it only on a non-loopback address.",
         }
     }
     for path in document["paths"].values():
@@ -60,11 +60,12 @@ def asyncapi() -> dict[str, Any]:
             "title": TITLE,
             "version": __version__,
             "description": (
-                "Events of the log as they are committed. An event's id is its place in the log, "
-                "<topic>-<partition>-<offset>; subscribe with the last id seen and everything "
-                "after it comes first, or a reset. Beyond loopback the API token is said as the "
-                "first message, or offered as the subprotocol token.<API_TOKEN> beside manifold; "
-                "never in the address."
+                "Events of the log as they are committed. An event's id is its position in the "
+                "log, "
+                "<topic>-<partition>-<offset>; subscribe with the last id seen to get all later "
+                "events first, or a reset. On a non-loopback address send the API token as the "
+                "first message, or offer it as the subprotocol token.<API_TOKEN> together with "
+                "manifold; never in the URL."
             ),
         },
         "servers": {
@@ -96,7 +97,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def as_text(document: dict[str, Any]) -> str:
-    """Return a document as it is kept in a file."""
+    """Return a document in its file form."""
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 

@@ -18,7 +18,7 @@ log = logging.getLogger("manifold.api")
 
 
 class ApiError(Exception):
-    """What is answered instead of what was asked for; ``retry_after_s``: it may be later."""
+    """An error answer; ``retry_after_s`` is set when a later retry may succeed."""
 
     def __init__(
         self, status: int, error: str, detail: str, retry_after_s: int | None = None
@@ -29,12 +29,12 @@ class ApiError(Exception):
 
 
 def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
-    """Let every error become an answer of the one shape.
+    """Convert every error to an answer of this shape.
 
     Parameters
     ----------
     routers
-        What was included in the application.
+        The routers included in the application.
     """
     places = (app.router, *routers)
 
@@ -62,7 +62,7 @@ def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
 
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
         log.error("a request failed", exc_info=error)
-        return _answer(500, "internal", "this is an error of the service; its log has the rest")
+        return _answer(500, "internal", "internal error of the service; see its log")
 
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(Recoverable, away)
@@ -73,7 +73,7 @@ def add_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
 
 
 def _methods(routers: Sequence[APIRouter], path: str) -> list[str]:
-    """Return what a path answers to; the routes of one path may be several."""
+    """Return the methods of a path, which may have several routes."""
     found: set[str] = set()
     for router in routers:
         for route in router.routes:
@@ -83,7 +83,7 @@ def _methods(routers: Sequence[APIRouter], path: str) -> list[str]:
 
 
 def in_words(errors: Any) -> str:
-    """Return what is wrong with a request: the first few places."""
+    """Return the first few problems of a request."""
     said = []
     for error in list(errors)[:3]:
         place = ".".join(str(part) for part in error.get("loc", ()) if part != "body")

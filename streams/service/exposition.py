@@ -9,12 +9,12 @@ from streams.service.live import Live
 
 
 def metrics_text(live: Live) -> bytes:
-    """Set the gauges to what is known now and return every metric."""
+    """Set the gauges to the current facts and return every metric."""
     metrics = live.metrics
     metrics.show_view(live.view)
     facts = live.facts.facts()
-    if facts is None:  # the last values would say that all is as it was
-        facts = nothing_known(tuple(live.view.instruments), "nothing was looked at for too long")
+    if facts is None:  # the last values would hide the failure
+        facts = nothing_known(tuple(live.view.instruments), "the last probe is too old")
     metrics.liveness.show(facts, live.now_ms(), live.config, live.facts.limits)
     age_s = live.facts.gathered_age_s
     metrics.age.set(float("nan") if age_s is None else age_s)

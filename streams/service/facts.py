@@ -1,4 +1,4 @@
-"""What a request must not wait for, asked in the background: kill switch, executor, lag."""
+"""Facts queried in the background, so that requests need not wait: kill switch, executor, lag."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KILL_EVERY_S = 1.0
 EXECUTOR_EVERY_S = 2.0
 GATHER_EVERY_S = 2.0
 KILL_MAX_AGE_S = 5.0
-"""An answer about the kill switch that is older says nothing any more: engaged."""
+"""Seconds after which a state of the kill switch is too old and counts as engaged."""
 GATHERED_MAX_AGE_S = 60.0
 
 NOT_READ = KillSwitchState(
@@ -34,7 +34,7 @@ log = logging.getLogger("manifold.api")
 
 
 class Change(NamedTuple):
-    """Something that no record of the log tells of has changed its state.
+    """A change of state without a record in the log.
 
     Attributes
     ----------
@@ -49,20 +49,20 @@ class Change(NamedTuple):
 
 
 class Facts:
-    """The last answers, and the tasks that ask again.
+    """The last answers, and the tasks that query again.
 
     Parameters
     ----------
     reader
         Reads the kill switch.
     gatherer
-        Asks everything that the failure signals are judged by.
+        Queries the facts behind the failure signals.
     limits
-        From when on something is a failure.
+        Thresholds of the failure signals.
     executor_url, executor_stale_ms
-        Where the executor shows its status, and how old its last cycle may be.
+        URL of the executor's status, and the maximum age of its last cycle in ms.
     changed
-        Told of every change of state.
+        Called with every change of state.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Facts:
 
     @property
     def kill_switch(self) -> KillSwitchState:
-        """The kill switch as it was last read; engaged when that is too long ago."""
+        """The kill switch as last read; engaged when that is too long ago."""
         age_s = time.monotonic() - self._kill_at
         if self._kill is NOT_READ or age_s <= KILL_MAX_AGE_S:
             return self._kill
@@ -100,31 +100,31 @@ class Facts:
 
     @property
     def gathered(self) -> Gathered | None:
-        """The last look at everything; None when it is too old to say anything."""
+        """The last probe of all sources; None when it is too old."""
         if time.monotonic() - self._gathered_at > GATHERED_MAX_AGE_S:
             return None
         return self._gathered
 
     @property
     def gathered_age_s(self) -> float | None:
-        """How long ago that was; None before the first."""
+        """Age of that probe; None before the first."""
         return None if self._gathered is None else time.monotonic() - self._gathered_at
 
     @property
     def lag(self) -> dict[str, int]:
-        """Stage, or ``mirror`` -> records it has not taken in; empty when not known."""
+        """Stage, or ``mirror`` -> lag in records; empty when not known."""
         found = self.gathered
         return {} if found is None or found.facts.log is None else dict(found.facts.log.lag)
 
     def signals(self, now_ms: int) -> Sequence[FailureSignal]:
-        """Return the failure signals as of now; none before the first look at everything."""
+        """Return the failure signals as of now; empty before the first probe."""
         found = self.gathered
         return (
             () if found is None else judge(self._facts(found), now_ms, found.config, self._limits)
         )
 
     def preflight(self, now_ms: int) -> Sequence[Check]:
-        """Return the operator's checklist; none before the first look at everything."""
+        """Return the operator's checklist; empty before the first probe."""
         found = self.gathered
         return (
             ()
@@ -134,21 +134,22 @@ class Facts:
 
     @property
     def limits(self) -> Limits:
-        """From when on something is a failure."""
+        """Thresholds of the failure signals."""
         return self._limits
 
     def facts(self) -> LiveFacts | None:
-        """Return what is known, the kill switch as of now."""
+        """Return the last facts, with the kill switch as of now."""
         found = self.gathered
         return None if found is None else self._facts(found)
 
     async def kill_switch_now(self) -> KillSwitchState:
-        """Return the kill switch; what is off is read anew, for somebody may just have engaged."""
+        """Return the kill switch; if off it is read again, because it may just have been
+        engaged."""
         found = self.kill_switch
         return found if found.engaged else await self.read_kill_switch()
 
     async def read_kill_switch(self) -> KillSwitchState:
-        """Read the kill switch, not before the call; who waits meanwhile shares the next answer."""
+        """Read the kill switch after the call began; concurrent callers share the next answer."""
         asked_at = time.monotonic()
         async with self._killing:
             if self._kill_at < asked_at:
@@ -158,14 +159,14 @@ class Facts:
             return self._kill
 
     async def run(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Query periodically, until cancelled."""
         async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as group:
             group.create_task(_again(KILL_EVERY_S, self.read_kill_switch))
             group.create_task(_again(EXECUTOR_EVERY_S, lambda: self._ask_executor(session)))
             group.create_task(_again(GATHER_EVERY_S, self._gather))
 
     async def close(self) -> None:
-        """Give up every connection."""
+        """Close every connection."""
         await self._gatherer.close()
         await asyncio.to_thread(self._reader.close)
 
@@ -195,8 +196,8 @@ async def _again(every_s: float, call: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await call()
-        except Exception:  # the next answer may be there again; what is old says so by itself
-            log.exception("asking in the background failed")
+        except Exception:  # the next query may succeed; old answers expire by themselves
+            log.exception("a background query failed")
         await asyncio.sleep(every_s)
 
 

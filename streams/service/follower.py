@@ -1,7 +1,7 @@
 """Follows the whole log, committed records only, into the view and to the subscribers.
 
-No consumer group: every service sees everything, and nobody else waits for it. Where the broker is
-away it goes on from where it was; where it is too far behind it skips to the end and says so.
+No consumer group: every service instance reads all records. After an outage of the broker it
+continues from its position; if it is too far behind it skips to the end and reports that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streams.service.hub import Hub
 
 BATCH = 2_000
 MAX_BEHIND = 20_000
-"""Records of one partition; further behind, the live view skips to the end."""
+"""Maximum lag of one partition in records; beyond it the live view skips to the end."""
 KEPT_AT_SKIP = 1_000
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 FETCH_WAIT_MS = 250
@@ -45,20 +45,20 @@ class LogFollower:
     runtime, config, codec
         The deployment; the codec is used by this follower alone.
     start
-        The view so far, and where to go on.
+        The view so far, and the positions to continue from.
     hub
-        Who is told.
+        Receives the frames.
     breath
-        After so many records everybody else gets a turn: fewer than wait for one client at most.
+        Number of records after which other tasks run: fewer than the queue of a client.
 
     Attributes
     ----------
     alive_at
-        Monotonic second of the last answer of the broker, None before the first.
+        Monotonic seconds of the last answer of the broker, None before the first.
     trouble
-        Why it does not follow right now, None when it does.
+        Why it is not following, None when it is.
     skipped
-        Records that were passed over because the service was too far behind.
+        Number of records skipped because the service was too far behind.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LogFollower:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while the broker is away."""
+        """Follow until ``stop``; waits with back-off while the broker is unavailable."""
         tries = 0
         while not self._stopping.is_set():
             try:
@@ -98,7 +98,7 @@ class LogFollower:
             except (KafkaError, Recoverable, OSError) as error:
                 self.trouble = f"the log cannot be followed: {error}"
                 pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; trying again in %.1f s", self.trouble, pause_s)
+                log.warning("%s; retrying in %.1f s", self.trouble, pause_s)
                 tries += 1
                 await self._pause(pause_s)
 
@@ -145,13 +145,13 @@ class LogFollower:
             for number, record in enumerate(found, 1):
                 self._publish(topic, record)
                 if number % self._breath == 0:
-                    await asyncio.sleep(0)  # clients that can take them do so now
+                    await asyncio.sleep(0)  # lets client tasks send
             if found:
                 self._next[topic, tp.partition] = found[-1].offset + 1
                 self._skip(consumer, tp, topic, found[-1].offset + 1)
 
     async def _probe(self, consumer: Any) -> None:
-        """Ask the brokers something: silence alone does not tell a quiet log from a dead one.
+        """Send the brokers a request: without records, a quiet log looks like a lost connection.
 
         Raises
         ------
@@ -185,21 +185,21 @@ class LogFollower:
 
     def _skip(self, consumer: Any, tp: TopicPartition, topic: str, at: int) -> None:
         if topic == CONTROL:
-            return  # it is small, and all of it counts
+            return  # small, and every record is needed
         end = consumer.highwater(tp)
         if end is None or end - at <= MAX_BEHIND:
             return
         to = end - KEPT_AT_SKIP
-        log.warning("%s-%d: %d records behind; going on at %d", topic, tp.partition, end - at, to)
+        log.warning("%s-%d: %d records behind; continuing at %d", topic, tp.partition, end - at, to)
         consumer.seek(tp, to)
         self._gap(topic, tp.partition, at, to)
 
     async def _restart_at_end(self, consumer: Any, error: OffsetOutOfRangeError) -> None:
-        """Go on at the end of partitions that do not hold the wanted offset (made anew, cut)."""
+        """Continue at the end of partitions without the wanted offset (recreated, truncated)."""
         for tp in error.args[0]:
             topic = self._names[tp.topic]
             ends = await consumer.end_offsets([tp])
-            log.warning("%s-%d does not hold the wanted offset any more", topic, tp.partition)
+            log.warning("%s-%d no longer holds the wanted offset", topic, tp.partition)
             consumer.seek(tp, ends[tp])
             self._gap(topic, tp.partition, self._next[topic, tp.partition], ends[tp])
 
@@ -215,7 +215,7 @@ class LogFollower:
                     "partition": partition,
                     "from_offset": at,
                     "to_offset": to,
-                    "detail": "the service was too far behind and went on at the end",
+                    "detail": "the service was too far behind and continued at the end",
                 }
             )
         )
@@ -228,7 +228,7 @@ class LogFollower:
 
 
 async def _stopped(consumer: Any) -> None:
-    """Leave the brokers, for so long at most; they may be what has gone."""
+    """Close the consumer within a time limit: the brokers may be unavailable."""
     # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
     # connections open then
     for leaving in (consumer.stop(), consumer._client.close()):
@@ -237,7 +237,7 @@ async def _stopped(consumer: Any) -> None:
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is not None:
-            log.info("leaving the brokers: %r", task.exception())
+            log.info("closing the consumer: %r", task.exception())
 
 
 def _origin(place: Place, headers: Any) -> Origin:

@@ -1,4 +1,4 @@
-"""The aggregate that the page shows: everything of now in one answer."""
+"""The aggregate for the page: the current state in one answer."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from streams.trading.kill_switch.reader import KillSwitchState
 
 SHOWN_ORDERS = 50
 SAME_FOR_MS = 250
-"""Only ages change as long as nothing new has come; many pages ask at the same time."""
+"""Without new records only ages change; many pages query at the same time."""
 
 
 class MarketShape(Shape):
-    """The market's hours, and how far the candles are.
+    """The market state, and the progress of the candles.
 
-    ``calendar`` is MARKET_CALENDAR: continuous is a synthetic market that never closes, and has no
+    ``calendar`` is MARKET_CALENDAR: continuous is a synthetic market that never closes, without
     ``next_change_ms``. ``closed_for`` is empty while it is open.
     """
 
@@ -57,7 +57,7 @@ class MarketShape(Shape):
 
 
 class TradingShape(Shape):
-    """The executor; null where it is absent or does not say."""
+    """The executor; null where it is absent or the value is unknown."""
 
     executor: Literal["running", "absent", "stale"]
     detail: str
@@ -105,7 +105,7 @@ class InstrumentShape(Shape):
 
 
 class GlobalStatus(Shape):
-    """Everything of now."""
+    """The current state."""
 
     ts_ms: int
     granularity: str
@@ -133,7 +133,7 @@ def status_text(live: Live) -> bytes:
 
 
 def kill_shape(state: KillSwitchState) -> KillSwitchShape:
-    """Return the kill switch as it is shown."""
+    """Return the kill switch in the answer's form."""
     return KillSwitchShape(
         engaged=state.engaged,
         why=list(state.why),
@@ -182,7 +182,7 @@ def lag_shape(lag: dict[str, int]) -> LagShape:
 
 
 def trading_shape(live: Live) -> TradingShape:
-    """Return what is known of the executor."""
+    """Return the state of the executor."""
     executor = live.facts.executor
     said = {} if executor.status is None else dict(executor.status)
     return TradingShape(executor=executor.state, detail=executor.detail, **said)

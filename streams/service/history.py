@@ -1,6 +1,6 @@
-"""Questions to the log itself: bounded, one at a time, and never on the event loop.
+"""Queries of the log: bounded, one at a time, never on the event loop.
 
-One of them is what a WebSocket client that comes back has missed.
+One of them returns the events that a reconnecting WebSocket client has missed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Busy(Recoverable):
-    """Too many questions to the log wait already."""
+    """Too many queries of the log are waiting."""
 
 
 class History:
@@ -45,21 +45,21 @@ class History:
         self._waiting = 0
 
     def close(self) -> None:
-        """Take no more questions."""
+        """Stop the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, question: Callable[[Runtime, Codec], T]) -> T:
-        """Return the answer to a question.
+        """Run a query.
 
         Raises
         ------
         Busy
             Too many wait.
         Fatal, Recoverable
-            As the question.
+            As the query.
         """
         if self._waiting >= MOST_WAITING:
-            raise Busy("too many questions to the log wait already; ask again")
+            raise Busy("too many queries of the log are waiting; retry")
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
@@ -75,7 +75,7 @@ class History:
         channels: Sequence[str],
         limit: int,
     ) -> list[Frame]:
-        """Return the frames after some events, up to where the hub is at the call.
+        """Return the frames after some events, up to the hub's position at the call.
 
         Raises
         ------
@@ -94,8 +94,8 @@ class History:
 
 
 OVERLAP_MS = 300_000
-"""How much earlier, by event time, a resumed client is told of other partitions than its event's:
-a record may be written after one with a later time. It may get some twice, and ids tell which."""
+"""Overlap in ms of event time for partitions other than the last event's: records are not strictly
+ordered by time across partitions. A client may get some events twice and detects them by id."""
 
 
 def _records(
@@ -109,7 +109,7 @@ def _records(
 
 
 class CannotResume(Exception):
-    """Why a client cannot go on from where it was, in a sentence."""
+    """A client cannot resume; the message has the reason."""
 
 
 def frames_since(
@@ -122,24 +122,24 @@ def frames_since(
     control: ControlState,
     alloc_interval_sec: int,
 ) -> list[Frame]:
-    """Return the frames of what was written after some events, by time, in order per partition.
+    """Return the frames after some events, by time, in order per partition.
 
     Parameters
     ----------
     places
-        The last events the client saw: of their partitions it gets exactly what follows; of others
-        what is stamped no more than ``OVERLAP_MS`` before the newest of them.
+        The last events the client saw: from their partitions it gets exactly the later ones; from
+        others those stamped at most ``OVERLAP_MS`` before the newest of them.
     channels
         What it subscribes to.
     upto
-        (topic, partition) -> where the live frames begin.
+        (topic, partition) -> offset where the live frames begin.
     limit
-        Most log positions to read.
+        Maximum number of log positions to read.
 
     Raises
     ------
     CannotResume
-        An event is not there (any more), or the client is too far behind.
+        An event does not exist (any more), or the client is too far behind.
     Fatal, Recoverable
         A topic is missing; no broker answers.
     """
@@ -165,7 +165,7 @@ def frames_since(
             if record is None:
                 continue
             place = record.place[:2]
-            # what is late stays behind what stands before it in its partition
+            # a late record stays behind the earlier records of its partition
             reached_ms[place] = max(reached_ms.get(place, 0), record.ts_ms)
             if record.ts_ms >= since_ms or place in known:
                 records.append((reached_ms[place], record))

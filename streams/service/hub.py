@@ -1,7 +1,7 @@
-"""Every frame to every subscriber, each at its own pace; and the last frames for who comes back.
+"""Distributes frames to subscribers, each at its own pace; keeps the last frames for resuming.
 
 ``publish`` never waits: it puts the shared text of a frame into the bounded queue of each
-subscriber. A queue that is full is emptied, and the client is told what it has missed.
+subscriber. A full queue is emptied, and the client is informed of the gap.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ RING = 10_000
 
 
 class Client:
-    """One subscriber: what it wants and what waits for it.
+    """One subscriber: its subscription and its queue.
 
     Parameters
     ----------
     max_queue
-        Most events that wait.
+        Maximum number of queued events.
 
     Attributes
     ----------
     channels, instruments
-        What it has subscribed to; None for every instrument.
+        Its subscription; None for every instrument.
     dropped
-        How many events it has missed.
+        Number of events it has missed.
     held
-        Whether events wait for what came before them, which is being fetched.
+        Whether events are held until earlier ones have been fetched from the log.
     """
 
     def __init__(self, max_queue: int) -> None:
@@ -65,7 +65,7 @@ class Client:
         self._ready.set()
 
     def say(self, text: str) -> None:
-        """Put an answer or a note before the events that wait; these are few, and never dropped."""
+        """Put an answer or a notice before the queued events; these are few, and never dropped."""
         self._notes.append(text)
         self._ready.set()
 
@@ -79,7 +79,7 @@ class Client:
         self._events.clear()
 
     def release(self) -> None:
-        """Let the events go on that waited."""
+        """Release the held events."""
         self.held = False
         self._ready.set()
 
@@ -109,7 +109,7 @@ class Client:
                 "channels": dict(sorted(self._missed.items())),
                 "first_id": first,
                 "last_id": last,
-                "detail": "this client reads too slowly; what it missed was dropped",
+                "detail": "this client reads too slowly; events were dropped",
             }
         )
         self._missed.clear()
@@ -123,12 +123,12 @@ class Hub:
     Parameters
     ----------
     ring
-        How many of the last frames are kept.
+        Number of last frames kept.
 
     Attributes
     ----------
     positions
-        (topic, partition) -> offset after the last record that was published or passed over.
+        (topic, partition) -> offset after the last record that was published or skipped.
     published
         Channel -> number of frames.
     """
@@ -146,7 +146,7 @@ class Hub:
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """The clients that are connected."""
+        """The connected clients."""
         return tuple(self._clients)
 
     @property
@@ -155,11 +155,11 @@ class Hub:
         return self.dropped_before + sum(client.dropped for client in self._clients)
 
     def join(self, client: Client) -> None:
-        """Let a client in; it gets nothing until it subscribes."""
+        """Add a client; it gets no events until it subscribes."""
         self._clients[client] = None
 
     def leave(self, client: Client) -> None:
-        """Forget a client."""
+        """Remove a client."""
         self.subscribe(client, (), None)
         if self._clients.pop(client, False) is None:
             self.dropped_before += client.dropped
@@ -167,7 +167,7 @@ class Hub:
     def subscribe(
         self, client: Client, channels: Iterable[str], instruments: Iterable[str] | None
     ) -> None:
-        """Set what a client gets from now on."""
+        """Set the subscription of a client."""
         client.channels = frozenset(channels)
         client.instruments = None if instruments is None else frozenset(instruments)
         for name, subscribed in self._by_channel.items():
@@ -177,7 +177,7 @@ class Hub:
                 subscribed.pop(client, None)
 
     def publish(self, frame: Frame) -> None:
-        """Put a frame into the queue of every client that wants it, and into the ring."""
+        """Put a frame into the queue of every subscribed client, and into the ring."""
         self.published[frame.channel] += 1
         if frame.id is not None:
             if len(self._ring) == self._size:
@@ -191,17 +191,17 @@ class Hub:
                 client.offer(frame)
 
     def passed(self, place: Place) -> None:
-        """Note that a record has been published, or was nothing to tell of."""
+        """Record that a record has been published, or has no frame."""
         self.positions[place.topic, place.partition] = place.offset + 1
 
     def after(self, event_id: str) -> list[Frame] | None:
-        """Return what was published after an event; None when that is no longer known."""
+        """Return the frames published after an event; None when no longer kept."""
         number = self._numbers.get(event_id)
         if number is None:
             return None
         return list(islice(self._ring, number + 1 - self._first, None))
 
     def tell_all(self, text: str) -> None:
-        """Say something to every client."""
+        """Send a notice to every client."""
         for client in self._clients:
             client.say(text)

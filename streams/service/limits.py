@@ -1,4 +1,4 @@
-"""How often a client may ask: one bucket of tokens each."""
+"""Rate limits: one token bucket per client."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MOST_CLIENTS = 10_000
 
 
 class Buckets:
-    """Buckets that fill evenly.
+    """Token buckets.
 
     Parameters
     ----------
     rate, per_s
-        So many tokens in so many seconds; rate 0 = no limit.
+        ``rate`` tokens per ``per_s`` seconds; rate 0 = no limit.
     burst
-        Most tokens of a bucket, in seconds of filling.
+        Capacity of a bucket, in seconds of refill.
     clock
         Monotonic seconds.
     """

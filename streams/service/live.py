@@ -1,4 +1,4 @@
-"""The parts of a running service, as every endpoint is given them."""
+"""The parts of a running service, passed to every endpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def wall_ms() -> int:
 
 
 class KeptStatus(NamedTuple):
-    """An aggregate that was made: when, of what, and its JSON."""
+    """A cached aggregate: time, input, and JSON."""
 
     at_ms: int
     made_of: tuple[object, ...]
@@ -47,7 +47,7 @@ class KeptStatus(NamedTuple):
 
 @dataclass
 class Pen:
-    """What one call at a time writes to the log with."""
+    """A producer for one call at a time."""
 
     codec: Codec
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -55,23 +55,23 @@ class Pen:
 
 @dataclass
 class Live:
-    """What a service is made of.
+    """The parts of the service.
 
     Attributes
     ----------
     runtime, environment_config, settings, kill_settings
-        Settings of the process; what the log says of the configuration is ``view.config``.
+        Settings of the process; the configuration of the log is ``view.config``.
     view, hub, follower, facts, history, mirror, doorkeeper, oanda, metrics, keeper, audit_log,
     long_runs
         The parts.
     engaging, clearing
-        For the kill switch: engaging it waits for nothing that clears it.
+        Locks of the kill switch: engaging never waits for clearing.
     now_ms
         Wall clock.
     kept_status
         The last aggregate.
     changing_config
-        Held while the configuration is changed.
+        Lock, held while the configuration is changed.
     """
 
     runtime: Runtime
@@ -102,11 +102,11 @@ class Live:
 
     @property
     def config(self) -> Config:
-        """The configuration in force; the environment's while the log has none."""
+        """The active configuration; the environment's while the log has none."""
         return self.view.config or self.environment_config
 
     def log_trouble(self) -> str | None:
-        """Return why the log is not followed right now, None when it is."""
+        """Return why the log is not being followed, None when it is."""
         if self.follower.trouble is not None:
             return self.follower.trouble
         if self.follower.alive_at is None:
@@ -117,12 +117,12 @@ class Live:
         return None
 
     def require_instrument(self, instrument: str) -> None:
-        """Refuse an instrument that the log knows nothing of.
+        """Refuse an instrument that is not in the log.
 
         Raises
         ------
         ApiError
-            404, with the instruments there are.
+            404, with the known instruments.
         """
         known = self.view.instruments
         if instrument not in known:
@@ -131,7 +131,7 @@ class Live:
 
 
 def live_of(request: Request) -> Live:
-    """Return the service that a request came to."""
+    """Return the service of a request."""
     return cast(Live, request.app.state.live)
 
 
@@ -139,9 +139,9 @@ LiveDep = Annotated[Live, Depends(live_of)]
 
 
 async def kill_switch_of_now(live: LiveDep) -> None:
-    """Let what an answer says of the kill switch be no older than the call, if it says off."""
+    """Read the kill switch again during the call if it is off."""
     await live.facts.kill_switch_now()
 
 
 KILL_SWITCH_OF_NOW = (Depends(kill_switch_of_now),)
-"""``dependencies`` of the endpoints that say whether anything may be opened."""
+"""``dependencies`` of the endpoints that report whether opening is allowed."""

@@ -1,7 +1,7 @@
-"""Backtest runs under other parameters: queued, and run one at a time beside the live loop.
+"""Backtest runs with other parameters: queued, and run one at a time during live operation.
 
-A run is ``manifold replay`` over the log in a process of its own with a low priority. What it
-came to is kept in memory, the last ones of them; a service that is started again has none.
+A run is ``manifold replay`` over the log in a separate process with low priority. The last results
+are kept in memory and are lost at a restart.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class TooManyRuns(Recoverable):
 
 
 class Parameters(NamedTuple):
-    """What a run is asked for with; the names of the profile (docs/spec/trading-loop.md 5.2).
+    """The parameters of a run; names as in the profile (docs/spec/trading-loop.md 5.2).
 
-    None leaves the parameter as it is in force.
+    None keeps the active value of the parameter.
     """
 
     instrument: str
@@ -58,7 +58,7 @@ class Parameters(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the run in the queue."""
+        """Id of the run in the queue."""
         said = (f"{name}{value:g}" for name, value in self._changes() if value is not None)
         return ":".join(["study", self.instrument, f"d{self.days}", *said])
 
@@ -89,9 +89,9 @@ class LongRun:
     Attributes
     ----------
     state, detail
-        Where it is; why it failed.
+        Its state; the reason of a failure.
     summary
-        Its last evaluation; None before it is done, or when it came to none.
+        Its last evaluation; None before it is done, or without one.
     trades
         Its last closed trades, newest first.
     """
@@ -104,7 +104,7 @@ class LongRun:
 
     @property
     def run_id(self) -> str | None:
-        """The ``run_id`` of what it came to."""
+        """The ``run_id`` of its result."""
         found = self.summary
         return None if found is None else RunId(found.instrument, found.params_id).text
 
@@ -126,11 +126,11 @@ class LongRuns:
 
     @property
     def runs(self) -> list[LongRun]:
-        """All of them, the last asked for first."""
+        """All runs, the last requested first."""
         return list(reversed(self._runs.values()))
 
     def done(self, instrument: str) -> list[LongRun]:
-        """Return those of an instrument that came to something."""
+        """Return the runs of an instrument with a result."""
         return [one for one in self.runs if one.parameters.instrument == instrument and one.summary]
 
     def of_id(self, run_id: str) -> LongRun | None:
@@ -139,16 +139,16 @@ class LongRuns:
 
     @contextmanager
     def place(self, parameters: Parameters) -> Iterator[None]:
-        """Keep a place in the queue, so that ``enqueue`` in here is refused no more.
+        """Reserve a place in the queue, so that ``enqueue`` in this context succeeds.
 
         Raises
         ------
         TooManyRuns
-            Some wait already.
+            The queue is full.
         """
         taken = self._queue.qsize() + self._kept_places
         if self._under_way(parameters) is None and taken >= MOST_WAITING:
-            raise TooManyRuns(f"{MOST_WAITING} runs wait already; ask again when one is done")
+            raise TooManyRuns(f"{MOST_WAITING} runs are queued already; retry when one is done")
         self._kept_places += 1
         try:
             yield
@@ -160,7 +160,7 @@ class LongRuns:
         return known if known is not None and known.state in ("queued", "running") else None
 
     def enqueue(self, parameters: Parameters) -> LongRun:
-        """Put a run into the queue, in ``place``; one that waits or runs already is that one."""
+        """Put a run into the queue, in ``place``; an equal run that waits or runs is reused."""
         known = self._under_way(parameters)
         if known is not None:
             return known
@@ -173,7 +173,7 @@ class LongRuns:
         return made
 
     async def run(self) -> None:
-        """Run what is in the queue, one after the other, until cancelled."""
+        """Run the queue, one run after the other, until cancelled."""
         while True:
             run = await self._queue.get()
             run.state = "running"
@@ -217,7 +217,7 @@ class LongRuns:
 
 
 def _take(run: LongRun, line: bytes) -> None:
-    """Take in a record that the replay prints.
+    """Parse a record that the replay prints.
 
     Raises
     ------

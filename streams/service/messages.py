@@ -1,4 +1,4 @@
-"""What goes over the WebSocket in both directions; the AsyncAPI document is made of these."""
+"""The WebSocket messages in both directions; the AsyncAPI document is generated from these."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Message(BaseModel):
 
 
 class Subscribe(_Message):
-    """Get these channels from now on, instead of what was subscribed before.
+    """Subscribe to these channels, replacing the previous subscription.
 
     With ``last_event_id`` (the id of the last event seen, or one id per topic and partition for an
     exact continuation) everything after it comes first, or a ``reset``.
@@ -57,21 +57,21 @@ class Subscribe(_Message):
 
 
 class Unsubscribe(_Message):
-    """Stop these channels, all of them by default."""
+    """Unsubscribe from these channels, by default from all."""
 
     type: Literal["unsubscribe"]
     channels: list[Channel] | None = Field(default=None, max_length=len(CHANNELS))
 
 
 class Token(_Message):
-    """The API token, where one is wanted; before anything else."""
+    """The API token, where required; sent before any other message."""
 
     type: Literal["token"]
     token: str = Field(max_length=512)
 
 
 class Ping(_Message):
-    """Asks for a ``pong``."""
+    """Requests a ``pong``."""
 
     type: Literal["ping"]
 
@@ -91,7 +91,7 @@ class Connection(_Message):
 
 
 class Subscription(_Message):
-    """What is subscribed now; ``resumed`` events follow before the live ones."""
+    """The current subscription; ``resumed`` events follow before the live ones."""
 
     type: Literal["subscription"] = "subscription"
     channels: list[Channel]
@@ -100,13 +100,13 @@ class Subscription(_Message):
 
 
 class Authenticated(_Message):
-    """The token is right."""
+    """The token is accepted."""
 
     type: Literal["authenticated"] = "authenticated"
 
 
 class Heartbeat(_Message):
-    """Comes every ``heartbeat_sec``."""
+    """Sent every ``heartbeat_sec`` seconds."""
 
     type: Literal["heartbeat"] = "heartbeat"
     ts_ms: int
@@ -120,7 +120,8 @@ class Pong(_Message):
 
 
 class Lagging(_Message):
-    """This client reads too slowly: so many events were dropped, from one id to another."""
+    """This client reads too slowly: events were dropped, with their number and first and last
+    id."""
 
     type: Literal["lagging"] = "lagging"
     dropped: int
@@ -131,7 +132,7 @@ class Lagging(_Message):
 
 
 class Gap(_Message):
-    """The service itself has passed over these positions of the log."""
+    """The service itself has skipped these positions of the log."""
 
     type: Literal["gap"] = "gap"
     topic: str
@@ -142,14 +143,14 @@ class Gap(_Message):
 
 
 class Reset(_Message):
-    """Events cannot be continued from where the client was: load the state anew, go on from now."""
+    """The client cannot resume: reload the state, then continue with live events."""
 
     type: Literal["reset"] = "reset"
     detail: str
 
 
 class Failure(_Message):
-    """A message was refused; nothing has changed."""
+    """A message was refused; no state has changed."""
 
     type: Literal["error"] = "error"
     error: str
@@ -157,7 +158,7 @@ class Failure(_Message):
 
 
 class EventFrame(_Message):
-    """One event. ``id`` is its place in the log; null for ``status``, which is not kept."""
+    """One event. ``id`` is its position in the log; null for ``status``, which is not stored."""
 
     type: EventType
     channel: Channel

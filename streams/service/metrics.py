@@ -1,4 +1,4 @@
-"""What the service exports: the profile's gauges, the failure signals, and itself."""
+"""The service's metrics: the profile's gauges, the failure signals, and its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
 class ServiceMetrics:
-    """One registry; gauges are set when somebody asks."""
+    """One registry; gauges are set at a scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -24,12 +24,12 @@ class ServiceMetrics:
         self.liveness = LivenessMetrics(self.registry)
         self.profile = ProfileGauges(self.registry)
         self.requests = Counter(
-            "manifold_api_requests", "Answers by status", ["method", "status"], **made
+            "manifold_api_requests", "Responses by status", ["method", "status"], **made
         )
         self.refused = Gauge(
-            "manifold_api_refused", "Requests not let in: host, origin, token, limits", **made
+            "manifold_api_refused", "Requests refused: host, origin, token, limits", **made
         )
-        self.clients = Gauge("manifold_ws_clients", "WebSocket clients", **made)
+        self.clients = Gauge("manifold_ws_clients", "Connected WebSocket clients", **made)
         self.published = Gauge(
             "manifold_ws_published", "Events published since the start", ["channel"], **made
         )
@@ -37,7 +37,7 @@ class ServiceMetrics:
             "manifold_ws_dropped", "Events that slow clients have missed since the start", **made
         )
         self.followed = Gauge("manifold_api_records", "Records followed since the start", **made)
-        self.skipped = Gauge("manifold_api_skipped", "Records passed over, too far behind", **made)
+        self.skipped = Gauge("manifold_api_skipped", "Records skipped, too far behind", **made)
         self.following = Gauge("manifold_api_following", "1 while the log is followed", **made)
         self.age = Gauge(
             "sep_global_status_age_seconds",

@@ -1,4 +1,4 @@
-"""OANDA for the service: the account in OANDA's own words, and candles that the log lacks."""
+"""OANDA for the service: account data as OANDA answers, and candles missing in the log."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 
 class OandaDoor:
-    """One client for the life of the service, where there are a token and an account.
+    """One OANDA client of the service, if a token and an account are configured.
 
     Parameters
     ----------
     settings
-        Where OANDA is, and who we are there.
+        URL, token and account.
     feed_metrics_url
-        Where a feed that follows OANDA shows its metrics; empty where there is none.
+        URL of the metrics of an OANDA feed; empty without one.
 
     Attributes
     ----------
     connected
-        Whether the last question was answered; None before the first.
+        Whether the last request was answered; None before the first.
     """
 
     def __init__(self, settings: Oanda, feed_metrics_url: str = "") -> None:
@@ -58,7 +58,7 @@ class OandaDoor:
     async def passed_through(
         self, endpoint: str, query: Sequence[tuple[str, str]] = ()
     ) -> Mapping[str, Any]:
-        """Return OANDA's own answer; raises as the client."""
+        """Return OANDA's answer unchanged; raises as the client."""
         return await self._asked(lambda client: client.passed_through(endpoint, query))
 
     async def prices(self, instruments: Sequence[str]) -> tuple[Price, ...]:
@@ -80,38 +80,37 @@ class OandaDoor:
         return found
 
     async def feed_seen(self) -> bool | None:
-        """Return whether a feed answers at FEED_METRICS_URL; None where no address is known."""
+        """Return whether a feed answers at FEED_METRICS_URL; None if that is not set."""
         return await feed_runs(self._feed_url) if self._feed_url else None
 
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[None]:
-        """Be the one that fetches, for as long as it lasts.
+        """Context in which only this caller fetches.
 
         Raises
         ------
         Recoverable
-            Another is under way.
+            Another fetch is running.
         """
         if self._fetching.locked():
-            raise Recoverable("candles are being fetched already; ask again when that is done")
+            raise Recoverable("candles are being fetched already; retry when that is done")
         async with self._fetching:
             yield
 
     async def fetch(self, runtime: Runtime, config: Config, days: int) -> int:
-        """Write what the log lacks of all HOTBAND_PAIRS up to now; return how many candles.
+        """Write the missing candles of all HOTBAND_PAIRS up to now; return their number.
 
-        To be called in ``fetching``. It takes the log over as every feed does: a feed that runs
-        elsewhere ends.
+        To be called in ``fetching``. Like every feed it fences a feed that runs elsewhere.
 
         Parameters
         ----------
         days
-            How far back an instrument begins of which the log holds nothing.
+            Days of history for an instrument without candles in the log.
 
         Raises
         ------
         Fatal, Recoverable
-            As the feed; Recoverable as well when it takes too long.
+            As the feed; also Recoverable when it takes too long.
         """
         codec = await open_codec(runtime)
         settings = FeedSettings.from_env()
@@ -122,8 +121,8 @@ class OandaDoor:
                 )
         except TimeoutError:
             raise Recoverable(
-                f"not all candles were there within {FETCH_WITHIN_S:.0f} s; what came is in "
-                "the log: ask again, or run manifold warmup --steps backfill"
+                f"not all candles arrived within {FETCH_WITHIN_S:.0f} s; the others are in the "
+                f"log: retry, or run manifold warmup --steps backfill"
             ) from None
 
     async def _opened(self) -> OandaClient:
@@ -135,4 +134,4 @@ class OandaDoor:
 
 
 def _unseen(what: str, done: int, total: int | None) -> None:
-    """Progress that nobody looks at."""
+    """A progress callback that does nothing."""

@@ -1,4 +1,4 @@
-"""Parameters of a request: one that an endpoint does not have is refused, not left out."""
+"""Query parameters: unknown ones are refused, not ignored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from streams.service.errors import ApiError
 
 
 def refuse_unknown_parameters(request: Request) -> None:
-    """Refuse a request with a query parameter that its endpoint does not have.
+    """Refuse a request with an unknown query parameter.
 
     Raises
     ------
     ApiError
-        400, with the parameters there are.
+        400, with the known parameters.
     """
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     other = [name for name in request.query_params if name not in known]

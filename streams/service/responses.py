@@ -1,4 +1,4 @@
-"""Which answers beside the good one an endpoint may give, for the OpenAPI document."""
+"""The error responses of an endpoint, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def problem(text: str) -> dict[str, Any]:
-    """Return an answer of the one shape of errors."""
+    """Return the description of an error response."""
     return {"model": Problem, "description": text}
 
 
 READS: Responses = {
-    400: problem("a parameter, or the Host header, is not as it must be"),
-    401: problem("beyond loopback reading needs the token too"),
-    429: problem("asked too often; see Retry-After"),
+    400: problem("a parameter, or the Host header, is invalid"),
+    401: problem("on a non-loopback address read calls need the token too"),
+    429: problem("rate limit exceeded; see Retry-After"),
 }
-ABOUT_INSTRUMENT: Responses = READS | {404: problem("the log knows no such instrument")}
-FROM_AWAY: Responses = {503: problem("what knows the answer is away; the sentence says what")}
+ABOUT_INSTRUMENT: Responses = READS | {404: problem("the instrument is not in the log")}
+FROM_AWAY: Responses = {
+    503: problem("the source of the answer is unavailable; the detail names it")
+}
 CHANGES: Responses = READS | {
-    403: problem("no token is set, or another web page asks"),
+    403: problem("no token is set, or the request comes from another web page"),
     408: problem("the body did not come in time"),
     413: problem("the body is too large"),
-    503: problem("the log, or another part that is needed, is away"),
+    503: problem("the log, or another required part, is unavailable"),
 }
 CONFLICTS: Responses = CHANGES | {
-    409: problem("this deployment has no such part, or its settings forbid it")
+    409: problem("not part of this deployment, or forbidden by its settings")
 }

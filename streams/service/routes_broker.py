@@ -1,6 +1,7 @@
-"""The account at the broker: OANDA's own words where it is configured, else the executor's.
+"""The account at the broker: from OANDA where configured, else from the executor.
 
-``source`` says who tells it. What nobody can tell is a 503 with a sentence, never an empty answer.
+``source`` names the origin. If no source answers, the response is a 503 with the reason, never an
+empty one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Source = Literal["oanda", "executor", "candles", "universe"]
 
 
 class BrokerAnswer(BaseModel):
-    """The broker's own answer, and who told it."""
+    """The broker's answer unchanged, and its source."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -42,7 +43,7 @@ class AccountAnswer(BrokerAnswer):
 
 
 class PositionsAnswer(BrokerAnswer):
-    """What is held."""
+    """The open positions."""
 
     positions: list[dict[str, Any]]
 
@@ -54,13 +55,13 @@ class TradesAnswer(BrokerAnswer):
 
 
 class InstrumentsAnswer(BrokerAnswer):
-    """What can be traded; the universe alone where only the log tells."""
+    """The tradeable instruments; only the universe if the log is the only source."""
 
     instruments: list[dict[str, Any]]
 
 
 class PriceShape(Shape):
-    """A price and when it was made."""
+    """A price and its time."""
 
     bid: float
     ask: float
@@ -83,7 +84,7 @@ def _passed(content: Any, live: Live) -> dict[str, Any]:
 
 @router.get("/api/oanda/account", responses=READS | FROM_AWAY)
 async def account(live: LiveDep) -> AccountAnswer:
-    """The account's money."""
+    """The account."""
     if live.oanda.configured:
         return AccountAnswer(**_passed(await live.oanda.passed_through("summary"), live))
     found = executor_account(live)
@@ -95,7 +96,7 @@ async def account(live: LiveDep) -> AccountAnswer:
 
 @router.get("/api/oanda/positions", responses=READS | FROM_AWAY)
 async def positions(live: LiveDep) -> PositionsAnswer:
-    """What is held."""
+    """The open positions."""
     if live.oanda.configured:
         return PositionsAnswer(**_passed(await live.oanda.passed_through("openPositions"), live))
     status = live.facts.executor.status
@@ -126,7 +127,7 @@ async def open_trades(live: LiveDep) -> TradesAnswer:
 
 @router.get("/api/oanda/instruments", responses=READS | FROM_AWAY)
 async def instruments(live: LiveDep) -> InstrumentsAnswer:
-    """What can be traded."""
+    """The tradeable instruments."""
     if live.oanda.configured:
         return InstrumentsAnswer(**_passed(await live.oanda.passed_through("instruments"), live))
     return InstrumentsAnswer(
@@ -150,7 +151,7 @@ async def pricing(
         AnySpelling,
     ],
 ) -> Pricing:
-    """Bid and ask now; without OANDA those at the end of the last candles, with their time."""
+    """Current bid and ask; without OANDA those at the end of the last candles, with their time."""
     names = list(dict.fromkeys(instruments.split(",")))
     if len(names) > MOST_INSTRUMENTS:
         raise ApiError(400, "invalid_request", f"at most {MOST_INSTRUMENTS} instruments")

@@ -49,7 +49,7 @@ class AboutLimit(Said):
 
 @router.post("/api/trade/limits/reset", responses=CONFLICTS)
 async def reset_limit(given: AboutLimit, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Reset a limit: the drawdown counts from the account's worth (NAV) at its next look."""
+    """Reset a limit: the drawdown is measured from the NAV at the executor's next reading."""
     account_id = executor_account_id(live)
     record = limits_reset(given.limit, account_id, given.actor, given.reason, live.now_ms())
     return _given(live, await call.say(record), "")
@@ -57,21 +57,21 @@ async def reset_limit(given: AboutLimit, live: LiveDep, call: CallDep) -> Comman
 
 @router.post("/api/trade/pause", responses=CHANGES_ONE)
 async def pause(given: AboutInstrument, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Let nothing be opened or increased in an instrument until it is resumed."""
+    """Block opening and increasing in an instrument until it is resumed."""
     return await _command("pause", given, live, call)
 
 
 @router.post("/api/trade/resume", responses=CHANGES_ONE)
 async def resume(given: AboutInstrument, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Let an instrument that was paused be opened and increased again."""
+    """Allow opening and increasing in a paused instrument again."""
     return await _command("resume", given, live, call)
 
 
 @router.post("/api/trade/close", responses=CHANGES_ONE)
 async def close(given: AboutClosing, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Close now what was opened in an instrument before; with ``units`` that much of it.
+    """Close the position in an instrument now; with ``units`` only that part.
 
-    Closing a part is an order of side ``reduce``: GET /api/order tells what became of it.
+    Closing a part is an order of side ``reduce``: GET /api/order returns its result.
     """
     if given.units is None:
         return await _command("close", given, live, call)
@@ -80,9 +80,9 @@ async def close(given: AboutClosing, live: LiveDep, call: CallDep) -> CommandGiv
 
 @router.post("/api/trade/release", responses=CHANGES_ONE)
 async def release(given: AboutInstrument, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Leave the position in an instrument to its operator; 409 in the paper account.
+    """Hand the position in an instrument over to the operator; 409 in the paper account.
 
-    It stays open with its brackets and is ours no more; as long as it is open nothing else is
+    It stays open with its brackets and is no longer managed; while it is open no other position is
     opened there.
     """
     status = live.facts.executor.status
@@ -109,21 +109,21 @@ async def _command(
 def changes_nothing(
     kind: InstrumentCommand, instrument: str, before: Commands, held: Collection[str]
 ) -> str:
-    """Return why a command changes nothing, as far as it is known; empty when it does.
+    """Return why a command has no effect, as far as known; empty when it has.
 
     Parameters
     ----------
     before
-        What was commanded before.
+        The earlier commands.
     held
-        Instruments in which the executor holds something.
+        Instruments in which the executor has a position.
     """
     paused = before.paused.get(instrument)
     if kind == "pause":
         return "" if paused is None else f"{instrument} is paused already {paused.words}"
     if kind == "resume":
         return "" if paused is not None else f"{instrument} is not paused: nothing to resume"
-    return "" if instrument in held else f"nothing of ours is held in {instrument} to {kind}"
+    return "" if instrument in held else f"no position of the executor in {instrument} to {kind}"
 
 
 def _given(live: Live, offset: int, nothing: str) -> CommandGiven:

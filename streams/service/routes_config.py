@@ -29,13 +29,13 @@ from streams.service.shapes import Said
 router = APIRouter(tags=["config"])
 
 CHANGES_CONFIG = CHANGES | {
-    409: problem("nothing is active yet, or the active configuration is another one than named")
+    409: problem("no configuration is active yet, or another one than the given config_id is")
 }
 MOST_SETTINGS, LONGEST_VALUE = 200, 20_000
 
 Name = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["AUTO_MAX_ENTROPY"])]
 Value = Annotated[str, Field(max_length=LONGEST_VALUE)] | bool | int | float
-"""As an environment spells it; empty text is the default."""
+"""Value as in an environment variable; an empty text resets to the default."""
 
 
 class GivenSettings(Said):
@@ -65,7 +65,8 @@ class SettingChangeShape(Shape):
 
 
 class ConfigChanged(Shape):
-    """What differs and what is derived anew; ``offset`` is the record's place in ops.control."""
+    """The differences and what is derived again; ``offset`` is the record's offset in
+    ops.control."""
 
     config_id: str
     config_id_before: str | None
@@ -96,7 +97,7 @@ class DifferenceShape(Shape):
 
 
 class ActiveConfig(Shape):
-    """The active configuration, who made it so and why, and which processes differ from it."""
+    """The active configuration, who activated it and why, and which processes differ from it."""
 
     ts_ms: int
     config_id: str | None
@@ -149,16 +150,16 @@ def _settings(config: Config) -> list[SettingShape]:
 
 @router.post("/api/config/set", responses=CHANGES_CONFIG)
 async def set_config(given: GivenSettings, live: LiveDep, call: CallDep) -> ConfigChanged:
-    """Change the settings that are named, and no other, for every process.
+    """Change only the named settings, for every process.
 
-    It takes effect at the next watermark, at the same record everywhere.
+    It takes effect at the next watermark, at the same record in every process.
     """
     return await _change(given, "set", live, call)
 
 
 @router.post("/api/config/apply", responses=CHANGES_CONFIG)
 async def apply_config(given: GivenSettings, live: LiveDep, call: CallDep) -> ConfigChanged:
-    """Replace the whole configuration: a setting that is not named has its default.
+    """Replace the whole configuration: a setting that is not named is reset to its default.
 
     TZDATA_VERSION and MARKET_HOLIDAYS_VERSION stay as they are unless they are named.
     """
@@ -174,7 +175,7 @@ class _Plan(NamedTuple):
 async def _change(
     given: GivenSettings, what: Literal["set", "apply"], live: Live, call: Call
 ) -> ConfigChanged:
-    # one at a time: the second is planned on what the first has made active
+    # one at a time: each change is planned on the active configuration
     async with live.changing_config:
         plan = await _plan(given, what, live)
         if given.dry_run:
@@ -191,7 +192,7 @@ async def _change(
 
 
 async def _plan(given: GivenSettings, what: Literal["set", "apply"], live: Live) -> _Plan:
-    """Plan a change on what the log says now.
+    """Plan a change of the active configuration.
 
     Raises
     ------

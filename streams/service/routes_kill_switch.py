@@ -31,12 +31,12 @@ class KillSwitchAnswer(KillSwitchShape):
 class KillSwitchRequest(Said):
     """Exactly one of ``enabled`` and ``kill_switch``: true engages, false disengages.
 
-    Disengaging needs a ``reason``; nothing stands in the way of engaging.
+    Disengaging needs a ``reason``; engaging does not.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=lambda schema: _one_of(schema))
 
-    # never read unless it was given; were it, it would engage
+    # never read unless given; the default would engage
     enabled: StrictBool = True
     kill_switch: StrictBool = True
 
@@ -47,12 +47,12 @@ class KillSwitchRequest(Said):
                 "one_of", "give exactly one of enabled and kill_switch, true or false"
             )
         if not self.engage and "reason" not in self.model_fields_set:
-            raise PydanticCustomError("reason", "say why it may be disengaged: give a reason")
+            raise PydanticCustomError("reason", "give a reason to disengage")
         return self
 
     @property
     def engage(self) -> bool:
-        """What is asked for."""
+        """The requested state."""
         (name,) = self._given
         return bool(getattr(self, name))
 
@@ -77,7 +77,7 @@ def _answer(state: KillSwitchState) -> KillSwitchAnswer:
 
 @router.get("/api/kill-switch", responses=READS)
 async def read_kill_switch(live: LiveDep) -> KillSwitchAnswer:
-    """Whether opening and increasing are stopped; closing and reducing never are.
+    """Whether opening and increasing are blocked; closing and reducing never are.
 
     An "off" was read after the call arrived, so it misses no record acknowledged before.
     """
@@ -86,11 +86,10 @@ async def read_kill_switch(live: LiveDep) -> KillSwitchAnswer:
 
 @router.post("/api/kill-switch", responses=CONFLICTS)
 async def set_kill_switch(wanted: KillSwitchRequest, live: LiveDep) -> KillSwitchAnswer:
-    """Engage or disengage; who and why go into the log, and the answer is what holds afterwards.
+    """Engage or disengage; actor and reason are recorded in the log; returns the state afterwards.
 
-    Exactly one explicit boolean must be there: a body without one never disengages anything. After
-    an "off" that holds nothing up any more ``engaged`` is false; where something still engages,
-    ``why`` says what.
+    Exactly one explicit boolean is required: a body without one never disengages. After an
+    effective "off" ``engaged`` is false; otherwise ``why`` lists the remaining reasons.
     """
     name, command = ("engage", engage) if wanted.engage else ("disengage", disengage)
     pen = live.engaging if wanted.engage else live.clearing

@@ -87,13 +87,13 @@ async def _candles(live: Live, instrument: str, granularity: str, limit: int) ->
 
 @router.post("/api/candles/fetch", responses=CONFLICTS)
 async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> Fetched:
-    """Make sure that the log holds OANDA's candles up to now.
+    """Ensure that the log holds OANDA's candles up to now.
 
-    Where the log is complete up to the last bars, as a feed that runs leaves it, nothing is
-    fetched: a feed elsewhere would end. Otherwise what is missing of *all*
-    HOTBAND_PAIRS is written, as ``manifold feed oanda --once`` does; an instrument the log holds
-    nothing of begins at least ``count`` bars back, by whole days. History before what the log holds
-    is never written.
+    If the log is complete up to the last bars, as with a running feed, nothing is fetched, because
+    that would fence the feed. Otherwise the missing candles of *all* HOTBAND_PAIRS are written, as
+    by ``manifold feed oanda --once``; an instrument without candles in the log begins at least
+    ``count`` bars back, rounded up to whole days. History before the first candle in the log is
+    never written.
     """
     config, pairs = live.config, live.runtime.hotband_pairs
     if wanted.granularity != config.candle_gran:
@@ -102,13 +102,16 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
         )
     if wanted.instrument is not None and wanted.instrument not in pairs:
         raise ApiError(409, "not_in_pairs", f"HOTBAND_PAIRS does not name {wanted.instrument}")
-    vouched_ms = live.view.vouched_ms
+    watermark_ms = live.view.watermark_ms
     most_ms = FEED_LIVES_BARS * config.granularity_ms
     calendar = calendar_of(config)
-    if vouched_ms is not None and open_ms_between(calendar, vouched_ms, live.now_ms()) <= most_ms:
+    if (
+        watermark_ms is not None
+        and open_ms_between(calendar, watermark_ms, live.now_ms()) <= most_ms
+    ):
         await call.record(wanted)
         runs = await live.oanda.feed_seen()
-        return Fetched(success=True, written=0, detail=_complete(runs, vouched_ms))
+        return Fetched(success=True, written=0, detail=_complete(runs, watermark_ms))
     if not live.oanda.configured:
         raise ApiError(
             409,
@@ -118,7 +121,7 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
         )
     if await live.oanda.feed_seen():
         raise ApiError(
-            503, "feed_behind", "a feed runs and is catching up; a second one would end it"
+            503, "feed_behind", "a feed is running and catching up; a second one would fence it"
         )
     async with live.oanda.fetching():
         await call.record(wanted)
@@ -129,8 +132,8 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
     return Fetched(success=True, written=written, detail="written from OANDA")
 
 
-def _complete(feed_runs: bool | None, vouched_ms: int) -> str:
-    complete = f"the log is complete up to {clock(vouched_ms)} UTC, its last watermark"
+def _complete(feed_runs: bool | None, watermark_ms: int) -> str:
+    complete = f"the log is complete up to {clock(watermark_ms)} UTC, its last watermark"
     if feed_runs:
         return f"a feed is running, and {complete}"
     if feed_runs is None:
@@ -142,9 +145,11 @@ def _complete(feed_runs: bool | None, vouched_ms: int) -> str:
 async def coherence_status(
     live: LiveDep,
     instrument: InstrumentQuery,
-    points: Annotated[int, Query(ge=0, le=1_440, description="Earlier bars as well.")] = 0,
+    points: Annotated[
+        int, Query(ge=0, le=1_440, description="Number of earlier bars to include.")
+    ] = 0,
 ) -> CoherenceStatus:
-    """The metrics of the last bar; with ``points`` also of so many bars up to it."""
+    """The metrics of the last bar; with ``points`` also of that many bars before it."""
     found = _manifold(live, instrument)
     metrics = Metrics(
         coherence=found.coherence,
@@ -232,7 +237,7 @@ def _history_item(content: dict[str, Any]) -> HistoryItem:
 
 @router.get("/api/ranking/active", responses=READS)
 async def ranking(
-    live: LiveDep, limit: Annotated[int, Query(ge=1, le=500, description="At most.")] = 50
+    live: LiveDep, limit: Annotated[int, Query(ge=1, le=500, description="Maximum number.")] = 50
 ) -> Ranking:
     """The instruments by score, from the last gate decisions."""
     now_ms = live.now_ms()

@@ -1,4 +1,4 @@
-"""Orders of operators: given to the executor through ``ops.control``, and what became of them."""
+"""Operator orders: sent to the executor through ``ops.control``, and their results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ RequestId = Annotated[
     str,
     Field(
         pattern=REQUEST_FORM,
-        description="Names the order: the same call again is the same order. Made where missing.",
+        description="Idempotency key: a repeated call with it is the same order. Generated if "
+        "missing.",
         examples=["8f2c1a"],
     ),
 ]
@@ -72,7 +73,7 @@ Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AboutOrder(Said):
-    """What is to be bought (units above 0) or sold (below 0), who asks and why."""
+    """Units to buy (above 0) or sell (below 0), actor and reason."""
 
     instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM, examples=["EUR_USD"]), AnySpelling]
     units: Annotated[
@@ -82,7 +83,9 @@ class AboutOrder(Said):
         AfterValidator(_in_steps),
         _units_schema(-float(MOST_UNITS), examples=[-1000], **{"not": {"const": 0}}),
     ]
-    stop_loss: Annotated[Price | None, Field(description="A price; of a position it opens.")] = None
+    stop_loss: Annotated[
+        Price | None, Field(description="Price, for a position that the order opens.")
+    ] = None
     take_profit: Annotated[Price | None, Field(description="Likewise.")] = None
     request_id: RequestId | None = None
 
@@ -93,12 +96,12 @@ class CommandGiven(Shape):
     offset: int
     detail: str
     request_id: Annotated[
-        str | None, Field(description="Of an order: GET /api/order tells what became of it.")
+        str | None, Field(description="Id of an order: GET /api/order returns its result.")
     ] = None
 
 
 class Asked(NamedTuple):
-    """An order as it was asked for."""
+    """An order as requested."""
 
     instrument: str
     side: Side
@@ -118,7 +121,7 @@ class _AboutUnits(Protocol):
 
 
 def asked_of(given: _AboutUnits, side: Side, units: Decimal) -> Asked:
-    """Return the order that a call asks for."""
+    """Return the order of a call."""
     return Asked(
         given.instrument, side, units, given.actor, given.reason, given.request_id,
         getattr(given, "stop_loss", None), getattr(given, "take_profit", None),
@@ -127,12 +130,12 @@ def asked_of(given: _AboutUnits, side: Side, units: Decimal) -> Asked:
 
 @router.post("/api/order", responses=CONFLICTS | ABOUT_INSTRUMENT)
 async def order(given: AboutOrder, live: LiveDep, call: CallDep) -> CommandGiven:
-    """Give an order to the executor, which passes it through every guard of an order.
+    """Send an order to the executor, which applies every guard.
 
-    Against what is held it reduces that, to nothing at most. Anything else is refused with 409,
-    unless the executor has OPERATOR_ORDERS=open: then it opens or increases a position of the
-    operator's own, which no run of the backtest leads, within all limits. An order is carried out
-    within a minute or not at all.
+    An order against an open position reduces it, at most to zero. Any other order is refused with
+    409, unless the executor has OPERATOR_ORDERS=open: then it opens or increases an operator
+    position, which no backtest run manages, within all limits. An order is carried out within a
+    minute or not at all.
     """
     if not given.units:
         raise ApiError(400, "invalid_request", "body.units: 0 buys and sells nothing")
@@ -144,7 +147,7 @@ async def order(given: AboutOrder, live: LiveDep, call: CallDep) -> CommandGiven
 async def order_state(
     live: LiveDep, request_id: Annotated[str, Query(pattern=REQUEST_FORM, examples=["8f2c1a"])]
 ) -> OrderState:
-    """What became of an operator's order; 404 when the log has none of that name."""
+    """The result of an operator's order; 404 when the log has none with that id."""
     account_id = executor_account_id(live)
     status = live.facts.executor.status
     shown = {one.request_id: one for one in status.orders} if status else {}
@@ -162,12 +165,12 @@ async def order_state(
         reason=found.given.reason,
         at_ms=found.given.at_ms,
         status="waiting",
-        detail="the executor has not told of it yet, or it is older than those it shows",
+        detail="the executor has not reported it yet, or it is older than those reported",
     )
 
 
 async def give_order(asked: Asked, live: Live, call: Call) -> CommandGiven:
-    """Write an order into ``ops.control``, unless it is there or can only be refused.
+    """Write an order into ``ops.control``, unless it exists or would certainly be refused.
 
     Raises
     ------
@@ -201,14 +204,16 @@ def _again(before: OperatorOrder, asked: Asked) -> CommandGiven:
     same = (before.instrument, before.side, before.units, before.stop_loss, before.take_profit)
     if same != (asked.instrument, asked.side, asked.units, asked.stop_loss, asked.take_profit):
         raise ApiError(
-            409, "request_id_used", f"{before.request_id} names another order; choose another id"
+            409,
+            "request_id_used",
+            f"{before.request_id} is the id of another order; choose another id",
         )
     detail = f"this order was given already; it is in ops.control at offset {before.given.offset}"
     return CommandGiven(offset=before.given.offset, detail=detail, request_id=before.request_id)
 
 
 def _require_allowed(asked: Asked, live: Live) -> None:
-    """Refuse what the executor, as it was last seen, would refuse in any case."""
+    """Refuse an order that the executor, as last seen, would refuse in any case."""
     status = live.facts.executor.status
     if status is None:
         return
@@ -223,7 +228,7 @@ def _require_allowed(asked: Asked, live: Live) -> None:
             )
         return
     name = asked.instrument
-    said = "nothing of ours is held" if held is None else "what is held goes the same way"
+    said = "no position of the executor" if held is None else "the position has the same direction"
     if asked.side == "reduce":
         raise ApiError(409, "nothing_held", f"{said} in {name}: there is nothing to reduce")
     if status.operator_orders != "open":

@@ -1,4 +1,4 @@
-"""The page, and the documents of the API: files of this package, nothing from elsewhere."""
+"""The page, and the documents of the API: files of this package only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TYPES = {
 
 
 class Asset(NamedTuple):
-    """A file of the page and what names its content."""
+    """A file of the page, its content type and ETag."""
 
     content: bytes
     type: str
@@ -39,7 +39,7 @@ class Asset(NamedTuple):
 
 @lru_cache(maxsize=256)
 def asset(name: str) -> Asset | None:
-    """Return a file of the page by its name, None when there is none of a known type."""
+    """Return a file of the page by name; None if it does not exist or is of an unknown type."""
     kind = TYPES.get(name.rpartition(".")[2])
     if kind is None or "/" in name or "\\" in name or name.startswith("."):
         return None
@@ -88,7 +88,7 @@ def _served(name: str, request: Request) -> Response:
     found = asset(name)
     if found is None:
         return JSONResponse({"error": "not_found"}, 404)
-    # asked for again every time and answered with 304: a new version is never half an old one
+    # revalidated at every request (304), so that a new version is never mixed with an old one
     headers = {"ETag": found.tag, "Cache-Control": "no-cache", "Content-Type": found.type}
     if found.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

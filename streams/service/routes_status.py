@@ -1,4 +1,4 @@
-"""Whether it lives, whether it is ready, and the aggregate of everything."""
+"""Liveness, readiness, and the aggregate status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSTRUMENTS_FORM = INSTRUMENT_FORM[:-1] + "(," + INSTRUMENT_FORM[1:-1] + ")*$"
 
 
 class Health(Shape):
-    """Whether the service does its work; ``degraded`` says why in ``trouble``."""
+    """Health of the service; ``degraded`` has the reason in ``trouble``."""
 
     status: Literal["ok", "degraded"]
     service: str
@@ -65,7 +65,7 @@ class Preflight(Shape):
 
 
 class Authenticity(Shape):
-    """Where an instrument's figures come from: every one of them can be re-derived from the log."""
+    """Origin of an instrument's figures; all of them can be re-derived from the log."""
 
     instrument: str
     candle_source: str | None
@@ -108,7 +108,7 @@ def _pairs(live: Live) -> tuple[str, ...]:
     return live.view.universe or live.runtime.hotband_pairs
 
 
-DEGRADED = READS | {503: {"model": Health, "description": "the log is not followed right now"}}
+DEGRADED = READS | {503: {"model": Health, "description": "the log is not being followed"}}
 
 
 @router.get("/health", responses=DEGRADED)
@@ -124,7 +124,7 @@ async def health(live: LiveDep, response: Response) -> Health:
 
 @router.get("/api/pairs", responses=READS)
 async def pairs(live: LiveDep) -> Pairs:
-    """The instruments that count now; HOTBAND_PAIRS while no feed has declared any."""
+    """The current instruments; HOTBAND_PAIRS while no feed has declared any."""
     return Pairs(pairs=list(_pairs(live)))
 
 
@@ -135,7 +135,7 @@ async def pairs(live: LiveDep) -> Pairs:
     dependencies=KILL_SWITCH_OF_NOW,
 )
 async def read_global_status(live: LiveDep) -> Response:
-    """Everything of now: market, kill switch, account, instruments, weights, orders, lag."""
+    """The current state: market, kill switch, account, instruments, weights, orders, lag."""
     return Response(status_text(live), media_type="application/json")
 
 
@@ -148,7 +148,7 @@ async def preflight(live: LiveDep) -> Preflight:
     now_ms = live.now_ms()
     facts, checks = live.facts.facts(), live.facts.preflight(now_ms)
     if facts is None:
-        raise ApiError(503, "not_known_yet", "nothing was looked at yet; ask again")
+        raise ApiError(503, "not_known_yet", "no probe has completed yet; retry")
     signals = live.facts.signals(now_ms)
     fine = ready(tuple(checks)) and all(one.state in ("ok", "quiet") for one in signals)
     return Preflight(
@@ -166,11 +166,15 @@ async def authenticity(
     live: LiveDep,
     instruments: Annotated[
         str | None,
-        Query(pattern=INSTRUMENTS_FORM, max_length=2_000, description="Comma separated; else all."),
+        Query(
+            pattern=INSTRUMENTS_FORM,
+            max_length=2_000,
+            description="Instruments, comma separated.  [default: all]",
+        ),
         AnySpelling,
     ] = None,
 ) -> AuthenticityAnswer:
-    """Where the figures of each instrument come from; nothing here is ever simulated."""
+    """The origin of each instrument's figures; none is simulated."""
     names = list(dict.fromkeys(instruments.split(","))) if instruments else live.view.instruments
     for name in names:
         live.require_instrument(name)

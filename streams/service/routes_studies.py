@@ -43,15 +43,15 @@ RunQuery = Annotated[
         examples=["EUR_USD:0123456789abcdef"],
     ),
 ]
-CMin = Annotated[float | None, Query(ge=0, le=1, description="Least coherence.")]
-Look = Annotated[int | None, Query(ge=1, le=120, description="Bars of the slope.")]
-Threshold = Annotated[float | None, Query(ge=0, le=10_000, description="Least slope, bps.")]
+CMin = Annotated[float | None, Query(ge=0, le=1, description="Minimum coherence.")]
+Look = Annotated[int | None, Query(ge=1, le=120, description="Number of bars of the slope.")]
+Threshold = Annotated[float | None, Query(ge=0, le=10_000, description="Minimum slope, bps.")]
 Cooldown = Annotated[int | None, Query(ge=0, le=31_536_000, description="Seconds.")]
 
 
 @router.get("/api/studies/default-window", responses=READS)
 async def default_window(live: LiveDep) -> Window:
-    """The span that the gate is judged by."""
+    """The span that the gate uses."""
     days = live.config.eval_span_days
     return Window(days=days, hours=24 * days)
 
@@ -66,7 +66,7 @@ async def series(
     entry_cd: Cooldown = None,
     exit_cd: Cooldown = None,
 ) -> list[SeriesItem]:
-    """The trailing slices of one run; with parameters of the run that has exactly these.
+    """The trailing slices of one run; with parameters: of the run with exactly these.
 
     404 ``no_long_run`` where no run has them. The slices are cut from one run with one end, so a
     longer one never has fewer trades.
@@ -97,11 +97,11 @@ async def series(
 
 @router.post("/api/studies/enqueue-long-run", responses=CONFLICTS | ABOUT_INSTRUMENT)
 async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep, call: CallDep) -> QueuedRun:
-    """Queue a backtest over the log under other parameters; one at a time runs.
+    """Queue a backtest over the log with other parameters; one runs at a time.
 
-    It runs in a process of its own with a low priority and changes nothing of the deployment.
-    When it is done, /api/studies/series and /api/backtest/* know it by its parameters and by its
-    ``run_id`` until the service is started again.
+    It runs in a separate process with low priority and does not change the deployment. When done,
+    /api/studies/series and /api/backtest/* find it by its parameters and its ``run_id`` until the
+    service restarts.
     """
     live.require_instrument(wanted.instrument)
     asked = Parameters(**wanted.model_dump(include=set(Parameters._fields)))
@@ -115,7 +115,7 @@ async def enqueue_long_run(wanted: LongRunRequest, live: LiveDep, call: CallDep)
 
 @router.get("/api/studies/long-runs", responses=READS)
 async def long_runs(live: LiveDep) -> QueuedRuns:
-    """The queue, and what became of the last runs."""
+    """The queue, and the last runs with their results."""
     return QueuedRuns(runs=[_queued(one) for one in live.long_runs.runs])
 
 
@@ -136,9 +136,9 @@ async def latest_run(
     entry_cd: Cooldown = None,
     exit_cd: Cooldown = None,
 ) -> Run:
-    """The run with the most trades among those that have exactly these parameters.
+    """The run with the most trades among those with exactly these parameters.
 
-    Without parameters the one that was evaluated last. 404 ``no_long_run`` where there is none.
+    Without parameters: the run evaluated last. 404 ``no_long_run`` without one.
     """
     wanted = Wanted(c_min=c_min, look=look, thr_bps=thr_bps, entry_cd=entry_cd, exit_cd=exit_cd)
     return _shape(await _run(live, instrument, wanted, min_trades))
@@ -168,7 +168,7 @@ async def results(live: LiveDep, run_id: RunQuery) -> Results:
 async def trades(
     live: LiveDep,
     run_id: RunQuery,
-    limit: Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")] = 500,
+    limit: Annotated[int, Query(ge=1, le=5_000, description="Number of newest trades.")] = 500,
 ) -> Trades:
     """The last closed trades of a run."""
     run = _known(live, run_id)

@@ -1,4 +1,4 @@
-"""Trading: mode, readiness, budget, strategy, and why something is not traded."""
+"""Trading: mode, readiness, budget, strategy, and why an instrument is not traded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ router = APIRouter(tags=["trading"])
 
 SomeInstrument = Annotated[
     str | None,
-    Query(pattern=INSTRUMENT_FORM, description="Only this one.", examples=["EUR_USD"]),
+    Query(pattern=INSTRUMENT_FORM, description="Limit to this instrument.", examples=["EUR_USD"]),
     AnySpelling,
 ]
 
@@ -52,14 +52,14 @@ Instant = Annotated[
     Query(
         ge=0,
         le=4_102_444_800_000,
-        description="As of this time of the past (epoch ms UTC) instead of now.",
+        description="Past time (epoch ms UTC).  [default: now]",
         examples=[1_399_024_800_000],
     ),
 ]
 
 
 def trading_active(live: Live) -> bool:
-    """Return whether orders go out: an executor that runs, may write, and no kill switch."""
+    """Return whether orders are sent: a running executor that may write, and no kill switch."""
     status = live.facts.executor.status
     return (
         live.facts.executor.state == "running"
@@ -71,7 +71,7 @@ def trading_active(live: Live) -> bool:
 
 @router.get("/api/trading/mode", responses=READS, dependencies=KILL_SWITCH_OF_NOW)
 async def trading_mode(live: LiveDep) -> TradingMode:
-    """How orders go out: what the executor says of itself, and this process's OANDA settings."""
+    """How orders are sent: the executor's status, and this process's OANDA settings."""
     executor, oanda = live.facts.executor, live.oanda.settings
     status = executor.status
     mode = status.mode if status is not None else "none"
@@ -93,10 +93,10 @@ async def trading_mode(live: LiveDep) -> TradingMode:
 
 @router.post("/api/trading/mode", responses=CONFLICTS, dependencies=KILL_SWITCH_OF_NOW)
 async def set_trading_mode(wanted: ModeRequest, live: LiveDep, call: CallDep) -> TradingMode:
-    """Confirms the mode that is in force; any other is refused.
+    """Confirm the current mode; any other is refused.
 
-    The mode is made of settings of the executor (TRADING_VENUE, OANDA_ENVIRONMENT,
-    LIVE_TRADING_ENABLED, READ_ONLY) and of nothing that a call can change: 409.
+    The mode follows from settings of the executor (TRADING_VENUE, OANDA_ENVIRONMENT,
+    LIVE_TRADING_ENABLED, READ_ONLY), which a call cannot change: 409.
     """
     found = await trading_mode(live)
     if wanted.mode != found.mode:
@@ -112,7 +112,7 @@ async def set_trading_mode(wanted: ModeRequest, live: LiveDep, call: CallDep) ->
 
 @router.get("/api/trade/readiness", responses=ABOUT_INSTRUMENT, dependencies=KILL_SWITCH_OF_NOW)
 async def readiness(live: LiveDep, instrument: SomeInstrument = None) -> Readiness:
-    """Coherence, gate and everything in the way, per instrument."""
+    """Coherence, gate and all blocking reasons, per instrument."""
     if instrument is not None:
         live.require_instrument(instrument)
     names = live.view.instruments if instrument is None else (instrument,)
@@ -168,9 +168,9 @@ async def allocation_status(live: LiveDep) -> AllocationStatus:
 
 @router.get("/api/risk/budget", responses=READS | FROM_AWAY)
 async def risk_budget(live: LiveDep) -> Budget:
-    """The account's budget by the executor's own base; 503 while no executor tells the account.
+    """The account's budget from the executor's base; 503 while no executor reports the account.
 
-    ``base`` is what the executor sizes by: min(balance, margin used + margin available).
+    ``base`` is the executor's sizing base: min(balance, margin used + margin available).
     """
     account, target_pct = executor_account(live), live.config.risk_alloc_target_pct
     try:
@@ -196,7 +196,7 @@ async def risk_budget(live: LiveDep) -> Budget:
 
 
 def executor_account(live: Live) -> AccountShape:
-    """Return the account as the executor tells it.
+    """Return the account as the executor reports it.
 
     Raises
     ------
@@ -212,12 +212,12 @@ def executor_account(live: Live) -> AccountShape:
 
 
 def executor_account_id(live: Live) -> str:
-    """Return the account of the executor that is seen.
+    """Return the account id of the executor.
 
     Raises
     ------
     ApiError
-        503: none is.
+        503: no executor answers.
     """
     executor = live.facts.executor
     if executor.status is None:
@@ -227,16 +227,17 @@ def executor_account_id(live: Live) -> str:
 
 @router.post("/api/trade/reconcile", responses=CONFLICTS)
 async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> Reconciled:
-    """Let the executor compare itself with the broker now instead of at its next time.
+    """Make the executor reconcile with the broker now.
 
-    The executor is told through ops.control, by a record of kind ``reconcile``, and reconciles as
-    soon as it has read it.
+    The command is a record of kind ``reconcile`` in ops.control; the executor reconciles as soon as
+    it has read it.
     """
     account_id, said = executor_account_id(live), given or Said()
     word = reconcile_record(account_id, said.actor, said.reason, live.now_ms())
     offset = await call.say(word)
     detail = (
-        f"the word is in ops.control at offset {offset}, and the executor reconciles when it reads "
+        f"the command is in ops.control at offset {offset}, and the executor reconciles when it "
+        f"reads "
         f"it: see last_cycle_ms and differences ({live.facts.executor.detail})"
     )
     return Reconciled(accepted=True, detail=detail)
@@ -281,8 +282,8 @@ async def strategy_status(live: LiveDep) -> StrategyStatus:
 async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None) -> Why:
     """Why an instrument is, or is not, traded: every step from its candle to the broker.
 
-    With ``at_ms`` everything is as the log had it then; what only an executor or Valkey can tell is
-    not known of the past.
+    With ``at_ms`` every step is as of that time in the log; the state of executor and Valkey is
+    known only for the present.
     """
     live.require_instrument(instrument)
     require_past(at_ms, live.now_ms())
@@ -300,12 +301,12 @@ async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None)
 
 
 def require_past(at_ms: int | None, now_ms: int) -> None:
-    """Refuse an instant of the future.
+    """Refuse a future instant.
 
     Raises
     ------
     ApiError
-        404: the log holds nothing of it.
+        404: it is in the future.
     """
     if at_ms is not None and at_ms > now_ms:
         detail = f"at_ms: {clock(at_ms)} UTC is in the future: it is {clock(now_ms)} UTC now"
@@ -317,7 +318,7 @@ def _known(live: Live) -> Known:
 
 
 async def _known_at(live: Live, instrument: str, at_ms: int) -> Known:
-    """Return what the log knew of an instrument at an instant.
+    """Return the state of an instrument in the log at an instant.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Who may come in: host names, origins, the token, and how often and how much anybody may ask.
+"""Access control: host names, origins, the token, rate and size limits.
 
-The page is the only web page that may use this service: cross-origin reading is closed (no CORS),
-a request that was addressed to a foreign name is refused (DNS rebinding), and a call that changes
-something must bring the token, which no foreign page can make a browser send.
+Only its own page may use this service: cross-origin reading is not allowed (no CORS), a request for
+a foreign host name is refused (DNS rebinding), and a mutating call needs the token, which no
+foreign page can make a browser send.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/health", "/api/health", "/openapi.json", "/asyncapi.json"))
-"""What needs no token where reading needs one: they tell nothing of the account."""
+"""Paths that never need a token: they contain no account data."""
 OPEN_PREFIXES = ("/page/",)
 WRONG_TOKENS_PER_MIN = 20.0
 BURST_S = 2.0
@@ -54,7 +54,7 @@ TOKEN_WANTED = "this call needs the header Authorization: Bearer API_TOKEN"
 
 
 class Refused(Exception):
-    """A request that is not let in."""
+    """A refused request."""
 
     def __init__(self, status: int, error: str, detail: str, wait_s: int | None = None) -> None:
         super().__init__(detail)
@@ -83,11 +83,11 @@ class Doorkeeper:
 
     @property
     def guards_reading(self) -> bool:
-        """Whether reading needs the token too: other machines can reach the service."""
+        """Whether read calls need the token too: the service is reachable from other machines."""
         return not self._settings.loopback
 
     def knows(self, token: str, peer: str) -> bool:
-        """Return whether this is the token; a client that guesses is not listened to for long."""
+        """Return whether this is the token; wrong attempts are rate-limited per client."""
         if not self._token or self._wrong.empty(peer):
             return False
         right = hmac.compare_digest(self._token, token.encode("utf-8", "replace"))
@@ -96,7 +96,7 @@ class Doorkeeper:
         return right
 
     def check(self, scope: Scope) -> None:
-        """Let an HTTP request in.
+        """Check an HTTP request.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Doorkeeper:
             raise Refused(429, "too_many_requests", "API_WRITE_RATE_PER_MIN is exceeded", wait_s)
 
     def socket_problem(self, scope: Scope) -> tuple[int, str] | None:
-        """Return why a WebSocket is not let in (status and sentence), None when it is."""
+        """Return why a WebSocket is refused (status and sentence), None when it is accepted."""
         headers = headers_of(scope)
         problem = self._host_problem(headers)
         if problem is not None:
@@ -158,7 +158,7 @@ class Doorkeeper:
     def _origin_problem(self, headers: dict[str, str]) -> str | None:
         origin = headers.get("origin")
         if origin is None:
-            return None  # no browser, or no other page
+            return None  # not a browser, or not another page
         try:
             found = urlsplit(origin)
             name, port = (found.hostname or "").lower(), found.port
@@ -175,14 +175,14 @@ class Doorkeeper:
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers of a request; of one that is there twice the last."""
+    """Return the headers of a request; the last of repeated ones."""
     return {
         name.decode("latin-1").lower(): text.decode("latin-1") for name, text in scope["headers"]
     }
 
 
 def client_of(scope: Scope) -> str:
-    """Return the address of who asks."""
+    """Return the client's address."""
     client = scope.get("client")
     return str(client[0]) if client else "?"
 
@@ -204,7 +204,7 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    """ASGI: the doorkeeper before every request, a bound on its body, headers on every answer.
+    """ASGI middleware: access control, a body size limit, and headers on every answer.
 
     Parameters
     ----------
@@ -213,9 +213,9 @@ class Guard:
     doorkeeper
         The rules.
     max_body
-        Most bytes of a body.
+        Maximum size of a body in bytes.
     answered
-        Told method and status of every answer.
+        Called with method and status of every answer.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class Guard:
         await self._app(scope, body, guarded_send)
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the whole body, as far as it may go, before anything answers."""
+        """Read the whole body, up to the limit, before the request is handled."""
         if scope["method"] in SAFE:
             return receive
         told = headers_of(scope).get("content-length", "0")

@@ -1,4 +1,4 @@
-"""``manifold serve``: starts the parts, serves until told to stop, and leaves cleanly."""
+"""``manifold serve``: starts the parts, serves until stopped, and shuts down cleanly."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
 MOST_REQUESTS = 500
-"""Connections of one port beside the WebSocket clients; more are answered with 503."""
+"""Connections per port besides the WebSocket clients; more are answered with 503."""
 ENDLESS = ("facts", "heartbeat", "long runs", "signals", "budget")
 SEND_BUFFER = 131_072
-"""Bytes the kernel holds for a client; what it does not take beyond that waits in its queue."""
+"""Send buffer of a client in the kernel, in bytes; the rest waits in its queue."""
 
 log = logging.getLogger("manifold.api")
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us: there are several in one process."""
+    """A server without signal handlers: several run in one process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -81,12 +81,12 @@ class Settings(NamedTuple):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read them.
+        """Read all settings.
 
         Raises
         ------
         Fatal
-            One is unusable; names it.
+            One is unusable; the message names it.
         """
         return cls(
             env,
@@ -128,7 +128,7 @@ async def _assemble(settings: Settings) -> Live:
     await asyncio.to_thread(require_topics, runtime)
 
     async def codec() -> Codec:
-        # a codec is for one thread, so every part that decodes has its own
+        # a codec belongs to one thread, so every decoding part has its own
         return await open_codec(runtime)
 
     hub, metrics, mirror = Hub(), ServiceMetrics(), Mirror(runtime)
@@ -206,7 +206,9 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         ended = next((part for part in parts if part.done()), None)
         if ended is not None and not stopping.is_set():
             error = ended.exception()
-            raise error if error is not None else Fatal(f"{ended.get_name()} has ended by itself")
+            raise (
+                error if error is not None else Fatal(f"{ended.get_name()} has ended unexpectedly")
+            )
     finally:
         await _leave(live, list(servers.values()), [stop, *parts])
 
@@ -253,12 +255,12 @@ def _server(app: App, most_connections: int) -> uvicorn.Server:
 
 
 def _listen(settings: Service, metrics_host: str) -> dict[str, socket.socket]:
-    """Return a listening socket for each port that is on.
+    """Return a listening socket for each configured port.
 
     Raises
     ------
     Fatal
-        A port is in use, or the address is none of this machine's; names the setting.
+        A port is in use, or the address is not of this machine; the message names the setting.
     """
     found: dict[str, socket.socket] = {}
     for name, port in settings.ports.items():
@@ -268,7 +270,7 @@ def _listen(settings: Service, metrics_host: str) -> dict[str, socket.socket]:
         host = "127.0.0.1" if host == "localhost" else host
         made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # what a client does not take for so long is given up by the kernel
+        # the kernel drops a client that accepts no data for this long
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

@@ -1,4 +1,4 @@
-"""Base of the shapes of all answers, and those that several endpoints share.
+"""Base of all response models, and models shared by several endpoints.
 
 Every number is finite: JSON has no NaN. Names are those of the records; times are epoch ms UTC.
 """
@@ -22,18 +22,18 @@ def _respelt(value: Any) -> Any:
 
 
 AnySpelling = BeforeValidator(_respelt)
-"""Takes any spelling of an instrument, or of several with commas between: nzd/usd, NZDUSD."""
+"""Accepts any notation of one or several comma-separated instruments: nzd/usd, NZDUSD."""
 
 
 class Problem(Shape):
-    """What is answered instead: a code, and a sentence for people."""
+    """An error: a code, and a sentence."""
 
     error: str
     detail: str | None = None
 
 
 class Said(BaseModel):
-    """Who asks for a change, and why; both go into the log, also that no reason was given."""
+    """Actor and reason of a change; both are recorded in the log, also a missing reason."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -113,7 +113,7 @@ class WeightsShape(Shape):
 
 
 class GuardShape(Shape):
-    """One guard of an order and its verdict."""
+    """One guard of an order and its result."""
 
     guard: str
     passed: bool
@@ -121,7 +121,7 @@ class GuardShape(Shape):
 
 
 class OrderShape(Shape):
-    """An order and what became of it."""
+    """An order and its result."""
 
     order_id: str
     instrument: str
@@ -137,7 +137,7 @@ class OrderShape(Shape):
 
 
 class KillSwitchShape(Shape):
-    """The kill switch: engaged when anything says so, or nobody can tell."""
+    """The kill switch: engaged for any reason, or when its state is unknown."""
 
     engaged: bool
     why: list[str]
@@ -157,7 +157,7 @@ class SignalShape(Shape):
 
 
 class LagShape(Shape):
-    """Records not taken in yet; null where the broker could not be asked."""
+    """Lag in records; null where the broker could not be queried."""
 
     signals: int | None
     gates: int | None
@@ -166,7 +166,7 @@ class LagShape(Shape):
 
 
 class VersionsShape(Shape):
-    """What is running."""
+    """The running version."""
 
     manifold: str
     engine: str | None

@@ -54,7 +54,7 @@ class Candles(Shape):
 
 
 class FetchRequest(Said):
-    """Which candles the log shall hold; without ``instrument`` those of all HOTBAND_PAIRS."""
+    """The candles that the log must hold; without ``instrument`` those of all HOTBAND_PAIRS."""
 
     instrument: Annotated[str | None, Field(pattern=INSTRUMENT_FORM), AnySpelling] = None
     granularity: Annotated[str, Field(pattern=GRANULARITY_FORM)] = "M1"
@@ -107,7 +107,7 @@ class Coeffs(Shape):
 
 
 class LatestManifold(ManifoldFigures):
-    """The last manifold with what it was made of."""
+    """The last manifold with its inputs."""
 
     instrument: str
     price: float

@@ -84,7 +84,7 @@ class Trades(Shape):
 
 
 class LongRunRequest(Said):
-    """A run under these parameters; what is not given is as it is in force."""
+    """A run with these parameters; a missing one keeps its active value."""
 
     instrument: Annotated[str, Field(pattern=INSTRUMENT_FORM), AnySpelling]
     days: Annotated[int, Field(ge=1, le=3_650)] = LONG_DAYS
@@ -96,7 +96,7 @@ class LongRunRequest(Said):
 
 
 class QueuedRun(Shape):
-    """A run in the queue, or what became of it; ``run_id`` when it is done."""
+    """A run in the queue, or its result; ``run_id`` when it is done."""
 
     queued: str
     state: str
@@ -105,7 +105,7 @@ class QueuedRun(Shape):
 
 
 class QueuedRuns(Shape):
-    """Every run that is remembered, the last asked for first."""
+    """All runs kept in memory, the last requested first."""
 
     runs: list[QueuedRun]
 
@@ -125,8 +125,8 @@ class Wanted(Shape):
         Parameters
         ----------
         config
-            The instrument's configuration when the run is the present one, else None: a summary
-            does not tell its cooldowns.
+            The instrument's configuration for the current run, else None: a summary does not
+            contain cooldowns.
         """
         params = summary.params
         told = (

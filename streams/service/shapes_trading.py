@@ -1,4 +1,4 @@
-"""Shapes of mode, readiness, budget, strategy, and why something is not traded."""
+"""Models of mode, readiness, budget, strategy, and why an instrument is not traded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.service.shapes import GateShape, KillSwitchShape, Said
 
 
 class TradingMode(Shape):
-    """How orders go out. ``mode`` is ``none`` while no executor runs."""
+    """How orders are sent. ``mode`` is ``none`` while no executor runs."""
 
     mode: str
     venue: str | None
@@ -28,13 +28,13 @@ class TradingMode(Shape):
 
 
 class ModeRequest(Said):
-    """The mode that is wished for."""
+    """The requested mode."""
 
     mode: Annotated[str, Field(pattern="^(paper|practice|live)$")]
 
 
 class ReadinessItem(Shape):
-    """Whether an instrument could be traded now, and what is in the way."""
+    """Whether an instrument could be traded now, and what blocks it."""
 
     instrument: str
     ready: bool
@@ -58,7 +58,7 @@ class Readiness(Shape):
 
 
 class AllocationStatus(Shape):
-    """The weights in force; ``weights`` is the profile's ``risk:allocation_weights``."""
+    """The current weights; ``weights`` is the profile's ``risk:allocation_weights``."""
 
     weights: dict[str, float]
     target_exposure_pct: dict[str, float]
@@ -72,7 +72,7 @@ class AllocationStatus(Shape):
 
 
 class Budget(Shape):
-    """What may be exposed: ``budget`` = ``base`` * ``target_pct``.
+    """The allowed exposure: ``budget`` = ``base`` * ``target_pct``.
 
     ``base`` is the executor's: min(balance, margin used + margin available).
     """
@@ -108,7 +108,7 @@ class StrategyItem(Shape):
 
 
 class StrategyStatus(Shape):
-    """The strategy everywhere."""
+    """The strategy of all instruments."""
 
     ts_ms: int
     mode: str
@@ -138,7 +138,7 @@ class Why(Shape):
 
 
 class Reconciled(Shape):
-    """The executor has taken the call."""
+    """The command was recorded."""
 
     accepted: bool
     detail: str

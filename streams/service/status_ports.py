@@ -1,4 +1,4 @@
-"""The service's small ports: ``/status`` of allocator and hydrator, and ``/metrics`` alone."""
+"""The service's additional ports: ``/status`` of allocator and hydrator, and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def allocator_status(live: Live) -> dict[str, Any]:
 
 
 async def hydrator_status(live: Live) -> dict[str, Any]:
-    """Return how fresh ``ws:last:manifold`` of every instrument is, by what stands in Valkey.
+    """Return the age of ``ws:last:manifold`` of every instrument in Valkey.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _hydrated(name: str, found: MirroredManifold, at: Judged) -> dict[str, Any]:
 
 
 def make_allocator_app(live: Live) -> App:
-    """Return what answers on ALLOCATOR_STATUS_PORT."""
+    """Return the application of ALLOCATOR_STATUS_PORT."""
     app = _app(live, "allocator")
 
     @app.get("/status")
@@ -88,7 +88,7 @@ def make_allocator_app(live: Live) -> App:
 
 
 def make_hydrator_app(live: Live) -> App:
-    """Return what answers on HYDRATOR_STATUS_PORT."""
+    """Return the application of HYDRATOR_STATUS_PORT."""
     app = _app(live, "hydrator")
 
     @app.get("/status")
@@ -99,7 +99,7 @@ def make_hydrator_app(live: Live) -> App:
 
 
 def make_metrics_app(live: Live) -> App:
-    """Return what answers on API_METRICS_PORT: any host name, no token, nothing of the account."""
+    """Return the application of API_METRICS_PORT: any host name, no token, no account data."""
     app = _app(live, "metrics")
 
     @app.get("/metrics")

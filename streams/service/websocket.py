@@ -1,4 +1,4 @@
-"""``/ws``: one conversation with one WebSocket client (docs/spec/trading-loop.md 5.6)."""
+"""``/ws``: one connection of a WebSocket client (docs/spec/trading-loop.md 5.6)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ log = logging.getLogger("manifold.api")
 
 
 class _Closed(Exception):
-    """The conversation is over; ``code`` is None when the client has gone."""
+    """The connection is over; ``code`` is None when the client has closed it."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
         super().__init__(reason)
@@ -63,9 +63,9 @@ class WebSocketDoor:
     Parameters
     ----------
     settings, doorkeeper, hub
-        Limits, who may come in, and where events come from.
+        Limits, access control, and the source of events.
     history
-        Reads what came after some events from the log, up to where the hub is.
+        Reads the events after some ids from the log, up to the hub's position.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class WebSocketDoor:
         self.refused = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Talk with one client until it or the service goes."""
+        """Serve one client until it or the service closes the connection."""
         if (await receive())["type"] != "websocket.connect":
             return
         problem = self._doorkeeper.socket_problem(scope)
@@ -148,13 +148,13 @@ class _Talk:
             self._sending = False
 
     async def _watch(self) -> None:
-        """Close what takes nothing for long, and what does not say its token."""
+        """Close connections that accept no data for long, or send no token in time."""
         begun = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             if self._sending and now - self._sent_at > SLOW_CLIENT_S:
-                raise _Closed(CLOSE_SLOW, "nothing was taken for too long")
+                raise _Closed(CLOSE_SLOW, "the client accepted no data for too long")
             if not self._known and now - begun > TOKEN_WITHIN_S:
                 raise _Closed(CLOSE_POLICY, "no token was given")
 
@@ -183,7 +183,7 @@ class _Talk:
             self._fail("not_text", "messages are JSON text, not bytes")
             return
         if self._client.waiting > self._settings.ws_resume_max + self._settings.ws_max_queue:
-            raise _Closed(CLOSE_SLOW, "too much waits for this client")
+            raise _Closed(CLOSE_SLOW, "the queue of this client is full")
         if len(text) > MAX_MESSAGE:
             raise _Closed(CLOSE_TOO_BIG, f"a message is longer than {MAX_MESSAGE}")
         try:
@@ -224,7 +224,7 @@ class _Talk:
             missed = await self._missed(ids, said.channels)
         except CannotResume as error:
             self._say(self._subscription(None))
-            self._say(Reset(detail=f"{error}: load the state anew"))
+            self._say(Reset(detail=f"{error}: reload the state"))
         else:
             wanted = [frame for frame in missed if client.wants(frame)]
             self._say(self._subscription(len(wanted)))
@@ -234,13 +234,13 @@ class _Talk:
             client.release()
 
     async def _missed(self, ids: Sequence[str], channels: Sequence[str]) -> list[Frame]:
-        """Return what came after the ids, up to where live events go on."""
+        """Return the events after the ids, up to the first live event."""
         places = [Place.of_id(text) for text in ids]
         known = [place for place in places if place is not None]
         if len(known) < len(ids) or not known:
-            raise CannotResume("last_event_id is no id of an event")
+            raise CannotResume("last_event_id is not an event id")
         if len(ids) == 1:
-            # nothing is awaited since the subscription, so nothing is told of twice or left out
+            # no await since the subscription, so no event is repeated or lost
             found = self._hub.after(ids[0])
             if found is not None:
                 return found
@@ -265,7 +265,7 @@ class _Talk:
 
 
 async def beat(hub: Hub, heartbeat_sec: float) -> None:
-    """Tell every client the time, again and again, until cancelled."""
+    """Send every client a heartbeat periodically, until cancelled."""
     while True:
         await asyncio.sleep(heartbeat_sec)
         hub.tell_all(Heartbeat(ts_ms=_now_ms()).model_dump_json())

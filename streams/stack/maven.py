@@ -37,19 +37,19 @@ def java() -> str:
 
 
 def fetch(pom: Path, name: str) -> Path:
-    """Return the directory with the jars of ``pom``, fetched once.
+    """Return the directory of the jars of ``pom``, downloaded once.
 
     Parameters
     ----------
     pom
-        The Maven project whose dependencies are wanted.
+        The Maven project whose dependencies are needed.
     name
-        Directory name in the cache; carries the version.
+        Directory name in the cache; contains the version.
 
     Raises
     ------
     Fatal
-        Maven is missing or cannot get them.
+        Maven is missing or cannot download them.
     """
     jars = cache_dir() / name
     if any(jars.glob("*.jar")):

@@ -16,7 +16,7 @@ from streams.process.logged_child import LoggedChild
 from streams.process.supervise import Supervised
 
 LEAVE_WITHIN_S: Final = 20.0
-"""How long a process may take to end; then it is killed."""
+"""Seconds a process may take to end; then it is killed."""
 _LOOK_S: Final = 0.05
 
 
@@ -33,15 +33,15 @@ def program(
     Parameters
     ----------
     name
-        What messages call it.
+        Name in messages.
     arguments
         Of ``manifold``.
     output
-        File that its output goes to, or who is given every line of it.
+        File for its output, or a callback for every line of it.
     env
         Its whole environment.
     done_codes
-        Exit codes with which it has done its work; none: it is never done.
+        Exit codes after which it is not restarted.
     """
     command = [sys.executable, "-m", "streams", *arguments]
     title = f"the {name}"
@@ -54,14 +54,14 @@ def program(
 
 
 def stop_in_order(processes: Mapping[str, Supervised], role_of: Mapping[str, str]) -> None:
-    """End processes: what writes before what reads it, those of one rank at the same time.
+    """Stop processes: writers before readers, those of one rank at the same time.
 
     Parameters
     ----------
     processes
         Name -> process.
     role_of
-        Name -> role; what has none ends first.
+        Name -> role; processes without one end first.
     """
     ranks: dict[int, list[Supervised]] = {}
     for name, process in processes.items():
@@ -86,14 +86,14 @@ def _stop_together(processes: Sequence[Supervised]) -> None:
 
 
 def reap_orphans(known: Iterable[int]) -> int:
-    """Collect processes that have ended and are nobody's but this one's; return how many.
+    """Reap ended orphan processes; return their number.
 
     As process 1 of a container this one inherits the children of processes that ended.
 
     Parameters
     ----------
     known
-        Process ids that somebody here waits for.
+        Process ids that other code waits for.
     """
     kept, count = set(known), 0
     while True:

@@ -1,6 +1,6 @@
 """The read part of the Confluent registry API, answered from the lock file.
 
-It stands at the root of a port, because ``rpk`` refuses a registry address with a path.
+It is served at the root of a port, because ``rpk`` refuses a registry URL with a path.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Api:
         return _answer({"mode": "READONLY"})
 
     async def refuse(self, _: web.Request) -> web.Response:
-        return _refusal(READ_ONLY, "This registry only answers; its schemas are fixed")
+        return _refusal(READ_ONLY, "This registry is read-only; its schemas are fixed")
 
 
 def make_registry_web(registry: LockedRegistry) -> web.Application:
@@ -134,9 +134,9 @@ class RegistryServer:
     Parameters
     ----------
     port
-        Where it listens.
+        Port on loopback.
     prefix
-        The deployment's topic prefix, which the subjects carry.
+        The deployment's topic prefix, which is part of the subjects.
     """
 
     def __init__(self, port: int, prefix: str = "") -> None:

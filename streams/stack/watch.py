@@ -1,4 +1,4 @@
-"""Looks at a running stack from time to time, in a thread of its own."""
+"""Probes a running stack periodically, in a separate thread."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ STAGE_SECONDS, STAGE_RECORDS = "manifold_stage_seconds_sum", "manifold_records_i
 
 
 class StageWork(NamedTuple):
-    """What a stage has done since its worker started."""
+    """Counters of a stage since its worker started."""
 
     records: float
     seconds: float
 
 
 class Sight(NamedTuple):
-    """The stack as it was seen last.
+    """The stack at the last probe.
 
     Attributes
     ----------
     status
-        What the log says; None before it could be read once.
+        The status read from the log; None before the first probe.
     rates
         Topic -> offsets per second.
     settled
-        Everything that was written is derived and mirrored, and was so one look before.
+        Whether all records are derived and mirrored, at this probe and the one before.
     trouble
-        Why the last look failed, None when it did not.
+        Why the last probe failed, None when it did not.
     """
 
     status: Status | None = None
@@ -49,7 +49,7 @@ class Sight(NamedTuple):
 
 
 class Watch:
-    """The thread; ``sight`` is what it saw last.
+    """The thread; ``sight`` is its last result.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ class Watch:
         self.first_weights_at: float | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop the thread."""
         self._stopping.set()
         self._thread.join(10.0)
 
@@ -94,14 +94,14 @@ class Watch:
         passed = now - since
         rates = {t: (end - origin[t]) / passed if passed else 0.0 for t, end in status.ends.items()}
         before = self.sight.status
-        # a stage may commit between the look at its source and the look at its position
+        # a stage may commit between the query of its source and that of its position
         still = before is not None and before.ends == status.ends and not any(before.lag.values())
         settled = still and status.weights is not None and not any(status.lag.values())
         return Sight(status, rates, settled)
 
 
 def stage_work(metrics_port: int) -> dict[str, StageWork]:
-    """Return what the stages of the worker have done, from its ``/metrics``.
+    """Return the counters of the worker's stages, from its ``/metrics``.
 
     Raises
     ------

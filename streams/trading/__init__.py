@@ -1,1 +1,1 @@
-"""From weights and gates to orders at a broker: guards, sizing, the executor, brokers."""
+"""Trading: from weights and gates to orders at a broker (guards, sizing, executor, brokers)."""

@@ -1,4 +1,4 @@
-"""An operator's word to the executor of one account: a record of ``ops.control``."""
+"""An operator's command to the executor of one account: a record of ``ops.control``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from streams.records.events import Control
 def account_word(
     kind: Literal["flatten", "reconcile"], account_id: str, actor: str, reason: str, now_ms: int
 ) -> Control:
-    """Return the record that says ``kind`` to the executor of an account."""
+    """Return the record of a command of type ``kind`` to the executor of an account."""
     value = json.dumps({"account_id": account_id}, sort_keys=True, separators=(",", ":"))
     return Control(kind, None, value, actor, reason, now_ms)
 
 
 def account_word_problem(record: Control) -> str | None:
-    """Return why a record names no account as its kind demands; None when it does."""
+    """Return what is wrong with the account id of a record; None when it is valid."""
     try:
         said = json.loads(record.value)
     except ValueError:

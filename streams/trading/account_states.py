@@ -1,8 +1,7 @@
-"""Keeps what an account's limits compare with, and writes every change of it to ``exec.fills``.
+"""Keeps the reference values of an account's limits; writes every change to ``exec.fills``.
 
-The highest net asset value and the one at the day's start are records, so a restart goes on with
-exactly these. A deposit or a withdrawal multiplies both by the net asset value after it and
-divides them by the one before it.
+The highest net asset value (NAV) and the NAV at the start of the day are records, so a restart
+continues with the same values. A deposit or withdrawal scales both by NAV after / NAV before.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ log = logging.getLogger("manifold.executor")
 
 
 class AccountStates:
-    """The limits' side of one account.
+    """The reference values of one account's limits.
 
     Parameters
     ----------
     broker, ledger, dispatch
-        The venue, the books, the door to the log.
+        The venue, the ledger, the order dispatch.
     control
-        Says under which configuration a record is written.
+        Gives the configuration under which a record is written.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class AccountStates:
         self._commanded = ledger.state.control_offset if ledger.state else 0
 
     async def observe(self, account: Account) -> None:
-        """Take in what the account is worth, after every transfer that is in it.
+        """Record the NAV, after all transfers included in it.
 
         Raises
         ------
         Recoverable
-            The venue does not tell its transactions: whether money was moved is not known.
+            The venue's transactions cannot be read: transfers are unknown.
         """
         worth, last_id = self._ledger.worth, account.last_transaction_id
         if transaction_order(last_id) > transaction_order(self._cursor):
@@ -60,7 +59,7 @@ class AccountStates:
                 await self._write("transfer", account, moved.amount)
                 log.info(
                     "transfer of %+.2f %s (transaction %s): NAV %.2f before, %.2f after; the "
-                    "limits' values follow it",
+                    "reference values of the limits are scaled",
                     moved.amount, account.currency, moved.transaction_id, before, after,
                 )  # fmt: skip
             self._cursor = last_id
@@ -73,12 +72,12 @@ class AccountStates:
             await self._write(cause, account)
         if reset:
             log.info(
-                "drawdown reset %s: it counts from NAV %.2f %s on",
+                "drawdown reset %s: measured from NAV %.2f %s on",
                 reset.words, account.nav, account.currency,
             )  # fmt: skip
 
     def _reset_asked(self) -> Given | None:
-        """Obey an operator's reset of the drawdown that is not in the last record yet."""
+        """Carry out an operator's drawdown reset that is not in the last record yet."""
         commands = commands_of(self._control.records, self._broker.account_id)
         last = commands.resets[-1] if commands.resets else None
         asked = last if last is not None and last.offset >= self._commanded else None
@@ -121,8 +120,7 @@ def transfers(
     booked
         Transactions in the venue's order.
     unrealized_pl
-        Of the open positions, as they were read with the account: a transfer tells the balance
-        after it and nothing of them.
+        Of the open positions, as read with the account: a transfer only has the balance after it.
     """
     found = []
     for one in booked:
@@ -135,7 +133,7 @@ def transfers(
 
 
 def change(before: Marks | None, worth: Worth) -> StateCause | None:
-    """Return why the state is written anew after an observation; None when nothing changed."""
+    """Return why the state must be written after an observation; None when nothing changed."""
     after = worth.marks
     if after is None or after == before:
         return None

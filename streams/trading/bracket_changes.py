@@ -1,7 +1,7 @@
-"""Stop and target of an open trade: whose they are, and whether the run's are to be set. Pure.
+"""Stop loss and take profit of an open trade: who set them, and which to set. Pure.
 
-What somebody else set is kept, whether tighter, looser, trailing or taken away. The run's level is
-set where the trade still has one of the executor's own, or has none at all and nobody removed it.
+A manual change is kept, whether tighter, looser, trailing or removed. The run's level is set where
+the trade still has one set by the executor, or none that was removed manually.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ KIND: Final = "brackets"
 EXECUTOR: Final = "executor"
 OPERATOR: Final = "operator"
 REMOVED: Final = ("CLIENT_REQUEST",)
-"""Why a bracket ends when somebody cancels it; other reasons are the venue's own."""
+"""Reason of the end of a bracket that was cancelled by hand; other reasons are the venue's."""
 
 Verdict = Literal["keep", "set", "others", "ask"]
 
 
 class Level(NamedTuple):
-    """A stop or a target: a price, or the distance of a trailing stop; neither: there is none."""
+    """A stop or a target: a price, or the distance of a trailing stop; none if both are None."""
 
     price: float | None
     trailing: float | None = None
@@ -35,21 +35,21 @@ class Level(NamedTuple):
 
 @dataclass
 class Side:
-    """What the log says of the stop, or of the target, of one trade.
+    """The stop, or the target, of one trade according to the log.
 
     Attributes
     ----------
     ours
         Prices that the executor has asked for.
     by_others
-        What was found set by somebody else last; None while it is the executor's.
+        The last manual change; None while the executor's level is set.
     """
 
     ours: set[float] = field(default_factory=set)
     by_others: Level | None = None
 
     def take(self, by: str, level: Level) -> None:
-        """Take in a record."""
+        """Apply a record."""
         if by == OPERATOR:
             self.by_others = level
         elif by == EXECUTOR and level.price is not None:
@@ -58,42 +58,41 @@ class Side:
 
 @dataclass
 class TradeBrackets:
-    """What the log says of the brackets of one trade."""
+    """The brackets of one trade according to the log."""
 
     stop: Side = field(default_factory=Side)
     target: Side = field(default_factory=Side)
 
     def take(self, record: OrderIntent) -> None:
-        """Take in a record of kind ``brackets``, in the order of the log."""
+        """Apply a record of kind ``brackets``, in log order."""
         self.stop.take(record.stop_by, Level(record.stop_loss, record.trailing_stop))
         self.target.take(record.target_by, Level(record.take_profit))
 
     def opened_with(self, opening: OrderIntent) -> None:
-        """Take in what the order that opened the trade asked for."""
+        """Apply the brackets requested by the opening order."""
         self.stop.take(EXECUTOR, Level(opening.stop_loss))
         self.target.take(EXECUTOR, Level(opening.take_profit))
 
 
 def verdict(found: Level, wanted: float | None, known: Side, removed: str | None) -> Verdict:
-    """Return what is to be done about a stop or a target.
+    """Return the action for a stop or a target.
 
     Parameters
     ----------
     found
-        What the trade has at the venue.
+        The trade's bracket at the venue.
     wanted
         The run's level in the venue's precision; None when the run has none.
     known
-        What the log says of it.
+        Its state according to the log.
     removed
-        Why the venue ended the last one; empty when it never had one, None when nobody has asked.
+        Why the venue ended the last one; empty when it never had one, None when not queried yet.
 
     Returns
     -------
     Verdict
-        ``keep``: nothing is to be done; ``set``: the run's level is to be set; ``others``: it was
-        changed by somebody else since, which is to be recorded; ``ask``: why it is missing has to
-        be known first.
+        ``keep``: no action; ``set``: set the run's level; ``others``: record a manual change;
+        ``ask``: first query why it is missing.
     """
     if known.by_others is not None:
         return "keep" if found == known.by_others else "others"
@@ -115,7 +114,7 @@ def _own(ours: Collection[float], wanted: float | None) -> set[float]:
 
 
 def sentence(what: str, trade_id: str, found: Level, wanted: float | None, direction: int) -> str:
-    """Return what somebody else did to a stop or a target, in words.
+    """Return a manual change of a stop or a target as text.
 
     Parameters
     ----------

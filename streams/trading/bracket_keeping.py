@@ -1,7 +1,7 @@
-"""Keeps the brackets of our trades: the run's levels, or what somebody else has set instead.
+"""Maintains the brackets of the executor's trades: the run's levels, or manual changes.
 
-Every change stands in ``exec.orders`` as a record of kind ``brackets``: one of ours before the
-venue is called, one of others as soon as it is seen.
+Every change is a record of kind ``brackets`` in ``exec.orders``: the executor's before the venue is
+called, a manual one as soon as it is detected.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from streams.trading.bracket_changes import (
 )
 from streams.trading.brokers.brackets import in_precision
 from streams.trading.brokers.broker import BracketKind, OpenTrade
-from streams.trading.context import Parts
-from streams.trading.desk import Desk, Order, order_intent
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import Holding
 from streams.trading.paper import PaperBroker
+from streams.trading.planning_state import Order, PlanningState, order_intent
 from streams.trading.terms import Terms
 
 log = logging.getLogger("manifold.executor")
 
 
 class _Judged(NamedTuple):
-    """A stop or a target, and what is to be done about it."""
+    """A stop or a target, and the action for it."""
 
     what: BracketKind
     found: Level
@@ -48,39 +48,43 @@ class _Judged(NamedTuple):
 
 
 class BracketKeeper:
-    """Looks after the brackets of one account.
+    """Maintains the brackets of one account.
 
     Parameters
     ----------
     parts, terms
-        What the executor is made of; the terms of the instruments.
+        The parts of the executor; the terms of the instruments.
     desk
-        What is known now of the log.
+        Returns the current planning state from the log.
     ordering
-        Held from planning a record until it stands in the log.
+        Lock, held from planning a record until it is in the log.
 
     Attributes
     ----------
     by_hand
-        Instrument -> what others have set at open trades of ours, a sentence each.
+        Instrument -> manual changes of open trades of the executor, a sentence each.
     """
 
     def __init__(
-        self, parts: Parts, terms: Terms, desk: Callable[[], Desk], ordering: asyncio.Lock
+        self,
+        parts: ExecutorContext,
+        terms: Terms,
+        desk: Callable[[], PlanningState],
+        ordering: asyncio.Lock,
     ) -> None:
         self._parts, self._terms, self._desk, self._ordering = parts, terms, desk, ordering
         self.by_hand: dict[str, list[str]] = {}
 
     async def keep(self, trades: Sequence[OpenTrade]) -> list[str]:
-        """Record what others changed, and set the run's levels where they are ours to set.
+        """Record manual changes, and set the run's levels where none was made.
 
-        A venue that sets them by the fill itself needs none of this. What the venue refuses is
+        A venue that sets brackets with the fill does not need this. Refusals of the venue are
         returned, a sentence each: the executor still closes when the run does.
 
         Parameters
         ----------
         trades
-            The open trades as they were just read.
+            The open trades as just read.
         """
         problems: list[str] = []
         if isinstance(self._parts.broker, PaperBroker):
@@ -92,10 +96,10 @@ class BracketKeeper:
             if held is None or not ledger.is_ours(trade.trade_id, trade.client_id):
                 continue
             if held.trade_ids and trade.trade_id not in held.trades:
-                continue  # it was closed meanwhile
+                continue  # closed meanwhile
             await self._terms.learn([trade.instrument], again=False)
             if self._terms.of(trade.instrument) is None:
-                continue  # the venue does not trade it any more: said where terms are learnt
+                continue  # the venue no longer trades it: reported where the terms are read
             try:
                 said = await self._keep_one(trade, held)
             except (Recoverable, RequestRefused) as error:

@@ -1,8 +1,8 @@
-"""Sends the closing orders that are due, whatever else goes wrong.
+"""Sends the closing orders that are due, whatever else fails.
 
-Closing waits for no answer to a question: what is to be closed is known from the log, from the
-trades that were last read, or by the client ids of orders in doubt. Two are handed over at the same
-time, so that one without an answer does not hold back the others.
+Closing does not wait for queries: the positions to close are known from the log, from the trades
+last read, or from the client ids of unresolved orders. Two are sent at the same time, so that one
+without an answer does not delay the others.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from streams.records.trading_events import BrokerReport
 from streams.trading.brokers.broker import Broker
 from streams.trading.closing_pauses import ClosingPauses
 from streams.trading.closing_plan import CLOSING, Closing, Sight, closings, wanted
-from streams.trading.desk import Desk
 from streams.trading.dispatch import Dispatch, Written
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
+from streams.trading.planning_state import PlanningState
 
 AT_ONCE = 2
 TRIES_READ = 12
@@ -33,29 +33,29 @@ log = logging.getLogger("manifold.executor")
 
 
 class Closer:
-    """Keeps at the closings of one account.
+    """Closes the positions of one account.
 
     Parameters
     ----------
     broker, ledger, dispatch, metrics
-        The venue, our books, how orders are sent, the gauges.
+        The venue, the ledger, the order dispatch, the gauges.
     desk, sight
-        What is known now, of the log and of the venue.
+        Return the current planning state of the log, and of the venue.
     ordering
-        Held from planning an order until it stands in the log.
+        Lock, held from planning an order until it is in the log.
     calendar
-        The hours of the market now.
+        Returns the current market calendar.
     clock
         Monotonic seconds.
 
     Attributes
     ----------
     gone
-        Trades that the venue calls not open; forgotten when the books have been compared.
+        Trades that are not open at the venue; cleared after a reconciliation.
     no_ids
         Instruments in which the venue forbids closing by id.
     changed
-        Called when something was learnt that a reconcile would show.
+        Called when a reconciliation is needed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Closer:
         ledger: Ledger,
         dispatch: Dispatch,
         metrics: ExecutorMetrics,
-        desk: Callable[[], Desk],
+        desk: Callable[[], PlanningState],
         sight: Callable[[], Sight],
         ordering: asyncio.Lock,
         calendar: Callable[[], Calendar],
@@ -82,16 +82,16 @@ class Closer:
         self.changed: Callable[[], None] = lambda: None
 
     def poke(self) -> None:
-        """Let a run that waits for answers look again at what is due."""
+        """Make a waiting run check again what is due."""
         self._more.set()
 
     async def run(self) -> None:
-        """Send what is due and return when nothing is: all answered, or held back.
+        """Send all due closings; return when none is left: all answered, or postponed.
 
         Raises
         ------
         Fatal
-            The venue refuses us altogether.
+            The venue refuses access.
         """
         tasks: set[asyncio.Task[None]] = set()
         try:
@@ -121,7 +121,7 @@ class Closer:
         async with self._ordering:
             desk, sight = self._desk(), self._sight()
             if desk.close_asked > self._close_asked:
-                self.pauses.clear()  # an operator asks anew
+                self.pauses.clear()  # a new command of an operator
                 self._close_asked = desk.close_asked
             now, now_ms = self._clock(), self._broker.now_ms()
             subjects = {one.subject for one in wanted(desk, sight)}
@@ -149,11 +149,11 @@ class Closer:
             self.gone.add(closing.trade_id)
         reached = last.raw != NO_WORD
         self.pauses.refused(closing.subject, reason, now, now_ms, reached=reached)
-        self.changed()  # what is left to close may be less than we think
+        self.changed()  # the rest to close may be less than the ledger has
         self.say()
 
     def recall(self) -> None:
-        """Go on with the pauses after the log's refusals: a restart does not shorten them."""
+        """Continue the pauses after refusals in the log: a restart does not shorten them."""
         desk = self._desk()
         self._close_asked = desk.close_asked
         now, now_ms = self._clock(), self._broker.now_ms()
@@ -165,12 +165,12 @@ class Closer:
                 )  # fmt: skip
 
     def compared(self) -> None:
-        """Note that the books follow the broker now."""
+        """Note that the ledger was corrected to the broker's positions."""
         self.gone.clear()
 
     @property
     def cannot_close(self) -> dict[str, str]:
-        """Instruments with a closing that is due and does not work: why, in words."""
+        """Instruments with a closing that is due and fails -> reason as text."""
         found: dict[str, str] = {}
         desk, sight = self._desk(), self._sight()
         due = wanted(desk, sight)
@@ -184,7 +184,7 @@ class Closer:
         return found
 
     def say(self) -> None:
-        """Log and count what cannot be closed, when it has changed."""
+        """Log and count closings that fail, when they have changed."""
         found = self.cannot_close
         reasons = {name: words.partition(" (")[0] for name, words in found.items()}
         for name in sorted({*reasons, *self._said}):
@@ -192,13 +192,13 @@ class Closer:
                 if name in found:
                     log.error("cannot close %s: %s", name, found[name])
                 else:
-                    log.info("%s: nothing stands in the way of closing any more", name)
+                    log.info("%s: closing is possible again", name)
             self._metrics.cannot_close.labels(name).set(int(name in found))
         self._said = reasons
 
 
 def _refused_in_a_row(ledger: Ledger, name: str) -> list[tuple[str, BrokerReport]]:
-    """Return the venue's refusals of closings since the last one that worked, oldest first."""
+    """Return the venue's refusals of closings since the last success, oldest first."""
     found: list[tuple[str, BrokerReport]] = []
     orders = [i for i in ledger.intents.values() if i.instrument == name and i.submitted]
     for intent in reversed(orders[-TRIES_READ:]):

@@ -1,7 +1,7 @@
-"""When a closing that did not work is tried again, and what is said of it until then. Pure.
+"""When a failed closing is retried, and its description until then. Pure.
 
-The pause doubles with every try. While the market is closed nothing is tried before it opens again:
-by the market's calendar, or when the venue, that said "halted", calls the instrument tradeable.
+The pause doubles with every attempt. While the market is closed, the next attempt is when it opens:
+by the market calendar, or when the venue reports a halted instrument as tradeable.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from streams.instants import clock as instant_text
 
 FIRST_PAUSE_S: Final = 0.5
 NO_ANSWER_MOST_S: Final = 30.0
-"""Longest pause after an order that did not reach the venue, or whose answer was lost."""
+"""Maximum pause in s after an order that did not reach the venue, or whose answer was lost."""
 REFUSED_MOST_S: Final = 900.0
-"""Longest pause after a refusal of the venue, a halt while the market is open included."""
+"""Maximum pause in s after a refusal of the venue, including a halt while the market is open."""
 AFTER_FILL_S: Final = 0.5
 CANNOT_CLOSE: Final = "cannot close"
-"""What is told of a closing that does not work begins with this."""
+"""Prefix of the description of a failed closing."""
 HALTED: Final = ("MARKET_HALTED",)
 
 Subject = tuple[str, str]
-"""An instrument, and what of it is closed: a trade, or what an order of ours opened."""
+"""An instrument, and the part to close: a trade, or the position opened by an order."""
 
 
 class Refusal(NamedTuple):
-    """A closing that is tried again.
+    """A closing that is retried.
 
     Attributes
     ----------
     since_ms
-        Venue's time of the first refusal in a row.
+        Venue's time of the first of consecutive refusals.
     tries
         How many in a row.
     not_before
-        Monotonic seconds before which it is not tried again.
+        Monotonic seconds of the earliest retry.
     opens_ms
         Venue's time before which the market is closed; 0 when it is open.
     reached
-        Whether the venue has refused it; else it did not get there, or nobody knows.
+        Whether the venue has refused it; else it was not sent, or the result is unknown.
     seen_closed
-        Whether the venue has called the instrument not tradeable since.
+        Whether the venue has since reported the instrument as not tradeable.
     """
 
     reason: str
@@ -55,12 +55,12 @@ class Refusal(NamedTuple):
     seen_closed: bool = False
 
     def held_back(self, now: float, now_ms: int) -> bool:
-        """Return whether it is too early to try again."""
+        """Return whether it is too early for a retry."""
         return now < self.not_before or now_ms < self.opens_ms
 
     @property
     def words(self) -> str:
-        """The reason, and when it is tried again."""
+        """The reason, and the time of the retry."""
         times = "once" if self.tries == 1 else f"{self.tries} times"
         said = f"{self.reason} (tried {times} since {instant_text(self.since_ms)} UTC"
         if self.opens_ms:
@@ -69,12 +69,12 @@ class Refusal(NamedTuple):
 
 
 class ClosingPauses:
-    """The closings that did not work, by what they are about.
+    """The failed closings, by subject.
 
     Parameters
     ----------
     calendar
-        The hours of the market now.
+        Returns the current market calendar.
     """
 
     def __init__(self, calendar: Callable[[], Calendar] = lambda: FX) -> None:
@@ -85,12 +85,12 @@ class ClosingPauses:
     def refused(
         self, subject: Subject, reason: str, now: float, now_ms: int, *, reached: bool
     ) -> Refusal:
-        """Note that a closing did not work.
+        """Record a failed closing.
 
         Parameters
         ----------
         reason
-            The venue's word, or why it was not sent.
+            The venue's reason, or why it was not sent.
         now, now_ms
             Monotonic seconds; the venue's time.
         reached
@@ -110,19 +110,20 @@ class ClosingPauses:
         return made
 
     def worked(self, subject: Subject, now: float) -> None:
-        """Note a fill; what is left of the same is looked at a little later."""
+        """Record a fill; the rest of the same subject is checked a little later."""
         for key in (subject, (subject[0], "*")):
             self._refusals.pop(key, None)
         self._resting[subject] = now + AFTER_FILL_S
 
     def answering(self) -> None:
-        """Note that the venue answers again: what did not reach it is tried at once."""
+        """Record that the venue answers again: closings that did not reach it are retried at
+        once."""
         for key, one in self._refusals.items():
             if not one.reached:
                 self._refusals[key] = one._replace(not_before=0.0)
 
     def saw(self, instrument: str, tradeable: bool) -> None:
-        """Take in whether the venue calls a halted instrument tradeable."""
+        """Record whether the venue reports a halted instrument as tradeable."""
         key = (instrument, "*")
         found = self._refusals.get(key)
         if found is None:
@@ -130,26 +131,27 @@ class ClosingPauses:
         if not tradeable:
             self._refusals[key] = found._replace(seen_closed=True)
         elif not found.seen_closed:
-            # the calendar says closed and the venue does not: the pauses alone count
+            # closed by the calendar, open at the venue: only the pauses count
             self._refusals[key] = found._replace(opens_ms=0)
         else:
-            # once for every halt: a venue that says tradeable and refuses is not asked each time
+            # once per halt: a venue that reports tradeable and still refuses is not retried each
+            # time
             self._refusals[key] = found._replace(not_before=0.0, opens_ms=0, seen_closed=False)
 
     @property
     def halted(self) -> list[str]:
-        """Instruments whose closings met a halt."""
+        """Instruments whose closing was refused by a trading halt."""
         return sorted(name for name, about in self._refusals if about == "*")
 
     def held_back(self, subject: Subject, now: float, now_ms: int) -> bool:
-        """Return whether a closing is not to be tried now."""
+        """Return whether a closing must not be tried now."""
         if now < self._resting.get(subject, 0.0):
             return True
         found = (self._refusals.get(key) for key in (subject, (subject[0], "*")))
         return any(one is not None and one.held_back(now, now_ms) for one in found)
 
     def next_try_s(self, now: float, now_ms: int) -> float | None:
-        """Return how long it is until the next one may be tried; None when none waits."""
+        """Return the seconds until the next retry; None when none waits."""
         left = [at - now for at in self._resting.values() if at > now]
         for one in self._refusals.values():
             if one.held_back(now, now_ms):
@@ -157,17 +159,17 @@ class ClosingPauses:
         return min(left) if left else None
 
     def reason_of(self, subject: Subject) -> str:
-        """Return why a closing does not work, in words; empty when nothing is known against it."""
+        """Return why a closing fails, as text; empty without a failure."""
         found = self._refusals.get((subject[0], "*")) or self._refusals.get(subject)
         return "" if found is None else found.words
 
     def clear(self) -> None:
-        """Forget everything: somebody asks anew."""
+        """Clear all: a new command was given."""
         self._refusals.clear()
         self._resting.clear()
 
     def keep(self, subjects: set[Subject]) -> None:
-        """Forget what is about closings that nobody wants any more."""
+        """Remove failures of closings that are no longer wanted."""
         names = {name for name, _ in subjects}
         self._refusals = {
             key: one
@@ -177,5 +179,5 @@ class ClosingPauses:
 
 
 def _key(subject: Subject, reason: str) -> Subject:
-    """A halt is one of the instrument, whichever trade met it."""
+    """A halt applies to the instrument, whichever trade it was found with."""
     return (subject[0], "*") if reason in HALTED else subject

@@ -1,9 +1,9 @@
-"""Which closing orders are due, and what each of them names. Pure.
+"""Plans the closing orders that are due, and how each addresses its position. Pure.
 
-A position is closed for the run's end, its turn, the end of the market week, or an operator's
-flatten or close. A trade of ours is closed by its id, all of it: that cannot touch a trade of
-others, cannot close anything twice, and needs no number of units. Where the venue does not know the
-id, or forbids ids, see ``Sight``.
+A position is closed at the end or reversal of its run, at the end of the market week, or by an
+operator's flatten or close. A trade of the executor is closed completely by its id: that cannot
+affect other trades, cannot close twice, and needs no number of units. For venues that do not know
+or allow ids, see ``Sight``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.units import units_of
-from streams.trading.desk import Desk, Order, order_intent, said_before
 from streams.trading.guards import sending_guards
 from streams.trading.holdings import Holding, joined_by
+from streams.trading.planning_state import Order, PlanningState, order_intent, said_before
 from streams.trading.runs import Joined, RunState
 from streams.trading.week_end import why_week_end
 
@@ -26,25 +26,25 @@ CLOSING = ("reduce", "close")
 
 
 class Sight(NamedTuple):
-    """What is known of the venue when closings are planned; all of it may be old, or missing.
+    """The state of the venue used to plan closings; any part may be old or missing.
 
     Attributes
     ----------
     by_trade
         Whether the venue closes single trades.
     trades
-        The open trades as they were last read.
+        The open trades as last read.
     foreign
-        Instruments in which others hold something, as far as it is known.
+        Instruments with untracked positions, as far as known.
     no_ids
         Instruments in which the venue refused to close a trade by its id (the FIFO rule).
     gone
-        Trades that the venue says are not open.
+        Trades that are not open at the venue.
     in_flight
-        Order ids that this process is handing over now.
+        Ids of orders being sent by this process now.
     books_stale
-        Whether the venue's transactions cannot be read: what became of an order in doubt is then
-        not known, and it may have opened a trade.
+        Whether the venue's transactions cannot be read: an unresolved order may then have opened a
+        trade.
     """
 
     by_trade: bool
@@ -57,19 +57,19 @@ class Sight(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """One closing that is wanted.
+    """One closing that is due.
 
     Attributes
     ----------
     direction
         Of the position: 1 for long.
     units
-        As the books have them, without a sign.
+        Unsigned, from the ledger.
     by, trade_id
-        How it is put to the venue, and which trade; ``@`` and a client id where the venue's own id
+        How the venue is asked to close, and which trade; ``@`` and a client id where the venue's id
         is not known.
     opening_id
-        Order id of the opening.
+        Id of the opening order.
     """
 
     instrument: str
@@ -82,12 +82,12 @@ class Closing(NamedTuple):
 
     @property
     def subject(self) -> tuple[str, str]:
-        """What refusals are counted by: the trade, or what is closed without naming one."""
+        """Key for counting refusals: the trade, or the opening order if no trade is named."""
         return self.instrument, self.trade_id or self.opening_id
 
 
-def wanted(desk: Desk, sight: Sight) -> list[Closing]:
-    """Return every closing that is due, whatever was tried before."""
+def wanted(desk: PlanningState, sight: Sight) -> list[Closing]:
+    """Return every closing that is due, whatever was attempted before."""
     found: list[Closing] = []
     for _, held in sorted(desk.ledger.holdings.items()):
         reason = why_close(desk, held)
@@ -111,11 +111,11 @@ def _of_holding(held: Holding, sight: Sight, reason: str) -> Iterator[Closing]:
                 yield Closing(name, way, units, by, trade, opening, reason)
 
 
-def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
-    """Yield the trades of ours that the books do not have: an answer was lost, or came too late.
+def _not_booked(desk: PlanningState, sight: Sight) -> Iterator[Closing]:
+    """Yield the executor's trades missing in the ledger: an answer was lost, or came too late.
 
-    They are booked as soon as the venue's transactions can be read, and closed like any other
-    then. So this is for when they cannot be read, or somebody wants everything closed.
+    They are booked and then closed normally once the venue's transactions can be read. This covers
+    the time until then, and a flatten command.
     """
     ledger = desk.ledger
     seen: set[str] = set()
@@ -147,8 +147,8 @@ def _not_booked(desk: Desk, sight: Sight) -> Iterator[Closing]:
             )  # fmt: skip
 
 
-def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
-    """Return why what an opening order of ours may have opened is to be closed."""
+def _why_close_order(desk: PlanningState, intent: OrderIntent, sight: Sight) -> str:
+    """Return why the possible position of an unresolved opening order is to be closed."""
     if desk.commands.releases(intent.instrument, intent.control_offset):
         return ""
     flat = why_asked(desk, intent.instrument, intent.control_offset)
@@ -158,14 +158,14 @@ def _why_close_order(desk: Desk, intent: OrderIntent, sight: Sight) -> str:
 
 
 def closings(
-    desk: Desk, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
+    desk: PlanningState, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
 ) -> list[tuple[Closing, OrderIntent]]:
-    """Return the closing orders that are to be sent now; write one before planning the next.
+    """Return the closing orders to send now; write each one before planning the next.
 
     Parameters
     ----------
     held_back
-        Subjects of closings that were refused, and are tried again later.
+        Subjects of refused closings that are retried later.
     """
     found = []
     guards = sending_guards(desk.trading, desk.mode)
@@ -173,7 +173,7 @@ def closings(
         if one.subject in held_back or _under_way(desk, sight, one):
             continue
         if one.by == "units" and sight.by_trade and one.instrument in sight.foreign:
-            continue  # by units the venue would take the oldest trade, which may be another's
+            continue  # by units the venue would close the oldest trade, which may be untracked
         opened = desk.ledger.intents[one.opening_id]
         entry_bar_ms = -1 if opened.entry_bar_ms is None else opened.entry_bar_ms
         order = Order(
@@ -187,11 +187,11 @@ def closings(
     return found
 
 
-def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
-    """Return whether an order is out that this one must not go beside.
+def _under_way(desk: PlanningState, sight: Sight, one: Closing) -> bool:
+    """Return whether a pending order excludes this one.
 
-    All of a trade can be closed once only, so a closing by trade goes out again although nobody
-    knows what became of the one before.
+    A trade can be closed completely only once, so a closing by trade is sent again even if the
+    result of the previous one is unknown.
     """
     out = [i for i in desk.ledger.waiting(one.instrument) if i.kind in CLOSING]
     if one.by == "trade":
@@ -199,8 +199,8 @@ def _under_way(desk: Desk, sight: Sight, one: Closing) -> bool:
     return bool(out)
 
 
-def why_close(desk: Desk, held: Holding) -> str:
-    """Return why a position is to be closed now; empty when it is to be kept."""
+def why_close(desk: PlanningState, held: Holding) -> str:
+    """Return why a position is to be closed now; empty if it stays open."""
     if desk.commands.releases(held.instrument, held.control_offset):
         return ""
     flat = why_asked(desk, held.instrument, held.control_offset)
@@ -210,14 +210,15 @@ def why_close(desk: Desk, held: Holding) -> str:
     return flat or left or before_weekend(desk, held.instrument)
 
 
-def before_weekend(desk: Desk, instrument: str) -> str:
-    """Return why nothing is held over the weekend; empty when the market week does not end soon."""
+def before_weekend(desk: PlanningState, instrument: str) -> str:
+    """Return the reason to close before the weekend; empty when the market week does not end
+    soon."""
     minutes = desk.trading.weekend_reduce_minutes
     return why_week_end(desk.calendar, desk.placed_ms(instrument), minutes) if minutes else ""
 
 
-def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
-    """Return the operator's reason to close what was opened under ``control_offset``."""
+def why_asked(desk: PlanningState, instrument: str, control_offset: int) -> str:
+    """Return the operator's reason to close positions opened under ``control_offset``."""
     closed = desk.commands.closes(instrument, control_offset)
     if closed is not None:
         return f"close {closed.words}"
@@ -227,7 +228,7 @@ def why_asked(desk: Desk, instrument: str, control_offset: int) -> str:
     return ""
 
 
-def _why_left(desk: Desk, instrument: str, joined: Joined) -> str:
+def _why_left(desk: PlanningState, instrument: str, joined: Joined) -> str:
     run = desk.runs.of(instrument)
     if run is None or run.follows(joined) or behind(desk, instrument, joined, run):
         return ""
@@ -236,14 +237,14 @@ def _why_left(desk: Desk, instrument: str, joined: Joined) -> str:
     return f"the run is out of the trade: position {run.decision.position}"
 
 
-def behind(desk: Desk, instrument: str, joined: Joined, run: RunState) -> bool:
-    """Return whether the log is being derived again and has not come to the last order's decision.
+def behind(desk: PlanningState, instrument: str, joined: Joined, run: RunState) -> bool:
+    """Return whether the log is being derived again up to the last order's decision.
 
-    What came before it has been followed already.
+    Earlier decisions were already followed.
     """
     return run.decision.as_of_ms < followed_ms(desk, instrument, joined)
 
 
-def followed_ms(desk: Desk, instrument: str, joined: Joined) -> int:
-    """Return ``as_of`` of the newest decision that an order in a joined trade follows."""
+def followed_ms(desk: PlanningState, instrument: str, joined: Joined) -> int:
+    """Return ``as_of`` of the newest decision behind an order of a joined trade."""
     return max(joined.entry_ms, desk.ledger.decided_ms.get(instrument, 0))

@@ -1,4 +1,4 @@
-"""What an executor is made of; ``streams.trading.start`` puts it together."""
+"""The parts of an executor; ``streams.trading.start`` creates them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.kafka.follower import Following
+from streams.kafka.follower import LogFollower
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
@@ -19,23 +19,23 @@ from streams.trading.runs import Allocation, Runs
 
 
 class MadeWith(NamedTuple):
-    """Settings of the configuration that an executor is made with."""
+    """Settings of the configuration that are fixed when an executor is created."""
 
     candle_gran: str
     backtest_cost_bps: float
 
     @classmethod
     def of(cls, config: Config) -> MadeWith:
-        """Return those of a configuration."""
+        """Return these settings from a configuration."""
         return cls(config.candle_gran, config.backtest_cost_bps)
 
     def changed(self, config: Config) -> str:
-        """Return which of them are others now, in words; empty when none is."""
+        """Return the changed settings as text; empty when none changed."""
         now = zip(self._fields, MadeWith.of(config), self, strict=True)
         return ", ".join(f"{n.upper()} is {new} and was {old}" for n, new, old in now if new != old)
 
 
-class Parts(NamedTuple):
+class ExecutorContext(NamedTuple):
     """The parts of one executor."""
 
     runtime: Runtime
@@ -46,7 +46,7 @@ class Parts(NamedTuple):
     ledger: Ledger
     runs: Runs
     allocation: Allocation
-    following: Following
+    following: LogFollower
     dispatch: Dispatch
     kill: KillSwitch
     metrics: ExecutorMetrics
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the log has been worked on: instrument -> ``as_of`` of its decision; newest epoch."""
+    """Progress in the log: instrument -> ``as_of`` of its decision; newest epoch."""
 
     decided_ms: dict[str, int]
     epoch_ms: int

@@ -1,4 +1,4 @@
-"""What is held in each currency: both legs of every position, long against short. Pure."""
+"""Net exposure per currency: both legs of every position, long against short. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.trading.brokers.conversion import base_currency, quote_currency
 
 
 class CurrencyShare(NamedTuple):
-    """What a currency's net value is and would be, as fractions of the account base."""
+    """A currency's net value before and after an order, as fractions of the account base."""
 
     currency: str
     before: float
@@ -19,14 +19,14 @@ class CurrencyShare(NamedTuple):
 
 
 def net_values(units: Mapping[str, Decimal], values: Mapping[str, float]) -> dict[str, float]:
-    """Return the net value of each currency, in the account's.
+    """Return the net value of each currency, in the account's currency.
 
     Parameters
     ----------
     units
         Instrument -> signed units.
     values
-        Instrument -> what one unit is worth in the account's currency.
+        Instrument -> value of one unit in the account's currency.
     """
     found: dict[str, float] = {}
     for name, count in sorted(units.items()):
@@ -66,5 +66,5 @@ def shares(
 
 
 def within(share: CurrencyShare, limit: float) -> bool:
-    """Return whether a currency stays within the cap, or comes nearer to it."""
+    """Return whether a currency stays within the cap, or moves towards it."""
     return abs(share.after) <= limit or abs(share.after) < abs(share.before)

@@ -1,18 +1,19 @@
-"""Hands orders to the venue, at most once each, and learns what became of them.
+"""Sends orders to the venue, each at most once, and resolves their results.
 
-The intent is committed to the log, the kill switch is read once more, and only then is the venue
-called. An id is handed over at most once, by one process: an order whose answer was lost is looked
-up by its id until the venue's answer is final, or until the venue has had time to show it and does
-not know it. Then it is cancelled in the log, and what is still wanted is a new order with a new id.
-(OANDA fills a market order twice that is sent twice with one id, so the same id again protects
-nobody.)
+The intent is committed to the log, the kill switch is read again, and only then is the venue
+called. An id is sent at most once, by one process: an order whose answer was lost is looked up by
+its id until the venue's answer is final, or until ``settle_sec`` has passed and the venue does not
+know it. Then it is cancelled in the log, and if still wanted it becomes a new order with a new id.
+(OANDA fills a market order twice if it is sent twice with one id, so ids do not make orders
+idempotent.)
 
-The closing of a trade bears no client id at OANDA: the transactions say which trade an order was to
-close. All of a trade can be closed once only, so such an order may go out again under another id
-while nobody knows what became of the one before.
+The closing of a trade has no client id at OANDA: the transactions name the trade of an order. A
+trade can be closed completely only once, so such an order may be sent again under another id while
+the result of the previous one is unknown.
 
-Orders are handed over beside each other and beside the reading of the venue's book. What the book
-has of an order that is being handed over is left for the next reading: its own answer comes first.
+Orders are sent concurrently with each other and with the reading of the venue's transactions.
+Transactions of an order that is being sent are left for the next reading: its own answer is
+processed first.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ from streams.trading.reports import (
 )
 
 STALE_S = 1.0
-"""How long after an intent's commit the venue may be called: a process that stood still longer may
-have been succeeded, and does not call."""
+"""Seconds after an intent's commit in which the venue may be called: a process that was suspended
+longer may have been fenced, and does not call."""
 
 log = logging.getLogger("manifold.executor")
 
 
 class KillState(Protocol):
-    """What a kill switch answers."""
+    """The state of a kill switch."""
 
     @property
     def engaged(self) -> bool:
-        """Whether nothing may be opened or increased."""
+        """Whether opening and increasing are blocked."""
         ...
 
     @property
@@ -65,40 +66,40 @@ class KillState(Protocol):
 
 
 class KillSwitch(Protocol):
-    """What is asked right before every order that opens or increases."""
+    """The kill switch, read right before every order that opens or increases."""
 
     async def aread(self) -> KillState:
-        """Return the state at the moment of the call; what fails is engaged."""
+        """Return the state at the moment of the call; engaged if it cannot be read."""
         ...
 
 
 class Written(NamedTuple):
-    """An intent that stands in the log, and when it was committed (monotonic seconds)."""
+    """An intent in the log, and when it was committed (monotonic seconds)."""
 
     intent: OrderIntent
     committed_at: float
 
 
 class Dispatch:
-    """The only door to the venue's orders.
+    """The only code that sends orders to the venue.
 
     Parameters
     ----------
     journal, broker, ledger, kill, metrics
-        The order log, the venue, our books, the kill switch, the counters.
+        The order log, the venue, the ledger, the kill switch, the counters.
     cursor
-        The venue's transaction up to which everything booked has been looked at.
+        The venue's transaction up to which all were processed.
     clock
         Monotonic seconds.
 
     Attributes
     ----------
     in_flight
-        Ids of the orders that are being handed over now.
+        Ids of the orders that are being sent now.
     others_filled
-        Instruments in which somebody else's order was filled since the last comparison.
+        Instruments with a fill of an untracked order since the last reconciliation.
     fills, changes
-        How many fills, and records of any kind, were written.
+        Number of fills, and of records of any kind, written.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Dispatch:
         self.fills = self.changes = 0
 
     async def write(self, intent: OrderIntent) -> Written:
-        """Write an intent; to be handed over right after."""
+        """Write an intent, which is sent right after."""
         if intent.submitted:
             self.in_flight.add(intent.order_id)
         async with self._writing:
@@ -134,19 +135,19 @@ class Dispatch:
         return Written(intent, self._clock())
 
     async def note(self, record: OrderIntent) -> None:
-        """Write a record to ``exec.orders`` that is no order: nothing is handed over."""
+        """Write a record to ``exec.orders`` that is not an order: nothing is sent."""
         async with self._writing:
             await self._commit(record)
             self._ledger.take_intent(record)
         self._metrics.intended(record)
 
     async def send(self, written: Written) -> BrokerReport | None:
-        """Hand an order over that is to be submitted, and write the answer; return that.
+        """Send an order, write the answer to the log, and return it.
 
         Raises
         ------
         Fatal
-            The venue refuses us altogether; the order is cancelled in the log first.
+            The venue refuses access; the order is cancelled in the log first.
         """
         intent = written.intent
         if not intent.submitted:
@@ -198,10 +199,10 @@ class Dispatch:
         await self._report(made)
 
     async def follow_up(self) -> None:
-        """Take in what the venue has booked since the last time, and look up what is in doubt.
+        """Process the venue's new transactions, and look up unresolved orders.
 
-        What became of an order stands in the venue's book of transactions; asked for a single
-        order, OANDA knows only those that still wait.
+        The result of an order is in the venue's transactions; queried for a single order, OANDA
+        knows only pending ones.
 
         Raises
         ------
@@ -213,7 +214,7 @@ class Dispatch:
         given_up = [i for i in waiting if await self._gave_up(i)]
         if not given_up:
             return
-        await self._read_book()  # once more: it may have been filled while it was looked up
+        await self._read_book()  # again: it may have been filled during the lookup
         for intent in given_up:
             if self._is_open(intent):
                 reason = "the venue does not know it: it never arrived, and is not sent again"
@@ -238,25 +239,25 @@ class Dispatch:
         return nameless is not None or any(self._closes(i, booked) for i in intents)
 
     def _closes(self, intent: OrderIntent, booked: Transaction) -> bool:
-        """Return whether a transaction is about closing the very trade that an order is for."""
+        """Return whether a transaction is about closing the trade of an order."""
         if intent.close_by != "trade" or not booked.closes_trade:
             return False
         names = {booked.closes_trade, f"@{self._ledger.openers.get(booked.closes_trade)}"}
         return intent.trade_id in names
 
     def _is_open(self, intent: OrderIntent) -> bool:
-        """Return whether nobody knows, or is about to learn, what became of an order."""
+        """Return whether the result of an order is unknown and not being resolved."""
         order = intent.order_id
         return order in self._ledger.unresolved and order not in self.in_flight
 
     async def _gave_up(self, intent: OrderIntent) -> bool:
-        """Look an order up; return whether the venue had its time and does not know it."""
+        """Look an order up; return whether the venue does not know it after ``settle_sec``."""
         if not self._is_open(intent):
             return False
-        # closings of trades are found in the transactions or not at all
+        # closings of trades are found only in the transactions
         by_id = intent.close_by != "trade"
         if by_id and not self._broker.takes_client_ids:
-            # known by instrument, units and time alone: it stays in doubt as long as it may come
+            # matched only by instrument, units and time: unresolved as long as it may arrive
             return self._broker.now_ms() - intent.placed_ms > SETTLE_MS
         result = await self._broker.lookup(intent.order_id) if by_id else None
         if not self._is_open(intent):
@@ -273,7 +274,7 @@ class Dispatch:
             return
         touched = {trade for trade, _ in booked.reduced}
         if touched and touched <= self._ledger.released.keys():
-            return  # an operator's since it was released
+            return  # released to the operator before
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
         if intent is None and not self._broker.takes_client_ids:
             intent = order_of(booked.ordered, self._ledger.unresolved.values())
@@ -281,7 +282,7 @@ class Dispatch:
             booked = booked._replace(cause="order")
         if intent is None:
             intent = self._opener_of(booked)
-            if booked.cause == "order":  # an order of somebody else that met a trade of ours
+            if booked.cause == "order":  # an untracked order that reduced a trade of the executor
                 booked = booked._replace(cause="other")
         if intent is None:
             if booked.kind == "fill":
@@ -296,12 +297,12 @@ class Dispatch:
             await self._report(report_of_transaction(intent, ours, self._told()))
 
     def _closing_of(self, booked: Transaction) -> OrderIntent | None:
-        """Return our order in doubt that was to close the trade which a transaction closes."""
+        """Return the unresolved order that was to close the trade a transaction closes."""
         found = (i for i in self._ledger.unresolved.values() if self._closes(i, booked))
         return next(found, None)
 
     def _part_of_ours(self, booked: Transaction) -> Transaction:
-        """Return a fill that no order of ours made with the units that went to our trades alone."""
+        """Return an untracked fill with only the units of the executor's trades."""
         held = self._ledger.holdings.get(booked.instrument)
         if booked.cause == "order" or not booked.reduced or held is None:
             return booked
@@ -315,11 +316,11 @@ class Dispatch:
         return None
 
     async def record(self, made: BrokerReport) -> None:
-        """Write a report of the executor's own."""
+        """Write a report made by the executor itself."""
         await self._report(made)
 
     async def record_state(self, made: AccountState) -> None:
-        """Write what the account's limits compare with."""
+        """Write the reference values of the account's limits."""
         async with self._writing:
             await self._commit(made)
             self._ledger.take_state(made)

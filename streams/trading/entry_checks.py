@@ -1,4 +1,4 @@
-"""What an entry needs to know of the candles behind it; read from ``sep.manifolds`` when asked."""
+"""Checks of an entry against its candles, read from ``sep.manifolds`` on demand."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streams.trading.plan import Candidate
 from streams.trading.runs import SourceSpan
 
 RANGE_BARS = 1_500
-"""Bars from which on the first ones no longer show in an average of at most 60 bars."""
+"""Number of bars after which the first ones no longer affect an average of at most 60 bars."""
 
 LATE = "a late candle came before it: the run may have entered a bar ago"
 
 
 def late_entry(runtime: Runtime, codec: Codec, candidate: Candidate) -> str:
-    """Return why the entry is not the run's own; empty when it is.
+    """Return why the decision is not at the run's entry; empty when it is.
 
-    After a bar without a candle, a late candle of that bar may have let the run enter unseen, and
-    the decision that shows it would be one bar late.
+    After a bar without a candle, a late candle of that bar may already have made the run enter; the
+    decision that shows it would be one bar late.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def entry_range(
 ) -> float | None:
     """Return the run's average true range at its entry; None without atr levels or enough bars.
 
-    The average forgets: it is computed over the last bars of the log, and differs from one over
-    the whole run by less than a price's last digit.
+    It is computed over the last bars of the log only; the difference to the whole run is less than
+    the last digit of a price.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""The executor: follows the log, keeps to the run, and calls the venue. One per account.
+"""The executor: follows the log and the runs, and sends orders to the venue. One per account.
 
-Two things go on beside each other, so that neither waits for the other: closing, which needs no
-answer to any question, and the rest (reconcile, open, resize), which begins with questions. The
-paper account answers at once and is asked in between: its candles must not go on meanwhile.
+Two tasks run concurrently, so that neither waits for the other: closing, which needs no queries,
+and the rest (reconcile, open, resize), which begins with queries. The paper account answers at once
+and is queried synchronously: its candles must not advance meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.candles.calendar import calendar_of
 from streams.config.settings import Config
 from streams.errors import Fatal, MustRestart, Recoverable
 from streams.kafka.control_topic import read_control
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.oanda.errors import RequestRefused
 from streams.records.events import Candle, Control, GateDecision, Weights
 from streams.records.topics import CANDLES
@@ -25,8 +25,7 @@ from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.closing import Closer
 from streams.trading.closing_plan import Sight
-from streams.trading.context import MadeWith, Parts, Progress
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext, MadeWith, Progress
 from streams.trading.dispatch import KillState
 from streams.trading.flatten import flatten_of
 from streams.trading.opening import Opener
@@ -34,6 +33,7 @@ from streams.trading.operator_commands import Commands, commands_of, resets_a_li
 from streams.trading.operator_orders import OperatorOrder, orders_of
 from streams.trading.operator_sending import reduce_by_order
 from streams.trading.paper import PaperBroker
+from streams.trading.planning_state import PlanningState
 from streams.trading.reading import TRANSACTIONS
 from streams.trading.reconcile import Comparison
 from streams.trading.reconcile_command import asks_to_reconcile
@@ -55,9 +55,9 @@ class Executor:
     Parameters
     ----------
     parts
-        What it is made of; the former executor is fenced already.
+        The parts of the executor; the former executor is already fenced.
     only_flatten
-        Whether it opens nothing and ends when nothing is held any more.
+        Whether it opens no position and ends when none is open.
     within_s
         Seconds after which one that only flattens ends in any case.
     clock
@@ -66,7 +66,7 @@ class Executor:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ExecutorContext,
         *,
         only_flatten: bool = False,
         within_s: float = math.inf,
@@ -102,45 +102,45 @@ class Executor:
         self.last_cycle_at = clock()
 
     @property
-    def parts(self) -> Parts:
-        """What it is made of."""
+    def parts(self) -> ExecutorContext:
+        """The parts of the executor."""
         return self._parts
 
     @property
     def kill_state(self) -> KillState | None:
-        """The kill switch as it was last read."""
+        """The kill switch as last read."""
         return self.opener.kill_state
 
     @property
     def account(self) -> Account | None:
-        """The account as it was last read."""
+        """The account as last read."""
         return self.reconciler.reading.account
 
     @property
     def positions(self) -> tuple[Position, ...]:
-        """Everything that is held in the account, as it was last read."""
+        """All positions of the account as last read."""
         return self.reconciler.reading.positions or ()
 
     @property
     def comparison(self) -> Comparison:
-        """The last comparison with the broker."""
+        """The last reconciliation with the broker."""
         return self.reconciler.comparison
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Where books and broker differed last, a sentence each."""
+        """The last differences between ledger and broker, a sentence each."""
         return self.reconciler.remarks
 
     @property
     def untraded(self) -> dict[str, str]:
-        """Instruments that the venue does not trade, and why nothing is opened there."""
+        """Instruments that the venue does not trade, with the reason."""
         return dict.fromkeys(sorted(self.terms.untraded), NOT_TRADED)
 
     @property
     def commands(self) -> Commands:
-        """What operators have said of single instruments.
+        """Operator commands on single instruments.
 
-        In the paper account nobody else could look after a position: none is released.
+        Positions of the paper account are never released: they could not be closed otherwise.
         """
         parts = self._parts
         found = commands_of(parts.control.records, parts.broker.account_id)
@@ -148,29 +148,29 @@ class Executor:
 
     @property
     def operator_orders(self) -> list[OperatorOrder]:
-        """The orders that operators have given for the account, old ones too."""
+        """All operator orders for the account, old ones included."""
         parts = self._parts
         return orders_of(parts.control.records, parts.broker.account_id)
 
     @property
     def flat(self) -> bool:
-        """Whether nothing of ours is held or on its way, by the books."""
+        """Whether the ledger has no open position and no pending order."""
         return not self._parts.ledger.holdings and not self._parts.ledger.unresolved
 
     @property
     def confirmed_flat(self) -> bool:
-        """Whether it is flat, and the venue has shown it since."""
+        """Whether it is flat, and the venue has confirmed it since."""
         return self.flat and (not self.unreconciled or self.reconciler.reading.confirmed)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until told to stop; or, when only flattening, until nothing is held.
+        """Run until stopped; or, when only flattening, until no position is open.
 
         Raises
         ------
         Fatal
-            The venue refuses us.
+            The venue refuses access.
         MustRestart
-            A setting of the log has changed that the executor was made with: make it anew.
+            A setting in ops.control that is fixed at creation has changed: create a new executor.
         """
         try:
             while not stopping.is_set():
@@ -183,7 +183,7 @@ class Executor:
             await self._leave()
 
     async def _start(self) -> None:
-        """Begin what is to be done and is not under way."""
+        """Start the due tasks that are not running."""
         if self._paper:
             await self._close()
             await self._work()
@@ -202,7 +202,7 @@ class Executor:
         await self.closer.run()
 
     async def _work(self) -> None:
-        """Reconcile when that is due, then open and resize."""
+        """Reconcile when due, then open and resize."""
         parts, begun = self._parts, self._clock()
         fills, reconcile = parts.dispatch.fills, self._clock() >= self._due_at
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
@@ -223,7 +223,7 @@ class Executor:
             if not self._only_flatten:
                 await self.opener.run(begun)
             if self._paper and parts.dispatch.fills > fills:
-                await self._reconcile()  # it answers at once
+                await self._reconcile()  # the paper account answers at once
         except (Recoverable, RequestRefused) as error:
             if str(error) != self.unreconciled:
                 log.warning("%s; nothing is opened until it is reconciled again", error)
@@ -233,7 +233,7 @@ class Executor:
             self._due_at = self._clock() + pause_s
         else:
             self.settled = progress
-        if parts.dispatch.fills > fills:  # levels, positions and money are looked at anew
+        if parts.dispatch.fills > fills:  # brackets, positions and account are read again
             self._reconcile_within(LOOK_AGAIN_S)
         self.last_cycle_ms, self.last_cycle_at = int(time.time() * 1000), self._clock()
         parts.metrics.last_cycle.set(self.last_cycle_ms / 1000)
@@ -245,7 +245,7 @@ class Executor:
 
     async def _reconcile(self) -> None:
         parts = self._parts
-        self._due_at = math.inf  # whoever wants another one while this lasts gets it
+        self._due_at = math.inf  # a request during this reconciliation triggers another one
         try:
             await self._look_at_halts()
             await self.reconciler.run()
@@ -259,21 +259,21 @@ class Executor:
         self.unreconciled = ""
 
     async def _look_at_halts(self) -> None:
-        """Ask whether what could not be closed for a halt is traded again."""
+        """Query whether halted instruments with a due closing are traded again."""
         halted = self.closer.pauses.halted
         if not halted:
             return
         try:
             quotes = await self._parts.broker.quotes(halted)
         except (Recoverable, RequestRefused) as error:
-            log.info("whether %s can be traded again is not told: %s", ", ".join(halted), error)
+            log.info("cannot query whether %s is tradeable again: %s", ", ".join(halted), error)
             return
         for name in halted:
             quote = quotes.get(name)
             self.closer.pauses.saw(name, quote is not None and quote.tradeable)
 
     async def _wait(self, stopping: asyncio.Event) -> None:
-        """Take in what has arrived; wait for it, for a task, for the next reconcile or the end."""
+        """Process new records; wait for records, a task, the next reconciliation or the end."""
         parts = self._parts
         arrivals, now = parts.following.arrivals, self._clock()
         pause_s = max(0.0, self._due_at - now) if self._working is None else IN_DOUBT_S
@@ -302,7 +302,7 @@ class Executor:
         self._collect()
 
     def _collect(self) -> None:
-        """Take in how the tasks ended."""
+        """Process the results of ended tasks."""
         closing, working = self._closing, self._working
         if closing is not None and closing.done():
             self._closing = None
@@ -312,15 +312,15 @@ class Executor:
             working.result()
 
     async def _leave(self) -> None:
-        """Let what is being handed over come to its answer, for a while."""
+        """Wait a limited time for the answers to orders being sent."""
         tasks = [t for t in (self._closing, self._working) if t is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=LEAVE_WITHIN_S)
             for task in late:
-                task.cancel()  # as if killed: the next start settles what is in doubt
+                task.cancel()  # as if killed: the next start resolves open results
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, batch: list[Found]) -> None:
+    async def _take(self, batch: list[DecodedRecord]) -> None:
         parts = self._parts
         for found in batch:
             event = found.event
@@ -337,10 +337,10 @@ class Executor:
 
     async def _take_control(self, offset: int, word: Control) -> None:
         parts = self._parts
-        # a decision that came first may have let us read this far: the word is due all the same
+        # a decision processed earlier may have read this far: the command is due in any case
         account_id = parts.broker.account_id
         if asks_to_reconcile(word, account_id) or resets_a_limit(word, account_id):
-            log.info("reconciles now, by command of %r: %r", word.actor, word.reason)
+            log.info("reconciling now, by command of %r: %r", word.actor, word.reason)
             self._due_at = self._clock()
         if offset >= parts.control.end:
             await self._read_control()
@@ -374,7 +374,7 @@ class Executor:
             TRANSACTIONS in reading.unread,
         )  # fmt: skip
 
-    def _desk(self) -> Desk:
+    def _desk(self) -> PlanningState:
         parts, broker = self._parts, self._parts.broker
         control = parts.control
 
@@ -389,7 +389,7 @@ class Executor:
                 return broker.placed_ms(instrument)
             return broker.now_ms()
 
-        return Desk(
+        return PlanningState(
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),

@@ -1,8 +1,8 @@
 """Sizes on accounts under the FIFO rule (United States, NFA 2-43b). Pure.
 
-Of several trades of one size in an instrument the oldest must be closed first. OANDA keeps to it by
-forbidding two trades of one size there when one of them has a stop or a target (``FIFO violation
-safeguard``). So on such an account every trade of ours has a size of its own.
+Of several trades of one size in an instrument the oldest must be closed first. OANDA enforces it by
+refusing two trades of the same size when one of them has a stop or a target (``FIFO violation
+safeguard``). So on such an account every trade has a different size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WORD = "FIFO_VIOLATION"
 
 
 def refused_by_fifo(reason: str | None) -> bool:
-    """Return whether a venue's word says that the account is under the FIFO rule."""
+    """Return whether a venue's reason shows that the account is under the FIFO rule."""
     return reason is not None and WORD in reason
 
 
@@ -27,7 +27,7 @@ def distinct_increase(units: Decimal, held: Collection[Decimal], terms: Instrume
     Parameters
     ----------
     units
-        What would be bought or sold, without a sign.
+        Unsigned units of the order.
     held
         Sizes of the open trades in the instrument.
     """
@@ -44,7 +44,7 @@ def distinct_increase(units: Decimal, held: Collection[Decimal], terms: Instrume
 def distinct_reduction(units: Decimal, held: Sequence[Decimal], terms: InstrumentTerms) -> Decimal:
     """Return the largest reduction up to ``units`` after which all sizes differ; 0 for none.
 
-    The venue takes from the oldest trades first.
+    The venue reduces the oldest trades first.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def distinct_reduction(units: Decimal, held: Sequence[Decimal], terms: Instrumen
 
 
 def after_reduction(units: Decimal, held: Sequence[Decimal]) -> list[Decimal]:
-    """Return the sizes that are left when ``units`` are taken from the oldest trades first."""
+    """Return the sizes left when ``units`` are closed from the oldest trades first."""
     left = []
     for size in held:
         taken = min(size, units)

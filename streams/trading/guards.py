@@ -1,9 +1,8 @@
 """The guards of every order that opens or increases, in order (docs/spec/trading-loop.md 5.4).
 
-All of them are evaluated and every verdict is recorded with the order, so that one look at an
-intent says everything that stood in its way. What is not a number, negative where it cannot be, or
-missing is refused. Reducing and closing pass them all but the ones that say that nothing is sent at
-all.
+All guards are evaluated and every result is recorded with the order, so an intent shows all reasons
+against it. A value that is missing, not a number, or negative where it cannot be is refused.
+Reducing and closing pass all guards except those that block all sending.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from streams.trading.currency_exposure import CurrencyShare, within
 
 
 class Switches(NamedTuple):
-    """What is switched on and off outside of any instrument.
+    """Switches that apply to the whole account.
 
     Attributes
     ----------
     killed
         Why the kill switch is engaged; empty when it is off.
     unreconciled
-        Why the executor does not agree with the broker yet; empty when it does.
+        Why the executor is not reconciled with the broker; empty when it is.
     """
 
     mode: Mode
@@ -39,7 +38,7 @@ class Switches(NamedTuple):
 
 
 class Market(NamedTuple):
-    """The venue's side: money, terms, prices and their ages."""
+    """Facts of the venue: account, terms, prices and their ages."""
 
     now_ms: int
     account: Account | None
@@ -50,28 +49,28 @@ class Market(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """What is held and what would be.
+    """Positions before and after the order.
 
     Attributes
     ----------
     order_units, held_units
-        Without signs, of the instrument in question.
+        Unsigned, of the order's instrument.
     trades_here
         Open trades in the instrument.
     instruments_held
-        Instruments with a position, whoever opened it, this one left out.
+        Number of other instruments with a position, whoever opened it.
     gross_value
-        Notional of all positions of ours, in the account's currency; None when it cannot be said.
+        Notional of the executor's positions, in the account's currency; None when unknown.
     base
-        The account base; None when it cannot be said.
+        The account base; None when unknown.
     last_opened_ms
         The venue's time of the last opening or increasing order of the instrument.
     losses_in_a_row
-        Losing trades since the last one without a loss, or since they engaged the kill switch.
+        Consecutive losing trades, since the last one that engaged the kill switch.
     currencies
-        Both currencies of the instrument before and after the order; None when it cannot be said.
+        Both currencies of the instrument before and after the order; None when unknown.
     week_end
-        Why nothing is held over the weekend; empty outside of the last minutes of the week.
+        Reason to close before the weekend; empty outside the last minutes of the week.
     """
 
     order_units: Decimal
@@ -91,28 +90,28 @@ class Exposure(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The side of the log: which decision and which weights the order follows.
+    """Facts of the log: the decision and the weights of the order.
 
     Attributes
     ----------
     opening
-        True for the order that joins, false for an increase of what was joined.
-    mistimed
-        Why this is not the run's own entry; empty when it is (or when nothing is joined here).
+        True for an opening order, false for an increase.
+    not_at_entry
+        Why this is not at the run's entry; empty when it is, or for an increase.
     weights_ms
-        Epoch of the weights; None when none is known.
+        Epoch of the weights; None without weights.
     """
 
     opening: bool
     decision: GateDecision
     config: Config
-    mistimed: str
+    not_at_entry: str
     weights_ms: int | None
     selected: bool
 
 
 def sending_guards(trading: Trading, mode: Mode) -> tuple[GuardVerdict, ...]:
-    """Return the guards that stop every order, closing ones too."""
+    """Return the guards that block every order, also closing ones."""
     live = mode != "live" or trading.live_trading_enabled
     return (
         _said("read_only", not trading.read_only, "READ_ONLY", trading.read_only),
@@ -123,10 +122,10 @@ def sending_guards(trading: Trading, mode: Mode) -> tuple[GuardVerdict, ...]:
 
 
 def foreign_guard(others_hold: bool) -> GuardVerdict:
-    """Return whether an order by units may reduce: the venue closes the oldest trade first.
+    """Return whether a reduction by units is allowed: the venue closes the oldest trade first.
 
-    Where somebody else holds something in the instrument that may be theirs. All of ours is closed
-    trade by trade, whoever else holds what.
+    With untracked positions in the instrument that may be an untracked trade. Complete closing goes
+    trade by trade and is always allowed.
     """
     detail = (
         "others hold something here, and an order by units may close theirs; close all of ours "
@@ -138,7 +137,7 @@ def foreign_guard(others_hold: bool) -> GuardVerdict:
 def judge(
     trading: Trading, switches: Switches, plan: Plan, market: Market, exposure: Exposure
 ) -> tuple[GuardVerdict, ...]:
-    """Return every guard's verdict about an order that opens or increases."""
+    """Return the result of every guard for an order that opens or increases."""
     killed = switches.killed
     return (
         GuardVerdict("kill_switch", not killed, "; ".join(killed) or "off"),
@@ -165,9 +164,9 @@ def judge(
 
 
 def _run(plan: Plan) -> Iterator[GuardVerdict]:
-    timely = not plan.mistimed
-    yield GuardVerdict("own_entry", timely, plan.mistimed or "at the run's own entry")
-    # a run that may enter in the bar of its exit does not show in `position` that a trade ended
+    timely = not plan.not_at_entry
+    yield GuardVerdict("own_entry", timely, plan.not_at_entry or "at the run's own entry")
+    # with entry in the exit bar allowed, `position` does not show that a trade ended
     apart = plan.config.exit_cooldown_sec > 0
     yield _said("trades_apart", apart, "EXIT_COOLDOWN_SEC", plan.config.exit_cooldown_sec)
     yield GuardVerdict("selected", plan.selected, "has weight" if plan.selected else "no weight")
@@ -324,8 +323,7 @@ def _currency_exposure(trading: Trading, exposure: Exposure) -> GuardVerdict:
 class MarginGate:
     """Margin hysteresis: closed from MARGIN_HYST_HIGH on, open again below MARGIN_HYST_LOW.
 
-    An executor that starts does not know where it comes from: it begins closed, and opens below
-    LOW.
+    The state before a start is unknown: it begins closed, and opens below LOW.
     """
 
     def __init__(self, trading: Trading) -> None:
@@ -333,7 +331,7 @@ class MarginGate:
         self.blocked = True
 
     def update(self, ratio: float) -> bool:
-        """Take in the margin in use (a fraction); return whether entries are blocked."""
+        """Update with the margin used (a fraction); return whether entries are blocked."""
         if not math.isfinite(ratio) or ratio < 0.0 or ratio >= self._high:
             self.blocked = True
         elif ratio < self._low:
@@ -362,6 +360,6 @@ def _age(guard: str, at_ms: int | None, now_ms: int, limit_s: float) -> GuardVer
     if at_ms is None:
         return GuardVerdict(guard, False, f"not known, limit {limit_s:g} s")
     age_s = (now_ms - at_ms) / 1000
-    # what is stamped ahead of the venue's clock is as doubtful as what is old
+    # a timestamp ahead of the venue's clock is as invalid as an old one
     passed = -limit_s <= age_s <= limit_s
     return GuardVerdict(guard, passed, f"{age_s:.1f} s, limit {limit_s:g} s")

@@ -1,4 +1,4 @@
-"""What is held in an instrument, and the joined trades that are over."""
+"""Positions of the executor, and its closed trades."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from streams.trading.brokers.units import ZERO
 from streams.trading.runs import Joined
 
 NO_RUN = -1
-"""Entry bar of what an operator has ordered: no bar begins before 1970."""
+"""Entry bar of an operator position: no bar begins before 1970."""
 
 
 @dataclass
 class Holding:
-    """What we hold in one instrument.
+    """The executor's position in one instrument.
 
     Attributes
     ----------
     trades
-        The venue's trades, oldest first: id -> units without a sign; "" has those of no known
-        trade.
+        The venue's trades, oldest first: id -> unsigned units; "" has units without a known trade.
     entry_price, stop_loss, take_profit
-        Price of the fill that opened it, and the run's levels computed from that price.
+        Price of the opening fill, and the run's levels computed from it.
     control_offset
-        End of ``ops.control`` that the opening intent was made under.
+        End offset of ``ops.control`` when the opening intent was made.
     reduced
-        What closed a part of it that was no order of ours, in words; nothing is added then.
+        How a part was closed without an order of the executor, as text; then it is not increased.
     ended
-        What had ended its trade before this came, in words; it is closed then.
+        What had ended its trade before this fill, as text; then it is closed.
     by_operator
-        Whether an operator's order opened it: no run leads it.
+        Whether an operator's order opened it: no run manages it.
     """
 
     instrument: str
@@ -57,7 +56,7 @@ class Holding:
 
     @property
     def units(self) -> Decimal:
-        """Units of all trades, without a sign; ``direction`` has it."""
+        """Unsigned units of all trades."""
         return sum(self.trades.values(), ZERO)
 
     @property
@@ -77,7 +76,7 @@ class Holding:
 
 
 class ClosedTrade(NamedTuple):
-    """A joined trade that is over: what it brought, and the transaction that ended it."""
+    """A closed trade: its realised P&L, and the transaction that closed it."""
 
     instrument: str
     transaction_id: str
@@ -85,14 +84,14 @@ class ClosedTrade(NamedTuple):
 
 
 def joined_by(intent: OrderIntent) -> Joined:
-    """Return the trade of the run that an opening order joins."""
+    """Return the run's trade that an opening order joins."""
     entry_bar_ms = -1 if intent.entry_bar_ms is None else intent.entry_bar_ms
     direction = 1 if intent.side == "buy" else -1
     return Joined(direction, entry_bar_ms + GRANULARITY_MS[intent.granularity])
 
 
 def rule_of(intent: OrderIntent) -> LevelRule | None:
-    """Return the rule that an intent's levels follow; None when it has none of its own."""
+    """Return the rule of an intent's brackets; None when it has none."""
     stop, target = intent.level_stop, intent.level_target
     if stop is None or target is None:
         return None
@@ -102,16 +101,16 @@ def rule_of(intent: OrderIntent) -> LevelRule | None:
 
 
 def losses_in_a_row(closed: Sequence[ClosedTrade], judged_to: str) -> list[ClosedTrade]:
-    """Return the newest trades that all brought a loss, oldest first.
+    """Return the newest consecutive losing trades, oldest first.
 
-    A trade that brought nothing ends the row like a winning one.
+    A trade with zero P&L ends the sequence like a winning one.
 
     Parameters
     ----------
     closed
-        In any order; the venue's transactions say which came first.
+        In any order; sorted by the venue's transactions.
     judged_to
-        Transaction up to which they have engaged the kill switch already.
+        Transaction up to which losses have already engaged the kill switch.
     """
     found: list[ClosedTrade] = []
     since = transaction_order(judged_to)
@@ -123,5 +122,5 @@ def losses_in_a_row(closed: Sequence[ClosedTrade], judged_to: str) -> list[Close
 
 
 def transaction_order(transaction_id: str) -> tuple[int, str]:
-    """Return what transaction ids are ordered by: as numbers when they are numbers."""
+    """Return the sort key of transaction ids: numeric where possible."""
     return (int(transaction_id), "") if transaction_id.isdigit() else (-1, transaction_id)

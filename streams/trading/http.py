@@ -1,4 +1,4 @@
-"""``/status``, ``/metrics`` and ``/healthz`` of an executor: it tells, and takes no calls."""
+"""``/status``, ``/metrics`` and ``/healthz`` of an executor; read-only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.trading.reports import doubt_words
 
 
 def status_of(executor: Executor) -> dict[str, Any]:
-    """Return what an executor knows, as the service and the page show it."""
+    """Return the executor's state for ``/status``."""
     parts = executor.parts
     ledger, broker, trading = parts.ledger, parts.broker, parts.trading
     account, kill = executor.account, executor.kill_state
@@ -95,7 +95,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
 
 
 def waiting(executor: Executor) -> dict[str, list[str]]:
-    """Return the commands about what is held that have not been carried out, in words."""
+    """Return the commands about positions that have not been carried out, as text."""
     ledger, found = executor.parts.ledger, {}
     for name, held in sorted(ledger.holdings.items()):
         command = executor.commands.not_carried_out(name, held.control_offset)
@@ -106,10 +106,10 @@ def waiting(executor: Executor) -> dict[str, list[str]]:
 
 
 def _blocked(executor: Executor) -> dict[str, list[str]]:
-    """Return what holds an instrument back: the guards that refused its newest order, or the venue.
+    """Return what blocks an instrument: the guards that refused its newest order, or the venue.
 
-    An order is judged once. So the verdict says when, and what has been switched off since then is
-    left out: the kill switch, a pause.
+    An order is evaluated once, so the result has its time; switches turned off since then (kill
+    switch, pause) are left out.
     """
     ledger, kill = executor.parts.ledger, executor.kill_state
     found: dict[str, list[str]] = {name: [why] for name, why in executor.untraded.items()}
@@ -137,7 +137,7 @@ def _blocked(executor: Executor) -> dict[str, list[str]]:
 
 
 def health_of(executor: Executor, now: float) -> dict[str, Any]:
-    """Return whether an executor is at work; ``now`` is its monotonic clock."""
+    """Return whether an executor is healthy; ``now`` is its monotonic clock."""
     patience_s = executor.parts.trading.cycle_patience_s
     stuck = []
     if now - executor.last_cycle_at > patience_s:
@@ -172,7 +172,7 @@ def make_web(executor: Executor) -> web.Application:
 
 
 async def open_page(executor: Executor, trading: Trading) -> web.AppRunner:
-    """Serve until the runner that is returned is cleaned up.
+    """Serve until the returned runner is cleaned up.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Writes intents and reports, one transaction each, and fences every other executor.
+"""Writes intents and reports, one transaction each, and fences other executors.
 
-Whoever opens the journal of an account takes it over: the former executor's next write fails and
-ends it. An intent's own transaction, committed right before the broker is called, is therefore the
-proof that no other executor had taken over when the call was made.
+Opening the journal of an account takes the account over: the former executor's next write fails and
+ends it. An intent is committed in its own transaction right before the broker is called, which
+proves that no other executor had taken over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.core import ENGINE_VERSION
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import new_producer, settle
-from streams.process.exit import leave
+from streams.process.exit import exit_now
 from streams.records.codec import Codec
 from streams.records.topics import FILLS, ORDERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
@@ -27,9 +27,9 @@ Record = OrderIntent | BrokerReport | AccountState
 
 
 class Journal:
-    """The executor's hand on ``exec.orders`` and ``exec.fills``.
+    """The transactional producer for ``exec.orders`` and ``exec.fills``.
 
-    Making one fences every former executor of the account: its open transaction is aborted.
+    Creating one fences every former executor of the account: its open transaction is aborted.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class Journal:
     def write(self, records: Sequence[Record]) -> None:
         """Write records as one transaction; return after the commit.
 
-        The process ends when that fails: another executor has taken over, or nobody can say whether
-        the records are in the log. The next start reads what is there.
+        The process ends if that fails: another executor has taken over, or it is unknown whether
+        the records are in the log. The next start reads the log.
         """
         try:
             self._producer.begin_transaction()
@@ -58,7 +58,7 @@ class Journal:
             timeout_s = self._runtime.transaction_timeout_sec
             settle(self._runtime, self._producer.commit_transaction, timeout_s)
         except KafkaException as error:
-            leave(f"executor: the order log cannot be written: {error.args[0].str()}")
+            exit_now(f"executor: the order log cannot be written: {error.args[0].str()}")
 
     def _produce(self, record: Record) -> None:
         topic = ORDERS if isinstance(record, OrderIntent) else FILLS

@@ -1,4 +1,4 @@
-"""What engages the kill switch without an operator: losing trades in a row, too much exposure."""
+"""Rules that engage the kill switch automatically: consecutive losing trades, total exposure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.trading.account_states import AccountStates
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.brokers.conversion import base_currency, quote_currency
 from streams.trading.brokers.sizing import SizingRefused, account_base
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import losses_in_a_row
 from streams.trading.kill_switch.commands import engage
 
@@ -23,13 +23,13 @@ ACTOR = "executor"
 log = logging.getLogger("manifold.executor")
 
 
-async def engage_by_itself(parts: Parts, reason: str) -> None:
+async def engage_by_itself(parts: ExecutorContext, reason: str) -> None:
     """Engage the kill switch, with the cause in ``ops.control``.
 
     Raises
     ------
     Recoverable
-        The log does not acknowledge.
+        The write to the log is not acknowledged.
     """
     now_ms = int(time.time() * 1000)
     await asyncio.to_thread(engage, parts.runtime, parts.codec, ACTOR, reason, now_ms)
@@ -39,12 +39,12 @@ async def engage_by_itself(parts: Parts, reason: str) -> None:
 def total_exposure(
     positions: Sequence[Position], rates: Mapping[str, float], base: float
 ) -> float | None:
-    """Return the notional of everything in the account as a fraction of its base.
+    """Return the notional of all positions of the account as a fraction of its base.
 
     Parameters
     ----------
     rates
-        What one unit of a currency is worth in the account's.
+        Value of one unit of a currency in the account's.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def total_exposure(
         value = rates.get(base_currency(position.instrument))
         quoted = rates.get(quote_currency(position.instrument))
         if value is None and quoted is not None:
-            value = position.average_price * quoted  # no price any more: it is still held
+            value = position.average_price * quoted  # no price, but the position is still open
         if value is None or not math.isfinite(value):
             return None
         total += float(abs(position.units)) * value
@@ -69,24 +69,24 @@ class KillRules:
     Parameters
     ----------
     parts, states
-        What the executor is made of; where it is recorded up to which trade was judged.
+        The parts of the executor; the record of the trades already evaluated.
     """
 
-    def __init__(self, parts: Parts, states: AccountStates) -> None:
+    def __init__(self, parts: ExecutorContext, states: AccountStates) -> None:
         self._parts, self._states = parts, states
 
     async def losses(self, account: Account) -> None:
-        """Engage when too many trades in a row brought a loss; each is counted once.
+        """Engage after too many consecutive losing trades; each is counted once.
 
         Raises
         ------
         Recoverable
-            The log does not acknowledge.
+            The write to the log is not acknowledged.
         """
         limit, ledger = self._parts.trading.risk_max_consecutive_losses, self._parts.ledger
         row = losses_in_a_row(ledger.closed, ledger.losses_judged_to)
         if not limit or len(row) < limit or ledger.worth.marks is None:
-            return  # without an observation it could not be recorded, and would be counted again
+            return  # without an observed NAV it could not be recorded, and would be counted again
         lost = sum(one.realized_pl for one in row)
         names = ", ".join(dict.fromkeys(one.instrument for one in row))
         await engage_by_itself(
@@ -97,12 +97,12 @@ class KillRules:
         await self._states.losses_judged(account, row[-1].transaction_id)
 
     async def exposure(self, account: Account, positions: Sequence[Position]) -> None:
-        """Engage while everything held in the account is worth more than the ceiling.
+        """Engage while the total exposure of the account is above the limit.
 
         Raises
         ------
         Recoverable
-            A price or a figure is missing; the log does not acknowledge.
+            A price or a figure is missing; the write to the log is not acknowledged.
         """
         limit, broker = self._parts.trading.risk_max_total_exposure_pct, self._parts.broker
         held = [position for position in positions if position.units != Decimal(0)]

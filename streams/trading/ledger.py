@@ -1,7 +1,7 @@
-"""What is ours: the fold of ``exec.orders`` and ``exec.fills`` of one account.
+"""The ledger: a fold over ``exec.orders`` and ``exec.fills`` of one account.
 
-Everything the executor must remember is in these two topics, so an executor that starts anywhere
-knows what was ordered, what became of it, what is held and under which joined trade.
+The whole state of the executor is in these two topics: orders, their results, positions and their
+joined trades. So an executor can start on any host.
 """
 
 from __future__ import annotations
@@ -23,50 +23,49 @@ from streams.trading.market_day import Marks, Worth
 from streams.trading.nav_history import NavHistory
 
 RELEASED = "released"
-"""Cause of the report that takes a released position out of the books."""
+"""Cause of the report that removes a released position from the ledger."""
 FINAL = ("filled", "rejected", "cancelled")
 
 
 class Ledger:
-    """The fold; records of other accounts or modes are not taken in.
+    """The fold; records of other accounts or modes are ignored.
 
     Parameters
     ----------
     account_id, mode
-        Whose orders these are.
+        The account and its trading mode.
 
     Attributes
     ----------
     cursor
-        Transaction up to which everything booked had been looked at when the last intent was made.
-        An order's own answer does not move it: what others caused may lie before that.
+        Transaction up to which all were processed when the last intent was made. An order's own
+        answer does not move it: other transactions may precede it.
     decided_ms
-        Instrument -> ``as_of`` of the newest decision that an intent follows.
+        Instrument -> ``as_of`` of the newest decision of an intent.
     closed_ahead
         Instrument -> signed units of closings whose opening fill has not been booked yet.
     nav_history
-        What the account was worth over the last week.
+        The NAV over the last week.
     state
-        The newest record of what the limits compare with; None before the first.
+        The newest record of the limits' reference values; None before the first.
     closed
-        The joined trades that are over; not those that a correction of the books ended, because
-        nobody knows what they brought.
+        The closed trades, except those ended by a correction of the ledger: their P&L is unknown.
     fifo
-        Whether the venue has ever refused something for the FIFO rule.
+        Whether the venue has ever refused an order by the FIFO rule.
     refused
-        Instrument -> how many orders in a row that open or resize the venue has refused, and when
-        the last of them was made.
+        Instrument -> number of consecutive refused opening or resizing orders, and time of the
+        last.
     openers
-        Every trade of the venue that was booked as ours -> id of the order that opened it.
+        Every trade of the venue that the executor opened -> id of its opening order.
     ended
-        Instrument and entry bar of joined trades that something other than an order of ours has
-        ended -> what, in words.
+        Instrument and entry bar of joined trades that were ended without an order of the executor
+        -> cause as text.
     brackets
-        Trade of the venue -> whose its stop and target are.
+        Trade of the venue -> state of its stop and target.
     released
-        Trades of the venue that were ours until an operator released them -> the report of that.
+        Trades released to the operator -> the report of the release.
     requests
-        Request id of an operator's order -> the intent that carries it out, or says why not.
+        Request id of an operator's order -> its intent, sent or refused.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -98,7 +97,7 @@ class Ledger:
         self._unsent: dict[str, OrderIntent] = {}
 
     def take_intent(self, intent: OrderIntent) -> None:
-        """Take in an intent, in the order of its partition."""
+        """Apply an intent, in partition order."""
         if (intent.account_id, intent.mode) != (self._account_id, self._mode):
             return
         if intent.kind == BRACKETS:
@@ -127,9 +126,9 @@ class Ledger:
         self.cursor = _later(self.cursor, intent.transaction_id)
 
     def take_report(self, report: BrokerReport) -> None:
-        """Take in what the broker said, in the order of its partition.
+        """Apply a broker report, in partition order.
 
-        A fill of an order that was thought lost counts all the same: the broker's word holds.
+        A fill of an order that was considered lost is applied too: the broker is authoritative.
         """
         intent = self.intents.get(report.order_id)
         if report.account_id != self._account_id or intent is None:
@@ -151,7 +150,7 @@ class Ledger:
             self._fill(intent, report)
 
     def take_state(self, state: AccountState) -> None:
-        """Take in what the limits compare with: the newest record says all of it."""
+        """Apply the limits' reference values: the newest record has all of them."""
         if (state.account_id, state.mode) != (self._account_id, self._mode):
             return
         self.state = state
@@ -164,14 +163,14 @@ class Ledger:
         return "" if self.state is None else self.state.losses_judged_to
 
     def observe(self, at_ms: int, nav: float | None) -> None:
-        """Note what the account was worth."""
+        """Record the NAV."""
         if nav is not None:
             self.worth.observe(at_ms, nav)
 
     def booked(self, transaction: Transaction) -> bool:
         """Return whether a report of this transaction is in the log.
 
-        An order is filled all at once, so a fill of it that is there already is this one.
+        An order is filled completely or not at all, so an existing fill of it is this one.
         """
         if transaction.transaction_id in self._transactions:
             return True
@@ -180,24 +179,24 @@ class Ledger:
         return transaction.kind == "fill" and transaction.cause == "order" and filled
 
     def is_ours(self, trade_id: str, client_id: str = "") -> bool:
-        """Return whether a trade of the venue is ours: opened by us, and not released."""
+        """Return whether the executor manages a trade: opened by it, and not released."""
         opened = client_id in self.intents or trade_id in self.openers
         return opened and trade_id not in self.released
 
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
-        """Return the number of the next intent of a joined trade."""
+        """Return the sequence number of the next intent of a joined trade."""
         return self._sequences.get((instrument, entry_bar_ms), 0)
 
     def attempted(self, instrument: str, entry_bar_ms: int) -> bool:
-        """Return whether the entry of that bar has had its intent."""
+        """Return whether the entry of that bar already has an intent."""
         return (instrument, entry_bar_ms) in self._sequences
 
     def unsent(self, instrument: str) -> OrderIntent | None:
-        """Return the newest intent of the instrument when that was not submitted."""
+        """Return the newest intent of the instrument if it was not submitted."""
         return self._unsent.get(instrument)
 
     def waiting(self, instrument: str) -> list[OrderIntent]:
-        """Return the intents of the instrument whose outcome is not known."""
+        """Return the intents of the instrument without a known result."""
         return [i for i in self.unresolved.values() if i.instrument == instrument]
 
     def _fill(self, intent: OrderIntent, report: BrokerReport) -> None:
@@ -211,7 +210,7 @@ class Ledger:
         opens = intent.kind in ("open", "increase")
         if report.cause == RELEASED:
             self.released.update(dict.fromkeys(report.trade_ids, report))
-        # an order of others that closes a trade of ours may open one of theirs in the same fill
+        # an untracked order that closes a tracked trade may open an untracked one in the same fill
         ours = report.cause in ("order", "other") and report.side == intent.side
         if opens and ours and report.trade_ids:
             self.openers.setdefault(report.trade_ids[0], intent.order_id)
@@ -246,11 +245,11 @@ class Ledger:
         if left and not opens:
             self._close_ahead(name, direction * left)
         elif left:
-            # netting went through zero: what is left is a position of the other direction
+            # the position was reversed: the rest has the other direction
             self.holdings[name] = _opened(intent, report, direction, price, left)
 
     def _count_refusals(self, intent: OrderIntent, report: BrokerReport) -> None:
-        """Count what the venue refused; an order that never reached it has no transaction."""
+        """Count refusals of the venue; an order that never reached it has no transaction."""
         name = intent.instrument
         if report.status == "filled":
             self.refused.pop(name, None)
@@ -262,7 +261,7 @@ class Ledger:
         self.closed_ahead[name] = self.closed_ahead.get(name, ZERO) + signed_units
 
     def _not_closed_ahead(self, name: str, direction: int, units: Decimal) -> Decimal:
-        """Return what is left of an opening fill after the closings that were booked before it."""
+        """Return the rest of an opening fill after closings that were booked before it."""
         ahead = self.closed_ahead.get(name, ZERO)
         if ahead * direction >= 0:
             return units
@@ -283,9 +282,9 @@ def _increase(held: Holding, report: BrokerReport, price: float, units: Decimal)
 
 
 def _reduce(held: Holding, units: Decimal, named: Sequence[str]) -> Decimal:
-    """Take units from the trades that a fill names, oldest first; return what was too much.
+    """Reduce the trades that a fill names, oldest first; return the excess.
 
-    A fill that names none of ours, or more than they have, goes on with the others.
+    The excess of a fill over the trades it names reduces the other trades.
     """
     order = [t for t in held.trades if t in named] + [t for t in held.trades if t not in named]
     for trade in order:

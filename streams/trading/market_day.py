@@ -1,4 +1,4 @@
-"""The market day (17:00 New York), and the worth of the account over it and over all time."""
+"""The market day (from 17:00 New York), and the account's NAV over it and over all time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def day_start_ms(at_ms: int) -> int:
 
 
 class Marks(NamedTuple):
-    """What the loss limits compare with: the highest NAV, the day, and the NAV at its start."""
+    """Reference values of the loss limits: the highest NAV, the day, and the NAV at its start."""
 
     peak: float
     day_ms: int
@@ -28,10 +28,10 @@ class Marks(NamedTuple):
 
 
 class Worth:
-    """The net asset value as it was observed; what the loss limits compare with.
+    """The observed NAV, and the reference values of the loss limits.
 
     The value at a day's start is the last one observed before it, else the first one in it.
-    Deposits and withdrawals are neither gain nor loss: they change the scale of what was before.
+    Deposits and withdrawals are neither gain nor loss: they rescale the earlier values.
     """
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Worth:
 
     @property
     def marks(self) -> Marks | None:
-        """What the limits compare with; None before the first observation."""
+        """The reference values of the limits; None before the first observation."""
         if self.peak is None or self._day_ms is None or self.at_day_start is None:
             return None
         return Marks(self.peak, self._day_ms, self.at_day_start)
 
     def observe(self, at_ms: int, nav: float) -> None:
-        """Take in a net asset value; one that is no number, or older than the last, is no news."""
+        """Add a NAV; one that is not a number, or older than the last, is ignored."""
         if not math.isfinite(nav) or at_ms < self._last_ms:
             return
         day_ms = day_start_ms(at_ms)
@@ -60,9 +60,9 @@ class Worth:
         self.peak = nav if self.peak is None else max(self.peak, nav)
 
     def transferred(self, before: float, after: float) -> None:
-        """Take in a deposit or a withdrawal that took the net asset value from one to the other.
+        """Apply a deposit or withdrawal that changed the NAV from one value to the other.
 
-        An account that was empty begins anew.
+        An account that was empty starts again.
         """
 
         def scaled(value: float | None) -> float | None:
@@ -74,22 +74,23 @@ class Worth:
         self.at_day_start = scaled(self.at_day_start)
 
     def reset_peak(self) -> None:
-        """Reset the drawdown: the highest value is the one of now."""
+        """Reset the drawdown: the highest NAV becomes the current one."""
         self.peak = self.now
 
     def restore(self, at_ms: int, nav: float, marks: Marks) -> None:
-        """Go on from what was recorded."""
+        """Restore the recorded state."""
         self._last_ms, self.now = at_ms, nav
         self.peak, self._day_ms, self.at_day_start = marks
 
     def daily_loss(self, at_ms: int) -> float | None:
-        """Return the loss since the day began, as a fraction of the value then; None if unknown."""
+        """Return the loss since the start of the day, as a fraction of the NAV then; None if
+        unknown."""
         if self.now is None or self.at_day_start is None or self._day_ms != day_start_ms(at_ms):
             return None
         return _fall(self.at_day_start, self.now)
 
     def drawdown(self) -> float | None:
-        """Return the fall from the highest value, as a fraction of it; None if unknown."""
+        """Return the drawdown from the highest NAV, as a fraction of it; None if unknown."""
         return None if self.now is None or self.peak is None else _fall(self.peak, self.now)
 
 

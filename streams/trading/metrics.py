@@ -20,15 +20,15 @@ CAUSES = ("order", "stop_loss", "take_profit", "other", RELEASED)
 
 
 class ExecutorMetrics:
-    """What an executor exports.
+    """The metrics that an executor exports.
 
-    Prometheus sees an increase only of a series that it has scraped before, so what can be counted
-    is there from the start, as 0.
+    Prometheus detects an increase only in a series that it has scraped before, so every counter
+    exists from the start, as 0.
 
     Parameters
     ----------
     followed
-        The configuration that it follows.
+        The followed configuration.
     """
 
     def __init__(self, followed: FollowedConfig | None = None) -> None:
@@ -37,20 +37,18 @@ class ExecutorMetrics:
         of = self.registry
         self.nav_change = Gauge(
             "sep_nav_change_7d",
-            "Change of the net asset value over 7 days as a fraction of it then, without deposits "
-            "and withdrawals; NaN where it is not known for so long",
+            "Change of the net asset value over 7 days as a fraction of the earlier value, "
+            "without deposits and withdrawals; NaN while not known for 7 days",
             registry=of,
         )
         self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
         self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
-        self.margin = Gauge("sep_margin_ratio", "Margin in use as a fraction of all", registry=of)
+        self.margin = Gauge("sep_margin_ratio", "Margin used / (used + available)", registry=of)
         self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
         self.entries = Counter(
             "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of
         )
-        self.units = Gauge(
-            "sep_position_units", "Signed units held by us", ["instrument"], registry=of
-        )
+        self.units = Gauge("sep_position_units", "Signed units, open", ["instrument"], registry=of)
         self.intents = Counter(
             "manifold_order_intents", "Intents written", ["kind", "submitted"], registry=of
         )
@@ -61,27 +59,27 @@ class ExecutorMetrics:
             registry=of,
         )
         self.blocked = Counter(
-            "manifold_guard_blocked", "Orders that a guard held back", ["guard"], registry=of
+            "manifold_guard_blocked", "Orders refused by a guard", ["guard"], registry=of
         )
         self.answer_seconds = Histogram(
             "manifold_order_answer_seconds",
-            "From the committed intent to the broker's answer",
+            "Seconds from the committed intent to the broker's answer",
             buckets=SECONDS,
             registry=of,
         )
         self.decision_seconds = Histogram(
             "manifold_decision_to_order_seconds",
-            "From a decision or weights in hand to the order handed over",
+            "Seconds from receiving a decision or weights to sending the order",
             buckets=SECONDS,
             registry=of,
         )
-        self.reconciled = Gauge("manifold_reconciled", "1 when books and broker agree", registry=of)
+        self.reconciled = Gauge("manifold_reconciled", "1 when ledger equals broker", registry=of)
         self.differences = Gauge(
             "manifold_reconcile_differences", "Differences at the last reconcile", registry=of
         )
         self.cannot_close = Gauge(
             "manifold_cannot_close",
-            "1 while a closing of the instrument is due and does not work",
+            "1 while a closing of the instrument is due and fails",
             ["instrument"],
             registry=of,
         )
@@ -92,11 +90,11 @@ class ExecutorMetrics:
             registry=of,
         )
         self.last_cycle = Gauge(
-            "manifold_executor_cycle_seconds", "Wall clock of the last cycle", registry=of
+            "manifold_executor_cycle_seconds", "Time of the last cycle (Unix time)", registry=of
         )
         for unknown in (self.nav_change, self.nav, self.balance, self.margin):
-            unknown.set(float("nan"))  # 0 would be a value
-        self.kill.set(1)  # engaged until it has been read
+            unknown.set(float("nan"))  # NaN, because 0 would be a valid value
+        self.kill.set(1)  # engaged until first read
         for kind in KINDS:
             for submitted in "01":
                 self.intents.labels(kind, submitted)
@@ -105,12 +103,12 @@ class ExecutorMetrics:
                 self.reports.labels(status, cause)
 
     def expect(self, instruments: Iterable[str]) -> None:
-        """Export what is counted for each of these, as 0 before the first."""
+        """Create the counters of each of these labels, as 0."""
         for name in instruments:
             self.entries.labels(name)
 
     def intended(self, intent: OrderIntent) -> None:
-        """Count an intent and what held it back."""
+        """Count an intent and the guards that refused it."""
         self.intents.labels(intent.kind, str(int(intent.submitted))).inc()
         for verdict in intent.guards:
             self.blocked.labels(verdict.guard).inc(not verdict.passed)

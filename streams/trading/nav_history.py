@@ -1,4 +1,4 @@
-"""The net asset value of an account over the last week: one value an hour, without transfers."""
+"""The NAV of an account over the last week: one value an hour, adjusted for transfers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WEEK_MS: Final = 7 * 24 * HOUR_MS
 
 
 class NavPoint(NamedTuple):
-    """A net asset value as it was recorded; ``amount`` was moved into the account with it."""
+    """A recorded NAV; ``amount`` was moved into the account with it."""
 
     at_ms: int
     nav: float
@@ -19,16 +19,16 @@ class NavPoint(NamedTuple):
 
 
 class NavHistory:
-    """The last value of every hour, back to the last one that is a week old.
+    """The last NAV of every hour, back to the last one that is a week old.
 
-    Deposits and withdrawals are neither gain nor loss: they change the scale of what was before.
+    Deposits and withdrawals are neither gain nor loss: they rescale the earlier values.
     """
 
     def __init__(self) -> None:
         self._points: deque[tuple[int, float]] = deque()
 
     def observe(self, at_ms: int, nav: float) -> None:
-        """Take in a net asset value; one that is no number, or older than the last, is no news."""
+        """Add a NAV; one that is not a number, or older than the last, is ignored."""
         points = self._points
         if not math.isfinite(nav) or (points and at_ms < points[-1][0]):
             return
@@ -39,9 +39,9 @@ class NavHistory:
             points.popleft()
 
     def transferred(self, before: float, after: float) -> None:
-        """Take in a deposit or a withdrawal that took the net asset value from one to the other.
+        """Apply a deposit or withdrawal that changed the NAV from one value to the other.
 
-        An account that was empty begins anew.
+        An account that was empty starts again.
         """
         if before <= 0.0 or after < 0.0:
             self._points.clear()
@@ -49,16 +49,16 @@ class NavHistory:
         self._points = deque((at_ms, nav * after / before) for at_ms, nav in self._points)
 
     def recall(self, points: list[NavPoint]) -> None:
-        """Take in what was recorded, in any order."""
+        """Add the recorded values, in any order."""
         for at_ms, nav, amount in sorted(points, key=lambda p: (p.at_ms, p.amount is None)):
             if amount is not None:
                 self.transferred(nav - amount, nav)
             self.observe(at_ms, nav)
 
     def change(self) -> float | None:
-        """Return the change over a week, as a fraction of the value then.
+        """Return the change over a week, as a fraction of the earlier value.
 
-        None while nothing is known that is a week old.
+        None while there is no value that is a week old.
         """
         if not self._points:
             return None

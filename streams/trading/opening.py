@@ -1,6 +1,6 @@
-"""Sends the orders that open, increase and reduce, with what the venue says at that moment.
+"""Sends the orders that open, increase and reduce, with the current state of the venue.
 
-Those of operators that open or increase are among them, and come first.
+Operator orders that open or increase are included, and come first.
 """
 
 from __future__ import annotations
@@ -10,44 +10,44 @@ import time
 from collections.abc import Callable, Mapping
 
 from streams.records.trading_events import OrderIntent
-from streams.trading.context import Parts
-from streams.trading.desk import Desk, Venue
+from streams.trading.context import ExecutorContext
 from streams.trading.dispatch import KillState
 from streams.trading.entry_checks import entry_range, late_entry
 from streams.trading.guards import Switches
 from streams.trading.operator_plan import due, needs_venue, with_venue
 from streams.trading.operator_sending import wall_ms
 from streams.trading.plan import Candidate, candidates, openings, resizable, resizings
+from streams.trading.planning_state import PlanningState, Venue
 from streams.trading.reconciling import Reconciler
 from streams.trading.terms import Terms
 
 CHECKS_KEPT = 1_000
 
 Check = tuple[str, float | None]
-"""Why an entry is not the run's own, and its average true range."""
+"""Why a decision is not at the run's entry, and the average true range."""
 
 
 class Opener:
-    """Follows the entries and the sizes of one account.
+    """Opens and resizes the positions of one account.
 
     Parameters
     ----------
     parts, terms, reconciler
-        What the executor is made of; the terms of the instruments; what is known of the broker.
+        The parts of the executor; the terms of the instruments; the state of the broker.
     desk
-        What is known now of the log.
+        Returns the current planning state from the log.
     unreconciled
-        Why the executor does not agree with the broker; empty when it does.
+        Why the executor is not reconciled with the broker; empty when it is.
     ordering
-        Held from planning an order until it stands in the log.
+        Lock, held from planning an order until it is in the log.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ExecutorContext,
         terms: Terms,
         reconciler: Reconciler,
-        desk: Callable[[], Desk],
+        desk: Callable[[], PlanningState],
         unreconciled: Callable[[], str],
         ordering: asyncio.Lock,
         clock: Callable[[], float] = time.monotonic,
@@ -59,18 +59,18 @@ class Opener:
         self.kill_state: KillState | None = None
 
     async def run(self, begun: float) -> None:
-        """Send what is due; ``begun`` is when the decisions were in hand (monotonic seconds).
+        """Send the due orders; ``begun`` is when the decisions were received (monotonic seconds).
 
         Raises
         ------
         Recoverable
             The venue does not answer.
         Fatal
-            The venue refuses us.
+            The venue refuses access.
         """
         desk, broker = self._desk(), self._parts.broker
         if resizable(desk, broker.now_ms()):
-            # a stop that was hit meanwhile has ended the trade: nothing is added to it
+            # a stop hit meanwhile has ended the trade: it is not increased
             await self._parts.dispatch.follow_up()
         entries = candidates(desk)
         names = {c.instrument for c in entries}
@@ -81,7 +81,7 @@ class Opener:
         venue: Venue | None = await self._venue(desk, entries, names)
         tried: set[tuple[str, str]] = set()
         while True:
-            if venue is None:  # an order has taken its time: the next one is judged by new prices
+            if venue is None:  # an order takes time: the next one is evaluated with new prices
                 venue = await self._venue(self._desk(), entries, names)
             async with self._ordering:
                 intent = self._next(entries, venue, names, tried)
@@ -101,7 +101,7 @@ class Opener:
         names: set[str],
         tried: set[tuple[str, str]],
     ) -> OrderIntent | None:
-        """Return the next order, by what the log says now: it may have gone on meanwhile."""
+        """Return the next order from the current state of the log, which may have advanced."""
         desk, now_ms = self._desk(), wall_ms()
         for request in due(desk):
             if request.order.instrument in names and needs_venue(desk, request, now_ms):
@@ -110,7 +110,7 @@ class Opener:
         found = (*openings(desk, venue, left), *resizings(desk, venue, names))
         return next((i for i in found if (i.instrument, i.kind) not in tried), None)
 
-    async def _venue(self, desk: Desk, entries: list[Candidate], names: set[str]) -> Venue:
+    async def _venue(self, desk: PlanningState, entries: list[Candidate], names: set[str]) -> Venue:
         broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         currencies = sorted({c for name in involved for c in name.split("_")})
@@ -135,7 +135,7 @@ class Opener:
         )  # fmt: skip
 
     async def _entry_checks(
-        self, desk: Desk, entries: list[Candidate]
+        self, desk: PlanningState, entries: list[Candidate]
     ) -> tuple[Mapping[str, str], Mapping[str, float | None]]:
         parts = self._parts
         late: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """An operator's commands to the executor of one account: records of ``ops.control``. Pure.
 
-An executor obeys what is in the log, so it does not matter which one reads a command, or when.
-``close`` and ``release`` are about positions whose opening order was made before the record; what
-is opened later is not meant. ``pause`` holds until ``resume``.
+An executor carries out the commands in the log, so it does not matter which one reads a command, or
+when. ``close`` and ``release`` apply to positions whose opening order precedes the record, not to
+later ones. ``pause`` applies until ``resume``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESET: Final = "limits_reset"
 
 
 class Given(NamedTuple):
-    """A command: where it lies in ``ops.control``, who gave it, why and when."""
+    """A command: its offset in ``ops.control``, actor, reason and time."""
 
     offset: int
     actor: str
@@ -32,17 +32,17 @@ class Given(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Who and why."""
+        """Actor and reason as text."""
         return f"by {self.actor}: {self.reason}"
 
 
 class Commands(NamedTuple):
-    """The commands of one account that count, by instrument; of each kind the last one.
+    """The effective commands of one account, by instrument; the last one of each kind.
 
     Attributes
     ----------
     resets
-        The resets of the drawdown, in the order of ``ops.control``.
+        The drawdown resets, in the order of ``ops.control``.
     """
 
     paused: Mapping[str, Given]
@@ -51,17 +51,17 @@ class Commands(NamedTuple):
     resets: tuple[Given, ...]
 
     def releases(self, instrument: str, control_offset: int) -> Given | None:
-        """Return the command that releases what was ordered under ``control_offset``."""
+        """Return the command that releases positions opened under ``control_offset``."""
         return _about(self.released, instrument, control_offset)
 
     def closes(self, instrument: str, control_offset: int) -> Given | None:
-        """Return the command that closes what was ordered under ``control_offset``."""
+        """Return the command that closes positions opened under ``control_offset``."""
         return _about(self.closed, instrument, control_offset)
 
     def not_carried_out(self, instrument: str, control_offset: int) -> str:
-        """Return the command about what is held from under ``control_offset``, in words.
+        """Return the command about a position opened under ``control_offset``, as text.
 
-        Empty when there is none. What is released is not closed.
+        Empty when there is none. A released position is not closed.
         """
         released = self.releases(instrument, control_offset)
         given = released or self.closes(instrument, control_offset)
@@ -72,7 +72,7 @@ class Commands(NamedTuple):
 
     @property
     def last_close(self) -> int:
-        """Offset of the last command that closes something; -1 without any."""
+        """Offset of the last close command; -1 without any."""
         return max((given.offset for given in self.closed.values()), default=-1)
 
 
@@ -92,18 +92,18 @@ def instrument_command(
     reason: str,
     now_ms: int,
 ) -> Control:
-    """Return the record that gives a command about one instrument to an account's executor."""
+    """Return the record of a command about one instrument to an account's executor."""
     return Control(kind, instrument, _value(account_id=account_id), actor, reason, now_ms)
 
 
 def limits_reset(limit: Limit, account_id: str, actor: str, reason: str, now_ms: int) -> Control:
-    """Return the record that resets a limit: from then on it counts from the value of that time."""
+    """Return the record that resets a limit, which is then measured from the current value on."""
     value = _value(account_id=account_id, limit=limit)
     return Control(RESET, None, value, actor, reason, now_ms)
 
 
 def command_problem(record: Control) -> str | None:
-    """Return why a command is not what its kind demands; None when it is, or is none of these."""
+    """Return what is wrong with a command; None when it is valid, or not such a command."""
     about_instrument = record.kind in INSTRUMENT_COMMANDS
     if not about_instrument and record.kind != RESET:
         return None
@@ -123,7 +123,7 @@ def command_problem(record: Control) -> str | None:
 
 
 def account_of(record: Control) -> str | None:
-    """Return the account that a command is for; None when it is no command, or a wrong one."""
+    """Return the account of a command; None when it is not a valid command."""
     if record.kind not in (*INSTRUMENT_COMMANDS, RESET) or command_problem(record):
         return None
     return str(json.loads(record.value)["account_id"])
@@ -135,7 +135,7 @@ def resets_a_limit(record: Control, account_id: str) -> bool:
 
 
 def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Commands:
-    """Return the commands of an account that count; records with a problem are left out."""
+    """Return the effective commands of an account; invalid records are left out."""
     paused: dict[str, Given] = {}
     found: dict[str, dict[str, Given]] = {"pause": paused, "release": {}, "close": {}}
     resets: list[Given] = []

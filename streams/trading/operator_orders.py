@@ -1,9 +1,9 @@
-"""An operator's orders: records of kind ``order`` in ``ops.control``, each carried out once. Pure.
+"""Operator orders: records of kind ``order`` in ``ops.control``, each carried out once. Pure.
 
-An order against what is held reduces it, to nothing at most. Anything else opens or increases a
-position of the operator's own, which no run of the backtest leads: it needs
-``OPERATOR_ORDERS=open`` and passes every guard of an order, those about the entry of a run left
-out. Each order has one chance, soon after it was given; a restart does not repeat it.
+An order against an open position reduces it, at most to zero. Any other order opens or increases an
+operator position, which no backtest run manages: it needs ``OPERATOR_ORDERS=open`` and must pass
+every guard except those about the entry of a run. Each order is tried once, soon after it was
+given; a restart does not repeat it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _LEVELS: Final = ("stop_loss", "take_profit")
 
 
 class OperatorOrder(NamedTuple):
-    """What an operator wants done.
+    """An operator's order.
 
     Attributes
     ----------
     given
-        Where it lies in ``ops.control``, who gave it, why and when.
+        Its offset in ``ops.control``, actor, reason and time.
     request_id
-        Names it; a second record of that name is the same order.
+        Idempotency key; a second record with this id is the same order.
     side
-        ``reduce`` goes against what is held, whatever that is.
+        ``reduce`` is against the open position, whatever its direction.
     units
         Without a sign.
     stop_loss, take_profit
-        Prices of the brackets of a position that it opens; None for none.
+        Bracket prices of a position that it opens; None for none.
     """
 
     given: Given
@@ -69,7 +69,7 @@ def order_record(
     stop_loss: float | None = None,
     take_profit: float | None = None,
 ) -> Control:
-    """Return the record that gives an order to an account's executor."""
+    """Return the record of an order to an account's executor."""
     content: dict[str, Any] = {
         "account_id": account_id,
         "request_id": request_id,
@@ -83,7 +83,7 @@ def order_record(
 
 
 def order_problem(record: Control) -> str | None:
-    """Return why an ``order`` record is not what its kind demands; None when it is."""
+    """Return what is wrong with an ``order`` record; None when it is valid."""
     if not record.instrument:
         return "order record: it names no instrument"
     try:
@@ -118,7 +118,7 @@ def _is_price(value: Any) -> bool:
 def orders_of(records: Iterable[tuple[int, Control]], account_id: str) -> list[OperatorOrder]:
     """Return the orders for an account, in the order of ``ops.control``.
 
-    Records with a problem are left out; of several with one ``request_id`` the first counts.
+    Invalid records are left out; of several with one ``request_id`` the first counts.
     """
     found: dict[str, OperatorOrder] = {}
     for offset, record in records:

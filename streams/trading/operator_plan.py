@@ -1,4 +1,4 @@
-"""From an operator's order to an intent, with every verdict. Pure."""
+"""From an operator's order to an intent, with all guard results. Pure."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from streams.trading.brokers.brackets import in_precision
 from streams.trading.brokers.broker import InstrumentTerms, Quote
 from streams.trading.brokers.units import ZERO, floored
 from streams.trading.closing_plan import Sight
-from streams.trading.desk import Desk, Kind, Order, Venue, order_intent
 from streams.trading.fifo import distinct_increase, distinct_reduction
 from streams.trading.guards import Plan, foreign_guard, sending_guards
 from streams.trading.holdings import NO_RUN, Holding
 from streams.trading.operator_orders import OperatorOrder
 from streams.trading.plan import judged, priced
+from streams.trading.planning_state import Kind, Order, PlanningState, Venue, order_intent
 
 WITHIN_S: Final = 60.0
-"""How old an order may be when it is carried out: the operator has seen another market."""
+"""Maximum age in s of an operator order when it is carried out: prices change."""
 OF_A_RUN: Final = frozenset({"own_entry", "trades_apart", "selected", "weights_age", "sizing"})
-"""Guards that ask whether an order follows a run and its weights; an operator's follows neither."""
+"""Guards about the run and its weights, which do not apply to operator orders."""
 
 
 class Request(NamedTuple):
-    """An order that is to be carried out, and how.
+    """An operator order, and how it is carried out.
 
     Attributes
     ----------
     direction
-        1 buys, -1 sells; 0 when there is nothing that it could be about.
+        1 buys, -1 sells; 0 when there is no position to reduce.
     kind
-        What it would do.
+        Kind of the intent.
     """
 
     order: OperatorOrder
@@ -39,11 +39,11 @@ class Request(NamedTuple):
     direction: int
 
 
-def due(desk: Desk) -> list[Request]:
-    """Return the orders that have no intent yet, in the order in which they were given.
+def due(desk: PlanningState) -> list[Request]:
+    """Return the orders without an intent, in the order in which they were given.
 
-    Not beside an order of the instrument whose outcome is not known, and not before the first
-    decision of the instrument, under whose configuration the order is judged.
+    Excluded are orders in an instrument with an unresolved order, or before its first decision,
+    whose configuration the guards use.
     """
     found = []
     for order in desk.operator_orders:
@@ -61,23 +61,23 @@ def due(desk: Desk) -> list[Request]:
     return found
 
 
-def needs_venue(desk: Desk, request: Request, now_ms: int) -> bool:
-    """Return whether an order is judged by prices and money: when it may open or increase."""
+def needs_venue(desk: PlanningState, request: Request, now_ms: int) -> bool:
+    """Return whether an order needs prices and account: when it may open or increase."""
     held = desk.ledger.holdings.get(request.order.instrument)
     verdicts = _rules(desk, request, held, now_ms)
     return request.kind in ("open", "increase") and all(v.passed for v in verdicts)
 
 
-def without_venue(desk: Desk, request: Request, sight: Sight, now_ms: int,
+def without_venue(desk: PlanningState, request: Request, sight: Sight, now_ms: int,
                   terms: InstrumentTerms | None) -> OrderIntent:  # fmt: skip
-    """Return the intent of a reduction, or of an order that no reading of the venue could help.
+    """Return the intent of a reduction, or of an order that is refused whatever the venue says.
 
     Parameters
     ----------
     now_ms
-        The machine's time, by which orders are stamped.
+        The machine's clock, used for the timestamps of orders.
     terms
-        Of the instrument, where they are known.
+        Of the instrument, if known.
     """
     name = request.order.instrument
     held = desk.ledger.holdings.get(name)
@@ -95,14 +95,14 @@ def without_venue(desk: Desk, request: Request, sight: Sight, now_ms: int,
 
 
 def with_venue(
-    desk: Desk, request: Request, venue: Venue, now_ms: int, under_way: list[OrderIntent]
+    desk: PlanningState, request: Request, venue: Venue, now_ms: int, under_way: list[OrderIntent]
 ) -> OrderIntent:
-    """Return the intent of an order that opens or increases, with every guard's verdict.
+    """Return the intent of an order that opens or increases, with all guard results.
 
     Parameters
     ----------
     under_way
-        What is ordered in the same reading of the venue.
+        Orders planned with the same reading of the venue.
     """
     order, name = request.order, request.order.instrument
     held, run = desk.ledger.holdings.get(name), desk.runs.of(name)
@@ -111,7 +111,7 @@ def with_venue(
     if desk.ledger.fifo and held is not None and terms is not None:
         units = distinct_increase(units, list(held.trades.values()), terms)
     rules = _rules(desk, request, held, now_ms)
-    if run is None:  # it needs no venue: see needs_venue
+    if run is None:  # not evaluated here: see needs_venue
         return _intent(desk, request, held, units, tuple(rules))
     plan = Plan(held is None, run.decision, desk.config_of(run.decision), "", None, True)
     made = _order(request, held, units)
@@ -128,9 +128,9 @@ def with_venue(
 
 
 def _rules(
-    desk: Desk, request: Request, held: Holding | None, now_ms: int
+    desk: PlanningState, request: Request, held: Holding | None, now_ms: int
 ) -> tuple[GuardVerdict, ...]:
-    """Return the verdicts that need no venue."""
+    """Return the guard results that need no venue."""
     order, name = request.order, request.order.instrument
     age_s = (now_ms - order.given.at_ms) / 1000
     timely = GuardVerdict(
@@ -178,13 +178,13 @@ class _Levels(NamedTuple):
 
 
 def _levels(
-    desk: Desk,
+    desk: PlanningState,
     request: Request,
     held: Holding | None,
     terms: InstrumentTerms | None,
     quote: Quote | None,
 ) -> _Levels:
-    """Return the brackets of an order that opens or increases; they are those of the position."""
+    """Return the brackets of an order that opens or increases: those of the position."""
     order = request.order
     asked = (order.stop_loss, order.take_profit)
     if held is not None:
@@ -228,7 +228,7 @@ def _order(request: Request, held: Holding | None, units: Decimal) -> Order:
 
 
 def _intent(
-    desk: Desk,
+    desk: PlanningState,
     request: Request,
     held: Holding | None,
     units: Decimal,

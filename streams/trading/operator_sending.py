@@ -1,4 +1,4 @@
-"""Carries out the orders of operators that reduce, and tells what became of each."""
+"""Sends operator orders that reduce, and reports the result of each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streams.trading.closing_plan import Sight
-from streams.trading.context import Parts
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext
 from streams.trading.ledger import Ledger
 from streams.trading.operator_orders import OperatorOrder
 from streams.trading.operator_plan import due, needs_venue, without_venue
+from streams.trading.planning_state import PlanningState
 from streams.trading.terms import Terms
 
 SHOWN: Final = 20
@@ -22,30 +22,29 @@ log = logging.getLogger("manifold.executor")
 
 
 def wall_ms() -> int:
-    """Return the machine's time, by which operators' orders are stamped, in epoch ms."""
+    """Return the machine's clock in epoch ms, used for the timestamps of operator orders."""
     return int(time.time() * 1000)
 
 
 async def reduce_by_order(
-    parts: Parts,
+    parts: ExecutorContext,
     terms: Terms,
-    desk: Callable[[], Desk],
+    desk: Callable[[], PlanningState],
     sight: Callable[[], Sight],
     ordering: asyncio.Lock,
 ) -> None:
-    """Send the operators' orders that reduce, and write down those that nothing could let pass.
+    """Send the operator orders that reduce, and record those that are refused in any case.
 
-    Like closing it asks the venue nothing first. One at a time: what it brought counts for the
-    next.
+    Like closing it needs no query of the venue. One at a time: each result affects the next.
 
     Parameters
     ----------
     terms
-        Of the instruments, as far as they are known.
+        Of the instruments, as far as known.
     desk, sight
-        What is known now, of the log and of the venue.
+        Return the current planning state of the log, and of the venue.
     ordering
-        Held from planning an order until it stands in the log.
+        Lock, held from planning an order until it is in the log.
     """
     while True:
         async with ordering:
@@ -62,7 +61,7 @@ async def reduce_by_order(
 
 
 def orders_shown(ledger: Ledger, orders: list[OperatorOrder]) -> list[dict[str, Any]]:
-    """Return the newest orders of operators and what became of them, newest first."""
+    """Return the newest operator orders and their results, newest first."""
     return [_shown(ledger, order) for order in reversed(orders[-SHOWN:])]
 
 

@@ -10,10 +10,10 @@ def order_id(
 ) -> str:
     """Return the id of the ``sequence``-th intent of the trade joined at ``entry_bar_ms``.
 
-    An executor that starts again and comes to the same intent makes the same id, and so finds at
-    the broker whether it had been sent. It is the client id there; it tells nobody the account.
+    A restarted executor that makes the same intent gets the same id, and so can find out at the
+    broker whether it was sent. It is the client id there and does not reveal the account.
     """
     parts = (application, mode, account_id, instrument, str(entry_bar_ms), str(sequence))
-    # length first, so that no two lists of parts read the same
+    # length-prefixed, so that different lists of parts give different texts
     named = "".join(f"{len(part)}:{part}" for part in ("manifold/order/v1", *parts))
     return "m" + hashlib.sha256(named.encode()).hexdigest()[:31]

@@ -1,8 +1,8 @@
 """The paper venue: a `PaperBook` as a broker, fed from ``md.candles``; needs no account.
 
-Its state comes from the log alone: what was filled is in ``exec.fills``, what the venue had
-accepted is in ``exec.orders`` with the venue's word in ``exec.fills``, and the candles say what
-became of it. Its clock is the time of the candles, and goes on with the wall clock in between.
+Its state comes from the log alone: fills are in ``exec.fills``, accepted orders in ``exec.orders``
+with their report in ``exec.fills``, and the candles determine their results. Its clock is the time
+of the candles, and advances with the wall clock in between.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class PaperBroker:
     Parameters
     ----------
     rules
-        What the account is made of.
+        The settings of the account.
     price_interval_ms
         Length of a bar.
     ledger
-        What the log says is held and accepted.
+        Positions and accepted orders according to the log.
     clock
         Monotonic seconds.
     """
@@ -93,10 +93,10 @@ class PaperBroker:
         self.resume_ms[instrument] = max(at_ms, self.resume_ms.get(instrument, 0))
 
     def recall(self, candle: Candle) -> None:
-        """Take in a candle that was in the log when this process began.
+        """Apply a candle that was in the log when this process began.
 
-        Those from the last report of the instrument on are gone through again: what they did and
-        nobody noted is done again, to the same effect.
+        Candles after the instrument's last report are applied again: fills that were not recorded
+        are made again, with the same result.
         """
         if _refused(candle):
             return
@@ -108,7 +108,7 @@ class PaperBroker:
             self._book.mark(candle)
 
     def take(self, candle: Candle) -> None:
-        """Take in a candle that has just arrived."""
+        """Apply a candle that has just arrived."""
         if _refused(candle):
             return
         self._note(candle)
@@ -126,25 +126,25 @@ class PaperBroker:
             self._newest_ms, self._newest_at = candle.as_of_ms, self._clock()
 
     def expect_access(self) -> None:
-        """Nobody refuses access here."""
+        """Nothing to do: access is never refused here."""
 
     def now_ms(self) -> int:
         """Return the end of the newest candle plus the time since it arrived."""
         return self._newest_ms + int((self._clock() - self._newest_at) * 1000)
 
     def placed_ms(self, instrument: str) -> int:
-        """Return the end of the instrument's last candle: an order fills in a later one."""
+        """Return the end of the instrument's last candle; an order fills in a later one."""
         return self._book.seen_ms(instrument)
 
     async def account(self) -> Account:
-        """Return the account's money."""
+        """Return the account."""
         try:
             return self._book.account()
         except NoRate as error:
             raise Recoverable(str(error)) from error
 
     async def instruments(self, names: Sequence[str]) -> Mapping[str, InstrumentTerms]:
-        """Return the terms of every name: paper trades what has candles."""
+        """Return the terms of every name: paper trades all instruments with candles."""
         return {name: self._book.terms(name) for name in names}
 
     async def quotes(self, names: Sequence[str]) -> Mapping[str, Quote]:
@@ -157,7 +157,7 @@ class PaperBroker:
         return self._book.rates(list(currencies))
 
     async def positions(self) -> Sequence[Position]:
-        """Return what is held, by instrument."""
+        """Return the positions by instrument."""
         return self._book.positions()
 
     async def trades(self) -> Sequence[OpenTrade]:
@@ -165,11 +165,11 @@ class PaperBroker:
         return self._book.open_trades()
 
     async def orders(self) -> Sequence[PendingOrder]:
-        """Return the orders that wait for a candle."""
+        """Return the pending orders."""
         return self._book.pending()
 
     async def transactions(self, since_id: str) -> Sequence[Transaction]:
-        """Return what was booked after ``since_id``."""
+        """Return the transactions after ``since_id``."""
         since = transaction_order(since_id)
         found = self._book.transactions
         return [t for t in found if transaction_order(t.transaction_id) > since]
@@ -179,21 +179,21 @@ class PaperBroker:
         return self._book.submit(request)
 
     async def lookup(self, client_id: str) -> OrderResult | None:
-        """Return what became of an order."""
+        """Return the result of an order."""
         return self._book.lookup(client_id)
 
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace levels of an open trade; None leaves one as it is."""
+        """Replace brackets of an open trade; None leaves one unchanged."""
         self._book.set_levels(trade_id, stop_loss, take_profit)
 
     async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
-        """Return nothing: levels of the paper account end with their trade alone."""
+        """Return an empty text: brackets of the paper account end only with their trade."""
         return ""
 
     async def aclose(self) -> None:
-        """Nothing to give back."""
+        """Nothing to close."""
 
 
 def _refused(candle: Candle) -> bool:
@@ -202,9 +202,9 @@ def _refused(candle: Candle) -> bool:
 
 
 def open_trades(ledger: Ledger) -> list[PaperTrade]:
-    """Return the paper trades that the log says are open, oldest first.
+    """Return the paper trades that are open according to the log, oldest first.
 
-    Reducing fills took from the oldest trades first; a bracket's fill closed its own trade.
+    Reducing fills reduce the oldest trades first; a bracket's fill closes its own trade.
     """
     trades: dict[str, list[PaperTrade]] = {}
     found = [

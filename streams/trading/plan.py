@@ -1,9 +1,10 @@
-"""Which orders the log asks for: from runs, weights and what is held to intents. Pure.
+"""Plans the opening and resizing orders: from runs, weights and positions to intents. Pure.
 
-Closing follows the run alone: its end, its turn, or an operator's flatten. Opening needs the run's
-own entry, eligibility and a weight in that bar's epoch; increasing needs the joined trade to go on,
-eligibility and a weight in the newest one. An entry has one chance: what a guard refuses, the
-broker rejects or nobody hears of again is not tried a second time, because later is the middle.
+Closing depends on the run alone: its end, its reversal, or an operator's flatten. Opening needs the
+entry of the run, eligibility and a weight in that bar's epoch; increasing needs an unfinished
+joined trade, eligibility and a weight in the newest epoch. An entry is tried once: if a guard
+refuses, the broker rejects or the answer is lost, it is not retried, because a later order would
+not be at the entry.
 """
 
 from __future__ import annotations
@@ -28,14 +29,21 @@ from streams.trading.brokers.sizing import (
 from streams.trading.brokers.units import ZERO, units_of
 from streams.trading.closing_plan import before_weekend, behind, followed_ms, why_close
 from streams.trading.currency_exposure import CurrencyShare, net_values, shares
-from streams.trading.desk import Desk, Kind, Order, Venue, order_intent, said_before
 from streams.trading.fifo import distinct_increase, distinct_reduction
 from streams.trading.guards import Exposure, Market, Plan, foreign_guard, judge, sending_guards
 from streams.trading.holdings import Holding, losses_in_a_row
+from streams.trading.planning_state import (
+    Kind,
+    Order,
+    PlanningState,
+    Venue,
+    order_intent,
+    said_before,
+)
 from streams.trading.runs import Entry, entry_of
 
 LONGEST_PAUSE_MS = 900_000
-"""Longest pause after a size that the venue refused."""
+"""Maximum pause in ms after a size that the venue refused."""
 
 
 class Candidate(NamedTuple):
@@ -46,7 +54,7 @@ class Candidate(NamedTuple):
     weights: Weights
 
 
-def candidates(desk: Desk) -> list[Candidate]:
+def candidates(desk: PlanningState) -> list[Candidate]:
     """Return the entries that are eligible, selected in their bar's epoch, and not tried yet."""
     found = []
     for name, entry in desk.runs.entries().items():
@@ -62,8 +70,8 @@ def candidates(desk: Desk) -> list[Candidate]:
     return found
 
 
-def resizable(desk: Desk, now_ms: int) -> list[Holding]:
-    """Return the positions whose size may be looked at now: joined, selected, nothing under way."""
+def resizable(desk: PlanningState, now_ms: int) -> list[Holding]:
+    """Return the positions that may be resized now: joined, selected, no pending order."""
     found = []
     newest = desk.allocation.newest
     step_ms = desk.trading.reconcile_interval_sec * 1000
@@ -88,14 +96,14 @@ def resizable(desk: Desk, now_ms: int) -> list[Holding]:
 
 
 def openings(
-    desk: Desk, venue: Venue, entries: Iterable[Candidate] | None = None
+    desk: PlanningState, venue: Venue, entries: Iterable[Candidate] | None = None
 ) -> list[OrderIntent]:
-    """Return the orders that join a trade, each with every guard's verdict.
+    """Return the opening orders, each with all guard results.
 
     Parameters
     ----------
     entries
-        The candidates that ``venue`` was asked for; all by default.
+        The candidates that ``venue`` was queried for; all by default.
     """
     found: list[OrderIntent] = []
     for candidate in candidates(desk) if entries is None else entries:
@@ -103,17 +111,17 @@ def openings(
         selected = entry_of(candidate.weights, name)
         weight = selected.weight if selected else 0.0
         pct = selected.target_exposure_pct if selected else 0.0
-        under_way = found  # what this very call opens counts for the limits of what follows
+        under_way = found  # orders planned by this call count towards the limits of the next ones
         target, units, problem = _size(desk, venue, name, pct, ZERO, under_way)
         order = Order(
             name, "open", entry.direction, max(units, ZERO), entry.decision.bar_ms, weight, target,
             f"the run's entry: position {entry.decision.position}", "",
         )  # fmt: skip
-        mistimed = venue.late.get(name, "")
+        not_at_entry = venue.late.get(name, "")
         if name in desk.ledger.holdings or desk.ledger.waiting(name):
-            mistimed = "an earlier trade of it is not done with"
+            not_at_entry = "an earlier trade of it is not done with"
         plan = Plan(
-            True, entry.decision, desk.config_of(entry.decision), mistimed,
+            True, entry.decision, desk.config_of(entry.decision), not_at_entry,
             candidate.weights.epoch_ms, selected is not None,
         )  # fmt: skip
         guards = judged(desk, venue, plan, order, ZERO, under_way, problem)
@@ -125,13 +133,15 @@ def openings(
     return found
 
 
-def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) -> list[OrderIntent]:
+def resizings(
+    desk: PlanningState, venue: Venue, names: Collection[str] | None = None
+) -> list[OrderIntent]:
     """Return the increases (guarded) and reductions (at once) of joined positions.
 
     Parameters
     ----------
     names
-        The instruments that ``venue`` was asked for; all by default.
+        The instruments that ``venue`` was queried for; all by default.
     """
     found: list[OrderIntent] = []
     for held in resizable(desk, venue.now_ms):
@@ -144,7 +154,7 @@ def resizings(desk: Desk, venue: Venue, names: Collection[str] | None = None) ->
 
 
 def _resizing(
-    desk: Desk, venue: Venue, held: Holding, under_way: list[OrderIntent]
+    desk: PlanningState, venue: Venue, held: Holding, under_way: list[OrderIntent]
 ) -> OrderIntent | None:
     name, run, newest = held.instrument, desk.runs.of(held.instrument), desk.allocation.newest
     selected = entry_of(newest, name)
@@ -182,7 +192,7 @@ def _resizing(
 
 
 def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal:
-    """Return a change of size that leaves every trade with a size of its own."""
+    """Return a change of size that leaves all trades with different sizes."""
     sizes = list(held.trades.values())
     if change > 0:
         return distinct_increase(change, sizes, terms)
@@ -190,9 +200,14 @@ def _distinct(change: Decimal, held: Holding, terms: InstrumentTerms) -> Decimal
 
 
 def _size(
-    desk: Desk, venue: Venue, name: str, pct: float, held: Decimal, under_way: list[OrderIntent]
+    desk: PlanningState,
+    venue: Venue,
+    name: str,
+    pct: float,
+    held: Decimal,
+    under_way: list[OrderIntent],
 ) -> tuple[Decimal, Decimal, str]:
-    """Return (target units, change now, what stands in the way of sizing)."""
+    """Return (target units, change now, problem that prevents sizing)."""
     terms, value = venue.terms.get(name), venue.rates.get(base_currency(name))
     if terms is None:
         return ZERO, ZERO, f"the venue does not trade {name}"
@@ -218,11 +233,11 @@ def _size(
         return ZERO, ZERO, str(error)
 
 
-def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float | None:
-    """Return the notional of all our positions and open orders, in the account's currency.
+def gross_value(desk: PlanningState, venue: Venue, under_way: list[OrderIntent]) -> float | None:
+    """Return the notional of the executor's positions and open orders, in the account's currency.
 
-    A position in an instrument that has no price any more counts at its entry price: it is still
-    held, and must neither vanish from the total nor hold back every other instrument.
+    A position in an instrument without a price counts at its entry price: it is still open, and
+    must neither vanish from the total nor block every other instrument.
     """
     units: dict[str, Decimal] = {n: h.units for n, h in desk.ledger.holdings.items()}
     for intent in (*desk.ledger.unresolved.values(), *under_way):
@@ -237,7 +252,7 @@ def gross_value(desk: Desk, venue: Venue, under_way: list[OrderIntent]) -> float
     return total
 
 
-def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
+def _unit_value(desk: PlanningState, venue: Venue, name: str) -> float | None:
     value = venue.rates.get(base_currency(name))
     held, rate = desk.ledger.holdings.get(name), venue.rates.get(quote_currency(name))
     if value is None and held is not None and rate is not None:
@@ -246,9 +261,13 @@ def _unit_value(desk: Desk, venue: Venue, name: str) -> float | None:
 
 
 def currency_shares(
-    desk: Desk, venue: Venue, order: Order, under_way: list[OrderIntent], base: float | None
+    desk: PlanningState,
+    venue: Venue,
+    order: Order,
+    under_way: list[OrderIntent],
+    base: float | None,
 ) -> tuple[CurrencyShare, ...] | None:
-    """Return the currencies of an order before and after it; None when it cannot be said."""
+    """Return the currencies of an order before and after it; None when unknown."""
     units: dict[str, Decimal] = {n: h.signed_units for n, h in desk.ledger.holdings.items()}
     for intent in (*desk.ledger.unresolved.values(), *under_way):
         if intent.submitted and intent.kind in ("open", "increase"):
@@ -263,7 +282,7 @@ def currency_shares(
 
 
 def judged(
-    desk: Desk,
+    desk: PlanningState,
     venue: Venue,
     plan: Plan,
     order: Order,
@@ -271,16 +290,16 @@ def judged(
     under_way: list[OrderIntent],
     problem: str,
 ) -> tuple[GuardVerdict, ...]:
-    """Return the verdicts on an order that opens or increases.
+    """Return the guard results for an order that opens or increases.
 
     Parameters
     ----------
     held_units
-        Of the instrument, without a sign.
+        Unsigned, of the instrument.
     under_way
-        What is ordered in the same reading of the venue.
+        Orders planned with the same reading of the venue.
     problem
-        What stands in the way of sizing; empty for nothing.
+        Problem that prevents sizing; empty for none.
     """
     name, ledger = order.instrument, desk.ledger
     others = {n for n in (*ledger.holdings, *venue.foreign_held) if n != name}
@@ -312,8 +331,10 @@ def judged(
     )
 
 
-def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
-    """Return the intent of an opening or increase with the worst price that it may cost."""
+def priced(
+    desk: PlanningState, venue: Venue, order: Order, guards: tuple[GuardVerdict, ...]
+) -> OrderIntent:
+    """Return the intent of an opening or increase, with its price bound."""
     name = order.instrument
     bound = price_bound(
         venue.quotes.get(name), venue.terms.get(name), order.direction,
@@ -324,7 +345,7 @@ def priced(desk: Desk, venue: Venue, order: Order, guards: tuple[GuardVerdict, .
 
 
 def _with_levels(
-    desk: Desk, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
+    desk: PlanningState, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
 ) -> tuple[OrderIntent, str]:
     intent = priced(desk, venue, order, guards)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)

@@ -1,4 +1,4 @@
-"""What the venue tells of the account: a question without an answer spoils no other."""
+"""Reads the account at the venue: one failed query does not affect the others."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ROUNDS = 3
 
 
 class Reading:
-    """The answers of the venue, each as it was last given.
+    """The last answer of the venue to each query.
 
     Attributes
     ----------
     unread
-        What could not be read at the last attempt: question -> why.
+        Queries that failed at the last attempt -> reason.
     trades, orders, account, positions
         The last answers; None before the first.
     as_of
-        ``Dispatch.changes`` that the answers belong to; None when our own orders changed the
-        account all the while.
+        ``Dispatch.changes`` of these answers; None when orders changed the account during the
+        reading.
     """
 
     def __init__(self, broker: Broker, dispatch: Dispatch, ledger: Ledger) -> None:
@@ -44,18 +44,18 @@ class Reading:
         self.positions: tuple[Position, ...] | None = None
 
     async def read(self) -> None:
-        """Ask everything; again when something was booked meanwhile.
+        """Run all queries; repeat if a transaction was booked meanwhile.
 
         Raises
         ------
         Fatal
-            The venue refuses us.
+            The venue refuses access.
         """
         for _ in range(ROUNDS):
             fills = self._dispatch.fills
             booked = await self._book()
             changes = self._dispatch.changes
-            # two at a time: connections are opened slowly, and an order may need one at once
+            # two at a time: opening connections is slow, and an order may need one at once
             trades, orders = await asyncio.gather(
                 self.ask(TRADES, self._broker.trades()), self.ask(ORDERS, self._broker.orders())
             )
@@ -81,7 +81,7 @@ class Reading:
         return TRANSACTIONS not in self.unread
 
     async def ask(self, what: str, question: Awaitable[T]) -> T | None:
-        """Return an answer; None when there is none, which is noted under ``what``."""
+        """Return an answer; None when the query fails, which is recorded under ``what``."""
         try:
             found = await question
         except (Recoverable, RequestRefused) as error:
@@ -96,10 +96,10 @@ class Reading:
         account: Account | None,
         positions: Iterable[Position] | None,
     ) -> bool:
-        """Return whether any answer shows that nothing of ours is open, books aside."""
+        """Return whether an answer shows that no position is open, independent of the ledger."""
         ledger = self._ledger
         if TRANSACTIONS not in self.unread:
-            return True  # the books are complete
+            return True  # the ledger is complete
         if trades is not None:
             return not any(ledger.is_ours(t.trade_id, t.client_id) for t in trades)
         if positions is not None:
@@ -112,12 +112,12 @@ class Reading:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the venue has shown, since the last fill, that nothing of ours is open."""
+        """Whether the venue has confirmed, since the last fill, that no position is open."""
         return self._flat_after == self._dispatch.fills
 
     @property
     def others_hold(self) -> frozenset[str]:
-        """Instruments in which others hold something, as far as the last answers tell."""
+        """Instruments with untracked positions, according to the last answers."""
         ledger = self._ledger
         found = {
             t.instrument for t in self.trades or () if not ledger.is_ours(t.trade_id, t.client_id)

@@ -1,4 +1,4 @@
-"""Our books beside the broker's: what differs, what is not ours, what is to be put right. Pure."""
+"""Reconciliation of ledger and broker: differences, untracked positions, corrections. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.trading.ledger import Ledger
 
 
 class Correction(NamedTuple):
-    """What our books lack: signed units to add under an order of ours, and of which trade."""
+    """A correction of the ledger: signed units to add to an order and a trade."""
 
     order_id: str
     instrument: str
@@ -23,18 +23,18 @@ class Correction(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The outcome.
+    """The result.
 
     Attributes
     ----------
     differences
-        Everything that does not agree, a sentence each.
+        All differences, a sentence each.
     foreign
-        Instrument -> what others hold or have ordered there.
+        Instrument -> untracked positions and orders.
     foreign_held
-        Instruments in which others hold something.
+        Instruments with untracked positions.
     corrections
-        What brings our books to the broker's.
+        Corrections that make the ledger equal to the broker.
     """
 
     differences: tuple[str, ...]
@@ -46,11 +46,11 @@ class Comparison(NamedTuple):
 def compare(
     ledger: Ledger, trades: Sequence[OpenTrade], orders: Sequence[PendingOrder]
 ) -> Comparison:
-    """Compare what the log says we hold with what the broker has.
+    """Compare the positions in the ledger with those at the broker.
 
-    Ours is what bears the client id of an intent of ours, or a trade that a fill of ours opened.
-    In an instrument with an order whose outcome is not known nothing is put right: that order may
-    be the difference.
+    Tracked are orders with the client id of an intent, and trades opened by a tracked fill. In an
+    instrument with an unresolved order no correction is made: that order may explain the
+    difference.
     """
     ours = [t for t in trades if ledger.is_ours(t.trade_id, t.client_id)]
     others = [t for t in trades if t not in ours]

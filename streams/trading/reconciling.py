@@ -1,4 +1,4 @@
-"""Brings books and brackets to what the broker holds, and says where they differ."""
+"""Reconciles ledger and brackets with the broker, and reports the differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.errors import Recoverable
 from streams.trading.account_states import AccountStates
 from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.guards import MarginGate
 from streams.trading.kill_rules import KillRules, engage_by_itself
 from streams.trading.reading import ACCOUNT, ORDERS, POSITIONS, TRADES, TRANSACTIONS, Reading
@@ -23,22 +23,22 @@ log = logging.getLogger("manifold.executor")
 
 
 class Reconciler:
-    """Compares the books of one account with the broker.
+    """Reconciles the ledger of one account with the broker.
 
     Parameters
     ----------
     parts, terms, brackets
-        What the executor is made of; the terms of the instruments; who keeps stop and target.
+        The parts of the executor; the terms of the instruments; the maintainer of brackets.
 
     Attributes
     ----------
     reading
-        What the broker has told.
+        The broker's answers.
     comparison, remarks
-        The last comparison, and everything it and the broker's refusals have to say.
+        The last result, and all messages from it and from refusals of the broker.
     """
 
-    def __init__(self, parts: Parts, terms: Terms, brackets: BracketKeeper) -> None:
+    def __init__(self, parts: ExecutorContext, terms: Terms, brackets: BracketKeeper) -> None:
         self._parts, self._terms, self._brackets = parts, terms, brackets
         self._overloaded = False
         self.margin = MarginGate(parts.trading)
@@ -49,16 +49,16 @@ class Reconciler:
         self.remarks: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Read everything, correct the books, set the brackets.
+        """Read the account, correct the ledger, set the brackets.
 
-        What can be read is used although something else cannot.
+        Answers are used even if other queries fail.
 
         Raises
         ------
         Recoverable
-            A question has no answer; names them all.
+            A query failed; the message names all that failed.
         Fatal
-            The venue refuses us.
+            The venue refuses access.
         """
         parts, reading = self._parts, self.reading
         seen_before = set(parts.dispatch.others_filled)
@@ -69,7 +69,7 @@ class Reconciler:
             await self._watch_margin(account)
             await reading.ask(TRANSFERS, self.observed(account))
             if TRANSACTIONS in unread:
-                unread.pop(TRANSFERS, None)  # they stand among the transactions: it is said already
+                unread.pop(TRANSFERS, None)  # transfers are transactions: already reported
             await self.rules.losses(account)
             if POSITIONS not in unread:
                 await reading.ask(EXPOSURE, self.rules.exposure(account, reading.positions or ()))
@@ -106,12 +106,12 @@ class Reconciler:
             )  # fmt: skip
 
     async def observed(self, account: Account) -> None:
-        """Take in what the account is worth.
+        """Record the NAV.
 
         Raises
         ------
         Recoverable
-            Whether money was moved is not known.
+            Transfers are unknown.
         """
         parts, self.reading.account = self._parts, account
         self.margin.update(account.margin_ratio)
@@ -139,7 +139,7 @@ class Reconciler:
 
     @property
     def by_hand(self) -> dict[str, list[str]]:
-        """Instrument -> what others did to a position of ours and what it led to, in words."""
+        """Instrument -> external changes of a position and their consequence, as text."""
         found = {name: list(said) for name, said in self._brackets.by_hand.items()}
         for name, held in self._parts.ledger.holdings.items():
             if held.reduced:

@@ -1,4 +1,4 @@
-"""Hands positions over that an operator has released: from then on they are not ours."""
+"""Hands released positions over to the operator: the executor no longer manages them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from decimal import Decimal
 
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.units import ZERO
-from streams.trading.context import Parts
-from streams.trading.desk import Desk
+from streams.trading.context import ExecutorContext
 from streams.trading.holdings import Holding
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import Given
+from streams.trading.planning_state import PlanningState
 from streams.trading.reports import Told, release_report
 
 RELEASE = "release "
-"""What the reason of a report that releases a position begins with."""
+"""Prefix of the reason of a report that releases a position."""
 
 
-def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
-    """Return the positions that were released, with the command; not beside an order in doubt.
+def releasable(desk: PlanningState) -> list[tuple[Holding, Given]]:
+    """Return the released positions with the command, except those with an unresolved order.
 
-    What an order in doubt has changed would be booked to a position that is not there any more.
+    The fill of an unresolved order would be booked to a position that no longer exists.
     """
     found = []
     for name, held in sorted(desk.ledger.holdings.items()):
@@ -32,13 +32,15 @@ def releasable(desk: Desk) -> list[tuple[Holding, Given]]:
     return found
 
 
-async def release(parts: Parts, desk: Callable[[], Desk], ordering: asyncio.Lock) -> None:
-    """Take the released positions out of the books, by a report each.
+async def release(
+    parts: ExecutorContext, desk: Callable[[], PlanningState], ordering: asyncio.Lock
+) -> None:
+    """Remove the released positions from the ledger, by a report each.
 
     Parameters
     ----------
     ordering
-        Held from planning an order until it stands in the log.
+        Lock, held from planning an order until it is in the log.
     """
     broker, dispatch = parts.broker, parts.dispatch
     async with ordering:
@@ -50,12 +52,12 @@ async def release(parts: Parts, desk: Callable[[], Desk], ordering: asyncio.Lock
 
 
 def released_words(ledger: Ledger, trades: Iterable[OpenTrade], instrument: str = "") -> list[str]:
-    """Return which of the venue's open trades were ours until they were released, in sentences.
+    """Return the open trades at the venue that were released, a sentence each.
 
     Parameters
     ----------
     instrument
-        Only this one; empty for all.
+        Limit to this instrument; empty for all.
     """
     units: dict[tuple[str, str], Decimal] = {}
     for trade in trades:

@@ -1,4 +1,4 @@
-"""From the venue's answers to the records of ``exec.fills``."""
+"""Makes the records of ``exec.fills`` from the venue's answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from streams.trading.ledger import RELEASED
 Status = Literal["filled", "rejected", "cancelled", "unknown"]
 
 ACCEPTED = "accepted by the venue, waits for the next price"
-"""Reason of the report ``unknown`` about an order that the venue has and has not decided."""
+"""Reason of the report ``unknown`` for an order accepted by the venue and not filled yet."""
 
 
 class Told(NamedTuple):
-    """When something was learnt: the venue's clock, how coarse it is, and the account's worth."""
+    """Time of an observation: the venue's clock, its resolution, and the NAV."""
 
     now_ms: int
     price_interval_ms: int
@@ -30,29 +30,29 @@ class Told(NamedTuple):
 
 
 def accepted(made: BrokerReport) -> bool:
-    """Return whether a report says that the venue has the order and waits for a price.
+    """Return whether a report says that the order is accepted and waits for a price.
 
-    Nothing is in doubt then; the record has no status of its own for it.
+    The order is then not unresolved; the record schema has no separate status for it.
     """
     return made.status == "unknown" and made.reason == ACCEPTED
 
 
 def status_word(made: BrokerReport) -> str:
-    """Return a report's status as it is shown and counted: that of the record, or ``accepted``."""
+    """Return a report's status for display and metrics: that of the record, or ``accepted``."""
     return "accepted" if accepted(made) else made.status
 
 
 def report(
     intent: OrderIntent, status: Status, told: Told, reason: str, raw: str = "{}"
 ) -> BrokerReport:
-    """Return a report of ours about an order: not sent, lost, or not known to the venue."""
+    """Return the executor's own report about an order: not sent, lost, or unknown to the venue."""
     return _stamped(intent, told.now_ms, 0, told)._replace(status=status, reason=reason, raw=raw)
 
 
 def report_of_result(intent: OrderIntent, result: OrderResult, told: Told) -> BrokerReport:
     """Return the report of the venue's answer to an order.
 
-    An order that the venue has and has not decided is ``unknown``, with its word as the reason.
+    An order accepted and not filled yet is ``unknown``, with ``WAITING`` as the reason.
     """
     time_ms = result.time_ms or told.now_ms
     made = _stamped(intent, time_ms, told.price_interval_ms, told)
@@ -71,7 +71,7 @@ def report_of_result(intent: OrderIntent, result: OrderResult, told: Told) -> Br
 
 
 def report_of_transaction(intent: OrderIntent, booked: Transaction, told: Told) -> BrokerReport:
-    """Return the report of something the venue booked for an order or for a trade it opened."""
+    """Return the report of a transaction of an order, or of a trade it opened."""
     statuses: dict[str, Status] = {"fill": "filled", "cancel": "cancelled", "reject": "rejected"}
     made = _stamped(intent, booked.time_ms, told.price_interval_ms, told)
     return made._replace(
@@ -97,7 +97,7 @@ def adjustment(
     reason: str,
     trade_ids: Sequence[str] = (),
 ) -> BrokerReport:
-    """Return the report that brings our books to what the broker holds; made at a reconcile."""
+    """Return the report that corrects the ledger to the broker; made at a reconciliation."""
     return _stamped(intent, told.now_ms, 0, told)._replace(
         status="filled",
         units=float(abs(signed_units)),
@@ -110,13 +110,13 @@ def adjustment(
 
 
 def release_report(intent: OrderIntent, held: Holding, told: Told, reason: str) -> BrokerReport:
-    """Return the report that takes a position out of our books: it is the operator's from now."""
+    """Return the report that removes a released position from the ledger."""
     made = adjustment(intent, -held.signed_units, held.average_price, told, reason, held.trade_ids)
     return made._replace(cause=RELEASED)
 
 
 def report_words(intent: OrderIntent, made: BrokerReport) -> str:
-    """Return a report in one line: what came of an order of ours, or what happened without one."""
+    """Return a report as one line: the result of an order, or an event without one."""
     why = f" ({reason_words(made.reason)})" if made.reason else ""
     filled = made.status == "filled"
     units = units_of(made.units if filled else intent.units)
@@ -130,7 +130,7 @@ def report_words(intent: OrderIntent, made: BrokerReport) -> str:
 
 
 def doubt_words(intent: OrderIntent) -> str:
-    """Return an order whose outcome is not known, in words."""
+    """Return an unresolved order as text."""
     return f"order {intent.order_id} without an outcome"
 
 

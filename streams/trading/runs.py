@@ -1,8 +1,8 @@
-"""Where each instrument's backtest run stands, and which weights hold: a fold of the log.
+"""The state of each instrument's backtest run, and the current weights: folds over the log.
 
-The executor follows the run (docs/spec/strict-backtest.md 5). It joins at the run's own entry, the
-decision at which ``position`` changes to non-zero, and never in the middle; a run that ended,
-turned round or was started anew under other parameters is over for whoever had joined it.
+The executor follows the run (docs/spec/strict-backtest.md 5). It joins only at the entry of the
+run, the decision at which ``position`` changes to non-zero; when the run ends, reverses or restarts
+under other parameters, the joined trade is over.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ EPOCHS_KEPT = 64
 
 
 class Joined(NamedTuple):
-    """A run we are in: its direction, and ``as_of`` of the decision that entered."""
+    """A joined trade: its direction, and ``as_of`` of the entry decision."""
 
     direction: int
     entry_ms: int
 
 
 class SourceSpan(NamedTuple):
-    """A stretch of a partition of ``sep.manifolds``: offsets [start, end]."""
+    """An offset range of a partition of ``sep.manifolds``: [start, end]."""
 
     partition: int
     start: int
@@ -37,8 +37,8 @@ class Entry(NamedTuple):
     Attributes
     ----------
     late_span
-        Where a late candle may lie, after which this decision is not the one that entered (the
-        fold then already was in the position); None when there cannot be one.
+        Range that may contain a late candle, after which this decision would not be the entry (the
+        run was already in the position); None when there cannot be one.
     """
 
     direction: int
@@ -47,15 +47,15 @@ class Entry(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """An instrument's run as of its latest decision.
+    """An instrument's run at its latest decision.
 
     Attributes
     ----------
     since_ms
-        ``as_of`` of the decision with which the present position began; None when there is no
-        position, or its beginning was not seen.
+        ``as_of`` of the decision that began the current position; None without a position, or if
+        its beginning was not read.
     entry
-        The entry, when the latest decision is one.
+        The entry, if the latest decision is one.
     """
 
     decision: GateDecision
@@ -69,19 +69,19 @@ class RunState(NamedTuple):
 
     @property
     def candle_end_ms(self) -> int:
-        """End of the last candle the run has seen; 0 before the first."""
+        """End of the last candle of the run; 0 before the first."""
         bar_ms = self.decision.signal_bar_ms
         return 0 if bar_ms is None else bar_ms + GRANULARITY_MS[self.decision.granularity]
 
 
 class Runs:
-    """The fold of ``opt.gates``.
+    """The fold over ``opt.gates``.
 
     Parameters
     ----------
     joined
-        The trades that were joined before the first decision that will be taken in; the decisions
-        from their entries on must be.
+        The trades joined before the first decision to be applied; the decisions since their entries
+        must be applied.
     """
 
     def __init__(self, joined: Mapping[str, Joined] | None = None) -> None:
@@ -89,12 +89,12 @@ class Runs:
         self._states: dict[str, RunState] = {}
 
     def take(self, decision: GateDecision, source: str) -> bool:
-        """Take in a decision, in the order of the log; return whether it is news.
+        """Apply a decision, in log order; return whether it is new.
 
         Parameters
         ----------
         source
-            The record's ``source`` header: ``topic-partition-offset`` of what it was derived from.
+            The record's ``source`` header: ``topic-partition-offset`` of its input.
         """
         name = decision.instrument
         before = self._states.get(name)
@@ -122,12 +122,12 @@ class Runs:
             return None, None
         if before.decision.position == position:
             return before.since_ms, None
-        # without a candle the run cannot have decided at this bar: a late one has come in between
+        # without a candle the run cannot have decided at this bar: a late candle arrived in between
         entry = None if decision.no_candle else _entry(before, decision, source)
         return at_ms, entry
 
     def of(self, instrument: str) -> RunState | None:
-        """Return where the run stands; None before the first decision."""
+        """Return the state of the run; None before the first decision."""
         return self._states.get(instrument)
 
     def entries(self) -> dict[str, Entry]:
@@ -159,7 +159,7 @@ def _place(source: str) -> tuple[int, int] | None:
 
 
 class Allocation:
-    """The fold of ``risk.weights``: the newest epochs."""
+    """The fold over ``risk.weights``: the newest epochs."""
 
     def __init__(self) -> None:
         self._epochs: dict[int, Weights] = {}
@@ -176,18 +176,18 @@ class Allocation:
         return self._epochs.get(self._newest_ms)
 
     def take(self, weights: Weights) -> None:
-        """Take in the weights of an epoch."""
+        """Apply the weights of an epoch."""
         self._epochs[weights.epoch_ms] = weights
         self._newest_ms = max(self._newest_ms, weights.epoch_ms)
         for epoch_ms in sorted(self._epochs)[:-EPOCHS_KEPT]:
             del self._epochs[epoch_ms]
 
     def awaited(self, as_of_ms: int, interval_ms: int) -> bool:
-        """Return whether the epoch in which ``as_of_ms`` falls has not closed yet."""
+        """Return whether the epoch of ``as_of_ms`` is still open."""
         return self._newest_ms < as_of_ms - as_of_ms % interval_ms
 
     def at(self, as_of_ms: int) -> Weights | None:
-        """Return the weights of the last epoch not after ``as_of_ms``; None when none is known."""
+        """Return the weights of the last epoch up to ``as_of_ms``; None when unknown."""
         known = [epoch_ms for epoch_ms in self._epochs if epoch_ms <= as_of_ms]
         return self._epochs[max(known)] if known else None
 

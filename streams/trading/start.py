@@ -1,4 +1,4 @@
-"""Puts an executor together: fences the former one, then reads from the log what it must know."""
+"""Creates an executor: fences the former one, then reads its state from the log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.kafka.control_topic import read_control, seed_config
-from streams.kafka.follower import Following, Found, Place
+from streams.kafka.follower import DecodedRecord, LogFollower, Place
 from streams.kafka.reader import LogReader
-from streams.kafka.spans import Span, read_spans, whole
+from streams.kafka.spans import Span, full_range, read_spans
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
@@ -21,7 +21,7 @@ from streams.records.topics import CANDLES, CONTROL, FILLS, GATES, ORDERS, WEIGH
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.paper_book import PaperRules
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.dispatch import Dispatch, KillSwitch
 from streams.trading.journal import Journal
 from streams.trading.ledger import Ledger
@@ -31,7 +31,7 @@ from streams.trading.paper import PaperBroker
 from streams.trading.runs import Allocation, Runs
 
 TAIL = 5_000
-"""Records of a partition that are read at least: enough for the last decisions and prices."""
+"""Minimum number of records read per partition: enough for the last decisions and prices."""
 
 
 async def open_parts(
@@ -43,8 +43,8 @@ async def open_parts(
     venue: Broker | None,
     *,
     only_flatten: bool = False,
-) -> Parts:
-    """Take an account over and return everything its executor needs.
+) -> ExecutorContext:
+    """Take an account over and return the parts of its executor.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ async def open_parts(
     venue
         The broker; None for the paper account.
     only_flatten
-        Whether it shall only close, which works under any configuration.
+        Whether it only closes, which works under any configuration.
 
     Raises
     ------
@@ -93,9 +93,9 @@ async def open_parts(
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
     metrics = ExecutorMetrics(followed)
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
-    return Parts(
+    return ExecutorContext(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
-        Following(runtime, codec, ends),
+        LogFollower(runtime, codec, ends),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
         followed,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _rules(trading: Trading, config: Config) -> PaperRules:
 
 
 def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
-    """Read the whole order log into a ledger.
+    """Read the full_range order log into a ledger.
 
     Raises
     ------
@@ -127,15 +127,15 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
         No broker answers.
     """
     with LogReader(runtime) as reader:
-        spans = whole(reader, (ORDERS, FILLS))
+        spans = full_range(reader, (ORDERS, FILLS))
     fold(ledger, read_spans(runtime, codec, spans, strict=True))
 
 
-def fold(ledger: Ledger, found: Iterable[Found]) -> None:
-    """Take the order log into a ledger: the intents, then what became of them.
+def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
+    """Apply the order log to a ledger: intents, then reports.
 
-    Within an instrument the order is the log's; what the account was worth goes by time, from the
-    newest record of what the limits compare with on.
+    Within an instrument in log order; NAV values by time, from the newest record of the limits'
+    reference values on.
     """
     records = list(found)
     worth: list[tuple[int, float | None]] = []
@@ -177,7 +177,7 @@ def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
 def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place, Span]:
     with LogReader(runtime) as reader:
         spans = {}
-        for place, (low, end) in whole(reader, (CANDLES,)).items():
+        for place, (low, end) in full_range(reader, (CANDLES,)).items():
             start = max(low, end - TAIL)
             if resume_ms:
                 start = min(start, reader.offset_at(*place, min(resume_ms.values())))
@@ -185,10 +185,10 @@ def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place,
     return spans
 
 
-def recall(broker: PaperBroker, found: Iterable[Found], granularity: str) -> None:
-    """Take the candles of the log into a paper account.
+def recall(broker: PaperBroker, found: Iterable[DecodedRecord], granularity: str) -> None:
+    """Apply the candles of the log to a paper account.
 
-    By time across partitions, because what one instrument's fill is worth may need the price of
+    By time across partitions, because the value of one instrument's fill may need the price of
     another.
     """
     candles = [c.event for c in found if isinstance(c.event, Candle)]

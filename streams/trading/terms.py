@@ -1,4 +1,4 @@
-"""How the instruments are traded at the venue, and which of them it does not trade."""
+"""The trading terms of the instruments, and the instruments the venue does not trade."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("manifold.executor")
 
 
 class Terms:
-    """The terms that have been learnt.
+    """The terms read so far.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Terms:
         return self._known.get(instrument)
 
     async def learn(self, names: Iterable[str], *, again: bool) -> None:
-        """Ask for the terms that are missing.
+        """Query the missing terms.
 
         Parameters
         ----------
         again
-            Whether to ask of those too that the venue did not trade when last asked.
+            Whether to query also those that the venue did not trade at the last query.
         """
         missing = [n for n in names if n not in self._known and (again or n not in self.untraded)]
         if not missing:
@@ -54,10 +54,10 @@ class Terms:
                 self.untraded.discard(name)
             elif name not in self.untraded:
                 self.untraded.add(name)
-                log.error("%s: %s; nothing is opened in it", name, NOT_TRADED)
+                log.error("%s: %s; no position is opened in it", name, NOT_TRADED)
             self._metrics.untraded.labels(name).set(int(name in self.untraded))
 
     def forget(self, names: Iterable[str]) -> None:
-        """Ask anew of instruments that the venue gave no price for."""
+        """Query the terms of instruments without a price again."""
         for name in names:
             self._known.pop(name, None)

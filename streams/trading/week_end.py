@@ -1,4 +1,4 @@
-"""The last minutes before the market week ends: what is held is closed, and nothing is opened."""
+"""The last minutes before the end of the market week: positions are closed, none is opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MINUTE_MS = 60_000
 
 
 def week_end_ms(calendar: Calendar, at_ms: int) -> int | None:
-    """Return when the market closes for the last time in the week of ``at_ms``; None for never."""
+    """Return the last market close in the week of ``at_ms``; None without one."""
     if calendar.continuous:
         return None
     parts = calendar.open_parts(sunday_of(at_ms))
@@ -18,7 +18,7 @@ def week_end_ms(calendar: Calendar, at_ms: int) -> int | None:
 
 
 def why_week_end(calendar: Calendar, at_ms: int, minutes: int) -> str:
-    """Return why nothing is to be held any more; empty outside of the last minutes of a week.
+    """Return the reason to close all positions; empty outside the last minutes of a week.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ import faust
 from streams.config.runtime import Runtime
 from streams.pipeline.worker import runtime as safety
 from streams.pipeline.worker.app import make_app
-from streams.pipeline.worker.consumer import SafeConsumer, SafeConsumerThread
+from streams.pipeline.worker.consumer import ExactlyOnceConsumer, ExactlyOnceConsumerThread
 from streams.pipeline.worker.log_limit import quiet_logs
 from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
 from streams.records.topics import CANDLES, MANIFOLDS, SIGNALS, TRADES
@@ -167,7 +167,7 @@ def watch_takeovers() -> None:
 
 def lose_what_was_fetched(fault: Fault) -> None:
     """Let the consumer lose a fetched batch on its way to the stage."""
-    fetch = SafeConsumerThread._fetch_records
+    fetch = ExactlyOnceConsumerThread._fetch_records
 
     async def lossy(self: Any, *args: Any, **options: Any) -> Any:
         fetched = await fetch(self, *args, **options)
@@ -177,7 +177,7 @@ def lose_what_was_fetched(fault: Fault) -> None:
                 del fetched[tp]
         return fetched
 
-    SafeConsumerThread._fetch_records = lossy  # type: ignore[method-assign]
+    ExactlyOnceConsumerThread._fetch_records = lossy  # type: ignore[method-assign]
 
 
 def pause_after_seek(consumer: Any) -> None:
@@ -194,7 +194,7 @@ def pause_after_seek(consumer: Any) -> None:
 
 def main() -> None:
     """Run until told to stop."""
-    pause_after_seek(SafeConsumer)
+    pause_after_seek(ExactlyOnceConsumer)
     runtime = Runtime.from_env(os.environ)
     fault = Fault(os.environ.get("FAULT", ""))
     delay_s = float(os.environ.get("DELAY_S", "0"))

@@ -149,7 +149,7 @@ def test_the_last_output_of_a_partition_is_found_among_those_of_others(
 
     def found(partition: int, since: int) -> str | None:
         source = derived.SourcePartition(MANIFOLDS, partition)
-        return derived.last_derived(each.runtime, source, since, (GATES,))
+        return derived.newest_output(each.runtime, source, since, (GATES,))
 
     assert found(1, 9) == f"{each.runtime.topic(GATES)}-0-2"
     assert found(1, 10) is None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streams.config.runtime import Runtime
-from streams.records.kill_switch import Word
+from streams.records.kill_switch import KillSwitchCommand
 from streams.records.topics import CANDLES, CONTROL
 from streams.stack.kafka import KafkaBroker
 from tests.support.deployment import Deployment
@@ -51,9 +51,9 @@ def lived(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     leave_gaps(made, CONTROL, 4)
     for _ in range(20):
-        say(made, Word(False, say(made, Word(True)) + 1))
+        say(made, KillSwitchCommand(False, say(made, KillSwitchCommand(True)) + 1))
     assert made.run(*MARKET).returncode == 0
-    say(made, Word(True))
+    say(made, KillSwitchCommand(True))
     strange_records(made, START_MS)
     yield made
     made.stop()
@@ -154,10 +154,10 @@ def test_a_kill_switch_that_is_cleared_meanwhile_is_found(
     one = Migrating(lived, topic_prefix)
     one.until(lambda: watch.offsets() > LEAST // 3)
     one.signal(signal.SIGSTOP)
-    say(lived, Word(False))
+    say(lived, KillSwitchCommand(False))
     one.signal(signal.SIGCONT)
     code, _, errors = one.ended()
     assert code == 75 and "has grown" in errors, errors
     code, _, errors = Migrating(lived, topic_prefix).ended()
-    say(lived, Word(True))
+    say(lived, KillSwitchCommand(True))
     assert code == 2 and "the kill switch is off" in errors

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from streams.records.events import GateDecision, Manifold, Signal, SimulatedTrade, Summary, Weights
-from streams.records.log_record import Derived
+from streams.records.log_record import DerivedRecord
 from tests.support import golden_topics
 
 
 @pytest.fixture(scope="module")
-def derived() -> list[Derived]:
+def derived() -> list[DerivedRecord]:
     return golden_topics.derived()
 
 
 @pytest.mark.parametrize("topic", sorted(json.loads(golden_topics.FILE.read_text())))
-def test_a_derived_topic_is_what_it_always_was(topic: str, derived: list[Derived]) -> None:
+def test_a_derived_topic_is_what_it_always_was(topic: str, derived: list[DerivedRecord]) -> None:
     wanted = json.loads(golden_topics.FILE.read_text())
     assert golden_topics.hashes(derived)[topic] == wanted[topic]
 
@@ -45,7 +45,9 @@ def test_topics_do_not_depend_on_the_processor_or_on_hashing() -> None:
     assert json.loads(done.stdout) == json.loads(golden_topics.FILE.read_text())
 
 
-def test_the_market_brings_every_derived_topic_and_the_unusual(derived: list[Derived]) -> None:
+def test_the_market_brings_every_derived_topic_and_the_unusual(
+    derived: list[DerivedRecord],
+) -> None:
     events = [output.event for _, output in derived]
     kinds = Counter(type(event).__name__ for event in events)
     assert sorted(golden_topics.hashes(derived)) == sorted(

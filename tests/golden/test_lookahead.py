@@ -67,7 +67,7 @@ def subject_of(bars: Sequence[tuple[int, Sequence[Candle]]], partitions: int = 3
     return subject_of_bars(bars, CONFIG, names, bars[0][0] - MINUTE_MS, bars[-1][0], partitions)
 
 
-def examine(subject: Subject, cuts: int = 20, *, apart: bool = False) -> LookaheadReport:
+def run_checks(subject: Subject, cuts: int = 20, *, apart: bool = False) -> LookaheadReport:
     chosen = pick_cuts(subject.ends_ms, subject.bar_ms, subject.instruments, FX, cuts, 1)
     return asyncio.run(Lookahead(subject, apart=apart).run(chosen))
 
@@ -79,7 +79,7 @@ def short(bars: int = 400, **rates: int) -> Subject:
 
 
 def test_recorded_minutes_know_nothing_of_what_comes(shared_data: Path | None) -> None:
-    found = examine(subject_of(recorded(shared_data)))
+    found = run_checks(subject_of(recorded(shared_data)))
     assert found.difference is None
     assert found.stepwise
     assert all(found.records[topic] > 10 for topic in COMPARED), found.records
@@ -92,7 +92,7 @@ def test_recorded_minutes_know_nothing_of_what_comes(shared_data: Path | None) -
 
 def test_a_run_that_stops_at_every_cut_says_what_runs_that_end_there_say() -> None:
     subject = short(late=15, duplicate=15)
-    stepwise, apart = examine(subject, 6), examine(subject, 6, apart=True)
+    stepwise, apart = run_checks(subject, 6), run_checks(subject, 6, apart=True)
     assert stepwise.stepwise
     assert not apart.stepwise
     assert apart.passed
@@ -162,7 +162,7 @@ def test_gates_that_peek_at_the_next_bar_are_found_and_named(
 ) -> None:
     subject = short()
     peeking(monkeypatch)
-    found = examine(subject)
+    found = run_checks(subject)
     assert found.difference is not None
     assert not found.passed
     assert found.difference.topic in (TRADES, SUMMARIES, GATES)
@@ -182,7 +182,7 @@ def test_gates_that_wait_for_the_next_bar_are_found(
     monkeypatch: pytest.MonkeyPatch, apart: bool
 ) -> None:
     monkeypatch.setattr("streams.pipeline.gates.GatesStep", HoldsBack)
-    found = examine(short(), apart=apart)
+    found = run_checks(short(), apart=apart)
     assert found.difference is not None
     assert found.difference.topic in (SUMMARIES, GATES)
     assert found.difference.field == "(the record)"
@@ -197,7 +197,7 @@ def test_signals_that_wait_for_the_next_bar_are_found(monkeypatch: pytest.Monkey
         return before.get(event.instrument, [])
 
     monkeypatch.setattr(SignalsStep, "_candle", held)
-    difference = examine(short()).difference
+    difference = run_checks(short()).difference
     assert difference is not None
     assert difference.topic == SIGNALS
 
@@ -210,7 +210,7 @@ def test_weights_that_wait_for_the_next_bar_are_found(monkeypatch: pytest.Monkey
         return before
 
     monkeypatch.setattr(WeightsStep, "step", held)
-    difference = examine(short()).difference
+    difference = run_checks(short()).difference
     assert difference is not None
     assert (difference.topic, difference.field) == (WEIGHTS, "(the record)")
 
@@ -221,7 +221,7 @@ def test_an_epoch_that_waits_for_a_member_is_known_when_that_one_is_decided() ->
         (end, [c._replace(volume=None) if c.instrument == PAIRS[1] else c for c in candles])
         for end, candles in recorded(None)[:500]
     ]
-    found = examine(subject_of(bars))
+    found = run_checks(subject_of(bars))
     assert found.passed
     assert 0 < found.later[WEIGHTS] < found.records[WEIGHTS]
     assert sum(found.later.values()) == found.later[WEIGHTS]
@@ -262,7 +262,7 @@ def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
         ends[0] += 1
     known, bars, names = known_times(moved, CODEC, "M1")
     subject = Subject(moved, known, whole.derivation, True, bars, MINUTE_MS, names, FX)
-    found = examine(subject, 6)
+    found = run_checks(subject, 6)
     assert not found.stepwise
     assert found.difference is None, found.difference
     assert found.records[GATES] > 300
@@ -275,7 +275,7 @@ def test_the_command_says_yes_or_no_and_names_the_difference(
     arguments = ["lookahead", path, "--cuts", "4"]
     good = CliRunner().invoke(cli, arguments)
     assert good.exit_code == 0, good.output
-    assert "no record depends on what came after it" in good.output
+    assert "no record depends on later input" in good.output
     again = CliRunner().invoke(cli, [*arguments, "--json", "--apart"])
     assert json.loads(again.output)["passed"]
     monkeypatch.setattr("streams.pipeline.gates.GatesStep", HoldsBack)

@@ -21,7 +21,7 @@ from streams.candles.calendar import FX
 from streams.candles.files import read_candles
 from streams.cli.replay import replay
 from streams.config.settings import Config
-from streams.feeds.broker_lane import BrokerLane, Resume
+from streams.feeds.oanda_instrument import InstrumentFeed, Resume
 from streams.oanda.client import rfc3339
 from streams.oanda.shapes import candles_of
 from streams.records.events import Candle, Signal
@@ -109,7 +109,7 @@ def by_feed(answer: Answer) -> list[Candle]:
     """The candles that the feed writes of an answer."""
     described = answer | {"candles": [one | {"time": instant(one)} for one in answer["candles"]]}
     given = candles_of(described, "candles", PAIR, GRANULARITY)
-    lane = BrokerLane(
+    lane = InstrumentFeed(
         *(PAIR, GRANULARITY, Resume(given[0].bar_ms), FX),
         settle_ms=0,
         absent_after_ms=0,

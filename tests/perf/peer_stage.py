@@ -9,7 +9,7 @@ from streams.config.runtime import Runtime
 from streams.core.loader import warm_up
 from streams.pipeline.chain import open_chain
 from streams.pipeline.stage import Processor
-from streams.process.gc_tuning import settle_collector
+from streams.process.gc_tuning import tune_gc
 from streams.records.log_record import Output, RowChanges, SourceRecord
 from streams.records.topics import CANDLES, MANIFOLDS, SIGNALS
 
@@ -29,7 +29,7 @@ class PeerStage:
         self.source = self.runtime.topic(CANDLES)
         self.changelog = self.runtime.changelog(self._stage.name)
         warm_up()
-        settle_collector()
+        tune_gc()
 
     def _of(self, partition: int) -> Processor:
         if partition not in self._opened:

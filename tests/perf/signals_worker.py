@@ -19,7 +19,7 @@ from streams.pipeline.chain import open_chain
 from streams.pipeline.worker.app import make_app
 from streams.pipeline.worker.log_limit import quiet_logs
 from streams.pipeline.worker.metrics import WorkerMetrics
-from streams.process.gc_tuning import settle_collector
+from streams.process.gc_tuning import tune_gc
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     app = make_app(runtime, chain.stages[:1], WorkerMetrics())
     quiet_logs()
     warm_up()
-    settle_collector()
+    tune_gc()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     faust.Worker(app, loglevel="INFO", loop=loop, redirect_stdouts=False).execute_from_commandline()

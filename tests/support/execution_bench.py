@@ -11,7 +11,7 @@ from streams.records.events import GateDecision, GateMetrics, WeightEntry, Weigh
 from streams.trading.brokers.broker import Account, InstrumentTerms, Quote
 from streams.trading.guards import Switches
 from streams.trading.ledger import Ledger
-from streams.trading.plan import Desk, Venue
+from streams.trading.plan import PlanningState, Venue
 from streams.trading.runs import Allocation, Runs
 
 MINUTE = 60_000
@@ -49,14 +49,14 @@ def weights(bar: int, **pct: float) -> Weights:
 def desk(
     *decisions: GateDecision, epochs: tuple[Weights, ...] = (), trading: Trading | None = None,
     **changed: Any,
-) -> Desk:  # fmt: skip
+) -> PlanningState:  # fmt: skip
     """Return a desk whose log holds these decisions and weights."""
     runs, allocation = Runs(), Allocation()
     for number, one in enumerate(decisions):
         runs.take(one, f"sep.manifolds-0-{number}")
     for one in epochs:
         allocation.take(one)
-    made = Desk(
+    made = PlanningState(
         "app", "paper", "paper", trading or Trading(), runs, allocation, Ledger("paper", "paper"),
         None, 5, "7", lambda _: CONFIG, lambda _: decisions[-1].as_of_ms if decisions else T0,
     )  # fmt: skip

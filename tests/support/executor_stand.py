@@ -26,7 +26,7 @@ from streams.records.events import Control, GateDecision, Weights
 from streams.records.topics import GATES, WEIGHTS
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.oanda import OandaBroker
-from streams.trading.context import Parts
+from streams.trading.context import ExecutorContext
 from streams.trading.dispatch import Dispatch, KillSwitch
 from streams.trading.executor import Executor
 from streams.trading.flatten import flatten_record
@@ -103,7 +103,7 @@ def bar_records(
 async def parts_of(
     venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
     log: Sequence[Found], arrivals: asyncio.Queue[list[Found]], kill: KillSwitch,
-) -> Parts:  # fmt: skip
+) -> ExecutorContext:  # fmt: skip
     """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
     if ledger.intents:
         venue.expect_access()
@@ -119,7 +119,7 @@ async def parts_of(
     following: Any = SimpleNamespace(arrivals=arrivals, trouble="")
     # by name: a default was taken when its module was loaded, and a test may have another clock
     dispatch = Dispatch(journal, venue, ledger, kill, metrics, cursor, time.monotonic)
-    return Parts(
+    return ExecutorContext(
         Runtime.from_env({}), codec, trading, control, venue, ledger, runs, allocation, following,
         dispatch, kill, metrics, FollowedConfig(CONFIG),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from streams.config.settings import Config
 from streams.feeds.synthetic import synthetic_market
 from streams.records.events import Candle
-from streams.records.log_record import Derived
+from streams.records.log_record import DerivedRecord
 from streams.replay.files import derive
 from tests.support.stage_bench import A, B, C
 
@@ -47,10 +47,10 @@ def market() -> list[tuple[int, tuple[Candle, ...]]]:
     return [(bar.as_of_ms, bar.candles) for bar in synthetic_market(SEED, PAIRS, START_MS, BARS)]
 
 
-def derived() -> list[Derived]:
+def derived() -> list[DerivedRecord]:
     """Everything the chain derives from them."""
 
-    async def collect() -> list[Derived]:
+    async def collect() -> list[DerivedRecord]:
         bars = market()
         config = Config.from_env(ENVIRONMENT)
         chunks = derive(config, bars, PAIRS, START_MS, bars[-1][0], PARTITIONS)
@@ -59,7 +59,7 @@ def derived() -> list[Derived]:
     return asyncio.run(collect())
 
 
-def hashes(records: list[Derived]) -> dict[str, dict[str, object]]:
+def hashes(records: list[DerivedRecord]) -> dict[str, dict[str, object]]:
     """Per topic the number of records and the SHA-256 over partition, key, time and value."""
     by_topic: dict[str, list[bytes]] = {}
     for record, _ in records:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from streams.config.runtime import Runtime
 from streams.kafka.control_topic import append_control
 from streams.records.events import Control, Watermark
-from streams.records.kill_switch import Word
+from streams.records.kill_switch import KillSwitchCommand
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS
 from tests.support.deployment import Deployment
 from tests.support.sample_events import SAMPLES
@@ -144,7 +144,7 @@ def leave_gaps(deployment: Deployment, topic: str, records: int) -> None:
     producer.abort_transaction(30)
 
 
-def say(deployment: Deployment, word: Word) -> int:
+def say(deployment: Deployment, word: KillSwitchCommand) -> int:
     """Say a word of the kill switch in the log; return its offset."""
     now_ms = int(time.time() * 1000)
     record = Control("kill_switch", None, word.to_json(), "ops", "a test", now_ms)
@@ -213,7 +213,7 @@ def _require_same_event(
     first: Any = old.codec.decode(topic, one)
     second: Any = old.codec.decode(topic, two)
     if topic == CONTROL:
-        words = [Word.from_json(event.value) for event in (first, second)]
+        words = [KillSwitchCommand.from_json(event.value) for event in (first, second)]
         offsets = [word.read_to for word in words]
         assert first._replace(value="") == second._replace(value="")
         assert words[0]._replace(read_to=0) == words[1]._replace(read_to=0)

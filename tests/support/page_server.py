@@ -462,7 +462,7 @@ class PageServer:
                 "ok": gate_["eligible"],
                 "words": "; ".join(r["text"] for r in gate_["reasons"]) or "eligible",
             },
-            {"step": "weight", "ok": bool(one["weight"]), "words": "behind the best 3"},
+            {"step": "weight", "ok": bool(one["weight"]), "words": "not among the best 3"},
             {"step": "kill_switch", "ok": True, "words": "off"},
             {"step": "executor", "ok": None, "words": "not asked: there is no weight"},
         ]

@@ -28,7 +28,7 @@ from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.records.codec import locked_codec
 from streams.records.control import ControlLog
 from streams.records.events import GateDecision, Manifold, Summary, Weights
-from streams.records.log_record import Derived, SourceRecord
+from streams.records.log_record import DerivedRecord, SourceRecord
 from streams.records.topics import CANDLES, GATES, STAGE_SOURCES, WEIGHTS
 from streams.replay.files import control_of
 from streams.service.metrics import ServiceMetrics
@@ -164,7 +164,7 @@ class PaperDay:
         self._places[topic, partition] += 1
         return Found(topic, partition, offset, event, source)
 
-    async def _feed(self, facts: Sequence[Fact]) -> list[Derived]:
+    async def _feed(self, facts: Sequence[Fact]) -> list[DerivedRecord]:
         """Fold facts, and count them as the worker does."""
         records = [
             self._derivation.place(
@@ -227,7 +227,7 @@ class PaperDay:
         )  # fmt: skip
 
 
-def _made_by(stage: str, derived: Derived) -> bool:
+def _made_by(stage: str, derived: DerivedRecord) -> bool:
     source = dict(derived.output.headers).get("source", b"").decode()
     return source.startswith(f"{STAGE_SOURCES[stage]}-")
 

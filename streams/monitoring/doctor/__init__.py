@@ -1,1 +1,1 @@
-"""Checks of the environment that a deployment runs in."""
+"""Checks of the environment of a deployment."""

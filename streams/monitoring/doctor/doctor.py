@@ -1,4 +1,4 @@
-"""``manifold doctor``: everything the product needs, examined side by side."""
+"""``manifold doctor``: runs all checks of the environment in parallel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from streams.checks import Examination, Finding, examine
+from streams.checks import Examination, Finding, run_checks
 from streams.config.feeds import FeedSettings
 from streams.config.host import RunSettings
 from streams.config.oanda import Oanda
@@ -34,12 +34,12 @@ CREATE: Final = "manifold topics create"
 WHAT_BROKERS_CAN: Final = ("apis", "transactions", "fencing", "read_committed", "timestamps")
 OTHER_BROKER: Final = (
     "use a broker with transactions: Apache Kafka 4.2.2 (manifold up --broker kafka); this one is "
-    "for trying things out"
+    "for evaluation only"
 )
 
 
 def doctor(env: Mapping[str, str]) -> list[Finding]:
-    """Return everything that is found, whatever fails.
+    """Return the findings of all checks, whichever fail.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
     except Fatal as error:
         # without connections there is nothing to connect to
         findings = [Finding("settings", "fail", str(error), CORRECT)]
-        return findings + examine(_local([]))
+        return findings + run_checks(_local([]))
     examinations: dict[str, Examination] = {
         "settings": partial(examine_settings, env),
         "broker": partial(_cluster, runtime),
@@ -61,7 +61,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
         "oanda": partial(_oanda, runtime, env),
         **_local(own_ports(runtime, env)),
     }
-    return _without_echoes(examine(examinations))
+    return _without_echoes(run_checks(examinations))
 
 
 def _local(wanted: list[Port]) -> dict[str, Examination]:
@@ -74,9 +74,10 @@ def _local(wanted: list[Port]) -> dict[str, Examination]:
 
 
 def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
-    """Return the ports that programs of this deployment listen on.
+    """Return the ports that the programs of this deployment listen on.
 
-    Those of a group of settings that cannot be read are left out: ``settings`` names it.
+    Ports of a group of settings that cannot be read are left out: the check ``settings`` reports
+    it.
     """
     found = [Port("METRICS_PORT", runtime.metrics_host, runtime.metrics_port, "/healthz")]
     with suppress(Fatal):
@@ -89,7 +90,7 @@ def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
         found.append(Port("TRADE_STATUS_PORT", host, port, "/status"))
     with suppress(Fatal):
         service = Service.from_env(env)
-        # any of our addresses answers an unknown path with a JSON object
+        # every HTTP server of the product answers an unknown path with a JSON object
         for name, port in service.ports.items():
             host = runtime.metrics_host if name == SERVICE_METRICS else service.api_host
             found.append(Port(name, host, port, "/health"))
@@ -100,7 +101,7 @@ def own_ports(runtime: Runtime, env: Mapping[str, str]) -> list[Port]:
 
 
 def _cluster(runtime: Runtime) -> list[Finding]:
-    # the registry has an examination of its own: one that is away must not hide the rest
+    # the registry has its own check: if it is unavailable, the others still run
     alone = replace(runtime, schema_registry_url="")
     try:
         return [_told(one) for one in asyncio.run(check_cluster(alone))]
@@ -141,7 +142,7 @@ def _active(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
 def _valkey(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
     try:
         config = Config.from_env(env)
-    except Fatal:  # settings names it
+    except Fatal:  # reported by the check settings
         config = Config()
     try:
         return asyncio.run(check_valkey(runtime, config))
@@ -161,13 +162,14 @@ def _oanda(runtime: Runtime, env: Mapping[str, str]) -> list[Finding]:
         return [Finding("oanda", "fail", str(error), action)]
     except Fatal as error:
         action = (
-            "set OANDA_API_KEY, OANDA_ACCOUNT_ID and OANDA_ENVIRONMENT to what belongs together"
+            "set OANDA_API_KEY, OANDA_ACCOUNT_ID and OANDA_ENVIRONMENT to values that belong "
+            "together"
         )
         return [Finding("oanda", "fail", str(error), action)]
 
 
 def _without_echoes(found: list[Finding]) -> list[Finding]:
-    """Say once what was found: the same sentence of several examinations is skipped."""
+    """Drop repeated findings: the same sentence of several checks is shown once."""
     said: dict[str, str] = {}
     kept = []
     for one in found:

@@ -1,4 +1,4 @@
-"""Examining this machine: Python and packages, compiler and engine, disk, ports."""
+"""Checks of this machine: Python and packages, compiler and engine, disk, ports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOW_DISK, FULL_DISK = 2 * GIB, GIB // 4
 
 
 def versions() -> list[Finding]:
-    """Examine Python and the installed packages."""
+    """Check Python and the installed packages."""
     found = []
     if sys.version_info < PYTHON_LEAST:
         least = ".".join(map(str, PYTHON_LEAST))
@@ -82,12 +82,12 @@ def _unmet() -> list[str]:
             unmet.append(f"{requirement.name} is missing")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            unmet.append(f"{requirement.name} is {version}, wanted {requirement.specifier}")
+            unmet.append(f"{requirement.name} is {version}, required {requirement.specifier}")
     return unmet
 
 
 def engine() -> list[Finding]:
-    """Examine the compiler, and try the metrics core in a process of its own."""
+    """Check the compiler, and test the metrics core in a separate process."""
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         action = "install g++ (apt-get install g++): the metrics core is compiled at start"
@@ -103,29 +103,29 @@ def engine() -> list[Finding]:
         )
     except subprocess.TimeoutExpired:
         detail = f"the metrics core did not load within {ENGINE_SEC:g} s"
-        return [Finding("engine", "fail", detail, "look at the machine's load, and try again")]
+        return [Finding("engine", "fail", detail, "check the machine's load, and try again")]
     said = done.stdout.splitlines()
     if done.returncode != 0 or not said:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         reason = re.sub(r"^[\w.]*(Fatal|Error): ", "", last)[:300]
-        action = "install g++, and cppyy and cppyy-backend anew for this Python"
+        action = "install g++, and reinstall cppyy and cppyy-backend for this Python"
         return [Finding("engine", "fail", f"the metrics core does not load: {reason}", action)]
     if said[0] != TRIED:
         detail = f"the metrics core computes {said[0]} for known bits, not {TRIED}"
-        action = "do not trade with it: install the package and cppyy anew"
+        action = "do not trade with it: reinstall the package and cppyy"
         return [Finding("engine", "fail", detail, action)]
     compiled = said[1] if len(said) > 1 else "cppyy"
-    detail = f"{ENGINE_VERSION} compiled by {compiled}; known bits come out right"
+    detail = f"{ENGINE_VERSION} compiled by {compiled}; test computation correct"
     return [Finding("engine", "ok", detail)]
 
 
 def disk(places: Mapping[str, Path] | None = None) -> list[Finding]:
-    """Examine the space left where this program writes.
+    """Check the free disk space where this program writes.
 
     Parameters
     ----------
     places
-        What -> directory; where data goes by default, the cache of jars, and the temporary files.
+        Description -> directory; default: data, jar cache, temporary files.
     """
     if places is None:
         places = {"data": Path(), "cache": cache_dir(), "temporary files": Path(_temporary())}
@@ -142,7 +142,7 @@ def disk(places: Mapping[str, Path] | None = None) -> list[Finding]:
     least = min(free.values(), default=LOW_DISK)
     if least < LOW_DISK:
         state: State = "fail" if least < FULL_DISK else "warn"
-        found.append(Finding("disk", state, f"little is free: {shown}", "free some space"))
+        found.append(Finding("disk", state, f"little free space: {shown}", "free some space"))
     return found or [Finding("disk", "ok", f"free: {shown}")]
 
 
@@ -158,12 +158,12 @@ def _existing(place: Path) -> Path:
 
 
 class Port(NamedTuple):
-    """A port that a program of ours listens on; 0 is none.
+    """A port of a program of this deployment; 0 for none.
 
     Attributes
     ----------
     path
-        What such a program answers there with a JSON object.
+        Path that this program answers with a JSON object.
     """
 
     setting: str
@@ -173,7 +173,7 @@ class Port(NamedTuple):
 
 
 def ports(wanted: Iterable[Port]) -> list[Finding]:
-    """Examine the ports this program listens on: free, or held by a program of ours."""
+    """Check the ports: each free, or used by a program of this deployment."""
     taken, held, free = [], [], []
     for port in wanted:
         if port.number == 0:
@@ -188,8 +188,8 @@ def ports(wanted: Iterable[Port]) -> list[Finding]:
         action = "stop what uses it, or choose another"
         return [Finding("ports", "warn", f"in use by another program: {', '.join(taken)}", action)]
     words = [f"free: {', '.join(free)}"] if free else []
-    words += [f"a program of ours answers on {', '.join(held)}"] if held else []
-    return [Finding("ports", "ok", "; ".join(words) or "none is wanted")]
+    words += [f"used by a program of this deployment: {', '.join(held)}"] if held else []
+    return [Finding("ports", "ok", "; ".join(words) or "no port is configured")]
 
 
 def _is_ours(port: Port) -> bool:

@@ -1,4 +1,4 @@
-"""Examining OANDA: token, account, environment, instruments and their precision, clock."""
+"""Checks of OANDA: token, account, environment, instruments and their precision, clock."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streams.oanda.client import OandaClient
 
 ANSWER_SEC: Final = 10.0
 MOST_SKEW_MS: Final = 2_000
-LIVE: Final = "this is real money; practice is OANDA_ENVIRONMENT=practice"
+LIVE: Final = "this account trades real money; for practice set OANDA_ENVIRONMENT=practice"
 YEN_DIGITS, OTHER_DIGITS = 3, 5
 
 
 async def check_oanda(access: Oanda, pairs: Sequence[str]) -> list[Finding]:
-    """Return what is found of OANDA; nothing is changed there.
+    """Return the findings on OANDA; only reads.
 
     Raises
     ------
@@ -26,7 +26,7 @@ async def check_oanda(access: Oanda, pairs: Sequence[str]) -> list[Finding]:
     """
     if not access.oanda_api_key:
         return [Finding("oanda", "skip", "OANDA_API_KEY is not set: OANDA is not used")]
-    # a person waits for this: one attempt tells enough
+    # one attempt only: the user is waiting
     bounded = replace(
         access,
         oanda_http_retries=0,
@@ -49,8 +49,8 @@ async def check_oanda(access: Oanda, pairs: Sequence[str]) -> list[Finding]:
 def _instruments(pairs: Sequence[str], digits: dict[str, int]) -> Finding:
     missing = [pair for pair in pairs if pair not in digits]
     if missing:
-        detail = f"the account cannot have {', '.join(missing)} of HOTBAND_PAIRS"
-        action = "take them out of HOTBAND_PAIRS, or use another account"
+        detail = f"not tradeable in this account: {', '.join(missing)} of HOTBAND_PAIRS"
+        action = "remove them from HOTBAND_PAIRS, or use another account"
         return Finding("oanda pairs", "fail", detail, action)
     unusual = [
         f"{pair} {digits[pair]}"
@@ -58,8 +58,8 @@ def _instruments(pairs: Sequence[str], digits: dict[str, int]) -> Finding:
         if digits[pair] != (YEN_DIGITS if pair.endswith("_JPY") else OTHER_DIGITS)
     ]
     if unusual:
-        detail = f"other decimals of prices than usual: {', '.join(unusual)}"
-        action = "orders use the account's own precision; check that it is what you expect"
+        detail = f"unusual number of price decimals: {', '.join(unusual)}"
+        action = "orders use the account's own precision; check that it is as expected"
         return Finding("oanda pairs", "warn", detail, action)
     return Finding("oanda pairs", "ok", f"all {len(pairs)} of HOTBAND_PAIRS, usual precision")
 
@@ -67,8 +67,8 @@ def _instruments(pairs: Sequence[str], digits: dict[str, int]) -> Finding:
 def _clock(skew_ms: float | None, either_way_ms: float | None) -> Finding:
     if skew_ms is None or either_way_ms is None:
         return Finding("oanda clock", "warn", "OANDA's answers carry no date", "synchronise by NTP")
-    told = f"OANDA's clock less this one: {skew_ms / 1000:+.1f} s"
-    told += f", {either_way_ms / 1000:.1f} s either way"
+    told = f"OANDA's clock minus this one: {skew_ms / 1000:+.1f} s"
+    told += f", +/- {either_way_ms / 1000:.1f} s"
     if abs(skew_ms) - either_way_ms > MOST_SKEW_MS:
         return Finding("oanda clock", "fail", told, "synchronise this machine's clock (NTP)")
     return Finding("oanda clock", "ok", told)

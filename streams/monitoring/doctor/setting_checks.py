@@ -1,4 +1,4 @@
-"""Examining the settings: do they parse, are any misspelt, are they the active ones."""
+"""Checks of the settings: they parse, none is misspelt, they equal the active ones."""
 
 from __future__ import annotations
 
@@ -40,37 +40,37 @@ def parsed(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> l
 
 
 def misspelt(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> list[Finding]:
-    """Return the names in the environment that look like a setting and are none."""
+    """Return the names in the environment that look like a misspelt setting."""
     known = known_names(groups)
     found = []
     for name in sorted(set(env) - known):
         if not_read(name) is not None:
-            continue  # named by ``unread``
+            continue  # reported by ``unread``
         alike = looks_like(name, known)
         if alike == name.upper():
             found.append(f"{name} is written {alike}")
         elif alike:
             found.append(f"{name} looks like {alike}")
         elif name.upper().startswith(OWN_PREFIX):
-            found.append(f"{name} is no setting")
+            found.append(f"{name} is not a setting")
     if not found:
         return [Finding("spelling", "ok", "no name in the environment looks like a misspelt one")]
-    action = "rename or remove it: as it is, the default holds; manifold config show"
+    action = "rename or remove it: now the default applies; manifold config show"
     return [Finding("spelling", "warn", "; ".join(found), action)]
 
 
 def unread(env: Mapping[str, str]) -> list[Finding]:
-    """Return the variables in the environment that are known from the original and not read."""
+    """Return the environment variables of the original that are not read here."""
     rows = ((name, not_read(name)) for name in sorted(env))
     found = [words_of(name, row) for name, row in rows if row is not None]
     if not found:
-        return [Finding("unused variables", "ok", "none of those known from the original is set")]
+        return [Finding("unused variables", "ok", "no unused variable of the original is set")]
     action = "remove it: nothing reads it; docs/unused-variables.md has all of them"
     return [Finding("unused variables", "warn", said, action) for said in found]
 
 
 def active(runtime: Runtime, codec: Codec, env: Mapping[str, str]) -> list[Finding]:
-    """Return whether the settings here are those that hold for the fleet.
+    """Return whether the settings of this environment equal the active ones.
 
     Raises
     ------
@@ -80,23 +80,23 @@ def active(runtime: Runtime, codec: Codec, env: Mapping[str, str]) -> list[Findi
     mine = Config.from_env(env)
     found = active_config(read_control(runtime, codec))
     if found is None:
-        detail = f"none is active yet; the first worker or feed makes {mine.config_id} active"
+        detail = f"none is active yet; the first worker or feed activates {mine.config_id}"
         return [Finding("active config", "ok", detail)]
     require_followable(found)
     differs = differences(mine, found)
     if differs:
         said = "; ".join(one.words for one in differs)
-        detail = f"{found.config_id}, which processes that are started here follow: {said}"
+        detail = f"{found.config_id} is active and takes precedence over this environment: {said}"
         return [Finding("active config", "warn", detail, WHAT_TO_DO)]
-    return [Finding("active config", "ok", f"{found.config_id}, as here")]
+    return [Finding("active config", "ok", f"{found.config_id}, same as in this environment")]
 
 
 def look_back(env: Mapping[str, str]) -> list[Finding]:
-    """Return whether repetitions can be counted with these bars, and keys do not outlive them."""
+    """Return whether ECHO_LOOKBACK_MINUTES fits the bar length and the lifetime of keys."""
     try:
         config, settle_ms = Config.from_env(env), FeedSettings.from_env(env).feed_settle_ms
     except Fatal:
-        return []  # named as a setting that cannot be read
+        return []  # reported as a setting that cannot be read
     problems = lookback_problems(config, settle_ms)
     if problems:
         return [Finding("look-back", "warn", one, "manifold config set") for one in problems]
@@ -106,5 +106,5 @@ def look_back(env: Mapping[str, str]) -> list[Finding]:
 
 
 def examine_settings(env: Mapping[str, str]) -> list[Finding]:
-    """Return what is found by looking at the environment alone."""
+    """Return the findings that need only the environment."""
     return [*parsed(GROUPS, env), *misspelt(GROUPS, env), *look_back(env), *unread(env)]

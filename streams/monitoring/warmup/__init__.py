@@ -1,1 +1,1 @@
-"""Filling a deployment with history, waiting for it, and proving that it is there."""
+"""Fills a deployment with history, waits until it is processed, and checks the result."""

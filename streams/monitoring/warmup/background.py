@@ -1,4 +1,4 @@
-"""Work that an interrupted command does not wait for."""
+"""Runs work that an interrupted command does not wait for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 async def in_background(call: Callable[[], T]) -> T:
     """Return what ``call`` returns, run in a thread that ends with the process.
 
-    ``asyncio.to_thread`` would keep a command that was told to stop until the call has ended. For
-    work that may be cut off at any instruction.
+    ``asyncio.to_thread`` would delay a stopped command until the call has ended. Only for work that
+    may be aborted at any instruction.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, problem: BaseException | None) -> None:
         if answer.done():
-            return  # nobody waits any more
+            return  # the caller no longer waits
         if problem is not None:
             answer.set_exception(problem)
         else:

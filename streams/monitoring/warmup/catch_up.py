@@ -1,4 +1,4 @@
-"""Waiting until the stages and the mirror have taken in what stands in the log."""
+"""Waits until the stages and the mirror have processed the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
-from streams.kafka.lag import MIRROR, LagSight
+from streams.kafka.lag import MIRROR, LagProbe
 from streams.kafka.reader import LogReader
 from streams.records.topics import MIRRORED, STAGE_SOURCES
 
@@ -17,22 +17,22 @@ T = TypeVar("T")
 
 LOOK_SEC: Final = 0.5
 SURE_LOOKS: Final = 2
-"""A stage may commit between the look at its source and the look at its position."""
+"""A stage may commit between the query of its source and that of its position."""
 
 Progress = Callable[[str, int, int | None], None]
 
 
 class CatchUp:
-    """Looks at lags until there is none; says what does not move.
+    """Waits until all lags are 0; reports a stage that makes no progress.
 
     Parameters
     ----------
     runtime
         The deployment.
     patience_sec
-        Gives up when nothing moved for so long.
+        Seconds without progress before it gives up.
     progress
-        Told (what, records done, records in all).
+        Called with (name, records done, total records).
     clock
         Monotonic seconds.
     """
@@ -47,10 +47,10 @@ class CatchUp:
         self._runtime, self._patience_sec = runtime, patience_sec
         self._progress, self._clock = progress, clock
         self._reader: LogReader | None = None
-        self._sight = LagSight(runtime, clock)
+        self._sight = LagProbe(runtime, clock)
 
     async def close(self) -> None:
-        """Leave the broker."""
+        """Close the Kafka client."""
         if self._reader is not None:
             await asyncio.to_thread(self._reader.close)
             self._reader = None
@@ -61,7 +61,7 @@ class CatchUp:
         Raises
         ------
         Recoverable
-            One stands still; says which, and whether a worker runs.
+            One makes no progress; the message names it, and whether a worker runs.
         Fatal
             A topic is missing.
         """
@@ -109,19 +109,19 @@ class CatchUp:
 
 
 def standing(lag: Mapping[str, int], members: int | None, command: str, patience_sec: float) -> str:
-    """Return the sentence for what stands still.
+    """Return the message for a stage or mirror without progress.
 
     Parameters
     ----------
     members
-        How many processes share the work; None when that is not known.
+        Number of processes that share the work; None when not known.
     """
-    stuck = ", ".join(f"{name} ({left:,} to do)" for name, left in lag.items() if left)
-    said = f"nothing moved for {patience_sec:g} s at {stuck}"
+    stuck = ", ".join(f"{name} ({left:,} records left)" for name, left in lag.items() if left)
+    said = f"no progress for {patience_sec:g} s: {stuck}"
     if members == 0:
         return f"{said}: no {command} runs; start one: manifold {command}"
-    running = f"{members} running" if members is not None else "how many run is not known"
-    return f"{said}; {running}: look at its output (manifold doctor says what is wrong around it)"
+    running = f"{members} running" if members is not None else "number of running processes unknown"
+    return f"{said}; {running}: check its output (manifold doctor checks its environment)"
 
 
 async def until(
@@ -130,7 +130,7 @@ async def until(
     patience_sec: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
-    """Ask until the answer will do, or has been the same for ``patience_sec``; return the last."""
+    """Query until the answer is final, or unchanged for ``patience_sec``; return the last one."""
     answer, since = await ask(), clock()
     while not done(answer) and clock() - since <= patience_sec:
         await asyncio.sleep(LOOK_SEC)

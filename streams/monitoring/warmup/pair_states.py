@@ -1,4 +1,4 @@
-"""Reads ``PairState`` of every instrument from the log, without reading all of it."""
+"""Reads the ``PairState`` of every instrument from the end of the log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FURTHEST = 400_000
 AT_ONCE = 8
 
 Found = tuple[Event, str]
-"""An event, and the engine that derived it."""
+"""An event, and the version of the engine that derived it."""
 
 
 def pair_states(
     runtime: Runtime, codec: Codec, pairs: Sequence[str], granularity: str
 ) -> list[PairState]:
-    """Return what the log holds of each instrument, in the order given.
+    """Return the state of each instrument in the log, in the given order.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def pair_states(
             _last_manifolds(reader, codec, partition, homes[partition], states)
             _candles(reader, codec, partition, homes[partition], states, granularity)
 
-    # reading the end of a partition is waiting for the most part
+    # reading the end of a partition is mostly waiting
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(look, sorted(homes)))
     with LogReader(runtime) as reader:
@@ -74,7 +74,7 @@ def _candles(
     unfinished = set(here)
     without = {pair for pair in here if states[pair].manifold_ms is None}
     counted = dict.fromkeys(without, 0)
-    # those without a manifold have few candles: all of them are counted
+    # instruments without a manifold have few candles: all of them are counted
     enough: Callable[[], bool] = lambda: not unfinished and not without  # noqa: E731
     for event, _ in _backwards(reader, codec, CANDLES, partition, enough):
         if not isinstance(event, Candle) or event.granularity != granularity:
@@ -111,7 +111,7 @@ def _last_decisions(reader: LogReader, codec: Codec, states: dict[str, PairState
 def _backwards(
     reader: LogReader, codec: Codec, topic: str, partition: int, enough: Callable[[], bool]
 ) -> Iterator[Found]:
-    """Yield the events of a partition, the last one first, until it is enough or very far back."""
+    """Yield the events of a partition, last one first, until done or the search limit."""
     low, high = reader.bounds(topic, partition)
     end, reach = high, STRETCH
     while end > low and high - end < FURTHEST and not enough():
@@ -130,4 +130,4 @@ def _decoded(codec: Codec, topic: str, value: bytes | None) -> Event | None:
     try:
         return codec.decode(topic, value)
     except DecodeError:
-        return None  # the stages make a dead letter of it
+        return None  # the stages write a dead letter for it

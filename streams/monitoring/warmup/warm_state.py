@@ -1,4 +1,4 @@
-"""How warm an instrument is: what of its history is still missing, and does the mirror agree.
+"""The warm-up state of an instrument: missing history, and agreement of the mirror.
 
 Pure. The needs are those of docs/spec/trading-loop.md 7.3: 129 bars for the first window, the
 lookback more for a full window of repetitions, the span of the backtest's floors for the adaptive
@@ -18,13 +18,13 @@ MINUTE_MS: Final = 60_000
 
 
 class PairState(NamedTuple):
-    """What the log holds of one instrument.
+    """The state of one instrument in the log.
 
     Attributes
     ----------
     candles
-        How many its last manifold covers (``CANDLE_COUNT`` at most); without one, how many there
-        are.
+        Number of candles its last manifold covers (``CANDLE_COUNT`` at most); without one, number
+        in the log.
     first_bar_ms
         Start of its first candle.
     candle_ms, manifold_ms, decided_ms
@@ -43,7 +43,7 @@ class PairState(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What an instrument still needs; nothing where all is 0.
+    """History that an instrument still needs; complete where all is 0.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Missing(NamedTuple):
     days_to_floors: float
 
     def words(self) -> str:
-        """Return it for people."""
+        """Return the needs as text."""
         parts = []
         if self.bars_to_first_window:
             parts.append(f"{self.bars_to_first_window} bars to the first window")
@@ -72,9 +72,9 @@ class Missing(NamedTuple):
 
 
 def missing(state: PairState, config: Config) -> Missing:
-    """Return what an instrument still needs under a configuration."""
+    """Return the history that an instrument still needs under a configuration."""
     lookback_bars = -(-config.echo_lookback_minutes * MINUTE_MS // config.granularity_ms)
-    # a manifold covers CANDLE_COUNT candles at most, and knows nothing of those before them
+    # a manifold covers at most CANDLE_COUNT candles, whatever came before them
     most = config.candle_count
     span_days = config.eval_span_days if config.gate_mode == "adaptive" else 0
     known_days = 0.0
@@ -88,7 +88,7 @@ def missing(state: PairState, config: Config) -> Missing:
 
 
 def primed(state: PairState, engine: str) -> str | None:
-    """Return why the derived records of an instrument are not those of its candles; None: they are.
+    """Return why the derived records of an instrument do not match its candles; None if they do.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def primed(state: PairState, engine: str) -> str | None:
         Version of the core of this installation.
     """
     if state.candle_ms is None:
-        return "the log has no candle of it"
+        return "no candle in the log"
     if state.manifold_ms is None:
         if state.candles < FIRST_WINDOW_BARS:
             return None
@@ -113,7 +113,7 @@ def primed(state: PairState, engine: str) -> str | None:
 
 
 def hydrated(state: PairState, mirror: MirrorFacts) -> list[str]:
-    """Return in what Valkey differs from the log for one instrument; empty when in nothing."""
+    """Return the difference between Valkey and the log for one instrument; empty when equal."""
     name = state.instrument
     found = mirror.manifolds.get(name)
     pairs = (

@@ -1,7 +1,7 @@
-"""``manifold warmup``: fill the log, wait for what follows it, and prove that the mirror agrees.
+"""``manifold warmup``: fill the log, wait for stages and mirror, and compare them.
 
-Nothing here keeps a state of its own: what is done is read from the log and from Valkey, so a
-warm-up that was ended at any instant goes on where it stopped.
+It keeps no state: progress is read from the log and from Valkey, so an interrupted warm-up
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Done(NamedTuple):
-    """What a step found.
+    """The result of a step.
 
     Attributes
     ----------
     problems
-        What is not as it should be, by instrument.
+        Problems, by instrument.
     refused
         Rows of files that were refused; the problems are the first of them.
     """
@@ -66,11 +66,11 @@ class Warmup:
     files
         Candle files to load; none: from OANDA, when it is configured.
     days
-        How far back to begin where the log holds nothing.
+        Days to fetch where the log is empty.
     patience_sec
-        Gives up when nothing moves for so long.
+        Seconds without progress before it gives up.
     progress
-        Told (what, done, in all).
+        Called with (name, done, total).
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class Warmup:
         self._catch_up = CatchUp(self._runtime, patience_sec, progress)
 
     async def run(self, steps: Sequence[str]) -> list[Done]:
-        """Take the steps in their order; return what each found.
+        """Run the steps in order; return the result of each.
 
         Raises
         ------
         Fatal, Recoverable
-            A step cannot be taken; says why and what to do.
+            A step cannot be run; the message names reason and fix.
         """
         take = {"backfill": self._backfill, "prime": self._prime, "hydrate": self._hydrate}
         found = []
@@ -115,7 +115,7 @@ class Warmup:
         return found
 
     async def states(self) -> list[PairState]:
-        """Return what the log held of every instrument when it was read last."""
+        """Return the state of every instrument as last read from the log."""
         return await self._read_states() if self._states is None else self._states
 
     async def _read_states(self) -> list[PairState]:
@@ -125,7 +125,7 @@ class Warmup:
         return self._states
 
     async def config(self) -> Config:
-        """Return the active configuration; that of the environment before there is one."""
+        """Return the active configuration; the environment's before there is one."""
         if self._active is None:
             log = await asyncio.to_thread(read_control, self._runtime, self._codec)
             self._active = active_config(log)
@@ -141,7 +141,7 @@ class Warmup:
         if not access.oanda_api_key:
             return _nothing_to_fill_from(states)
         if is_current(candles, now_ms, config):
-            return "the log is current: nothing to fetch", {}
+            return "the log is up to date: nothing to fetch", {}
         url = feed_url(self._env, self._runtime)
         if url and await feed_runs(url):
             return await self._wait_for_feed(config)
@@ -180,11 +180,11 @@ class Warmup:
         pairs = zip(self._runtime.hotband_pairs, last, strict=True)
         now_ms = time.time_ns() // 1_000_000
         late = {
-            pair: "the feed that runs has not brought its last bars"
+            pair: "the running feed has not delivered its last bars"
             for pair, at in pairs
             if not is_current([at], now_ms, config)
         }
-        return "a feed runs and fills the log", late
+        return "a running feed fills the log", late
 
     async def _prime(self) -> tuple[str, dict[str, str]]:
         await self._catch_up.stages()
@@ -211,18 +211,18 @@ class Warmup:
             problems = await until(ask, lambda found: not found, self._patience_sec)
         finally:
             await sight.close()
-        return "Valkey says of every pair what the log says", problems
+        return "Valkey equals the log for every pair", problems
 
 
 def _nothing_to_fill_from(states: Sequence[PairState]) -> tuple[str, dict[str, str]]:
     if any(state.candle_ms is not None for state in states):
         detail = (
             "OANDA is not configured (OANDA_API_KEY) and no file is given (--from-files): the log "
-            "stays as it is"
+            "is not changed"
         )
         return detail, {}
     raise Fatal(
-        "the log holds no candle and there is nothing to fill it from: set OANDA_API_KEY and "
+        "the log holds no candle and there is no source to fill it from: set OANDA_API_KEY and "
         "OANDA_ACCOUNT_ID, or give candle files with --from-files, or run a feed"
     )
 

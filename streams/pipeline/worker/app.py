@@ -14,7 +14,7 @@ from streams.config.runtime import Runtime
 from streams.kafka.client import kafka_tls
 from streams.pipeline.stage import Stage
 from streams.pipeline.worker.consumer import BatchSchema
-from streams.pipeline.worker.runtime import Observer, SafetyRuntime
+from streams.pipeline.worker.runtime import ExactlyOnceRuntime, Observer
 from streams.pipeline.worker.versions import require_versions
 from streams.records.topics import STAGE_SOURCES, TOPICS
 
@@ -30,7 +30,7 @@ class ManifoldApp(faust.App):
         Topic -> number of its partitions, of all topics whose partitions the group assigns.
     """
 
-    safety: SafetyRuntime
+    safety: ExactlyOnceRuntime
     group_topics: dict[str, int]
 
     async def on_stop(self) -> None:
@@ -60,7 +60,7 @@ def make_app(
         broker=broker,
         broker_credentials=credentials,
         store="memory://",
-        TableManager="streams.pipeline.worker.rebalance:SafeTableManager",
+        TableManager="streams.pipeline.worker.rebalance:ExactlyOnceTableManager",
         topic_partitions=runtime.topic_partitions,
         topic_replication_factor=runtime.topic_replication_factor,
         topic_allow_declare=False,
@@ -79,7 +79,7 @@ def make_app(
         datadir=str(Path(tempfile.gettempdir()) / f"{runtime.application}-faust"),
         env_prefix="MANIFOLD_FAUST_",
     )
-    app.safety = SafetyRuntime(runtime, observer, hook)
+    app.safety = ExactlyOnceRuntime(runtime, observer, hook)
     app.group_topics = {}
     for stage in stages:
         _add_stage(app, runtime, stage)

@@ -46,7 +46,7 @@ class BatchSchema(faust.Schema[Any, Any]):
         return message.value
 
 
-class SafeConsumerThread(driver.AIOKafkaConsumerThread):
+class ExactlyOnceConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,14 +108,14 @@ class SafeConsumerThread(driver.AIOKafkaConsumerThread):
         """Do nothing: Faust's detector of missing commits knows nothing of ours."""
 
 
-class SafeConsumer(driver.Consumer):
+class ExactlyOnceConsumer(driver.Consumer):
     """The consumer of the main thread."""
 
     app: Any
-    _thread: SafeConsumerThread
+    _thread: ExactlyOnceConsumerThread
 
-    def _new_consumer_thread(self) -> SafeConsumerThread:
-        return SafeConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ExactlyOnceConsumerThread:
+        return ExactlyOnceConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: Any) -> bool:
         """Free the message; offsets are the stages' business."""
@@ -177,4 +177,4 @@ class SafeConsumer(driver.Consumer):
 class Transport(driver.Transport):
     """Faust's Kafka transport with the consumer above."""
 
-    Consumer = SafeConsumer
+    Consumer = ExactlyOnceConsumer

@@ -32,7 +32,7 @@ SETTLE_S = 2.0
 POLL_S = 0.1
 
 
-def abort_leftovers(
+def abort_hanging_transactions(
     runtime: Runtime, group: GroupState, stage: Stage, producers: Mapping[int, Producer]
 ) -> None:
     """End what the broker left open of the former owners' transactions.
@@ -67,7 +67,7 @@ def abort_leftovers(
         )
 
 
-def settle_offsets(
+def resolve_unstable_offsets(
     runtime: Runtime,
     group: GroupState,
     stage: Stage,
@@ -86,7 +86,7 @@ def settle_offsets(
     source = runtime.topic(stage.source)
     asked = [(source, partition) for partition in producers]
     give_up_at = time.monotonic() + SETTLE_S
-    while (open_at := group.unsettled(asked)) and time.monotonic() < give_up_at:
+    while (open_at := group.unstable_offsets(asked)) and time.monotonic() < give_up_at:
         time.sleep(POLL_S)
     timeout_s = runtime.transaction_timeout_sec
     for _, partition in open_at:

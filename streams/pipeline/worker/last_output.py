@@ -40,7 +40,7 @@ def output_partitions(
     return [*found, (DEAD_LETTERS, 0)]
 
 
-def last_derived(
+def newest_output(
     runtime: Runtime, source: SourcePartition, since: int, outputs: Sequence[str]
 ) -> str | None:
     """Return the coordinates of a committed record derived from offset ``since`` or later.

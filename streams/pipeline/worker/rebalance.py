@@ -4,7 +4,7 @@
 transaction. 2. What the broker has left open all the same is ended (``leftovers``). 3. Their
 rows are restored from the changelog, up to the last stable offset. 4. The committed offsets are
 held against the position that lies among the rows (``positions``). 5. The source positions are set
-to the committed offsets, or to where the state ends (``SafeConsumer.perform_seek``).
+to the committed offsets, or to where the state ends (``ExactlyOnceConsumer.perform_seek``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
 
-class SafeRecovery(Recovery):
+class ExactlyOnceRecovery(Recovery):
     """Recovery that restores nothing through Faust: the safety runtime has done it."""
 
     app: Any
@@ -43,12 +43,12 @@ class SafeRecovery(Recovery):
         await super().on_recovery_completed(generation_id)
 
 
-class SafeTableManager(TableManager):
+class ExactlyOnceTableManager(TableManager):
     """Table manager with the recovery above."""
 
     @property
     def recovery(self) -> Any:
         """The recovery service."""
         if self._recovery is None:
-            self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = ExactlyOnceRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery

@@ -16,13 +16,13 @@ from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.pipeline.stage import Stage
 from streams.pipeline.worker.changelog import Restored
-from streams.pipeline.worker.last_output import SourcePartition, last_derived
+from streams.pipeline.worker.last_output import SourcePartition, newest_output
 from streams.pipeline.worker.transaction import GroupState
 
 log = logging.getLogger("manifold.worker")
 
 
-class Start(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a stage goes on in a partition of its source.
 
     Attributes
@@ -37,9 +37,9 @@ class Start(NamedTuple):
     offset: int
 
 
-def starts(
+def resume_points(
     runtime: Runtime, group: GroupState, stage: Stage, restored: Mapping[int, Restored]
-) -> dict[int, Start]:
+) -> dict[int, ResumePoint]:
     """Return where ``stage`` goes on in each of its partitions.
 
     To be asked after the former owners are fenced: nobody else moves offsets or state any more.
@@ -53,17 +53,17 @@ def starts(
     """
     topic = runtime.topic(stage.source)
     committed = group.committed([(topic, partition) for partition in restored])
-    found: dict[int, Start] = {}
+    found: dict[int, ResumePoint] = {}
     for partition, (rows, position) in restored.items():
         offset = committed[topic, partition]
         if position is None:
             first = group.first_offset(topic, partition)
             if rows:  # written before the state said how far it goes: nothing to compare with
-                found[partition] = Start(offset, first if offset is None else offset)
+                found[partition] = ResumePoint(offset, first if offset is None else offset)
                 continue
             position = first  # every transaction writes a row: there was none
         _require_together(runtime, stage, partition, offset, position)
-        found[partition] = Start(offset, position)
+        found[partition] = ResumePoint(offset, position)
     return found
 
 
@@ -82,7 +82,7 @@ def _require_together(
             "again under another APP_ID and TOPIC_PREFIX (manifold load)"
         )
     source = SourcePartition(stage.source, partition)
-    visible = last_derived(runtime, source, position, stage.outputs)
+    visible = newest_output(runtime, source, position, stage.outputs)
     if visible is not None:
         raise Fatal(
             f"{where}, but {state}, and {visible} is derived from a record behind it: the broker "

@@ -17,17 +17,20 @@ from streams.kafka.transactions import new_producer
 from streams.pipeline.stage import Processor, Stage
 from streams.pipeline.worker.changelog import restore_rows
 from streams.pipeline.worker.consumer import FetchedBatch
-from streams.pipeline.worker.hanging_transactions import abort_leftovers, settle_offsets
-from streams.pipeline.worker.resume import Start, starts
+from streams.pipeline.worker.hanging_transactions import (
+    abort_hanging_transactions,
+    resolve_unstable_offsets,
+)
+from streams.pipeline.worker.resume import ResumePoint, resume_points
 from streams.pipeline.worker.transaction import BatchTransaction, GroupState
-from streams.process.exit import leave
+from streams.process.exit import exit_now
 from streams.records.log_record import Output, SourceRecord
 
 MAX_BATCH = 1_000
-BETWEEN_S = 0.003
+COMMIT_PAUSE_S = 0.003
 """Pause after a transaction. The broker is still writing its markers then; one that begins at once
 is sent away and tried again 20 ms later."""
-HOLD_S = 0.25
+IDLE_COMMIT_S = 0.25
 """How long processed records without outputs wait for more. A transaction of their own would only
 say how far the stage has come, and what decides next would wait for it."""
 LINGER_S = 0.1
@@ -66,7 +69,7 @@ class StagePartition:
 
     __slots__ = ("position", "processor", "producer", "start")
 
-    def __init__(self, processor: Processor, producer: Producer, start: Start) -> None:
+    def __init__(self, processor: Processor, producer: Producer, start: ResumePoint) -> None:
         self.processor, self.producer, self.start = processor, producer, start
         self.position = -1
 
@@ -91,13 +94,13 @@ class UnwrittenBatch:
     @property
     def due_in_s(self) -> float:
         """How long the batch may wait for more; not at all when negative."""
-        return self.since + (LINGER_S if self.outputs else HOLD_S) - time.monotonic()
+        return self.since + (LINGER_S if self.outputs else IDLE_COMMIT_S) - time.monotonic()
 
 
 class StageRunner:
     """One stage in this worker: takes fetched batches, one transaction per partition at a time."""
 
-    def __init__(self, safety: SafetyRuntime, stage: Stage, table: Any) -> None:
+    def __init__(self, safety: ExactlyOnceRuntime, stage: Stage, table: Any) -> None:
         self.safety, self.stage, self.table = safety, stage, table
         self.source = safety.runtime.topic(stage.source)
         self.changelog = safety.runtime.changelog(stage.name)
@@ -141,11 +144,11 @@ class StageRunner:
                 if batch.records and not await self._more(partition, batch):
                     batch = await self._write(partition, batch)
         except KafkaException as error:
-            leave(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
+            exit_now(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
         except (Fatal, Recoverable) as error:
-            leave(f"{self.stage.name}: {error}")
+            exit_now(f"{self.stage.name}: {error}")
         except Exception as error:
-            leave(f"{self.stage.name}: {error!r}", stacks=True)
+            exit_now(f"{self.stage.name}: {error!r}", stacks=True)
         finally:
             del self._working[partition]
 
@@ -161,7 +164,7 @@ class StageRunner:
     def _take(self, partition: int, batch: FetchedBatch, taken: list[SourceRecord]) -> None:
         position = taken[-1].offset + 1 if taken else self.partitions[partition].position
         if batch.link != position:
-            leave(
+            exit_now(
                 f"{self.stage.name}: records of {self.source}-{partition} were lost on the way: "
                 f"processed up to {position}, the next batch begins after {batch.link}"
             )
@@ -216,7 +219,7 @@ class StageRunner:
                 last.timestamp_ms,
             )
         )
-        owned.start = Start(source.offset, source.offset)
+        owned.start = ResumePoint(source.offset, source.offset)
         rows = self.table.data.data
         for key, row in changes.items():
             if row is None:
@@ -225,7 +228,7 @@ class StageRunner:
                 rows[partition, key] = row
         seconds = batch.seconds + time.perf_counter() - started
         self.safety.tell(self.stage.name, partition, batch.records, batch.outputs, seconds)
-        await asyncio.sleep(BETWEEN_S)
+        await asyncio.sleep(COMMIT_PAUSE_S)
         return UnwrittenBatch()
 
     async def _before_the_deadline(self, job: Awaitable[None]) -> None:
@@ -234,13 +237,13 @@ class StageRunner:
             # after a quick restart of the broker a call of the producer may never come back
             await asyncio.wait_for(job, deadline_s)
         except TimeoutError:
-            leave(
+            exit_now(
                 f"{self.stage.name}: a transaction did not end within {deadline_s:.0f} s",
                 stacks=True,
             )
 
 
-class SafetyRuntime:
+class ExactlyOnceRuntime:
     """The stages of one worker, and their part in a rebalance.
 
     Parameters
@@ -292,7 +295,7 @@ class SafetyRuntime:
         try:
             await asyncio.gather(*(self._open_stage(r, assigned) for r in self.runners))
         except (Fatal, Recoverable) as error:
-            leave(str(error))
+            exit_now(str(error))
 
     async def _open_stage(self, runner: StageRunner, assignment: list[TP]) -> None:
         wanted = {tp.partition for tp in assignment if tp.topic == runner.source}
@@ -313,10 +316,10 @@ class SafetyRuntime:
         # after the fence: nobody else can change these rows and offsets any more
         deployment = self.runtime, self.group, runner.stage
         owned = dict(zip(new, producers, strict=True))
-        await self.thread(abort_leftovers, *deployment, owned)
+        await self.thread(abort_hanging_transactions, *deployment, owned)
         restored = await self.thread(restore_rows, self.runtime, runner.changelog, new)
-        await self.thread(settle_offsets, *deployment, owned, restored)
-        begins = await self.thread(starts, *deployment, restored)
+        await self.thread(resolve_unstable_offsets, *deployment, owned, restored)
+        begins = await self.thread(resume_points, *deployment, restored)
         for partition, producer in owned.items():
             rows = restored[partition].rows
             runner.table.data.data.update({(partition, k): row for k, row in rows.items()})
@@ -334,7 +337,7 @@ class SafetyRuntime:
         try:
             found = await self.thread(self.group.committed, asked) if asked else {}
         except Recoverable as error:
-            leave(str(error))
+            exit_now(str(error))
         read_on: dict[TP, int] = {}
         for tp in tps:
             committed = found[tp.topic, tp.partition]
@@ -345,7 +348,7 @@ class SafetyRuntime:
                 read_on[tp] = committed
         return read_on
 
-    def _start(self, tp: TP) -> Start:
+    def _start(self, tp: TP) -> ResumePoint:
         return next(r.partitions[tp.partition].start for r in self.runners if r.source == tp.topic)
 
     def positioned(self, seek_number: int, offsets: Mapping[TP, int]) -> None:
@@ -356,7 +359,7 @@ class SafetyRuntime:
                 if owned is None:
                     continue
                 if owned.position not in (-1, offset):
-                    leave(
+                    exit_now(
                         f"{runner.stage.name}: {tp.topic}-{tp.partition} is committed at {offset}, "
                         f"this worker had processed up to {owned.position}: another worker had it"
                     )

@@ -66,7 +66,7 @@ class GroupState:
             ) from error
         return found
 
-    def unsettled(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    def unstable_offsets(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the partitions whose offset a transaction has written and not ended.
 
         Raises

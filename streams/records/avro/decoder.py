@@ -1,4 +1,4 @@
-"""Makes ``frame -> event`` functions from a writer's and the reader's record schema."""
+"""Generate ``frame -> event`` functions from the writer's and the reader's schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streams.records.avro.schema import (
 
 
 class _Decoder(Compiler):
-    """Generates statements; ``p`` is the position, values get numbered variables."""
+    """Generates statements; ``p`` is the position, values are numbered variables."""
 
     def __init__(
         self, writer: JsonSchema, reader: JsonSchema, event_types: dict[str, type]
@@ -149,7 +149,7 @@ class _Decoder(Compiler):
         return v
 
     def arguments(self, name: str, values: dict[str, str], writer: JsonSchema) -> list[str]:
-        """Return the event's fields in order: as written, else the reader's default."""
+        """Return the event's fields in order: the written value, or the reader's default."""
         _, reader = self.reader.record_of(f"manifold.{name}")
         written = {f["name"]: f["type"] for f in writer["fields"]}
         by_python_name = {python_name(f["name"]): f for f in reader["fields"]}
@@ -177,22 +177,22 @@ def compile_decoder(
     Parameters
     ----------
     writer, reader
-        Record schemas of the same name. Fields that only the reader has take its default, fields
-        that only the writer has are read and left out.
+        Record schemas of the same name. Fields missing in the writer get the reader's default,
+        fields missing in the reader are skipped.
     event_types
-        Record name -> the NamedTuple that holds it, nested records included.
+        Record name -> NamedTuple, including nested records.
     start
-        Length of the frame's prefix in bytes; the caller has checked it.
+        Length of the frame's prefix in bytes, which the caller has checked.
 
     Returns
     -------
     Callable
-        Raises `Malformed`, or IndexError or struct.error for a body that ends too early.
+        Raises `Malformed`, or IndexError or struct.error for a truncated body.
 
     Raises
     ------
     UnsupportedSchema
-        When the two need more than defaults, or use types the package's schemas do not use.
+        The two differ in more than defaults, or use unsupported types.
     """
     compiler = _Decoder(writer, reader, event_types)
     compiler.namespace.update(DECODER_GLOBALS)
@@ -208,10 +208,10 @@ def compile_decoder(
 def compile_with_fastavro(
     writer: JsonSchema, reader: JsonSchema, event_types: dict[str, type], start: int
 ) -> Callable[[bytes], Any]:
-    """Return what `compile_decoder` does for a writer schema that it refuses, by fastavro.
+    """Return a decoder that uses fastavro, for writer schemas that `compile_decoder` refuses.
 
-    Whatever fastavro resolves is written again with ``reader`` and read back strictly, so that both
-    ways end in the same checks.
+    The value resolved by fastavro is encoded with ``reader`` and decoded strictly, so that the same
+    checks apply.
     """
     read_back = compile_decoder(reader, reader, event_types, 0)
     try:
@@ -227,7 +227,7 @@ def compile_with_fastavro(
     def decode(frame: bytes) -> Any:
         source, target = io.BytesIO(frame[start:]), io.BytesIO()
         try:
-            # Without the reader first: of fields that it skips, the length is not checked.
+            # decode without the reader first: fastavro does not check the length of skipped fields
             fastavro.schemaless_reader(source, parsed_writer)
             check_end(start + source.tell(), len(frame))
             source.seek(0)

@@ -1,4 +1,4 @@
-"""Makes ``event -> frame`` functions from record schemas."""
+"""Generate ``event -> frame`` functions from record schemas."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Encoder(Compiler):
         longs = [n for n, k in zip(used, kinds, strict=True) if k in ("long", "timestamp-millis")]
         doubles = [n for n, k in zip(used, kinds, strict=True) if k == "double"]
         lines = [f"def {function}(_event):", f"    ({', '.join(event_fields)},) = _event"]
-        if longs:  # a float that equals an int would find it in the cache; `|` refuses it
+        if longs:  # a float equal to an int would be a cache hit; `|` refuses floats
             lines.append(f"    {' | '.join([*longs, '0'])}")
         if doubles:
             lines += [
@@ -87,16 +87,16 @@ def compile_encoder(
     Parameters
     ----------
     schema
-        The writer schema; a field that an older version lacks is left out.
+        The writer schema; fields missing in an older version are left out.
     event_types
-        Record name -> the NamedTuple that holds it, nested records included.
+        Record name -> NamedTuple, including nested records.
     prefix
-        The frame's first five bytes.
+        First five bytes of the frame.
 
     Raises
     ------
     UnsupportedSchema
-        When the schema uses a type that the package's own schemas do not use.
+        The schema uses an unsupported type.
     """
     compiler = _Encoder(schema, event_types)
     compiler.namespace.update(ENCODER_GLOBALS, PREFIX=prefix)

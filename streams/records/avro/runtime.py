@@ -1,7 +1,7 @@
-"""What the generated functions call at run time: numbers and texts to bytes and back.
+"""Run-time functions of the generated encoders and decoders.
 
-Instants, instruments, signatures and configuration ids recur from record to record, so their bytes
-are kept in bounded caches. A cache never changes a result: its keys are the exact bytes or values.
+Instants, instruments, signatures and configuration ids repeat between records, so their bytes are
+kept in bounded caches. A cache does not change results: its keys are the exact bytes or values.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _CACHED_TEXT_BYTES: Final = 64
 _CACHED_TEXTS: Final = 16
 _LONG_MIN: Final = -(1 << 63)
 _LONG_MAX: Final = (1 << 63) - 1
-MILLIS_BYTES: Final = 6  # of the zigzag varint of any instant between 1970-07 and 2039-09
+MILLIS_BYTES: Final = 6  # length of the zigzag varint of any instant between 1970-07 and 2039-09
 
 
 MalformedReason = Literal["truncated", "trailing_bytes", "invalid_value"]
 
 
 class Malformed(Exception):
-    """The bytes are no record of the schema.
+    """The bytes are not a record of the schema.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ def _put_double(value: float) -> bytes:
 
 
 _put_some_double_raw = struct.Struct("<bd").pack
-_SOME: Final = 2  # the branch of an optional that is there
+_SOME: Final = 2  # union branch of a present optional value
 
 
 def _put_optional_double(value: float | None) -> bytes:
@@ -178,7 +178,7 @@ def _get_length(data: bytes, at: int) -> tuple[int, int]:
 
 def _get_count(data: bytes, at: int) -> tuple[int, int]:
     count, at = _get_long(data, at)
-    if count < 0:  # a block that also says its size in bytes
+    if count < 0:  # a block with its size in bytes
         _, at = _get_long(data, at)
         count = -count
     return count, at

@@ -1,4 +1,4 @@
-"""Walking a record schema: names, kinds of types, and what both generators share."""
+"""Record schemas: names, types, and the base of both generators."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _RESERVED: Final = frozenset({"lambda"})
 
 
 class UnsupportedSchema(Exception):
-    """A writer schema that these functions do not cover (never one of our own)."""
+    """A writer schema with unsupported types (never one of this package)."""
 
 
 def python_name(field: str) -> str:
-    """Return the event field that holds the schema field ``field`` (``lambda`` -> ``lambda_``)."""
+    """Return the event field of the schema field ``field`` (``lambda`` -> ``lambda_``)."""
     return field + "_" if field in _RESERVED else field
 
 
 def full_name(schema: JsonSchema, namespace: str) -> str:
-    """Return the name of a record schema with its namespace; ``namespace`` where it states none."""
+    """Return the full name of a record schema; ``namespace`` is the default namespace."""
     name = str(schema["name"])
     return name if "." in name else f"{schema.get('namespace', namespace)}.{name}"
 
@@ -45,7 +45,7 @@ def named_records(
 
 
 def kind_of(schema: Any) -> str:
-    """Return the name of an Avro type; ``optional`` and ``timestamp-millis`` for those two."""
+    """Return the name of an Avro type, or ``optional`` or ``timestamp-millis``."""
     if isinstance(schema, list):
         if len(schema) == 2 and schema[0] == "null":
             return "optional"
@@ -58,7 +58,7 @@ def kind_of(schema: Any) -> str:
 
 
 def shape_of(schema: Any) -> Any:
-    """Return a type with records by name only: their own fields are compared one by one."""
+    """Return a type with records replaced by their names; their fields are compared separately."""
     if isinstance(schema, list):
         return [shape_of(branch) for branch in schema]
     if isinstance(schema, dict) and schema.get("type") == "record":
@@ -69,7 +69,7 @@ def shape_of(schema: Any) -> Any:
 
 
 def runs_of(fields: list[tuple[str, str, JsonSchema]]) -> list[list[tuple[str, str, JsonSchema]]]:
-    """Group neighbouring doubles, which are packed in one go; everything else stands alone."""
+    """Group adjacent doubles, which are packed together; other fields are single."""
     runs: list[list[tuple[str, str, JsonSchema]]] = []
     for field in fields:
         if field[1] == "double" and runs and runs[-1][0][1] == "double":
@@ -80,7 +80,7 @@ def runs_of(fields: list[tuple[str, str, JsonSchema]]) -> list[list[tuple[str, s
 
 
 class Compiler:
-    """What both generators need: records by name, and the Python types of the events."""
+    """Base of both generators: records by name, and the Python types of the events."""
 
     def __init__(self, schema: JsonSchema, event_types: dict[str, type]) -> None:
         self.records = named_records(schema)
@@ -101,7 +101,7 @@ class Compiler:
         return name
 
     def define(self, name: str, lines: list[str], filename: str) -> None:
-        # A schema may come from a registry, so nothing of its text is source here but as a
-        # literal: identifiers are the event types' own fields and numbered variables.
+        # A schema may come from a registry, so its text is used only as literals in generated
+        # source: identifiers are fields of the event types and numbered variables.
         exec(compile("\n".join(lines), filename, "exec"), self.namespace)
         self.namespace[name].__module__ = __name__

@@ -18,7 +18,7 @@ from streams.instants import GRANULARITY_MS
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import Derived
+from streams.pipeline.lane import GateOutput
 from streams.replay.files import control_of
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ class _Kept:
         self.epochs: list[NDArray[np.int64]] = []
         self.shares: list[Floats] = []
 
-    def derived(self, scope: Scope, found: Derived) -> None:
+    def derived(self, scope: Scope, found: GateOutput) -> None:
         """Take what a stretch of an instrument's candles has brought."""
         self.decisions[scope.instrument].append(found.decisions.copy())
 

@@ -38,7 +38,7 @@ class Columnar(Protocol):
     def __len__(self) -> int: ...
 
 
-class Stretch(NamedTuple):
+class TimeRange(NamedTuple):
     """Which windows count: the ends of their bars, both included, None for no limit."""
 
     from_ms: int | None = None
@@ -70,7 +70,7 @@ class Found(NamedTuple):
 def windows_of_series(
     found: MutableMapping[SeriesKey, Columnar],
     config: Config,
-    stretch: Stretch,
+    stretch: TimeRange,
     source: str,
     progress: Progress = lambda what, done, total: None,
 ) -> Found:
@@ -124,7 +124,7 @@ def _with_volume(
     return columns.where(~without), note
 
 
-def _run(columns: CandleColumns, config: Config, stretch: Stretch, into: Windows) -> None:
+def _run(columns: CandleColumns, config: Config, stretch: TimeRange, into: Windows) -> None:
     stream = CandleStream(*config.window_shape)
     out = np.empty(ROWS, METRICS_DTYPE)
     high, low, close = columns.prices[1:4]
@@ -136,7 +136,7 @@ def _run(columns: CandleColumns, config: Config, stretch: Stretch, into: Windows
 
 
 def _add(
-    into: Windows, stretch: Stretch, as_of_ms: NDArray[np.int64], values: dict[str, NDArray[Any]]
+    into: Windows, stretch: TimeRange, as_of_ms: NDArray[np.int64], values: dict[str, NDArray[Any]]
 ) -> None:
     first = 0 if stretch.from_ms is None else int(np.searchsorted(as_of_ms, stretch.from_ms))
     last = len(as_of_ms)
@@ -148,7 +148,7 @@ def _add(
 def windows_of_log(
     runtime: Runtime,
     codec: Codec,
-    stretch: Stretch,
+    stretch: TimeRange,
     progress: Progress = lambda what, done, total: None,
 ) -> Found:
     """Read the committed records of ``sep.manifolds``, of the bar length in force.
@@ -191,7 +191,7 @@ def windows_of_log(
 class _LogReading:
     """What has been read of ``sep.manifolds`` so far."""
 
-    def __init__(self, codec: Codec, config: Config, stretch: Stretch) -> None:
+    def __init__(self, codec: Codec, config: Config, stretch: TimeRange) -> None:
         self._codec, self._granularity = codec, config.candle_gran
         self._wanted = {name.encode() for name in stretch.instruments}
         self.sought: list[Guard] = guards_of(config)

@@ -18,7 +18,13 @@ from streams.kafka.partitioner import partition_of
 from streams.records.events import WATERMARK_KEY
 from streams.records.log_record import Output, SourceRecord
 from streams.records.topics import CANDLES, GATES, MANIFOLDS
-from streams.replay.verify.rows import OF_GATES, OF_SIGNALS, NotTheSame, PartitionColumns, Wanted
+from streams.replay.verify.rows import (
+    OF_GATES,
+    OF_SIGNALS,
+    Expected,
+    FastPathDeclined,
+    PartitionColumns,
+)
 
 
 def is_record(message: Any, wanted: Output) -> bool:
@@ -31,7 +37,7 @@ def is_record(message: Any, wanted: Output) -> bool:
     )
 
 
-def are_records(messages: Sequence[Any], wanted: Wanted) -> bool:
+def are_records(messages: Sequence[Any], wanted: Expected) -> bool:
     """Return whether a client's messages are these records, byte by byte."""
     return (
         [message.value() for message in messages] == wanted.values
@@ -76,17 +82,17 @@ class _Queue:
     """Records that must come next, in order."""
 
     def __init__(self) -> None:
-        self._wanted = Wanted([], [], [], [])
+        self._wanted = Expected([], [], [], [])
         self._taken = 0
 
     def __len__(self) -> int:
         return len(self._wanted.values) - self._taken
 
-    def put(self, wanted: Wanted) -> None:
+    def put(self, wanted: Expected) -> None:
         self._wanted = self._wanted.span(self._taken, len(self._wanted.values)).then(wanted)
         self._taken = 0
 
-    def take(self, count: int) -> Wanted:
+    def take(self, count: int) -> Expected:
         start, self._taken = self._taken, self._taken + count
         return self._wanted.span(start, self._taken)
 
@@ -135,7 +141,7 @@ class PartitionCheck:
 
         Raises
         ------
-        NotTheSame
+        FastPathDeclined
             Something is not what it should be.
         """
         records = next(self._candles, None)
@@ -164,10 +170,10 @@ class PartitionCheck:
                 self._compare(topic, wanted)
         return True
 
-    def _compare(self, topic: str, wanted: Wanted) -> list[int]:
+    def _compare(self, topic: str, wanted: Expected) -> list[int]:
         messages = list(islice(self._found[topic], len(wanted.values)))
         if not are_records(messages, wanted):
-            raise NotTheSame
+            raise FastPathDeclined
         self.compared[topic] += len(messages)
         return [message.offset() for message in messages]
 
@@ -176,14 +182,14 @@ class PartitionCheck:
 
         Raises
         ------
-        NotTheSame
+        FastPathDeclined
             As for ``advance``.
         """
         while len(self._decisions) < len(messages) and self.advance():
             pass
         count = min(len(messages), len(self._decisions))
         if not are_records(messages[:count], self._decisions.take(count)):
-            raise NotTheSame
+            raise FastPathDeclined
         self.compared[GATES] += count
         self._not_done_yet(messages[count:], self._gates_done)
 
@@ -192,20 +198,20 @@ class PartitionCheck:
 
         Raises
         ------
-        NotTheSame
+        FastPathDeclined
             As for ``advance``.
         """
         while self.advance():
             pass
         if len(self._decisions):
-            raise NotTheSame
+            raise FastPathDeclined
 
     def _not_done_yet(self, messages: Iterable[Any], done: int) -> None:
         # what was derived since the stage was asked how far it has come
         for message in messages:
             partition, offset = source_in(message)
             if partition != self._number or offset < done:
-                raise NotTheSame
+                raise FastPathDeclined
 
 
 def compare_columns(
@@ -229,7 +235,7 @@ def compare_columns(
 
     Raises
     ------
-    NotTheSame
+    FastPathDeclined
         Something is not what it should be.
     """
     total: Counter[str] = Counter(dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0))
@@ -238,7 +244,7 @@ def compare_columns(
             if partition in checks:
                 checks[partition].decided(messages)
             elif partition not in known:
-                raise NotTheSame
+                raise FastPathDeclined
         _tell(checks, total, progress)
     for check in checks.values():
         check.end()

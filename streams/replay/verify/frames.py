@@ -16,9 +16,9 @@ from streams.candles.calendar import Calendar, calendar_of
 from streams.core.gate_values import Decision
 from streams.core.layout import NEAR_CLOSE, NEVER, OPEN
 from streams.core.stream import format_signature
-from streams.pipeline.columns import VouchedCandles
+from streams.pipeline.columns import CandleSegment
 from streams.pipeline.gate_records import Scope, found_of
-from streams.pipeline.lane import Stretch
+from streams.pipeline.lane import Segment
 from streams.records.bulk import BulkRecords, Column, Words
 from streams.records.codec import Codec
 from streams.records.reasons import Reason
@@ -43,8 +43,8 @@ _ORDER = sorted(range(len(Reason)), key=lambda bit: list(Reason)[bit].value)
 _CODES = tuple(list(Reason)[bit].value for bit in _ORDER)
 
 
-class Brought(NamedTuple):
-    """What a stretch of an instrument's candles has brought, and under what.
+class SegmentOutput(NamedTuple):
+    """What a segment of an instrument's candles has brought, and under what.
 
     Attributes
     ----------
@@ -54,8 +54,8 @@ class Brought(NamedTuple):
 
     scope: Scope
     precision: int
-    stretch: VouchedCandles
-    found: Stretch
+    segment: CandleSegment
+    found: Segment
 
 
 class FrameMaker:
@@ -72,8 +72,8 @@ class FrameMaker:
         self._manifolds = BulkRecords("Manifold", codec.schema_id(MANIFOLDS, "Manifold"))
         self._decisions = BulkRecords("GateDecision", codec.schema_id(GATES, "GateDecision"))
 
-    def bars(self, brought: Brought) -> tuple[list[bytes], list[bytes]]:
-        """Return the signals and the manifolds of a stretch, one each for every bar.
+    def bars(self, brought: SegmentOutput) -> tuple[list[bytes], list[bytes]]:
+        """Return the signals and the manifolds of a segment, one each for every bar.
 
         All candles have a volume.
         """
@@ -100,8 +100,8 @@ class FrameMaker:
             self._manifolds.write(common | of_manifolds, n),
         )
 
-    def decisions(self, brought: Brought) -> list[bytes]:
-        """Return the decisions of a stretch."""
+    def decisions(self, brought: SegmentOutput) -> list[bytes]:
+        """Return the decisions of a segment."""
         scope, rows = brought.scope, brought.found.derived.decisions
         signalled, evaluated = rows["has_signal"] != 0, rows["has_evaluation"] != 0
         session = rows["session_flags"]
@@ -144,7 +144,7 @@ def _common(scope: Scope) -> dict[str, Column]:
     }
 
 
-def _first_seen(found: Stretch, rows: NDArray[Any]) -> dict[str, Column]:
+def _first_seen(found: Segment, rows: NDArray[Any]) -> dict[str, Column]:
     """Return ``first_seen_ms`` of the bars' own signals; a bar without a candle has none."""
     has_candle = rows["no_candle"] == 0
     at = np.searchsorted(found.bars.bar_ms, rows["bar_ms"][has_candle])
@@ -153,7 +153,7 @@ def _first_seen(found: Stretch, rows: NDArray[Any]) -> dict[str, Column]:
     return {"metrics.first_seen_ms?": has_candle, "metrics.first_seen_ms": first_seen_ms}
 
 
-def _candles(brought: Brought) -> dict[str, Column]:
+def _candles(brought: SegmentOutput) -> dict[str, Column]:
     bars, length_ms = brought.found.bars, brought.scope.config.granularity_ms
     columns: dict[str, Column] = {
         f"candle.{side}.{price}": bars.prices[4 * i + j]

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from streams.candles.calendar import Calendar
 from streams.pipeline.memory import Derivation
 from streams.records.events import Event, GateDecision, Watermark, Weights
-from streams.records.log_record import Derived, SourceRecord
+from streams.records.log_record import DerivedRecord, SourceRecord
 from streams.records.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 from streams.replay.verify.lookahead_cuts import Cut
 
@@ -143,7 +143,7 @@ class _Knowledge:
         self._decided: dict[str, tuple[array[int], array[int]]] = {}
         self._epoch_known_ms = -1
 
-    def known_ms(self, one: Derived) -> int:
+    def known_ms(self, one: DerivedRecord) -> int:
         record, event = one.record, one.output.event
         if isinstance(event, Weights):
             return self._of_epoch(event)
@@ -261,7 +261,7 @@ class Lookahead:
                 said.known.append(known)
                 said.digests += _digest(one)
 
-    async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[Derived]]]:
+    async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[DerivedRecord]]]:
         """Yield each cut with what its run has written: all of it, or since the cut before."""
         records, known = self._subject.records, self._subject.known_ms
         derivation, begun = self._subject.derivation(), 0
@@ -279,7 +279,7 @@ class Lookahead:
 
     async def _fed(
         self, derivation: Derivation, records: Sequence[SourceRecord], what: str = ""
-    ) -> AsyncIterator[list[Derived]]:
+    ) -> AsyncIterator[list[DerivedRecord]]:
         done = 0
         for chunk in _chunks(records, by_instant=self._subject.by_instant):
             derived = await derivation.feed(chunk)
@@ -295,9 +295,9 @@ class Lookahead:
         return found
 
     async def _compare(
-        self, cut: Cut, derived: Sequence[Derived], since_ms: int
+        self, cut: Cut, derived: Sequence[DerivedRecord], since_ms: int
     ) -> Difference | None:
-        again: dict[Lane, list[Derived]] = defaultdict(list)
+        again: dict[Lane, list[DerivedRecord]] = defaultdict(list)
         for one in derived:
             again[_lane(one)].append(one)
         lanes = sorted(self._said.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at))
@@ -316,7 +316,7 @@ class Lookahead:
         lane: Lane,
         places: NDArray[np.intp],
         wanted: bytes,
-        found: Sequence[Derived],
+        found: Sequence[DerivedRecord],
     ) -> Difference:
         at = 0
         while at < min(len(places), len(found)) and wanted[
@@ -326,7 +326,7 @@ class Lookahead:
         whole = await self._again(lane, int(places[at])) if at < len(places) else None
         return described(cut.at_ms, whole, found[at] if at < len(found) else None)
 
-    async def _again(self, lane: Lane, place: int) -> Derived:
+    async def _again(self, lane: Lane, place: int) -> DerivedRecord:
         """Derive the whole input once more and return the record at a place of a lane."""
         derivation = self._subject.derivation()
         async for derived in self._fed(derivation, self._subject.records):
@@ -349,7 +349,7 @@ def _chunks(
         yield records[start : start + CHUNK]
 
 
-def described(cut_ms: int, whole: Derived | None, cut: Derived | None) -> Difference:
+def described(cut_ms: int, whole: DerivedRecord | None, cut: DerivedRecord | None) -> Difference:
     """Return what is to be said of the first two records that differ; one may be missing."""
     if whole is not None and cut is not None and _place(whole) == _place(cut):
         field, detail = _field(whole.output.event, cut.output.event)
@@ -371,25 +371,25 @@ def _field(whole: Event, cut: Event) -> tuple[str, str]:
     return "(bytes)", "same fields, other bytes"
 
 
-def _place(one: Derived) -> tuple[bytes | None, int]:
+def _place(one: DerivedRecord) -> tuple[bytes | None, int]:
     return one.record.key, one.record.timestamp_ms
 
 
-def _name(one: Derived) -> tuple[str, str, int]:
+def _name(one: DerivedRecord) -> tuple[str, str, int]:
     record = one.record
     return record.topic, (record.key or b"").decode("utf-8", "replace"), record.timestamp_ms
 
 
-def _source(one: Derived) -> str:
+def _source(one: DerivedRecord) -> str:
     return dict(one.output.headers)["source"].decode()
 
 
-def _lane(one: Derived) -> Lane:
+def _lane(one: DerivedRecord) -> Lane:
     topic = one.record.topic
     return topic, 0 if topic == WEIGHTS else int(_source(one).rsplit("-", 2)[1])
 
 
-def _digest(one: Derived) -> bytes:
+def _digest(one: DerivedRecord) -> bytes:
     record = one.record
     key, value = record.key or b"", record.value or b""
     head = b"%d %d %d %d " % (record.partition, record.timestamp_ms, len(key), len(value))

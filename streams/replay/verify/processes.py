@@ -9,8 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from streams.config.runtime import Runtime
 from streams.core.loader import core
 from streams.pipeline.chain import Chain, open_chain
-from streams.process.children import ended_with_this
-from streams.process.gc_tuning import settle_collector
+from streams.process.children import kill_children_on_error
+from streams.process.gc_tuning import tune_gc
 from streams.process.interrupts import hold_interrupts
 from streams.replay.verify.report import Outcome, Report, add
 from streams.replay.verify.verify import Progress, Task, Verifier
@@ -39,7 +39,10 @@ def verify_in_processes(
     """
     # a fresh interpreter each: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool, ended_with_this():
+    with (
+        ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool,
+        kill_children_on_error(),
+    ):
         with hold_interrupts():
             for _ in range(processes):
                 pool.submit(_load)  # they start while this one plans
@@ -61,7 +64,7 @@ def _open(runtime: Runtime) -> None:
     global _verifier
     chain = asyncio.run(open_chain(runtime))
     _verifier = Verifier(runtime, chain)
-    settle_collector()
+    tune_gc()
 
 
 def _load() -> None:

@@ -16,10 +16,10 @@ from streams.candles.columns import NO_VOLUME
 from streams.core.gate import evaluation_of
 from streams.core.layout import EVALUATION_STRUCT
 from streams.errors import Fatal
-from streams.pipeline.columns import ColumnarReplay, VouchedCandles
+from streams.pipeline.columns import CandleSegment, ColumnarReplay
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, scope_of, summary_record
-from streams.pipeline.lane import Derived, trades_of
+from streams.pipeline.lane import GateOutput, trades_of
 from streams.pipeline.processor import ENGINE_HEADER
 from streams.records.codec import Codec
 from streams.records.control import ControlLog, ControlState
@@ -27,18 +27,18 @@ from streams.records.events import WATERMARK_KEY, Event, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES
 from streams.replay.log_columns import Batch, CandleReader, Partition, feed_batch
-from streams.replay.verify.frames import Brought, FrameMaker
+from streams.replay.verify.frames import FrameMaker, SegmentOutput
 
 OF_SIGNALS, OF_GATES = (SIGNALS, MANIFOLDS), (TRADES, SUMMARIES)
 LAST, RANKS = 1 << 20, 1 << 21
 """Behind every decision that a watermark brings comes the watermark itself."""
 
 
-class NotTheSame(Exception):
+class FastPathDeclined(Exception):
     """Something is not what the columns give; the stages have the word on it."""
 
 
-class Wanted(NamedTuple):
+class Expected(NamedTuple):
     """Records as they must lie in the log, in order: a list for each part of them."""
 
     values: list[bytes]
@@ -46,14 +46,16 @@ class Wanted(NamedTuple):
     keys: list[bytes]
     timestamps: list[int]
 
-    def span(self, start: int, end: int) -> Wanted:
+    def span(self, start: int, end: int) -> Expected:
         """Return the records [start, end)."""
         values, headers, keys, timestamps = self
-        return Wanted(values[start:end], headers[start:end], keys[start:end], timestamps[start:end])
+        return Expected(
+            values[start:end], headers[start:end], keys[start:end], timestamps[start:end]
+        )
 
-    def then(self, more: Wanted) -> Wanted:
+    def then(self, more: Expected) -> Expected:
         """Return these records and others behind them."""
-        return Wanted(
+        return Expected(
             self.values + more.values,
             self.headers + more.headers,
             self.keys + more.keys,
@@ -115,7 +117,7 @@ class _Collected:
 class _NoSink:
     """Nobody: ``_Lanes.feed`` keeps what is derived."""
 
-    def derived(self, scope: Scope, found: Derived) -> None:
+    def derived(self, scope: Scope, found: GateOutput) -> None:
         raise AssertionError("what is derived was passed on")
 
     def closed(self, epochs: ClosedEpochs) -> None:
@@ -123,24 +125,24 @@ class _NoSink:
 
 
 class _Lanes(ColumnarReplay):
-    """The chain of one partition without the epochs; keeps what every stretch brings."""
+    """The chain of one partition without the epochs; keeps what every segment brings."""
 
     def __init__(self, control: ControlLog) -> None:
         super().__init__(control, _NoSink())
-        self.brought: list[Brought] = []
+        self.brought: list[SegmentOutput] = []
 
-    def feed(self, state: ControlState, stretch: VouchedCandles) -> None:
-        name = stretch.instrument
+    def feed(self, state: ControlState, segment: CandleSegment) -> None:
+        name = segment.instrument
         config = state.config_of(name)
         if config is None:
             return
-        if config.allow_missing_volume and (stretch.candles.volume == NO_VOLUME).any():
-            raise NotTheSame  # how long a candle without volume is felt is the stage's business
+        if config.allow_missing_volume and (segment.candles.volume == NO_VOLUME).any():
+            raise FastPathDeclined  # the stage handles candles without volume
         lane = self._lane(name, state)
         scope = scope_of(name, lane.config, state.config_id, state.offset, lane.params_id)
-        found = lane.stretch(stretch.candles, stretch.marks)
+        found = lane.segment(segment.candles, segment.marks)
         precision = lane.config.echo_signature_precision
-        self.brought.append(Brought(scope, precision, stretch, found))
+        self.brought.append(SegmentOutput(scope, precision, segment, found))
 
     def marked(self, watermark: Watermark) -> None:
         """Do nothing: only epochs want to know."""
@@ -169,18 +171,18 @@ class PartitionColumns:
 
         Raises
         ------
-        NotTheSame
+        FastPathDeclined
             The batch has what only the stages know to handle.
         """
         batch = self._reader.read(records)
         if any(mark.control_offset > self._control.end for _, mark in batch.watermarks):
-            raise NotTheSame
+            raise FastPathDeclined
         configs = self._configs(batch, len(records))
         self._lanes.brought = []
         try:
             feed_batch(self._lanes, self._control, self._partition, batch)
         except Fatal as error:
-            raise NotTheSame from error
+            raise FastPathDeclined from error
         marks = dict(batch.watermarks)
         collected = {t: _Collected() for t in (*OF_SIGNALS, *OF_GATES, GATES)}
         for brought in self._lanes.brought:
@@ -210,10 +212,10 @@ class PartitionColumns:
         value = self._codec.encode(topic, event)
         collected[topic].one(*at, value, key, event.as_of_ms)  # type: ignore[union-attr]
 
-    def _bars(self, brought: Brought, collected: Mapping[str, _Collected]) -> None:
-        scope, _, stretch, found = brought
-        assert stretch.at is not None
-        order = stretch.at[found.places] * RANKS
+    def _bars(self, brought: SegmentOutput, collected: Mapping[str, _Collected]) -> None:
+        scope, _, segment, found = brought
+        assert segment.at is not None
+        order = segment.at[found.places] * RANKS
         ends = (found.bars.bar_ms + scope.config.granularity_ms).tolist()
         key = scope.instrument.encode()
         for topic, values in zip(OF_SIGNALS, self._frames.bars(brought), strict=True):
@@ -221,19 +223,19 @@ class PartitionColumns:
 
     def _gates(
         self,
-        brought: Brought,
+        brought: SegmentOutput,
         marks: Mapping[int, Watermark],
         collected: Mapping[str, _Collected],
     ) -> None:
-        scope, _, stretch, found = brought
-        assert stretch.at is not None and stretch.marks_at is not None
+        scope, _, segment, found = brought
+        assert segment.at is not None and segment.marks_at is not None
         name, key = scope.instrument, scope.instrument.encode()
         of_bar = dict(
-            zip(found.bars.bar_ms.tolist(), stretch.at[found.places].tolist(), strict=True)
+            zip(found.bars.bar_ms.tolist(), segment.at[found.places].tolist(), strict=True)
         )
         # of several watermarks of one time the first decides
-        ends = stretch.marks.as_of_ms.tolist()
-        of_mark = dict(zip(reversed(ends), reversed(stretch.marks_at.tolist()), strict=True))
+        ends = segment.marks.as_of_ms.tolist()
+        of_mark = dict(zip(reversed(ends), reversed(segment.marks_at.tolist()), strict=True))
         derived = found.derived
         decisions = derived.decisions
         bar_ms, as_of_ms = decisions["bar_ms"].tolist(), decisions["as_of_ms"].tolist()
@@ -256,7 +258,7 @@ class PartitionColumns:
             summary = summary_record(evaluation, scope, eligible=evaluation.bar_ms in eligible)
             self._one(collected, SUMMARIES, (of_bar[evaluation.bar_ms], 0), summary, key)
 
-    def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Wanted:
+    def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
         """Return rows as they must lie in the log.
 
         Parameters
@@ -274,4 +276,4 @@ class PartitionColumns:
             [("source", b"%b%d" % (prefix, offsets[p])), ENGINE_HEADER, of_config[configs[p]]]
             for p in rows.places
         ]
-        return Wanted(rows.values, headers, rows.keys, rows.timestamps)
+        return Expected(rows.values, headers, rows.keys, rows.timestamps)

@@ -35,7 +35,7 @@ from streams.replay.verify.columns import (
     source_in,
 )
 from streams.replay.verify.report import Outcome, Report, TopicReport, add
-from streams.replay.verify.rows import NotTheSame, PartitionColumns
+from streams.replay.verify.rows import FastPathDeclined, PartitionColumns
 from streams.replay.verify.weights import compare_weights
 
 Progress = Callable[[str, int], None]
@@ -161,7 +161,7 @@ class Verifier:
         if task.stages in in_bulk:
             try:
                 return in_bulk[task.stages](task)
-            except NotTheSame:
+            except FastPathDeclined:
                 pass  # the stages find out what it is
         return asyncio.run(self._compare_stages(task))
 

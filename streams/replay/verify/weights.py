@@ -21,7 +21,7 @@ from streams.records.control import ControlLog
 from streams.records.events import PORTFOLIO_KEY, EchoGate, Watermark, Weights
 from streams.records.topics import GATES, WEIGHTS
 from streams.replay.verify.columns import are_records, source_in
-from streams.replay.verify.rows import NotTheSame, Wanted
+from streams.replay.verify.rows import Expected, FastPathDeclined
 
 
 class Decisions(NamedTuple):
@@ -58,7 +58,7 @@ class DecisionReader:
 
         Raises
         ------
-        NotTheSame
+        FastPathDeclined
             A record is neither a watermark of known control nor a decision of the newest schema.
         """
         n = len(values)
@@ -113,9 +113,9 @@ class DecisionReader:
         try:
             event = self._codec.decode(GATES, value)
         except DecodeError as error:
-            raise NotTheSame from error
+            raise FastPathDeclined from error
         if not isinstance(event, Watermark) or event.control_offset > self._control.end:
-            raise NotTheSame
+            raise FastPathDeclined
         return event
 
 
@@ -148,27 +148,27 @@ def compare_weights(
 
     Raises
     ------
-    NotTheSame
+    FastPathDeclined
         Something is not what it should be.
     """
     step, reader = WeightsStep(control, {}), DecisionReader(codec, control)
     found = chain.from_iterable(weights)
     compared = read = 0
     for batch in decisions:
-        wanted = Wanted([], [], [], [])
+        wanted = Expected([], [], [], [])
         for place, closed in _fold(step, reader.read([message.value() for message in batch])):
             if closed:
                 _want(wanted, codec, batch[place], closed)
         messages = list(islice(found, len(wanted.values)))
         if not are_records(messages, wanted):
-            raise NotTheSame
+            raise FastPathDeclined
         compared, read = compared + len(messages), read + len(batch)
         progress(WEIGHTS, len(messages))
     for message in found:
         # what was derived since the stage was asked how far it has come
         partition, offset = source_in(message)
         if partition != 0 or offset < done:
-            raise NotTheSame
+            raise FastPathDeclined
     return compared, read
 
 
@@ -182,7 +182,7 @@ def _fold(step: WeightsStep, batch: Decisions) -> Iterator[tuple[int, list[Weigh
             yield place, decided(name, verdict)
 
 
-def _want(wanted: Wanted, codec: Codec, message: Any, closed: Sequence[Weights]) -> None:
+def _want(wanted: Expected, codec: Codec, message: Any, closed: Sequence[Weights]) -> None:
     source = b"%b-0-%d" % (GATES.encode(), message.offset())
     for weights in closed:
         wanted.values.append(codec.encode(WEIGHTS, weights))

@@ -1,1 +1,1 @@
-"""What the executor asks of a venue, and the venues: OANDA, and the book of paper trading."""
+"""The interface of a venue, and its implementations: OANDA and the paper account."""

@@ -1,8 +1,8 @@
 """Stop and target of a joined trade: those of its run (docs/spec/strict-backtest.md 1).
 
-A bracket at the broker is the run's own level, computed from the price of our fill by the formula
-of ``cpp/backtest/backtest.hpp``, and there is none where the run has none: a stop of our own
-choosing would trade another strategy than the one tested.
+A bracket at the broker is the run's level, computed from the fill price by the formula of
+``cpp/backtest/backtest.hpp``. Where the run has none there is none: any other stop would trade a
+strategy that was not tested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.trading.brokers.sizing import SizingRefused
 
 
 def level_rule(config: Config, average_range: float | None) -> LevelRule | None:
-    """Return where a run under ``config`` has stop and target; None when it has none.
+    """Return the stop and target rule of a run under ``config``; None when it has none.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def level_rule(config: Config, average_range: float | None) -> LevelRule | None:
 
 
 def levels(rule: LevelRule, entry: float, direction: int) -> tuple[float, float]:
-    """Return (stop, target) of a trade filled at ``entry``, to the last bit as the core has them.
+    """Return (stop, target) of a trade filled at ``entry``, bit for bit as the core computes them.
 
     Raises
     ------
     SizingRefused
-        A level that is no price.
+        A level is not a valid price.
     """
     if rule.kind == "pct":
         stop = entry * (1.0 - direction * rule.stop / 100.0)
@@ -61,14 +61,14 @@ def levels(rule: LevelRule, entry: float, direction: int) -> tuple[float, float]
 
 
 def in_precision(price: float, terms: InstrumentTerms) -> float:
-    """Return the nearest price the venue can take."""
+    """Return the nearest price that the venue accepts."""
     return round(price, terms.price_digits)
 
 
 def average_true_range(mids: Sequence[Ohlc], bars: int) -> float | None:
     """Return Wilder's average true range after the last of ``mids``; None for fewer than ``bars``.
 
-    Seeded with the mean of the first true ranges, as the run's own.
+    Seeded with the mean of the first true ranges, as in the run.
     """
     total, previous = 0.0, 0.0
     for place, mid in enumerate(mids):

@@ -1,10 +1,10 @@
-"""What the executor asks of a venue: accounts, prices, orders. Each venue is one implementation.
+"""The interface of a venue: account, prices, orders. Each venue is one implementation.
 
 Units are units of the base currency, positive for long and negative for short. Prices are in the
 quote currency. Times are epoch milliseconds UTC. Money is in the account's currency.
 
-An order carries the id of its intent as the client id at the venue. What a call cannot know it says
-so: `OutcomeUnknown` when an order may or may not have arrived, never a guess.
+An order carries the id of its intent as the client id at the venue. If it is unknown whether an
+order has arrived, the call raises `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ BracketKind = Literal["stop", "target"]
 
 
 class OutcomeUnknown(Recoverable):
-    """An order was handed over and its answer was lost: it may be filled, or never have arrived.
+    """An order was sent and its answer was lost: it may be filled, or never have arrived.
 
-    It must be looked up by its client id; sending it again is not the way to find out.
+    It must be looked up by its client id and not be sent again.
     """
 
 
@@ -38,7 +38,7 @@ class Account(NamedTuple):
     last_transaction_id
         Newest transaction the venue has booked for the account.
     open_trades
-        How many trades are open, whoever opened them; None when the venue does not tell.
+        Number of open trades of the whole account; None when the venue does not report it.
     """
 
     account_id: str
@@ -53,20 +53,21 @@ class Account(NamedTuple):
 
     @property
     def margin_ratio(self) -> float:
-        """Margin in use as a fraction of all (docs/spec/trading-loop.md 4.5); 1.0 without any."""
+        """Margin used as a fraction of used + available (docs/spec/trading-loop.md 4.5); 1.0
+        without any."""
         total = self.margin_used + self.margin_available
         return self.margin_used / total if total > 0 else 1.0
 
 
 class InstrumentTerms(NamedTuple):
-    """How an instrument is traded at the venue.
+    """The trading terms of an instrument at the venue.
 
     Attributes
     ----------
     price_digits, units_digits
         Decimals of a price, and of a number of units.
     min_units, max_units
-        Least and most units of one order.
+        Minimum and maximum units of one order.
     margin_rate
         Margin as a fraction of the notional.
     pip
@@ -83,7 +84,7 @@ class InstrumentTerms(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """A two-sided price; ``time_ms`` is the venue's stamp of it."""
+    """A two-sided price; ``time_ms`` is the venue's timestamp."""
 
     instrument: str
     bid: float
@@ -103,7 +104,7 @@ class Quote(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Everything held in one instrument, whoever opened it; ``trade_ids`` where they are told."""
+    """The whole position in one instrument, whoever opened it; ``trade_ids`` where reported."""
 
     instrument: str
     units: Decimal
@@ -132,7 +133,7 @@ class OpenTrade(NamedTuple):
 
 
 class PendingOrder(NamedTuple):
-    """An order that waits at the venue; brackets of open trades are none."""
+    """A pending order at the venue; brackets of open trades are not included."""
 
     order_id: str
     instrument: str
@@ -141,9 +142,9 @@ class PendingOrder(NamedTuple):
 
 
 class LevelRule(NamedTuple):
-    """Where stop and target lie, relative to the entry price (docs/spec/strict-backtest.md 1).
+    """Stop and target relative to the entry price (docs/spec/strict-backtest.md 1).
 
-    Either percentages of the entry price or distances in price, as the run has them.
+    Either percentages of the entry price or distances in price, as in the run.
     """
 
     kind: Literal["pct", "distance"]
@@ -157,24 +158,24 @@ class OrderRequest(NamedTuple):
     Attributes
     ----------
     client_id
-        The intent's ``order_id``; the venue is told it as the client id of order and trade, where
-        it takes one: not with the closing of a trade.
+        The intent's ``order_id``, sent as the client id of order and trade where the venue accepts
+        one; not with the closing of a trade.
     units
         Signed: positive buys, negative sells.
     reduce_only
-        The order may only make the position smaller; it never turns it round.
+        The order may only reduce the position, never reverse it.
     stop_loss, take_profit
         Prices of the brackets in the instrument's precision, None for none.
     levels
-        The rule the brackets come from: a venue that can set them by the price of the fill itself
-        follows it, and ``stop_loss`` and ``take_profit`` are then not used.
+        The rule of the brackets: a venue that can set them from the fill price uses it instead of
+        ``stop_loss`` and ``take_profit``.
     placed_ms
         The venue's clock when the intent was made.
     price_bound
-        Worst price it may be filled at, beyond which the venue cancels it; None for none.
+        Worst fill price, beyond which the venue cancels the order; None for none.
     close_by, trade_id
-        ``trade``: close all of that trade (``@`` and a client id names it as well); ``position``:
-        close all of the side of the position that ``units`` is against; else by ``units``.
+        ``trade``: close that trade completely (``@`` and a client id is allowed too); ``position``:
+        close the side of the position opposite to ``units`` completely; else by ``units``.
     """
 
     client_id: str
@@ -191,24 +192,24 @@ class OrderRequest(NamedTuple):
 
 
 class OrderResult(NamedTuple):
-    """What became of an order.
+    """The result of an order.
 
     Attributes
     ----------
     outcome
-        ``pending``: the venue has it and has not decided yet; the other three are final.
+        ``pending``: accepted by the venue and not filled yet; the other three are final.
     units, price
-        Signed units filled and their average price; 0 and None when nothing was.
+        Signed units filled and their average price; 0 and None without a fill.
     broker_ids
-        Ids the venue gave (order, fill, trades), as text.
+        Ids assigned by the venue (order, fill, trades), as text.
     trade_ids
         The trades that the fill opened.
     realized_pl
-        Profit and loss that the fill realised, financing included; None when nothing was filled.
+        Realised profit and loss of the fill, financing included; None without a fill.
     transaction_id
-        Newest transaction that this answer speaks of, "" when it names none.
+        Newest transaction in this answer, "" when there is none.
     raw
-        The venue's words, JSON text without secrets.
+        The venue's answer, JSON text without secrets.
     """
 
     client_id: str
@@ -225,20 +226,20 @@ class OrderResult(NamedTuple):
 
 
 class Broker(Protocol):
-    """A venue. Every method raises Recoverable when it does not answer, Fatal when it refuses us.
+    """A venue. Every method raises Recoverable without an answer, Fatal when access is refused.
 
     Attributes
     ----------
     account_id, mode
-        Which account, and what its orders mean.
+        Account id, and trading mode (paper, practice, live).
     price_interval_ms
-        How far apart the venue's prices lie by its nature: 0 for a stream, a bar for candles.
+        Interval between the venue's prices: 0 for a stream, the bar length for candles.
     settle_sec
-        How long an order that was sent may stay invisible to ``lookup``.
+        Seconds for which an order that was sent may be missing in ``lookup``.
     closes_by_trade
         Whether single trades can be closed by their ids.
     takes_client_ids
-        Whether orders bear our ids there.
+        Whether orders carry client ids there.
     """
 
     @property
@@ -253,12 +254,12 @@ class Broker(Protocol):
 
     @property
     def price_interval_ms(self) -> int:
-        """How far apart prices lie by the venue's nature, in milliseconds."""
+        """Interval between the venue's prices, in milliseconds."""
         ...
 
     @property
     def settle_sec(self) -> float:
-        """How long an order that was sent may stay invisible to ``lookup``, in seconds."""
+        """Seconds for which an order that was sent may be missing in ``lookup``."""
         ...
 
     @property
@@ -268,15 +269,15 @@ class Broker(Protocol):
 
     @property
     def takes_client_ids(self) -> bool:
-        """Whether orders bear our ids at the venue."""
+        """Whether orders carry client ids at the venue."""
         ...
 
     def expect_access(self) -> None:
-        """Note that the account has traded before: a refusal of access is then waited out."""
+        """Note that the account has traded before: a refusal of access is then retried."""
         ...
 
     def now_ms(self) -> int:
-        """Return the venue's clock: the time of the market that orders are filled in."""
+        """Return the venue's clock in epoch ms."""
         ...
 
     async def account(self) -> Account:
@@ -292,15 +293,15 @@ class Broker(Protocol):
         ...
 
     async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
-        """Return what one unit of each currency is worth in the account's currency.
+        """Return the value of one unit of each currency in the account's currency.
 
-        Asked after ``quotes`` of the instruments concerned: a venue may give both at once. A
-        currency without a known rate is left out.
+        Called after ``quotes`` of the same instruments: a venue may return both at once. A currency
+        without a known rate is left out.
         """
         ...
 
     async def positions(self) -> Sequence[Position]:
-        """Return what is held, by instrument; instruments without a position are left out."""
+        """Return the positions by instrument; instruments without a position are left out."""
         ...
 
     async def trades(self) -> Sequence[OpenTrade]:
@@ -308,33 +309,33 @@ class Broker(Protocol):
         ...
 
     async def orders(self) -> Sequence[PendingOrder]:
-        """Return the orders that wait at the venue, without the brackets of open trades."""
+        """Return the pending orders at the venue, without the brackets of open trades."""
         ...
 
     async def transactions(self, since_id: str) -> Sequence[Transaction]:
-        """Return everything booked after ``since_id``, in the venue's order."""
+        """Return all transactions after ``since_id``, in the venue's order."""
         ...
 
     async def submit(self, request: OrderRequest) -> OrderResult:
-        """Hand an order over, once, without trying again.
+        """Send an order once, without a retry.
 
         Raises
         ------
         OutcomeUnknown
-            It was sent, or may have been, and no answer says what became of it.
+            It was sent, or may have been, and the result is unknown.
         Recoverable
-            It was certainly not sent.
+            It was not sent.
         """
         ...
 
     async def lookup(self, client_id: str) -> OrderResult | None:
-        """Return what became of the order with this client id; None when the venue has none."""
+        """Return the result of the order with this client id; None when the venue has none."""
         ...
 
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace brackets of an open trade; None leaves one as it is. May be repeated."""
+        """Replace brackets of an open trade; None leaves one unchanged. Idempotent."""
         ...
 
     async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
@@ -342,5 +343,5 @@ class Broker(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         ...

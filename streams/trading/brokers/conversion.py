@@ -1,4 +1,4 @@
-"""What a currency is worth in another one, through the pairs that have a price."""
+"""Conversion rates between currencies, through the pairs that have a price."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 
 
 def home_rates(home: str, currencies: Iterable[str], mids: Mapping[str, float]) -> dict[str, float]:
-    """Return what one unit of each currency is worth in ``home``.
+    """Return the value of one unit of each currency in ``home``.
 
-    The path with the fewest pairs is taken, the first in the order of their names among equals. A
-    currency that no path reaches is left out: nothing is guessed.
+    The path with the fewest pairs is taken, the first by name among equals. A currency that no path
+    reaches is left out.
 
     Parameters
     ----------
     mids
         Instrument such as ``EUR_USD`` -> units of its quote currency for one of its base currency.
-        A price that is not a positive number counts as none.
+        A price that is not a positive number is ignored.
     """
     roads: dict[str, list[tuple[str, float]]] = {}
     for name in sorted(mids):
@@ -38,10 +38,10 @@ def home_rates(home: str, currencies: Iterable[str], mids: Mapping[str, float]) 
 
 
 def base_currency(instrument: str) -> str:
-    """Return the currency that the units of an instrument are counted in."""
+    """Return the base currency of an instrument."""
     return instrument.partition("_")[0]
 
 
 def quote_currency(instrument: str) -> str:
-    """Return the currency that the prices of an instrument are in."""
+    """Return the quote currency of an instrument."""
     return instrument.partition("_")[2]

@@ -1,7 +1,7 @@
-"""Orders without a client id: known by instrument, units and time.
+"""Orders without a client id, matched by instrument, units and time.
 
-An account that is associated with MT4 takes no client extensions. The order's own transaction says
-what was asked for; its fill names the order, and so does its cancellation.
+An account that is associated with MT4 accepts no client extensions. The order's own transaction has
+the request; its fill and its cancellation name the order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from streams.trading.brokers.units import units_of
 
 ORDERS_KEPT = 1_000
 EARLIER_MS = 5_000
-"""How much earlier than our estimate of the venue's clock it may have taken an order."""
+"""Milliseconds by which an order may be earlier than the estimated clock of the venue."""
 SETTLE_MS = 900_000
-"""How long after it was made an order is looked for; nothing is on its way longer than that."""
+"""Milliseconds after an order was made in which it may appear at the venue."""
 
 
 class NamelessOrders:
@@ -29,14 +29,14 @@ class NamelessOrders:
         self._orders: OrderedDict[str, Ordered] = OrderedDict()
 
     def note(self, found: TransactionState) -> None:
-        """Take in one transaction."""
+        """Apply one transaction."""
         if found.kind == "MARKET_ORDER" and _by_units(found):
             self._orders[found.transaction_id] = _ordered(found)
             while len(self._orders) > ORDERS_KEPT:
                 self._orders.popitem(last=False)
 
     def ordered(self, found: TransactionState) -> Ordered | None:
-        """Return what the order asked for that a transaction is the end of; None for others."""
+        """Return the request of the order that a transaction ends; None for other transactions."""
         if found.kind == "MARKET_ORDER_REJECT" and _by_units(found):
             return _ordered(found)
         return self._orders.get(found.order_id)
@@ -52,12 +52,12 @@ def _ordered(found: TransactionState) -> Ordered:
 
 
 def order_of(ordered: Ordered | None, waiting: Iterable[OrderIntent]) -> OrderIntent | None:
-    """Return the order of ours that may be the one the venue took; the oldest of several.
+    """Return the executor's order that matches one at the venue; the oldest of several.
 
     Parameters
     ----------
     waiting
-        Orders of ours whose end is not known.
+        The executor's orders without a known result.
     """
     if ordered is None:
         return None
@@ -76,5 +76,5 @@ def _may_be(intent: OrderIntent, ordered: Ordered) -> bool:
 
 
 def signed_units(intent: OrderIntent) -> Decimal:
-    """Return the units of an order, positive when it buys."""
+    """Return the signed units of an order, positive for a buy."""
     return units_of(intent.units) * (1 if intent.side == "buy" else -1)

@@ -1,4 +1,4 @@
-"""OANDA as a venue: its client's answers in the executor's words."""
+"""OANDA as a venue: maps the client's answers to the types of `Broker`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OandaBroker:
     client
         Connected; ``aclose`` closes it.
     settle_sec
-        How long an order that was sent may stay unseen.
+        Seconds for which an order that was sent may not be visible yet.
     """
 
     price_interval_ms = 0
@@ -75,17 +75,17 @@ class OandaBroker:
         self._asked, self.takes_client_ids = False, True
 
     def expect_access(self) -> None:
-        """Wait a refusal of the token out, as in mid-run."""
+        """Retry after a refusal of the token, as during a run."""
         self._client.access.expect()
 
     def now_ms(self) -> int:
-        """Return OANDA's time as far as it is known; never earlier than it was said before.
+        """Return the estimated clock of OANDA, which never goes backwards.
 
-        What is known of their clock becomes better with every answer, in either direction.
+        Every answer improves the estimate, in either direction.
         """
         now_ms = self._client.now_ms()
         if self._client.clock.skew_ms is None:
-            return now_ms  # nothing is known of their clock yet: not to be held against it later
+            return now_ms  # no estimate yet: not to be used as a lower bound later
         self._said_ms = max(self._said_ms, now_ms)
         return self._said_ms
 
@@ -107,7 +107,8 @@ class OandaBroker:
         )
 
     async def _look_at_kind(self) -> None:
-        """Learn, once, whether the account takes client ids: its transactions are read by that."""
+        """Query once whether the account accepts client ids, which decides how transactions are
+        read."""
         if not self._asked:
             known = await self._client.account_properties()
             self.takes_client_ids = known is None or known.mt4_account_id is None
@@ -126,7 +127,7 @@ class OandaBroker:
         try:
             answers = [await self._client.prices(names, home_rates=True)]
         except RequestRefused:
-            # one name that the account does not have, or no longer, and the whole question is bad
+            # one name that the account does not have makes OANDA refuse the whole request
             self._specs = {}
             answers = [p for name in names if (p := await self._price(name)) is not None]
         quotes = {
@@ -144,12 +145,12 @@ class OandaBroker:
             return None
 
     async def home_rates(self, currencies: Sequence[str]) -> Mapping[str, float]:
-        """Return what the last ``quotes`` said of the currencies of its instruments."""
+        """Return the conversion rates that came with the last ``quotes``."""
         known = self._rates | ({self._currency: 1.0} if self._currency else {})
         return {currency: known[currency] for currency in currencies if currency in known}
 
     async def positions(self) -> Sequence[Position]:
-        """Return what is held, by instrument."""
+        """Return the positions by instrument."""
         return [_position(found) for found in await self._client.open_positions()]
 
     async def trades(self) -> Sequence[OpenTrade]:
@@ -164,7 +165,7 @@ class OandaBroker:
         return sorted(found, key=lambda trade: (trade.opened_ms, trade.trade_id))
 
     async def orders(self) -> Sequence[PendingOrder]:
-        """Return the orders that wait, without the brackets of trades."""
+        """Return the pending orders, without the brackets of trades."""
         return [
             PendingOrder(o.order_id, o.instrument, o.units, o.client_id)
             for o in await self._client.pending_orders()
@@ -172,7 +173,7 @@ class OandaBroker:
         ]
 
     async def transactions(self, since_id: str) -> Sequence[Transaction]:
-        """Return everything booked after ``since_id``."""
+        """Return all transactions after ``since_id``."""
         await self._look_at_kind()
         found = []
         for one in await self._client.transactions_since(since_id):
@@ -188,9 +189,9 @@ class OandaBroker:
         Raises
         ------
         OutcomeUnknown
-            OANDA may have it.
+            OANDA may have received it.
         Recoverable
-            It was certainly not sent.
+            It was not sent.
         """
         try:
             answer = await self._sent(request)
@@ -223,7 +224,7 @@ class OandaBroker:
         return await self._client.submit(order)
 
     async def lookup(self, client_id: str) -> OrderResult | None:
-        """Return what became of an order; None when OANDA has none of this id."""
+        """Return the result of an order; None when OANDA has none with this id."""
         if not self.takes_client_ids:
             return None
         found = await self._client.order_by_client_id(client_id)
@@ -239,7 +240,7 @@ class OandaBroker:
     async def set_levels(
         self, trade_id: str, stop_loss: float | None, take_profit: float | None
     ) -> None:
-        """Replace brackets of an open trade; None leaves one as it is."""
+        """Replace brackets of an open trade; None leaves one unchanged."""
         wanted = {"stopLoss": stop_loss, "takeProfit": take_profit}
         given = {name: Decimal(repr(price)) for name, price in wanted.items() if price is not None}
         await self._client.set_brackets(trade_id, given)
@@ -247,7 +248,7 @@ class OandaBroker:
     async def bracket_ended(self, trade_id: str, kind: BracketKind) -> str:
         """Return why the last stop or target of an open trade ended; "" when it never had one.
 
-        A trade bears the id of the transaction that opened it: its brackets came after.
+        A trade has the id of the transaction that opened it: its brackets have later ids.
         """
         made, ended = set[str](), ""
         for one in await self._client.transactions_since(trade_id):
@@ -258,7 +259,7 @@ class OandaBroker:
         return ended
 
     def collector(self) -> OandaCollector:
-        """Return what exports how requests to OANDA fare."""
+        """Return the collector of metrics on requests to OANDA."""
         return OandaCollector(self._client, {})
 
     async def aclose(self) -> None:
@@ -292,7 +293,7 @@ def _terms(spec: InstrumentSpec) -> InstrumentTerms:
 
 
 def _rates(given: Sequence[HomeRate], quotes: Mapping[str, Quote]) -> dict[str, float]:
-    # the dearer of the two rates: a size is rather too small
+    # the higher of the two rates: a size is rather too small than too large
     rates = {rate.currency: float(max(rate.gain, rate.loss)) for rate in given}
     for name, quote in quotes.items():
         base, worth = base_currency(name), rates.get(quote_currency(name))

@@ -1,10 +1,10 @@
-"""A paper account: orders filled by the rules of the backtest's core, as a pure fold of candles.
+"""A paper account: orders filled by the rules of the backtest core, as a pure fold over candles.
 
 A market order fills at the open of the first candle that starts at or after it was placed: a buy at
 ask, a sell at bid, at mid plus or minus the assumed cost where a candle has no quotes. Stop and
-target lie where the run's do and are touched as the run's are (docs/spec/strict-backtest.md 1,
-steps 1 and 2): in a bar that opens beyond the stop the fill is the open; one that touches both is
-stopped.
+target are those of the run, hit by the same rules (docs/spec/strict-backtest.md 1, steps 1 and 2):
+in a bar that opens beyond the stop the fill is the open; in a bar that touches both the stop
+counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_UNITS = Decimal(100_000_000)
 
 
 class PaperRules:
-    """What the account is made of.
+    """The settings of the account.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PaperRules:
     margin_rate
         Margin as a fraction of the notional.
     cost_bps
-        What a side costs against mid where a candle has no quotes (BACKTEST_COST_BPS).
+        Cost per side against mid, in bps, where a candle has no quotes (BACKTEST_COST_BPS).
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class PaperBook:
     Parameters
     ----------
     rules
-        What the account is made of.
+        The settings of the account.
     realized
         Profit and loss realised so far.
     first_id
-        Number of the first transaction to come.
+        Id of the next transaction.
     """
 
     def __init__(self, rules: PaperRules, realized: float = 0.0, first_id: int = 1) -> None:
@@ -91,13 +91,13 @@ class PaperBook:
         self.transactions: list[Transaction] = []
 
     def restore(self, trade: PaperTrade) -> None:
-        """Put back a trade that the log says is open."""
+        """Restore a trade that is open according to the log."""
         self._trades.append(trade)
 
     def submit(self, request: OrderRequest) -> OrderResult:
-        """Take an order; it waits for its instrument's next candle. The same id again is refused.
+        """Accept an order; it waits for its instrument's next candle. A repeated id is refused.
 
-        The account answers like a venue that keeps client ids apart: the first order stands.
+        As at a venue with unique client ids, the first order counts.
         """
         known = self.lookup(request.client_id)
         if known is not None:
@@ -106,13 +106,13 @@ class PaperBook:
         return OrderResult(request.client_id, "pending", ZERO, None, request.placed_ms)
 
     def lookup(self, client_id: str) -> OrderResult | None:
-        """Return what became of an order of this process, or is waiting."""
+        """Return the result of an order of this process, or ``pending``."""
         if any(request.client_id == client_id for request in self._pending):
             return OrderResult(client_id, "pending", ZERO, None, 0)
         return self._results.get(client_id)
 
     def mark(self, candle: Candle) -> bool:
-        """Take in a candle's prices only; return whether it is newer than its instrument's last."""
+        """Apply a candle's prices only; return whether it is newer than its instrument's last."""
         if candle.bar_ms <= self._bars.get(candle.instrument, -1):
             return False
         bid, ask = _quotes(candle, self._rules.cost_bps)
@@ -122,7 +122,7 @@ class PaperBook:
         return True
 
     def take(self, candle: Candle) -> list[Transaction]:
-        """Take in a candle: fills at its open, stops and targets inside it, the mark at its close.
+        """Apply a candle: fills at its open, stops and targets inside it, the mark at its close.
 
         A candle that is not newer than its instrument's last changes nothing.
         """
@@ -130,7 +130,7 @@ class PaperBook:
             return []
         name, count = candle.instrument, len(self.transactions)
         bid, ask = _quotes(candle, self._rules.cost_bps)
-        # what a fill is worth is said by prices that were known when the bar opened
+        # a fill is valued with prices that were known when the bar opened
         self._closes.setdefault(name, (bid.open, ask.open))
         due = [r for r in self._pending if r.instrument == name and candle.bar_ms >= r.placed_ms]
         for request in sorted(due, key=lambda r: not r.reduce_only):
@@ -142,7 +142,7 @@ class PaperBook:
         return self.transactions[count:]
 
     def account(self) -> Account:
-        """Return the money: the balance, and the open trades at their closing side."""
+        """Return the account: balance, and open trades valued at their closing side."""
         unrealized = sum(t.unrealized_pl for t in self.open_trades())
         used = sum(float(abs(t.units)) * self._unit_value(t.instrument) for t in self._trades)
         used *= self._rules.margin_rate
@@ -170,14 +170,14 @@ class PaperBook:
         ]  # fmt: skip
 
     def positions(self) -> list[Position]:
-        """Return what is held, by instrument."""
+        """Return the positions by instrument."""
         found: dict[str, list[OpenTrade]] = {}
         for trade in self.open_trades():
             found.setdefault(trade.instrument, []).append(trade)
         return [_position(name, trades) for name, trades in sorted(found.items())]
 
     def pending(self) -> list[PendingOrder]:
-        """Return the orders that wait for a candle."""
+        """Return the pending orders."""
         return [
             PendingOrder(r.client_id, r.instrument, r.units, r.client_id) for r in self._pending
         ]
@@ -190,7 +190,7 @@ class PaperBook:
         }
 
     def rates(self, currencies: list[str]) -> dict[str, float]:
-        """Return what one unit of each currency is worth in the account's."""
+        """Return the value of one unit of each currency in the account's."""
         mids = {name: (bid + ask) / 2.0 for name, (bid, ask) in self._closes.items()}
         return home_rates(self._rules.currency, currencies, mids)
 
@@ -207,7 +207,7 @@ class PaperBook:
         return self._as_of.get(instrument, 0)
 
     def set_levels(self, trade_id: str, stop: float | None, target: float | None) -> None:
-        """Replace levels of an open trade (None: as it is); one that is gone is left alone."""
+        """Replace brackets of an open trade (None: unchanged); a closed trade is ignored."""
         for trade in self._trades:
             if trade.trade_id == trade_id:
                 trade.stop = trade.stop if stop is None else stop

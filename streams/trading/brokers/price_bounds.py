@@ -1,4 +1,4 @@
-"""The worst price that an order may be filled at: the quote it was judged by, and slippage."""
+"""The worst fill price of an order: the quote of its guards plus MAX_SLIPPAGE_BPS."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from streams.trading.brokers.broker import InstrumentTerms, Quote
 
 BEYOND_BOUND = "BOUNDS_VIOLATION"
-"""The venue's reason for an order that it could have filled only beyond the bound."""
+"""The venue's reason for a cancelled order whose price was beyond the bound."""
 
 
 def reason_words(reason: str) -> str:
-    """Return a venue's reason, with the setting that led to it where there is one."""
+    """Return a venue's reason, with the setting behind it if there is one."""
     if reason == BEYOND_BOUND:
         return f"{reason}: the market was beyond the price bound, see MAX_SLIPPAGE_BPS"
     return reason
@@ -27,7 +27,7 @@ def price_bound(
     Parameters
     ----------
     quote
-        The price that the order is judged and priced by.
+        The quote used for the guards and the price of the order.
     direction
         1 buys, -1 sells.
     slippage_bps

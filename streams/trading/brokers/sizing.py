@@ -1,10 +1,10 @@
-"""How many units: from a weight to a target, and from what is held to the next order.
+"""Sizing: from a weight to target units, and from the position to the next order.
 
-The base is named: ``min(balance, margin used + margin available)`` of the account. What is
-available plus what is in use is the account's worth with the open positions marked, so the base
-does not shrink because of the positions it is the base of, and unrealised gains do not enlarge it.
-A target exposure is the notional of the position in the account's currency
-(docs/spec/trading-loop.md 4.4, 4.5): ``exposure = target_exposure_pct * base``.
+The base is ``min(balance, margin used + margin available)`` of the account. Used plus available
+margin is the NAV with open positions marked to market, so the base is not reduced by open
+positions, nor enlarged by unrealised gains. A target exposure is the notional of the position in
+the account's currency (docs/spec/trading-loop.md 4.4, 4.5): ``exposure = target_exposure_pct *
+base``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams.trading.brokers.units import ZERO, floored, units_of
 
 
 class SizingRefused(ValueError):
-    """A size cannot be said; the message names the number at fault."""
+    """A size cannot be computed; the message names the invalid number."""
 
 
 class StepRules(NamedTuple):
@@ -27,11 +27,11 @@ class StepRules(NamedTuple):
     Attributes
     ----------
     ramp
-        Most increase at once, as a fraction of the target (PM_RAMP_STEP_PCT).
+        Maximum increase per order, as a fraction of the target (PM_RAMP_STEP_PCT).
     least
-        A difference below this fraction of the target is left alone (PM_REBALANCE_MIN_PCT).
+        A difference below this fraction of the target is ignored (PM_REBALANCE_MIN_PCT).
     max_order
-        Most units of one order (RISK_MAX_POSITION_SIZE).
+        Maximum units of one order (RISK_MAX_POSITION_SIZE).
     """
 
     ramp: float
@@ -40,12 +40,12 @@ class StepRules(NamedTuple):
 
 
 def account_base(account: Account) -> float:
-    """Return what target exposures are fractions of, in the account's currency.
+    """Return the base of target exposures, in the account's currency.
 
     Raises
     ------
     SizingRefused
-        A figure of the account is not a number, or nothing is left.
+        A figure of the account is not a number, or the base is not positive.
     """
     return base_of(
         account.account_id, account.balance, account.margin_used, account.margin_available
@@ -53,12 +53,12 @@ def account_base(account: Account) -> float:
 
 
 def base_of(account_id: str, balance: float, margin_used: float, margin_available: float) -> float:
-    """Return the same of an account's figures, in its currency.
+    """Return the base from an account's figures, in its currency.
 
     Raises
     ------
     SizingRefused
-        As ``account_base``.
+        As in ``account_base``.
     """
     if not all(math.isfinite(figure) for figure in (balance, margin_used, margin_available)):
         raise SizingRefused(f"account {account_id} has a figure that is not a number")
@@ -77,7 +77,7 @@ def target_units(
     terms: InstrumentTerms,
     max_net_units: float,
 ) -> Decimal:
-    """Return the units to hold when all is filled, without a sign; 0 when less than the least.
+    """Return the unsigned target units; 0 when below the minimum order.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ def target_units(
     base
         Account base, in the account's currency.
     unit_value
-        What one unit is worth in the account's currency: the rate of the base currency.
+        Value of one unit in the account's currency: the rate of the base currency.
     max_net_units
-        Most units of one instrument (RISK_MAX_NET_UNITS_PER_PAIR).
+        Maximum units of one instrument (RISK_MAX_NET_UNITS_PER_PAIR).
 
     Raises
     ------
     SizingRefused
-        A number that is not one, or not positive where it must be.
+        A value is not a number, or not positive where it must be.
     """
     if not (math.isfinite(target_exposure_pct) and 0.0 <= target_exposure_pct <= 1.0):
         raise SizingRefused(f"target exposure {target_exposure_pct!r} is no fraction of an account")
@@ -110,15 +110,15 @@ def target_units(
 def next_change(
     held: Decimal, target: Decimal, rules: StepRules, terms: InstrumentTerms
 ) -> Decimal:
-    """Return what to add to (positive) or take from (negative) ``held`` units now, 0 for nothing.
+    """Return the units to add to (positive) or remove from (negative) ``held`` now; 0 for none.
 
-    All without signs: the direction is the trade's. Increases go in steps, reductions at once; a
-    target of 0 changes nothing, because a position ends with its run and not with its size.
+    Units are unsigned: the direction is the trade's. Increases are made in steps, reductions at
+    once; a target of 0 changes nothing, because a position ends with its run, not with its size.
 
     Raises
     ------
     SizingRefused
-        A number of units that is not one.
+        A number of units is invalid.
     """
     if not all(number.is_finite() and number >= 0 for number in (held, target)):
         raise SizingRefused(f"{held} units held, {target} wanted: not numbers of units")

@@ -1,8 +1,8 @@
 """Which trade an OANDA transaction closes.
 
-``PUT /trades/{id}/close`` takes no client id. The order that it makes says which trade it is for
-(``tradeClose``), and so does a rejected one; its fill names the trade by what it closed, and its
-cancellation only names the order.
+``PUT /trades/{id}/close`` takes no client id. The order that it creates names its trade
+(``tradeClose``), and so does a rejected one; its fill names the closed trade, and its cancellation
+names only the order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class TradeClosings:
         self._trades: OrderedDict[str, str] = OrderedDict()
 
     def note(self, found: TransactionState) -> None:
-        """Take in one transaction."""
+        """Apply one transaction."""
         if found.kind == "MARKET_ORDER" and found.content.get("tradeClose"):
             self._trades[found.transaction_id] = _named(found.content["tradeClose"])
             while len(self._trades) > ORDERS_KEPT:
                 self._trades.popitem(last=False)
 
     def trade_of(self, found: TransactionState) -> str:
-        """Return the trade that a transaction is about to close; empty when it is not of one."""
+        """Return the trade that a transaction was to close; empty for other transactions."""
         if found.content.get("tradeClose"):
             return _named(found.content["tradeClose"])
         if found.kind == "ORDER_FILL" and found.reason == "MARKET_ORDER_TRADE_CLOSE":

@@ -1,4 +1,4 @@
-"""What a venue says of the account, one transaction at a time."""
+"""A transaction of the account, as the venue reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Cause = Literal["order", "stop_loss", "take_profit", "other"]
 
 
 class Ordered(NamedTuple):
-    """What an order asked for, and when the venue took it; units are signed."""
+    """The request of an order, and when the venue accepted it; units are signed."""
 
     instrument: str
     units: Decimal
@@ -28,22 +28,22 @@ class Transaction(NamedTuple):
     client_id
         Of the order it belongs to; for a bracket's fill, of the order that opened the trade.
     cause
-        What made the fill: an order, a bracket, or something else (a margin close-out).
+        Cause of the fill: an order, a bracket, or another event (a margin close-out).
     units, price
         Signed units of the fill, and its price.
     trade_ids
         Trades that it opened, reduced or closed.
     reduced
-        Trades that it reduced or closed, with the signed units of the fill that went to each; for
-        a fill that no order of ours made only these are ours.
+        Trades that it reduced or closed, with the signed units of each; of a fill that is not from
+        an order of the executor, only these units concern the executor.
     closes_trade
-        The trade that the order was to close, as it was named (an id, or ``@`` and a client id);
-        such orders bear no client id.
+        The trade that the order was to close, as named in it (an id, or ``@`` and a client id);
+        such orders have no client id.
     amount, balance
-        Of a deposit or a withdrawal: the money moved, negative when it was taken out, and the
-        balance after it; None for everything else.
+        Of a deposit or a withdrawal: the amount, negative for a withdrawal, and the balance after
+        it; else None.
     ordered
-        What an order by units that bears no client id asked for; None for everything else.
+        The request of an order by units without a client id; else None.
     """
 
     transaction_id: str

@@ -1,4 +1,4 @@
-"""Numbers of units: decimals of the instrument's precision, from the intent to the broker.
+"""Units as decimals of the instrument's precision, from the intent to the broker.
 
 The records of the log hold doubles. A double of at most fifteen significant digits is the shortest
 decimal that reads back to it, so nothing is lost there; and sums are made of decimals, so that
@@ -11,7 +11,7 @@ from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 MOST_DIGITS: Final = 8
-"""Most decimals of a number of units; an instrument with more is traded in steps of these."""
+"""Maximum number of decimals of units; an instrument with more is traded in steps of this size."""
 
 ZERO: Final = Decimal(0)
 _WIDE: Final = Context(prec=60)
@@ -19,9 +19,9 @@ _STEPS: Final = tuple(Decimal(1).scaleb(-digits) for digits in range(MOST_DIGITS
 
 
 def units_of(number: float) -> Decimal:
-    """Return the units that a double of the log stands for, at most ``MOST_DIGITS`` decimals.
+    """Return the units of a double in the log, with at most ``MOST_DIGITS`` decimals.
 
-    What earlier releases summed in doubles (0.35000000000000003) reads as what was meant.
+    Sums that earlier releases made in doubles (0.35000000000000003) are rounded.
     """
     exact = Decimal(repr(number))
     return plain_units(exact.quantize(_STEPS[MOST_DIGITS], ROUND_HALF_EVEN, _WIDE))
@@ -34,7 +34,7 @@ def floored(units: Decimal | float, digits: int) -> Decimal:
 
 
 def plain_units(units: Decimal) -> Decimal:
-    """Return the same number without zeros at its end, and without an exponent when written."""
+    """Return the same number without trailing zeros and without an exponent."""
     short = units.normalize(_WIDE)
     exponent = short.as_tuple().exponent
     whole = isinstance(exponent, int) and exponent > 0
@@ -42,5 +42,5 @@ def plain_units(units: Decimal) -> Decimal:
 
 
 def units_text(units: Decimal) -> str:
-    """Return a number of units as OANDA wants it: no exponent, no zeros at the end."""
+    """Format units for OANDA: no exponent, no trailing zeros."""
     return f"{plain_units(units):f}"

@@ -1,1 +1,1 @@
-"""One switch that stops opening and increasing: kept in the log, mirrored to Valkey."""
+"""The kill switch, which blocks opening and increasing: a record in the log and a key in Valkey."""

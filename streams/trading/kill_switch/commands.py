@@ -1,4 +1,4 @@
-"""Engaging and clearing the kill switch, for the command line, the service and the executor."""
+"""Engages and clears the kill switch, for the command line, the service and the executor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import append_control
 from streams.records.codec import Codec
 from streams.records.events import Control
-from streams.records.kill_switch import KIND, Word
+from streams.records.kill_switch import KIND, KillSwitchCommand
 from streams.trading.kill_switch.key import KillSwitchKey
-from streams.trading.kill_switch.lease import ENGAGED, Custody, Kept, Look, custody, valkey_problem
+from streams.trading.kill_switch.lease import (
+    ENGAGED,
+    KeySnapshot,
+    Lease,
+    LeaseRecord,
+    lease_state,
+    valkey_problem,
+)
 from streams.trading.kill_switch.tail import ControlTail
 
 PATIENCE_S = 2.0
@@ -26,20 +33,20 @@ TRIES = 50
 
 
 class NotCleared(Fatal):
-    """An "off" that was not taken: the answer is "no", with who or what stands against it."""
+    """A refused "off", with the reason."""
 
     exit_code: ClassVar[int] = 1
 
 
 class Engaged(NamedTuple):
-    """What engaging came to.
+    """The result of engaging.
 
     Attributes
     ----------
     offset
         Of the record in ``ops.control``.
     key_problem
-        Empty when the key in Valkey says so too; else why that is not known.
+        Empty when the key in Valkey is "1" too; else why that is unknown.
     """
 
     offset: int
@@ -47,14 +54,14 @@ class Engaged(NamedTuple):
 
 
 class Cleared(NamedTuple):
-    """What clearing came to.
+    """The result of clearing.
 
     Attributes
     ----------
     offset
         Of the record in ``ops.control``.
     still
-        What goes on engaging; empty when the kill switch is off.
+        The remaining reasons why it is engaged; empty when the kill switch is off.
     """
 
     offset: int
@@ -71,10 +78,11 @@ def engage(
     valkey_wait_s: float = PATIENCE_S,
     logged: Callable[[int], None] = lambda offset: None,
 ) -> Engaged:
-    """Engage: append to the log, then make the key say "1" and refuse keepers that know less.
+    """Engage: append to the log, then set the key to "1" and fence lease holders with an older
+    offset.
 
-    When it returns without a ``key_problem`` no reader of the log or of the key finds it off any
-    more, whether a keeper runs or not. When the log does not answer for ``PATIENCE_S`` the key is
+    When it returns without a ``key_problem``, no reader of the log or of the key finds it off,
+    whether a lease holder runs or not. If the log does not answer for ``PATIENCE_S``, the key is
     set to "1" at once, as an operator would.
 
     Parameters
@@ -82,25 +90,25 @@ def engage(
     runtime, codec
         The deployment.
     actor, reason
-        Who and why; both stand in the log.
+        Who and why; both are recorded in the log.
     now_ms
-        Time stamp of the record.
+        Timestamp of the record.
     settings
         From the environment by default.
     valkey_wait_s
-        How long to go on trying when Valkey does not answer. From ``KILL_SWITCH_MAX_AGE_SEC`` on
-        every "0" that a keeper may have written has expired, and that is no problem any more.
+        Seconds to retry when Valkey does not answer. After ``KILL_SWITCH_MAX_AGE_SEC`` every "0"
+        that a lease holder may have written has expired.
     logged
-        Told the offset once the log has it.
+        Called with the offset once the record is in the log.
 
     Raises
     ------
     Recoverable, Fatal
-        The log did not acknowledge; says whether the key was set all the same.
+        The write to the log was not acknowledged; the message says whether the key was set.
     """
     settings = _checked(actor, reason, settings)
     key = KillSwitchKey(runtime, settings)
-    record = Control(KIND, None, Word(True).to_json(), actor, reason, now_ms)
+    record = Control(KIND, None, KillSwitchCommand(True).to_json(), actor, reason, now_ms)
     try:
         with ThreadPoolExecutor(1) as pool:
             appended = pool.submit(append_control, runtime, codec, [record], APPEND_S)
@@ -121,32 +129,32 @@ def disengage(
     settings: KillSwitchSettings | None = None,
     wait_s: float = 5.0,
 ) -> Cleared:
-    """Say "off" in the log, unless a word in Valkey is still on its way there.
+    """Append "off" to the log, unless a change of the key in Valkey is not in the log yet.
 
     Parameters
     ----------
     runtime, codec, actor, reason, now_ms, settings
-        As for ``engage``.
+        As in ``engage``.
     wait_s
-        How long to wait for a keeper to make the key say "0".
+        Seconds to wait for a lease holder to set the key to "0".
 
     Raises
     ------
     NotCleared
-        An operator's word in Valkey is not in the log yet, or somebody engaged meanwhile.
+        A change of the key by an operator is not in the log yet, or it was engaged meanwhile.
     Recoverable, Fatal
-        The log cannot be read or did not acknowledge.
+        The log cannot be read, or the write was not acknowledged.
     """
     settings = _checked(actor, reason, settings)
     key, tail = KillSwitchKey(runtime, settings), ControlTail(runtime, codec)
     try:
         _take_custody(key, tail, settings)
-        word = Word(False, tail.position)
+        word = KillSwitchCommand(False, tail.position)
         record = Control(KIND, None, word.to_json(), actor, reason, now_ms)
         offset = append_control(runtime, codec, [record], APPEND_S)[0]
         switch = tail.refresh(READ_S)
         if switch.engaged:
-            raise NotCleared(f"somebody engaged meanwhile: {'; '.join(switch.why)}")
+            raise NotCleared(f"engaged again meanwhile: {'; '.join(switch.why)}")
         return Cleared(offset, _until_off(key, tail, settings, wait_s))
     finally:
         key.close()
@@ -156,7 +164,7 @@ def disengage(
 def _checked(actor: str, reason: str, settings: KillSwitchSettings | None) -> KillSwitchSettings:
     for name, text in (("actor", actor), ("reason", reason)):
         if not text.strip():
-            raise Fatal(f"the {name} is empty; say it, it stands in the log")
+            raise Fatal(f"the {name} is empty; it is recorded in the log")
     return settings or KillSwitchSettings.from_env()
 
 
@@ -182,7 +190,7 @@ def _set_as_operator(key: KillSwitchKey, settings: KillSwitchSettings) -> str:
         key.set_engaged()
     except (Recoverable, Fatal) as error:
         return f"and {name} could not be set either, so NOTHING IS ENGAGED BY THIS: {error}"
-    return f"{name} in Valkey says 1, which engages at once; a keeper tells the log when it is back"
+    return f"{name} in Valkey says 1, which engages at once; a lease holder logs it later"
 
 
 def _fence(
@@ -210,9 +218,12 @@ def _fence(
         time.sleep(AGAIN_S)
 
 
-def _fenced(look: Look, settings: KillSwitchSettings, offset: int) -> tuple[Kept, bool]:
-    """Return the companion after a logged "on", and whether another hand's word stays as it is."""
-    last = look.kept or Kept("", 0, 0, 0, 0, "", "")
+def _fenced(
+    look: KeySnapshot, settings: KillSwitchSettings, offset: int
+) -> tuple[LeaseRecord, bool]:
+    """Return the lease record after a logged "on", and whether an external value of the key is
+    kept."""
+    last = look.kept or LeaseRecord("", 0, 0, 0, 0, "", "")
     known = last._replace(offset=max(last.offset, offset + 1), beat=last.beat + 1)
     foreign = not (look.missing or look.says_off or look.ours)
     if foreign:
@@ -221,10 +232,10 @@ def _fenced(look: Look, settings: KillSwitchSettings, offset: int) -> tuple[Kept
 
 
 def _take_custody(key: KillSwitchKey, tail: ControlTail, settings: KillSwitchSettings) -> None:
-    """Read the log and make sure that nothing in Valkey stands against an "off".
+    """Read the log and make sure that the state of Valkey allows an "off".
 
-    What was lost there, or set to "0" by another hand, is what the "off" is said in spite of: the
-    key becomes ours, engaged, so that no keeper takes it for a word that is still to be told.
+    A lost key, or one set to "0" externally, does not prevent it: the key is rewritten as engaged,
+    so that no lease holder takes it for a command that is not in the log yet.
     """
     name = settings.kill_switch_key
     for _ in range(TRIES):
@@ -232,21 +243,21 @@ def _take_custody(key: KillSwitchKey, tail: ControlTail, settings: KillSwitchSet
             look = key.look()
         except Recoverable:
             tail.refresh(READ_S)
-            return  # the key expires or a keeper looks at it before it writes
+            return  # the key expires, or a lease holder reads it before it writes
         tail.refresh(READ_S)
-        found = custody(look, name, tail.log_name, tail.position)
+        found = lease_state(look, name, tail.log_name, tail.position)
         if found.state == "intact":
             return
         _require_no_word(found, look)
         beat = look.kept.beat + 1 if look.kept else 1
         until_ms = look.now_ms + settings.max_age_ms
-        ours = Kept(ENGAGED, until_ms, 0, tail.position, beat, tail.log_name, "")
+        ours = LeaseRecord(ENGAGED, until_ms, 0, tail.position, beat, tail.log_name, "")
         if key.swap(look, ours):
             return
     raise Recoverable(f"{name} in Valkey changes all the time; say off again")
 
 
-def _require_no_word(found: Custody, look: Look) -> None:
+def _require_no_word(found: Lease, look: KeySnapshot) -> None:
     if found.state == "word" and not look.says_off:
         raise NotCleared(
             f"{found.why}, and the log does not have that yet: a keeper writes it there within a "

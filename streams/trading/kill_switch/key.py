@@ -1,4 +1,4 @@
-"""The two keys in Valkey: looked at together, and written only where nobody else has written."""
+"""The two keys in Valkey: read together, and written only if unchanged since (compare-and-set)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from redis.retry import Retry
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.mirror.writer import connection_options, explained
-from streams.trading.kill_switch.lease import Kept, Look, as_look
+from streams.mirror.writer import connection_options, translate_error
+from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 
 ANSWER_S = 1.0
 
@@ -46,12 +46,12 @@ return 1
 
 
 class KillSwitchKey:
-    """The key and its companion.
+    """The key and its lease record.
 
     Parameters
     ----------
     runtime, settings
-        Where Valkey is, and the key's name.
+        The deployment, and the key's name.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class KillSwitchKey:
     def __init__(self, runtime: Runtime, settings: KillSwitchSettings) -> None:
         options = connection_options(runtime)
         try:
-            # one more try at once, for a connection that the server closed since
+            # one immediate retry, for a connection that the server has closed
             self._client: Any = redis.Redis.from_url(
                 runtime.valkey_url,
                 socket_timeout=ANSWER_S,
@@ -71,12 +71,12 @@ class KillSwitchKey:
                 **options,
             )
         except ValueError as error:
-            raise Fatal("VALKEY_URL is no redis:// or rediss:// address") from error
+            raise Fatal("VALKEY_URL is not a redis:// or rediss:// address") from error
         self._names = (settings.kill_switch_key, settings.kept_key)
         self._look = self._client.register_script(LOOK)
         self._swap = self._client.register_script(SWAP)
 
-    def look(self) -> Look:
+    def look(self) -> KeySnapshot:
         """Return both keys and the server's time.
 
         Raises
@@ -87,24 +87,29 @@ class KillSwitchKey:
         try:
             return as_look(self._look(keys=self._names))
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def swap(
-        self, seen: Look, kept: Kept, *, leave: bool = False, until_ms: int | None = None
+        self,
+        seen: KeySnapshot,
+        kept: LeaseRecord,
+        *,
+        leave: bool = False,
+        until_ms: int | None = None,
     ) -> bool:
-        """Write what ``kept`` says into both keys if they still are as they were seen.
+        """Write ``kept`` into both keys if they are unchanged since ``seen``.
 
         Parameters
         ----------
         seen
-            What must not have changed meanwhile.
+            The state that must not have changed.
         kept
-            The new companion; its value and expiry are the key's.
+            The new lease record; the key gets its value and expiry.
         leave
-            Write the companion alone.
+            Write only the lease record.
         until_ms
-            Last instant, by the server's clock, at which it may still be written; it must not have
-            gone back behind ``seen`` either.
+            Last instant, by the server's clock, at which it may be written; that clock must not be
+            before ``seen`` either.
 
         Returns
         -------
@@ -114,7 +119,7 @@ class KillSwitchKey:
         Raises
         ------
         Recoverable, Fatal
-            As ``look``; it may have been written then.
+            As in ``look``; it may have been written nevertheless.
         """
         first, last = ("", "") if until_ms is None else (seen.now_ms, until_ms)
         before = (seen.kind, seen.value, seen.expires_ms, seen.kept_kind, seen.kept_text)
@@ -123,21 +128,21 @@ class KillSwitchKey:
         try:
             return bool(self._swap(keys=self._names, args=arguments))
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def set_engaged(self) -> None:
-        """Set the key to "1" as an operator does: nobody takes that back before the log has it.
+        """Set the key to "1" as an operator does; it is not reset before the log has it.
 
         Raises
         ------
         Recoverable, Fatal
-            As ``look``.
+            As in ``look``.
         """
         try:
             self._client.set(self._names[0], "1")
         except (RedisError, OSError) as error:
-            raise explained(error) from error
+            raise translate_error(error) from error
 
     def close(self) -> None:
-        """Leave Valkey."""
+        """Close the connection."""
         self._client.close()

@@ -1,10 +1,10 @@
-"""Whose word stands in Valkey: what we wrote ourselves, what another hand did, what was lost.
+"""Who last wrote the key: this program, an operator, or nobody because the write was lost.
 
-The key holds "1" or "0" for whoever reads it plainly. Beside it the companion key holds what we
-last wrote and until when. Only a key whose value *and* expiry are those of the companion is ours;
-an operator's ``SET`` has no expiry or another one. A key that has expired by itself is still in our
-custody. Everything else (another value, a deletion, an emptied or older database) may be or may
-hide an operator's word, so it breaks the custody and counts as engaged until the log has it.
+The key holds "1" or "0" for plain readers. A second key, the lease record, holds what we last wrote
+and its expiry. Only a key whose value *and* expiry equal the lease record is ours; an operator's
+``SET`` has no expiry or another one. A key that has expired is still under our lease. Everything
+else (another value, a deletion, an emptied or older database) may be or may hide an operator's
+change, so it breaks the lease and counts as engaged until it is in the log.
 
 All instants are the Valkey server's own: no two clocks are ever compared.
 """
@@ -19,28 +19,28 @@ from streams.records.kill_switch import KillSwitch
 OFF, ENGAGED = "0", "1"
 NO_KEY = -2
 ACTOR = "valkey"
-"""In whose name the keeper tells the log what it found in Valkey."""
+"""Actor of the records that a lease holder appends for changes found in Valkey."""
 
 
-class Kept(NamedTuple):
-    """The companion key: our last write.
+class LeaseRecord(NamedTuple):
+    """The lease record: our last write.
 
     Attributes
     ----------
     value
         What was written.
     expires_ms
-        When that expires.
+        When it expires.
     stamp_ms
-        The instant before which the log was read to its end: the proof of life.
+        The heartbeat: after this instant the log was read to its end.
     offset
-        Up to where ``ops.control`` was known by then. Nobody who knows less may write "0".
+        Offset up to which ``ops.control`` was read. A writer that has read less must not write "0".
     beat
-        Number of the write; one that is lower than a known one shows that writes were lost.
+        Sequence number of the write; one lower than a known one shows that writes were lost.
     log
         Cluster and topic.
     keeper
-        Who wrote; while its stamp is fresh the others stand by.
+        The writer; while its timestamp is fresh the others stand by.
     """
 
     value: str
@@ -52,12 +52,12 @@ class Kept(NamedTuple):
     keeper: str
 
     def to_json(self) -> str:
-        """Return the text of the companion key."""
+        """Return the text of the lease record."""
         return json.dumps(self._asdict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: bytes) -> Kept | None:
-        """Read the companion key; None when it is no text of ours."""
+    def from_json(cls, text: bytes) -> LeaseRecord | None:
+        """Parse the lease record; None when it is not valid."""
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError):
@@ -71,8 +71,8 @@ class Kept(NamedTuple):
         return made if plain else None
 
 
-class Look(NamedTuple):
-    """Both keys at one instant of the server.
+class KeySnapshot(NamedTuple):
+    """Both keys at one instant of the server's clock.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Look(NamedTuple):
     expires_ms
         When the key expires: -1 for never, -2 without a key.
     kept_kind, kept_text
-        The same of the companion.
+        The same for the lease record.
     """
 
     now_ms: int
@@ -96,23 +96,23 @@ class Look(NamedTuple):
     kept_text: bytes
 
     @property
-    def kept(self) -> Kept | None:
-        """What the companion says."""
-        return Kept.from_json(self.kept_text) if self.kept_kind == "string" else None
+    def kept(self) -> LeaseRecord | None:
+        """The parsed lease record."""
+        return LeaseRecord.from_json(self.kept_text) if self.kept_kind == "string" else None
 
     @property
     def missing(self) -> bool:
-        """Whether there is no key."""
+        """Whether the key is absent."""
         return self.expires_ms == NO_KEY
 
     @property
     def says_off(self) -> bool:
-        """Whether a plain reader takes it for off."""
+        """Whether the key reads as off."""
         return self.kind == "string" and self.value == OFF.encode()
 
     @property
     def shown(self) -> str:
-        """The value, for a sentence."""
+        """The value as text for messages."""
         if self.kind != "string":
             return f"a {self.kind}"
         text = self.value[:40].decode("utf-8", "backslashreplace")
@@ -120,7 +120,7 @@ class Look(NamedTuple):
 
     @property
     def ours(self) -> bool:
-        """Whether the key is there as we last wrote it."""
+        """Whether the key is as we last wrote it."""
         kept = self.kept
         return (
             kept is not None
@@ -130,55 +130,58 @@ class Look(NamedTuple):
         )
 
 
-class Custody(NamedTuple):
-    """``intact``; ``word``: another hand wrote; ``lost``: what we wrote is gone. And why."""
+class Lease(NamedTuple):
+    """``intact``; ``word``: changed by another writer; ``lost``: our write is gone. With the
+    reason."""
 
     state: Literal["intact", "word", "lost"]
     why: str = ""
 
 
-def custody(look: Look, key: str, log: str, end: int | None = None, beat: int = 0) -> Custody:
-    """Return whether what stands in Valkey is our last write, or its expiry.
+def lease_state(
+    look: KeySnapshot, key: str, log: str, end: int | None = None, beat: int = 0
+) -> Lease:
+    """Return whether the state of the key is our last write, or its expiry.
 
     Parameters
     ----------
     look
         Both keys.
     key
-        Name of the key, for the sentences.
+        Name of the key, for messages.
     log
-        Cluster and topic of the log that it shall mirror.
+        Cluster and topic of the log that it mirrors.
     end
-        Up to where that log reaches, read after ``look``; None when that is not known.
+        End offset of that log, read after ``look``; None when not known.
     beat
-        Number of the last write that is known to have been made.
+        Sequence number of the last known write.
     """
     kept = look.kept
     if kept is None and look.missing:
-        return Custody("lost", f"Valkey holds no trace of {key}: it is new, or lost what it held")
+        return Lease("lost", f"Valkey has no lease record of {key}: it is new, or lost its data")
     if kept is None or not (look.ours or look.missing):
-        return Custody("word", f"{key} in Valkey was set to {look.shown} by another hand")
+        return Lease("word", f"{key} in Valkey was set to {look.shown} by another writer")
     if look.missing and look.now_ms < kept.expires_ms:
-        return Custody("lost", f"{key} was deleted from Valkey")
+        return Lease("lost", f"{key} was deleted from Valkey")
     if kept.beat < beat:
-        return Custody("lost", f"Valkey lost its last writes: {key} is older than it was")
+        return Lease("lost", f"Valkey lost its last writes: {key} is older than before")
     if kept.log != log:
-        return Custody("lost", f"{key} was kept for another log ({kept.log}, not {log})")
+        return Lease("lost", f"{key} was written for another log ({kept.log}, not {log})")
     if end is not None and kept.offset > end:
-        return Custody(
+        return Lease(
             "lost",
-            f"{key} was kept up to offset {kept.offset} of ops.control, which ends at {end}: "
-            "the topic was made anew",
+            f"{key} was written at offset {kept.offset} of ops.control, which ends at {end}: "
+            "the topic was recreated",
         )
-    return Custody("intact")
+    return Lease("intact")
 
 
-def word_due(found: Custody, look: Look, switch: KillSwitch) -> bool:
-    """Return whether the log has to be told that it is engaged, before we may write the key.
+def word_due(found: Lease, look: KeySnapshot, switch: KillSwitch) -> bool:
+    """Return whether "engaged" must be appended to the log before we may write the key.
 
-    An operator's word is told even when it is engaged already, for it may be cleared later by
-    somebody who does not know of it; the same word again adds nothing. A "0" of another hand and
-    lost keys are not words, but may hide one: they are told where the log says off.
+    An operator's change is recorded even when already engaged, because the earlier reason may be
+    cleared alone; the same change is not recorded twice. An external "0" and lost keys are not
+    commands, but may hide one: they are recorded where the log says off.
     """
     if found.state == "intact":
         return False
@@ -187,30 +190,30 @@ def word_due(found: Custody, look: Look, switch: KillSwitch) -> bool:
     return not switch.engaged
 
 
-def valkey_problem(look: Look, key: str, log: str, max_age_ms: int) -> str | None:
-    """Return why the key counts as engaged; None when it says off and proves that it is alive."""
+def valkey_problem(look: KeySnapshot, key: str, log: str, max_age_ms: int) -> str | None:
+    """Return why the key counts as engaged; None when it is off with a fresh heartbeat."""
     if look.missing:
-        return f"{key} is missing in Valkey (is a keeper running? manifold kill keep)"
+        return f"{key} is missing in Valkey (is a lease holder running? manifold kill keep)"
     if not look.says_off:
-        whose = "" if look.ours else ", set by another hand"
+        whose = "" if look.ours else ", set by another writer"
         return f"{key} in Valkey says {look.shown}{whose}"
     kept = look.kept
     if kept is None or not look.ours:
-        return f"{key} in Valkey says '0', but the keeper did not write that"
+        return f"{key} in Valkey says '0', but no lease holder wrote that"
     if kept.log != log:
-        return f"{key} in Valkey is kept for another log ({kept.log}, not {log})"
+        return f"{key} in Valkey is of another log ({kept.log}, not {log})"
     age_ms = look.now_ms - kept.stamp_ms
     if not 0 <= age_ms <= max_age_ms:
         return (
-            f"{key} in Valkey has no proof of life: it was verified {age_ms / 1000:.1f} s ago, "
+            f"{key} in Valkey has no fresh heartbeat: it was verified {age_ms / 1000:.1f} s ago, "
             f"more than {max_age_ms / 1000:g} s or not yet by the server's clock"
         )
     return None
 
 
-def as_look(answer: list[Any]) -> Look:
-    """Return what the look script answered."""
+def as_look(answer: list[Any]) -> KeySnapshot:
+    """Parse the answer of the read script."""
     now_ms, kind, value, expires_ms, kept_kind, kept = answer
-    return Look(
+    return KeySnapshot(
         int(now_ms), kind.decode(), bytes(value), int(expires_ms), kept_kind.decode(), bytes(kept)
     )

@@ -1,8 +1,8 @@
-"""What everybody asks before an order, and what the service shows: is the kill switch off?
+"""Reads the kill switch: before every order, and for the service.
 
-Off needs two witnesses at the moment of the question: the log read to its very end, whose last
-word is "off", and the key in Valkey, which says exactly "0", was written by a keeper, and proves
-that this keeper read the log at most ``KILL_SWITCH_MAX_AGE_SEC`` ago. Everything else is engaged.
+It is off only if both agree at the moment of the query: the last record of the log, read to its
+end, is "off", and the key in Valkey is exactly "0", written by a lease holder that read the log at
+most ``KILL_SWITCH_MAX_AGE_SEC`` ago. Everything else is engaged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.errors import Fatal, Recoverable
 from streams.records.codec import Codec
 from streams.records.kill_switch import KillSwitch
 from streams.trading.kill_switch.key import KillSwitchKey
-from streams.trading.kill_switch.lease import Look, valkey_problem
+from streams.trading.kill_switch.lease import KeySnapshot, valkey_problem
 from streams.trading.kill_switch.tail import ControlTail
 
 WITHIN_S = 2.0
@@ -34,19 +34,18 @@ class KillSwitchState(NamedTuple):
     Attributes
     ----------
     engaged
-        Whether nothing may be opened or increased. Closing and reducing go on.
+        Whether opening and increasing are blocked. Closing and reducing are not.
     why
         Every reason for which it is engaged; empty when it is off.
     since_ms
-        Since when the answer has been this one: by the log's record where the log says so, else
-        when this reader first found it so.
+        Start of this state: time of the log's record if the log has this state, else when this
+        reader first found it.
     actor, reason, offset
-        Of the log's last word where that is the answer; empty and None where the log says
-        something else, nothing, or cannot be read.
+        Of the log's last record if the log has this state; else empty and None.
     log
-        What the log alone says; None when it could not be read.
+        The state in the log alone; None when it could not be read.
     valkey
-        The key's value for people; None when it is missing or could not be read.
+        The key's value as text; None when it is missing or could not be read.
     """
 
     engaged: bool
@@ -60,16 +59,16 @@ class KillSwitchState(NamedTuple):
 
 
 class KillSwitchReader:
-    """Reads the log and Valkey; follows the log in between, so that a question is cheap.
+    """Reads the log and Valkey; follows the log between queries, so that a query is cheap.
 
     Parameters
     ----------
     runtime, codec, settings
-        The deployment. Nothing is connected before the first question.
+        The deployment. Connects at the first query.
     within_s
-        Seconds after which the log counts as unreadable; Valkey has its own, shorter.
+        Seconds after which the log counts as unreadable; Valkey has a shorter limit of its own.
     now_ms
-        Wall clock, for ``since_ms`` alone.
+        Wall clock, only for ``since_ms``.
 
     Raises
     ------
@@ -92,24 +91,24 @@ class KillSwitchReader:
         self._found: tuple[bool, int] | None = None
 
     def read(self) -> KillSwitchState:
-        """Return the state at the moment of the call. Never raises: what fails is engaged.
+        """Return the state at the moment of the call. Never raises: engaged if it cannot be read.
 
         May be called from any thread.
         """
         with self._lock:
             try:
                 return self._read()
-            except Exception as error:  # whatever is wrong here, nothing may be opened by it
+            except Exception as error:  # on any error the switch counts as engaged
                 log.exception("the kill switch could not be read")
                 why = (f"the kill switch could not be read: {type(error).__name__}",)
                 return KillSwitchState(True, why, self._since(True), "", "", None, None, None)
 
     async def aread(self) -> KillSwitchState:
-        """Return the same without holding up the event loop."""
+        """Return the same without blocking the event loop."""
         return await asyncio.to_thread(self.read)
 
     def close(self) -> None:
-        """Leave Kafka and Valkey."""
+        """Close the connections."""
         with self._lock:
             self._tail.close()
             self._key.close()
@@ -117,7 +116,7 @@ class KillSwitchReader:
     def _read(self) -> KillSwitchState:
         why: list[str] = []
         said: KillSwitch | None = None
-        look: Look | None = None
+        look: KeySnapshot | None = None
         try:
             said = self._tail.refresh(self._within_s)
             why += said.why
@@ -128,7 +127,7 @@ class KillSwitchReader:
         except (Recoverable, Fatal) as error:
             why.append(str(error))
         if look is not None:
-            # a log that was never reached has no name yet, and has said so above
+            # a log that was never reached has no name yet; reported above
             name = self._tail.log_name or (look.kept.log if look.kept else "")
             key, max_age_ms = self._settings.kill_switch_key, self._settings.max_age_ms
             problem = valkey_problem(look, key, name, max_age_ms)

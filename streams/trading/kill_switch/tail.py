@@ -1,4 +1,4 @@
-"""``ops.control`` followed live, for the kill switch: read to its very end at every question."""
+"""Follows ``ops.control`` for the kill switch: reads to its end at every query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.errors import explained
+from streams.kafka.errors import translate_error
 from streams.kafka.reader import EMBEDDED_CLUSTER
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Control
@@ -26,17 +26,17 @@ _NO_LEADER = (
 
 
 class ControlTail:
-    """The kill switch by the log alone.
+    """The kill switch according to the log alone.
 
-    Two clients: one follows the topic (committed records only) with a long poll, the other asks
-    for the topic's end on a connection of its own, so that the question never waits behind that
-    poll. The end is that of everything written, open transactions included: where one of another
-    producer hides records from us the end cannot be reached, and that is an error, not an answer.
+    Two clients: one follows the topic (committed records only) with a long poll, the other queries
+    the topic's end over its own connection, so that the query never waits behind the poll. The end
+    includes open transactions: while one of another producer hides records, the end cannot be
+    reached, which is an error.
 
     Parameters
     ----------
     runtime, codec
-        The deployment. Nothing is connected before the first question. For one thread at a time.
+        The deployment. Connects at the first query. For one thread at a time.
     """
 
     def __init__(self, runtime: Runtime, codec: Codec) -> None:
@@ -51,11 +51,11 @@ class ControlTail:
 
     @property
     def log_name(self) -> str:
-        """Cluster and topic; empty before the first answer."""
+        """Cluster and topic; empty before the first query."""
         return f"{self._cluster_id}/{self._topic}" if self._cluster_id else ""
 
     def refresh(self, within_s: float) -> KillSwitch:
-        """Read to the end of the topic at the moment of the call; return what it says there.
+        """Read to the end of the topic at the moment of the call; return the state.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class ControlTail:
         Raises
         ------
         Recoverable
-            The end cannot be learnt or reached in time.
+            The end cannot be queried or reached in time.
         Fatal
             The topic does not exist, or the broker refuses this client.
         """
@@ -78,12 +78,12 @@ class ControlTail:
                 self._asker.poll(0)
             if error.args[0].code() in _NO_LEADER:
                 raise Recoverable(f"no broker leads {self._topic} right now") from error
-            raise explained(
+            raise translate_error(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the clients."""
         for client in (self._follower, self._asker):
             if client is not None:
                 client.close()
@@ -96,8 +96,8 @@ class ControlTail:
             reached = self.position
             self._start_over()
             raise Recoverable(
-                f"{self._topic} ends at {end} and was read up to {reached}: it lost records or was "
-                "made anew"
+                f"{self._topic} ends at {end} and was read up to {reached}: it lost records or "
+                f"was recreated"
             )
         self.position = max(self.position, low)
         while self.position < end:
@@ -132,7 +132,7 @@ class ControlTail:
                 "group.id": f"{self._runtime.application}-kill-switch",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                # the end of a transaction does not wake a poll that waits at the broker
+                # the end of a transaction does not end a long poll at the broker
                 "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 1_000,
@@ -158,7 +158,7 @@ class ControlTail:
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                # markers and aborted records take offsets: nothing is left before this one
+                # markers and aborted records take offsets: all before this one are read
                 self.position = max(self.position, message.offset())
             return
         offset, at_ms = message.offset(), message.timestamp()[1]
@@ -173,5 +173,5 @@ class ControlTail:
 
 
 def _left(deadline: float) -> float:
-    # 0 would mean "for ever" to the client
+    # 0 means "forever" to the client
     return max(0.001, deadline - time.monotonic())

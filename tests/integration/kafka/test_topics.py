@@ -24,8 +24,8 @@ from streams.kafka.topics_admin import (
     Cluster,
     create_topics,
     drifts,
+    expected_topics,
     require_topics,
-    wanted_topics,
 )
 from tests.support.waiting import PATIENCE_S, until
 
@@ -80,7 +80,7 @@ def manifold(runtime: Runtime, *arguments: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.kafka
 def test_topics_are_created_once_and_as_the_table_says(runtime: Runtime) -> None:
-    wanted = [topic.name for topic in wanted_topics(runtime)]
+    wanted = [topic.name for topic in expected_topics(runtime)]
     assert create_topics(runtime) == dict.fromkeys(wanted, "created")
     assert create_topics(runtime) == dict.fromkeys(wanted, "exists")
     assert drifts(runtime) == []
@@ -99,7 +99,7 @@ def test_every_drift_is_named(runtime: Runtime) -> None:
     default = {"retention.ms", "segment.ms"}  # what a broker's defaults get wrong
     assert named >= {(candles, "partitions"), (gates, "message.timestamp.type")}
     assert named >= {(topic, key) for topic in (candles, gates) for key in default}
-    assert sum(drift.aspect == "missing" for drift in found) == len(wanted_topics(runtime)) - 2
+    assert sum(drift.aspect == "missing" for drift in found) == len(expected_topics(runtime)) - 2
 
 
 @pytest.mark.kafka
@@ -108,7 +108,7 @@ def test_another_partition_count_is_fatal_with_the_way_out(runtime: Runtime) -> 
     make_topic(cluster, runtime.topic("sep.signals"), PARTITIONS + 1)
     with pytest.raises(Fatal, match=r"sep\.signals: partitions is 4, not 3; .*new TOPIC_PREFIX"):
         create_topics(runtime, cluster)
-    assert set(cluster.actual(t.name for t in wanted_topics(runtime))) == {
+    assert set(cluster.actual(t.name for t in expected_topics(runtime))) == {
         runtime.topic("sep.signals")
     }
 
@@ -145,7 +145,7 @@ async def test_the_cluster_is_tried_out_and_nothing_is_left(runtime: Runtime) ->
         "clock", "topics",
     }  # fmt: skip
     there = {t for t in Cluster(runtime).metadata.topics if t.startswith(runtime.topic_prefix)}
-    assert there == {topic.name for topic in wanted_topics(runtime)}
+    assert there == {topic.name for topic in expected_topics(runtime)}
 
 
 @pytest.mark.kafka

@@ -14,7 +14,7 @@ import pytest
 from streams.config.runtime import Runtime
 from streams.kafka.registry import open_codec, registry_of
 from streams.records.codec import schema_id_of
-from streams.records.kill_switch import Word
+from streams.records.kill_switch import KillSwitchCommand
 from streams.records.topics import (
     CANDLES,
     CONTROL,
@@ -62,9 +62,9 @@ def lived(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         leave_gaps(made, CONTROL, 3)
         assert made.run(*MARKET, "--bars", str(BARS // 2)).returncode == 0
-        say(made, Word(True))
+        say(made, KillSwitchCommand(True))
         leave_gaps(made, CONTROL, 2)
-        say(made, Word(False, say(made, Word(True)) + 1))
+        say(made, KillSwitchCommand(False, say(made, KillSwitchCommand(True)) + 1))
         changed = ("AUTO_DIRECTION_LOOKBACK=5", "EXIT_PNL_TARGET_PCT=0.05", "--reason", "a try")
         assert made.run("params", "set", "EUR_USD", *changed).returncode == 0
         strange_records(made, START_MS + BARS // 2 * 60_000)
@@ -85,7 +85,7 @@ def moved(lived: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     done = lived.run("migrate", "--to-prefix", prefix)
     assert done.returncode == 2
     assert "the kill switch is off" in done.stderr and "manifold kill on" in done.stderr
-    say(lived, Word(True))
+    say(lived, KillSwitchCommand(True))
     planned = migrated(lived, prefix, "--dry-run")
     assert not planned["complete"] and planned["next"] == []
     assert {one["copied"] for one in planned["topics"].values()} == {0}

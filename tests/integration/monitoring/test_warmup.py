@@ -233,7 +233,7 @@ def test_nothing_that_runs_is_said_and_ends_it(
     waiting.send_signal(signal.SIGINT)
     _, said = waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode == 130
-    assert "the same command goes on from here" in said
+    assert "the same command continues from here" in said
     assert "Traceback" not in said
     done = deployment.run("warmup", "--from-files", path, "--patience", "1")
     assert done.returncode == 75, done.stderr

@@ -123,7 +123,7 @@ def test_only_what_is_named_is_changed_and_the_difference_is_shown_first(place: 
     [
         (("set", "ALLOC_TOP_K=4"), "--reason is missing"),
         (("set", "ALLOC_TOP_K=4", "--reason", "  "), "--reason is missing or empty"),
-        (("set", "--reason", "x"), "no setting of the configuration is named"),
+        (("set", "--reason", "x"), "no setting is named"),
         (("set", "ALLOC_TOP_K", "--reason", "x"), "'ALLOC_TOP_K' is not NAME=VALUE"),
         (("set", "ALLOC_TOP_K=many", "--reason", "x"), "ALLOC_TOP_K='many' is not a whole number"),
         (("set", "ALLOC_TOPK=4", "--reason", "x"), "it looks like ALLOC_TOP_K"),

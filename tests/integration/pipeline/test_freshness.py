@@ -16,7 +16,7 @@ from streams.candles.calendar import calendar_of
 from streams.config.settings import Config
 from streams.feeds.synthetic import MarketRates, synthetic_market
 from streams.kafka.client import confluent_config, producer_config
-from streams.kafka.lag import LagSight
+from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
 from streams.records.events import GateDecision, Manifold
 from streams.records.topics import GATES, MANIFOLDS, MIRRORED, STAGE_SOURCES, WEIGHTS
@@ -220,7 +220,7 @@ def test_lag_is_right_in_the_middle_of_a_transaction(place: Place) -> None:
                 t: reader.all_bounds(t, reader.partitions(t))
                 for t in {*STAGE_SOURCES.values(), *MIRRORED}
             }
-            lag, _ = LagSight(runtime).look(reader, bounds)
+            lag, _ = LagProbe(runtime).look(reader, bounds)
             assert lag["weights"] <= 2 * len(PAIRS)
             assert deployment.status().lag["weights"] <= 2 * len(PAIRS)
             verified = deployment.run("verify", "--json")

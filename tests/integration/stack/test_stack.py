@@ -164,7 +164,7 @@ def test_demo_on_the_embedded_broker_shows_everything_and_leaves_nothing(
     assert up.process.wait(2 * PATIENCE_S) == 0, up.output
     for said in (
         *("embedded broker (memory only)", "gates: the latest decisions", "weights of"),
-        *("risk:allocation_weights = {", "replay equals live", "where the time went"),
+        *("risk:allocation_weights = {", "replay equals live", "where the time was spent"),
         *("from start to the first weights", "manifold up --broker kafka"),
     ):
         assert said in up.output

@@ -27,7 +27,7 @@ from streams.kafka.control_topic import append_control
 from streams.mirror.rebuild import rebuild
 from streams.process.child import Child, free_port
 from streams.records.events import Control
-from streams.records.kill_switch import Word
+from streams.records.kill_switch import KillSwitchCommand
 from streams.records.topics import CONTROL, MANIFOLDS
 from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import KafkaBroker
@@ -591,7 +591,7 @@ def test_an_off_that_arrives_after_an_on_it_did_not_know_clears_nothing(
 ) -> None:
     place, _ = off
     reader = place.reader()
-    late = Word(False, len(place.words())).to_json()
+    late = KillSwitchCommand(False, len(place.words())).to_json()
     place.say('{"engaged":true}')
     place.say(late)
     assert engaged_by(reader.read(), "say it again")

@@ -238,7 +238,7 @@ def test_close_closes_one_instrument_now_and_the_other_goes_on(floor: Floor) -> 
     script.bar({"EUR_USD": 1, "GBP_USD": -1})
     executor.until(lambda said: len(said["joined"]) == 2 and not said["unresolved"])
     done = floor.run("close", "EUR_USD", "--reason", "enough", "--actor", "ann")
-    assert done.returncode == 0 and "nothing of ours is held in EUR_USD any more" in done.stdout
+    assert done.returncode == 0 and "no position of the executor in EUR_USD any more" in done.stdout
     executor.until(lambda said: list(said["joined"]) == ["GBP_USD"])
     (closing,) = [i for i in floor.intents() if i.kind == "close"]
     assert (closing.instrument, closing.reason) == ("EUR_USD", "close by ann: enough")
@@ -250,7 +250,7 @@ def test_close_closes_one_instrument_now_and_the_other_goes_on(floor: Floor) -> 
     next_bar(floor, {"EUR_USD": 0})
     script.bar({"EUR_USD": 1})
     executor.until(lambda said: len(said["joined"]) == 2)
-    assert "nothing of ours is held" in floor.run("close", "USD_JPY", "--reason", "x").stdout
+    assert "no position of the executor" in floor.run("close", "USD_JPY", "--reason", "x").stdout
     script.bar(OUT)
     executor.until(flat)
     assert not floor.exact().holdings
@@ -278,7 +278,7 @@ def test_an_order_reduces_what_is_held_and_its_command_says_what_became_of_it(
     assert refused.returncode == 1
     assert "not sent: reduce_only (OPERATOR_ORDERS=reduce" in refused.stdout
     nothing = floor.run("order", "USD_JPY", "--reduce", "1", *said)
-    assert nothing.returncode == 1 and "nothing of ours is held" in nothing.stdout
+    assert nothing.returncode == 1 and "no position of the executor" in nothing.stdout
     orders = {one["request_id"]: one for one in executor.until_reconciled()["orders"]}
     assert (orders["half-1"]["status"], orders["half-1"]["actor"]) == ("filled", "ann")
     for wrong, words in (

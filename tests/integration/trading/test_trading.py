@@ -233,7 +233,7 @@ def test_flatten_is_obeyed_by_the_executor_that_runs(floor: Floor, switched: Non
     executor.until(lambda said: len(said["joined"]) == 2)
     done = floor.run("flatten", "--reason", "storm", "--actor", "ops", "--wait", "30")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing of ours is held" in done.stdout and "taking over" not in done.stdout
+    assert "no position of the executor" in done.stdout and "taking over" not in done.stdout
     executor.until(flat)
     ledger = floor.exact()
     closed = [i for i in ledger.intents.values() if i.kind == "close"]

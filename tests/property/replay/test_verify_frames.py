@@ -21,9 +21,9 @@ from streams.core.layout import (
     TRADES_DTYPE,
 )
 from streams.core.stream import Metrics, format_signature
-from streams.pipeline.columns import VouchedCandles
+from streams.pipeline.columns import CandleSegment
 from streams.pipeline.gate_records import Scope, decision_record, scope_of
-from streams.pipeline.lane import Derived, Marks, Stretch
+from streams.pipeline.lane import GateOutput, Marks, Segment
 from streams.pipeline.manifolds import manifold
 from streams.pipeline.signals import signal
 from streams.records.events import Candle, CandlePrices, Ohlc
@@ -40,20 +40,22 @@ def scope(**env: str) -> Scope:
     return scope_of("EUR_USD", Config.from_env(env), "0123456789abcdef", 7, "params")
 
 
-def nothing() -> Stretch:
+def nothing() -> Segment:
     empty = np.zeros(0, np.int64)
     none = CandleColumns(empty, np.zeros((12, 0)), np.zeros(0, bool), empty)
-    derived = Derived(0, *(np.zeros(0, d) for d in (METRICS_DTYPE, TRADES_DTYPE)), *_no_decisions())
-    return Stretch(derived, none, empty, empty, np.zeros(0, np.uint8))
+    derived = GateOutput(
+        0, *(np.zeros(0, d) for d in (METRICS_DTYPE, TRADES_DTYPE)), *_no_decisions()
+    )
+    return Segment(derived, none, empty, empty, np.zeros(0, np.uint8))
 
 
 def _no_decisions() -> tuple[NDArray[Any], NDArray[Any]]:
     return np.zeros(0, EVALUATION_DTYPE), np.zeros(0, DECISION_DTYPE)
 
 
-def brought(of: Scope, found: Stretch, precision: int = 2) -> Brought:
+def brought(of: Scope, found: Segment, precision: int = 2) -> Brought:
     marks = Marks(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Brought(of, precision, VouchedCandles("EUR_USD", found.bars, marks), found)
+    return Brought(of, precision, CandleSegment("EUR_USD", found.bars, marks), found)
 
 
 def decisions(chance: np.random.Generator) -> NDArray[Any]:
@@ -140,7 +142,7 @@ def test_bars(precision: int) -> None:
     metrics, late = metrics_of(chance, precision), chance.integers(0, 2, ROWS).astype(np.uint8)
     derived = nothing().derived._replace(metrics=metrics)
     places = np.arange(ROWS)
-    found = Stretch(derived, bars, places, before_ms, late)
+    found = Segment(derived, bars, places, before_ms, late)
     made = FRAMES.bars(brought(of, found, precision))
     wanted: tuple[list[bytes], list[bytes]] = ([], [])
     for i, row in enumerate(metrics.tolist()):

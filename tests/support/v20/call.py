@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.support.v20.account import Account
-from tests.support.v20.desk import Answer, Desk, failure
+from tests.support.v20.desk import Answer, PlanningState, failure
 from tests.support.v20.instruments import INSTRUMENTS
 from tests.support.v20.orders import BadParameter
 
@@ -34,10 +34,10 @@ class Call:
         """The account of the path; the middleware has checked it."""
         return self.exchange.accounts[self.match["account"]]
 
-    def desk(self) -> Desk:
+    def desk(self) -> PlanningState:
         """Return a desk for this request, with the wish of a fault if one strikes it."""
         forced = self.broker.forced_order(self.request)
-        return Desk(self.exchange, self.account, self.request_id, forced)
+        return PlanningState(self.exchange, self.account, self.request_id, forced)
 
     def names(self, required: bool) -> list[str]:
         """Return the instruments of the query.

@@ -58,7 +58,7 @@ def failure(account: Account, status: int, code: str, text: str) -> Answer:
     return Answer(status, body)
 
 
-class Desk:
+class PlanningState:
     """One request's dealings with one account.
 
     Parameters
@@ -458,4 +458,4 @@ class Desk:
         return answer
 
 
-Action = Callable[[Desk], Answer]
+Action = Callable[[PlanningState], Answer]

@@ -12,7 +12,7 @@ from tests.support.v20.account import Account
 from tests.support.v20.books import order_book, position_book
 from tests.support.v20.call import Call, out_of_range, transaction_id
 from tests.support.v20.candles import BadQuery
-from tests.support.v20.desk import INVALID_PARAMETER, Answer, Desk, failure
+from tests.support.v20.desk import INVALID_PARAMETER, Answer, PlanningState, failure
 from tests.support.v20.instruments import INSTRUMENTS
 from tests.support.v20.orders import BadParameter
 from tests.support.v20.rest_prices import candles, latest_candles, pricing
@@ -180,7 +180,7 @@ def pending_orders(call: Call) -> Answer:
 
 def get_order(call: Call) -> Answer:
     """GET /accounts/{account}/orders/{specifier}."""
-    order = Desk(call.exchange, call.account, "").find_order(call.match["specifier"])
+    order = PlanningState(call.exchange, call.account, "").find_order(call.match["specifier"])
     if order is None:
         text = "The order ID specified does not exist"
         return failure(call.account, 404, "NO_SUCH_ORDER", text)
@@ -225,7 +225,7 @@ def open_trades(call: Call) -> Answer:
 
 def get_trade(call: Call) -> Answer:
     """GET /accounts/{account}/trades/{specifier}."""
-    trade = Desk(call.exchange, call.account, "").find_trade(call.match["specifier"])
+    trade = PlanningState(call.exchange, call.account, "").find_trade(call.match["specifier"])
     if trade is None:
         text = "The trade ID specified does not exist"
         return failure(call.account, 404, "NO_SUCH_TRADE", text)

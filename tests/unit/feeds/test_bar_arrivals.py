@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streams.pipeline.processor import BarArrivals
-from streams.pipeline.worker.runtime import HOLD_S, LINGER_S, MAX_BATCH, UnwrittenBatch
+from streams.pipeline.worker.runtime import IDLE_COMMIT_S, LINGER_S, MAX_BATCH, UnwrittenBatch
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
 from tests.support.stage_bench import MINUTE, A, B, C, candle
@@ -78,8 +78,8 @@ def test_a_complete_bar_and_a_full_batch_are_written_at_once(
 
 
 def test_outputs_wait_less_than_what_only_says_how_far_the_stage_has_come() -> None:
-    assert batch_of(1, ["one"], complete=False).due_in_s <= LINGER_S < HOLD_S
+    assert batch_of(1, ["one"], complete=False).due_in_s <= LINGER_S < IDLE_COMMIT_S
     held = batch_of(1, [], complete=False)
-    assert LINGER_S < held.due_in_s <= HOLD_S
-    held.since -= HOLD_S
+    assert LINGER_S < held.due_in_s <= IDLE_COMMIT_S
+    held.since -= IDLE_COMMIT_S
     assert held.due_in_s <= 0

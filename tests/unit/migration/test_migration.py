@@ -18,7 +18,7 @@ from streams.records import schemas
 from streams.records.codec import Codec, locked_codec
 from streams.records.control import ControlLog
 from streams.records.events import Candle, Control, Watermark
-from streams.records.kill_switch import KillSwitch, Word, fold
+from streams.records.kill_switch import KillSwitch, KillSwitchCommand, fold
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.flatten import flatten_record
@@ -144,12 +144,17 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
     kinds: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     source, target = gaps(data, len(kinds)), gaps(data, len(kinds))
-    words = {"on": Word(True), "off": Word(False)}
+    words = {"on": KillSwitchCommand(True), "off": KillSwitchCommand(False)}
     records = [
         Control("audit", None, "{}", "a", "r", at)
         if kind == "other"
         else Control(
-            "kill_switch", None, words.get(kind, Word(False, read_to)).to_json(), "a", "r", at
+            "kill_switch",
+            None,
+            words.get(kind, KillSwitchCommand(False, read_to)).to_json(),
+            "a",
+            "r",
+            at,
         )
         for at, (kind, read_to) in enumerate(kinds)
     ]
@@ -168,9 +173,9 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
 def test_control_records_refer_back_only_where_a_clearing_says_how_far_it_had_read() -> None:
     made = Translator(CODEC, SAME, offsets_of((), 0, ()))
     refers = {
-        Word(True).to_json(): False,
-        Word(False).to_json(): False,
-        Word(False, 3).to_json(): True,
+        KillSwitchCommand(True).to_json(): False,
+        KillSwitchCommand(False).to_json(): False,
+        KillSwitchCommand(False, 3).to_json(): True,
         "{}": False,
     }
     for text, back in refers.items():

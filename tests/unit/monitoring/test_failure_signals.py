@@ -110,7 +110,7 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("a stage far behind", "stage_lag", part(healthy(), "log", lag=lagging(gates=4_000)),
      "warn gates 4,000"),
     ("a stage that stands still", "stage_lag",
-     part(healthy(), "log", lag=lagging(gates=2), standing_ms={"gates": 31_000}),
+     part(healthy(), "log", lag=lagging(gates=2), stalled_ms={"gates": 31_000}),
      "fail gates stands still for 31 s with 2 to do"),
     ("refused input", "dead_letters", part(healthy(), "log", dead_letters_recent=3), "warn 3 in"),
     ("engaged for hours", "kill_switch_stuck",

@@ -13,7 +13,7 @@ import pytest
 
 from streams.candles.calendar import FX
 from streams.errors import Fatal
-from streams.feeds.broker_lane import BrokerLane, Resume
+from streams.feeds.oanda_instrument import InstrumentFeed, Resume
 from streams.instants import GRANULARITY_MS
 from streams.oanda.client import LONGEST_PAGE, OandaClient
 from streams.oanda.errors import (
@@ -127,7 +127,7 @@ async def test_a_pending_order_is_found_by_our_id_and_one_that_is_not_there_is_n
 async def test_a_long_gap_comes_in_pages_and_every_candle_once(broker: Handle) -> None:
     begun_ms = START_MS - 7 * 86_400_000
     resume = Resume(begun_ms)
-    lane = BrokerLane(
+    lane = InstrumentFeed(
         "USD_CHF", "M1", resume, FX, settle_ms=500, absent_after_ms=5_000, reread_bars=3
     )
     pages = 0
@@ -151,7 +151,7 @@ async def test_bars_of_any_length_begin_where_the_feed_expects_them(
 ) -> None:
     length = GRANULARITY_MS[granularity]
     begun_ms = START_MS - 20 * length
-    lane = BrokerLane(
+    lane = InstrumentFeed(
         "EUR_USD",
         granularity,
         Resume(begun_ms),

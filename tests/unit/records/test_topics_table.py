@@ -6,17 +6,17 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.cluster_check import session_finding
-from streams.kafka.errors import explained
+from streams.kafka.errors import translate_error
 from streams.kafka.registry import LockedRegistry
-from streams.kafka.topics_admin import ActualTopic, WantedTopic, compare, wanted_topics
+from streams.kafka.topics_admin import ActualTopic, ExpectedTopic, compare, expected_topics
 from streams.records import topics
 
 RUNTIME = Runtime.from_env({"TOPIC_PREFIX": "eu1.", "TOPIC_PARTITIONS": "5", "APP_ID": "fx"})
-WANTED = {topic.name: topic for topic in wanted_topics(RUNTIME)}
+WANTED = {topic.name: topic for topic in expected_topics(RUNTIME)}
 CANDLES = WANTED["eu1.md.candles"]
 
 
-def as_wanted(topic: WantedTopic, **config: str) -> ActualTopic:
+def as_wanted(topic: ExpectedTopic, **config: str) -> ActualTopic:
     return ActualTopic(topic.name, topic.partitions, 1, {**topic.config, **config})
 
 
@@ -102,7 +102,9 @@ def test_the_way_out_of_another_partition_count_depends_on_the_topic() -> None:
 def test_kafka_errors_are_one_of_the_two_roots(
     code: int, complaints: tuple[int, ...], root: type[Exception], words: str
 ) -> None:
-    problem = explained("b:9092", KafkaException(KafkaError(code)), map(KafkaError, complaints))
+    problem = translate_error(
+        "b:9092", KafkaException(KafkaError(code)), map(KafkaError, complaints)
+    )
     with pytest.raises(root, match=words):
         raise problem
 

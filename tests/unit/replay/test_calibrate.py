@@ -20,7 +20,7 @@ from streams.feeds.load import read_series
 from streams.pipeline.limits import GUARD_LIMITS, RARE
 from streams.records.topics import GATES
 from streams.replay.calibrate.outcome import Calibration
-from streams.replay.calibrate.sources import Found, Stretch, windows_of_series
+from streams.replay.calibrate.sources import Found, TimeRange, windows_of_series
 from streams.replay.calibrate.suggest import Suggestion, suggest
 from streams.replay.calibrate.windows import (
     FINE,
@@ -211,7 +211,7 @@ def candle_file(tmp_path: Path) -> str:
 async def test_pass_rates_are_those_of_the_gate_over_the_same_candles(candle_file: str) -> None:
     config = Config.from_env({"ECHO_SIGNATURE_PRECISION": "1", "AUTO_MAX_ENTROPY": "0.85"})
     series = read_series([candle_file], None, None, LoadReport(), START_MS * 2)
-    found = windows_of_series(series, config, Stretch(), "test")
+    found = windows_of_series(series, config, TimeRange(), "test")
     bars: dict[int, list[Any]] = {}
     for candle in market(PAIRS, 700):
         bars.setdefault(candle.as_of_ms, []).append(candle)
@@ -236,12 +236,12 @@ async def test_pass_rates_are_those_of_the_gate_over_the_same_candles(candle_fil
 
 
 def test_a_stretch_leaves_out_windows_and_not_candles(candle_file: str) -> None:
-    def found(stretch: Stretch) -> Found:
+    def found(stretch: TimeRange) -> Found:
         series = read_series([candle_file], None, None, LoadReport(), START_MS * 2)
         return windows_of_series(series, Config(), stretch, "test")
 
     from_ms, to_ms = START_MS + 300 * MINUTE_MS, START_MS + 400 * MINUTE_MS
-    whole, part = found(Stretch()), found(Stretch(from_ms, to_ms, ("USD_JPY",)))
+    whole, part = found(TimeRange()), found(TimeRange(from_ms, to_ms, ("USD_JPY",)))
     (one,) = part.windows
     assert (one.instrument, one.first_ms, one.last_ms) == ("USD_JPY", from_ms, to_ms)
     assert 90 < one.total <= 101

@@ -80,4 +80,4 @@ def test_candles_that_are_not_taken_in_are_counted_and_said(tmp_path: Path) -> N
         ("without volume", len(candles))
     ]
     done = CliRunner().invoke(replay, [lines], env={"COLUMNS": "200"})
-    assert f"{len(candles):,} records were not taken in: without volume" in done.stdout
+    assert f"{len(candles):,} records were not accepted: without volume" in done.stdout

@@ -156,7 +156,7 @@ def test_two_manifolds_do_not_go_into_one_file(candle_file: str, tmp_path: Path)
 
 def test_options_that_exclude_each_other_are_refused(candle_file: str) -> None:
     assert "exclude each other" in refused(candle_file, "--days", "2", "--candles", "9")
-    assert "leave the options about candles away" in refused("--read", "x.json", "--at", "@5")
+    assert "the options about candles do not apply" in refused("--read", "x.json", "--at", "@5")
     assert "no candle in 2001-01-01 (UTC)" in refused(candle_file, "--day", "2001-01-01")
 
 

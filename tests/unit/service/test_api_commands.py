@@ -23,9 +23,9 @@ PAUSED = NO_COMMANDS._replace(paused={"EUR_USD": Given(1, "ann", "storm", 0)})
         ("pause", "GBP_USD", ""),
         ("resume", "EUR_USD", ""),
         ("resume", "GBP_USD", "GBP_USD is not paused: nothing to resume"),
-        ("close", "EUR_USD", "nothing of ours is held in EUR_USD to close"),
+        ("close", "EUR_USD", "no position of the executor in EUR_USD to close"),
         ("close", "USD_JPY", ""),
-        ("release", "EUR_USD", "nothing of ours is held in EUR_USD to release"),
+        ("release", "EUR_USD", "no position of the executor in EUR_USD to release"),
         ("release", "USD_JPY", ""),
     ],
 )

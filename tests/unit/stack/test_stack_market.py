@@ -85,7 +85,7 @@ def test_real_candles_have_the_hours_of_a_real_market() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--demo", "--market", "none"), "--demo shows the synthetic market"),
+        (("--demo", "--market", "none"), "--demo uses the synthetic market"),
         (("--market", "oanda"), "OANDA_API_KEY"),
     ],
 )

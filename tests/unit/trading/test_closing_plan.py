@@ -9,8 +9,8 @@ from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.transaction import Transaction
 from streams.trading.closing_plan import Sight, closings
-from streams.trading.desk import Desk, Flatten
 from streams.trading.plan import openings
+from streams.trading.planning_state import Flatten, PlanningState
 from streams.trading.reports import Told, report_of_transaction
 from tests.support.execution_bench import MINUTE, PAIR, T0, decision, desk, venue, weights
 
@@ -19,7 +19,7 @@ STORM = Flatten(5, "ops", "storm")
 """A word that stands behind every opening of these tests."""
 
 
-def bench(*fills: tuple[str, int], **changed: Any) -> tuple[Desk, OrderIntent]:
+def bench(*fills: tuple[str, int], **changed: Any) -> tuple[PlanningState, OrderIntent]:
     """Return a desk whose books hold trades (venue's id, units), and the opening intent."""
     at = desk(decision(0, 0), decision(1, 1), epochs=(weights(1, EUR_USD=0.1),), **changed)
     first = openings(at, venue(1))[0]
@@ -33,7 +33,7 @@ def bench(*fills: tuple[str, int], **changed: Any) -> tuple[Desk, OrderIntent]:
     return at, first
 
 
-def fill(at: Desk, intent: OrderIntent, trade: str, units: int, transaction: str) -> None:
+def fill(at: PlanningState, intent: OrderIntent, trade: str, units: int, transaction: str) -> None:
     ids = (trade,) if trade else ()
     booked = Transaction(
         transaction, "fill", T0 + MINUTE, PAIR, intent.order_id, "order", Decimal(units), 1.1, 0.0,
@@ -42,7 +42,7 @@ def fill(at: Desk, intent: OrderIntent, trade: str, units: int, transaction: str
     at.ledger.take_report(report_of_transaction(intent, booked, Told(T0, 0, None)))
 
 
-def planned(at: Desk, sight: Sight = HERE, **more: Any) -> list[tuple[str, str, float]]:
+def planned(at: PlanningState, sight: Sight = HERE, **more: Any) -> list[tuple[str, str, float]]:
     """Return the closings that are due: how, which trade, units."""
     return [(i.close_by, i.trade_id, i.units) for _, i in closings(at, sight, **more)]
 

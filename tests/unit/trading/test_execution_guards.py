@@ -109,7 +109,7 @@ def money(used: float, available: float) -> dict[str, Any]:
                  "trading": Trading(live_trading_enabled=True)}),
         ({"reconciled"}, {"switches": OFF._replace(unreconciled="not yet")}),
         ({"foreign"}, exposed(foreign="trade 7 is not ours")),
-        ({"own_entry"}, {"plan": PLAN._replace(mistimed="late")}),
+        ({"own_entry"}, {"plan": PLAN._replace(not_at_entry="late")}),
         ({"trades_apart"}, {"plan": PLAN._replace(config=Config(exit_cooldown_sec=0))}),
         ({"selected"}, {"plan": PLAN._replace(selected=False)}),
         ({"session"}, gate(session_open=False)),
@@ -187,7 +187,7 @@ def test_every_guard_is_evaluated_even_when_the_first_one_says_no() -> None:
     found = failing(
         Trading(read_only=True, dry_run_trades=True),
         Switches("live", ("engaged",), "never"),
-        PLAN._replace(mistimed="late", selected=False, weights_ms=0),
+        PLAN._replace(not_at_entry="late", selected=False, weights_ms=0),
         MARKET._replace(quote=None),
         worst,
     )

@@ -16,11 +16,11 @@ from streams.trading.brokers.transaction import Transaction
 from streams.trading.brokers.units import units_of
 from streams.trading.closing_plan import Sight
 from streams.trading.closing_plan import closings as planned_closings
-from streams.trading.desk import Desk, Flatten
 from streams.trading.flatten import flatten_of, flatten_record
 from streams.trading.guards import Switches
 from streams.trading.ledger import Ledger
 from streams.trading.plan import candidates, openings, resizings
+from streams.trading.planning_state import Flatten, PlanningState
 from streams.trading.reconcile import compare
 from streams.trading.reconcile_command import asks_to_reconcile, reconcile_record
 from streams.trading.reports import Told, adjustment, report, report_of_transaction
@@ -31,7 +31,7 @@ SELECTED = (weights(1, EUR_USD=0.1),)
 RAMPED = Trading(pm_ramp_step_pct=0.25, reconcile_interval_sec=30)
 
 
-def closings(at: Desk) -> list[OrderIntent]:
+def closings(at: PlanningState) -> list[OrderIntent]:
     """Return the closing orders of a venue that closes by units, as the paper account does."""
     return [intent for _, intent in planned_closings(at, Sight(by_trade=False))]
 
@@ -50,7 +50,7 @@ def filled(
     return report_of_transaction(intent, booked, Told(T0, MINUTE, None))
 
 
-def joined(trading: Trading = RAMPED, **changed: Any) -> tuple[Desk, OrderIntent]:
+def joined(trading: Trading = RAMPED, **changed: Any) -> tuple[PlanningState, OrderIntent]:
     """Return a desk that has joined a trade, and the intent that did."""
     at = desk(*ENTERED, epochs=SELECTED, trading=trading, **changed)
     intent = openings(at, venue(1))[0]
@@ -82,12 +82,12 @@ def test_an_entry_is_joined_with_levels_and_every_verdict() -> None:
         pytest.param(desk(*ENTERED, decision(2, 1), epochs=SELECTED), id="in the middle"),
     ],
 )
-def test_what_is_no_entry_with_a_weight_is_no_candidate(at: Desk) -> None:
+def test_what_is_no_entry_with_a_weight_is_no_candidate(at: PlanningState) -> None:
     assert candidates(at) == []
     assert openings(at, venue(1)) == []
 
 
-def rederived(*decisions: Any, epochs: Any = SELECTED) -> tuple[Desk, list[str]]:
+def rederived(*decisions: Any, epochs: Any = SELECTED) -> tuple[PlanningState, list[str]]:
     """Return the desk of an executor that holds a joined trade while the log is derived again."""
     before, intent = joined()
     at = desk(*decisions, epochs=epochs, trading=RAMPED)

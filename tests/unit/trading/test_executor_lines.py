@@ -18,7 +18,7 @@ def said(**more: Any) -> list[str]:
 def test_a_position_that_the_last_reading_does_not_have_is_not_called_nothing() -> None:
     joined = {"EUR_USD": {"direction": -1, "entry_bar_ms": 0, "units": 4545.0}}
     (line,) = [one for one in said(joined=joined) if "EUR_USD" in one]
-    assert "-4545 units by the log" in line and "nothing is held" not in line
+    assert "-4545 units according to the log" in line and "no open position" not in line
     held = [{"instrument": "EUR_USD", "units": -4545.0, "average_price": 1.1}]
     (line,) = [one for one in said(joined=joined, positions=held) if "EUR_USD" in one]
     assert line.startswith("  EUR_USD: -4545 units at 1.1, joined, entry bar 1970-01-01 00:00:00")

@@ -1,4 +1,4 @@
-"""The kill switch without any server: the fold of its records and the custody of its key."""
+"""The kill switch without any server: the fold of its records and the lease of its key."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.mirror.keys import KEYS, KEYS_OF_OTHERS
 from streams.records.events import Control, Event
-from streams.records.kill_switch import NO_RECORD, KillSwitch, Unreadable, Word, fold
+from streams.records.kill_switch import NO_RECORD, KillSwitch, KillSwitchCommand, Unreadable, fold
 from streams.records.topics import GATES, MANIFOLDS, WEIGHTS
 from streams.trading.kill_switch.commands import engage
 from streams.trading.kill_switch.lease import (
     ACTOR,
-    Custody,
-    Kept,
-    Look,
-    custody,
+    KeySnapshot,
+    Lease,
+    LeaseRecord,
+    lease_state,
     valkey_problem,
     word_due,
 )
@@ -40,7 +40,7 @@ from tests.support.stage_bench import (
     universe_record,
 )
 
-ON, OFF = Word(True).to_json(), Word(False).to_json()
+ON, OFF = KillSwitchCommand(True).to_json(), KillSwitchCommand(False).to_json()
 KEY, LOG, AGE_MS = "ops:kill_switch", "cluster/ops.control", 15_000
 
 
@@ -126,12 +126,12 @@ def test_bytes_of_another_kind_say_nothing_of_the_kill_switch(key: bytes) -> Non
 
 
 def test_an_off_that_had_not_read_an_on_does_not_clear_it() -> None:
-    late = Word(False, 0).to_json()
+    late = KillSwitchCommand(False, 0).to_json()
     found = log_of(said(ON), said(late, actor="ben"))
     assert found.engaged
     assert "offset 1 by ben" in found.why[1]
-    assert not log_of(said(ON), said(late), said(Word(False, 2).to_json())).engaged
-    assert not log_of(said(ON), said(Word(False, 1).to_json())).engaged
+    assert not log_of(said(ON), said(late), said(KillSwitchCommand(False, 2).to_json())).engaged
+    assert not log_of(said(ON), said(KillSwitchCommand(False, 1).to_json())).engaged
 
 
 words = st.one_of(
@@ -146,7 +146,7 @@ def record(kind: str, read_to: int | None, at_ms: int) -> Control | Unreadable:
         return Control("universe", None, "{}", "x", "x", at_ms)
     if kind == "unreadable":
         return Unreadable(b"kill_switch", "truncated", at_ms)
-    value = {"on": ON, "off": Word(False, read_to).to_json(), "malformed": "{}"}[kind]
+    value = {"on": ON, "off": KillSwitchCommand(False, read_to).to_json(), "malformed": "{}"}[kind]
     return said(value, at_ms)
 
 
@@ -213,21 +213,21 @@ def test_the_stages_pass_over_it_and_list_a_malformed_one() -> None:
     assert [offset for offset, _ in log.refused] == [1]
 
 
-# -- the custody of the key -----------------------------------------------------------------------
+# -- the lease of the key -----------------------------------------------------------------------
 
-KEPT = Kept("0", 20_000, 5_000, 3, 7, LOG, "me")
+KEPT = LeaseRecord("0", 20_000, 5_000, 3, 7, LOG, "me")
 
 
 def look(
     value: str | None = "0",
     expires_ms: int = 20_000,
-    kept: Kept | str | None = KEPT,
+    kept: LeaseRecord | str | None = KEPT,
     now_ms: int = 6_000,
     kind: str = "string",
-) -> Look:
-    text = kept.to_json() if isinstance(kept, Kept) else kept or ""
+) -> KeySnapshot:
+    text = kept.to_json() if isinstance(kept, LeaseRecord) else kept or ""
     there = value is not None
-    return Look(
+    return KeySnapshot(
         now_ms,
         kind if there else "none",
         (value or "").encode("utf-8", "surrogateescape") if kind == "string" else b"",
@@ -262,8 +262,8 @@ def look(
         ("the clock went back", look(None, now_ms=19_999), "lost"),
     ],
 )
-def test_custody(what: str, seen: Look, state: str) -> None:
-    found = custody(seen, KEY, LOG, end=4, beat=7)
+def test_custody(what: str, seen: KeySnapshot, state: str) -> None:
+    found = lease_state(seen, KEY, LOG, end=4, beat=7)
     assert found.state == state, what
     assert bool(found.why) == (state != "intact")
 
@@ -282,10 +282,10 @@ def test_custody(what: str, seen: Look, state: str) -> None:
     ],
 )
 def test_what_the_log_has_to_be_told(
-    seen: Look, switch_engaged: bool, actor: str, due: bool
+    seen: KeySnapshot, switch_engaged: bool, actor: str, due: bool
 ) -> None:
     switch = KillSwitch(switch_engaged, (), 0, actor, "because", 0)
-    assert word_due(custody(seen, KEY, LOG), seen, switch) is due
+    assert word_due(lease_state(seen, KEY, LOG), seen, switch) is due
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_what_the_log_has_to_be_told(
         (look(kept=KEPT._replace(log="")), "another log"),
     ],
 )
-def test_what_stands_against_off_in_valkey(seen: Look, said_of_it: str | None) -> None:
+def test_what_stands_against_off_in_valkey(seen: KeySnapshot, said_of_it: str | None) -> None:
     found = valkey_problem(seen, KEY, LOG, AGE_MS)
     if said_of_it is None:
         assert found is None
@@ -324,7 +324,7 @@ looks = st.builds(
     st.just(-1) | integers,
     st.none()
     | st.builds(
-        Kept,
+        LeaseRecord,
         texts,
         integers,
         integers,
@@ -337,13 +337,13 @@ looks = st.builds(
 
 
 @given(looks, st.integers(0, 9), st.integers(0, 9))
-def test_off_is_believed_only_of_our_own_fresh_zero(seen: Look, end: int, beat: int) -> None:
+def test_off_is_believed_only_of_our_own_fresh_zero(seen: KeySnapshot, end: int, beat: int) -> None:
     if valkey_problem(seen, KEY, LOG, AGE_MS) is None:
         assert seen.says_off
         assert seen.kept is not None
         assert (seen.kept.value, seen.kept.expires_ms) == ("0", seen.expires_ms)
         assert 0 <= seen.now_ms - seen.kept.stamp_ms <= AGE_MS
-    if custody(seen, KEY, LOG, end, beat) == Custody("intact"):
+    if lease_state(seen, KEY, LOG, end, beat) == Lease("intact"):
         kept = seen.kept
         assert kept is not None
         assert kept.offset <= end

@@ -12,7 +12,6 @@ from streams.records.events import Control
 from streams.trading.account_states import AccountStates
 from streams.trading.closing_plan import Sight
 from streams.trading.closing_plan import closings as planned_closings
-from streams.trading.desk import Flatten
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import (
     NO_COMMANDS,
@@ -24,6 +23,7 @@ from streams.trading.operator_commands import (
     limits_reset,
 )
 from streams.trading.plan import openings, resizings
+from streams.trading.planning_state import Flatten
 from streams.trading.reconcile import compare
 from streams.trading.releasing import releasable
 from streams.trading.reports import Told, release_report

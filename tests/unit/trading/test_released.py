@@ -54,7 +54,9 @@ async def test_what_was_released_is_named_while_it_is_open(
     assert await said("GBP_USD") == []
     down = broker.fault("status", method="GET", path="/openTrades$", code=503)
     (unread,) = await said()
-    assert unread.startswith(f"released, and perhaps open: trade {trade} of EUR_USD; the broker")
+    assert unread.startswith(
+        f"released, and possibly still open: trade {trade} of EUR_USD; the broker"
+    )
     broker.control("DELETE", f"/faults/{down}")
     assert broker.api("PUT", f"/accounts/{{account}}/trades/{trade}/close", {})[0] == 200
     assert await said() == [], "its operator has closed it"

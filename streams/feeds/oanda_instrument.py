@@ -84,7 +84,7 @@ class Resume:
     versions: dict[int, set[int]] = field(default_factory=dict)
 
 
-class BrokerLane:
+class InstrumentFeed:
     """What is known of one instrument, and what of it waits to be written.
 
     Parameters
@@ -311,7 +311,7 @@ def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
     return calendar.first_bar_ms(after_ms // length * length, length) + length
 
 
-def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool]) -> int:
+def horizon_ms(lanes: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
     """Return up to which bar's end may be written, so that instruments go on side by side.
 
     No instrument is written further than one bar ahead of one that others wait for.
@@ -326,7 +326,7 @@ def horizon_ms(lanes: Sequence[BrokerLane], holding: Sequence[bool]) -> int:
 
 
 def not_waited_for(
-    lanes: Sequence[BrokerLane], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
+    lanes: Sequence[InstrumentFeed], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
 ) -> dict[str, int]:
     """Return for which instruments epochs have waited long enough, and up to which bar's end.
 
@@ -352,7 +352,7 @@ def not_waited_for(
     return found
 
 
-def merged(lanes: Sequence[BrokerLane], until_ms: int) -> list[Settled]:
+def merged(lanes: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
     """Take from the lanes what ends up to ``until_ms``, by time, ties by instrument."""
     taken: list[Settled] = []
     for lane in lanes:

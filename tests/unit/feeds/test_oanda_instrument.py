@@ -8,9 +8,9 @@ import pytest
 
 from streams.candles.calendar import FX
 from streams.candles.series import digest
-from streams.feeds.broker_lane import (
+from streams.feeds.oanda_instrument import (
     MOST_VERSIONS,
-    BrokerLane,
+    InstrumentFeed,
     Resume,
     Settled,
     horizon_ms,
@@ -44,8 +44,8 @@ def given(at: int, close: float = 1.1, *, complete: bool = True, volume: int = 5
     )
 
 
-def lane(frontier_ms: int = MONDAY, name: str = "EUR_USD", **resume: object) -> BrokerLane:
-    return BrokerLane(
+def lane(frontier_ms: int = MONDAY, name: str = "EUR_USD", **resume: object) -> InstrumentFeed:
+    return InstrumentFeed(
         name,
         "M1",
         Resume(frontier_ms, **resume),  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def end(at: int) -> int:
     return MONDAY + (at + 1) * M1
 
 
-def written(one: BrokerLane) -> list[tuple[int, tuple[int, ...], bool]]:
+def written(one: InstrumentFeed) -> list[tuple[int, tuple[int, ...], bool]]:
     """Take what is ready: (bar, bars of the candles, vouched), bars counted from MONDAY."""
     taken = [
         (
@@ -122,7 +122,7 @@ def test_a_bar_without_a_candle_is_vouched_for_only_when_asked_late_enough() -> 
 
 
 def test_a_later_candle_does_not_hurry_a_bar_that_may_still_come() -> None:
-    one = BrokerLane(
+    one = InstrumentFeed(
         "EUR_USD", "S5", Resume(MONDAY), FX, settle_ms=0, absent_after_ms=8_000, reread_bars=3
     )
     later = given(0)._replace(bar_ms=MONDAY + 5_000)

@@ -1,4 +1,4 @@
-"""What orders are planned from, and how a planned order becomes an intent. Pure."""
+"""The state from which orders are planned, and how a plan becomes an intent. Pure."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Kind = Literal["open", "increase", "reduce", "close", "brackets"]
 
 
 class Flatten(NamedTuple):
-    """An operator's word that everything held is to be closed: where it lies, and why."""
+    """An operator's flatten command: offset, actor and reason."""
 
     offset: int
     actor: str
     reason: str
 
 
-class Desk(NamedTuple):
-    """Everything an order follows that is in the log.
+class PlanningState(NamedTuple):
+    """The part of the log that orders depend on.
 
     Attributes
     ----------
     control_end
-        End of ``ops.control`` as far as it has been read.
+        Offset up to which ``ops.control`` has been read.
     cursor
-        The venue's transaction up to which everything booked has been looked at.
+        The venue's transaction up to which all were processed.
     config_of
-        The configuration (with the instrument's parameters) that a decision was made under.
+        Returns the configuration (with the instrument's parameters) of a decision.
     placed_ms
-        The venue's clock for an order in an instrument.
+        Returns the venue's clock for an order in an instrument.
     calendar
-        The hours of the market.
+        The market calendar.
     commands
-        What operators have said of single instruments.
+        Operator commands on single instruments.
     operator_orders
-        The orders that operators have given, old ones too.
+        All operator orders, old ones included.
     """
 
     application: str
@@ -69,22 +69,22 @@ class Desk(NamedTuple):
 
     @property
     def close_asked(self) -> int:
-        """Offset of the last command of an operator to close something; -1 without any."""
+        """Offset of the last operator command that closes a position; -1 without any."""
         flatten = -1 if self.flatten is None else self.flatten.offset
         return max(flatten, self.commands.last_close)
 
 
 class Venue(NamedTuple):
-    """What the venue says at the moment of planning.
+    """The state of the venue at the time of planning.
 
     Attributes
     ----------
     foreign
-        Instrument -> what others hold or have ordered there, in words.
+        Instrument -> untracked positions and orders there, as text.
     foreign_held
-        Instruments in which others hold something.
+        Instruments with untracked positions.
     late
-        Instrument -> why its entry is not the run's own.
+        Instrument -> why the decision is not at the run's entry.
     ranges
         Instrument -> average true range at its entry, in atr mode.
     """
@@ -104,14 +104,14 @@ class Venue(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What all intents have in common before they become one.
+    """The common fields of all planned orders.
 
     Attributes
     ----------
     direction
         1 buys, -1 sells.
     opener
-        Order id that opened the trade in question; empty for one that opens.
+        Id of the order that opened the trade; empty for an opening order.
     """
 
     instrument: str
@@ -125,8 +125,10 @@ class Order(NamedTuple):
     opener: str
 
 
-def order_intent(desk: Desk, order: Order, guards: tuple[GuardVerdict, ...]) -> OrderIntent:
-    """Return the intent of an order; to be written before another of its trade is planned."""
+def order_intent(
+    desk: PlanningState, order: Order, guards: tuple[GuardVerdict, ...]
+) -> OrderIntent:
+    """Return the intent of an order; write it before planning another of its trade."""
     name, ledger = order.instrument, desk.ledger
     run = desk.runs.of(name)
     sequence = ledger.next_sequence(name, order.entry_bar_ms)
@@ -155,7 +157,7 @@ def order_intent(desk: Desk, order: Order, guards: tuple[GuardVerdict, ...]) -> 
 
 
 def _stamps(run: RunState | None, ledger: Ledger, order: Order) -> tuple[str, int, int, str]:
-    """Return granularity, bar, as_of and config of the decision that the order follows."""
+    """Return granularity, bar, as_of and config of the order's decision."""
     if run is not None:
         decision = run.decision
         return decision.granularity, decision.bar_ms, decision.as_of_ms, decision.config_id
@@ -163,8 +165,8 @@ def _stamps(run: RunState | None, ledger: Ledger, order: Order) -> tuple[str, in
     return opened.granularity, opened.bar_ms, opened.as_of_ms, opened.config_id
 
 
-def said_before(desk: Desk, intent: OrderIntent) -> bool:
-    """Return whether the log already holds this very order as one that was not sent."""
+def said_before(desk: PlanningState, intent: OrderIntent) -> bool:
+    """Return whether the log already has the same order as not sent."""
     before = desk.ledger.unsent(intent.instrument)
     if before is None or intent.submitted:
         return False

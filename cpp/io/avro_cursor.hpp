@@ -6,7 +6,7 @@
 namespace manifold {
 
 /// `good` turns false where the frame is cut short or not plain; nothing is read from then on.
-struct AvroRest {
+struct AvroCursor {
   const std::uint8_t* at = nullptr;
   const std::uint8_t* end = nullptr;
   bool good = true;

@@ -1,4 +1,4 @@
-"""A few values of the mirror, as any consumer of Valkey would read them."""
+"""Reads a few values of the mirror, for the end of a demonstration."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from redis.exceptions import RedisError
 
 from streams.config.runtime import Runtime
 from streams.mirror.keys import ALLOCATION_WEIGHTS
-from streams.mirror.writer import connect, explained
+from streams.mirror.writer import connect, translate_error
 
 
-class Glance(NamedTuple):
-    """What stands in Valkey now.
+class MirrorSummary(NamedTuple):
+    """A few values of Valkey.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Glance(NamedTuple):
     weights: str | None
 
 
-async def glance(runtime: Runtime) -> Glance:
-    """Read them.
+async def read_summary(runtime: Runtime) -> MirrorSummary:
+    """Read the number of keys and the weights.
 
     Raises
     ------
@@ -40,8 +40,8 @@ async def glance(runtime: Runtime) -> Glance:
     try:
         weights = await client.get(ALLOCATION_WEIGHTS)
         text = weights.decode() if isinstance(weights, bytes) else weights
-        return Glance(int(await client.dbsize()), text)
+        return MirrorSummary(int(await client.dbsize()), text)
     except RedisError as error:
-        raise explained(error) from error
+        raise translate_error(error) from error
     finally:
         await client.aclose()
