@@ -47,10 +47,10 @@ REASONS: tuple[tuple[str, float | None, float | None, str], ...] = (
     ("entropy_above_max", 0.8412, 0.7, "entropy is 0.8412 and must fall to 0.7"),
     ("repetitions_short", 1.0, 3.0, "count_1h is 1 and must rise to 3"),
     ("session_closed", None, None, "no session of the pair's two currencies is open"),
-    ("hysteresis_wait", 1.0, 2.0, "the latch is closed: two passes in a row open it"),
+    ("hysteresis_wait", 1.0, 2.0, "the latch is closed: two consecutive passes open it"),
     ("calmar_below_floor", -0.214, 0.1, "calmar below its upper band in the last evaluation"),
     ("trades_below_floor", 3.0, 12.0, "fewer trades than the floor in the last evaluation"),
-    ("cooldown", None, None, "cooling down after four misses in a row"),
+    ("cooldown", None, None, "in cooldown after four consecutive misses"),
 )
 
 

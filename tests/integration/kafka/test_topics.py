@@ -164,7 +164,7 @@ async def test_a_release_that_loses_commit_markers_is_a_warning(
     broker = (await check_cluster(runtime))[0]
     assert (broker.ok, broker.warning) == (True, True)
     assert "Kafka 4.2 and 4.4" in broker.detail
-    assert "Kafka 4.4 takes the commit markers" in broker.detail
+    assert "Kafka 4.4 skips the commit markers" in broker.detail
 
 
 @pytest.mark.kafka

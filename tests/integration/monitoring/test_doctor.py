@@ -164,7 +164,7 @@ def test_topics_and_settings_that_do_not_fit_are_named(
     found = doctor(env)
     config = next(one for one in found if one.name == "active config")
     assert config.state == "fail"
-    assert "the log is under TZDATA_VERSION=2020.1" in config.detail
+    assert "the log requires TZDATA_VERSION=2020.1" in config.detail
     there = {t for t in Cluster(runtime).metadata.topics if t.startswith(topic_prefix)}
     assert not [name for name in there if "check" in name], "the trial topics are gone"
 

@@ -147,7 +147,7 @@ def test_what_is_not_installed_cannot_be_followed_until_the_fleet_adopts_what_is
         refused = deployment.run(*command)
         assert refused.returncode == 2, (command, refused.stderr)
         (line,) = [one for one in refused.stderr.splitlines() if one.startswith("manifold: ")]
-        assert "the log is under TZDATA_VERSION=2020.1" in line
+        assert "the log requires TZDATA_VERSION=2020.1" in line
         assert f"manifold config set TZDATA_VERSION={installed} --reason" in line
     assert deployment.events(CANDLES) == []
     adopted = deployment.run("config", "set", f"TZDATA_VERSION={installed}", "--reason", "newer")

@@ -145,7 +145,7 @@ def test_a_range_begins_and_ends_by_time(lived: Deployment) -> None:
     ).stdout.splitlines()
     assert lines == again
     done = lived.run("replay", "--from", "2031-01-01")
-    assert (done.returncode, "holds nothing of this time" in done.stderr) == (2, True)
+    assert (done.returncode, "has no candles in this time range" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

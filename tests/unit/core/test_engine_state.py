@@ -110,7 +110,7 @@ def test_rows_of_another_time_or_place_are_refused() -> None:
     older, newer = fed(400).changed_rows(), fed(900).changed_rows()
     exchanged = {**newer, "c00": newer["c01"], "c01": newer["c00"]}
     for mixed in ({**older, "head": newer["head"]}, {**newer, "c00": older["c00"]}, exchanged):
-        with pytest.raises(Fatal, match=f"do not belong together.*{WHAT_TO_DO}"):
+        with pytest.raises(Fatal, match=f"are inconsistent.*{WHAT_TO_DO}"):
             CandleStream.from_rows(mixed)
 
 

@@ -226,8 +226,8 @@ def test_a_candle_not_after_the_one_before_is_refused(late_ms: int) -> None:
     stream = CandleStream(200, 60, 2)
     stream.step(FIRST_BAR_MS, 1.1, 1.0, 1.05, 3)
     late = (FIRST_BAR_MS - late_ms, 1.1, 1.0, 1.05, 3)
-    assert check_candle(*late, FIRST_BAR_MS) == "bar_ms is not after the candle before"
-    with pytest.raises(Fatal, match="bar_ms is not after the candle before"):
+    assert check_candle(*late, FIRST_BAR_MS) == "bar_ms is not after the previous candle"
+    with pytest.raises(Fatal, match="bar_ms is not after the previous candle"):
         stream.step(*late)
     assert (stream.seen, stream.last_bar_ms) == (1, FIRST_BAR_MS)
 
@@ -259,7 +259,7 @@ def test_a_batch_names_the_bad_candle_or_the_parameter() -> None:
         build_manifold(*tape[:3], close, tape.volume, precision=2, lookback_minutes=60)
     bar_ms = tape.bar_ms.copy()
     bar_ms[20] = bar_ms[19]
-    with pytest.raises(Fatal, match="candle 20 of 200: bar_ms is not after the candle before"):
+    with pytest.raises(Fatal, match="candle 20 of 200: bar_ms is not after the previous candle"):
         build_manifold(bar_ms, *tape[1:], precision=2, lookback_minutes=60)
     with pytest.raises(Fatal, match="manifold: a parameter is out of bounds"):
         build_manifold(*tape, precision=7, lookback_minutes=60)

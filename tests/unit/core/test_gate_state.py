@@ -92,11 +92,11 @@ def test_rows_of_another_engine_cut_short_or_missing_are_refused() -> None:
     for wrong, said in (
         ({**rows, "head": head.replace(b"qfh-2", b"qfh-1")}, "another engine version"),
         ({**rows, "head": b"QT" + head[2:]}, "another layout"),
-        ({**rows, "head": head[:-1]}, "cut short"),
-        ({**rows, "head": head + b"\0"}, "cut short"),
-        ({**rows, "f000": rows["f000"][:-1]}, "cut short"),
-        ({k: row for k, row in rows.items() if not k.startswith("f")}, "do not belong together"),
-        ({k: row for k, row in rows.items() if not k.startswith("d")}, "do not belong together"),
+        ({**rows, "head": head[:-1]}, "too short or too long"),
+        ({**rows, "head": head + b"\0"}, "too short or too long"),
+        ({**rows, "f000": rows["f000"][:-1]}, "too short or too long"),
+        ({k: row for k, row in rows.items() if not k.startswith("f")}, "are inconsistent"),
+        ({k: row for k, row in rows.items() if not k.startswith("d")}, "are inconsistent"),
         ({k: row for k, row in rows.items() if k != "head"}, "no row head"),
     ):
         with pytest.raises(Fatal, match=said):

@@ -212,7 +212,7 @@ def test_settings_must_fit_what_is_active_and_not_the_defaults() -> None:
         ({"auto_max_entropy": "0.5"}, "it looks like AUTO_MAX_ENTROPY"),
         ({"MAX_SPREAD_BPS": "3"}, "is a setting of each process"),
         ({"AUTO_UNITS": "8000"}, "AUTO_UNITS is not read: .*RISK_ALLOC_TARGET_PCT"),
-        ({"NO_SUCH_THING": "1"}, "no setting of this name can change a result"),
+        ({"NO_SUCH_THING": "1"}, "NO_SUCH_THING is not a setting that can change a result"),
         ({"ALLOC_W_C": "0.5", "ALLOC_TOP_K": "0"}, "ALLOC_TOP_K=0 is outside"),
         ({"AUTO_MIN_COHERENCE": "0.5", "GUARD_MIN_COHERENCE": "0.6"}, "differ"),
         ({"TZDATA_VERSION": "2020.1"}, "TZDATA_VERSION=2020.1 is not what is installed here"),
@@ -324,7 +324,7 @@ def test_a_change_that_was_planned_on_another_configuration_is_refused() -> None
     log.append(1, universe("EUR_USD"))
     require_unchanged(change, log)
     log.append(2, config_record(Config(gate_mode="echo"), "ben", "his own"))
-    with pytest.raises(Fatal, match="somebody else has changed the configuration"):
+    with pytest.raises(Fatal, match="the configuration was changed by another user"):
         require_unchanged(change, log)
     # at the very same moment it cannot be refused any more, and is told
     log.append(3, change.record("ann", "hers", 0))

@@ -158,7 +158,7 @@ def test_addresses_of_workers_are_a_list() -> None:
     named = {"WORKER_METRICS_URLS": " http://a:1/metrics, http://b:2/metrics ,"}
     assert Liveness.from_env(named).worker_urls == ("http://a:1/metrics", "http://b:2/metrics")
     assert Liveness.from_env({}).worker_urls == ()
-    with pytest.raises(Fatal, match="WORKER_METRICS_URLS: 'b:2' is no http"):
+    with pytest.raises(Fatal, match="WORKER_METRICS_URLS: 'b:2' is not an http"):
         Liveness.from_env({"WORKER_METRICS_URLS": "http://a:1/metrics,b:2"})
     assert own_worker_url(Runtime(metrics_port=0)) == ""
     assert own_worker_url(Runtime(metrics_host="0.0.0.0")) == "http://127.0.0.1:9108/metrics"
