@@ -90,7 +90,7 @@ def test_a_clock_that_was_set_back_ends_a_durable_stack_with_a_sentence(
     ups.append(back := Up(tmp_path / "stack", *arguments, **BARS_GO_ON, **moved_by(-7_200)))
     assert back.process.wait(PATIENCE_S) == 75, back.output
     said = back.output.strip().splitlines()[-1]
-    assert said.startswith("manifold: nothing is written by a wrong clock: this machine's clock")
+    assert said.startswith("manifold: refusing to write with a wrong clock: this machine's clock")
     assert "2.0 h behind the last candle of the log (" in said
     assert "Valkey and this machine agree)" in said
     ups.append(again := Up(tmp_path / "stack", *arguments, **BARS_GO_ON))

@@ -107,7 +107,7 @@ def test_what_writes_by_the_clock_refuses(
     done = command(lived, REFUSE[name], offset_s)
     assert done.returncode == 75, (done.stdout, done.stderr)
     *_, last = done.stderr.splitlines()
-    assert last.startswith("manifold: nothing is written by a wrong clock: this machine's clock ")
+    assert last.startswith("manifold: refusing to write with a wrong clock: this machine's clock ")
     assert f"{way} Kafka and Valkey; " in last and last.endswith(ENDS_WITH)
     assert "Traceback" not in done.stderr
     assert ends(lived) == before
@@ -284,7 +284,7 @@ def test_a_live_feed_whose_clock_is_set_stops_and_goes_on_when_it_is_right(
     set_by = "set ahead by" if offset_s > 0 else "set back by"
     market.wait(lambda: f"the clock was {set_by} 2.0 h: this machine's clock " in market.said())
     # the supervisor starts it again, and it still refuses
-    market.wait(lambda: "nothing is written by a wrong clock" in market.said())
+    market.wait(lambda: "refusing to write with a wrong clock" in market.said())
     assert f"{way} Kafka" in market.said() and ENDS_WITH in market.said()
     assert market.newest_ms() <= time.time() * 1000, "a bar of the future"
     market.clock.move_to(0)

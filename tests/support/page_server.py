@@ -574,7 +574,7 @@ class PageServer:
             }
         )
         if last is not None and resumed is None:
-            await socket.send_json({"type": "reset", "detail": "load the state anew"})
+            await socket.send_json({"type": "reset", "detail": "reload the state"})
         elif resumed:
             for frame in missed:
                 await socket.send_json(frame)

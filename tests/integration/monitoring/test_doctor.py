@@ -195,7 +195,7 @@ async def test_a_valkey_that_would_lose_keys_is_a_failure(
         client.execute_command("ACL", "SETUSER", "reader", *rights)
     found = await examined(server.url.replace("redis://", f"redis://reader:{SECRET}@"))
     assert found["valkey"][0] == "fail"
-    assert "trial write is refused" in found["valkey"][1]
+    assert "test write is refused" in found["valkey"][1]
     assert SECRET not in str(found)
 
 

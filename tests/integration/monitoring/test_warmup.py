@@ -221,7 +221,7 @@ def test_nothing_that_runs_is_said_and_ends_it(
     deployment = deployment_of(kafka, topic_prefix, valkey_url, tmp_path)
     empty = deployment.run("warmup", "--patience", "1")
     assert empty.returncode == 2
-    assert "nothing to fill it from" in empty.stderr
+    assert "no source to fill it from" in empty.stderr
     path = write_csv(tmp_path / "few.csv", market(PAIRS, 20))
     waiting = subprocess.Popen(
         [sys.executable, "-m", "streams", "warmup", "--from-files", path],

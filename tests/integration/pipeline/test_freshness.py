@@ -191,7 +191,7 @@ def test_with_the_mirror_stopped_the_signals_name_it_and_the_hydrator_tells_of_v
         assert found["instruments"][PAIR]["as_of_ms"] == place.as_of_ms - HOUR_MS
         place.service.wait_until(lambda: place.signal("gates_blob_stale")["state"] == "fail")
         said = place.signal("gates_blob_stale")
-        assert "the mirror is away" in said["detail"] and "manifold mirror" in said["action"]
+        assert "the mirror is down" in said["detail"] and "manifold mirror" in said["action"]
     finally:
         assert deployment.run("mirror", "--rebuild").returncode == 0
         deployment.start("mirror", "mirror")

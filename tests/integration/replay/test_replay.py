@@ -155,7 +155,7 @@ def test_a_range_begins_and_ends_by_time(lived: Deployment) -> None:
         (("--set", "AUTO_MIN_COHERENCE"), "is not NAME=VALUE"),
         (("--set", "AUTO_MIN_COHERENCE=7"), "AUTO_MIN_COHERENCE=7"),
         (("--set", "EVAL_SLICES_DAYS=30,14"), "EVAL_SLICES_DAYS"),
-        (("--topic", "md.candles"), "is not derived"),
+        (("--topic", "md.candles"), "is not a derived topic"),
         (("--instruments", ","), "--instruments is empty"),
     ],
 )

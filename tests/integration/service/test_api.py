@@ -293,7 +293,7 @@ def test_why_goes_from_the_candle_to_the_broker(service: ServiceProcess) -> None
     # before its first candle the log had nothing of it
     then = service.get(f"/api/why?instrument={PAIR}&at_ms=1000").json
     by_step = {one["step"]: one for one in then["steps"]}
-    assert then["ts_ms"] == 1000 and by_step["candle"]["words"] == "the log holds no candle of it"
+    assert then["ts_ms"] == 1000 and by_step["candle"]["words"] == "no candle in the log"
     assert by_step["broker"]["words"] == "no open position according to the log"
     for other, status in (("at_ms=soon", 400), ("at=1000", 400), ("at_ms=4000000000000", 404)):
         assert service.get(f"/api/why?instrument={PAIR}&{other}").status == status

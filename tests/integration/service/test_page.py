@@ -87,13 +87,13 @@ def test_what_is_not_told_is_not_taken_for_good_news(
 def test_signals_that_say_the_same_are_one_line_of_the_verdict(
     page_server: PageServer, new_page: Open
 ) -> None:
-    away = {"state": "unknown", "detail": "the executor cannot be asked: nothing answers"}
+    away = {"state": "unknown", "detail": "the executor is unavailable: nothing answers"}
     for signal in page_server.state["signals"][4:7]:
         signal |= away
     watched = new_page()
     watched.open(page_server.url)
     assert watched.text("#verdict-title") == "1 warning"
-    said = "kill switch long, order rejections, feed silent: the executor cannot be asked"
+    said = "kill switch long, order rejections, feed silent: the executor is unavailable"
     assert said in watched.text("#verdict-why")
     watched.page.context.close()
 

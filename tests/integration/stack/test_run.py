@@ -161,7 +161,7 @@ def test_told_to_stop_it_ends_everything_in_order_and_the_log_verifies(place: Pl
     place.until_well()
     pids = [one["pid"] for one in place.processes().values()]
     assert place.process.stop() == 0, "\n".join(place.output[-20:])
-    assert place.output[-1].endswith("everything has ended")
+    assert place.output[-1].endswith("all processes have ended")
     assert not [pid for pid in pids if is_there(pid)]
     place.deployment.require_verified()
     gone = place.deployment.run("run", "--status")

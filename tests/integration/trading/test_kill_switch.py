@@ -144,7 +144,7 @@ def test_nobody_lengthens_the_proof_of_life(off: tuple[Place, KillSwitchKeeper])
     old = kept | {"stamp_ms": kept["stamp_ms"] - 15_001, "expires_ms": late_ms}
     place.valkey.set(KEY, "0", pxat=late_ms)
     place.valkey.set(KEPT, json.dumps(old))
-    assert engaged_by(reader.read(), "no proof of life")
+    assert engaged_by(reader.read(), "no fresh heartbeat")
 
 
 # -- an operator's word in Valkey -----------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_the_environment_may_be_forced_upon_the_log_but_not_upon_an_operators_wo
 
 def test_an_off_given_before_any_keeper_ran_holds(place: Place) -> None:
     done = place.off()
-    assert "no proof of life" in done.still or "says '1'" in done.still
+    assert "no fresh heartbeat" in done.still or "says '1'" in done.still
     assert place.keeper().round()
     assert place.plain() == "off"
     assert len(place.words()) == 1
@@ -445,12 +445,12 @@ def test_an_off_given_before_any_keeper_ran_holds(place: Place) -> None:
 def test_valkey_of_another_log_is_engaged(make_place: MakePlace) -> None:
     one, other = make_place(KILL_SWITCH="0"), make_place(KILL_SWITCH="0")
     assert one.keeper().round()
-    assert engaged_by(other.reader().read(), "is kept for another log")
+    assert engaged_by(other.reader().read(), "is of another log")
     keeper = other.keeper()
     other.off()
     assert other.plain() == "engaged"
     keeper.round()
-    assert engaged_by(one.reader().read(), "is kept for another log")
+    assert engaged_by(one.reader().read(), "is of another log")
 
 
 def test_it_is_kept_on_the_embedded_broker(
@@ -662,7 +662,7 @@ def test_the_commands(
     assert "ops.control: engaged by ann: half-way" in told
     place.valkey.set(KEY, "by hand")
     assert manifold("kill", "off", "--reason", "x") == 1
-    assert f"{KEY} in Valkey was set to 'by hand' by another hand" in capsys.readouterr().err
+    assert f"{KEY} in Valkey was set to 'by hand' by another writer" in capsys.readouterr().err
     keeper.round()
     monkeypatch.setattr("streams.cli.kill.disengage", partial(disengage, wait_s=0.1))
     assert manifold("kill", "off", "--reason", "x", "--json") == 1
@@ -697,7 +697,7 @@ def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
         assert place.plain() == "engaged"
     finally:
         child.stop()
-    assert "was set to '1' by another hand" in child.last_words(5)
+    assert "was set to '1' by another writer" in child.last_words(5)
 
 
 def test_without_a_broker_status_is_engaged_and_off_is_a_sentence(

@@ -168,7 +168,7 @@ async def test_a_reset_of_the_drawdown_counts_from_the_nav_then_and_after_a_rest
     control.append(2, limits_reset("drawdown", "paper", "ann", "why", T0))
     assert await look(first, 84_000.0) == 0.0
     (line,) = [one for one in caplog.messages if "reset" in one]
-    assert line.startswith("drawdown reset by ann: why: it counts from NAV 84000.00 ")
+    assert line.startswith("drawdown reset by ann: why: measured from NAV 84000.00 ")
     assert await look(first, 63_000.0) == pytest.approx(0.25)
     assert [r.cause for r in log.records] == ["start", "reset"]
     # a restart begins with what was recorded, and obeys no command a second time
