@@ -32,6 +32,11 @@ class Finding(NamedTuple):
     detail: str
     action: str = ""
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return self.state != "fail"
+
 
 Examination = Callable[[], Sequence[Finding]]
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.candles.bulk_header import roles_of
-from streams.candles.columns import NO_VOLUME
+from streams.candles.columns import NO_VOLUME, SeriesKey
 from streams.candles.csv_header import check_header, header_names
 from streams.candles.file_names import file_names
 from streams.candles.files import (
     AHEAD_MS,
+    STANDARD_INPUT,
     Refused,
     candle_of,
     csv_rows,
@@ -28,16 +29,17 @@ from streams.candles.files import (
     read_candles,
 )
 from streams.candles.rows import names_of
-from streams.candles.rules import END_MS, HOUR_MS, NAME
-from streams.candles.series import SeriesKey
+from streams.candles.rules import END_MS, HOUR_MS, NAME, bar_step_ms
 from streams.candles.text_blocks import PIECE_BYTES, LineSource
 from streams.candles.times import EARLIEST_MS, TimeColumn, TimeForm
 from streams.core.candle_lines import GRANULARITY, INSTRUMENT, PLAIN, LineReader, empty_columns
 from streams.instants import GRANULARITY_MS
 from streams.instruments import decorated_pair
-from streams.records.events import Candle
+from streams.records.events import Candle, Ohlc
 
 BLOCK_ROWS = 65_536
+OBJECTS = 1_024
+"""Rows that are made into objects at a time."""
 LONGEST_HEADER = 16_384
 _DROPPED = 2
 _NO_SIDE = (np.nan,) * 4
@@ -69,6 +71,44 @@ class Block(NamedTuple):
     volume: NDArray[np.int64]
     mid_derived: NDArray[np.bool_]
     lines: NDArray[np.int64]
+
+    def where(self, chosen: NDArray[np.int64]) -> Block:
+        """Return some of the candles."""
+        return Block(
+            self.key,
+            self.bar_ms[chosen],
+            np.take(self.prices, chosen, axis=1),
+            self.volume[chosen],
+            self.mid_derived[chosen],
+            self.lines[chosen],
+        )
+
+    def candles(self) -> Iterator[Candle]:
+        """Yield the candles as objects."""
+        name, granularity = self.key
+        length = GRANULARITY_MS[granularity]
+        for start in range(0, len(self.bar_ms), OBJECTS):
+            rows = slice(start, start + OBJECTS)
+            numbers = zip(
+                self.bar_ms[rows].tolist(),
+                self.prices[:, rows].T.tolist(),
+                self.volume[rows].tolist(),
+                self.mid_derived[rows].tolist(),
+                strict=True,
+            )
+            for bar_ms, p, volume, derived in numbers:
+                yield Candle(
+                    name,
+                    granularity,
+                    bar_ms,
+                    bar_ms + length,
+                    Ohlc(*p[:4]),
+                    Ohlc(*p[4:8]) if p[4] == p[4] else None,
+                    Ohlc(*p[8:]) if p[8] == p[8] else None,
+                    derived,
+                    None if volume == NO_VOLUME else volume,
+                    "file",
+                )
 
 
 class Chunk(NamedTuple):
@@ -136,7 +176,7 @@ class BulkFile:
         """Yield the chunks from the start of the file."""
         rows = _Rows(self._path, self._rows, self._now_ms)
         # a pipe can be read only once
-        if Path(self._path).is_file():
+        if self._path != STANDARD_INPUT and Path(self._path).is_file():
             with closing(LineSource(self._path, self._piece_bytes)) as source:
                 header = _plain_header(source)
                 roles = None if header is None else roles_of(header)
@@ -269,23 +309,20 @@ class _Rows:
             good[row] = False
 
     def _blocks(self, good: NDArray[np.bool_]) -> list[Block]:
+        if not self.keys:
+            return []
         c, n = self.columns, self.count
+        derived = c.mid_derived[:n].view(np.bool_)
+        whole = Block(
+            self.keys[0], c.bar_ms[:n], c.prices[:, :n], c.volume[:n], derived, c.line[:n]
+        )
         if len(self.keys) == 1 and good.all():
-            return [
-                Block(
-                    self.keys[0],
-                    *(c.bar_ms[:n], c.prices[:, :n], c.volume[:n]),
-                    *(c.mid_derived[:n].view(np.bool_), c.line[:n]),
-                )
-            ]
+            return [whole]
         blocks = []
         for place, key in enumerate(self.keys):
             rows = np.flatnonzero(good & (self.key[:n] == place))
             if len(rows):
-                derived = c.mid_derived[rows].view(np.bool_)
-                prices = np.take(c.prices, rows, axis=1)
-                block = Block(key, c.bar_ms[rows], prices, c.volume[rows], derived, c.line[rows])
-                blocks.append(block)
+                blocks.append(whole.where(rows)._replace(key=key))
         return blocks
 
 
@@ -315,7 +352,7 @@ class _SeriesIndex:
         else:
             place, latest = self._rows.index_of(SeriesKey(name, length_name)), END_MS - length
         self._place.append(place)
-        self._step.append(min(length, HOUR_MS))
+        self._step.append(bar_step_ms(length))
         self._latest.append(latest)
 
     def settle(self, first: int) -> NDArray[np.bool_]:

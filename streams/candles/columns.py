@@ -1,13 +1,26 @@
-"""Candles of one series as arrays."""
+"""Candles of one series as arrays, and what a source said of a candle in 64 bits."""
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.records.events import Candle
+
 NO_VOLUME = -1
+NO_SIDE = (0.0, 0.0, 0.0, 0.0)
+_PACKED = Struct("<12dq")
+
+
+class SeriesKey(NamedTuple):
+    """What a series is: the candles of one instrument and bar length."""
+
+    instrument: str
+    granularity: str
 
 
 class CandleColumns(NamedTuple):
@@ -39,3 +52,16 @@ class CandleColumns(NamedTuple):
             self.quoted[chosen],
             self.volume[chosen],
         )
+
+
+def digest(candle: Candle) -> int:
+    """Return 64 bits that tell what a source said of a candle (prices, volume) from all else.
+
+    Where bid and ask are there the mid is theirs, however it was computed when the candle was
+    written: it does not count, so that a log of an older engine holds the same candles.
+    """
+    volume = NO_VOLUME if candle.volume is None else candle.volume
+    quoted = candle.bid is not None and candle.ask is not None
+    mid = NO_SIDE if quoted else candle.mid
+    packed = _PACKED.pack(*mid, *(candle.bid or NO_SIDE), *(candle.ask or NO_SIDE), volume)
+    return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little", signed=True)

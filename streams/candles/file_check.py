@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,15 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.candles.columns import SeriesKey
 from streams.candles.file_names import ask_granularity, ask_instrument, read_file_name
 from streams.candles.files import Refused
-from streams.candles.rules import HOUR_MS
-from streams.candles.series import SeriesKey
+from streams.candles.rules import bar_step_ms
 from streams.candles.spacing import Spacing, other_spacing, spacing_words, uneven_spacing
 from streams.candles.times import TimeColumn, TimeForm
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS, clock
-from streams.records.events import Candle
 
 FEW = 3
 """Number of refused rows up to which a file is not refused as a whole."""
@@ -64,11 +62,10 @@ class _Held:
 
     def __init__(self) -> None:
         self.parts: list[NDArray[np.int64]] = []
-        self.rows = array("q")
         self.bids = self.asks = self.derived = 0
 
     def bars(self) -> NDArray[np.int64]:
-        return np.concatenate([*self.parts, np.array(self.rows, np.int64)])
+        return np.concatenate(self.parts)
 
 
 class FileCheck:
@@ -87,32 +84,19 @@ class FileCheck:
         self._held: dict[SeriesKey, _Held] = {}
         self.repeats = 0
 
-    def add(self, candle: Candle) -> None:
-        """Add one candle."""
-        held = self._held_of(SeriesKey(candle.instrument, candle.granularity))
-        held.rows.append(candle.bar_ms)
-        held.bids += candle.bid is not None
-        held.asks += candle.ask is not None
-        held.derived += candle.mid_derived
-
-    def add_columns(
+    def add(
         self,
         key: SeriesKey,
         bar_ms: NDArray[np.int64],
         prices: NDArray[np.float64],
         derived: NDArray[np.bool_],
     ) -> None:
-        """Add many candles of a series; prices [12, n] as in ``bulk_csv.Block``."""
-        held = self._held_of(key)
+        """Add candles of a series; prices [12, n] as in ``bulk_csv.Block``."""
+        held = self._held.setdefault(key, _Held())
         held.parts.append(bar_ms)
         held.bids += int((~np.isnan(prices[4])).sum())
         held.asks += int((~np.isnan(prices[8])).sum())
         held.derived += int(derived.sum())
-
-    def _held_of(self, key: SeriesKey) -> _Held:
-        if key not in self._held:
-            self._held[key] = _Held()
-        return self._held[key]
 
     def finish(self, read: int, refused: Sequence[Refused]) -> list[SeriesFound]:
         """Finish the check; return the contents of the file.
@@ -165,7 +149,7 @@ class FileCheck:
         parts = [held.bars() for held in self._held.values()]
         every = np.unique(np.concatenate([*parts, np.array(self._times.misaligned, np.int64)]))
         lengths = [GRANULARITY_MS[key.granularity] for key in self._held] or [1]
-        spacing = uneven_spacing(every, min(*lengths, HOUR_MS))
+        spacing = uneven_spacing(every, bar_step_ms(min(lengths)))
         if spacing is None and not _many(astray, read):
             return
         said = f"{astray:,} of {read:,} rows: {first.detail} (line {first.line})"

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 from streams.candles.csv_header import check_header, header_names
 from streams.candles.file_names import file_names
 from streams.candles.record_text import candle_fields, documents, parsed
-from streams.candles.refusals import FileRefused, RowRefused
 from streams.candles.rows import candle_from_row
+from streams.candles.rules import FileRefused, RowRefused
 from streams.candles.times import TimeColumn
 from streams.errors import Fatal
 from streams.records.events import Candle

@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.columns import NO_VOLUME, CandleColumns
+from streams.candles.columns import NO_SIDE, NO_VOLUME, CandleColumns
 from streams.records.events import Candle
-
-_NO_SIDE = (0.0, 0.0, 0.0, 0.0)
 
 
 class CandleFrames(NamedTuple):
@@ -58,7 +56,7 @@ class CandleFrames(NamedTuple):
         at = np.concatenate([self.at, [place for place, _ in found]])
         instrument = [names.index(candle.instrument) for _, candle in found]
         granularity = [granularities.index(candle.granularity) for _, candle in found]
-        prices = [(*c.mid, *(c.bid or _NO_SIDE), *(c.ask or _NO_SIDE)) for _, c in found]
+        prices = [(*c.mid, *(c.bid or NO_SIDE), *(c.ask or NO_SIDE)) for _, c in found]
         volume = [NO_VOLUME if c.volume is None else c.volume for _, c in found]
         quoted = [c.bid is not None and c.ask is not None for _, c in found]
         mine = self.candles

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from streams.candles.refusals import RowRefused
+from streams.candles.rules import RowRefused
 
 _PRINTED: Final = frozenset({"topic", "partition", "offset"})
 _TYPES: Final = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})

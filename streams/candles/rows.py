@@ -11,8 +11,13 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from streams.candles.mid_price import WrittenPrice, mid_prices
-from streams.candles.refusals import FileRefused, RowRefused
-from streams.candles.rules import HOUR_MS, candle_refusal, price_problem
+from streams.candles.rules import (
+    FileRefused,
+    RowRefused,
+    bar_step_ms,
+    candle_refusal,
+    price_problem,
+)
 from streams.candles.times import TIME_NAMES, TimeColumn
 from streams.instants import GRANULARITY_MS, clock
 from streams.instruments import decorated_pair, instrument_name
@@ -77,7 +82,7 @@ def candle_from_row(
         raise RowRefused("incomplete", "the candle is not complete")
     times = times or TimeColumn()
     bar_ms = times.read(row, line)
-    if bar_ms % min(GRANULARITY_MS[granularity], HOUR_MS):
+    if bar_ms % bar_step_ms(GRANULARITY_MS[granularity]):
         times.misaligned.append(bar_ms)
         raise RowRefused(
             "not_a_bar_start", f"{clock(bar_ms)} is no start of a bar of {granularity}"

@@ -1,4 +1,8 @@
-"""Validity rules for candles and watermarks, checked before a stage processes a record."""
+"""Validity rules for candles and watermarks, checked before a stage processes a record.
+
+A row of a file that is no record yet is refused with ``RowRefused``, its whole file with
+``FileRefused``.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,39 @@ LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
 
+class RowRefused(Exception):
+    """A row of a file is not a valid candle.
+
+    ``reason`` is the code, the text describes the row. It is listed with file and line and never
+    ends a command.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class FileRefused(Exception):
+    """A row shows that the file would be read with the wrong meaning.
+
+    The whole file is refused, because its other rows would be read wrongly without an error.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class CandleRefusal(NamedTuple):
     """Why a candle is refused: reason code and description."""
 
     reason: Refusal
     detail: str
+
+
+def bar_step_ms(length_ms: int) -> int:
+    """Return the step of bar starts in milliseconds; bars over one hour start in New York time."""
+    return min(length_ms, HOUR_MS)
 
 
 def candle_refusal(candle: Candle, key: bytes | None) -> CandleRefusal | None:
@@ -55,7 +87,7 @@ def _candle_problem(candle: Candle, key: bytes | None) -> str | None:
     if candle.as_of_ms != candle.bar_ms + length:
         return f"as_of_ms {candle.as_of_ms} is not bar_ms {candle.bar_ms} + {length}"
     # longer bars start in New York time
-    if candle.bar_ms < 0 or candle.bar_ms % min(length, HOUR_MS):
+    if candle.bar_ms < 0 or candle.bar_ms % bar_step_ms(length):
         return f"bar_ms {candle.bar_ms} is not the start of a bar of {candle.granularity}"
     if candle.as_of_ms > END_MS:
         return f"bar_ms {candle.bar_ms} lies behind the year 2099"

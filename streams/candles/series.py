@@ -1,72 +1,37 @@
-"""Many candles in columns: sorted by time, free of duplicates, small enough for years of them."""
+"""The candles of one series, collected from files: sorted by time, free of repeats, as arrays."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
-from hashlib import blake2b
-from struct import Struct
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-from streams.candles.columns import NO_VOLUME, CandleColumns
+from streams.candles.bulk_csv import Block, BulkFile
+from streams.candles.columns import CandleColumns, SeriesKey, digest
 from streams.candles.files import Refused
-from streams.instants import GRANULARITY_MS
-from streams.records.events import Candle, CandleSource, Ohlc
-
-_PACKED = Struct("<12dq")
-_NO_SIDE = (0.0, 0.0, 0.0, 0.0)
-
-
-def digest(candle: Candle) -> int:
-    """Return 64 bits that tell what a source said of a candle (prices, volume) from all else.
-
-    Where bid and ask are there the mid is theirs, however it was computed when the candle was
-    written: it does not count, so that a log of an older engine holds the same candles.
-    """
-    volume = NO_VOLUME if candle.volume is None else candle.volume
-    quoted = candle.bid is not None and candle.ask is not None
-    mid = _NO_SIDE if quoted else candle.mid
-    packed = _PACKED.pack(*mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE), volume)
-    return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little", signed=True)
-
-
-class SeriesKey(NamedTuple):
-    """What a series is: the candles of one instrument and bar length."""
-
-    instrument: str
-    granularity: str
+from streams.candles.load_report import FilesRead, LoadReport, Progress, no_progress
+from streams.records.events import Candle
 
 
 class Series:
-    """The candles of one instrument and granularity, as they are collected from rows."""
+    """The candles of one instrument and granularity, as they are collected from files."""
 
-    def __init__(self, key: SeriesKey, source: CandleSource) -> None:
+    def __init__(self, key: SeriesKey) -> None:
         self.key = key
-        self._source: CandleSource = source
-        self._bars = array("q")
-        self._prices = array("d")
-        self._volumes = array("q")
-        self._derived = array("b")
-        self._digests = array("q")
+        self._blocks: list[Block] = []
         self._files: list[str] = []
-        self._file_numbers = array("l")
-        self._lines = array("l")
-        self._order: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._file_numbers: list[NDArray[np.int32]] = []
+        self._whole = _joined(key, [])
+        self._file: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._order: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def add(self, candle: Candle, file: str, line: int) -> None:
-        """Collect a candle and where it came from."""
-        self._bars.append(candle.bar_ms)
-        self._prices.extend((*candle.mid, *(candle.bid or _NO_SIDE), *(candle.ask or _NO_SIDE)))
-        self._volumes.append(NO_VOLUME if candle.volume is None else candle.volume)
-        self._derived.append(candle.mid_derived)
-        self._digests.append(digest(candle))
+    def add(self, block: Block, file: str) -> None:
+        """Collect candles of a file."""
         if not self._files or self._files[-1] != file:
             self._files.append(file)
-        self._file_numbers.append(len(self._files) - 1)
-        self._lines.append(line)
+        self._blocks.append(block)
+        self._file_numbers.append(np.full(len(block.lines), len(self._files) - 1, np.int32))
 
     def close(self) -> tuple[list[Refused], int]:
         """Sort by time and drop repeats; the first row of a bar stays.
@@ -78,68 +43,127 @@ class Series:
         duplicates
             Number of rows dropped because they said the same again.
         """
-        bars = np.frombuffer(self._bars, np.int64)
+        self._whole = _joined(self.key, self._blocks)
+        self._file = np.concatenate([self._file, *self._file_numbers])
+        self._blocks, self._file_numbers = [], []
+        bars = self._whole.bar_ms
+        if (bars[1:] > bars[:-1]).all():
+            self._order = np.arange(len(bars))
+            return [], 0
         order = np.argsort(bars, kind="stable")
-        ordered, digests = bars[order], np.frombuffer(self._digests, np.int64)[order]
+        ordered = bars[order]
         first = np.ones(len(ordered), bool)
         first[1:] = ordered[1:] != ordered[:-1]
-        kept = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))
-        differs = ~first & (digests != digests[kept])
+        repeats = np.flatnonzero(~first)
+        kept = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))[repeats]
+        differs = self._differ(order[repeats], order[kept])
         refused = [
             self._refused(int(order[at]), "conflict", "the bar came before with other numbers")
-            for at in np.flatnonzero(differs)
+            for at in repeats[differs]
         ]
         self._order = order[first]
-        return refused, int((~first & ~differs).sum())
+        return refused, int((~differs).sum())
 
-    def bars(self) -> npt.NDArray[np.int64]:
+    def _differ(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+        # by their bits, as digests go, so that a side which neither has is the same in both; the
+        # mid counts only where it is the source's
+        prices = self._whole.prices.view(np.int64)
+        volume, derived = self._whole.volume, self._whole.mid_derived
+        found = (prices[4:, one] != prices[4:, other]).any(axis=0)
+        mids = (prices[:4, one] != prices[:4, other]).any(axis=0)
+        found |= mids & ~(derived[one] & derived[other])
+        differ: NDArray[np.bool_] = found | (volume[one] != volume[other])
+        return differ
+
+    def bars(self) -> NDArray[np.int64]:
         """Return the bar starts that are left, ascending (ms)."""
-        return np.frombuffer(self._bars, np.int64)[self._order]
+        return self._whole.bar_ms[self._order]
 
-    def digests(self) -> npt.NDArray[np.int64]:
+    def columns(self) -> CandleColumns:
+        """Return the candles that are left, ascending, as columns."""
+        block = self._left()
+        quoted = ~np.isnan(block.prices[4]) & ~np.isnan(block.prices[8])
+        return CandleColumns(block.bar_ms, block.prices, quoted, block.volume)
+
+    def _left(self) -> Block:
+        if len(self._order) == len(self._whole.bar_ms) and (
+            (self._order[1:] > self._order[:-1]).all()
+        ):
+            return self._whole
+        return self._whole.where(self._order)
+
+    def digests(self) -> NDArray[np.int64]:
         """Return the content digests that are left, in the order of ``bars``."""
-        return np.frombuffer(self._digests, np.int64)[self._order]
+        return np.fromiter((digest(one) for one in self.candles()), np.int64, len(self))
 
-    def keep(self, chosen: npt.NDArray[np.bool_]) -> None:
+    def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Keep only the candles for which ``chosen`` (in the order of ``bars``) is true."""
         self._order = self._order[chosen]
 
-    def refuse(self, chosen: npt.NDArray[np.bool_], reason: str, detail: str) -> list[Refused]:
+    def refuse(self, chosen: NDArray[np.bool_], reason: str, detail: str) -> list[Refused]:
         """Return refusals of the candles for which ``chosen`` is true."""
         return [self._refused(int(at), reason, detail) for at in self._order[chosen]]
 
     def candles(self) -> Iterator[Candle]:
         """Yield the candles that are left, ascending."""
-        name, granularity = self.key
-        length = GRANULARITY_MS[granularity]
-        for at in self._order.tolist():
-            p = self._prices[at * 12 : at * 12 + 12]
-            bar_ms, volume = self._bars[at], self._volumes[at]
-            yield Candle(
-                name,
-                granularity,
-                bar_ms,
-                bar_ms + length,
-                Ohlc(p[0], p[1], p[2], p[3]),
-                Ohlc(p[4], p[5], p[6], p[7]) if p[4] else None,
-                Ohlc(p[8], p[9], p[10], p[11]) if p[8] else None,
-                bool(self._derived[at]),
-                None if volume == NO_VOLUME else volume,
-                self._source,
-            )
-
-    def columns(self) -> CandleColumns:
-        """Return the candles that are left, ascending, as columns."""
-        prices = np.frombuffer(self._prices, np.float64).reshape(-1, 12)[self._order]
-        return CandleColumns(
-            self.bars(),
-            np.ascontiguousarray(prices.T),
-            (prices[:, 4] != 0.0) & (prices[:, 8] != 0.0),
-            np.frombuffer(self._volumes, np.int64)[self._order],
-        )
+        return self._left().candles()
 
     def __len__(self) -> int:
         return len(self._order)
 
     def _refused(self, at: int, reason: str, detail: str) -> Refused:
-        return Refused(self._files[self._file_numbers[at]], self._lines[at], reason, detail)
+        file, line = self._files[self._file[at]], int(self._whole.lines[at])
+        return Refused(file, line, reason, detail)
+
+
+def read_series(
+    paths: Sequence[str],
+    instrument: str | None,
+    granularity: str | None,
+    report: LoadReport,
+    now_ms: int,
+    progress: Progress = no_progress,
+) -> dict[SeriesKey, Series]:
+    """Read files into series; refusals and duplicates go into ``report``.
+
+    Raises
+    ------
+    Fatal
+        A file cannot be read at all, or is not what it was read as.
+    """
+    found: dict[SeriesKey, Series] = {}
+    files = FilesRead(report)
+    for path in paths:
+        file = BulkFile(path, instrument, granularity, now_ms)
+        check = files.begin(path, file.times)
+        for chunk in file:
+            report.read += chunk.read
+            report.refused += chunk.refused
+            for block in chunk.blocks:
+                if block.key not in found:
+                    found[block.key] = Series(block.key)
+                found[block.key].add(block, path)
+                check.add(block.key, block.bar_ms, block.prices, block.mid_derived)
+            progress("reading", report.read, None)
+        files.end()
+    for key in sorted(found):
+        refused, duplicates = found[key].close()
+        report.refused += refused
+        report.duplicates += duplicates
+    files.close()
+    progress("reading", report.read, None)
+    return found
+
+
+def _joined(key: SeriesKey, blocks: Sequence[Block]) -> Block:
+    if not blocks:
+        none = np.zeros(0, np.int64)
+        return Block(key, none, np.zeros((12, 0)), none, np.zeros(0, np.bool_), none)
+    return Block(
+        key,
+        np.concatenate([block.bar_ms for block in blocks]),
+        np.concatenate([block.prices for block in blocks], axis=1),
+        np.concatenate([block.volume for block in blocks]),
+        np.concatenate([block.mid_derived for block in blocks]),
+        np.concatenate([block.lines for block in blocks]),
+    )

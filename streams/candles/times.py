@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
 
-from streams.candles.refusals import FileRefused, RowRefused
+from streams.candles.rules import FileRefused, RowRefused
 
 TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
 EARLIEST_MS: Final = 31_536_000_000

@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import TaskID
 
-from streams.candles.column_series import read_columns
+from streams.candles.columns import SeriesKey
 from streams.candles.load_report import LoadReport
-from streams.candles.series import SeriesKey
+from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
 from streams.cli.report import names_of, require_place
@@ -121,7 +121,7 @@ def calibrate(
         if files:
             now_ms = int(time.time() * 1000)
             series: dict[SeriesKey, Columnar] = {}
-            series |= read_columns(files, instrument, granularity, report, now_ms, progress)
+            series |= read_series(files, instrument, granularity, report, now_ms, progress)
             say_refused(report)
             report.require_candles(series)
             source = ", ".join(Path(path).name for path in files)

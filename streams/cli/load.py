@@ -12,12 +12,13 @@ import click
 from rich.progress import TaskID
 
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_found, say_refused
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feeds.load import load_series, read_series
+from streams.feeds.load import load_series
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import require_clock
 

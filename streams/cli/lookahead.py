@@ -13,11 +13,11 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
-from streams.feeds.load import read_series
 from streams.instants import clock, instant_ms
 from streams.kafka.registry import open_codec
 from streams.replay.verify.lookahead import (

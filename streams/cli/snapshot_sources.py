@@ -9,14 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from streams.candles.columns import SeriesKey
 from streams.candles.file_names import file_names
 from streams.candles.files import STANDARD_INPUT
 from streams.candles.load_report import LoadReport
-from streams.candles.series import SeriesKey
+from streams.candles.series import read_series
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feeds.load import read_series
 from streams.instants import GRANULARITY_MS, clock
 from streams.instruments import decorated_pair, instrument_name, is_pair
 from streams.kafka.control_topic import read_control

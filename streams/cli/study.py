@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from streams.candles.column_series import read_columns
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.progress import progress_bar
 from streams.config.settings import Config
@@ -82,7 +82,7 @@ def hazard(
             bar.update(task, description=what, completed=done, total=total)
 
         now_ms = int(time.time() * 1000)
-        series = read_columns(files, instrument, granularity, report, now_ms, progress)
+        series = read_series(files, instrument, granularity, report, now_ms, progress)
         say_refused(report)
         report.require_candles(series)
         lengths = by_bar_length(series, config)

@@ -14,6 +14,7 @@ from streams.kafka.cluster_check import as_json, check_cluster
 from streams.kafka.topics_admin import Cluster, create_topics, expected_topics, require_topics
 
 EXIT_DRIFT = 1
+MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "NO  "}
 
 
 @click.group()
@@ -122,7 +123,6 @@ def check(as_json_: bool) -> None:
         click.echo(json.dumps(as_json(found), indent=2))
     else:
         for finding in found:
-            mark = "NO  " if not finding.ok else "WARN" if finding.warning else "ok  "
-            click.echo(f"{mark} {finding.name:<14}  {finding.detail}")
+            click.echo(f"{MARKS[finding.state]} {finding.name:<14}  {finding.detail}")
     if not all(finding.ok for finding in found):
         sys.exit(EXIT_DRIFT)

@@ -22,7 +22,7 @@ from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import warn_of_clock
 from streams.monitoring.executor_status import ask_once
 from streams.monitoring.view_at import Read, known_in_the_past, known_now, read_instrument
-from streams.monitoring.why import Known, Step, steps, summary
+from streams.monitoring.why import WAYS, Known, Step, explain
 from streams.pipeline.limits import guard_lines
 from streams.records.codec import Codec
 from streams.records.events import Candle, GateDecision, ReasonDetail, Signal, Weights
@@ -61,12 +61,11 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
         raise Fatal(f"the log holds nothing of {name}; instruments there: {known}")
     offset = found.decision.control_offset if found.decision else 0
     config = read_control(runtime, codec).state(offset).config_of(name)
-    taken = steps(name, _known(runtime, codec, read, at_ms))
+    explained = explain(name, _known(runtime, codec, read, at_ms))
     if as_json:
-        said = {"summary": summary(name, taken), "steps": [step._asdict() for step in taken]}
-        click.echo(json.dumps(_as_dict(found, config) | said))
+        click.echo(json.dumps(_as_dict(found, config) | explained.as_dict()))
         return
-    for line in (*_lines(found, config), "", *_step_lines(taken), summary(name, taken)):
+    for line in (*_lines(found, config), "", *_step_lines(explained.steps), explained.summary):
         click.echo(line)
 
 
@@ -195,8 +194,7 @@ def _lines(found: Found, config: Config | None) -> list[str]:
     session = "open" if decision.session_open else "closed"
     near = ", near its close" if decision.near_close else ""
     lines.append(f"  session       {session}{near}")
-    way = {1: "long", -1: "short", 0: "flat"}
-    lines.append(f"  backtest run  {way[decision.position]}, params {decision.params_id or '-'}")
+    lines.append(f"  backtest run  {WAYS[decision.position]}, params {decision.params_id or '-'}")
     if decision.next_change_ms:
         lines.append(f"  next change   {clock(decision.next_change_ms)} at the earliest, by time")
     if decision.score is not None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
-from streams.candles.series import SeriesKey
+from streams.candles.columns import SeriesKey
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.feeds.plan import Fact, FeedPlan

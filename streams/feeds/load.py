@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from streams.candles.files import AHEAD_MS, Refused, in_the_future, read_candles
-from streams.candles.load_report import FilesRead, LoadReport, Progress, no_progress
-from streams.candles.series import Series, SeriesKey
-from streams.candles.times import TimeColumn
+from streams.candles.columns import SeriesKey
+from streams.candles.load_report import LoadReport, Progress, no_progress
+from streams.candles.series import Series
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.feeds.plan import FeedPlan
@@ -22,50 +20,6 @@ from streams.kafka.partitioner import partition_of
 from streams.records.codec import Codec
 from streams.records.control import UniverseChange
 from streams.records.events import Candle
-
-
-def read_series(
-    paths: Sequence[str],
-    instrument: str | None,
-    granularity: str | None,
-    report: LoadReport,
-    now_ms: int,
-    progress: Progress = no_progress,
-) -> dict[SeriesKey, Series]:
-    """Read files into series; refusals and duplicates go into ``report``.
-
-    Raises
-    ------
-    Fatal
-        A file cannot be read at all, or is not what it was read as.
-    """
-    found: dict[SeriesKey, Series] = {}
-    files = FilesRead(report)
-    for path in paths:
-        times = TimeColumn()
-        check = files.begin(path, times)
-        for line, row in read_candles(path, instrument, granularity, times):
-            report.read += 1
-            if isinstance(row, Refused):
-                report.refused.append(row)
-            elif row.as_of_ms > now_ms + AHEAD_MS:
-                report.refused.append(in_the_future(path, line, row.as_of_ms, now_ms))
-            else:
-                key = SeriesKey(row.instrument, row.granularity)
-                if key not in found:
-                    found[key] = Series(key, row.source)
-                found[key].add(row, path, line)
-                check.add(row)
-            if report.read % 10_000 == 0:
-                progress("reading", report.read, None)
-        files.end()
-    for key in sorted(found):
-        refused, duplicates = found[key].close()
-        report.refused += refused
-        report.duplicates += duplicates
-    files.close()
-    progress("reading", report.read, None)
-    return found
 
 
 def load_series(
@@ -105,7 +59,7 @@ def load_series(
 
 
 def _only_newer(one: Series, known: Survey, report: LoadReport) -> None:
-    bars, digests = one.bars(), one.digests()
+    bars = one.bars()
     last_bar_ms = known.last_bar_ms(one.key)
     newer = bars > last_bar_ms
     if newer.all():
@@ -113,7 +67,7 @@ def _only_newer(one: Series, known: Survey, report: LoadReport) -> None:
     logged_bars, logged_digests = known.series[one.key].sorted()
     place = np.minimum(np.searchsorted(logged_bars, bars), len(logged_bars) - 1)
     there = ~newer & (logged_bars[place] == bars)
-    same = there & (logged_digests[place] == digests)
+    same = there & (logged_digests[place] == one.digests())
     report.already_there += int(same.sum())
     report.refused += one.refuse(
         there & ~same, "conflict", "the log holds this bar with other numbers"
@@ -160,11 +114,7 @@ def _load_granularity(
     report.watermarks += writer.written - before - total
 
 
-class _HasCandles(Protocol):
-    def candles(self) -> Iterator[Candle]: ...
-
-
-def merged(series: Mapping[SeriesKey, _HasCandles]) -> Iterator[Candle]:
+def merged(series: Mapping[SeriesKey, Series]) -> Iterator[Candle]:
     """Yield the candles of all series by their ends, ties by instrument."""
     return heapq.merge(
         *(one.candles() for one in series.values()), key=lambda c: (c.as_of_ms, c.instrument)

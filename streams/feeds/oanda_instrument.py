@@ -14,13 +14,12 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from streams.candles.calendar import Calendar
-from streams.candles.rules import candle_refusal
-from streams.candles.series import digest
+from streams.candles.columns import digest
+from streams.candles.rules import bar_step_ms, candle_refusal
 from streams.instants import GRANULARITY_MS
 from streams.oanda.shapes import BrokerCandle
 from streams.records.events import Candle
 
-HOUR_MS = 3_600_000
 POLLS_MS = (250, 500, 1000, 2000)
 """How long after an answer that brought nothing new the same is asked again."""
 BARS_AFTER_CLOSE = 3
@@ -162,7 +161,7 @@ class InstrumentFeed:
         upto_ms
             Latest end.
         """
-        grid = min(self._length, HOUR_MS)  # longer bars end on full hours by New York's clock
+        grid = bar_step_ms(self._length)
         end_ms = min(due_by_ms - self._settle_ms, upto_ms) // grid * grid
         return end_ms if end_ms >= self.next_end_ms else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.candles.series import SeriesKey
+from streams.candles.columns import SeriesKey
 from streams.config.runtime import Runtime
 from streams.feeds.oanda_instrument import Resume
 from streams.feeds.survey import Survey, survey

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from streams.candles.series import SeriesKey, digest
+from streams.candles.columns import SeriesKey, digest
 from streams.config.runtime import Runtime
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec, DecodeError

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError as AioKafkaError
@@ -32,6 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from streams.checks import Finding
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.broker_version import known_against, metadata_levels, release_of
@@ -70,28 +71,6 @@ _FENCED_SEC: Final = 5.0
 _OLD_STAMP_MS: Final = 1_400_000_000_000
 
 
-class Finding(NamedTuple):
-    """The result of one check of the cluster.
-
-    Attributes
-    ----------
-    name
-        ``broker``, ``apis``, ``sessions``, ``transactions``, ``fencing``, ``read_committed``,
-        ``timestamps``, ``clock``, ``registry`` or ``topics``.
-    ok
-        False when the program does not work, or not safely, on this cluster.
-    detail
-        What was found; for a failure also what to do.
-    warning
-        It works, but has a known defect.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    warning: bool = False
-
-
 async def check_cluster(runtime: Runtime) -> list[Finding]:
     """Check everything a deployment needs from its cluster.
 
@@ -109,9 +88,9 @@ async def check_cluster(runtime: Runtime) -> list[Finding]:
     if runtime.schema_registry_url:
         found.append(await check_registry(runtime))
     drifting = drifts(runtime, cluster)
-    found += [Finding("topics", False, drift.sentence) for drift in drifting]
+    found += [Finding("topics", "fail", drift.sentence) for drift in drifting]
     if not drifting:
-        found.append(Finding("topics", True, "all as in the table"))
+        found.append(Finding("topics", "ok", "all as in the table"))
     return found
 
 
@@ -127,7 +106,7 @@ async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         f"{len(meta.brokers)} broker{plural}, {kind}, cluster {meta.cluster_id}, "
         f"speaks Produce {produce}, Fetch {versions.get(1, 0)}"
     )
-    found = [Finding("broker", True, "; ".join([told, *against]), bool(against))]
+    found = [Finding("broker", "warn" if against else "ok", "; ".join([told, *against]))]
     lacking = [
         f"{name} {least}"
         for key, (name, least) in NEEDED_APIS.items()
@@ -135,8 +114,8 @@ async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
     ]
     if lacking:
         detail = f"the broker lacks {', '.join(lacking)}; use Apache Kafka 2.8 or later"
-        return [*found, Finding("apis", False, detail)]
-    return [*found, Finding("apis", True, "every request the product makes is supported")]
+        return [*found, Finding("apis", "fail", detail)]
+    return [*found, Finding("apis", "ok", "every request the product makes is supported")]
 
 
 async def api_versions(runtime: Runtime) -> tuple[dict[int, int], list[str]]:
@@ -172,7 +151,7 @@ def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:
         futures = cluster.client.describe_configs([resource], request_timeout=TIMEOUT_SEC)
         told = {k: e.value for k, e in cluster.result(futures[resource]).items()}
     except (Fatal, Recoverable) as error:
-        return [Finding("sessions", True, f"not reported by the broker ({error})")]
+        return [Finding("sessions", "ok", f"not reported by the broker ({error})")]
     least, most = (told.get(f"group.{bound}.session.timeout.ms") for bound in ("min", "max"))
     return [session_finding(runtime.session_timeout_sec, least, most)]
 
@@ -183,9 +162,9 @@ def session_finding(session_sec: float, least_ms: str | None, most_ms: str | Non
     least, most = int(least_ms or 0), int(most_ms or session_ms)
     said = f"SESSION_TIMEOUT_SEC={session_sec:g}"
     if least <= session_ms <= most:
-        return Finding("sessions", True, said)
+        return Finding("sessions", "ok", said)
     detail = f"{said} is outside the broker's {least}..{most} ms; set it inside"
-    return Finding("sessions", False, detail)
+    return Finding("sessions", "fail", detail)
 
 
 def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
@@ -196,7 +175,7 @@ def _check_by_trial(runtime: Runtime, cluster: Cluster) -> list[Finding]:
             return [*found, _check_clock(runtime, topic)]
     except _NoTrial as error:
         detail = f"no topic can be created to try them on ({error})"
-        return [Finding("transactions", False, detail)]
+        return [Finding("transactions", "fail", detail)]
     except KafkaException as error:
         raise translate_error(runtime.kafka_bootstrap_servers, error) from error
 
@@ -249,8 +228,8 @@ def _check_transactions(runtime: Runtime, topic: str) -> list[Finding]:
     except KafkaException as error:
         said = error.args[0].str()
         detail = f"a transaction fails: {said}; use a broker with transactions"
-        return [Finding("transactions", False, detail)]
-    found = [Finding("transactions", True, "one aborted, one committed")]
+        return [Finding("transactions", "fail", detail)]
+    found = [Finding("transactions", "ok", "one aborted, one committed")]
     found.append(_check_fencing(runtime, producer, topic))
     return found + _check_what_is_read(_read_all(runtime, topic))
 
@@ -265,10 +244,10 @@ def _check_fencing(runtime: Runtime, former: Producer, topic: str) -> Finding:
     except KafkaException as error:
         cause = error.args[0]
         if cause.code() in _FENCED:
-            return Finding("fencing", True, "a worker that was replaced cannot commit")
-        return Finding("fencing", False, f"a replaced worker gets another error: {cause.str()}")
+            return Finding("fencing", "ok", "a worker that was replaced cannot commit")
+        return Finding("fencing", "fail", f"a replaced worker gets another error: {cause.str()}")
     detail = "a replaced worker can still commit: duplicates are possible when workers change"
-    return Finding("fencing", False, detail)
+    return Finding("fencing", "fail", detail)
 
 
 def _read_all(runtime: Runtime, topic: str) -> list[Message]:
@@ -300,16 +279,16 @@ def _read_all(runtime: Runtime, topic: str) -> list[Message]:
 def _check_what_is_read(read: list[Message]) -> list[Finding]:
     values = [message.value() or b"" for message in read]
     if values == [b"committed"]:
-        found = [Finding("read_committed", True, "exactly the committed record is read")]
+        found = [Finding("read_committed", "ok", "exactly the committed record is read")]
     else:
         shown = ", ".join(value.decode(errors="replace") for value in values) or "nothing"
         detail = f"a read_committed reader gets: {shown}; duplicates are possible after a failure"
-        found = [Finding("read_committed", False, detail)]
+        found = [Finding("read_committed", "fail", detail)]
     stamps = {message.timestamp()[1] for message in read}
     if stamps <= {_OLD_STAMP_MS}:
-        return [*found, Finding("timestamps", True, "a record keeps the timestamp it is given")]
+        return [*found, Finding("timestamps", "ok", "a record keeps the timestamp it is given")]
     detail = f"a record stamped {_OLD_STAMP_MS} comes back as {sorted(stamps)}"
-    return [*found, Finding("timestamps", False, detail)]
+    return [*found, Finding("timestamps", "fail", detail)]
 
 
 def _check_clock(runtime: Runtime, topic: str) -> Finding:
@@ -324,13 +303,13 @@ def _check_clock(runtime: Runtime, topic: str) -> Finding:
         stamped += [delivery.delivered.timestamp()] if delivery.delivered is not None else []
         after = time.time_ns() // 1_000_000
     if not stamped or stamped[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
-        return Finding("clock", True, "the broker does not report its time")
+        return Finding("clock", "ok", "the broker does not report its time")
     skew_ms = ahead_ms(before, after, stamped[-1][1], stamped[-1][1])
     if abs(skew_ms) <= MAX_SKEW_MS:
-        return Finding("clock", True, f"at most {abs(skew_ms) + after - before} ms apart")
+        return Finding("clock", "ok", f"at most {abs(skew_ms) + after - before} ms apart")
     way = "ahead of" if skew_ms > 0 else "behind"
     detail = f"this machine's clock is {length(skew_ms)} {way} the broker's; {ADVICE}"
-    return Finding("clock", False, detail)
+    return Finding("clock", "fail", detail)
 
 
 async def check_registry(runtime: Runtime) -> Finding:
@@ -345,15 +324,19 @@ async def check_registry(runtime: Runtime) -> Finding:
                     reason = await registry.incompatible_because(name, one.text)
                     if reason is not None:
                         return Finding(
-                            "registry", False, f"{name} holds other schemas {reason}".strip()
+                            "registry", "fail", f"{name} holds other schemas {reason}".strip()
                         )
                     missing.append(name)
     if not missing:
-        return Finding("registry", True, "every schema is registered")
+        return Finding("registry", "ok", "every schema is registered")
     detail = f"{len(missing)} schemas will be registered by the first program that starts"
-    return Finding("registry", True, detail)
+    return Finding("registry", "ok", detail)
 
 
 def as_json(found: list[Finding]) -> dict[str, Any]:
     """Return the findings as ``manifold topics check --json`` prints them."""
-    return {"ok": all(f.ok for f in found), "findings": [f._asdict() for f in found]}
+    findings = [
+        {"name": f.name, "ok": f.ok, "detail": f.detail, "warning": f.state == "warn"}
+        for f in found
+    ]
+    return {"ok": all(f.ok for f in found), "findings": findings}

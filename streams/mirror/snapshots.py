@@ -10,10 +10,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from streams.candles.columns import SeriesKey
 from streams.candles.record_text import parsed
-from streams.candles.refusals import FileRefused, RowRefused
 from streams.candles.rows import candle_from_row
-from streams.candles.series import SeriesKey
+from streams.candles.rules import FileRefused, RowRefused
 from streams.candles.times import TimeColumn
 from streams.config.runtime import Runtime
 from streams.errors import Fatal

@@ -6,8 +6,10 @@ import json
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from streams.config.difference import Difference
+from streams.monitoring.facts import ExecutorFacts
 from streams.process.clock_skew import ADVICE
 
 
@@ -105,16 +107,17 @@ class ExecutorShape(Shape):
     ts_ms: int
     venue: str
     account_id: str
-    mode: str
-    read_only: bool
-    dry_run: bool
+    mode: Literal["paper", "practice", "live"]
+    read_only: StrictBool
+    dry_run: StrictBool
     kill_switch: ExecutorKill
     account: AccountShape | None = None
     positions: list[PositionShape] = Field(default_factory=list)
     joined: dict[str, Joined] = Field(default_factory=dict)
     last_cycle_ms: int | None = None
-    reconciled: bool
+    reconciled: StrictBool
     unreconciled: str = ""
+    reading: str | None = None
     differences: list[str] = Field(default_factory=list)
     by_hand: dict[str, list[str]] = Field(default_factory=dict)
     paused: dict[str, Paused] = Field(default_factory=dict)
@@ -122,6 +125,9 @@ class ExecutorShape(Shape):
     operator_orders: str = "reduce"
     orders: list[OrderState] = Field(default_factory=list)
     blocked: dict[str, list[str]] = Field(default_factory=dict)
+    cannot_close: dict[str, str] = Field(default_factory=dict)
+    untraded: dict[str, str] = Field(default_factory=dict)
+    config_differs: list[Difference] = Field(default_factory=list)
     last_transaction_id: str | None = None
 
 
@@ -147,6 +153,36 @@ class Executor(NamedTuple):
 NOT_ASKED = Executor("absent", None, "the executor was not queried yet")
 
 
+def agreed_status(answer: bytes | str) -> ExecutorShape:
+    """Return an answer of the executor.
+
+    Raises
+    ------
+    ValueError
+        It is not as agreed.
+    """
+    return ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
+
+
+def executor_facts(status: ExecutorShape) -> ExecutorFacts:
+    """Return what the failure signals go by."""
+    account = status.account
+    return ExecutorFacts(
+        status.mode,
+        status.read_only,
+        status.dry_run,
+        status.last_cycle_ms if (status.last_cycle_ms or 0) > 0 else None,
+        status.reconciled,
+        tuple(status.differences),
+        None if account is None else account.margin_used,
+        None if account is None else account.margin_available,
+        trouble="; ".join(one for one in (status.unreconciled, status.reading) if one),
+        cannot_close=tuple(f"{name}: {why}" for name, why in status.cannot_close.items()),
+        untraded=tuple(status.untraded),
+        config_differs=tuple(status.config_differs),
+    )
+
+
 def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
     """Parse an answer of the executor.
 
@@ -156,8 +192,8 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
         Age of the last cycle, in ms, from which the executor is ``stale``.
     """
     try:
-        status = ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
-    except (ValueError, ValidationError) as error:
+        status = agreed_status(answer)
+    except ValueError as error:  # pydantic's is one
         first = str(error).splitlines()[0]
         return Executor("stale", None, f"the executor's /status is malformed: {first}")
     if not status.last_cycle_ms:

@@ -6,11 +6,10 @@ Only the documented format is accepted; anything else counts as unavailable.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,10 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.config.difference import Difference
 from streams.errors import Recoverable
+from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
 from streams.records.config_following import DIFFERS
-
-T = TypeVar("T")
 
 ASK_SEC: Final = 3.0
 WINDOW_MS: Final = 3_600_000
@@ -33,7 +31,6 @@ SKEW: Final = "manifold_oanda_clock_skew_seconds"
 PRICES: Final = {"stream": "prices"}
 LOOKED_UP_IN_VAIN: Final = ("order", "404")
 """A 404 for an unknown order is an answer, not a failure."""
-MODES: Final = ("paper", "practice", "live")
 
 Samples = list[tuple[str, Mapping[str, str], float]]
 
@@ -126,7 +123,7 @@ class StatusPages:
         """
         text = await self._get(self._executor_url)
         try:
-            found = executor_facts(json.loads(text))
+            found = executor_facts(agreed_status(text))
         except ValueError as error:
             raise Recoverable(f"{self._executor_url} is not an executor's status") from error
         metrics_url = self._executor_url.rsplit("/", 1)[0] + "/metrics"
@@ -242,77 +239,6 @@ def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
         int(skews[0] * 1000) if skews else None,
         config_differs=differences_of(samples),
     )
-
-
-def executor_facts(content: Any) -> ExecutorFacts:
-    """Parse an executor's ``/status``.
-
-    Raises
-    ------
-    ValueError
-        A required field is missing or of another type.
-    """
-    if not isinstance(content, dict):
-        raise ValueError("not an object")
-    mode = _field(content, "mode", str)
-    if mode not in MODES:
-        raise ValueError(f"mode {mode!r}")
-    account = content.get("account")
-    if account is not None and not isinstance(account, dict):
-        raise ValueError("account is not an object")
-    differences = _field(content, "differences", list)
-    last = content.get("last_cycle_ms")
-    troubles = (content.get("unreconciled"), content.get("reading"))
-    return ExecutorFacts(
-        mode,
-        _field(content, "read_only", bool),
-        _field(content, "dry_run", bool),
-        last if isinstance(last, int) and last > 0 else None,
-        _field(content, "reconciled", bool),
-        tuple(str(one) for one in differences),
-        _number(account, "margin_used"),
-        _number(account, "margin_available"),
-        trouble="; ".join(one for one in troubles if isinstance(one, str) and one),
-        cannot_close=tuple(f"{n}: {why}" for n, why in _named(content, "cannot_close").items()),
-        untraded=tuple(_named(content, "untraded")),
-        config_differs=tuple(_difference(one) for one in _listed(content, "config_differs")),
-    )
-
-
-def _difference(value: Any) -> Difference:
-    if not isinstance(value, dict):
-        raise ValueError(f"config_differs holds {value!r}")
-    return Difference(*(_field(value, name, str) for name in Difference._fields))
-
-
-def _listed(content: Mapping[str, Any], name: str) -> Sequence[Any]:
-    """Return a list; empty where an executor of an earlier release has none."""
-    value = content.get(name, [])
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _named(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object by instrument; empty where an executor of an earlier release has none."""
-    value = content.get(name, {})
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    value = content.get(name)
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _number(account: Mapping[str, Any] | None, name: str) -> float | None:
-    value = None if account is None else account.get(name)
-    if isinstance(value, str):  # OANDA writes money as text
-        return float(value)
-    return float(value) if isinstance(value, int | float) else None
 
 
 async def feed_runs(feed_metrics_url: str) -> bool:

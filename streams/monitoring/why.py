@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.candles.calendar import calendar_of
 from streams.candles.market_clock import market_at, open_ms_between
@@ -65,6 +65,38 @@ class Known(NamedTuple):
     now_ms: int
     past: bool = False
     held: Mapping[str, Holding] | None = None
+
+
+class Explanation(NamedTuple):
+    """The answer, as ``manifold why`` and ``GET /api/why`` give it.
+
+    Attributes
+    ----------
+    ts_ms
+        The instant that it is about.
+    stops_at
+        The first step that does not let the instrument through, or may not.
+    summary
+        The answer in one sentence.
+    """
+
+    instrument: str
+    ts_ms: int
+    trading: bool
+    stops_at: str | None
+    summary: str
+    steps: list[Step]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return self._asdict() | {"steps": [step._asdict() for step in self.steps]}
+
+
+def explain(name: str, known: Known) -> Explanation:
+    """Return why an instrument is, or is not, traded."""
+    found = steps(name, known)
+    stop = next((one.step for one in found if one.ok is not True), None)
+    return Explanation(name, known.now_ms, stop is None, stop, summary(name, found), found)
 
 
 def steps(name: str, known: Known) -> list[Step]:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streams.candles.column_series import ColumnSeries, read_columns
 from streams.candles.load_report import LoadReport
+from streams.candles.series import Series, read_series
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.core import ENGINE_VERSION
@@ -144,7 +144,7 @@ class FileJob(_Job):
     files: tuple[str, ...] = ()
     instrument: str | None = None
     granularity: str | None = None
-    _series: dict[str, ColumnSeries] | None = field(default=None, init=False)
+    _series: dict[str, Series] | None = field(default=None, init=False)
     load: LoadReport = field(default_factory=LoadReport, init=False)
     _locked: Codec = field(default_factory=locked_codec, init=False)
 
@@ -202,11 +202,11 @@ class FileJob(_Job):
         first = min(int(one.bars()[0]) for one in series)
         return first, max(int(one.bars()[-1]) for one in series) + self.config.granularity_ms
 
-    def _read(self) -> dict[str, ColumnSeries]:
+    def _read(self) -> dict[str, Series]:
         if self._series is not None:
             return self._series
         now_ms = int(time.time() * 1000)
-        found = read_columns(self.files, self.instrument, self.granularity, self.load, now_ms)
+        found = read_series(self.files, self.instrument, self.granularity, self.load, now_ms)
         self.load.require_candles(found)
         series = {}
         for key, one in found.items():

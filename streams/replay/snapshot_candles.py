@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
+from streams.candles.columns import SeriesKey
 from streams.candles.rules import candle_refusal, stamp_problem
-from streams.candles.series import SeriesKey
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal

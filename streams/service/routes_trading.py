@@ -12,7 +12,7 @@ from streams.kafka.registry import open_codec
 from streams.monitoring.describe import gate_view
 from streams.monitoring.executor_status import AccountShape
 from streams.monitoring.view_at import known_in_the_past, read_instrument
-from streams.monitoring.why import Known, steps, summary
+from streams.monitoring.why import Known, explain, steps
 from streams.records.plain import plain
 from streams.service.calls import CallDep
 from streams.service.errors import ApiError
@@ -33,7 +33,6 @@ from streams.service.shapes_trading import (
     StrategyStatus,
     TradingMode,
     Why,
-    WhyStep,
 )
 from streams.trading.brokers.sizing import SizingRefused, base_of
 from streams.trading.reconcile_command import reconcile_record
@@ -288,16 +287,7 @@ async def why(live: LiveDep, instrument: InstrumentQuery, at_ms: Instant = None)
     live.require_instrument(instrument)
     require_past(at_ms, live.now_ms())
     known = _known(live) if at_ms is None else await _known_at(live, instrument, at_ms)
-    found = steps(instrument, known)
-    stops = next((one.step for one in found if one.ok is not True), None)
-    return Why(
-        instrument=instrument,
-        ts_ms=known.now_ms,
-        trading=stops is None,
-        stops_at=stops,
-        summary=summary(instrument, found),
-        steps=[WhyStep(**one._asdict()) for one in found],
-    )
+    return Why.model_validate(explain(instrument, known).as_dict())
 
 
 def require_past(at_ms: int | None, now_ms: int) -> None:

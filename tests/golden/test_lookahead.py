@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from streams.candles.calendar import FX
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli import cli, main
 from streams.config.settings import Config
-from streams.feeds.load import read_series
 from streams.feeds.synthetic import MarketRates, synthetic_market
 from streams.pipeline.gates import GatesStage, GatesStep
 from streams.pipeline.signals import SignalsStep

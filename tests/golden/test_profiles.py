@@ -10,12 +10,12 @@ import pytest
 
 from streams.candles.calendar import calendar_of
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli.demo import lively_end_ms
 from streams.config.environment import environment_names, read_env_file, setting_fields
 from streams.config.groups import GROUPS
 from streams.config.runtime import DEFAULT_PAIRS
 from streams.config.settings import Config
-from streams.feeds.load import read_series
 from streams.feeds.synthetic import synthetic_market
 from streams.records.events import GateDecision, Weights
 from streams.records.topics import TRADES

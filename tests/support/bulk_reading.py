@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from streams.candles.bulk_csv import BulkFile, Chunk
-from streams.candles.column_series import SeriesColumns, candles_of
+from streams.candles.columns import SeriesKey
 from streams.candles.files import Refused, read_candles
-from streams.candles.series import SeriesKey
 from streams.errors import Fatal
 from streams.records.events import Candle
 
@@ -42,10 +41,9 @@ def gathered(chunks: Iterator[Chunk]) -> Found:
         refused += chunk.refused
         read += chunk.read
         for block in chunk.blocks:
-            candles = candles_of(block.key, SeriesColumns(*block[1:5]))
             lines = block.lines.tolist()
             series.setdefault(block.key, []).extend(
-                (line, bits(candle)) for line, candle in zip(lines, candles, strict=True)
+                (line, bits(candle)) for line, candle in zip(lines, block.candles(), strict=True)
             )
     return series, refused, read
 

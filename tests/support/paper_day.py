@@ -7,6 +7,7 @@ are the product's. What the service looks at over the network it is given here.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.synthetic import BarArrivals, MarketRates, synthetic_market
 from streams.kafka.follower import Found
 from streams.mirror.probe import MirroredManifold, MirrorFacts
+from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import EpochFacts, KillFacts, LiveFacts, LogFacts, WorkerFacts
-from streams.monitoring.http_probe import executor_facts
 from streams.monitoring.log_probe import EPOCHS_KEPT, WINDOW_MS, epoch_facts
 from streams.monitoring.orders import order_facts
 from streams.pipeline.chain import make_chain
@@ -220,7 +221,7 @@ class PaperDay:
             dict(self._manifolds), signals, epoch_ms, epoch_ms, self._epochs[-1].weighted
         )
         kill = KillFacts(False, False, (), START_MS, "ops", "a normal day")
-        executor = executor_facts(status_of(self.executor))
+        executor = executor_facts(agreed_status(json.dumps(status_of(self.executor))))
         return LiveFacts(
             self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",)),
             workers=WorkerFacts({"worker:9108": ()}),

@@ -19,7 +19,6 @@ from streams.config.service import Service
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
-from streams.kafka.cluster_check import Finding as ClusterFinding
 from streams.kafka.cluster_check import check_cluster, check_registry
 from streams.kafka.registry import open_codec
 from streams.mirror.server_check import check_valkey
@@ -104,17 +103,16 @@ def _cluster(runtime: Runtime) -> list[Finding]:
     # the registry has its own check: if it is unavailable, the others still run
     alone = replace(runtime, schema_registry_url="")
     try:
-        return [_told(one) for one in asyncio.run(check_cluster(alone))]
+        return [_with_action(one) for one in asyncio.run(check_cluster(alone))]
     except Recoverable as error:
         return [Finding("broker", "fail", str(error), NO_BROKER)]
 
 
-def _told(found: ClusterFinding) -> Finding:
-    state = "fail" if not found.ok else "warn" if found.warning else "ok"
+def _with_action(found: Finding) -> Finding:
     action = CREATE if found.name == "topics" and "is missing" in found.detail else ""
     if found.name in WHAT_BROKERS_CAN and not found.ok:
         action = OTHER_BROKER
-    return Finding(found.name, state, found.detail, action)  # type: ignore[arg-type]
+    return found._replace(action=action)
 
 
 def _registry(runtime: Runtime) -> list[Finding]:
@@ -122,7 +120,7 @@ def _registry(runtime: Runtime) -> list[Finding]:
         detail = "SCHEMA_REGISTRY_URL is not set: ids of schemas/registry.lock.json"
         return [Finding("registry", "skip", detail)]
     try:
-        return [_told(asyncio.run(check_registry(runtime)))]
+        return [_with_action(asyncio.run(check_registry(runtime)))]
     except Recoverable as error:
         action = "start it, or set SCHEMA_REGISTRY_URL"
         return [Finding("registry", "fail", str(error), action)]

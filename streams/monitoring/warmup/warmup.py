@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.config.feeds import FeedSettings
 from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
@@ -20,7 +21,7 @@ from streams.config.settings import Config
 from streams.core import ENGINE_VERSION
 from streams.errors import Fatal
 from streams.feeds.backfill import fill_from_oanda, is_current
-from streams.feeds.load import load_series, read_series
+from streams.feeds.load import load_series
 from streams.kafka.control_topic import active_config, read_control
 from streams.mirror.probe import MirrorSight
 from streams.monitoring.http_probe import feed_runs

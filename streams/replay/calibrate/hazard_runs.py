@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.column_series import ColumnSeries
-from streams.candles.columns import NO_VOLUME, CandleColumns
-from streams.candles.series import SeriesKey
+from streams.candles.columns import NO_VOLUME, CandleColumns, SeriesKey
+from streams.candles.series import Series
 from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS
@@ -90,7 +89,7 @@ class _Kept:
         self.shares.append(shares)
 
 
-def by_bar_length(found: Mapping[SeriesKey, ColumnSeries], config: Config) -> dict[str, Candles]:
+def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str, Candles]:
     """Return the candles of each bar length with the settings that hold for them.
 
     Where no candle has a volume, a missing one counts as 0, which is noted.

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.columns import NO_VOLUME, CandleColumns
-from streams.candles.series import SeriesKey
+from streams.candles.columns import NO_VOLUME, CandleColumns, SeriesKey
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.core import METRICS_DTYPE, CandleStream

@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Callable, Sequence
 
 from streams.candles.calendar import calendar_of
-from streams.candles.series import Series, SeriesKey
+from streams.candles.columns import SeriesKey
+from streams.candles.series import Series
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.candles.refusals import FileRefused, RowRefused
 from streams.candles.rows import candle_from_row
+from streams.candles.rules import FileRefused, RowRefused
 from streams.records.events import Ohlc
 
 MID = Ohlc(1.1, 1.2, 1.0, 1.15)

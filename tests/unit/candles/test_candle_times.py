@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.candles.refusals import FileRefused, RowRefused
+from streams.candles.rules import FileRefused, RowRefused
 from streams.candles.times import EARLIEST_MS, LATEST_MS, TimeColumn, TimeForm, read_time
 
 BAR_MS = 1_398_902_400_000

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from streams.candles.calendar import FX
-from streams.candles.series import digest
+from streams.candles.columns import digest
 from streams.feeds.oanda_instrument import (
     MOST_VERSIONS,
     InstrumentFeed,

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from streams.candles.calendar import FX
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.candles.sessions import session_state
 from streams.cli import cli, main
 from streams.config.environment import read_env_file
 from streams.config.settings import Config
-from streams.feeds.load import read_series
 from streams.pipeline.limits import GUARD_LIMITS, RARE
 from streams.records.topics import GATES
 from streams.replay.calibrate.outcome import Calibration

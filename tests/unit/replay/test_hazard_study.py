@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from streams.candles.column_series import read_columns
 from streams.candles.columns import CandleColumns
 from streams.candles.load_report import LoadReport
+from streams.candles.series import read_series
 from streams.cli.study import study
 from streams.config.settings import Config
 from streams.core.layout import DECISION_DTYPE
@@ -157,7 +157,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def candles_of(files: list[str], **env: str) -> dict[str, Candles]:
-    found = read_columns(files, None, None, LoadReport(), START_MS + 100 * DAY_MS)
+    found = read_series(files, None, None, LoadReport(), START_MS + 100 * DAY_MS)
     return by_bar_length(found, Config.from_env(env))
 
 
@@ -168,7 +168,7 @@ def test_minutes_and_hours_are_told_apart_and_somebody_is_left_out(files: list[s
     assert all(
         one.config.alloc_top_k == 1 and "ALLOC_TOP_K is 1" in one.notes[0] for one in found.values()
     )
-    alone = read_columns(files[:1], None, None, LoadReport(), START_MS + 100 * DAY_MS)
+    alone = read_series(files[:1], None, None, LoadReport(), START_MS + 100 * DAY_MS)
     only = {key: one for key, one in alone.items() if key.instrument == PAIRS[0]}
     with pytest.raises(Fatal, match="only EUR_USD has candles of M1"):
         by_bar_length(only, Config())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +17,17 @@ from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
-from streams.monitoring.facts import FeedFacts, LiveFacts, WaitingOrder, nothing_known
+from streams.monitoring.executor_status import agreed_status, executor_facts
+from streams.monitoring.facts import (
+    ExecutorFacts,
+    FeedFacts,
+    LiveFacts,
+    WaitingOrder,
+    nothing_known,
+)
 from streams.monitoring.http_probe import (
     Recent,
     StatusPages,
-    executor_facts,
     failed_request,
     feed_facts,
     samples_of,
@@ -41,10 +48,20 @@ from tests.support.sample_facts import MINUTE_MS, OPEN, PAIRS, healthy
 
 STATUS: dict[str, Any] = {
     "ts_ms": OPEN,
+    "venue": "oanda",
+    "account_id": "101-001-1-001",
     "mode": "practice",
     "read_only": False,
     "dry_run": True,
-    "account": {"currency": "EUR", "margin_used": 10.0, "margin_available": 90},
+    "kill_switch": {"engaged": False},
+    "account": {
+        "currency": "EUR",
+        "balance": 100.0,
+        "nav": 100.0,
+        "margin_used": 10.0,
+        "margin_available": 90,
+        "unrealized_pl": 0.0,
+    },
     "last_cycle_ms": OPEN,
     "reconciled": True,
     "unreconciled": "",
@@ -53,16 +70,20 @@ STATUS: dict[str, Any] = {
 }
 
 
+def facts_of(content: Any) -> ExecutorFacts:
+    return executor_facts(agreed_status(json.dumps(content)))
+
+
 def test_an_executors_status_becomes_facts() -> None:
-    found = executor_facts(STATUS)
+    found = facts_of(STATUS)
     assert (found.mode, found.dry_run, found.last_cycle_ms) == ("practice", True, OPEN)
     assert (found.margin_used, found.margin_available) == (10.0, 90.0)
-    assert executor_facts(STATUS | {"account": None}).margin_used is None
-    assert executor_facts(STATUS | {"unreconciled": "no broker"}).trouble == "no broker"
-    assert executor_facts(STATUS | {"last_cycle_ms": 0}).last_cycle_ms is None
+    assert facts_of(STATUS | {"account": None}).margin_used is None
+    assert facts_of(STATUS | {"unreconciled": "no broker"}).trouble == "no broker"
+    assert facts_of(STATUS | {"last_cycle_ms": 0}).last_cycle_ms is None
     assert found.config_differs == ()
     differs = [{"name": "GATE_MODE", "here": "echo", "active": ""}]
-    assert executor_facts(STATUS | {"config_differs": differs}).config_differs == (
+    assert facts_of(STATUS | {"config_differs": differs}).config_differs == (
         Difference("GATE_MODE", "echo", ""),
     )
 
@@ -76,7 +97,8 @@ def test_an_executors_status_becomes_facts() -> None:
         {"reconciled": "yes"},
         {"differences": None},
         {"account": 7},
-        {"account": {"margin_used": "much"}},
+        {"account": STATUS["account"] | {"margin_used": "much"}},
+        {"account": {"currency": "EUR"}},
         {"config_differs": "GATE_MODE"},
         {"config_differs": ["GATE_MODE"]},
         {"config_differs": [{"name": "GATE_MODE", "here": 1, "active": ""}]},
@@ -85,7 +107,7 @@ def test_an_executors_status_becomes_facts() -> None:
 def test_a_status_that_is_not_as_agreed_is_no_status(wrong: Any) -> None:
     content = STATUS | wrong if isinstance(wrong, dict) else wrong
     with pytest.raises(ValueError, match=r".+"):
-        executor_facts(content)
+        facts_of(content)
 
 
 def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:

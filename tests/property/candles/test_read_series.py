@@ -1,4 +1,4 @@
-"""Series in columns keep, refuse and order what series of candles do."""
+"""Series of files keep, refuse and order what reading them row by row does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.candles.column_series import ColumnSeries, read_columns
+from streams.candles.columns import CandleColumns, SeriesKey, digest
 from streams.candles.load_report import LoadReport
 from streams.candles.mid_price import mid_price
-from streams.candles.series import Series, SeriesKey
+from streams.candles.series import Series, read_series
 from streams.errors import Fatal
-from streams.feeds.load import read_series
+from streams.records.events import Candle
+from tests.support.row_series import RowSeries, read_rows
 
 HEADER = "time,instrument,granularity,o,h,l,c,bid_o,bid_h,bid_l,bid_c,volume"
 START_S = 1_398_902_400
@@ -43,17 +44,29 @@ def text_of(rows: list[Row]) -> str:
 
 def both(
     paths: list[str],
-) -> tuple[dict[SeriesKey, Series], dict[SeriesKey, ColumnSeries], LoadReport, LoadReport]:
-    """Read both ways; files that are refused whole are refused in the same words."""
+) -> tuple[dict[SeriesKey, RowSeries], dict[SeriesKey, Series], LoadReport, LoadReport]:
+    """Read by row and in columns; files that are refused whole are refused in the same words."""
     one, other = LoadReport(), LoadReport()
     try:
-        series = read_series(paths, None, None, one, NOW_MS)
+        rows = read_rows(paths, one, NOW_MS)
     except Fatal as fatal:
         with pytest.raises(Fatal) as caught:
-            read_columns(paths, None, None, other, NOW_MS)
+            read_series(paths, None, None, other, NOW_MS)
         assert str(caught.value) == str(fatal)
         return {}, {}, one, one
-    return series, read_columns(paths, None, None, other, NOW_MS), one, other
+    return rows, read_series(paths, None, None, other, NOW_MS), one, other
+
+
+def columns_of(candles: list[Candle]) -> CandleColumns:
+    """Return candles as columns; a side that is absent is NaN."""
+    absent = (np.nan,) * 4
+    prices = [(*c.mid, *(c.bid or absent), *(c.ask or absent)) for c in candles]
+    return CandleColumns(
+        np.array([c.bar_ms for c in candles], np.int64),
+        np.array(prices, np.float64).T.reshape(12, -1),
+        np.array([c.bid is not None and c.ask is not None for c in candles], bool),
+        np.array([-1 if c.volume is None else c.volume for c in candles], np.int64),
+    )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -69,25 +82,23 @@ def test_the_same_rows_stay_and_the_same_are_refused(
         paths.append(str(folder / f"{number}.csv"))
         Path(paths[-1]).write_text(text_of(rows), encoding="utf-8")
     paths.append(paths[0])
-    series, columns, one, other = both(paths)
+    expected, series, one, other = both(paths)
     assert other == one
-    assert set(series) == set(columns)
-    for key, wanted in series.items():
-        found = columns[key]
-        assert list(found.candles()) == list(wanted.candles())
-        assert found.bars().tolist() == wanted.bars().tolist()
-        assert found.digests().tolist() == wanted.digests().tolist()
-        for mine, theirs in zip(found.columns(), wanted.columns(), strict=True):
-            quoted = wanted.columns().quoted
-            rows = quoted | (np.arange(12) < 4)[:, None] if mine.ndim == 2 else ...
+    assert set(series) == set(expected)
+    for key, rows in expected.items():
+        found, candles = series[key], rows.candles()
+        assert list(found.candles()) == candles
+        assert found.bars().tolist() == [candle.bar_ms for candle in candles]
+        assert found.digests().tolist() == [digest(candle) for candle in candles]
+        for mine, theirs in zip(found.columns(), columns_of(candles), strict=True):
             assert mine.dtype == theirs.dtype
-            assert mine[rows].tolist() == theirs[rows].tolist()
-        chosen = wanted.bars() % 120_000 == 0
-        assert found.refuse(chosen, "a", "b") == wanted.refuse(chosen, "a", "b")
+            assert np.array_equal(mine, theirs, equal_nan=mine.dtype == np.float64)
+        chosen = found.bars() % 120_000 == 0
+        assert found.refuse(chosen, "a", "b") == rows.refuse(chosen, "a", "b")
         found.keep(chosen)
-        wanted.keep(chosen)
-        assert len(found) == len(wanted) == int(chosen.sum())
-        assert list(found.candles()) == list(wanted.candles())
+        rows.keep(chosen)
+        assert len(found) == len(rows.candles()) == int(chosen.sum())
+        assert list(found.candles()) == rows.candles()
 
 
 def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
@@ -103,15 +114,15 @@ def test_the_mid_of_bid_and_ask_makes_no_conflict(tmp_path: Path) -> None:
         *(f"{START_S},EUR_USD,M1,{row}" for row in rows),
     ]
     path.write_text("\n".join(lines) + "\n")
-    series, columns, one, other = both([str(path)])
+    expected, series, one, other = both([str(path)])
     assert one == other
-    [kept], [same] = series.values(), columns.values()
-    assert list(kept.candles()) == list(same.candles())
-    assert (len(kept), one.duplicates, one.refused) == (1, 2, [])
+    [kept], [same] = expected.values(), series.values()
+    assert kept.candles() == list(same.candles())
+    assert (len(same), one.duplicates, one.refused) == (1, 2, [])
 
 
 def test_a_series_of_nothing() -> None:
-    empty = ColumnSeries(SeriesKey("EUR_USD", "M1"))
+    empty = Series(SeriesKey("EUR_USD", "M1"))
     assert empty.close() == ([], 0)
     assert (len(empty), list(empty.candles())) == (0, [])
     assert empty.bars().dtype == np.int64

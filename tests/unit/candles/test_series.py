@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.candles.bulk_csv import Block
+from streams.candles.columns import NO_VOLUME, SeriesKey, digest
 from streams.candles.load_report import LoadReport
-from streams.candles.series import Series, SeriesKey, digest
-from streams.feeds.load import merged, read_series
+from streams.candles.series import Series, read_series
+from streams.feeds.load import merged
 from streams.records.events import Candle, Ohlc
 
 KEY = SeriesKey("EUR_USD", "M1")
@@ -20,10 +22,23 @@ def candle(minute: int, close: float = 1.15, **changes: object) -> Candle:
     return made._replace(**changes)  # type: ignore[arg-type]
 
 
+def block(*candles: Candle) -> Block:
+    absent = (np.nan,) * 4
+    prices = [(*c.mid, *(c.bid or absent), *(c.ask or absent)) for c in candles]
+    return Block(
+        SeriesKey(candles[0].instrument, "M1"),
+        np.array([c.bar_ms for c in candles]),
+        np.array(prices).T,
+        np.array([NO_VOLUME if c.volume is None else c.volume for c in candles]),
+        np.array([c.mid_derived for c in candles]),
+        np.arange(1, len(candles) + 1),
+    )
+
+
 def series(*candles: Candle) -> Series:
-    made = Series(KEY, "file")
-    for line, item in enumerate(candles, 1):
-        made.add(item, "a.csv", line)
+    made = Series(KEY)
+    if candles:
+        made.add(block(*candles), "a.csv")
     return made
 
 
@@ -86,8 +101,8 @@ def test_a_series_of_nothing_is_empty() -> None:
 
 
 def test_files_are_merged_by_time_and_ties_by_instrument(tmp_path: object) -> None:
-    eur, nzd = series(candle(0), candle(1)), Series(SeriesKey("AUD_USD", "M1"), "file")
-    nzd.add(candle(1, instrument="AUD_USD"), "b.csv", 1)
+    eur, nzd = series(candle(0), candle(1)), Series(SeriesKey("AUD_USD", "M1"))
+    nzd.add(block(candle(1, instrument="AUD_USD")), "b.csv")
     eur.close()
     nzd.close()
     order = [(c.bar_ms, c.instrument) for c in merged({KEY: eur, nzd.key: nzd})]
