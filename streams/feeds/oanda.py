@@ -38,6 +38,7 @@ from streams.oanda.limits import pause_s
 from streams.oanda.shapes import Price
 from streams.oanda.stream import price_stream
 from streams.process.first_job import until_first
+from streams.process.pausing import pause
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 
@@ -237,7 +238,7 @@ class OandaFeed:
                 self._more.set()
                 if self._until_ms is not None and state.failures >= FAILURES_TO_GIVE_UP:
                     return
-                await self._rest(min(pause_s(1.5, state.failures), LONGEST_REST_S))
+                await pause(self._stop, min(pause_s(1.5, state.failures), LONGEST_REST_S))
                 continue
             if lane.trouble is not None:
                 logger.info("%s goes on", lane.instrument)
@@ -263,14 +264,7 @@ class OandaFeed:
                 left_s = max(left_s, 0.05)
             elif left_s <= 0.0:
                 return
-            await self._rest(min(left_s, STEP_S))
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
+            await pause(self._stop, min(left_s, STEP_S))
 
     def _done(self, lane: InstrumentFeed) -> bool:
         until_ms = self._until_ms

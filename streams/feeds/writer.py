@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-
-from confluent_kafka import KafkaError, KafkaException, Producer
+from typing import Any
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -15,8 +14,9 @@ from streams.errors import Fatal, MustRestart, Recoverable
 from streams.feeds.plan import Fact, FeedPlan
 from streams.kafka.control_topic import append_control, read_control, seed_config
 from streams.kafka.delivery import Delivery, plain_producer
+from streams.kafka.errors import STAMP_REFUSED, recoverable
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import FENCED, settle, transactional_producer
+from streams.kafka.transactions import FENCED, transaction, transactional_producer
 from streams.process.clock_skew import ADVICE
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
@@ -173,13 +173,8 @@ class FactWriter:
             The brokers did not commit in time. The process must end then: it neither aborts nor
             tries again.
         """
-        try:
-            self._producer.begin_transaction()
+        with transaction(self._runtime, self._producer, self._explained):
             yield
-            timeout_s = self._runtime.transaction_timeout_sec
-            settle(self._runtime, self._producer.commit_transaction, timeout_s)
-        except KafkaException as error:
-            raise self._explained(error.args[0]) from error
         self._check()
 
     def _produce_control(self, record: Control) -> None:
@@ -213,8 +208,8 @@ class FactWriter:
         if refused is not None:
             raise self._explained(refused[0])
 
-    def _explained(self, error: KafkaError) -> Fatal | Recoverable:
-        if error.code() == KafkaError.INVALID_TIMESTAMP:
+    def _explained(self, error: Any) -> Fatal | Recoverable:
+        if error.code() == STAMP_REFUSED:
             return Recoverable(
                 f"{self._topic} refuses a time stamp: it is more than an hour ahead of the "
                 f"brokers' clock. The candles end in the future, or a clock is wrong; {ADVICE}"
@@ -244,7 +239,7 @@ def feed_id(runtime: Runtime) -> str:
     return f"{runtime.application}-feed"
 
 
-def _plain_producer(runtime: Runtime) -> Producer:
+def _plain_producer(runtime: Runtime) -> Any:
     return plain_producer(
         runtime,
         queue_buffering_max_messages=200_000,
@@ -259,6 +254,7 @@ def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:
         yield as_of_ms, list(group)
 
 
+@recoverable("writing candles")
 def write_feed(
     writer: FactWriter,
     plan: FeedPlan,
@@ -298,7 +294,5 @@ def write_feed(
         progress(counted)
         writer.write(plan.closing(last_ms, control_offset))
         return last_ms
-    except KafkaException as error:
-        raise Recoverable(f"writing candles: {error.args[0].str()}") from error
     finally:
         writer.flush()

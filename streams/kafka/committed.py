@@ -1,11 +1,18 @@
-"""Committed offsets of consumer groups."""
+"""How far consumer groups have come, and who is in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_INVALID, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from streams.config.runtime import Runtime
@@ -27,6 +34,26 @@ def committed_offsets(
     admin = AdminClient(confluent_config(runtime))
     found = group_offsets(runtime, admin, group, [(name, p) for p in partitions])
     return {partition: offset for (_, partition), offset in found.items()}
+
+
+def group_members(admin: Any, group: str, within_s: float = ASK_SEC) -> list[str] | None:
+    """Return the client ids of the members of a consumer group; None when there is no such group.
+
+    Raises
+    ------
+    KafkaException
+        The broker refuses, or does not answer.
+    """
+    future = admin.describe_consumer_groups([group], request_timeout=within_s)[group]
+    try:
+        found = future.result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return None
+        raise
+    if found.state is ConsumerGroupState.DEAD:  # what older brokers say of one that is not there
+        return None
+    return [str(member.client_id) for member in found.members]
 
 
 def group_offsets(
@@ -59,8 +86,10 @@ def group_offsets(
     servers = runtime.kafka_bootstrap_servers
 
     def ask() -> Any:
-        told = admin.list_consumer_group_offsets(asked, require_stable=False)
-        return told[group].result(within_s)
+        told = admin.list_consumer_group_offsets(
+            asked, require_stable=False, request_timeout=within_s
+        )
+        return told[group].result()
 
     found = {}
     for at in asking(servers, ask, within_s).topic_partitions:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -14,6 +15,9 @@ from streams.errors import Fatal, Recoverable
 CONNECT_SEC: Final = 5.0
 MOVING_SEC: Final = 30.0
 MOVING_PAUSE_SEC: Final = 0.2
+
+STAMP_REFUSED: Final = KafkaError.INVALID_TIMESTAMP
+"""A record is more than an hour ahead of the brokers' clock."""
 
 T = TypeVar("T")
 
@@ -83,7 +87,16 @@ def is_moving(error: KafkaException) -> bool:
     return isinstance(cause, KafkaError) and cause.code() in _MOVING_ERRORS
 
 
-def translate_error(
+@contextmanager
+def recoverable(doing: str) -> Iterator[None]:
+    """Let what a client raises inside come out as Recoverable, behind what was being done."""
+    try:
+        yield
+    except KafkaException as error:
+        raise Recoverable(f"{doing}: {error.args[0].str()}") from error
+
+
+def explained(
     servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
     """Translate a Kafka error to ``Fatal`` or ``Recoverable``; names the brokers and what to do.

@@ -1,24 +1,129 @@
-"""Follow topics live (committed records only) and pass the records to the event loop."""
+"""Following the log live, committed records only: on the event loop, or by a thread beside it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from threading import Thread
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from confluent_kafka import Consumer
+from confluent_kafka import KafkaError as ConfluentError
+from confluent_kafka import TopicPartition as ConfluentPartition
 
 from streams.config.runtime import Runtime
-from streams.kafka.client import SILENT, confluent_config
+from streams.errors import Recoverable
+from streams.kafka.client import SILENT, aiokafka_config, confluent_config
+from streams.kafka.reader import LogRecord, log_record
+from streams.process.pausing import BackOff, pause
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event
 
 POLL_S = 0.5
 AT_ONCE = 500
+FETCH_WAIT_MS = 250
+TAKE_WITHIN_MS = 500
+STOP_WITHIN_S = 2.0
 
 Place = tuple[str, int]
 """A topic by its name in ``streams.records.topics``, and a partition."""
+
+LogPartition = TopicPartition
+"""A topic by its full name, and a partition, as what follows on an event loop is told them."""
+
+log = logging.getLogger("manifold.kafka")
+
+
+async def keep_following(
+    follow: Callable[[], Awaitable[None]],
+    stopping: asyncio.Event,
+    says: Callable[[Exception], str],
+    log: logging.Logger,
+) -> None:
+    """Follow until told to stop; wait with back-off while something is away.
+
+    Parameters
+    ----------
+    follow
+        Follows with a new connection, from where it had come to.
+    says
+        Takes in what went wrong and returns the words for it.
+    """
+    back_off = BackOff()
+    while not stopping.is_set():
+        try:
+            await follow()
+        except (KafkaError, Recoverable, OSError) as error:
+            pause_s = back_off.next_s()
+            log.warning("%s; trying again in %.1f s", says(error), pause_s)
+            await pause(stopping, pause_s)
+
+
+@asynccontextmanager
+async def consuming(
+    runtime: Runtime,
+    topics: Iterable[str] = (),
+    starts: Mapping[Place, int] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Any]:
+    """Open a consumer of committed records on the event loop; it leaves when this ends.
+
+    Parameters
+    ----------
+    topics
+        What a member of a group subscribes to.
+    starts
+        Without a group: where to begin in every partition that is followed.
+    settings
+        Further ones of the client.
+    """
+    make: Any = AIOKafkaConsumer
+    consumer = make(
+        *map(runtime.topic, topics),
+        **aiokafka_config(runtime),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        **settings,
+    )
+    try:
+        await consumer.start()
+        if starts is not None:
+            at = {LogPartition(runtime.topic(t), p): offset for (t, p), offset in starts.items()}
+            consumer.assign(list(at))
+            for tp, offset in at.items():
+                consumer.seek(tp, offset)
+        yield consumer
+    finally:
+        await _left(consumer)
+
+
+async def fetched(
+    consumer: Any, most: int
+) -> tuple[dict[LogPartition, list[Any]], tuple[LogPartition, ...]]:
+    """Return what has come, and the partitions that do not hold the wanted offset any more."""
+    try:
+        came = await consumer.getmany(timeout_ms=TAKE_WITHIN_MS, max_records=most)
+    except OffsetOutOfRangeError as error:
+        return {}, tuple(error.args[0])
+    return came, ()
+
+
+async def _left(consumer: Any) -> None:
+    """Leave the brokers, for so long at most; they may be what has gone."""
+    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
+    # connections open then
+    for leaving in (consumer.stop(), consumer._client.close()):
+        task = asyncio.ensure_future(leaving)
+        await asyncio.wait([task], timeout=STOP_WITHIN_S)
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled() and task.exception() is not None:
+            log.info("leaving the brokers: %r", task.exception())
 
 
 class DecodedRecord(NamedTuple):
@@ -63,7 +168,7 @@ class LogFollower:
             }
         )
         self._consumer.assign(
-            [TopicPartition(runtime.topic(t), p, offset) for (t, p), offset in starts.items()]
+            [ConfluentPartition(runtime.topic(t), p, offset) for (t, p), offset in starts.items()]
         )
         self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self.trouble = ""
@@ -92,22 +197,22 @@ class LogFollower:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF:
+                if error.code() != ConfluentError._PARTITION_EOF:
                     self.trouble = f"reading {message.topic()}: {error.str()}"
                 continue
             self.trouble = ""
-            place = (self._names[message.topic()], message.partition())
-            found = decoded(self._codec, place, message)
+            found = decoded(self._codec, log_record(self._names[message.topic()], message))
             if found is not None:
                 batch.append(found)
         return batch
 
 
-def decoded(codec: Codec, place: Place, message: Any) -> DecodedRecord | None:
-    """Decode a record; None when it is not an event of its topic."""
+def decoded(codec: Codec, read: LogRecord) -> Found | None:
+    """Return a record that was read; None when it is no event of its topic."""
+    record = read.record
     try:
-        event = codec.decode(place[0], message.value())
+        event = codec.decode(record.topic, record.value)
     except DecodeError:
         return None
-    source = dict(message.headers() or ()).get("source", b"").decode("utf-8", "replace")
-    return DecodedRecord(*place, message.offset(), event, source)
+    source = read.headers.get("source", "")
+    return Found(record.topic, record.partition, record.offset, event, source)

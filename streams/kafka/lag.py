@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from confluent_kafka.admin import AdminClient
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.kafka.client import SILENT, confluent_config
-from streams.kafka.committed import group_offsets
+from streams.kafka.committed import group_members, group_offsets
 from streams.kafka.errors import asking
-from streams.kafka.reader import FEW, LogReader
+from streams.kafka.reader import READ_BATCH, LogReader
 from streams.records.topics import MIRRORED, STAGE_SOURCES
 
 MIRROR: Final = "mirror"
 ASK_SEC: Final = 10.0
+FEW: Final = READ_BATCH
 Bounds = Mapping[int, tuple[int, int]]
+K = TypeVar("K", bound=Hashable)
+
+
+def remaining(
+    reader: LogReader, spans: Mapping[tuple[str, int], tuple[int, int]]
+) -> dict[tuple[str, int], int]:
+    """Return how many offsets lie in each span [start, end); one without a record counts 0.
+
+    Markers of transactions and aborted records take offsets too: spans that one read covers are
+    looked at.
+
+    Raises
+    ------
+    Recoverable
+        The broker does not answer in time.
+    """
+    left = {place: max(0, end - start) for place, (start, end) in spans.items()}
+    few = {place: spans[place] for place, count in left.items() if 0 < count <= FEW}
+    held = reader.holding(few) if few else set()
+    return left | {place: 0 for place in few if place not in held}
+
+
+class Standstill(Generic[K]):
+    """Since when positions have not moved although something is left.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._moved: dict[K, tuple[int, float]] = {}
+
+    def note(self, name: K, position: int, lag: int) -> bool:
+        """Take in where somebody is and how many records are left; return whether it stands."""
+        before = self._moved.get(name)
+        stands = before is not None and before[0] == position and lag > 0
+        if not stands:
+            self._moved[name] = (position, self._clock())
+        return stands
+
+    def of(self, name: K) -> tuple[int, float]:
+        """Return a position, and seconds since it was seen to move or to have nothing left."""
+        position, since = self._moved[name]
+        return position, self._clock() - since
 
 
 class UnreadRange(NamedTuple):
@@ -42,10 +90,10 @@ class LagProbe:
     """
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
-        self._runtime, self._clock = runtime, clock
+        self._runtime = runtime
         self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
-        self._holds: dict[UnreadRange, bool] = {}
-        self._moved: dict[str, tuple[int, float]] = {}
+        self._remaining: dict[Left, int] = {}
+        self._standstill = Standstill[str](clock)
 
     def look(
         self, reader: LogReader, bounds: Mapping[str, Bounds]
@@ -76,15 +124,15 @@ class LagProbe:
             (MIRROR,),
         ):  # stage and mirror may have read the same partition to different offsets
             self._look_into(reader, [left for name, left in reached if name in group])
-        kept = {left for _, left in reached}
-        self._holds = {left: holds for left, holds in self._holds.items() if left in kept}
         lag = dict.fromkeys((*STAGE_SOURCES, MIRROR), 0)
         done = dict.fromkeys(lag, 0)
         for name, left in reached:
             done[name] += left.start
-            if self._holds.get(left, True):
-                lag[name] += max(0, left.end - left.start)
-        return lag, self._standing(lag, done)
+            lag[name] += self._remaining[left]
+        self._remaining = {left: self._remaining[left] for _, left in reached}
+        still = self._standstill
+        standing = [name for name, at in done.items() if still.note(name, at, lag[name])]
+        return lag, {name: int(still.of(name)[1] * 1000) for name in standing}
 
     def members(self, group: str) -> int | None:
         """Return the number of members of a consumer group; None when the broker does not report
@@ -96,16 +144,11 @@ class LagProbe:
             The broker refuses, or does not answer.
         """
         servers = self._runtime.kafka_bootstrap_servers
-
-        def ask() -> Any:
-            asked = self._admin.describe_consumer_groups([group], request_timeout=ASK_SEC)
-            return asked[group].result(ASK_SEC)
-
         try:
-            described = asking(servers, ask, ASK_SEC)
+            found = asking(servers, lambda: group_members(self._admin, group, ASK_SEC), ASK_SEC)
         except Fatal:
             return None
-        return len(described.members)
+        return len(found or ())
 
     def _reached(
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
@@ -124,22 +167,8 @@ class LagProbe:
             for p, (low, high) in bounds[topic].items()
         ]
 
-    def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
-        """Check once per range whether it holds records or only transaction markers."""
-        unknown = [
-            left for left in every if 0 < left.end - left.start <= FEW and left not in self._holds
-        ]
-        spans = {(left.topic, left.partition): (left.start, left.end) for left in unknown}
-        held = reader.holding(spans) if spans else set()
-        for left in unknown:
-            self._holds[left] = (left.topic, left.partition) in held
-
-    def _standing(self, lag: Mapping[str, int], done: Mapping[str, int]) -> dict[str, int]:
-        now, standing = self._clock(), {}
-        for name, position in done.items():
-            before = self._moved.get(name)
-            if before is None or before[0] != position or not lag[name]:
-                self._moved[name] = (position, now)
-            elif lag[name]:
-                standing[name] = int((now - before[1]) * 1000)
-        return standing
+    def _look_into(self, reader: LogReader, every: Sequence[Left]) -> None:
+        """Count the records of what is left, once for a stretch."""
+        new = {(left.topic, left.partition): left for left in every if left not in self._remaining}
+        counts = remaining(reader, {place: (left.start, left.end) for place, left in new.items()})
+        self._remaining |= {left: counts[place] for place, left in new.items()}

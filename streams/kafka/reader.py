@@ -20,8 +20,7 @@ T = TypeVar("T")
 
 TIMEOUT_S = 30.0
 READ_BATCH = 5_000
-FEW = READ_BATCH
-# consume() waits this long for a full batch, even at the end
+# consume() waits for a full batch that long, also when the end is reached
 POLL_S = 0.01
 EMBEDDED_CLUSTER = "tansu_cluster"
 
@@ -224,29 +223,16 @@ class LogReader:
         Recoverable
             The broker does not answer in time.
         """
-        names = {self._runtime.topic(topic): topic for topic, _ in spans}
-        self._consumer.assign(
-            [
-                TopicPartition(self._runtime.topic(t), p, start)
-                for (t, p), (start, _) in spans.items()
-            ]
-        )
-        unread, found = dict(spans), set()
-        give_up_at = time.monotonic() + TIMEOUT_S
-        while unread:
-            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
-            for message in messages:
-                place = (names[message.topic()], message.partition())
-                error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    if not error.retriable():
-                        raise Recoverable(f"reading {place[0]}-{place[1]}: {error.str()}")
-                elif place in unread:
-                    if error is None and message.offset() < unread[place][1]:
-                        found.add(place)
-                    del unread[place]
-            if time.monotonic() > give_up_at:
-                raise Recoverable(f"no end of {min(unread)[0]} within {TIMEOUT_S:.0f} s")
+        found: set[tuple[str, int]] = set()
+        left = self._assign(spans)
+        # any record answers, and so does the end of what is there, wherever that is
+        open_ends: dict[tuple[str, int], int | None] = dict.fromkeys(left)
+        for message in records_until(self._consumer, open_ends):
+            topic, end = left[message.topic(), message.partition()]
+            if message.offset() < end:
+                found.add((topic, message.partition()))
+            del open_ends[message.topic(), message.partition()]
+        self._consumer.unassign()  # as at the end of read
         return found
 
     def read_many(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> Iterator[LogRecord]:
@@ -264,39 +250,23 @@ class LogReader:
         Recoverable
             No more records arrive before the ends are reached.
         """
-        left = {
-            (self._runtime.topic(topic), partition): (topic, end)
-            for (topic, partition), (start, end) in spans.items()
-            if start < end
-        }
-        starts = {(self._runtime.topic(t), p): start for (t, p), (start, _) in spans.items()}
-        if left:
-            self._consumer.assign([TopicPartition(*place, starts[place]) for place in left])
-        give_up_at = time.monotonic() + TIMEOUT_S
-        while left:
-            messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
-            for message in messages:
-                place = (message.topic(), message.partition())
-                if place not in left:
-                    continue
-                topic, end = left[place]
-                error = message.error()
-                if error is None:
-                    give_up_at = time.monotonic() + TIMEOUT_S
-                    if message.offset() < end:
-                        yield log_record(topic, message)
-                    if message.offset() + 1 >= end:
-                        del left[place]
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    # markers and aborted records take offsets: nothing committed is left before it
-                    if message.offset() >= end:
-                        del left[place]
-                elif not error.retriable():
-                    raise Recoverable(f"reading {topic}-{place[1]}: {error.str()}")
-            if time.monotonic() > give_up_at:
-                raise Recoverable(f"{sorted(left)} were not read to the end in {TIMEOUT_S:.0f} s")
-        # as at the end of read
-        self._consumer.unassign()
+        unread = {place: span for place, span in spans.items() if span[0] < span[1]}
+        if not unread:
+            return
+        left = self._assign(unread)
+        ends: dict[tuple[str, int], int | None] = {place: end for place, (_, end) in left.items()}
+        for message in records_until(self._consumer, ends):
+            yield log_record(left[message.topic(), message.partition()][0], message)
+        self._consumer.unassign()  # as at the end of read
+
+    def _assign(
+        self, spans: Mapping[tuple[str, int], tuple[int, int]]
+    ) -> dict[tuple[str, int], tuple[str, int]]:
+        """Begin to read at the starts; return full name and partition -> topic and end."""
+        names = {topic: self._runtime.topic(topic) for topic, _ in spans}
+        starts = [TopicPartition(names[t], p, start) for (t, p), (start, _) in spans.items()]
+        self._consumer.assign(starts)
+        return {(names[t], p): (t, end) for (t, p), (_, end) in spans.items()}
 
     def _batch(
         self,
@@ -330,6 +300,56 @@ class LogReader:
         return batch, position
 
 
+def records_until(
+    consumer: Any,
+    left: dict[tuple[str, int], int | None],
+    patience_s: float = TIMEOUT_S,
+) -> Iterator[Any]:
+    """Yield the records of several partitions before their ends, as the client's own messages.
+
+    Each partition's come in order; between partitions there is none.
+
+    Parameters
+    ----------
+    consumer
+        Assigned to the partitions; it tells where they end (``enable.partition.eof``).
+    left
+        Full topic name and partition -> end; None for the end of what is there when it is reached.
+        Partitions that are read are taken out, and whoever needs no more of one may do so too.
+    patience_s
+        How long nothing may come.
+
+    Raises
+    ------
+    Recoverable
+        Nothing comes any more before the ends, or a partition cannot be read.
+    """
+    give_up_at = time.monotonic() + patience_s
+    while left:
+        messages: list[Any] = consumer.consume(READ_BATCH, POLL_S)
+        for message in messages:
+            place = (message.topic(), message.partition())
+            if place not in left:
+                continue
+            end, error = left[place], message.error()
+            if error is None:
+                at = message.offset()
+                if end is None or at < end:
+                    yield message
+                if end is not None and at + 1 >= end:
+                    left.pop(place, None)
+                give_up_at = time.monotonic() + patience_s
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # markers and aborted records take offsets: nothing committed is left before it
+                if end is None or message.offset() >= end:
+                    del left[place]
+            elif not error.retriable():
+                raise Recoverable(f"reading {place[0]}-{place[1]}: {error.str()}")
+        if left and time.monotonic() > give_up_at:
+            names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(left))
+            raise Recoverable(f"{names} cannot be read to the end within {patience_s:.0f} s")
+
+
 def _as_it_is(topic: str, message: Any) -> Any:
     return message
 
@@ -349,18 +369,3 @@ def log_record(topic: str, message: Any) -> LogRecord:
     """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
     return LogRecord(_source_record(topic, message), headers)
-
-
-def remaining(reader: LogReader, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
-    """Return the number of offsets in the spans [start, end); a span without records counts 0.
-
-    Transaction markers and aborted records take offsets too: spans small enough for one read are
-    checked for records.
-    """
-    total = 0
-    for partition, (start, end) in spans.items():
-        left = max(0, end - start)
-        if 0 < left <= FEW and not any(reader.read(topic, partition, start, end)):
-            left = 0
-        total += left
-    return total

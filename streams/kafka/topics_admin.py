@@ -93,6 +93,16 @@ def expected_topics(runtime: Runtime) -> list[ExpectedTopic]:
     ]
 
 
+def answers(servers: str) -> bool:
+    """Return whether a broker of this machine answers."""
+    try:
+        client = AdminClient(SILENT | {"bootstrap.servers": servers})  # type: ignore[arg-type]
+        client.list_topics(timeout=2.0)
+    except KafkaException:
+        return False
+    return True
+
+
 class Cluster:
     """An admin client that raises ``Fatal`` and ``Recoverable``.
 

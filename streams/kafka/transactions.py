@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import translate_error
-from streams.process.exit import exit_now
+from streams.kafka.errors import STAMP_REFUSED, explained
+from streams.process.exit import leave
 
 OPEN_SECONDS: Final = 30.0
 FENCED: Final = (
@@ -56,6 +57,30 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
     except KafkaException as error:
         raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
+
+
+REFUSED_RECORD: Final = (STAMP_REFUSED, KafkaError.MSG_SIZE_TOO_LARGE)
+"""What is said of a record that the broker takes from nobody."""
+
+
+@contextmanager
+def transaction(
+    runtime: Runtime, producer: Producer, refused: Callable[[KafkaError], Exception]
+) -> Iterator[None]:
+    """Make one transaction of what is produced inside; it is there when this returns.
+
+    Parameters
+    ----------
+    refused
+        Returns what to raise where it was not committed. The process must end then: it neither
+        aborts nor tries again.
+    """
+    try:
+        producer.begin_transaction()
+        yield
+        settle(runtime, producer.commit_transaction, runtime.transaction_timeout_sec)
+    except KafkaException as error:
+        raise refused(error.args[0]) from error
 
 
 INIT_SECONDS = 30.0

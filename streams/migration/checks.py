@@ -12,11 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
-
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.feeds.writer import feed_id
+from streams.kafka.committed import group_members
 from streams.kafka.ends import partition_ends
 from streams.kafka.reader import EMBEDDED_CLUSTER, LogReader
 from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
@@ -137,16 +136,7 @@ def _they_run(group: str, members: list[str]) -> str:
 
 def _members(group: str, cluster: Cluster) -> list[str] | None:
     """Return the members of a group; None when there is no such group."""
-    future = cluster.client.describe_consumer_groups([group], request_timeout=TIMEOUT_SEC)[group]
-    try:
-        found = future.result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return None
-        raise cluster.translate_error(error) from error
-    if found.state is ConsumerGroupState.DEAD:  # the answer of older brokers for a missing group
-        return None
-    return [str(member.client_id) for member in found.members]
+    return cluster.call(lambda: group_members(cluster.client, group, TIMEOUT_SEC))
 
 
 def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReader) -> None:

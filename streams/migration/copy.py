@@ -13,13 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.delivery import Delivery
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import FENCED, settle, transactional_producer
+from streams.kafka.transactions import FENCED, REFUSED_RECORD, transaction, transactional_producer
 from streams.migration.checks import POLL_SEC, Ends
 from streams.migration.translate import ControlOffsets, Translator
 from streams.records.codec import Codec
@@ -93,7 +91,7 @@ class Copier:
         source = [message.offset() for message in self._source(CONTROL, 0)]
         self._offsets = ControlOffsets(source, ends[CONTROL, 0])
         self._translator = Translator(codec, ids, self._offsets)
-        self._producer: Producer | None = None
+        self._producer: Any = None
 
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic, ascending."""
@@ -222,8 +220,12 @@ class Copier:
             raise RuntimeError("Copier.carry writes only after Copier.open")
         images = [self._image(topic, message) for message in batch]
         name = self._target.topic(topic)
-        try:
-            producer.begin_transaction()
+
+        def refused(error: Any) -> Fatal | Recoverable:
+            first = delivery.refused
+            return self._explained(name, first[0] if first else error)
+
+        with transaction(self._target, producer, refused):
             for image in images:
                 producer.produce(
                     name,
@@ -234,20 +236,16 @@ class Copier:
                     headers=image.headers,
                     on_delivery=delivery.report,
                 )
-            settle(self._target, producer.commit_transaction, self._target.transaction_timeout_sec)
-        except KafkaException as error:
-            refused = delivery.refused
-            raise self._explained(name, refused[0] if refused else error.args[0]) from error
         if topic == CONTROL:
             self._read_control_offsets(len(self._offsets.target) + len(batch))
 
-    def _explained(self, name: str, error: KafkaError) -> Fatal | Recoverable:
+    def _explained(self, name: str, error: Any) -> Fatal | Recoverable:
         if error.code() in FENCED:
             return Fatal(
                 f"another manifold migrate to this prefix has taken over (transactional id "
                 f"{migrate_id(self._target)})"
             )
-        if error.code() in (KafkaError.INVALID_TIMESTAMP, KafkaError.MSG_SIZE_TOO_LARGE):
+        if error.code() in REFUSED_RECORD:
             return Fatal(f"{name} refuses a record that the old topic has: {error.str()}")
         return Recoverable(f"cannot write to {name}: {error.str()}; repeat the command to continue")
 

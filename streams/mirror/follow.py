@@ -7,28 +7,25 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from streams.config.feeds import FeedSettings
 from streams.config.runtime import Runtime
 from streams.config.settings import Config, UnknownSettings
 from streams.errors import Recoverable
-from streams.kafka.client import aiokafka_config
 from streams.kafka.control_topic import read_control
+from streams.kafka.follower import LogPartition, consuming, fetched, keep_following
 from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
+from streams.process.pausing import BackOff, pause
 from streams.records.codec import Codec, DecodeError
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
 from streams.records.topics import CONTROL, MIRRORED
 
 BATCH = 5_000
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-Positions = dict[TopicPartition, int | None]
+Positions = dict[LogPartition, int | None]
 T = TypeVar("T")
 
 log = logging.getLogger("manifold.mirror")
@@ -88,7 +85,7 @@ class Follower:
         self._stopping = asyncio.Event()
         self._cluster_id = ""
         self._doubtful = False
-        self._told: dict[TopicPartition, int] = {}  # published once, not after a seek back
+        self._told: dict[LogPartition, int] = {}  # published once; not again after a seek back
 
     def stop(self) -> None:
         """Ask ``run`` to return after the current batch."""
@@ -102,16 +99,7 @@ class Follower:
         Fatal
             Kafka or Valkey refuses the login or the certificate, or topics are missing.
         """
-        tries = 0
-        while not self._stopping.is_set():
-            try:
-                await self._follow()
-                tries = 0
-            except (KafkaError, Recoverable) as error:
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; retrying in %.1f s", error, pause_s)
-                tries += 1
-                await self._pause(pause_s)
+        await keep_following(self._follow, self._stopping, str, log)
         await self._client.aclose()
 
     async def _follow(self) -> None:
@@ -119,29 +107,21 @@ class Follower:
             self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
         await self._look_at_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
-        make: Any = AIOKafkaConsumer
-        consumer = make(
-            *names,
-            **aiokafka_config(self._runtime),
+        known: Positions = {}
+        async with consuming(
+            self._runtime,
+            MIRRORED,
             group_id=self._runtime.mirror_group,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=10_000,
-            fetch_max_wait_ms=250,
-        )
-        await consumer.start()
-        known: Positions = {}
-        try:
+        ) as consumer:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
-                fetched = await consumer.getmany(timeout_ms=500, max_records=BATCH)
-                # records of a partition without a position are fetched again once it has one
-                batches = {tp: found for tp, found in fetched.items() if found and tp in known}
+                came, _ = await fetched(consumer, BATCH)
+                # what came of a partition that is not positioned yet comes again when it is
+                batches = {tp: found for tp, found in came.items() if found and tp in known}
                 if batches:
                     await self._take(consumer, names, known, batches)
-        finally:
-            await consumer.stop()
 
     async def _positioned(self, consumer: Any, known: Positions) -> Positions:
         """Return the positions stored in Valkey, and seek the consumer to those that changed.
@@ -175,7 +155,7 @@ class Follower:
         consumer: Any,
         names: Mapping[str, str],
         known: Positions,
-        batches: Mapping[TopicPartition, Sequence[Any]],
+        batches: Mapping[LogPartition, Sequence[Any]],
     ) -> None:
         if any(names[tp.topic] == CONTROL for tp in batches):
             await self._look_at_config()
@@ -207,25 +187,17 @@ class Follower:
         self._followed.look(self._control, refuse=False)
         self._retention = retention_of(self._runtime, self._followed.active)
 
-    def _field(self, tp: TopicPartition) -> str:
+    def _field(self, tp: LogPartition) -> str:
         return position_field(self._cluster_id, tp.topic, tp.partition)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Retry until Valkey answers, so that no batch is lost."""
-        tries = 0
+        """Ask Valkey until it answers: no batch is left out."""
+        back_off = BackOff()
         while True:
             try:
                 return await ask()
             except Recoverable as error:
                 if self._stopping.is_set():
                     raise
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; the mirror retries, then catches up", error)
-                tries += 1
-                await self._pause(pause_s)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
+                log.warning("%s; the mirror waits and catches up", error)
+                await pause(self._stopping, back_off.next_s())

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.config.runtime import Runtime
-from streams.kafka.committed import committed_offsets
 from streams.kafka.control_topic import active_config, read_control
-from streams.kafka.reader import LogReader, remaining
+from streams.kafka.lag import LagSight
+from streams.kafka.reader import LogReader
 from streams.pipeline.limits import GUARD_LIMITS
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import DeadLetter, Event, GateDecision, Weights
 from streams.records.reasons import Reason
-from streams.records.topics import DEAD_LETTERS, GATES, MIRRORED, STAGE_SOURCES, TOPICS, WEIGHTS
+from streams.records.topics import DEAD_LETTERS, GATES, TOPICS, WEIGHTS
 
 TAIL = 5_000
 GUARDS = (
@@ -125,11 +125,7 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
         bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
         for topic, spans in bounds.items():
             status.ends[topic] = sum(high - low for low, high in spans.values())
-        for stage, source in STAGE_SOURCES.items():
-            status.lag[stage] = _lag(runtime, reader, source, bounds[source], runtime.application)
-        status.lag["mirror"] = sum(
-            _lag(runtime, reader, topic, bounds[topic], runtime.mirror_group) for topic in MIRRORED
-        )
+        status.lag, _ = LagSight(runtime).look(reader, bounds)
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
             if isinstance(event, Weights):
                 status.weights = event
@@ -138,18 +134,6 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
             if isinstance(event, DeadLetter):
                 status.dead_letters[event.reason] += 1
     return status
-
-
-def _lag(
-    runtime: Runtime,
-    reader: LogReader,
-    topic: str,
-    bounds: Mapping[int, tuple[int, int]],
-    group: str,
-) -> int:
-    done = committed_offsets(runtime, topic, list(bounds), group)
-    spans = {p: (max(low, done.get(p, low)), high) for p, (low, high) in bounds.items()}
-    return remaining(reader, topic, spans)
 
 
 def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from streams.errors import Fatal
 from streams.process.child import Child
+from streams.process.pausing import BackOff
 
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 STEADY_S = 60.0
@@ -42,7 +43,7 @@ class Supervised:
         self._done_codes = frozenset(done_codes) | ({0} if once else set())
         self.restarts = 0
         self.started_at = 0.0
-        self._tries = 0
+        self._back_off = BackOff(BACK_OFF_S)
         self._due_at: float | None = None
 
     def start(self) -> None:
@@ -80,9 +81,8 @@ class Supervised:
         now = self._clock()
         if self._due_at is None:
             if now - self.started_at > STEADY_S:
-                self._tries = 0
-            self._due_at = now + BACK_OFF_S[min(self._tries, len(BACK_OFF_S) - 1)]
-            self._tries += 1
+                self._back_off.reset()
+            self._due_at = now + self._back_off.next_s()
         elif now >= self._due_at:
             self._due_at = None
             self.restarts += 1

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
-from streams.kafka.client import aiokafka_config
+from streams.kafka.follower import LogPartition, consuming, fetched, keep_following
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
@@ -30,9 +28,7 @@ BATCH = 2_000
 MAX_BEHIND = 20_000
 """Maximum lag of one partition in records; beyond it the live view skips to the end."""
 KEPT_AT_SKIP = 1_000
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-FETCH_WAIT_MS = 250
-PROBE_S, PROBE_WITHIN_S, STOP_WITHIN_S = 2.0, 4.0, 2.0
+PROBE_S, PROBE_WITHIN_S = 2.0, 4.0
 
 log = logging.getLogger("manifold.api")
 
@@ -89,58 +85,34 @@ class LogFollower:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while the broker is unavailable."""
-        tries = 0
-        while not self._stopping.is_set():
-            try:
-                await self._follow()
-                tries = 0
-            except (KafkaError, Recoverable, OSError) as error:
-                self.trouble = f"the log cannot be followed: {error}"
-                pause_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                log.warning("%s; retrying in %.1f s", self.trouble, pause_s)
-                tries += 1
-                await self._pause(pause_s)
+        """Follow until ``stop``; waits with back-off while the broker is away."""
+        await keep_following(self._follow, self._stopping, self._away, log)
+
+    def _away(self, error: Exception) -> str:
+        self.trouble = f"the log cannot be followed: {error}"
+        return self.trouble
 
     async def _follow(self) -> None:
-        make: Any = AIOKafkaConsumer
-        consumer = make(
-            **aiokafka_config(self._runtime),
-            group_id=None,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-        )
-        try:
-            await consumer.start()
-            places = {
-                TopicPartition(self._runtime.topic(topic), partition): at
-                for (topic, partition), at in self._next.items()
-            }
-            consumer.assign(list(places))
-            for tp, at in places.items():
-                consumer.seek(tp, at)
+        async with consuming(
+            self._runtime, starts=self._next, group_id=None, auto_offset_reset="none"
+        ) as consumer:
             while not self._stopping.is_set():
                 await self._take(consumer)
-        finally:
-            await _stopped(consumer)
 
     async def _take(self, consumer: Any) -> None:
-        try:
-            fetched = await consumer.getmany(timeout_ms=500, max_records=BATCH)
-        except OffsetOutOfRangeError as error:
-            await self._restart_at_end(consumer, error)
+        came, lost = await fetched(consumer, BATCH)
+        if lost:
+            await self._restart_at_end(consumer, lost)
             return
-        if any(fetched.values()):
+        if any(came.values()):
             self.alive_at, self.trouble = time.monotonic(), None
         else:
             await self._probe(consumer)
-        values = [record.value for found in fetched.values() for record in found]
+        values = [record.value for found in came.values() for record in found]
         unknown = self._codec.unknown_ids(values)
         if unknown:
             await self._codec.resolve(unknown)
-        for tp, found in fetched.items():
+        for tp, found in came.items():
             topic = self._names[tp.topic]
             for number, record in enumerate(found, 1):
                 self._publish(topic, record)
@@ -183,7 +155,7 @@ class LogFollower:
                 self._hub.publish(frame)
         self._hub.passed(place)
 
-    def _skip(self, consumer: Any, tp: TopicPartition, topic: str, at: int) -> None:
+    def _skip(self, consumer: Any, tp: LogPartition, topic: str, at: int) -> None:
         if topic == CONTROL:
             return  # small, and every record is needed
         end = consumer.highwater(tp)
@@ -194,9 +166,9 @@ class LogFollower:
         consumer.seek(tp, to)
         self._gap(topic, tp.partition, at, to)
 
-    async def _restart_at_end(self, consumer: Any, error: OffsetOutOfRangeError) -> None:
-        """Continue at the end of partitions without the wanted offset (recreated, truncated)."""
-        for tp in error.args[0]:
+    async def _restart_at_end(self, consumer: Any, lost: Iterable[LogPartition]) -> None:
+        """Go on at the end of partitions that do not hold the wanted offset (made anew, cut)."""
+        for tp in lost:
             topic = self._names[tp.topic]
             ends = await consumer.end_offsets([tp])
             log.warning("%s-%d no longer holds the wanted offset", topic, tp.partition)
@@ -219,25 +191,6 @@ class LogFollower:
                 }
             )
         )
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
-
-
-async def _stopped(consumer: Any) -> None:
-    """Close the consumer within a time limit: the brokers may be unavailable."""
-    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
-    # connections open then
-    for leaving in (consumer.stop(), consumer._client.close()):
-        task = asyncio.ensure_future(leaving)
-        await asyncio.wait([task], timeout=STOP_WITHIN_S)
-        if not task.done():
-            task.cancel()
-        elif not task.cancelled() and task.exception() is not None:
-            log.info("closing the consumer: %r", task.exception())
 
 
 def _origin(place: Place, headers: Any) -> Origin:

@@ -10,11 +10,8 @@ from pathlib import Path
 from uuid import uuid4
 from zlib import crc32
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-
 from streams.errors import Fatal
-from streams.kafka.client import SILENT
+from streams.kafka.topics_admin import answers
 from streams.process.child import Child, free_port, listens, require_port, require_space
 from streams.stack import maven
 
@@ -150,12 +147,7 @@ class KafkaBroker:
             return False
         if self._security is not None:
             return True
-        try:
-            client = AdminClient(SILENT | {"bootstrap.servers": self.bootstrap})  # type: ignore[arg-type]
-            client.list_topics(timeout=2.0)
-        except KafkaException:
-            return False
-        return True
+        return answers(self.bootstrap)
 
     def _format(self, program: str, jars: Path, settings: Path) -> None:
         if (self.directory / "data" / "meta.properties").is_file():

@@ -8,15 +8,14 @@ proves that no other executor had taken over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from confluent_kafka import KafkaException, Producer
+from typing import Any, NoReturn
 
 from streams.config.runtime import Runtime
 from streams.core import ENGINE_VERSION
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import new_producer, settle
-from streams.process.exit import exit_now
+from streams.kafka.transactions import new_producer, transaction
+from streams.process.exit import leave
 from streams.records.codec import Codec
 from streams.records.topics import FILLS, ORDERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
@@ -43,7 +42,7 @@ class Journal:
         self._runtime, self._codec = runtime, codec
         with LogReader(runtime) as reader:
             self._partitions = {t: len(reader.partitions(t)) for t in (ORDERS, FILLS)}
-        self._producer: Producer = new_producer(runtime, STAGE, account_id)
+        self._producer = new_producer(runtime, STAGE, account_id)
 
     def write(self, records: Sequence[Record]) -> None:
         """Write records as one transaction; return after the commit.
@@ -51,14 +50,9 @@ class Journal:
         The process ends if that fails: another executor has taken over, or it is unknown whether
         the records are in the log. The next start reads the log.
         """
-        try:
-            self._producer.begin_transaction()
+        with transaction(self._runtime, self._producer, _leave):
             for record in records:
                 self._produce(record)
-            timeout_s = self._runtime.transaction_timeout_sec
-            settle(self._runtime, self._producer.commit_transaction, timeout_s)
-        except KafkaException as error:
-            exit_now(f"executor: the order log cannot be written: {error.args[0].str()}")
 
     def _produce(self, record: Record) -> None:
         topic = ORDERS if isinstance(record, OrderIntent) else FILLS
@@ -75,3 +69,7 @@ class Journal:
                 ("engine", ENGINE_VERSION.encode()),
             ],
         )
+
+
+def _leave(error: Any) -> NoReturn:
+    leave(f"executor: the order log cannot be written: {error.str()}")

@@ -71,19 +71,17 @@ async def open_parts(
     active = followed.look(control, refuse=not only_flatten)
     ledger = Ledger(account_id, mode)
     await asyncio.to_thread(fold_orders, runtime, codec, ledger)
-    spans = await asyncio.to_thread(_spans, runtime, ledger)
+    spans, decided = await asyncio.to_thread(_decided, runtime, codec, ledger)
     broker = venue
     if broker is None:
         broker = PaperBroker(_rules(trading, active), active.granularity_ms, ledger)
-        candles = await asyncio.to_thread(_candle_spans, runtime, broker.resume_ms)
-        found = await asyncio.to_thread(read_spans, runtime, codec, candles)
+        candles, found = await asyncio.to_thread(_candles, runtime, codec, broker.resume_ms)
         recall(broker, found, active.candle_gran)
         spans |= candles
     joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
     runs = Runs(joined)
     allocation = Allocation()
-    log = {place: span for place, span in spans.items() if place[0] in (GATES, WEIGHTS)}
-    for one in await asyncio.to_thread(read_spans, runtime, codec, log):
+    for one in decided:
         if isinstance(one.event, GateDecision):
             runs.take(one.event, one.source)
         elif isinstance(one.event, Weights):
@@ -127,8 +125,8 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
         No broker answers.
     """
     with LogReader(runtime) as reader:
-        spans = full_range(reader, (ORDERS, FILLS))
-    fold(ledger, read_spans(runtime, codec, spans, strict=True))
+        found = read_spans(reader, codec, whole(reader, (ORDERS, FILLS)), strict=True)
+    fold(ledger, found)
 
 
 def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
@@ -161,7 +159,9 @@ def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
     ledger.nav_history.recall([*states, *told])
 
 
-def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
+def _decided(
+    runtime: Runtime, codec: Codec, ledger: Ledger
+) -> tuple[dict[Place, Span], list[Found]]:
     entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
     with LogReader(runtime) as reader:
         spans = {}
@@ -171,10 +171,12 @@ def _spans(runtime: Runtime, ledger: Ledger) -> dict[Place, Span]:
             if entries and topic == GATES:
                 start = min(start, reader.offset_at(topic, 0, min(entries)))
             spans[topic, 0] = (start, end)
-    return spans
+        return spans, read_spans(reader, codec, spans)
 
 
-def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place, Span]:
+def _candles(
+    runtime: Runtime, codec: Codec, resume_ms: Mapping[str, int]
+) -> tuple[dict[Place, Span], list[Found]]:
     with LogReader(runtime) as reader:
         spans = {}
         for place, (low, end) in full_range(reader, (CANDLES,)).items():
@@ -182,7 +184,7 @@ def _candle_spans(runtime: Runtime, resume_ms: Mapping[str, int]) -> dict[Place,
             if resume_ms:
                 start = min(start, reader.offset_at(*place, min(resume_ms.values())))
             spans[place] = (start, end)
-    return spans
+        return spans, read_spans(reader, codec, spans)
 
 
 def recall(broker: PaperBroker, found: Iterable[DecodedRecord], granularity: str) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from streams.config.runtime import Runtime
-from streams.errors import Recoverable
 from streams.kafka.client import READING_ON, confluent_config
+from streams.kafka.reader import records_until
 
-READ_BATCH = 10_000
 SILENCE_S = 60.0
 POSITION_ROW = b"~position"
 """Says up to where in the source the rows go. Every transaction writes it; no stage sees it."""
@@ -57,7 +56,6 @@ def restore_rows(
         The changelog cannot be read to its end.
     """
     rows: dict[int, dict[bytes, bytes]] = {partition: {} for partition in partitions}
-    left = set(rows)
     consumer = Consumer(
         confluent_config(runtime)
         | {
@@ -69,22 +67,10 @@ def restore_rows(
             **READING_ON,
         }
     )
-    silent_s = 0.0
     try:
         consumer.assign([TopicPartition(changelog, p, OFFSET_BEGINNING) for p in sorted(rows)])
-        while left:
-            messages = consumer.consume(READ_BATCH, 0.1)
-            silent_s = 0.0 if messages else silent_s + 0.1
-            if silent_s > SILENCE_S:
-                raise Recoverable(f"the changelog {changelog} gives no answer")
-            for message in messages:
-                partition, error = message.partition() or 0, message.error()
-                if error is None:
-                    _apply(rows[partition], message.key() or b"", message.value())
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(partition)
-                elif not error.retriable():
-                    raise Recoverable(f"reading the changelog {changelog}: {error.str()}")
+        for message in records_until(consumer, {(changelog, p): None for p in rows}, SILENCE_S):
+            _apply(rows[message.partition()], message.key() or b"", message.value())
     finally:
         consumer.close()
     return {partition: _restored(found) for partition, found in rows.items()}

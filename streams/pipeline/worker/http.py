@@ -11,13 +11,17 @@ from prometheus_client import generate_latest
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.kafka.reader import LogReader, remaining
+from streams.kafka.lag import Standstill, remaining
+from streams.kafka.reader import LogReader
 from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.process.metrics import METRICS_TYPE
 from streams.records.topics import STAGE_SOURCES
 
 LAG_EVERY_S = 5.0
 STUCK_AFTER_S = 30.0
+
+Place = tuple[str, int]
+"""A stage and a partition of its source."""
 
 
 class LagWatch:
@@ -37,10 +41,9 @@ class LagWatch:
         metrics: WorkerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runtime, self._metrics, self._clock = runtime, metrics, clock
-        self._seen: dict[tuple[str, int], tuple[int, float]] = {}
-        self._lags: dict[tuple[str, int], int] = {}
-        self._asked_at: float | None = None
+        self._runtime, self._metrics = runtime, metrics
+        self._standstill = Standstill[Place](clock)
+        self._lags: dict[Place, int] = {}
         self._trouble: str | None = None
 
     async def run(self) -> None:
@@ -56,28 +59,23 @@ class LagWatch:
     def refresh(self) -> None:
         """Ask once."""
         with LogReader(self._runtime) as reader:
-            for (stage, partition), position in sorted(self._metrics.positions().items()):
-                end = reader.bounds(STAGE_SOURCES[stage], partition)[1]
-                lag = remaining(reader, STAGE_SOURCES[stage], {partition: (position, end)})
+            for stage, partition in sorted(owned := self._metrics.positions()):
+                position, topic = owned[stage, partition], STAGE_SOURCES[stage]
+                end = reader.bounds(topic, partition)[1]
+                (lag,) = remaining(reader, {(topic, partition): (position, end)}).values()
                 self._metrics.lag.labels(stage, str(partition)).set(lag)
-                self._note(stage, partition, position, lag)
-        self._asked_at = self._clock()
-
-    def _note(self, stage: str, partition: int, position: int, lag: int) -> None:
-        now, before = self._clock(), self._seen.get((stage, partition))
-        if before is None or before[0] != position or not lag:
-            self._seen[stage, partition] = (position, now)
-        self._lags[stage, partition] = lag
+                self._standstill.note((stage, partition), position, lag)
+                self._lags[stage, partition] = lag
 
     def stuck(self) -> dict[str, str]:
         """Return the stages that have work and do none, with what is known of them."""
-        now, found = self._clock(), {}
-        owned = self._metrics.positions()
-        for (stage, partition), (position, since) in sorted(self._seen.items()):
-            if (stage, partition) in owned and now - since > STUCK_AFTER_S:
+        found = {}
+        for stage, partition in sorted(self._lags.keys() & self._metrics.positions().keys()):
+            position, stands_s = self._standstill.of((stage, partition))
+            if stands_s > STUCK_AFTER_S:
                 found[stage] = (
-                    f"partition {partition} stands at offset {position} for {now - since:.0f} s, "
-                    f"{self._lags.get((stage, partition), 0)} offsets behind"
+                    f"partition {partition} stands at offset {position} for {stands_s:.0f} s, "
+                    f"{self._lags[stage, partition]} offsets behind"
                 )
         if self._trouble:
             found["broker"] = self._trouble

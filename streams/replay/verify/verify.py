@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from streams.config.runtime import Runtime
 from streams.core import ENGINE_VERSION
 from streams.kafka.committed import committed_offsets
-from streams.kafka.reader import LogReader, LogRecord, log_record, remaining
+from streams.kafka.lag import remaining
+from streams.kafka.reader import LogReader, LogRecord, log_record
 from streams.pipeline.chain import Chain
 from streams.pipeline.processor import LogStage
 from streams.pipeline.stage import Processor, Stage
@@ -138,8 +139,11 @@ class Verifier:
                 numbers = partitions[stage.name] = reader.partitions(stage.source)
                 found = reader.all_bounds(stage.source, numbers)
                 done[stage.name] = committed_offsets(self._runtime, stage.source, numbers)
-                left = {p: (done[stage.name].get(p, 0), end) for p, (_, end) in found.items()}
-                report.unprocessed[stage.name] = remaining(reader, stage.source, left)
+                left = {
+                    (stage.source, p): (done[stage.name].get(p, 0), end)
+                    for p, (_, end) in found.items()
+                }
+                report.unprocessed[stage.name] = sum(remaining(reader, left).values())
                 report.inputs[stage.source] = 0
         for names in _together(partitions):
             numbers = partitions[names[0]]

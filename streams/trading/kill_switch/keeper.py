@@ -37,6 +37,7 @@ from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import ControlAppender
+from streams.process.pausing import pause
 from streams.records.codec import Codec
 from streams.records.events import Control
 from streams.records.kill_switch import KIND, KillSwitch, KillSwitchCommand
@@ -110,7 +111,7 @@ class KillSwitchKeeper:
         try:
             while not self._stopping.is_set():
                 await asyncio.to_thread(self._guarded_round)
-                await self._pause(ROUND_S)
+                await pause(self._stopping, ROUND_S)
         finally:
             await asyncio.to_thread(self.close)
 
@@ -130,12 +131,6 @@ class KillSwitchKeeper:
         with self._lock:
             self._tail.close()
             self._key.close()
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
 
     def _guarded_round(self) -> None:
         try:

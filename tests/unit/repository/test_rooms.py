@@ -59,14 +59,7 @@ HOLDERS = {
 """Library -> the rooms that may import it."""
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("feeds.writer", "confluent_kafka"): "says why a transaction of candles was refused",
-    ("migration.checks", "confluent_kafka"): "asks for the members of consumer groups",
-    ("migration.copy", "confluent_kafka"): "says why a transaction of copied records was refused",
-    ("mirror.follow", "aiokafka"): "follows the log on an event loop",
-    ("service.follower", "aiokafka"): "follows the log on an event loop",
-    ("stack.kafka", "confluent_kafka"): "asks the broker that it starts whether it answers",
     ("stack.valkey", "redis"): "asks the server that it starts whether it answers",
-    ("trading.journal", "confluent_kafka"): "ends the process when a transaction was refused",
     ("trading.kill_switch.tail", "confluent_kafka"): "reads to the end of now within a deadline",
 }
 """(module, library) -> why it imports the library although its room does not hold it."""

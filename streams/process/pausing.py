@@ -1,0 +1,40 @@
+"""Pauses of a process that is not told to stop: for a time, or longer from try to try."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class BackOff:
+    """Pauses that grow up to the last one.
+
+    Parameters
+    ----------
+    pauses_s
+        In seconds.
+    """
+
+    def __init__(self, pauses_s: Sequence[float] = BACK_OFF_S) -> None:
+        self._pauses_s, self._tries = pauses_s, 0
+
+    def next_s(self) -> float:
+        """Return how long to pause now."""
+        pause_s = self._pauses_s[min(self._tries, len(self._pauses_s) - 1)]
+        self._tries += 1
+        return pause_s
+
+    def reset(self) -> None:
+        """Begin with the first pause again."""
+        self._tries = 0
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait for so long, or until ``stopping`` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return
