@@ -96,7 +96,7 @@ def recoverable(doing: str) -> Iterator[None]:
         raise Recoverable(f"{doing}: {error.args[0].str()}") from error
 
 
-def explained(
+def translate_error(
     servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
     """Translate a Kafka error to ``Fatal`` or ``Recoverable``; names the brokers and what to do.

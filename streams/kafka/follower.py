@@ -207,7 +207,7 @@ class LogFollower:
         return batch
 
 
-def decoded(codec: Codec, read: LogRecord) -> Found | None:
+def decoded(codec: Codec, read: LogRecord) -> DecodedRecord | None:
     """Return a record that was read; None when it is no event of its topic."""
     record = read.record
     try:
@@ -215,4 +215,4 @@ def decoded(codec: Codec, read: LogRecord) -> Found | None:
     except DecodeError:
         return None
     source = read.headers.get("source", "")
-    return Found(record.topic, record.partition, record.offset, event, source)
+    return DecodedRecord(record.topic, record.partition, record.offset, event, source)

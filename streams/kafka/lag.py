@@ -92,7 +92,7 @@ class LagProbe:
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
         self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
-        self._remaining: dict[Left, int] = {}
+        self._remaining: dict[UnreadRange, int] = {}
         self._standstill = Standstill[str](clock)
 
     def look(
@@ -167,7 +167,7 @@ class LagProbe:
             for p, (low, high) in bounds[topic].items()
         ]
 
-    def _look_into(self, reader: LogReader, every: Sequence[Left]) -> None:
+    def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
         """Count the records of what is left, once for a stretch."""
         new = {(left.topic, left.partition): left for left in every if left not in self._remaining}
         counts = remaining(reader, {place: (left.start, left.end) for place, left in new.items()})

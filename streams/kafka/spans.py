@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from streams.errors import Fatal
-from streams.kafka.follower import Found, Place, decoded
+from streams.kafka.follower import DecodedRecord, Place, decoded
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec
 
@@ -23,7 +23,7 @@ def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 
 def read_spans(
     reader: LogReader, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
-) -> list[Found]:
+) -> list[DecodedRecord]:
     """Return the committed records of the stretches [start, end), in the order of each partition.
 
     Parameters
@@ -38,7 +38,7 @@ def read_spans(
     Fatal
         A record cannot be decoded and ``strict`` is set.
     """
-    found: list[Found] = []
+    found: list[DecodedRecord] = []
     for record in reader.read_many(spans):
         one = decoded(codec, record)
         if one is not None:

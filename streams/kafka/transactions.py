@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import STAMP_REFUSED, explained
-from streams.process.exit import leave
+from streams.kafka.errors import STAMP_REFUSED, translate_error
+from streams.process.exit import exit_now
 
 OPEN_SECONDS: Final = 30.0
 FENCED: Final = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.config.runtime import Runtime
 from streams.kafka.control_topic import active_config, read_control
-from streams.kafka.lag import LagSight
+from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
 from streams.pipeline.limits import GUARD_LIMITS
 from streams.records.codec import Codec, DecodeError
@@ -125,7 +125,7 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
         bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
         for topic, spans in bounds.items():
             status.ends[topic] = sum(high - low for low, high in spans.values())
-        status.lag, _ = LagSight(runtime).look(reader, bounds)
+        status.lag, _ = LagProbe(runtime).look(reader, bounds)
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
             if isinstance(event, Weights):
                 status.weights = event

@@ -15,7 +15,7 @@ from streams.core import ENGINE_VERSION
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import new_producer, transaction
-from streams.process.exit import leave
+from streams.process.exit import exit_now
 from streams.records.codec import Codec
 from streams.records.topics import FILLS, ORDERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
@@ -72,4 +72,4 @@ class Journal:
 
 
 def _leave(error: Any) -> NoReturn:
-    leave(f"executor: the order log cannot be written: {error.str()}")
+    exit_now(f"executor: the order log cannot be written: {error.str()}")

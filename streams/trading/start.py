@@ -125,7 +125,7 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
         No broker answers.
     """
     with LogReader(runtime) as reader:
-        found = read_spans(reader, codec, whole(reader, (ORDERS, FILLS)), strict=True)
+        found = read_spans(reader, codec, full_range(reader, (ORDERS, FILLS)), strict=True)
     fold(ledger, found)
 
 
@@ -161,7 +161,7 @@ def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
 
 def _decided(
     runtime: Runtime, codec: Codec, ledger: Ledger
-) -> tuple[dict[Place, Span], list[Found]]:
+) -> tuple[dict[Place, Span], list[DecodedRecord]]:
     entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
     with LogReader(runtime) as reader:
         spans = {}
@@ -176,7 +176,7 @@ def _decided(
 
 def _candles(
     runtime: Runtime, codec: Codec, resume_ms: Mapping[str, int]
-) -> tuple[dict[Place, Span], list[Found]]:
+) -> tuple[dict[Place, Span], list[DecodedRecord]]:
     with LogReader(runtime) as reader:
         spans = {}
         for place, (low, end) in full_range(reader, (CANDLES,)).items():
