@@ -23,9 +23,8 @@ from streams.records import schemas
 from streams.records.codec import Codec, locked_codec
 from streams.records.topics import TOPICS, subject
 
-if (
-    TYPE_CHECKING
-):  # importing aiohttp takes half the start-up time of a command that needs no registry
+# importing aiohttp takes half the start-up time of a command that needs no registry
+if TYPE_CHECKING:
     import aiohttp
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
