@@ -117,9 +117,7 @@ class ConfluentRegistry:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Fatal(
-                f"SCHEMA_REGISTRY_URL={_without_password(url)} is not an http or https address"
-            )
+            raise Fatal(f"SCHEMA_REGISTRY_URL={_without_password(url)} is not an http or https URL")
         if parts.username and auth is None:
             auth = (unquote(parts.username), unquote(parts.password or ""))
         self._url = _without_password(url).rstrip("/")

@@ -22,7 +22,7 @@ def test_an_instrument_is_known_when_a_feed_declared_it_or_an_order_was_made_in_
         known_instrument(control, none, "EUR_USD")
     at, intent = joined()
     assert known_instrument(control, at.ledger, "eurusd") == intent.instrument == "EUR_USD"
-    with pytest.raises(Fatal, match="known: EUR_USD, GBP_USD"):
+    with pytest.raises(Fatal, match="known instruments: EUR_USD, GBP_USD"):
         known_instrument(control, at.ledger, "EUR_UDS")
 
 
