@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
-
-import redis
 
 from streams.errors import Fatal
 from streams.process.child import Child, free_port, require_port, require_space
@@ -87,10 +86,9 @@ class ValkeyServer:
         self.child.kill()
 
     def _answers(self) -> bool:
-        client = redis.Redis(port=self.port, socket_timeout=1)
         try:
-            return bool(client.ping())
-        except redis.exceptions.RedisError:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
             return False
-        finally:
-            client.close()

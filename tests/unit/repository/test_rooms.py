@@ -58,12 +58,6 @@ HOLDERS = {
 }
 """Library -> the rooms that may import it."""
 
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("stack.valkey", "redis"): "asks the server that it starts whether it answers",
-    ("trading.kill_switch.tail", "confluent_kafka"): "reads to the end of now within a deadline",
-}
-"""(module, library) -> why it imports the library although its room does not hold it."""
-
 
 @cache
 def modules() -> Mapping[str, Path]:
@@ -174,8 +168,7 @@ def _held_elsewhere(library: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("library", HOLDERS)
 def test_a_library_stays_in_its_rooms(library: str) -> None:
-    excepted = {module for module, held in EXCEPTIONS if held == library}
-    assert set(_held_elsewhere(library)) == excepted
+    assert list(_held_elsewhere(library)) == []
 
 
 def test_no_module_is_too_long() -> None:
