@@ -26,7 +26,7 @@ from streams.monitoring.facts import (
     Source,
 )
 from streams.monitoring.http_probe import StatusPages
-from streams.monitoring.log_probe import LogSight
+from streams.monitoring.log_probe import LogProbe
 from streams.monitoring.server_clocks import measure
 from streams.process.clock_skew import SECOND_MS, Skew
 from streams.process.steady_clock import wall_less_steady_ms
@@ -96,8 +96,8 @@ class Gatherer:
         self._ask_kill, self._mirror = ask_kill, mirror
         self._pages = pages or StatusPages("", "")
         # a Kafka client belongs to one thread, and a hanging probe must not delay the others
-        self._thread = ThreadPoolExecutor(1, "log-sight")
-        self._sight: LogSight | None = None
+        self._thread = ThreadPoolExecutor(1, "log-probe")
+        self._probe: LogProbe | None = None
         self._pending: dict[str, asyncio.Task[Any]] = {}
         self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())
 
@@ -109,14 +109,14 @@ class Gatherer:
         await self._pages.close()
         if self._mirror is not None:
             await self._mirror.close()
-        if self._sight is not None:
-            self._thread.submit(self._sight.close)
+        if self._probe is not None:
+            self._thread.submit(self._probe.close)
         self._thread.shutdown(wait=False)
 
     async def gather(self, ask_sec: float = ASK_SEC) -> Gathered:
         """Return the current facts; takes at most ``ask_sec`` seconds (longer the first time)."""
         away: dict[str, str] = {}
-        patience = FIRST_ASK_SEC if self._sight is None else ask_sec
+        patience = FIRST_ASK_SEC if self._probe is None else ask_sec
         wanted: dict[Source, Callable[[], Coroutine[Any, Any, Any]] | None] = {
             "log": self._look_at_log,
             "valkey": self._look_at_mirror if self._mirror else None,
@@ -172,7 +172,7 @@ class Gatherer:
     @property
     def config(self) -> Config:
         """The active configuration, if known."""
-        active = self._sight.config if self._sight is not None else None
+        active = self._probe.config if self._probe is not None else None
         return active or self._config
 
     async def _answer(
@@ -204,14 +204,14 @@ class Gatherer:
 
     def _look(self) -> LogFacts:
         try:
-            if self._sight is None:
-                self._sight = LogSight(self._runtime, self._codec, self._runtime.hotband_pairs)
-            return self._sight.look(self._now_ms())
+            if self._probe is None:
+                self._probe = LogProbe(self._runtime, self._codec, self._runtime.hotband_pairs)
+            return self._probe.look(self._now_ms())
         except (Fatal, Recoverable):
             # by the time it answers again, its state may belong to another log
-            if self._sight is not None:
-                self._sight.close()
-                self._sight = None
+            if self._probe is not None:
+                self._probe.close()
+                self._probe = None
             raise
 
     async def _look_at_mirror(self) -> MirrorFacts:

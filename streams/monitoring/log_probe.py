@@ -15,13 +15,13 @@ from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.monitoring.facts import EpochFacts, LogFacts
 from streams.monitoring.orders import order_facts
+from streams.monitoring.view import LiveView
 from streams.records.codec import Codec, DecodeError
-from streams.records.control import ControlLog
-from streams.records.events import Candle, Event, Weights
+from streams.records.events import Event, Weights
+from streams.records.log_record import Place
 from streams.records.topics import CANDLES, DEAD_LETTERS, FILLS, MIRRORED, ORDERS, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
 
-EPOCHS_KEPT: Final = 60
 ORDERS_KEPT_MS: Final = 7 * 86_400_000
 WINDOW_MS: Final = 3_600_000
 FIRST_LOOK: Final = 2_000
@@ -34,7 +34,7 @@ LOOKED_AT: Final = (*MIRRORED, DEAD_LETTERS)
 Bounds = Mapping[int, tuple[int, int]]
 
 
-class LogSight:
+class LogProbe:
     """Reads the log of one deployment as ``LogFacts``. Not for concurrent use.
 
     Parameters
@@ -60,21 +60,19 @@ class LogSight:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime, self._codec, self._clock = runtime, codec, clock
-        self._control = ControlLog()
+        self._view = LiveView()
         self._reader = LogReader(runtime)
         self._partitions = {topic: self._reader.partitions(topic) for topic in LOOKED_AT}
         self._lag = LagProbe(runtime, clock)
+        self._names = tuple(pairs)
         self._pairs: dict[int, set[str]] = {}
-        for pair in pairs:
+        for pair in self._names:
             place = partition_of(pair.encode(), len(self._partitions[CANDLES]))
             self._pairs.setdefault(place, set()).add(pair)
         self._read_to: dict[tuple[str, int], int] = {}
-        self._candles: dict[str, int | None] = dict.fromkeys(pairs)
-        self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS_KEPT)
         self._orders: dict[str, OrderIntent] = {}
         self._reports: dict[str, BrokerReport] = {}
         self._letters: deque[tuple[float, int]] = deque()
-        self._granularity: str | None = None
 
     def close(self) -> None:
         """Close the Kafka client."""
@@ -83,7 +81,7 @@ class LogSight:
     @property
     def config(self) -> Config | None:
         """The active configuration as of the last probe; None before the first."""
-        return self._control.state(self._control.end).config
+        return self._view.config
 
     def look(self, now_ms: int) -> LogFacts:
         """Return the current facts of the log.
@@ -98,9 +96,7 @@ class LogSight:
         Fatal, Recoverable
             As in the constructor.
         """
-        read_control(self._runtime, self._codec, self._control)
-        active = self.config
-        self._granularity = active.candle_gran if active else None
+        read_control(self._runtime, self._codec, self._view.control)
         bounds = {t: self._reader.all_bounds(t, self._partitions[t]) for t in LOOKED_AT}
         for partition in sorted(self._pairs):
             self._take_latest(CANDLES, partition, bounds[CANDLES][partition])
@@ -111,9 +107,10 @@ class LogSight:
         self._forget_orders(now_ms - ORDERS_KEPT_MS)
         lag, stalled_ms = self._lag.look(self._reader, bounds)
         low, high = bounds[DEAD_LETTERS][0]
+        candles = self._view.candles
         return LogFacts(
-            dict(self._candles),
-            tuple(self._epochs),
+            {pair: candles[pair].as_of_ms if pair in candles else None for pair in self._names},
+            tuple(map(epoch_facts, self._view.epochs)),
             lag,
             stalled_ms,
             high - low,
@@ -137,8 +134,8 @@ class LogSight:
 
     def _lacks(self, topic: str, partition: int) -> bool:
         if topic == WEIGHTS:
-            return not self._epochs
-        return any(self._candles[pair] is None for pair in self._pairs[partition])
+            return self._view.weights is None
+        return any(pair not in self._view.candles for pair in self._pairs[partition])
 
     def _take_since(self, topic: str, partition: int, high: int, since_ms: int) -> None:
         start = self._read_to.get((topic, partition))
@@ -152,22 +149,19 @@ class LogSight:
         for batch in self._reader.read(topic, partition, start, end):
             for found in batch:
                 try:
-                    self._note(self._codec.decode(topic, found.record.value))
+                    event = self._codec.decode(topic, found.record.value)
                 except DecodeError:
                     continue  # the stages write a dead letter for it
+                self._note(Place(topic, partition, found.record.offset), event)
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Candle):
-            if event.instrument in self._candles and event.granularity == self._granularity:
-                known = self._candles[event.instrument] or 0
-                self._candles[event.instrument] = max(known, event.as_of_ms)
-        elif isinstance(event, Weights):
-            if not self._epochs or event.epoch_ms > self._epochs[-1].epoch_ms:
-                self._epochs.append(epoch_facts(event))
-        elif isinstance(event, OrderIntent):
+    def _note(self, place: Place, event: Event) -> None:
+        if isinstance(event, OrderIntent):
             self._orders[event.order_id] = event
-        elif isinstance(event, BrokerReport) and event.cause == OF_THE_ORDER:
-            self._reports[event.order_id] = event
+        elif isinstance(event, BrokerReport):
+            if event.cause == OF_THE_ORDER:
+                self._reports[event.order_id] = event
+        else:
+            self._view.apply(place, event)
 
     def _forget_orders(self, since_ms: int) -> None:
         old = [i for i, intent in self._orders.items() if intent.as_of_ms < since_ms]

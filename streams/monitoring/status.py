@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.config.runtime import Runtime
-from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.control_topic import read_control
 from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
+from streams.monitoring.view import LiveView
 from streams.pipeline.limits import GUARD_LIMITS
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import DeadLetter, Event, GateDecision, Weights
+from streams.records.log_record import Place
 from streams.records.reasons import Reason
 from streams.records.topics import DEAD_LETTERS, GATES, TOPICS, WEIGHTS
 
@@ -38,14 +40,12 @@ class Status:
 
     Attributes
     ----------
-    market_calendar
-        Active MARKET_CALENDAR; empty before the first configuration.
+    view
+        The last values: configuration, weights, and the latest decision of every instrument.
     ends
         Topic -> number of offsets, over all partitions.
     lag
         Stage, or ``mirror`` -> lag in offsets over all its sources.
-    decisions
-        Instrument -> its latest decision.
     dead_letters
         Reason -> count among the last dead letters.
     pass_rates
@@ -56,16 +56,33 @@ class Status:
         Number of decisions behind the rates.
     """
 
-    config_id: str = ""
-    market_calendar: str = ""
+    view: LiveView = field(default_factory=LiveView)
     ends: dict[str, int] = field(default_factory=dict)
     lag: dict[str, int] = field(default_factory=dict)
-    decisions: dict[str, GateDecision] = field(default_factory=dict)
-    weights: Weights | None = None
     dead_letters: Counter[str] = field(default_factory=Counter)
     pass_rates: dict[str, float] = field(default_factory=dict)
     all_guards: float | None = None
     decided: int = 0
+
+    @property
+    def config_id(self) -> str:
+        """Id of the active configuration; empty before the first."""
+        return self.view.config.config_id if self.view.config else ""
+
+    @property
+    def market_calendar(self) -> str:
+        """Active MARKET_CALENDAR; empty before the first configuration."""
+        return self.view.config.market_calendar if self.view.config else ""
+
+    @property
+    def decisions(self) -> Mapping[str, GateDecision]:
+        """Instrument -> its latest decision."""
+        return self.view.decisions
+
+    @property
+    def weights(self) -> Weights | None:
+        """The last epoch; None before the first."""
+        return self.view.weights
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
         """Return the status for ``--json``; ages count from the record's event time."""
@@ -117,18 +134,14 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
     Fatal, Recoverable
         A topic is missing; no broker answers.
     """
-    status = Status()
-    config = active_config(read_control(runtime, codec))
-    if config is not None:
-        status.config_id, status.market_calendar = config.config_id, config.market_calendar
+    status = Status(LiveView(read_control(runtime, codec)))
     with LogReader(runtime) as reader:
         bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in TOPICS}
         for topic, spans in bounds.items():
             status.ends[topic] = sum(high - low for low, high in spans.values())
         status.lag, _ = LagProbe(runtime).look(reader, bounds)
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
-            if isinstance(event, Weights):
-                status.weights = event
+            status.view.apply(Place(WEIGHTS, 0, 0), event)
         _decisions(status, reader, codec)
         for event in tail_events(reader, codec, DEAD_LETTERS, 0):
             if isinstance(event, DeadLetter):
@@ -144,7 +157,8 @@ def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
         for event in reversed(events):
             if not isinstance(event, GateDecision):
                 continue
-            status.decisions.setdefault(event.instrument, event)
+            if event.instrument not in status.decisions:
+                status.view.apply(Place(GATES, 0, 0), event)
             if event.metrics is not None and status.decided < TAIL:
                 status.decided += 1
                 failed.update(event.reasons)

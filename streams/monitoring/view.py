@@ -30,6 +30,7 @@ from streams.records.trading_events import BrokerReport, OrderIntent
 MAX_ORDERS = 200
 MAX_INSTRUMENTS = 2_000
 RECENT = 16
+EPOCHS = 60
 END_OF_TIME_MS = 1 << 60
 
 
@@ -57,8 +58,8 @@ class LiveView:
         Instrument -> origin of its last manifold.
     recent
         Instrument -> times (``as_of_ms``) of its last signals.
-    weights
-        The last epoch.
+    epochs
+        The latest epochs, ascending.
     orders, reports
         Order id -> the order, and its last broker report; the newest ones.
     watermark_ms
@@ -76,7 +77,7 @@ class LiveView:
         self.summaries: dict[str, Summary] = {}
         self.origins: dict[str, Origin] = {}
         self.recent: dict[str, deque[int]] = {}
-        self.weights: Weights | None = None
+        self.epochs: deque[Weights] = deque(maxlen=EPOCHS)
         self.orders: OrderedDict[str, OrderIntent] = OrderedDict()
         self.reports: OrderedDict[str, BrokerReport] = OrderedDict()
         self.watermark_ms: int | None = None
@@ -103,12 +104,18 @@ class LiveView:
             if _newer(self.summaries, event):
                 self.summaries[event.instrument] = event
         elif isinstance(event, Weights):
-            if self.weights is None or event.epoch_ms >= self.weights.epoch_ms:
-                self.weights = event
+            self._keep_epoch(event)
         elif isinstance(event, Watermark):
             self.watermark_ms = max(self.watermark_ms or 0, event.as_of_ms)
         else:
             self._fact(place, event)
+
+    def _keep_epoch(self, event: Weights) -> None:
+        if self.weights is not None and event.epoch_ms <= self.weights.epoch_ms:
+            if event.epoch_ms < self.weights.epoch_ms:
+                return
+            self.epochs.pop()
+        self.epochs.append(event)
 
     def _keep_candle(self, event: Candle) -> None:
         config = self.config
@@ -131,6 +138,11 @@ class LiveView:
             self.reports[event.order_id] = event
             self.reports.move_to_end(event.order_id)
             _shorten(self.reports)
+
+    @property
+    def weights(self) -> Weights | None:
+        """The last epoch; None before the first."""
+        return self.epochs[-1] if self.epochs else None
 
     @property
     def state(self) -> ControlState:

@@ -163,7 +163,7 @@ def test_an_instrument_that_is_traded_stops_nowhere() -> None:
         ({"candles": {}}, "candle"),
         ({"signals": {}}, "signal"),
         ({"decisions": {}}, "gate"),
-        ({"weights": None}, "weights"),
+        ({"epochs": deque()}, "weights"),
         ({"orders": {}}, "order"),
     ],
 )
