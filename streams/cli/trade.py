@@ -27,10 +27,13 @@ log = logging.getLogger("manifold.executor")
 @click.option(
     "--venue",
     type=click.Choice(["paper", "oanda"]),
-    help="Venue that receives the orders.  [env: TRADING_VENUE]",
+    help="Select the venue that receives the orders.  [env: TRADING_VENUE; default: paper]",
 )
 @click.option(
-    "--status-port", type=int, help="Port of /status, /metrics and /healthz; 0 = no HTTP server."
+    "--status-port",
+    type=int,
+    help="Set the port of /status, /metrics and /healthz; 0 = no HTTP server.  [env: "
+    "TRADE_STATUS_PORT; default: 8120]",
 )
 def trade(venue: str | None, status_port: int | None) -> None:
     """Run the executor, which sends orders to the broker: one per account.

@@ -29,25 +29,25 @@ PATIENCE_SEC = 60.0
 
 @click.command()
 @click.option(
-    "--steps", default=",".join(STEPS), show_default=True, help="Steps to run, comma separated."
+    "--steps", default=",".join(STEPS), show_default=True, help="Run these steps, comma separated."
 )
 @click.option(
     "--from-files",
     "files",
     multiple=True,
-    help="Fill the log from this candle file instead of OANDA; repeatable.",
+    help="Fill the log from this candle file instead of from OANDA; repeatable.",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),
-    help="Days to fetch where the log is empty.  [default: EVAL_SPAN_DAYS]",
+    help="Fetch this many days where the log is empty.  [default: EVAL_SPAN_DAYS]",
 )
 @click.option(
     "--patience",
     type=click.FloatRange(1, 86_400),
     default=PATIENCE_SEC,
     show_default=True,
-    help="Seconds without progress before the command gives up.",
+    help="Give up after this many seconds without progress.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object: ok, steps, instruments."

@@ -142,7 +142,7 @@ def _readiness(live: Live, name: str) -> ReadinessItem:
         rupture=manifold.rupture if manifold else None,
         gate=gate,
         weight=weight,
-        blocked=[f"{one.step}: {one.words}" for one in found if not one.ok],
+        blocked=[f"{one.step}: {one.detail}" for one in found if not one.ok],
     )
 
 

@@ -96,7 +96,7 @@ function showSteps({ steps = [], summary }) {
     attr(part.node, "data-state", state);
     put(part.state, state === "ok" ? "passes" : state === "fail" ? "stops here" : "not known");
     put(part.name, plain(one.step));
-    prose(part.words, one.words);
+    prose(part.words, one.detail);
     prose(part.change, one.change ? "To change it: " + one.change + "." : "");
   });
 }
