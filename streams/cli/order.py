@@ -136,7 +136,7 @@ def give_order(
     Raises
     ------
     Fatal
-        The settings forbid sending, or the request id is not one.
+        The settings forbid sending, or the request id is invalid.
     Recoverable
         It was not carried out in time, or its result is unknown.
     """

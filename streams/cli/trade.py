@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
     confirmed
         Whether the venue has confirmed that no position of the executor is open.
     unread
-        ExecutorContext of the account that could not be read at the end, each with the error.
+        Parts of the account that could not be read at the end, each with the error.
     cannot_close
         Instruments whose closing order was still refused at the end, each with the reason.
     """

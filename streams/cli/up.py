@@ -130,8 +130,8 @@ def up(
     stack runs, together with the service and its page (API_PORT) and an executor on a paper
     account. The kill switch is engaged at first, so that no position is opened (KILL_SWITCH=0
     starts with it off). The synthetic market trades at weekends too, unless MARKET_CALENDAR=fx.
-    Orders go to paper with
-    --market oanda too. On a cluster of yours, and for real orders: manifold run.
+    Orders go to the paper account with --market oanda too. For your own cluster, and for real
+    orders, use manifold run.
 
     \b
     Examples:

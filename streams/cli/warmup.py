@@ -59,8 +59,8 @@ def warmup(
 
     backfill: fills the log from OANDA, after the last candle of each pair (or from files with
     --from-files). prime: waits until every stage has processed all of it. hydrate: waits for the
-    mirror and compares Valkey with the log, pair by pair. No signal is made up. If interrupted, run
-    the same command again: it continues. Workers and the mirror must be running.
+    mirror and compares Valkey with the log, pair by pair. Every signal is derived from candles. If
+    interrupted, run the same command again: it continues. Workers and the mirror must be running.
 
     Exit code 0: all steps done (history that is still missing is listed and is no failure); 1: some
     pair differs; 2: no source to fill the log from, or a file was refused as a whole; 3: rows of

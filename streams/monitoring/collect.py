@@ -96,7 +96,7 @@ class Gatherer:
         self._ask_kill, self._mirror = ask_kill, mirror
         self._pages = pages or StatusPages("", "")
         # a Kafka client belongs to one thread, and a hanging probe must not delay the others
-        self._thread = ThreadPoolExecutor(1, "log-sight")
+        self._thread = ThreadPoolExecutor(1, "log-probe")
         self._sight: LogSight | None = None
         self._pending: dict[str, asyncio.Task[Any]] = {}
         self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())

@@ -77,7 +77,7 @@ class Explanation(NamedTuple):
     Attributes
     ----------
     ts_ms
-        The instant that it is about.
+        The instant of the explanation.
     stops_at
         The first step that does not let the instrument through, or may not.
     summary
