@@ -180,7 +180,7 @@ async def risk_budget(live: LiveDep) -> Budget:
             account.margin_available,
         )
     except SizingRefused as error:
-        raise ApiError(503, "no_base", f"{error}: the executor opens nothing") from error
+        raise ApiError(503, "no_base", f"{error}: the executor opens no position") from error
     return Budget(
         currency=account.currency,
         balance=account.balance,
