@@ -12,7 +12,7 @@ namespace manifold {
 constexpr std::int64_t kLeastSamples = 20;
 constexpr std::int32_t kMaxHistory = 2160;
 
-/// Sample of an hour's first evaluation; NaN stands for a calmar of null.
+/// Sample of an hour's first evaluation; NaN is a calmar of null.
 struct Sample {
   double trades, calmar, pnl_total;
 };

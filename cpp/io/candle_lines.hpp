@@ -199,7 +199,7 @@ class LineReader {
   }
 
   /// Whether each side is valid and complete, or absent. With bid and ask the mid is computed from
-  /// them, whatever the line contains.
+  /// them, and a mid in the line is ignored.
   static bool usable(double* prices, const Decimal* decimals, std::uint32_t there,
                      std::uint8_t& derived) {
     derived = (there & 0xff0) == 0xff0;

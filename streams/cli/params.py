@@ -148,7 +148,7 @@ def _change(
         for line in differs:
             click.echo(f"  {line}")
     else:
-        click.echo(f"{name}: parameters {params_id(after)} are in force already; nothing changed")
+        click.echo(f"{name}: parameters {params_id(after)} are active already; nothing changed")
 
 
 def _typed(key: str, text: str) -> Any:

@@ -149,7 +149,7 @@ async def _execute(
     control = await asyncio.to_thread(read_control, runtime, codec)
     only_flatten = flatten_within_s is not None
     if only_flatten:
-        # closing is always possible, whatever the settings in the log
+        # closing is possible with any settings in the log
         config = active_config(control) or config
     elif trading.trading_venue == "oanda":
         refuse_continuous_market("trading at the venue oanda", config, control)

@@ -144,8 +144,8 @@ KEYS_ON_DEMAND = (
     KeyKind(
         "manifold:{INST}:{day}",
         "manifold:*:[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]",
-        "gzip JSON: the manifold of a UTC day, written by manifold snapshot --output valkey; gone "
-        "after 35 days",
+        "gzip JSON: the manifold of a UTC day, written by manifold snapshot --output valkey; "
+        "expires after 35 days",
     ),
 )
 """Written by a command on demand; neither the mirror nor a rebuild touches them."""

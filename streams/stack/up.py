@@ -135,7 +135,7 @@ class Stack:
         if "API_TOKEN" not in kept and "API_TOKEN_FILE" not in kept:
             self.environment["API_TOKEN_FILE"] = str(self.token_file)
             _write_token(self.token_file)
-        # a local stack always trades on paper, whatever the environment says
+        # a local stack always trades on paper, with any environment
         self.environment["TRADING_VENUE"] = "paper"
         self.runtime = Runtime.from_env(self.environment)
         self.config = Config.from_env(self.environment)

@@ -12,7 +12,7 @@ from tests.support.reference_docs.markdown import code, page, plain, table
 
 INTRO = """
 `manifold COMMAND --help` prints the same. Every command takes the connection options as well; each
-stands for a setting ([settings.md](settings.md)), and `--env-file` reads settings from a file.
+sets a setting ([settings.md](settings.md)), and `--env-file` reads settings from a file.
 """
 _SHARED = {name for option in connection_options() for name in option.opts}
 
