@@ -1,10 +1,10 @@
-# The two commands of the README are `make demo` and `make test`; each does all its set-up itself.
+# The two commands of the README are `make demo` and `make test`; each does its complete set-up.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 ROWS ?=
 SHELL := /bin/bash
-# setuptools warns of every editable install; an editable one is what a checkout wants
+# setuptools warns about every editable install; a checkout uses one
 PIP := PYTHONWARNINGS='ignore:Editable installation' \
   $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
@@ -15,7 +15,7 @@ DATES ?= all
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/.run ## Run candles through every topic and show gates, weights and what to try next.
+demo: $(VENV)/.run ## Run candles through every topic and show gates, weights and next steps.
 	@$(BIN)/manifold up --demo --report build/report.html --env-file deploy/profiles/demo.env
 
 up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
@@ -32,7 +32,7 @@ dates: $(VENV)/.dev ## Run demo, stack and tests at other dates, time zones and 
 	-@deploy/setup.sh dates
 	@$(BIN)/python -m tests.dates $(DATES)
 
-slow: $(VENV)/.dev ## Run what takes minutes: a walk-forward over twelve years of hourly candles, the alerts on a running stack.
+slow: $(VENV)/.dev ## Run the slow tests: a walk-forward over twelve years of hourly candles, the alerts on a running stack.
 	@$(BIN)/python -m pytest tests/slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style and types.
@@ -40,7 +40,7 @@ lint: $(VENV)/.dev ## Check style and types.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(VENV)/.dev ## Put the code into its canonical form.
+format: $(VENV)/.dev ## Format the code.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

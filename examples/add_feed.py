@@ -1,11 +1,11 @@
-"""A feed of your own: ticks on standard input become one-minute candles in ``md.candles``.
+"""An example feed: ticks on standard input become one-minute candles in ``md.candles``.
 
     printf '%s\n' '2024-03-04T10:00:01Z EUR_USD 1.08431 1.08440' ... | \
         python examples/add_feed.py EUR_USD
 
-``run_feed`` does the rest: it declares the instruments, goes on after the last candle in the log,
-and writes the watermarks that tell the stages up to when everything is there. A bar is handed over
-when it is complete, and only then; an instrument without a tick in a minute has no candle there.
+``run_feed`` declares the instruments, continues after the last candle in the log, and writes the
+watermarks up to which all candles are written. A bar is yielded only when it is complete; an
+instrument without a tick in a minute has no candle for it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A venue of your own: the executor trades at a service that speaks JSON over HTTP.
+"""An example venue: the executor trades at a service that speaks JSON over HTTP.
 
     python examples/add_venue.py http://127.0.0.1:9000
 
-The executor asks a venue through the methods of ``streams.trading.brokers.broker.Broker``;
-everything else (the log of orders, guards, kill switch, reconciling) stays as it is. Two rules make
-it safe: an order whose answer is lost is ``OutcomeUnknown``, never a guess, and an order has a
-client id, by which it can be looked up.
+The executor calls a venue through the methods of ``streams.trading.brokers.broker.Broker``;
+everything else (the log of orders, guards, kill switch, reconciling) is unchanged. Two rules make
+it safe: an order whose answer is lost raises ``OutcomeUnknown``, never a guess, and an order has a
+client id by which it can be queried.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class HttpVenue:
         return [OpenTrade(**_typed(one)) for one in await self._get("/trades")]
 
     async def orders(self):
-        return []  # everything is filled at once, or refused
+        return []  # every order is filled at once, or refused
 
     async def transactions(self, since_id: str):
         found = await self._get("/transactions", since=since_id)

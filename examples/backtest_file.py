@@ -10,7 +10,7 @@ import sys
 from streams.instants import clock
 from streams.replay.jobs import FileJob
 
-# any setting can be changed; what is not named here comes from the environment, or is the default
+# any setting can be changed; the others come from the environment or have their default
 SETTINGS = {
     "GATE_MODE": "static",
     "AUTO_MIN_COHERENCE": "0.45",
@@ -21,7 +21,7 @@ SETTINGS = {
 
 def main(files: list[str]) -> None:
     job = FileJob(from_ms=None, to_ms=None, instruments=(), settings=SETTINGS, files=tuple(files))
-    for candles in job.columns():  # the work; yields how many candles a step has taken in
+    for candles in job.columns():  # runs the backtest; yields the number of candles of each step
         print(f"{candles:,} candles", file=sys.stderr)
     report = job.report(interrupted=False)
     print(f"{job.candles:,} candles, {job.signals:,} signals")

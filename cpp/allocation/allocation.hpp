@@ -1,4 +1,4 @@
-// Top-K selection and weights of an epoch, and what is held (docs/spec/trading-loop.md 4).
+// Top-K selection and weights of an epoch, and holding of weights (docs/spec/trading-loop.md 4).
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ struct AllocationRules {
 
 /// One instrument's share; the layout is ENTRY_DTYPE of streams/core/allocation.py.
 struct Share {
-  std::int64_t id;  // whatever the caller numbers instruments by
+  std::int64_t id;  // the caller's number of the instrument
   double score, weight, exposure;
 };
 static_assert(sizeof(Share) == 32, "ENTRY_DTYPE is 32 bytes");
@@ -31,8 +31,8 @@ class Allocator {
     Why why;
   };
 
-  /// Close an epoch. `ids` are the members, by name; `open` says which may get weight; a score
-  /// that is not above zero (NaN included) gets none. The shares are then `shares()`.
+  /// Close an epoch. `ids` are the members, sorted by name; `open` is 1 where a member may get a
+  /// weight; a score that is not above zero (NaN included) gets none. `shares()` has the result.
   Outcome step(std::int64_t epoch_ms, std::int64_t members, const std::int64_t* ids,
                const std::uint8_t* open, const double* scores, const AllocationRules& rules) {
     ranked_.clear();
@@ -45,7 +45,7 @@ class Allocator {
       since_ms_ = kNever;
       return {Action::published, Why::selected};
     }
-    // members come by name, not by id: whoever left the universe keeps no weight
+    // members are in the order of their names: one that left the universe keeps no weight
     const auto gone = [&](const Share& share) {
       return std::find(ids, ids + members, share.id) == ids + members;
     };
@@ -59,14 +59,14 @@ class Allocator {
   const std::vector<Share>& shares() const { return shares_; }
   std::int64_t since_ms() const { return since_ms_; }
 
-  /// Go on with what was published before.
+  /// Restore the shares published last.
   void restore(const Share* shares, std::int64_t count, std::int64_t since_ms) {
     shares_.assign(shares, shares + count);
     since_ms_ = since_ms;
   }
 
  private:
-  /// Best scores first, ties by name; weights in proportion to the scores.
+  /// Sort by score, descending, ties by name; weights are proportional to the scores.
   void select(const std::int64_t* ids, const double* scores, const AllocationRules& rules) {
     const auto better = [&](std::int64_t a, std::int64_t b) {
       return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;

@@ -1,7 +1,7 @@
 // The strict rolling backtest, bar by bar: one run of one fixed rule, at most one position.
 //
-// In every bar, in this order: what was decided at the bar before fills at the open; stops and
-// targets inside the bar; the mark at the close; the decision, with nothing later than this bar.
+// Order within a bar: the decision of the previous bar is filled at the open; stops and targets
+// inside the bar; the mark at the close; the decision, which uses nothing later than this bar.
 #pragma once
 
 #include <cstdint>
@@ -30,11 +30,11 @@ struct TradeRules {
   double threshold_bps, target_pct, stop_pct, atr_stop, reward_ratio, assumed_cost_bps;
   std::int64_t max_hold_ms, entry_cooldown_ms, exit_cooldown_ms;
   std::int32_t lookback, atr_bars;
-  std::int32_t combined;      // coherence must not have fallen over the lookback
-  std::int32_t slope_exit;    // a slope against the position ends it
-  std::int32_t pct_levels;    // stop and target in percent of the entry
-  std::int32_t atr_levels;    // stop and target by the average true range
-  std::int32_t sessions;      // sessions and the market week bind
+  std::int32_t combined;      // coherence must not fall over the lookback
+  std::int32_t slope_exit;    // a slope against the position closes it
+  std::int32_t pct_levels;    // stop and target in percent of the entry price
+  std::int32_t atr_levels;    // stop and target as multiples of the average true range
+  std::int32_t sessions;      // sessions and the market week apply
   std::int32_t unused;
 };
 
@@ -48,13 +48,13 @@ static_assert(sizeof(Trade) == 96, "TRADES_DTYPE is 96 bytes");
 
 class Run {
  public:
-  /// Take one bar; returns whether a trade closed in it, which `trade` then is.
+  /// Process one bar; returns whether a trade closed in it (`trade`).
   bool step(const Bar& bar, const TradeRules& rules, Trade& trade);
 
   /// Additive equity at the last close, as a fraction of the notional.
   double equity() const { return equity_; }
   bool in_position() const { return position_ != 0; }
-  /// The position after the last decision, its pending fills counted.
+  /// Position after the last decision, pending fills included.
   std::int32_t position() const {
     if (pending_exit_ != Exit::none) return 0;
     return position_ != 0 ? position_ : pending_entry_;
@@ -113,8 +113,8 @@ inline Run::Quotes Run::quotes_of(const Bar& bar, const TradeRules& rules) {
 
 inline double distance(double a, double b) { return a > b ? a - b : b - a; }
 
-/// What a fill costs against the mid: a purchase pays more, a sale gets less. Never an absolute
-/// value: that would turn a gain of crossed quotes into a cost.
+/// Cost of a fill against the mid: a purchase pays more, a sale gets less. It is signed: an absolute
+/// value would turn a gain from crossed quotes into a cost.
 inline double given_up(bool bought, double price, double mid) {
   return bought ? price - mid : mid - price;
 }
@@ -162,7 +162,7 @@ inline void Run::leave(const Bar& bar, double price, double given_up, Exit why, 
   last_exit_ms_ = bar.as_of_ms;
 }
 
-/// Stop or target inside the bar; a bar that touches both counts as stopped.
+/// Stop or target inside the bar; a bar that touches both counts as a stop.
 inline bool Run::touch_levels(const Bar& bar, const Quotes& quotes, Trade& trade) {
   const bool is_long = position_ > 0;
   const Prices& side = is_long ? quotes.bid : quotes.ask;
@@ -193,7 +193,7 @@ inline void Run::mark(const Quotes& quotes) {
   if (best > mfe_bps_) mfe_bps_ = best;
 }
 
-/// Wilder's average true range of the mid, seeded with the mean of the first ones.
+/// Wilder's average true range of the mid, starting with the mean of the first true ranges.
 inline void Run::average_range(const Bar& bar, const TradeRules& rules) {
   double range = bar.mid.high - bar.mid.low;
   if (bars_ > 0) {
@@ -205,7 +205,7 @@ inline void Run::average_range(const Bar& bar, const TradeRules& rules) {
   previous_close_ = bar.mid.close;
   const std::int32_t n = rules.atr_bars;
   if (bars_ < n) {
-    range_ += range;  // a sum until there are enough
+    range_ += range;  // a sum until there are enough bars
     if (bars_ + 1 == n) range_ /= n;
   } else {
     range_ = (range_ * (n - 1) + range) / n;

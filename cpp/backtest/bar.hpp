@@ -1,4 +1,4 @@
-// One bar as the backtest and the gate see it: prices, metrics, and what the calendar says.
+// One bar as input of the backtest and the gate: prices, metrics, calendar state.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ struct Prices {
   double open, high, low, close;
 };
 
-/// What the calendar says of an instrument at an instant.
+/// Calendar state of an instrument at an instant.
 struct Session {
   static constexpr std::int32_t kOpen = 1;
   static constexpr std::int32_t kNearClose = 2;
@@ -22,7 +22,7 @@ struct Session {
   bool market_open() const { return (flags & kMarketOpen) != 0; }
 };
 
-/// The metrics that gates decide on.
+/// The metrics that gates use.
 struct GateMetrics {
   double coherence, stability, entropy, rupture, lambda_hazard, lambda, sigma_eff;
   std::int64_t count_1h;
@@ -34,9 +34,9 @@ struct Bar {
   std::int64_t bar_ms, as_of_ms;
   Prices mid, bid, ask;
   GateMetrics metrics;
-  Session session;  // its flags also carry kQuoted
+  Session session;  // its flags also contain kQuoted
 
-  /// Whether bid and ask are the market's own.
+  /// Whether bid and ask were quoted by the market.
   bool quoted() const { return (session.flags & kQuoted) != 0; }
 };
 static_assert(sizeof(Bar) == 192, "BAR_STRUCT is 192 bytes");

@@ -1,4 +1,4 @@
-// Floors from the run's own past: percentiles of one sample an hour, kept sorted.
+// Floors from the run's own history: percentiles of hourly samples, kept sorted.
 #pragma once
 
 #include <algorithm>
@@ -12,17 +12,17 @@ namespace manifold {
 constexpr std::int64_t kLeastSamples = 20;
 constexpr std::int32_t kMaxHistory = 2160;
 
-/// What an hour's first evaluation leaves; a calmar of null is NaN.
+/// Sample of an hour's first evaluation; NaN is a calmar of null.
 struct Sample {
   double trades, calmar, pnl_total;
 };
 
-/// What a run must reach.
+/// Values that a run must reach.
 struct Floors {
   double min_trades, calmar_min, pnl_min;
 };
 
-/// Values in order, for percentiles.
+/// Sorted values, for percentiles.
 class Sorted {
  public:
   void add(double value) {
@@ -49,7 +49,7 @@ class Sorted {
 
 class History {
  public:
-  /// Take in a sample; keep the newest `kept`.
+  /// Add a sample; keep the newest `kept`.
   void add(const Sample& sample, std::int32_t kept) {
     samples_.push_back(sample);
     trades_.add(sample.trades);
@@ -62,13 +62,13 @@ class History {
   }
 
   std::int64_t size() const { return static_cast<std::int64_t>(samples_.size()); }
-  /// Samples ever taken: the number of the next one.
+  /// Number of samples ever added, which is the number of the next one.
   std::int64_t total() const { return total_; }
   const Sample& at(std::int64_t number) const {
     return samples_[static_cast<std::size_t>(number - (total_ - size()))];
   }
 
-  /// The floors by the settings, raised by the history when it is long enough.
+  /// The floors of the settings, raised by the history when it is long enough.
   Floors floors(const Floors& least) const {
     Floors found = least;
     if (size() < kLeastSamples) return found;

@@ -1,4 +1,4 @@
-// The adaptive gate of one instrument: its run, the evaluations of it, the latch, the decision.
+// The adaptive gate of one instrument: backtest run, evaluations, latch, decision.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,15 @@ namespace manifold {
 constexpr std::int32_t kPassesToOpen = 2;
 constexpr std::int32_t kFailsToClose = 2;
 constexpr std::int32_t kMissesToCool = 4;
-constexpr double kCalmarUnit = 0.01;  // least size of a floor, for the width of its band
+constexpr double kCalmarUnit = 0.01;  // minimum size of a floor for the width of its band
 constexpr double kPnlUnit = 0.0005;
 
 enum class GateMode : std::int32_t { adaptive = 0, static_guards = 1, echo = 2 };
 
-/// What the score's hazard term is a multiple of.
+/// The metric that the score's hazard term multiplies.
 enum class HazardTerm : std::int32_t { none = 0, lambda = 1, lambda_hazard = 2 };
 
-/// Everything a gate goes by; the layout is RULES_DTYPE of streams/core/layout.py.
+/// All rules of a gate; the layout is RULES_DTYPE of streams/core/layout.py.
 struct GateRules {
   TradeRules trade;
   Floors least;
@@ -66,7 +66,7 @@ struct Decision {
   std::int32_t has_signal, has_evaluation, integrity_ok, session_flags, no_candle, late;
 };
 
-/// What one bar came to.
+/// Result of one bar.
 struct Outcome {
   bool traded = false, evaluated = false, decided = false;
 };
@@ -77,20 +77,20 @@ class Gate {
 
   bool allocate() { return ledger_.allocate(); }
 
-  /// Go by other rules from the next bar on.
+  /// Use other rules from the next bar on.
   void adopt(const GateRules& rules) { rules_ = rules; }
   const GateRules& rules() const { return rules_; }
 
-  /// Take one bar; a bar behind a decision (`late`) brings none.
+  /// Process one bar; a bar older than the last decision (`late`) causes no decision.
   Outcome step(const Bar& bar, bool late, Trade& trade, Evaluation& evaluation,
                Decision& decision);
 
-  /// Decide for a bar without a candle, unless it is decided.
+  /// Decide for a bar without a candle, unless it is already decided.
   bool decide_without_candle(std::int64_t bar_ms, std::int64_t as_of_ms, const Session& session,
                              Decision& decision);
 
   std::int64_t decided_ms() const { return decided_ms_; }
-  /// Take over which bars are decided; for a run folded anew from history.
+  /// Set the instant up to which bars are decided; for a run recomputed from history.
   void set_decided_ms(std::int64_t as_of_ms) { decided_ms_ = as_of_ms; }
   std::int64_t last_bar_ms() const {
     return signal_as_of_ms_ == kNever ? kNever : signal_bar_ms_;
@@ -122,7 +122,7 @@ class Gate {
   std::int64_t decided_ms_ = -1;
   std::int64_t signal_bar_ms_ = 0, signal_as_of_ms_ = kNever;
   GateMetrics metrics_{};
-  std::int64_t evaluated_ms_ = kNever;  // the last evaluation, and what it said
+  std::int64_t evaluated_ms_ = kNever;  // the last evaluation and its result
   std::int64_t evaluated_trades_ = 0;
   double evaluated_calmar_ = kNull, evaluated_pnl_ = 0.0;
   Floors floors_{};
@@ -165,7 +165,7 @@ inline void Gate::evaluate(const Bar& bar, Evaluation& evaluation) {
   integrity_ok_ = 1;
   for (std::int32_t i = 0; i < rules_.slice_count; ++i) {
     evaluation.slices[i] = ledger_.slice(bar.as_of_ms, rules_.slices[i], i);
-    // slices ascend, and end together: a longer one holds all the trades of a shorter one
+    // slices ascend and have one end: a longer one contains all trades of a shorter one
     if (i > 0 && evaluation.slices[i].trades < evaluation.slices[i - 1].trades) integrity_ok_ = 0;
   }
   evaluation.integrity_ok = integrity_ok_;
@@ -184,7 +184,7 @@ inline void Gate::evaluate(const Bar& bar, Evaluation& evaluation) {
   }
 }
 
-/// What the last evaluation lacks for a pass.
+/// Reasons for which the last evaluation does not pass.
 inline std::uint32_t Gate::lacking() const {
   const double calmar = floors_.calmar_min + band(floors_.calmar_min, kCalmarUnit);
   const double pnl = floors_.pnl_min + band(floors_.pnl_min, kPnlUnit);
@@ -194,7 +194,7 @@ inline std::uint32_t Gate::lacking() const {
          when(evaluated_pnl_ < pnl, Reason::pnl_below_floor);
 }
 
-/// Passes and fails in a row move the latch; misses in a row start a cooldown.
+/// Consecutive passes and fails move the latch; consecutive misses start a cooldown.
 inline void Gate::count(const Evaluation& evaluation) {
   const double calmar = floors_.calmar_min - band(floors_.calmar_min, kCalmarUnit);
   const double pnl = floors_.pnl_min - band(floors_.pnl_min, kPnlUnit);
@@ -233,7 +233,7 @@ inline std::uint32_t Gate::reasons_at(std::int64_t as_of_ms, const Session& sess
   return found | when(as_of_ms - signal_as_of_ms_ > rules_.fresh_ms, Reason::signal_stale);
 }
 
-/// Earliest time at which all reasons that only time can lift may be gone; kNever: none is known.
+/// Earliest time at which all reasons that depend on time alone may have ended; kNever: unknown.
 inline std::int64_t Gate::next_change(std::uint32_t reasons, std::int64_t as_of_ms,
                                       const Session& session) const {
   const auto has = [&](Reason reason) { return (reasons & bit_of(reason)) != 0; };
@@ -250,7 +250,7 @@ inline std::int64_t Gate::next_change(std::uint32_t reasons, std::int64_t as_of_
   return next;
 }
 
-/// The allocator's score (docs/spec/trading-loop.md 4.1), added in this order.
+/// The allocator's score (docs/spec/trading-loop.md 4.1); the terms are added in this order.
 inline double Gate::score() const {
   double total = rules_.weight_coherence * metrics_.coherence +
                  rules_.weight_stability * metrics_.stability +

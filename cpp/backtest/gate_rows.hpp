@@ -1,8 +1,8 @@
 // The state of a gate as bytes: a head, rows of the closed hours of a UTC day, and rows of samples.
 //
-// Per bar only the head changes; a day's row when an hour of it closes, a row of samples once an
-// hour. Days lie in a ring of 64 rows, samples in a ring of 136. Every row carries the number of
-// the run it belongs to: after a change of parameters, rows of the run before are no part of it.
+// Per bar only the head changes; a day's row changes when an hour of it closes, a row of samples
+// once an hour. Days are in a ring of 64 rows, samples in a ring of 136. Every row contains the
+// number of its run: after a change of parameters, rows of the former run are ignored.
 //
 //   head     "GT" u16 layout | char[16] engine | i64 run | gate | run | the last `lookback` closes
 //            and coherences | current hour and day | samples: i64 total, i32 kept
@@ -108,7 +108,7 @@ struct GateRows {
     return hours ? static_cast<std::int32_t>(w.at - to) : 0;
   }
 
-  /// Write a row of samples; returns the length, 0 when none of it is kept.
+  /// Write a row of samples; returns the length, 0 when no sample of it is kept.
   static std::int32_t write_samples(const Gate& g, std::int64_t run, std::int64_t row,
                                     std::uint8_t* to) {
     const History& history = g.history_;
@@ -133,7 +133,7 @@ struct GateRows {
   friend class GateReader;
 };
 
-/// Puts a gate together from its rows, which come in any order after the head.
+/// Restores a gate from its rows, which may have any order after the head.
 class GateReader {
  public:
   Status head(Gate& g, const std::uint8_t* bytes, std::int64_t length) {

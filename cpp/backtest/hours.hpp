@@ -1,8 +1,8 @@
-// What happened in each UTC hour of a run, joined over any stretch of whole hours.
+// Figures of each UTC hour of a run, joined over any range of whole hours.
 //
 // Hour h holds the bars with h < as_of <= h + 1 (in hours). A slice of weeks is a join of hours in
-// a tree whose shape depends on the hours' numbers alone: it costs the same however long it is,
-// and comes to the same bits in a run that was restored from its rows.
+// a tree whose shape depends on the hours' numbers alone: the cost does not depend on its length,
+// and a run restored from its rows gives the same bits.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ constexpr std::int64_t kDayMs = kHoursOfDay * kHourMs;
 /// One hour, or several joined. Marks are additive equity as a fraction of the notional.
 struct HourSum {
   double before = 0.0, last = 0.0;    // marks before the first and at the last bar
-  double peak = 0.0, trough = 0.0;    // of the marks inside
-  double fall = 0.0;                  // largest fall from a running peak inside
+  double peak = 0.0, trough = 0.0;    // of the marks in between
+  double fall = 0.0;                  // largest fall from a running peak in between
   double pnl_bps = 0.0, gains_bps = 0.0, losses_bps = 0.0, cost_bps = 0.0;
   std::int64_t bars_held = 0;
   std::int32_t bars = 0, bars_in_position = 0, trades = 0, wins = 0;
@@ -51,7 +51,7 @@ struct HourSum {
     wins += gain_bps > 0.0;
   }
 
-  /// Largest fall of the marks, starting with the mark before the first bar.
+  /// Maximum drawdown of the marks, starting with the mark before the first bar.
   double drawdown() const {
     if (empty()) return 0.0;
     return before - trough > fall ? before - trough : fall;
@@ -93,7 +93,7 @@ class Hours {
   }
   std::int64_t newest() const { return newest_; }
 
-  /// Take in a closed hour, later than those before.
+  /// Add a closed hour, later than those before.
   void close(std::int64_t hour, const HourSum& sum) {
     if (newest_ != kNone) {
       const std::int64_t empty = hour - newest_ - 1;
@@ -105,7 +105,7 @@ class Hours {
 
   const HourSum& at(std::int64_t hour) const { return nodes_[kSlots + slot(hour)]; }
 
-  /// Join the hours [from, to), to at most one past the newest.
+  /// Join the hours [from, to); `to` is at most one past the newest.
   HourSum over(std::int64_t from, std::int64_t to) const {
     if (newest_ == kNone) return {};
     if (from < newest_ + 1 - kSlots) from = newest_ + 1 - kSlots;

@@ -1,4 +1,4 @@
-// Why an instrument is not eligible, as bits: bit i is the i-th member of the closed list
+// Reasons why an instrument is not eligible, as bits: bit i is the i-th member of the closed list
 // (Reason of streams/records/reasons.py, in its order).
 #pragma once
 
@@ -37,7 +37,7 @@ struct Guards {
   std::int64_t min_repetitions;
 };
 
-/// The static guards that the metrics do not pass.
+/// Static guards that the metrics do not pass.
 inline std::uint32_t failing_guards(const GateMetrics& m, const Guards& guards) {
   return when(m.coherence < guards.min_coherence, Reason::coherence_below_min) |
          when(m.stability < guards.min_stability, Reason::stability_below_min) |
@@ -47,7 +47,7 @@ inline std::uint32_t failing_guards(const GateMetrics& m, const Guards& guards) 
          when(m.count_1h < guards.min_repetitions, Reason::repetitions_short);
 }
 
-/// What sessions and the market week forbid.
+/// Reasons of sessions and the market week.
 inline std::uint32_t failing_sessions(const Session& session) {
   return when(!session.open(), Reason::session_closed) |
          when(session.near_close(), Reason::session_near_close) |

@@ -1,4 +1,4 @@
-// The figures of trailing slices of a run, and the history that floors are made of.
+// The figures of trailing slices of a run, and the history from which floors are computed.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct SliceFigures {
   double profit_factor, exposure, avg_hold_bars, cost_bps;
 };
 
-/// Changes of the marked equity over UTC days that had bars, the last 64 of them.
+/// Changes of the marked equity over the last 64 UTC days with bars.
 class Days {
  public:
   static constexpr std::int64_t kKept = 64;
@@ -74,7 +74,7 @@ class Days {
   std::int64_t count_ = 0;
 };
 
-/// Number of the hour, or of the day, that a bar belongs to: its end counts to it.
+/// Number of the hour or day of a bar; the end of a bar belongs to it.
 inline std::int64_t hour_of(std::int64_t as_of_ms) { return (as_of_ms - 1) / kHourMs; }
 inline std::int64_t day_of(std::int64_t hour) {
   return hour >= 0 ? hour / kHoursOfDay : -((kHoursOfDay - 1 - hour) / kHoursOfDay);
@@ -85,7 +85,7 @@ class Ledger {
  public:
   bool allocate() { return hours_.allocate(); }
 
-  /// Take in a bar's mark; returns the hour that it closed, or Hours::kNone.
+  /// Add a bar's mark; returns the hour that it closed, or Hours::kNone.
   std::int64_t add_bar(std::int64_t as_of_ms, double mark_before, double mark, bool in_position) {
     const std::int64_t hour = hour_of(as_of_ms);
     std::int64_t closed = Hours::kNone;
@@ -105,11 +105,11 @@ class Ledger {
     current_.add_trade(gain_bps, paid_bps, held);
   }
 
-  /// Figures of the slice of `days` days that ends at `as_of_ms`, the end of the last bar taken;
-  /// `place` numbers the slices that are asked for in turn.
-  SliceFigures slice(std::int64_t as_of_ms, std::int64_t days, std::int32_t place) {
+  /// Figures of the slice of `days` days that ends at `as_of_ms`, the end of the last bar added;
+  /// `index` is the number of the slice, for what is cached per slice.
+  SliceFigures slice(std::int64_t as_of_ms, std::int64_t days, std::int32_t index) {
     const std::int64_t end = as_of_ms / kHourMs;
-    Past& past = past_[place];
+    Past& past = past_[index];
     if (past.hour != hour_ || past.end != end || past.days != days) {
       const std::int64_t from = end - days * kHoursOfDay;
       const double today = as_of_ms % kDayMs == 0 ? current_.last - day_before_ : kNull;
@@ -152,7 +152,7 @@ class Ledger {
     return f;
   }
 
-  /// What of a slice does not change within an hour.
+  /// Part of a slice that does not change within an hour.
   struct Past {
     std::int64_t hour = Hours::kNone, end = 0, days = 0;
     HourSum sum;

@@ -1,4 +1,4 @@
-// What another language sees of the allocator.
+// Python bindings of the allocator.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ class AllocatorHandle {
   AllocationRules rules{};
 
   /// Close `epochs` epochs; row e of `open` and `scores` has one cell per member. Row e of
-  /// `actions` and `reasons` says how it went; its shares are appended to `shares`, which has room
-  /// for `room` of them, and `ends` says up to where. Returns how many epochs were closed.
+  /// `actions` and `reasons` has the result; the shares are appended to `shares`, whose capacity
+  /// is `room`, and end before `ends[e]`. Returns the number of epochs closed.
   std::int64_t run(std::int64_t epochs, std::int64_t members, std::uintptr_t epoch_ms,
                    std::uintptr_t ids, std::uintptr_t open, std::uintptr_t scores,
                    std::uintptr_t actions, std::uintptr_t reasons, std::uintptr_t since,

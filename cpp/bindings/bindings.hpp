@@ -1,7 +1,7 @@
-// What another language sees of the core: handles, addresses as integers, status codes.
+// Python bindings of the core: handles, addresses as integers, status codes.
 //
-// Addresses come as integers so that empty arrays pass and nothing is converted on the way; the
-// caller answers for lengths and types (streams/core does).
+// Addresses are integers, so that empty arrays are accepted and nothing is converted; the caller
+// (streams/core) is responsible for lengths and types.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-/// A stream and the buffers in which its results are handed over.
+/// A stream and the buffers of its results.
 class Handle {
  public:
   /// Wire form of the last record: '<q6d?{signature}siqi2di2q', packed.
@@ -57,7 +57,7 @@ class Handle {
     return code(stream_.run(columns(bar_ms, high, low, close, volume), n, at<Record>(records),
                             counted_));
   }
-  /// Records written by the last run, or which of its candles was bad.
+  /// Number of records written by the last run, or index of its first invalid candle.
   std::int64_t counted() const { return counted_; }
 
   std::int64_t seen() const { return stream_.seen(); }
@@ -73,7 +73,7 @@ class Handle {
   std::int32_t write_head() { return Rows::write_head(stream_, row); }
   std::int32_t write_chunk(std::int64_t number) { return Rows::write_chunk(stream_, number, row); }
 
-  /// Open from a head; `counted` then says how many candles its stream had seen.
+  /// Open from a head; `counted` is then the number of candles its stream has processed.
   std::int32_t read_head(Address bytes, std::int64_t length) {
     const Status status = Rows::read_head(stream_, at<std::uint8_t>(bytes), length);
     if (status == Status::ok) {
@@ -124,7 +124,7 @@ inline void drop_handle(Handle* handle) { delete handle; }
 inline Address wire_address(Handle* handle) { return reinterpret_cast<Address>(handle->wire); }
 inline Address row_address(Handle* handle) { return reinterpret_cast<Address>(handle->row); }
 
-/// Result of analyze: six doubles and five integers, and whether it worked.
+/// Result of analyze: six doubles, five integers, and whether it succeeded.
 struct Analysis {
   WindowMetrics metrics;
   std::int32_t status;
@@ -180,7 +180,7 @@ inline double exp_at(double x) { return exp_of<double>(x); }
 inline double log_at(double x) { return log_of<double>(x); }
 inline double sin_turn_at(std::int64_t i, std::int64_t n) { return sin_turn(i, n); }
 
-/// Whether the compiler fused a * b + c, which would change results between machines.
+/// Whether the compiler fuses a * b + c, which would change results between machines.
 inline bool contracts() {
   volatile double a = 1.0 + 1.0 / 134217728.0;
   const double b = a;

@@ -1,4 +1,4 @@
-// What another language sees of the bulk readers: handles, addresses of columns, counts.
+// Python bindings of the bulk readers: handles, addresses of columns, counts.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ inline CandleColumns candle_columns(std::uintptr_t bar_ms, std::uintptr_t prices
           reinterpret_cast<std::uint8_t*>(mid_derived), reinterpret_cast<std::uint8_t*>(status)};
 }
 
-/// A reader of lines; the columns it fills stay where they are until it is given others.
+/// A reader of lines; it fills the same columns until it is given others.
 class LineHandle {
  public:
   bool describe(std::uintptr_t roles, std::int64_t cells) {
@@ -52,7 +52,7 @@ class LineHandle {
   LineReader reader_;
 };
 
-/// A reader of frames that go by one schema id.
+/// A reader of frames of one schema id.
 class FrameHandle {
  public:
   void expect(std::uintptr_t prefix, std::int64_t hour_ms, std::int64_t end_ms) {
@@ -91,7 +91,7 @@ class FrameHandle {
   FrameReader reader_;
 };
 
-/// Writes and reads frames of records by programs.
+/// Writes and reads frames of records according to programs.
 class RecordHandle {
  public:
   void expect(std::uintptr_t prefix) {

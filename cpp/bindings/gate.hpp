@@ -1,4 +1,4 @@
-// What another language sees of a gate: a handle, the addresses of its structures, outcome bits.
+// Python bindings of a gate: a handle, the addresses of its structures, outcome bits.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@
 namespace manifold {
 namespace bindings {
 
-/// Columns of candles and the metrics of their bars, as addresses; all of them n long.
+/// Columns of candles and the metrics of their bars, as addresses; all of length n.
 struct BarColumns {
   const std::int64_t* bar_ms;
   const double* prices[12];  // mid, bid, ask: open, high, low, close each
   const Record* metrics;
-  const std::int32_t* flags;  // Bar::kQuoted; for `run` the session's too
-  const std::int64_t* next_change_ms;  // for `run`
+  const std::int32_t* flags;  // Bar::kQuoted; for `run` the session flags too
+  const std::int64_t* next_change_ms;  // used by `run` only
   std::int64_t granularity_ms;
 
   Bar at(std::int64_t i) const {
@@ -35,7 +35,7 @@ struct BarColumns {
   }
 };
 
-/// A gate, and the buffers through which it is fed and asked.
+/// A gate, and the buffers of its inputs and results.
 class GateHandle {
  public:
   static constexpr std::int32_t kTraded = 1;
@@ -52,14 +52,14 @@ class GateHandle {
 
   bool allocate() { return gate_.allocate(); }
 
-  /// Go by `rules` from the next bar on.
+  /// Use `rules` from the next bar on.
   std::int32_t adopt() {
     if (!rules.valid()) return static_cast<std::int32_t>(Status::bad_parameters);
     gate_.adopt(rules);
     return static_cast<std::int32_t>(Status::ok);
   }
 
-  /// Take `bar`; returns which of trade, evaluation and decision it has brought.
+  /// Process `bar`; returns which of trade, evaluation and decision it produced.
   std::int32_t step(bool late) {
     const Outcome outcome = gate_.step(bar, late, trade, evaluation, decision);
     note();
@@ -72,28 +72,28 @@ class GateHandle {
     return gate_.decide_without_candle(bar_ms, as_of_ms, bar.session, decision);
   }
 
-  /// Take `n` bars of `columns`; what they bring is appended to the arrays, each n long.
+  /// Process `n` bars of `columns`; results are appended to the arrays, each of length n.
   void run(std::int64_t n, std::uintptr_t trades, std::uintptr_t evaluations,
            std::uintptr_t decisions) {
     begin(trades, evaluations, decisions);
     for (std::int64_t i = 0; i < n; ++i) take(columns.at(i), false);
   }
 
-  /// Take `n` events: `places[i]` is a bar of `columns`, or -1 where the bar that ends at
-  /// `as_of_ms[i]` has no candle. Sessions are by event. The arrays are n long each.
-  void run_events(std::int64_t n, std::uintptr_t places, std::uintptr_t as_of_ms,
+  /// Process `n` events: `indices[i]` is a bar of `columns`, or -1 where the bar that ends at
+  /// `as_of_ms[i]` has no candle. Session flags are per event. Each array has length n.
+  void run_events(std::int64_t n, std::uintptr_t indices, std::uintptr_t as_of_ms,
                   std::uintptr_t late, std::uintptr_t flags, std::uintptr_t next_change_ms,
                   std::uintptr_t trades, std::uintptr_t evaluations, std::uintptr_t decisions) {
     begin(trades, evaluations, decisions);
-    const auto* place = reinterpret_cast<const std::int64_t*>(places);
+    const auto* index = reinterpret_cast<const std::int64_t*>(indices);
     const auto* at_ms = reinterpret_cast<const std::int64_t*>(as_of_ms);
     const auto* is_late = reinterpret_cast<const std::uint8_t*>(late);
     const auto* flag = reinterpret_cast<const std::int32_t*>(flags);
     const auto* change_ms = reinterpret_cast<const std::int64_t*>(next_change_ms);
     for (std::int64_t i = 0; i < n; ++i) {
       const Session session{change_ms[i], flag[i]};
-      if (place[i] >= 0) {
-        Bar found = columns.at(place[i]);
+      if (index[i] >= 0) {
+        Bar found = columns.at(index[i]);
         found.session = {change_ms[i], flag[i] | (found.session.flags & Bar::kQuoted)};
         take(found, is_late[i] != 0);
       } else {
@@ -111,7 +111,7 @@ class GateHandle {
 
   std::int64_t run_number() const { return run_; }
   void set_run_number(std::int64_t number) { run_ = number; }
-  /// Days whose rows have changed, by their place in the ring, since this was asked last.
+  /// Days whose rows have changed since the last call, by index in the ring.
   std::uint64_t take_changed_days() {
     const std::uint64_t changed = changed_days_;
     changed_days_ = 0;

@@ -1,4 +1,4 @@
-// Where the fields of every structure lie that the caller lays out too (streams/core/layout.py).
+// Field offsets of every structure that Python lays out too (streams/core/layout.py).
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 namespace manifold {
 namespace bindings {
 
-/// A field under the name that it has in the caller's layout; a structure's last entry is its size.
-struct FieldPlace {
+/// A field, with its name in Python's layout; a structure's last entry is its size.
+struct FieldOffset {
   const char* name;
   std::size_t offset;
 };
@@ -23,7 +23,7 @@ struct FieldPlace {
 #define M_FIELD(structure, member) {#member, offsetof(structure, member)}
 #define M_FIELD_AS(structure, member, name) {name, offsetof(structure, member)}
 #define M_SIZE(structure, name) {"/" name, sizeof(structure)}
-constexpr FieldPlace kLayouts[] = {
+constexpr FieldOffset kLayouts[] = {
     M_FIELD(Bar, bar_ms), M_FIELD(Bar, as_of_ms), M_FIELD(Bar, mid), M_FIELD(Bar, bid),
     M_FIELD(Bar, ask), M_FIELD_AS(Bar, metrics.coherence, "coherence"),
     M_FIELD_AS(Bar, metrics.stability, "stability"), M_FIELD_AS(Bar, metrics.entropy, "entropy"),
@@ -136,12 +136,12 @@ constexpr FieldPlace kLayouts[] = {
 inline const char* layouts() {
   static char text[8192];
   char* at = text;
-  for (const FieldPlace& place : kLayouts) {
-    for (const char* c = place.name; *c != 0; ++c) *at++ = *c;
+  for (const FieldOffset& field : kLayouts) {
+    for (const char* c = field.name; *c != 0; ++c) *at++ = *c;
     *at++ = ' ';
     char digits[8];
     int n = 0;
-    std::size_t left = place.offset;
+    std::size_t left = field.offset;
     do {
       digits[n++] = static_cast<char>('0' + left % 10);
       left /= 10;

@@ -1,11 +1,11 @@
-// What is left of an Avro frame while it is read.
+// Cursor over the unread bytes of an Avro frame.
 #pragma once
 
 #include <cstdint>
 
 namespace manifold {
 
-/// `good` turns false where the frame is cut short or not plain; nothing is read from then on.
+/// `good` becomes false where the frame is cut short or needs the full decoder; reading then stops.
 struct AvroCursor {
   const std::uint8_t* at = nullptr;
   const std::uint8_t* end = nullptr;
@@ -15,7 +15,7 @@ struct AvroCursor {
     good = good && at < end;
     return good ? *at++ : 0;
   }
-  /// Nine bytes are 63 bits: what is longer is the codec's.
+  /// Nine bytes are 63 bits; longer numbers are left to the codec.
   std::int64_t number() {
     std::uint64_t value = 0;
     for (std::int32_t shift = 0; shift < 63; shift += 7) {

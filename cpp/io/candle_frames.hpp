@@ -1,8 +1,8 @@
-// Candles out of frames of md.candles, for frames that hold a candle beyond doubt.
+// Fast path for frames of md.candles.
 //
-// The body is that of the newest schema of Candle; the caller has compared the layout. A frame is
-// taken when it decodes, to its last byte, to a candle that every rule lets pass; all else is left
-// to the codec, so that what is wrong with a frame is said in one place (streams/records/codec.py).
+// The body has the newest schema of Candle; the caller has compared the layout. A frame is read
+// here when it decodes, to its last byte, to a candle that passes every rule; all others are left
+// to the codec, so that errors of a frame are named by one module (streams/records/codec.py).
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@
 
 namespace manifold {
 
-/// Where candles of frames go.
+/// Columns that receive the candles of frames.
 struct FrameColumns {
   CandleColumns candles;
   std::int64_t* as_of_ms;
-  std::int32_t* instrument;   // place in the names met in this call
-  std::uint8_t* granularity;  // place in the names the reader was given
-  std::uint8_t* source;       // likewise
+  std::int32_t* instrument;   // index in the instruments of this call
+  std::uint8_t* granularity;  // index in the granularities given to the reader
+  std::uint8_t* source;       // index in the sources given to the reader
 };
 
 class FrameReader {
@@ -32,11 +32,11 @@ class FrameReader {
 
   FrameColumns columns{};
   std::uint8_t prefix[kPrefix] = {};
-  std::int64_t hour_ms = 0, end_ms = 0;  // of candle_rules.py
+  std::int64_t hour_ms = 0, end_ms = 0;  // of streams/candles/rules.py
 
   const Interner<kMostInstruments, kLongestInstrument>& instruments() const { return instruments_; }
 
-  /// Know a granularity and its length; the order is that of the column.
+  /// Add a granularity and its length; the order of calls gives the index.
   bool add_granularity(const std::uint8_t* bytes, std::int64_t length, std::int64_t length_ms) {
     return granularities_.add(bytes, length, length_ms);
   }
@@ -45,7 +45,7 @@ class FrameReader {
   }
 
   /// Read `n` frames of `data`: the i-th lies between offsets[i] and offsets[i + 1].
-  /// Returns how many were left to the codec.
+  /// Returns the number of frames left to the codec.
   std::int64_t read(const std::uint8_t* data, const std::int64_t* offsets, std::int64_t n) {
     instruments_.clear();
     std::int64_t slow = 0;
@@ -59,7 +59,7 @@ class FrameReader {
   }
 
  private:
-  /// A few short words and a number each.
+  /// A few short words, with a number each.
   struct Words {
     std::int32_t count = 0;
     std::int32_t lengths[kMostWords] = {};
@@ -74,9 +74,9 @@ class FrameReader {
       numbers[count++] = number;
       return true;
     }
-    bool matches(std::int32_t place, const std::uint8_t* word, std::int64_t length) const {
-      return lengths[place] == length &&
-             std::memcmp(bytes[place], word, static_cast<std::size_t>(length)) == 0;
+    bool matches(std::int32_t index, const std::uint8_t* word, std::int64_t length) const {
+      return lengths[index] == length &&
+             std::memcmp(bytes[index], word, static_cast<std::size_t>(length)) == 0;
     }
     std::int32_t find(const std::uint8_t* word, std::int64_t length) {
       if (last < count && matches(last, word, length)) return last;
@@ -133,22 +133,22 @@ class FrameReader {
         complete != 1) {
       return false;
     }
-    const std::int32_t source_place = sources_.find(source, source_length);
-    if (source_place < 0) return false;
-    const std::int32_t place = instruments_.intern(name, name_length);
-    if (place < 0) return false;
+    const std::int32_t source_index = sources_.find(source, source_length);
+    if (source_index < 0) return false;
+    const std::int32_t index = instruments_.intern(name, name_length);
+    if (index < 0) return false;
     columns.candles.bar_ms[row] = bar_ms;
     columns.candles.put_prices(row, prices);
     columns.candles.volume[row] = volume;
     columns.candles.mid_derived[row] = derived;
     columns.as_of_ms[row] = as_of_ms;
-    columns.instrument[row] = place;
+    columns.instrument[row] = index;
     columns.granularity[row] = static_cast<std::uint8_t>(granularity);
-    columns.source[row] = static_cast<std::uint8_t>(source_place);
+    columns.source[row] = static_cast<std::uint8_t>(source_index);
     return true;
   }
 
-  /// candle_rules.NAME.
+  /// The form of an instrument's name (streams/candles/rules.py).
   static bool name_holds(const std::uint8_t* name, std::int64_t length) {
     if (length < 1 || length > kLongestInstrument) return false;
     for (std::int64_t i = 0; i < length; ++i) {

@@ -1,8 +1,8 @@
-// Candles out of lines of CSV, for lines that have only one reading.
+// Fast path for lines of CSV.
 //
-// A line is taken when every cell is written the plain way: a whole or decimal number of at most 18
-// digits, an ISO time to the second, an epoch. All else is left to the caller, so that what a cell
-// means and why a row is refused is decided in one place (streams/candles/rows.py).
+// A line is read here when every cell has a common form: a whole or decimal number of at most 18
+// digits, an ISO time to the second, an epoch. All others are left to the caller, so that one
+// module (streams/candles/rows.py) decides what a cell means and why a row is refused.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace manifold {
 
-/// What a column of a file holds; prices follow in the order of CandleColumns.
+/// Role of a column of a file; prices follow in the order of CandleColumns.
 enum class Role : std::uint8_t {
   ignored = 0,
   time = 1,
@@ -23,7 +23,7 @@ enum class Role : std::uint8_t {
   first_price = 6,
 };
 
-/// How a file writes its times (candle_times.py); only rows of the form that is set are taken.
+/// Time format of a file (streams/candles/times.py); only rows of the format that is set are read.
 enum class TimeForm : std::uint8_t {
   unknown = 0,
   iso = 1,
@@ -34,13 +34,13 @@ enum class TimeForm : std::uint8_t {
   epoch_ns = 6,
 };
 
-constexpr std::int64_t kEarliestMs = 31'536'000'000;    // 1971-01-01, candle_times.py
+constexpr std::int64_t kEarliestMs = 31'536'000'000;    // 1971-01-01, streams/candles/times.py
 constexpr std::int64_t kLatestMs = 4'102'444'800'000;  // 2100-01-01
 
-/// Where rows of a file go: a candle's columns and where it stood.
+/// Columns that receive the rows of a file: the candle, its line and byte offset.
 struct LineColumns {
   CandleColumns candles;
-  std::int32_t* pair;  // which instrument and granularity the row names
+  std::int32_t* pair;  // index of the row's instrument and granularity
   std::int64_t* line;
   std::int64_t* offset;
 };
@@ -54,7 +54,7 @@ class LineReader {
 
   LineColumns columns{};
   TimeForm time_form = TimeForm::unknown;
-  std::int64_t rows = 0;    // filled so far; the caller empties the columns and sets this back
+  std::int64_t rows = 0;    // filled so far; the caller empties the columns and resets this
   std::int64_t lines = 0;   // read so far in this file
   std::int64_t offset = 0;  // where reading stopped
 
@@ -69,13 +69,14 @@ class LineReader {
     return true;
   }
 
-  /// Instrument and granularity as rows name them, a comma between.
+  /// Instruments and granularities named by rows, separated by a comma.
   const Interner<kMostPairs, kLongestPair>& pairs() const { return pairs_; }
 
   /// Read lines of `data` from `from` on until the columns are full or the data ends.
   ///
-  /// False at a line that may not end where it seems to (a quote, a lone carriage return): `offset`
-  /// is its start and the caller reads on from there. The byte behind `length` is looked at.
+  /// Returns false at a line that may continue on the next one (a quote) or contains a single
+  /// carriage return: `offset` is its start, and the caller continues there. The byte after
+  /// `length` is read.
   bool read(const std::uint8_t* data, std::int64_t from, std::int64_t length,
             std::int64_t capacity) {
     const std::uint8_t* at = data + from;
@@ -83,7 +84,7 @@ class LineReader {
     bool whole = true;
     while (at < end_ && rows < capacity) {
       const std::uint8_t* next = line_end(at);
-      if (next) {  // an empty line is no row
+      if (next) {  // an empty line is not a row
         ++lines;
         at = next;
         continue;
@@ -109,7 +110,7 @@ class LineReader {
   }
 
  private:
-  /// A number as it is written: `digits` of the whole number `number` stand behind the point.
+  /// A decimal number: `number` without the point, and `digits` after the point.
   struct Decimal {
     std::int64_t number;
     std::int64_t digits;
@@ -124,7 +125,7 @@ class LineReader {
     return at == end_ || *at == ',' || *at == '\n' || *at == '\r';
   }
 
-  /// Behind the end of the line that ends at `at`, null when none does.
+  /// Start of the next line when a line ends at `at`, else null.
   const std::uint8_t* line_end(const std::uint8_t* at) const {
     if (at == end_) return at;
     if (*at == '\n') return at + 1;
@@ -139,7 +140,7 @@ class LineReader {
     return !found || (static_cast<const std::uint8_t*>(found) + 2 == next && next[-1] == '\n');
   }
 
-  /// Put a line into the columns; null when it is not plain, else behind its end.
+  /// Read a line into the columns; returns the start of the next one, null for the full parser.
   const std::uint8_t* take(const std::uint8_t* at) {
     double prices[kPriceColumns];
     for (double& price : prices) price = kAbsent;
@@ -197,8 +198,8 @@ class LineReader {
     return at;
   }
 
-  /// Whether each side is whole or absent and holds. Where bid and ask are there the mid is theirs,
-  /// whatever the line says of it.
+  /// Whether each side is valid and complete, or absent. With bid and ask the mid is computed from
+  /// them, and a mid in the line is ignored.
   static bool usable(double* prices, const Decimal* decimals, std::uint32_t there,
                      std::uint8_t& derived) {
     derived = (there & 0xff0) == 0xff0;
@@ -227,7 +228,7 @@ class LineReader {
     return pairs_.intern(pair, instrument_length + 1 + granularity_length);
   }
 
-  /// Digits, with or without a point between them; at most 18, and a number below 2^53.
+  /// Digits, with or without a point; at most 18, and a number below 2^53.
   static bool decimal(const std::uint8_t*& at, Decimal& value) {
     std::uint64_t number = 0;
     const std::uint8_t* first = at;
@@ -248,15 +249,15 @@ class LineReader {
     return true;
   }
 
-  /// The nearest double. Both the whole number and the power of ten are doubles without rounding, so
-  /// that one division rounds once.
+  /// The nearest double. The whole number and the power of ten are exact doubles, so that the one
+  /// division rounds once.
   static double nearest(const Decimal& value) {
     return static_cast<double>(value.number) / kPowers[value.digits];
   }
 
   /// The mid of bid and ask: their exact decimal mean, to the nearest double (docs/mid-price.md,
-  /// streams/candles/mid_price.py). The sum and twice a power of ten are doubles without rounding, so that
-  /// one division rounds once; false where the sum is not.
+  /// streams/candles/mid_price.py). The sum and twice a power of ten are exact doubles, so that the
+  /// one division rounds once; false where the sum is not exact.
   static bool mid_of(Decimal bid, Decimal ask, double& mid) {
     if (bid.digits != ask.digits) {
       Decimal& shorter = bid.digits < ask.digits ? bid : ask;
@@ -350,7 +351,8 @@ class LineReader {
     return (year - 1970) * 365LL + leaps + kBefore[month - 1] + (month > 2 && leap(year)) + day - 1;
   }
 
-  /// Exactly `count` digits. 19 of them fit into 64 bits without a sign; beyond 63 is no time.
+  /// Exactly `count` digits. 19 digits fit into 64 bits without a sign; a value beyond 63 bits is
+  /// not a time.
   static bool epoch(const std::uint8_t*& at, std::int32_t count, std::int64_t& value) {
     std::uint64_t number = 0;
     const std::uint8_t* first = at;
@@ -373,7 +375,7 @@ class LineReader {
       const std::size_t length = std::strlen(yes);
       if (static_cast<std::size_t>(end_ - at) >= length && std::memcmp(at, yes, length) == 0) {
         at += length;
-        return true;  // the comma that must follow is looked for by the caller
+        return true;  // the caller checks that a comma follows
       }
     }
     return false;

@@ -1,7 +1,7 @@
-// Avro frames out of columns and columns out of frames, by a program made of a record's schema.
+// Avro frames from columns and columns from frames, by a program made of a record's schema.
 //
 // A program is the schema's fields in order. The body of an optional and the items of an array are
-// the steps up to their `next`; inside an array columns go by item instead of by record.
+// the steps up to their `next`; inside an array, columns have one element per item, not per record.
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,22 @@ namespace manifold {
 
 enum class Kind : std::int32_t {
   literal,   // the same bytes in every record
-  text,      // one of several texts, which stand here as they are written
+  text,      // one of several texts, encoded as in a frame
   number,    // int64
   real,      // double
   boolean,   // one byte, 0 or 1
-  optional,  // one byte, 1 where it is there
-  array,     // int64: how many items there are up to and with this record
+  optional,  // one byte, 1 where a value is present
+  array,     // int64: number of items up to and including this record
 };
 
 /// One step of a program; the layout is FIELD_DTYPE of streams/records/avro/bulk_frames.py.
 struct Field {
   Kind kind;
-  std::int32_t next;          // of an optional and an array: the step behind it
-  std::uint8_t* column;       // its first element; reading passes over what has none
+  std::int32_t next;          // of an optional and an array: the step after it
+  std::uint8_t* column;       // its first element; null: the field is skipped when reading
   std::int64_t stride;        // bytes from element to element
   const std::uint8_t* words;  // of a literal and of texts: their bytes
-  const std::int64_t* ends;   // of texts: where each ends; of a literal: its length
+  const std::int64_t* ends;   // of texts: the end of each; of a literal: its length
 
   template <class T>
   T at(std::int64_t i) const {
@@ -45,12 +45,12 @@ struct Field {
 };
 static_assert(sizeof(Field) == 40, "FIELD_DTYPE is 40 bytes");
 
-/// Writes records; what it has written stays until it writes again.
+/// Writes records; its bytes are valid until the next call of `write`.
 class RecordWriter {
  public:
   const std::uint8_t* bytes() const { return bytes_.data(); }
 
-  /// Write records [0, n), one behind the other; `ends` is told where each ends.
+  /// Write records [0, n), one after the other; `ends` receives the end of each.
   void write(const Field* fields, std::int32_t count, std::int64_t n, std::int64_t* ends) {
     fields_ = fields;
     length_ = 0;
@@ -133,9 +133,9 @@ class RecordWriter {
   std::size_t length_ = 0;
 };
 
-/// Reads records whose frames are beyond doubt; all others are left to the codec.
+/// Fast path for frames of records; frames that need the full decoder are left to the codec.
 ///
-/// Arrays are passed over. A text is the place of its bytes among the words met in this call.
+/// Arrays are skipped. A text is the index of its bytes in the words of this call.
 class RecordReader {
  public:
   static constexpr std::int32_t kMostWords = 2048;
@@ -146,81 +146,82 @@ class RecordReader {
 
   const Interner<kMostWords, kLongestWord>& words() const { return words_; }
 
-  /// Read `n` frames of `data`, which end at `ends`; `plain` is told of each whether it was read.
+  /// Read `n` frames of `data`, which end at `ends`; `plain[i]` is 1 where frame i was read.
   void read(const Field* fields, std::int32_t count, const std::uint8_t* data,
             const std::int64_t* ends, std::int64_t n, std::uint8_t* plain) {
     fields_ = fields;
     words_.clear();
     std::int64_t first = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-      rest_.at = data + first;
-      rest_.end = data + ends[i];
+      cursor_.at = data + first;
+      cursor_.end = data + ends[i];
       first = ends[i];
-      rest_.good = rest_.end - rest_.at >= kPrefix && std::memcmp(rest_.at, prefix, kPrefix) == 0;
-      if (rest_.good) {
-        rest_.at += kPrefix;
+      cursor_.good =
+          cursor_.end - cursor_.at >= kPrefix && std::memcmp(cursor_.at, prefix, kPrefix) == 0;
+      if (cursor_.good) {
+        cursor_.at += kPrefix;
         take(0, count, i, true);
       }
-      plain[i] = rest_.good && rest_.at == rest_.end;
+      plain[i] = cursor_.good && cursor_.at == cursor_.end;
     }
   }
 
  private:
   void take(std::int32_t from, std::int32_t to, std::int64_t i, bool keep) {
-    for (std::int32_t at = from; rest_.good && at < to; ++at) {
+    for (std::int32_t at = from; cursor_.good && at < to; ++at) {
       const Field& field = fields_[at];
       const bool kept = keep && field.column != nullptr;
       switch (field.kind) {
         case Kind::literal:
-          rest_.good = false;
+          cursor_.good = false;
           break;
         case Kind::text: {
-          const std::int64_t length = rest_.number();
-          const std::uint8_t* text = rest_.bytes(length);
-          rest_.good = rest_.good && ascii(text, length);
-          if (!rest_.good) break;
+          const std::int64_t length = cursor_.number();
+          const std::uint8_t* text = cursor_.bytes(length);
+          cursor_.good = cursor_.good && ascii(text, length);
+          if (!cursor_.good) break;
           if (kept) {
             const std::int64_t word = words_.intern(text, length);
-            rest_.good = word >= 0;
+            cursor_.good = word >= 0;
             field.put(i, word);
           }
           break;
         }
         case Kind::number: {
-          const std::int64_t value = rest_.number();
+          const std::int64_t value = cursor_.number();
           if (kept) field.put(i, value);
           break;
         }
         case Kind::real: {
           double value = 0.0;
-          const std::uint8_t* from_frame = rest_.bytes(sizeof value);
-          if (!rest_.good) break;
+          const std::uint8_t* from_frame = cursor_.bytes(sizeof value);
+          if (!cursor_.good) break;
           std::memcpy(&value, from_frame, sizeof value);
-          rest_.good = value - value == 0.0;
+          cursor_.good = value - value == 0.0;
           if (kept) field.put(i, value);
           break;
         }
         case Kind::boolean: {
-          const std::uint8_t value = rest_.byte();
-          rest_.good = rest_.good && value <= 1;
+          const std::uint8_t value = cursor_.byte();
+          cursor_.good = cursor_.good && value <= 1;
           if (kept) field.put(i, value);
           break;
         }
         case Kind::optional: {
-          const std::uint8_t branch = rest_.byte();
-          rest_.good = rest_.good && (branch == 0 || branch == 2);
+          const std::uint8_t branch = cursor_.byte();
+          cursor_.good = cursor_.good && (branch == 0 || branch == 2);
           if (kept) field.put(i, static_cast<std::uint8_t>(branch == 2));
           if (branch == 0) at = field.next - 1;
           break;
         }
         case Kind::array: {
           // the codec writes one block, without its size
-          const std::int64_t items = rest_.number();
-          rest_.good = rest_.good && items >= 0;
-          for (std::int64_t item = 0; rest_.good && item < items; ++item) {
+          const std::int64_t items = cursor_.number();
+          cursor_.good = cursor_.good && items >= 0;
+          for (std::int64_t item = 0; cursor_.good && item < items; ++item) {
             take(at + 1, field.next, item, false);
           }
-          if (items > 0) rest_.good = rest_.byte() == 0 && rest_.good;
+          if (items > 0) cursor_.good = cursor_.byte() == 0 && cursor_.good;
           at = field.next - 1;
           break;
         }
@@ -228,7 +229,7 @@ class RecordReader {
     }
   }
 
-  /// What else is text is the codec's to say.
+  /// Other text is left to the codec.
   static bool ascii(const std::uint8_t* bytes, std::int64_t length) {
     std::uint8_t all = 0;
     for (std::int64_t i = 0; i < length; ++i) all |= bytes[i];
@@ -236,7 +237,7 @@ class RecordReader {
   }
 
   const Field* fields_ = nullptr;
-  AvroCursor rest_;
+  AvroCursor cursor_;
   Interner<kMostWords, kLongestWord> words_;
 };
 

@@ -5,8 +5,8 @@
 // bounds (against mpmath, in tests/unit/core/test_engine_arith.py): exp and log 2 ulp, sin_turn
 // 2^-51.
 //
-// Every function is written for one double and for a vector of them alike: the same operations in
-// the same order, hence the same bits in every lane.
+// Every function has one definition for a double and for a vector: the same operations in the same
+// order, hence the same bits in every SIMD lane.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// One bit per candle: up, and at least as wide or as busy as the candle before.
+// One bit per candle: it rises, and its range or its volume is at least that of the candle before.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace manifold {
 
-/// What of a candle the next one is compared with.
+/// The values of a candle that the next one is compared with.
 struct Footprint {
   double close;
   double range;  // high - low
@@ -18,7 +18,7 @@ inline Footprint footprint_of(const Candle& candle) {
   return {candle.close, candle.high - candle.low, candle.volume};
 }
 
-/// All ones if the step between two candles sets its bit, else 0. Ties count as rising.
+/// All ones if the step between two candles sets the bit, else 0. Equality counts as rising.
 inline std::int64_t bit_mask(const Footprint& before, const Footprint& now) {
   const bool up = now.close >= before.close;
   const bool wider = now.range >= before.range;

@@ -1,4 +1,4 @@
-// Writing and reading state bytes, little endian throughout.
+// Writes and reads state bytes, little endian throughout.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +56,7 @@ struct Reader {
     good = false;
     return value;
   }
-  /// Read the two letters, the layout and the engine that a head begins with.
+  /// Read the start of a head: two letters, layout, engine.
   Status take_origin(char first, char second, std::uint16_t layout) {
     const bool named = take<char>() == first && take<char>() == second;
     if (!good) return Status::truncated;

@@ -1,4 +1,4 @@
-// Candles as columns, and whether a stream can take all of them.
+// Candles as columns, and the check that all of them are valid.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct Columns {
   Candle at(std::int64_t i) const { return {bar_ms[i], high[i], low[i], close[i], volume[i]}; }
 };
 
-/// Whether all candles are good, without saying which is not: a loop that vectorises.
+/// Whether all candles are valid; a loop that vectorises and does not find the invalid one.
 MANIFOLD_WIDE inline bool all_good(const Columns& candles, std::int64_t n,
                                    std::int64_t last_bar_ms) {
   if (n == 0) return true;

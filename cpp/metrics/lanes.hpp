@@ -1,12 +1,12 @@
-// As many doubles as the machine's vectors hold, and one double, under the same names.
+// A vector of doubles of the machine's width, and one double, with the same functions.
 //
-// Windows are independent of each other, so `run` computes several of them in the lanes of a
+// Windows are independent of each other, so `run` computes several of them in the SIMD lanes of a
 // vector and `step` one in a scalar, from the same source text. IEEE arithmetic without
-// contraction gives each lane the bits of the scalar, however many there are.
+// contraction gives each lane the bits of the scalar, for any number of lanes.
 #pragma once
 #if defined(__clang__)
 // a * b + c stays two operations from here on, in every header that includes this one. g++ has no
-// such pragma: compile with -ffp-contract=off (bindings::contracts() tells).
+// such pragma: compile with -ffp-contract=off (bindings::contracts() checks it).
 #pragma STDC FP_CONTRACT OFF
 #endif
 
@@ -15,7 +15,7 @@
 
 #define MANIFOLD_INLINE inline __attribute__((always_inline))
 #if defined(__clang__) && defined(__AVX512F__)
-// clang prefers 256 bit vectors on CPUs that have 512; these loops are worth the wide ones.
+// clang prefers 256 bit vectors on CPUs that have 512; these loops gain from the wide ones.
 #define MANIFOLD_WIDE __attribute__((min_vector_width(512)))
 #else
 #define MANIFOLD_WIDE

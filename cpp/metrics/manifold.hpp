@@ -1,5 +1,5 @@
-// The batch form: the windows and the manifold of a list of candles handed over at once, by the
-// rules of the original, whose grid is counted from the first candle.
+// The batch form: the windows and the manifold of a list of candles, by the rules of the original
+// system, whose grid is counted from the first candle.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace manifold {
 
 constexpr std::int64_t kReachBits = 512;
 
-/// Which windows a batch of `bits` bits has: length, first end, distance, number (0: none).
+/// Windows of a batch of `bits` bits: length, first end, distance, number (0: none).
 struct Grid {
   std::int64_t window, first, step, windows;
 };

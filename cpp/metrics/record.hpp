@@ -1,4 +1,4 @@
-// What a bar's window and manifold come to.
+// Metrics of a bar's window and manifold.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// The spread of log returns from exact integer sums: no drift, no order of summation.
+// The variance of log returns from exact integer sums: no drift, no dependence on the order.
 //
 // A log return is rounded to a multiple of 2^-50 (an error of 4.4e-16). Sums of those integers and
-// of their squares are exact, so a window that has slid for years and one summed afresh agree.
+// of their squares are exact, so a sliding sum and a new sum of the same window are equal.
 #pragma once
 
 #include <cstdint>

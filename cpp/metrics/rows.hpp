@@ -1,7 +1,8 @@
 // The state of a stream as bytes: a head, and rows of 64 candles in a ring.
 //
-// Only what cannot be recomputed is kept: bar_ms, close and bit of the candles, and what of the
-// last candle the next one is compared with. Per candle the head and the newest row change.
+// Only what cannot be recomputed is stored: bar_ms, close and bit of the candles, and the values
+// of the last candle that the next one is compared with. Per candle the head and the newest row
+// change.
 // Little endian throughout.
 //
 //   head   "QH" u16 layout | char[16] engine | i32 candle_count, lookback_minutes, precision |
@@ -26,14 +27,14 @@ constexpr std::int32_t kMaxChunkBytes =
     kChunkHeadBytes + kChunkCandles * 8 + (kChunkCandles - 1) * kMaxVarintBytes;
 
 struct Rows {
-  /// Chunks whose rows are wanted for the newest manifold: [oldest_chunk, newest_chunk].
+  /// Chunks whose rows the newest manifold needs: [oldest_chunk, newest_chunk].
   static std::int64_t newest_chunk(const Stream& s) { return (s.seen() - 1) / kChunkCandles; }
   static std::int64_t oldest_chunk(const Stream& s) { return s.oldest_seq() / kChunkCandles; }
-  /// The oldest chunk whose row has a place in the ring and which is still in memory.
+  /// The oldest chunk whose row is in the ring and which is still in memory.
   static std::int64_t oldest_kept_chunk(const Stream& s) {
-    const std::int64_t placed = newest_chunk(s) - s.parameters_.chunks() + 1;
+    const std::int64_t in_ring = newest_chunk(s) - s.parameters_.chunks() + 1;
     const std::int64_t begun = s.first_seq_ / kChunkCandles;
-    return placed > begun ? placed : begun;
+    return in_ring > begun ? in_ring : begun;
   }
 
   /// Write the head (kHeadBytes); returns its length.
@@ -78,7 +79,7 @@ struct Rows {
     return static_cast<std::int32_t>(w.at - to);
   }
 
-  /// Open `s` from a head; its chunks follow, oldest first, then `finish`.
+  /// Open `s` from a head; then add its chunks, oldest first, then call `finish`.
   static Status read_head(Stream& s, const std::uint8_t* bytes, std::int64_t length) {
     Reader r{bytes, bytes + length};
     const Status origin = r.take_origin('Q', 'H', kLayout);
@@ -140,7 +141,7 @@ struct Rows {
     return Status::ok;
   }
 
-  /// Recompute what was not kept; the last candle of head and rows must be the same.
+  /// Recompute what is not stored; the last candle of head and rows must be the same.
   static Status finish(Stream& s) {
     const std::int64_t newest = s.tape_.end - 1;
     const bool empty = s.seen() == 0;

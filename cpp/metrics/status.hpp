@@ -1,4 +1,4 @@
-// What a call of the core came to. The core throws nothing; its caller turns these into errors.
+// Status codes of the core. The core throws no exceptions; the caller turns codes into errors.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace manifold {
 
-/// Bumped whenever any bit of any result changes.
+/// Raised whenever any bit of any result changes.
 constexpr char kEngineVersion[] = "qfh-2.0.0";
 
 enum class Status : std::int32_t {
@@ -17,17 +17,17 @@ enum class Status : std::int32_t {
   out_of_range = 4,       // a price is outside [1e-12, 1e12]
   high_below_low = 5,
   negative_volume = 6,
-  not_ascending = 7,      // bar_ms is not above the one before
+  not_ascending = 7,      // bar_ms is not above that of the candle before
   bad_parameters = 8,
   no_memory = 9,
-  truncated = 10,         // state bytes: a length that does not fit
+  truncated = 10,         // state bytes: wrong length
   other_version = 11,     // state bytes: another layout
   other_engine = 12,      // state bytes: another engine version
-  inconsistent = 13,      // state bytes: rows that do not belong together
+  inconsistent = 13,      // state bytes: inconsistent rows
   contracted = 14,        // this compiler fuses a * b + c
 };
 
-/// Prices outside these bounds are no FX prices, and keep the sums of squared returns in 128 bits.
+/// Bounds of prices; within them the sums of squared returns fit into 128 bits.
 constexpr double kLowestPrice = 1e-12;
 constexpr double kHighestPrice = 1e12;
 
@@ -46,7 +46,7 @@ inline Status check_price(double price) {
   return Status::ok;
 }
 
-/// Whether a candle may enter a stream; its order in time is checked by the stream.
+/// Whether a candle is valid; the stream itself checks the order in time.
 inline Status check_candle(const Candle& candle) {
   for (double price : {candle.high, candle.low, candle.close}) {
     const Status status = check_price(price);

@@ -1,9 +1,9 @@
 // The stream form: one candle in, the metrics of the window and manifold that end there out.
 //
-// The record of a bar is what the batch gives for the last `candle_count` candles with its grid of
-// windows counted back from the newest bit. Windows are computed once each; what runs along the
-// stream are integer sums only, so nothing depends on how long the stream has run or how the input
-// was cut into calls.
+// The record of a bar equals that of the batch for the last `candle_count` candles, with the grid
+// of windows counted back from the newest bit. Each window is computed once; only integer sums
+// run along the stream, so that no result depends on the length of the stream or on how the input
+// is split into calls.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ struct Parameters {
     return candle_count >= kMinCandles && candle_count <= kMaxCandles && lookback_minutes >= 1 &&
            lookback_minutes <= kMaxLookbackMinutes && precision >= 0 && precision <= kMaxPrecision;
   }
-  /// Rows of chunks that hold the last `candle_count` candles wherever the newest chunk ends.
+  /// Rows of chunks that hold the last `candle_count` candles, wherever the newest chunk ends.
   std::int64_t chunks() const {
     return (candle_count + kChunkCandles - 1) / kChunkCandles + 1;
   }
@@ -61,14 +61,14 @@ class Stream {
  public:
   Status open(const Parameters& parameters);
 
-  /// Take one candle. `ok`: `record` is filled; `warming`: it is not; else nothing has changed.
+  /// Process one candle. `ok`: `record` is filled; `warming`: it is not; else nothing has changed.
   Status step(const Candle& candle, Record& record);
 
-  /// Take `n` candles; one record for each that has a full window. Nothing changes unless all of
-  /// them are good; `written` then says how many records there are, else which candle is bad.
+  /// Process `n` candles; one record for each with a full window. Nothing changes unless all are
+  /// valid; `written` is then the number of records, else the index of the invalid candle.
   Status run(const Columns& candles, std::int64_t n, Record* records, std::int64_t& written);
 
-  /// Go on with other parameters and the candles that are still there.
+  /// Change the parameters; the candles in memory are kept.
   Status reconfigure(const Parameters& parameters);
 
   /// Rebuild everything from bar_ms, close and bit of the tape's candles.
@@ -77,7 +77,7 @@ class Stream {
   const Parameters& parameters() const { return parameters_; }
   std::int64_t last_bar_ms() const { return last_bar_ms_; }
   std::int64_t seen() const { return tape_.next_seq(); }
-  /// Sequence number of the oldest candle that the newest manifold may reach.
+  /// Sequence number of the oldest candle of the newest manifold.
   std::int64_t oldest_seq() const {
     const std::int64_t oldest = seen() - parameters_.candle_count;
     return oldest > first_seq_ ? oldest : first_seq_;
@@ -97,7 +97,7 @@ class Stream {
   void make_room();
   void slide(std::int64_t position, Record& record);
   std::int64_t emit(std::int64_t position, std::int64_t end, Record* records);
-  /// Candles from which on the grid has its full length.
+  /// Number of candles from which on the grid has its full length.
   std::int32_t full_grid_candles() const {
     constexpr std::int32_t enough = kMinCandles + kStep * kGridSteps;
     return parameters_.candle_count < enough ? parameters_.candle_count : enough;
@@ -109,7 +109,7 @@ class Stream {
   ReturnSums returns_;
   Footprint last_{0.0, 0.0, 0};
   std::int64_t last_bar_ms_ = INT64_MIN;
-  std::int64_t first_seq_ = 0;  // the stream begins here; later after it was widened
+  std::int64_t first_seq_ = 0;  // start of the stream; later after candle_count was raised
   double scale_ = 1.0;
 };
 
@@ -128,7 +128,7 @@ inline void Stream::make_room() {
   tape_.keep_from((newest_chunk - parameters_.chunks() + 1) * kChunkCandles);
 }
 
-/// Log returns of `n` candles from `position` on, in lanes; cells past the end are overwritten
+/// Log returns of `n` candles from `position` on, in SIMD lanes; cells past the end are overwritten
 /// before they are read.
 inline void Stream::quantise(std::int64_t position, std::int64_t n) {
   if (n == 1) {
@@ -164,7 +164,7 @@ inline void Stream::append(const Columns& candles, std::int64_t from, std::int64
   last_bar_ms_ = candles.bar_ms[from + n - 1];
 }
 
-/// Advance the sums to the candle at `position`, and what of its record they give.
+/// Advance the sums to the candle at `position`, and fill the fields of its record that use them.
 inline void Stream::slide(std::int64_t position, Record& record) {
   const std::int64_t kept = position - tape_.position_of(first_seq_) + 1;
   const std::int32_t limit = parameters_.candle_count;
@@ -181,7 +181,7 @@ constexpr int width_of() {
   return static_cast<int>(sizeof(V) / sizeof(double));
 }
 
-/// Windows that end at `position` and, in lanes, at the ones after it.
+/// Windows that end at `position` and, in SIMD lanes, at the positions after it.
 template <class V>
 void Stream::windows(std::int64_t position, Record* records) {
   constexpr int kWidth = width_of<V>();
@@ -236,7 +236,7 @@ void Stream::windows(std::int64_t position, Record* records) {
   repetitions<V>(position, records);
 }
 
-/// Same signatures at whole steps back, within the lookback by window starts and the grid.
+/// Count equal signatures at whole steps back, within the lookback (by window starts) and the grid.
 template <class V>
 void Stream::repetitions(std::int64_t position, Record* records) const {
   using M = MaskOf<V>;
@@ -251,7 +251,7 @@ void Stream::repetitions(std::int64_t position, Record* records) const {
   M first_seen = start;
   const std::int32_t steps = grid_steps(parameters_.candle_count);
   for (std::int32_t back = kStep; back <= steps * kStep; back += kStep) {
-    // Stamps ascend: once the oldest start of any lane is too old for the first lane, all are.
+    // Starts ascend: once the oldest start of any lane is too old for the first lane, all are.
     if (starts[0] - starts[kWidth - 1 - back] > lookback_ms) break;
     const M start_then = load<M>(starts - back);
     const M hit = same(load<M>(keys - back), key) & at_most(start - start_then, lookback);
@@ -286,7 +286,7 @@ void Stream::manifolds(std::int64_t position, std::int32_t steps, Record* record
   for (int lane = 0; lane < kWidth; ++lane) records[lane].lambda = exponent[lane];
 }
 
-/// Records of the candles in [position, end): in lanes once the grid has its full length.
+/// Records of the candles in [position, end): in SIMD lanes once the grid has its full length.
 inline std::int64_t Stream::emit(std::int64_t position, std::int64_t end, Record* records) {
   Record unseen{};
   std::int64_t written = 0;

@@ -1,7 +1,7 @@
-// The recent past of one instrument as plain columns, oldest first.
+// The recent candles of one instrument as columns, oldest first.
 //
-// Columns are linear, not rings: lanes read neighbours at once. When the end is reached the
-// part that is still needed moves to the front, once per several hundred candles.
+// Columns are linear, not rings, because SIMD lanes read adjacent cells. At the end the part that
+// is still needed is moved to the front, once per several hundred candles.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace manifold {
 
 constexpr std::int32_t kChunkCandles = 64;
 constexpr std::int32_t kBlock = 512;  // candles a run appends before it computes their windows
-/// Neutral cells in front of the oldest candle, so that a look 639 candles back stays inside.
+/// Neutral cells in front of the oldest candle, so that reading 639 candles back stays inside.
 constexpr std::int32_t kFront = 704;
 
 template <class T>
@@ -42,13 +42,13 @@ class Column {
 struct Tape {
   Column<std::int64_t> bar_ms;
   Column<double> close;
-  Column<std::int64_t> bit;       // 0 or -1: the step from the candle before to this one
+  Column<std::int64_t> bit;       // 0 or -1: the bit of the step from the candle before to this one
   Column<std::int64_t> log_return;  // multiples of 2^-50
-  Column<std::int64_t> key;       // signature of the window that ends here; -1: none
+  Column<std::int64_t> key;       // signature of the window that ends here; -1 = none
   Column<std::uint32_t> flips;    // running counts of pairs and ones, modulo 2^32
   Column<std::uint32_t> ruptures;
   Column<std::uint32_t> ones;
-  Column<std::uint32_t> grid;     // running sum of windows' ruptures over every fourth window
+  Column<std::uint32_t> grid;     // running sum of the ruptures of every fourth window
 
   std::int64_t capacity = 0;
   std::int64_t end = kFront;       // position after the newest candle
@@ -64,7 +64,7 @@ struct Tape {
   std::int64_t position_of(std::int64_t seq) const { return kFront + (seq - front_seq); }
   std::int64_t next_seq() const { return front_seq + (end - kFront); }
 
-  /// Forget what is older than `seq`.
+  /// Drop candles older than `seq`.
   void keep_from(std::int64_t seq) {
     const std::int64_t from = position_of(seq);
     if (from <= kFront) return;
@@ -82,7 +82,7 @@ struct Tape {
     front_seq = seq;
   }
 
-  /// Running counts at `position` from its bit and the one before.
+  /// Update the running counts at `position` from its bit and the bit before.
   void count(std::int64_t position) {
     const std::int64_t now = bit[position];
     const std::int64_t before = bit[position - 1];

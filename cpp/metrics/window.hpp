@@ -27,7 +27,7 @@ struct PairCounts {
   std::int32_t ruptures;
 };
 
-/// What metrics of windows of `bits` bits need and what does not depend on the bits themselves.
+/// Values for windows of `bits` bits that do not depend on the bits themselves.
 struct WindowTables {
   std::int32_t bits = 0;
   double surprise[kMaxWindowBits + 1];  // -(k/m) log2(k/m) for k of m pairs
@@ -95,7 +95,7 @@ inline void make_tables(WindowTables& tables, std::int32_t bits) {
   }
 }
 
-/// Similarity of a window's damped path to three shapes, and how far the path goes.
+/// Similarity of a window's damped path to three shapes, and the extent of the path.
 template <class V>
 struct Trajectory {
   V similarity;  // tau
@@ -168,7 +168,7 @@ MANIFOLD_INLINE Trajectory<V> trajectory_of(const WindowTables& t, const std::in
   return {clamped(cosine, 0.0, 1.0), sums.last};
 }
 
-/// Coherence before the trajectory enters, within [0.01, 0.99].
+/// Coherence without the trajectory term, within [0.01, 0.99].
 template <class V>
 MANIFOLD_INLINE V plain_coherence(V entropy, V rupture, V flip) {
   return clamped(0.6 * (1.0 - entropy) + 0.3 * (1.0 - rupture) + 0.1 * (1.0 - flip), 0.01, 0.99);

@@ -1,9 +1,9 @@
-// Unit tests of the core in its own language: no Python, no JIT. Prints what fails; exit code 1.
+// Unit tests of the core in C++: no Python, no JIT. Prints what fails; exit code 1.
 //
 //   g++ -std=c++17 -O2 -ffp-contract=off -Icpp cpp/tests/core_test.cpp && ./a.out
 //
-// With an argument it prints one hash over all bytes of a run instead: the same number whatever
-// the compiler, its flags, the machine or the number of lanes.
+// With an argument it prints one hash over all bytes of a run instead, which does not depend on
+// the compiler, its flags, the machine or the number of SIMD lanes.
 #include <cmath>
 #include <cstdio>
 #include <string>

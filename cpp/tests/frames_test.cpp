@@ -1,6 +1,6 @@
-// Unit tests of the frames of records in their own language. Prints what fails; exit code 1.
+// Unit tests of the frames of records in C++. Prints what fails; exit code 1.
 //
-// Compiled with sanitizers it also shows that no damaged frame is read beyond its end.
+// Compiled with sanitizers it also tests that no damaged frame is read beyond its end.
 #include <cstdio>
 #include <limits>
 #include <string>
@@ -103,7 +103,7 @@ std::vector<std::vector<std::uint8_t>> written(Columns& columns) {
   return frames;
 }
 
-/// What one frame holds; false where it was left to the codec.
+/// Values of one frame; false where it was left to the codec.
 struct Found {
   std::int64_t word = -1, number = 0;
   double real = 0.0;

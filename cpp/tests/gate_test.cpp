@@ -1,7 +1,7 @@
-// Unit tests of the backtest and the gate in their own language. Prints what fails; exit code 1.
+// Unit tests of the backtest and the gate in C++. Prints what fails; exit code 1.
 //
-// With an argument it prints one hash over all trades, evaluations and decisions of a run instead:
-// the same number whatever the compiler, its flags or the machine.
+// With an argument it prints one hash over all trades, evaluations and decisions of a run instead,
+// which does not depend on the compiler, its flags or the machine.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

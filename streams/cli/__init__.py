@@ -31,7 +31,7 @@ COMMANDS: dict[str, str] = {
     "tail": "Print the records of a topic as JSON.",
     "status": "Show consumer lag, gate decisions with reasons, and weights.",
     "why": "Explain why one instrument is, or is not, traded.",
-    "replay": "Backtest: run the pipeline over candle files, or a range of the log.",
+    "replay": "Run the pipeline over candle files, or a range of the log (backtest).",
     "snapshot": "Compute the manifold of a range of candles and print it as JSON.",
     "report": "Write a report of decisions, trades and costs as one page.",
     "calibrate": "Show the pass rates of the guards; suggest thresholds.",
@@ -75,11 +75,27 @@ def connection_options() -> list[click.Option]:
         (
             "--bootstrap-servers",
             "KAFKA_BOOTSTRAP_SERVERS",
-            "Broker addresses, host:port, comma separated.",
+            "127.0.0.1:9092",
+            "Connect to these Kafka brokers: host:port, comma separated.",
         ),
-        ("--registry-url", "SCHEMA_REGISTRY_URL", "URL of the schema registry."),
-        ("--valkey-url", "VALKEY_URL", "Valkey."),
-        ("--topic-prefix", "TOPIC_PREFIX", "Prefix of every topic, group and transactional id."),
+        (
+            "--registry-url",
+            "SCHEMA_REGISTRY_URL",
+            "ids of schemas/registry.lock.json",
+            "Use the schema registry at this URL.",
+        ),
+        (
+            "--valkey-url",
+            "VALKEY_URL",
+            "redis://127.0.0.1:6379/0",
+            "Connect to Valkey at this URL.",
+        ),
+        (
+            "--topic-prefix",
+            "TOPIC_PREFIX",
+            "none",
+            "Prefix every topic, group and transactional id.",
+        ),
     )
     options = [
         click.Option(
@@ -87,9 +103,9 @@ def connection_options() -> list[click.Option]:
             expose_value=False,
             is_eager=True,
             callback=_set_environment(env),
-            help=f"{text}  [env: {env}]",
+            help=f"{text}  [env: {env}; default: {default}]",
         )
-        for flag, env, text in named
+        for flag, env, default, text in named
     ]
     options.append(click.Option(["--env-file"], **_ENV_FILE))
     return options

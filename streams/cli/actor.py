@@ -15,5 +15,5 @@ def session_user() -> str:
 ACTOR = click.option(
     "--actor",
     default=session_user,
-    help="Name of who issues the command, recorded in the log.  [default: the session's user]",
+    help="Name who issues the command; it is recorded in the log.  [default: the session's user]",
 )

@@ -44,15 +44,21 @@ PLAIN_WIDTH = 120
     "--from",
     "start",
     metavar="TIME",
-    help="Start of the range of bar ends: a UTC time, or relative such as -7d.",
+    help="Start the range of bar ends at this time: UTC, or relative such as -7d.  [default: "
+    "the first candle]",
 )
 @click.option(
     "--to",
     "end",
     metavar="TIME",
-    help="End of the range of bar ends (inclusive), in the same form.",
+    help="End the range of bar ends (inclusive) at this time, in the same form.  [default: "
+    "the newest candle]",
 )
-@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
+@click.option(
+    "--instruments",
+    metavar="A,B",
+    help="Limit to these instruments, comma separated.  [default: all]",
+)
 @click.option(
     "--pass-rate",
     type=click.FloatRange(0, 1, min_open=True),

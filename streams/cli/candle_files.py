@@ -15,12 +15,12 @@ SHOWN_REFUSALS: Final = 20
 _OPTIONS: Final = (
     click.option(
         "--instrument",
-        help="Instrument of rows that name none; takes precedence over the file name.",
+        help="Set the instrument of rows that name none.  [default: from the file name]",
     ),
     click.option(
         "--granularity",
-        help="Bar length (M1, H1, ...) of rows that name none; takes precedence over the file "
-        "name.",
+        help="Set the bar length (M1, H1, ...) of rows that name none.  [default: from the file "
+        "name]",
     ),
 )
 

@@ -25,7 +25,7 @@ from streams.errors import Fatal, Recoverable
 
 @click.command()
 @click.argument("instrument")
-@click.option("--units", type=UNITS, help="Units to close.  [default: the whole position]")
+@click.option("--units", type=UNITS, help="Close this many units.  [default: the whole position]")
 @REASON
 @ACTOR
 @WAIT

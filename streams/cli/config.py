@@ -26,7 +26,9 @@ from streams.records.codec import Codec
 from streams.records.config_change import ConfigChange, configuration_texts, named, whole
 from streams.records.control import ControlLog
 
-REASON = click.option("--reason", help="Reason, recorded in the log.  [required without --dry-run]")
+REASON = click.option(
+    "--reason", help="State the reason; it is recorded in the log.  [required without --dry-run]"
+)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
@@ -42,7 +44,11 @@ def config() -> None:
 
 @config.command()
 @JSON
-@click.option("--offline", is_flag=True, help="Do not read the active configuration from the log.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Show the settings without reading the active configuration from the log.",
+)
 @click.option(
     "--env",
     "as_env",
@@ -147,7 +153,7 @@ def _table(title: str, rows: list[dict[str, object]]) -> Table:
 @click.option(
     "--from-file",
     metavar="FILE",
-    help="Also set the settings of FILE: NAME=value lines, as calibrate writes them.",
+    help="Set the settings of FILE too: NAME=value lines, as calibrate writes them.",
 )
 @REASON
 @ACTOR
@@ -203,7 +209,7 @@ def set_(
     help="Read the whole configuration from a file of NAME=value lines.  [required]",
 )
 @click.option(
-    "--yes", is_flag=True, help="Do not ask for confirmation; required where there is no terminal."
+    "--yes", is_flag=True, help="Skip the confirmation; required where there is no terminal."
 )
 @REASON
 @ACTOR

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from streams.trading.ledger import Ledger
     from streams.trading.operator_commands import Commands, InstrumentCommand
 
-REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
+REASON = click.option(
+    "--reason", required=True, help="State the reason; it is recorded in the log."
+)
 WAIT = click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(0.0),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for the executor to carry it out.",
+    help="Wait this many seconds for the executor to carry it out.",
 )
 LOOK_S = 0.3
 

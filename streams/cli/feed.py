@@ -38,15 +38,28 @@ def feed() -> None:
     """Run a candle source."""
 
 
+def _set_gap_permille(ctx: click.Context, _: click.Parameter, value: int | None) -> None:
+    # --gap-permille is eager: its value is set before this one replaces it
+    if value is not None:
+        ctx.params["gap_permille"] = value
+
+
 @feed.command()
-@click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
-@click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
+@click.option("--seed", type=int, default=1, show_default=True, help="Set the random seed.")
+@click.option("--pairs", help="Set the instruments, comma separated.  [default: HOTBAND_PAIRS]")
 @click.option(
-    "--start", help="Start time of the first bar.  [default: such that the last bar ends now]"
+    "--start",
+    help="Set the start time (UTC) of the first bar.  [default: such that the last bar ends now]",
 )
-@click.option("--until", help="End time of the last bar, instead of --start.  [default: now]")
 @click.option(
-    "--bars", type=click.IntRange(1), default=1500, show_default=True, help="Number of bars."
+    "--until", help="Set the end time (UTC) of the last bar, instead of --start.  [default: now]"
+)
+@click.option(
+    "--bars",
+    type=click.IntRange(1),
+    default=1500,
+    show_default=True,
+    help="Set the number of bars.",
 )
 @click.option("--live", is_flag=True, help="Continue in real time after the historical bars.")
 @click.option(
@@ -54,22 +67,37 @@ def feed() -> None:
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Event-time seconds per second of real time; 0 = as fast as possible.",
+    help="Set the speed in seconds of event time per second of real time; 0 = as fast as possible.",
+)
+@click.option(
+    "--gap-permille",
+    type=click.IntRange(0, 1000),
+    default=20,
+    show_default=True,
+    is_eager=True,
+    help="Set the share of bars without a candle, in permille.",
 )
 @click.option(
     "--quiet",
     type=click.IntRange(0, 1000),
-    default=20,
-    help="Share of bars without a candle, in permille.",
+    hidden=True,
+    expose_value=False,
+    callback=_set_gap_permille,
+    help="Former name of --gap-permille, for one release.",
 )
 @click.option(
-    "--late", type=click.IntRange(0, 1000), default=2, help="Share of late candles, in permille."
+    "--late",
+    type=click.IntRange(0, 1000),
+    default=2,
+    show_default=True,
+    help="Set the share of candles that arrive late, in permille.",
 )
 @click.option(
     "--duplicate",
     type=click.IntRange(0, 1000),
     default=2,
-    help="Share of candles sent twice, in permille.",
+    show_default=True,
+    help="Set the share of candles sent twice, in permille.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def synthetic(
@@ -80,7 +108,7 @@ def synthetic(
     bars: int,
     live: bool,
     speed: float,
-    quiet: int,
+    gap_permille: int,
     late: int,
     duplicate: int,
     as_json: bool,
@@ -120,7 +148,7 @@ def synthetic(
         start_ms,
         None if live else bars,
         config.candle_gran,
-        MarketRates(quiet, late, duplicate),
+        MarketRates(gap_permille, late, duplicate),
         calendar=calendar,
     )
     # the current batch is written before the process ends
@@ -151,15 +179,19 @@ def synthetic(
 
 
 @feed.command()
-@click.option("--pairs", help="Instruments, comma separated.  [env: HOTBAND_PAIRS]")
+@click.option("--pairs", help="Set the instruments, comma separated.  [default: HOTBAND_PAIRS]")
 @click.option(
     "--from",
     "start",
-    help="Start time of the first bar of a pair without candles in the log.  "
+    help="Set the start time (UTC) of the first bar of a pair without candles in the log.  "
     "[default: CANDLE_COUNT bars ago]",
 )
 @click.option("--once", is_flag=True, help="Write the candles available now, then exit.")
-@click.option("--until", help="End time of the last bar; exit when it is written.")
+@click.option(
+    "--until",
+    help="Exit when the last bar that ends at or before this time (UTC) is written.  "
+    "[default: never]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON at the end.")
 def oanda(
     pairs: str | None, start: str | None, once: bool, until: str | None, as_json: bool

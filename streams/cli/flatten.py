@@ -38,7 +38,7 @@ WORK_S = 10.0
     "--wait",
     "wait_s",
     type=click.FloatRange(0.0),
-    help="Seconds to wait for a running executor before this command takes over from it.  "
+    help="Wait this many seconds for a running executor before taking over from it.  "
     f"[default: {BEGIN_S:g}, and up to {WORK_S:g} once it has begun to close]",
 )
 @click.option(
@@ -47,12 +47,12 @@ WORK_S = 10.0
     type=click.FloatRange(1.0),
     default=60.0,
     show_default=True,
-    help="Seconds that this command tries to close positions after taking over.",
+    help="Try to close positions for this many seconds after taking over.",
 )
 @click.option(
     "--no-takeover",
     is_flag=True,
-    help="Only append the command; do not take over from a running executor.",
+    help="Append the command only; do not take over from a running executor.",
 )
 def flatten(
     reason: str, actor: str, wait_s: float | None, within_s: float, no_takeover: bool

@@ -27,13 +27,15 @@ from streams.trading.kill_switch.commands import READ_S, Engaged, disengage, eng
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
 from streams.trading.kill_switch.reader import KillSwitchReader, KillSwitchState
 
-REASON = click.option("--reason", required=True, help="Reason, recorded in the log.")
+REASON = click.option(
+    "--reason", required=True, help="State the reason; it is recorded in the log."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
 @click.group()
 def kill() -> None:
-    """The kill switch: while it is engaged, no position is opened or increased.
+    """Control the kill switch: while it is engaged, no position is opened or increased.
 
     The state is a record in ops.control; the key ops:kill_switch in Valkey repeats it as "1" or "0"
     for other programs. The switch is off only while both say so and a lease holder renews the key.
@@ -138,7 +140,9 @@ def status(as_json: bool) -> None:
 
 
 @kill.command()
-@click.option("--metrics-port", type=int, default=0, help="Port of /metrics; 0 = no metrics.")
+@click.option(
+    "--metrics-port", type=int, default=0, help="Set the port of /metrics; 0 = no metrics."
+)
 def keep(metrics_port: int) -> None:
     """Hold the kill switch's lease in Valkey, where no service (manifold serve) does.
 

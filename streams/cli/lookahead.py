@@ -40,7 +40,7 @@ PLAIN_WIDTH = 140
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,
-    help="Number of random cut points, in addition to the fixed ones.",
+    help="Set the number of random cut points, in addition to the fixed ones.",
 )
 @click.option(
     "--at",
@@ -50,7 +50,7 @@ PLAIN_WIDTH = 140
     help="Add a cut point at this time (UTC); repeatable.",
 )
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Seed of the random cut points."
+    "--seed", type=int, default=1, show_default=True, help="Set the seed of the random cut points."
 )
 @click.option(
     "--apart", is_flag=True, help="Derive from the first candle for every cut: slower, same result."

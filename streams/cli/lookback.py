@@ -1,4 +1,4 @@
-"""Warning at a start that ECHO_LOOKBACK_MINUTES does not fit the bar length."""
+"""Warning at start that ECHO_LOOKBACK_MINUTES does not fit the bar length."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from streams.migration.plan import COPIED, Migration, next_steps
 @click.option(
     "--to-prefix",
     required=True,
-    help="Prefix of the new topics, consumer groups and transactional ids.",
+    help="Set the prefix of the new topics, consumer groups and transactional ids.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Check and count only; write nothing and stop no process."

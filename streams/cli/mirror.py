@@ -24,7 +24,9 @@ from streams.process.sigterm import exit_on_sigterm
 @click.option(
     "--rebuild", is_flag=True, help="Delete the mirror's keys and fill them again from the log."
 )
-@click.option("--json", "as_json", is_flag=True, help="With --rebuild: print the result as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON; with --rebuild only."
+)
 def mirror(rebuild: bool, as_json: bool) -> None:
     """Mirror the log into Valkey.
 

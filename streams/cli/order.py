@@ -47,16 +47,23 @@ UNITS = _UnitsType()
 
 @click.command()
 @click.argument("instrument")
-@click.option("--buy", type=UNITS, help="Units to buy.")
-@click.option("--sell", type=UNITS, help="Units to sell.")
-@click.option("--reduce", "reduced", type=UNITS, help="Units by which to reduce the position.")
+@click.option("--buy", type=UNITS, help="Buy this many units.")
+@click.option("--sell", type=UNITS, help="Sell this many units.")
+@click.option("--reduce", "reduced", type=UNITS, help="Reduce the position by this many units.")
 @click.option(
-    "--stop-loss", type=click.FloatRange(0.0, min_open=True), help="Price of the stop loss."
+    "--stop-loss",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Set the price of the stop loss.  [default: none]",
 )
 @click.option(
-    "--take-profit", type=click.FloatRange(0.0, min_open=True), help="Price of the take profit."
+    "--take-profit",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Set the price of the take profit.  [default: none]",
 )
-@click.option("--request-id", help="Idempotency key: the same id again is the same order.")
+@click.option(
+    "--request-id",
+    help="Set the idempotency key: the same id again is the same order.  [default: a new id]",
+)
 @REASON
 @ACTOR
 @WAIT
@@ -129,7 +136,7 @@ def give_order(
     Raises
     ------
     Fatal
-        The settings forbid sending, or the request id is not one.
+        The settings forbid sending, or the request id is invalid.
     Recoverable
         It was not carried out in time, or its result is unknown.
     """

@@ -74,7 +74,7 @@ def show(instrument: str, as_json: bool) -> None:
 @params.command("set")
 @click.argument("instrument")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
-@click.option("--reason", required=True, help="Reason, recorded in the log.")
+@click.option("--reason", required=True, help="State the reason; it is recorded in the log.")
 @ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_json: bool) -> None:
@@ -98,7 +98,7 @@ def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_
 @params.command("import")
 @click.argument("instrument")
 @click.argument("file", type=click.File())
-@click.option("--reason", required=True, help="Reason, recorded in the log.")
+@click.option("--reason", required=True, help="State the reason; it is recorded in the log.")
 @ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def import_(instrument: str, file: TextIO, reason: str, actor: str, as_json: bool) -> None:
@@ -148,7 +148,7 @@ def _change(
         for line in differs:
             click.echo(f"  {line}")
     else:
-        click.echo(f"{name}: parameters {params_id(after)} are in force already; nothing changed")
+        click.echo(f"{name}: parameters {params_id(after)} are active already; nothing changed")
 
 
 def _typed(key: str, text: str) -> Any:

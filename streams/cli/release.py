@@ -29,7 +29,7 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
     It stays open with its stop loss and take profit, and only the operator closes it: the end of
     the run, manifold close and manifold flatten do not. While it is open, no other position is
     opened in the instrument. Exit codes: 0 released, 75 no executor has carried it out within
-    --wait; what it waits for is printed, and the command stays in force.
+    --wait; what it waits for is printed, and the command stays in effect.
 
     \b
     Examples:

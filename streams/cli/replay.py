@@ -41,10 +41,19 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
     "--from",
     "start",
     metavar="TIME",
-    help="Start of the range: a UTC time, or relative such as -7d.",
+    help="Start the range at this time: UTC, or relative such as -7d.  [default: the first record]",
 )
-@click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
-@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    help="End the range at this time, in the same form.  [default: the newest record]",
+)
+@click.option(
+    "--instruments",
+    metavar="A,B",
+    help="Limit to these instruments, comma separated.  [default: all]",
+)
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable."
 )
@@ -64,7 +73,7 @@ DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Number of processes that read the log.  [default: one per core, one for a short range]",
+    help="Read the log with this many processes.  [default: one per core, one for a short range]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(

@@ -40,10 +40,19 @@ PUBLISH = click.option(
     "--from",
     "start",
     metavar="TIME",
-    help="Start of the range: a UTC time, or relative such as -7d.",
+    help="Start the range at this time: UTC, or relative such as -7d.  [default: the first record]",
 )
-@click.option("--to", "end", metavar="TIME", help="End of the range, likewise.")
-@click.option("--instruments", metavar="A,B", help="Limit to these instruments, comma separated.")
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    help="End the range at this time, in the same form.  [default: the newest record]",
+)
+@click.option(
+    "--instruments",
+    metavar="A,B",
+    help="Limit to these instruments, comma separated.  [default: all]",
+)
 @PUBLISH
 def report(
     html: str | None,

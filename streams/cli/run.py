@@ -35,13 +35,17 @@ _ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.it
     epilog="\b\nRoles, in the order of the start (feed and trade after the warm-up):\n"
     + _ROLE_LINES
 )
-@click.option("--roles", help="Roles to run here, comma separated.  [env: RUN_ROLES; default: "
-              "feed,worker,mirror,serve,trade]")  # fmt: skip
-@click.option("--workers", type=int, help="Worker processes.  [env: RUN_WORKERS; default: 1]")
+@click.option("--roles", help="Run these roles, comma separated.  [env: RUN_ROLES; default: "
+"feed,worker,mirror,serve,trade]")  # fmt: skip
+@click.option(
+    "--workers",
+    type=int,
+    help="Set the number of worker processes.  [env: RUN_WORKERS; default: 1]",
+)
 @click.option(
     "--feed",
     type=click.Choice(["oanda", "synthetic"]),
-    help="Feed to run.  [env: RUN_FEED; default: oanda]",
+    help="Select the feed.  [env: RUN_FEED; default: oanda]",
 )
 @click.option(
     "--no-warmup",
@@ -49,7 +53,7 @@ _ROLE_LINES = "\n".join(f"  {name:<7} {role.content}" for name, role in ROLES.it
     help="Start all roles at once, without the warm-up.  [env: RUN_WARMUP=0]",
 )
 @click.option("--status", "show", is_flag=True, help="Show the processes of this host, then exit.")
-@click.option("--json", "as_json", is_flag=True, help="With --status: print /status as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print /status as JSON; with --status only.")
 @read_env_file_option("--env-file", "--from-file")
 def run(
     roles: str | None,

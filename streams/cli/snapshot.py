@@ -34,7 +34,11 @@ VALKEY = "valkey"
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--at", help="Compute as of this time (UTC): a time, @<epoch ms> or -2h.")
+@click.option(
+    "--at",
+    help="Compute as of this time: UTC, @<epoch ms>, or relative such as -2h.  "
+    "[default: the newest candle]",
+)
 @click.option(
     "--day", "day_texts", multiple=True, help="Compute a manifold of this UTC day; repeatable."
 )
@@ -48,10 +52,10 @@ VALKEY = "valkey"
     type=click.IntRange(1),
     help="Cover the newest N candles.  [default: CANDLE_COUNT of log and Valkey, all of a file]",
 )
-@click.option("--instrument", help="Instrument of a file that names none.")
+@click.option("--instrument", help="Set the instrument of a file that names none.")
 @click.option(
     "--granularity",
-    help="Bar length of a file that names none, and of the log.  [default: CANDLE_GRAN]",
+    help="Set the bar length of a file that names none, and of the log.  [default: CANDLE_GRAN]",
 )
 @click.option(
     "--output",

@@ -66,7 +66,7 @@ def source_of(text: str) -> Source:
     Raises
     ------
     Fatal
-        It is not a source, or names a day that does not exist.
+        The text is not a source, or names a day that does not exist.
     """
     if text == STANDARD_INPUT or Path(text).exists():
         return Source("file", text)
@@ -96,7 +96,7 @@ def day(option: str, text: str) -> date:
     Raises
     ------
     Fatal
-        It is not a day; the message names the option.
+        The text is not a day; the message names the option.
     """
     try:
         return date.fromisoformat(text)
@@ -110,9 +110,9 @@ class Sources:
     Parameters
     ----------
     chosen
-        Which candles.
+        Selection of candles.
     instrument, granularity
-        What files hold where they do not say, and the bar length of the log and of Valkey.
+        Instrument and bar length of files that name none; bar length of the log and of Valkey.
     now_ms
         The current time: it sets the newest days of log and Valkey; file candles that end later are
         refused.

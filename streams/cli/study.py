@@ -36,14 +36,15 @@ def study() -> None:
     default=STRENGTHS,
     show_default=True,
     metavar="A,B",
-    help="Standard deviations of the score by which one standard deviation of the term lowers it.",
+    help="Lower the score by these numbers of its standard deviations for each standard "
+    "deviation of the term.",
 )
 @click.option(
     "--ahead",
     default=AHEAD,
     show_default=True,
     metavar="A,B",
-    help="Numbers of following bars over which volatility is measured.",
+    help="Measure volatility over these numbers of following bars.",
 )
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

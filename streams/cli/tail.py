@@ -27,17 +27,22 @@ POLL_S = 0.25
 
 @click.command()
 @click.argument("topic")
-@click.option("--instrument", help="Print only the records of this key.")
+@click.option("--instrument", help="Print only the records of this instrument.  [default: all]")
 @click.option(
     "--from",
     "where",
     default="start",
     show_default=True,
-    help="Where to begin: start, end, -N (records per partition), -24h, @<epoch ms>, or a time "
-    "like 2014-05-01.",
+    help="Begin at start, end, -N (records per partition), -24h, @<epoch ms>, or a time (UTC) "
+    "such as 2014-05-01.",
 )
-@click.option("-n", "--num", type=click.IntRange(1), help="Stop after this many records.")
-@click.option("--last", type=click.IntRange(1), help="Print only the last N existing records.")
+@click.option(
+    "-n",
+    "--num",
+    type=click.IntRange(1),
+    help="Stop after this many records.  [default: at the end of the log]",
+)
+@click.option("--last", type=click.IntRange(1), help="Print only the newest N existing records.")
 @click.option("-f", "--follow", is_flag=True, help="Continue with new records as they arrive.")
 @click.option("--pretty", is_flag=True, help="Print a record over several lines, as rpk does.")
 @click.option("--json", "_json", is_flag=True, help="Print JSON lines (the default).")

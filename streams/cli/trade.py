@@ -27,10 +27,13 @@ log = logging.getLogger("manifold.executor")
 @click.option(
     "--venue",
     type=click.Choice(["paper", "oanda"]),
-    help="Venue that receives the orders.  [env: TRADING_VENUE]",
+    help="Select the venue that receives the orders.  [env: TRADING_VENUE; default: paper]",
 )
 @click.option(
-    "--status-port", type=int, help="Port of /status, /metrics and /healthz; 0 = no HTTP server."
+    "--status-port",
+    type=int,
+    help="Set the port of /status, /metrics and /healthz; 0 = no HTTP server.  [env: "
+    "TRADE_STATUS_PORT; default: 8120]",
 )
 def trade(venue: str | None, status_port: int | None) -> None:
     """Run the executor, which sends orders to the broker: one per account.
@@ -66,7 +69,7 @@ class Outcome(NamedTuple):
     confirmed
         Whether the venue has confirmed that no position of the executor is open.
     unread
-        ExecutorContext of the account that could not be read at the end, each with the error.
+        Parts of the account that could not be read at the end, each with the error.
     cannot_close
         Instruments whose closing order was still refused at the end, each with the reason.
     """
@@ -146,7 +149,7 @@ async def _execute(
     control = await asyncio.to_thread(read_control, runtime, codec)
     only_flatten = flatten_within_s is not None
     if only_flatten:
-        # closing is always possible, whatever the settings in the log
+        # closing is possible with any settings in the log
         config = active_config(control) or config
     elif trading.trading_venue == "oanda":
         refuse_continuous_market("trading at the venue oanda", config, control)

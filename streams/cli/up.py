@@ -33,55 +33,68 @@ PLAIN_WIDTH = 120
     type=click.Choice(BROKERS),
     default="embedded",
     show_default=True,
-    help="embedded: in memory only. kafka: Apache Kafka with a log on disk (needs Java 17, Maven).",
+    help="Select the broker: embedded keeps its log in memory, kafka is Apache Kafka with a "
+    "log on disk (needs Java 17 and Maven).",
 )
 @click.option(
     "--market",
     type=click.Choice(MARKETS),
     default="synthetic",
     show_default=True,
-    help="Source of candles: synthetic market, OANDA (OANDA_API_KEY_FILE), or none (manifold "
-    "load).",
+    help="Select the source of candles: synthetic market, OANDA (OANDA_API_KEY_FILE), or none "
+    "(manifold load).",
 )
 @click.option(
     "--demo", is_flag=True, help="Run a bounded demonstration, print its results, then exit."
 )
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Random seed of the synthetic market."
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Set the random seed of the synthetic market.",
 )
 @click.option(
     "--bars",
     type=click.IntRange(1),
     default=1500,
     show_default=True,
-    help="Number of historical bars.",
+    help="Set the number of historical bars.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=".manifold",
     show_default=True,
-    help="Directory of data and logs.",
+    help="Store data and logs in this directory.",
 )
 @click.option(
-    "--broker-port", type=int, default=Ports.broker, show_default=True, help="Port of the broker."
+    "--broker-port",
+    type=int,
+    default=Ports.broker,
+    show_default=True,
+    help="Set the port of the broker.",
 )
 @click.option(
     "--registry-port",
     type=int,
     default=Ports.registry,
     show_default=True,
-    help="Port of the schema registry.",
+    help="Set the port of the schema registry.",
 )
 @click.option(
-    "--valkey-port", type=int, default=Ports.valkey, show_default=True, help="Port of Valkey."
+    "--valkey-port",
+    type=int,
+    default=Ports.valkey,
+    show_default=True,
+    help="Set the port of Valkey.",
 )
 @click.option(
     "--metrics-port",
     type=int,
     default=Ports.metrics,
     show_default=True,
-    help="Port of the worker's /metrics and /healthz.",
+    help="Set the port of the worker's /metrics and /healthz.",
 )
 @click.option(
     "--report",
@@ -92,7 +105,9 @@ PLAIN_WIDTH = 120
     help="Write the report of a bounded run to this file.",
 )
 @click.option(
-    "--plain", is_flag=True, help="Print lines instead of a screen, as without a terminal."
+    "--plain",
+    is_flag=True,
+    help="Print lines instead of a screen; the default where there is no terminal.",
 )
 def up(
     broker: str,
@@ -115,8 +130,8 @@ def up(
     stack runs, together with the service and its page (API_PORT) and an executor on a paper
     account. The kill switch is engaged at first, so that no position is opened (KILL_SWITCH=0
     starts with it off). The synthetic market trades at weekends too, unless MARKET_CALENDAR=fx.
-    Orders go to paper with
-    --market oanda too. On a cluster of yours, and for real orders: manifold run.
+    Orders go to the paper account with --market oanda too. For your own cluster, and for real
+    orders, use manifold run.
 
     \b
     Examples:

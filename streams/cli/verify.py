@@ -31,7 +31,7 @@ SHORT_LOG = 20_000
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Number of worker processes.  [default: one per core, one for a short log]",
+    help="Set the number of worker processes.  [default: one per core, one for a short log]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:

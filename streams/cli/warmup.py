@@ -29,25 +29,25 @@ PATIENCE_SEC = 60.0
 
 @click.command()
 @click.option(
-    "--steps", default=",".join(STEPS), show_default=True, help="Steps to run, comma separated."
+    "--steps", default=",".join(STEPS), show_default=True, help="Run these steps, comma separated."
 )
 @click.option(
     "--from-files",
     "files",
     multiple=True,
-    help="Fill the log from this candle file instead of OANDA; repeatable.",
+    help="Fill the log from this candle file instead of from OANDA; repeatable.",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),
-    help="Days to fetch where the log is empty.  [default: EVAL_SPAN_DAYS]",
+    help="Fetch this many days where the log is empty.  [default: EVAL_SPAN_DAYS]",
 )
 @click.option(
     "--patience",
     type=click.FloatRange(1, 86_400),
     default=PATIENCE_SEC,
     show_default=True,
-    help="Seconds without progress before the command gives up.",
+    help="Give up after this many seconds without progress.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object: ok, steps, instruments."
@@ -59,8 +59,8 @@ def warmup(
 
     backfill: fills the log from OANDA, after the last candle of each pair (or from files with
     --from-files). prime: waits until every stage has processed all of it. hydrate: waits for the
-    mirror and compares Valkey with the log, pair by pair. No signal is made up. If interrupted, run
-    the same command again: it continues. Workers and the mirror must be running.
+    mirror and compares Valkey with the log, pair by pair. Every signal is derived from candles. If
+    interrupted, run the same command again: it continues. Workers and the mirror must be running.
 
     Exit code 0: all steps done (history that is still missing is listed and is no failure); 1: some
     pair differs; 2: no source to fill the log from, or a file was refused as a whole; 3: rows of

@@ -32,7 +32,9 @@ from streams.trading.kill_switch.reader import KillSwitchReader
 
 @click.command()
 @click.argument("instrument")
-@click.option("--at", help="As of this time instead of now (UTC), such as 2014-05-02T10:00.")
+@click.option(
+    "--at", help="Explain as of this time (UTC), such as 2014-05-02T10:00.  [default: now]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def why(instrument: str, at: str | None, as_json: bool) -> None:
     """Explain why INSTRUMENT is, or is not, traded: from its last candle to the broker.
@@ -111,7 +113,7 @@ def _known(runtime: Runtime, codec: Codec, read: Read, at_ms: int | None) -> Kno
 def _step_lines(taken: list[Step]) -> list[str]:
     marks = {True: "ok  ", False: "FAIL", None: "?   "}
     return [
-        f"  {marks[step.ok]} {step.step:<12} {step.words}"
+        f"  {marks[step.ok]} {step.step:<12} {step.detail}"
         + (f"; to change it: {step.change}" if step.change else "")
         for step in taken
     ]

@@ -14,8 +14,16 @@ from streams.process.sigterm import exit_on_sigterm
 
 
 @click.command()
-@click.option("--worker-id", help="Stable name of this worker.  [env: WORKER_ID]")
-@click.option("--metrics-port", type=int, help="Port of /metrics and /healthz; 0 = no HTTP server.")
+@click.option(
+    "--worker-id",
+    help="Set the stable name of this worker.  [env: WORKER_ID; default: the host name]",
+)
+@click.option(
+    "--metrics-port",
+    type=int,
+    help="Set the port of /metrics and /healthz; 0 = no HTTP server.  [env: METRICS_PORT; "
+    "default: 9108]",
+)
 def worker(worker_id: str | None, metrics_port: int | None) -> None:
     """Run the stages: candles to signals and manifolds, gates, weights.
 

@@ -125,9 +125,9 @@ def build_manifold(
     """
     candles = columns(bar_ms, high, low, close, volume)
     length = len(candles.bar_ms)
-    door = core()
-    signals = np.zeros(int(door.batch_windows(length)), SIGNALS_DTYPE)
-    found = door.batch(
+    bindings = core()
+    signals = np.zeros(int(bindings.batch_windows(length)), SIGNALS_DTYPE)
+    found = bindings.batch(
         *candles.addresses(), length, precision, lookback_minutes, address_of(signals)
     )
     if found.status != OK:

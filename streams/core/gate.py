@@ -52,14 +52,16 @@ class GateStream:
         self.adopt(rules)
 
     def _adopt_handle(self, handle: Any) -> None:
-        door = core()
+        bindings = core()
         self._handle = handle
         self._step = handle.step
-        self._bar = (ctypes.c_char * BAR_STRUCT.size).from_address(int(door.bar_address(handle)))
-        self._trade_at = _buffer(door.trade_address(handle), TRADE_STRUCT.size)
-        self._evaluation_at = _buffer(door.evaluation_address(handle), EVALUATION_STRUCT.size)
-        self._decision_at = _buffer(door.decision_address(handle), DECISION_STRUCT.size)
-        self._row_address = int(door.gate_row_address(handle))
+        self._bar = (ctypes.c_char * BAR_STRUCT.size).from_address(
+            int(bindings.bar_address(handle))
+        )
+        self._trade_at = _buffer(bindings.trade_address(handle), TRADE_STRUCT.size)
+        self._evaluation_at = _buffer(bindings.evaluation_address(handle), EVALUATION_STRUCT.size)
+        self._decision_at = _buffer(bindings.decision_address(handle), DECISION_STRUCT.size)
+        self._row_address = int(bindings.gate_row_address(handle))
         self._samples_reported: int = handle.samples()
         self._dirty = False
 

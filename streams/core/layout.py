@@ -267,7 +267,7 @@ LAYOUTS = {
 """Every structure shared by Python and the core, by its C++ name."""
 
 
-def check_layout(door: Any) -> None:
+def check_layout(bindings: Any) -> None:
     """Compare the structures of the compiled core with those of this module.
 
     Raises
@@ -277,7 +277,7 @@ def check_layout(door: Any) -> None:
     """
     found: dict[str, dict[str, int]] = {}
     fields: dict[str, int] = {}
-    words = str(door.layouts()).split()
+    words = str(bindings.layouts()).split()
     for name, number in zip(words[::2], words[1::2], strict=True):
         if name.startswith("/"):
             found[name[1:]], fields = fields | {"size": int(number)}, {}

@@ -63,7 +63,7 @@ def cpp_dir() -> Path:
 
 @functools.cache
 def core() -> Any:
-    """Compile the core on the first call, and return its ``manifold::door`` namespace.
+    """Compile the core on the first call, and return its ``manifold::bindings`` namespace.
 
     The first call takes about a second: import of cppyy and compilation.
 
@@ -79,30 +79,30 @@ def core() -> Any:
             cppyy: Any = importlib.import_module("cppyy")
             cppyy.add_include_path(str(headers))
             cppyy.include(_HEADER)
-            door = cppyy.gbl.manifold.bindings
+            bindings = cppyy.gbl.manifold.bindings
     except Exception as problem:
         first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise Fatal(
             f"the C++ core in {headers} cannot be compiled by cppyy ({first_line}): "
             "install g++ and reinstall cppyy and cppyy-backend for this Python"
         ) from problem
-    if str(door.engine_version()) != ENGINE_VERSION:
+    if str(bindings.engine_version()) != ENGINE_VERSION:
         raise Fatal(
-            f"the C++ core in {headers} is version {door.engine_version()}, the package expects "
-            f"{ENGINE_VERSION}: install both from the same release"
+            f"the C++ core in {headers} is version {bindings.engine_version()}, the package "
+            f"expects {ENGINE_VERSION}: install both from the same release"
         )
-    if door.contracts():
+    if bindings.contracts():
         raise Fatal(
             "the C++ core was compiled with fused multiply-add, so its results would differ "
             "between machines: remove -ffp-contract from EXTRA_CLING_ARGS"
         )
-    check_layout(door)
-    door.Handle.run.__release_gil__ = True
-    door.batch.__release_gil__ = True
-    door.GateHandle.run.__release_gil__ = True
-    door.GateHandle.run_events.__release_gil__ = True
-    door.AllocatorHandle.run.__release_gil__ = True
-    return door
+    check_layout(bindings)
+    bindings.Handle.run.__release_gil__ = True
+    bindings.batch.__release_gil__ = True
+    bindings.GateHandle.run.__release_gil__ = True
+    bindings.GateHandle.run_events.__release_gil__ = True
+    bindings.AllocatorHandle.run.__release_gil__ = True
+    return bindings
 
 
 def warm_up() -> None:
@@ -110,20 +110,20 @@ def warm_up() -> None:
 
     Raises as ``core``. A replay does not need this: functions are compiled on their first call.
     """
-    door = core()
-    handle = door.make_handle()
+    bindings = core()
+    handle = bindings.make_handle()
     handle.open(129, 1, 0)
     for bar in range(130):
         handle.step(bar, 1.0, 1.0, 1.0, 0)
     handle.write_head()
     handle.write_chunk(handle.newest_chunk())
-    door.check(0, 1.0, 1.0, 1.0, 0)
-    door.drop_handle(handle)
-    _warm_up_gate(door)
+    bindings.check(0, 1.0, 1.0, 1.0, 0)
+    bindings.drop_handle(handle)
+    _warm_up_gate(bindings)
 
 
-def _warm_up_gate(door: Any) -> None:
-    gate = door.make_gate()
+def _warm_up_gate(bindings: Any) -> None:
+    gate = bindings.make_gate()
     rules = gate.rules
     rules.trade.lookback = rules.trade.atr_bars = rules.slice_count = rules.history = 1
     rules.interval_ms = rules.slices[0] = 1
@@ -136,20 +136,20 @@ def _warm_up_gate(door: Any) -> None:
     gate.take_changed_days(), gate.samples(), gate.kept_samples()
     gate.write_head(), gate.write_day(gate.newest_day()), gate.write_samples(0)
     for address in (
-        *(door.bar_address, door.trade_address, door.evaluation_address),
-        *(door.decision_address, door.rules_address, door.gate_row_address),
+        *(bindings.bar_address, bindings.trade_address, bindings.evaluation_address),
+        *(bindings.decision_address, bindings.rules_address, bindings.gate_row_address),
     ):
         address(gate)
-    door.drop_gate(gate)
+    bindings.drop_gate(gate)
 
 
 def build_info() -> BuildInfo:
     """Return how the core was compiled in this process; compiles it if necessary."""
-    door = core()
+    bindings = core()
     return BuildInfo(
-        str(door.compiler()),
-        int(door.language()),
-        bool(door.has_fma()),
-        int(door.vector_bits()),
+        str(bindings.compiler()),
+        int(bindings.language()),
+        bool(bindings.has_fma()),
+        int(bindings.vector_bits()),
         str(cpp_dir()),
     )

@@ -115,11 +115,11 @@ class CandleStream:
         self._adopt(handle)
 
     def _adopt(self, handle: Any) -> None:
-        door = core()
+        bindings = core()
         self._handle = handle
         self._step = handle.step
-        self._wire = (ctypes.c_char * 192).from_address(int(door.wire_address(handle)))
-        self._row_address = int(door.row_address(handle))
+        self._wire = (ctypes.c_char * 192).from_address(int(bindings.wire_address(handle)))
+        self._row_address = int(bindings.row_address(handle))
         self._reported: int = (
             handle.seen()
         )  # number of candles whose rows changed_rows has returned

@@ -118,7 +118,7 @@ class Follower:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
                 came, _ = await fetched(consumer, BATCH)
-                # what came of a partition that is not positioned yet comes again when it is
+                # records of a partition without a position are read again once it has one
                 batches = {tp: found for tp, found in came.items() if found and tp in known}
                 if batches:
                     await self._take(consumer, names, known, batches)
@@ -191,7 +191,7 @@ class Follower:
         return position_field(self._cluster_id, tp.topic, tp.partition)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Valkey until it answers: no batch is left out."""
+        """Retry until Valkey answers: no batch is skipped."""
         back_off = BackOff()
         while True:
             try:

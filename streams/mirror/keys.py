@@ -57,7 +57,7 @@ KEYS = (
     KeyKind(
         "ws:last:manifold:{INST}",
         "ws:last:manifold:*",
-        "JSON; gone 300 s after as_of_ms, with longer bars a bar + FEED_SETTLE_MS + 60 s",
+        "JSON; expires 300 s after as_of_ms, with longer bars a bar + FEED_SETTLE_MS + 60 s",
     ),
     KeyKind(
         "ws:manifold:hist:{INST}", "ws:manifold:hist:*", "ZSET, score as_of_ms, the last 24 hours"
@@ -65,7 +65,7 @@ KEYS = (
     KeyKind(
         "bt:rolling:summary:{INST}",
         "bt:rolling:summary:*",
-        "JSON: the last evaluation of the rolling backtest; gone 1 h after as_of_ms",
+        "JSON: the last evaluation of the rolling backtest; expires 1 h after as_of_ms",
     ),
     KeyKind("opt:rolling:eligible:{INST}", "opt:rolling:eligible:*", '"1" or "0"'),
     KeyKind("opt:rolling:passes:{INST}", "opt:rolling:passes:*", "passes in a row"),
@@ -76,14 +76,14 @@ KEYS = (
         "bt:rolling:hist:{INST}:{params_id}",
         "bt:rolling:hist:*",
         "ZSET, score the hour (ms), JSON of its first evaluation; the floors are percentiles of "
-        "these, the newest EVAL_HISTORY_HOURS are kept; gone 35 days after the last one",
+        "these, the newest EVAL_HISTORY_HOURS are kept; expires 35 days after the last one",
     ),
     KeyKind(
         "opt:best_config:{INST}",
         "opt:best_config:*",
         "JSON {params, env, summary, ts, reason, actor}: the instrument's own parameters (manifold "
-        "params), for as long as they are in force; INST is GLOBAL: those of the active "
-        "configuration. Gone 14 days after they were taken back",
+        "params), while they are active; INST is GLOBAL: those of the active "
+        "configuration. Expires 14 days after they are withdrawn",
     ),
     KeyKind(
         "opt:best_config_meta:{INST}",
@@ -112,7 +112,7 @@ KEYS_OF_OTHERS = (
     KeyKind(
         "ops:kill_switch",
         "ops:kill_switch",
-        '"1" or "0"; the keeper of the kill switch writes it, an operator may SET it to 1; gone '
+        '"1" or "0"; the lease holder writes it, an operator may SET it to 1; expires '
         "without a lease holder; name: KILL_SWITCH_KEY",
     ),
     KeyKind(
@@ -139,13 +139,13 @@ KEYS_ON_DEMAND = (
         BACKTEST_REPORT,
         BACKTEST_REPORT,
         "JSON {filename, content, ts, days, instruments}: the report of manifold report or replay "
-        "with --publish; content is its JSON; gone after 14 days",
+        "with --publish; content is its JSON; expires after 14 days",
     ),
     KeyKind(
         "manifold:{INST}:{day}",
         "manifold:*:[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]",
-        "gzip JSON: the manifold of a UTC day, written by manifold snapshot --output valkey; gone "
-        "after 35 days",
+        "gzip JSON: the manifold of a UTC day, written by manifold snapshot --output valkey; "
+        "expires after 35 days",
     ),
 )
 """Written by a command on demand; neither the mirror nor a rebuild touches them."""

@@ -24,9 +24,9 @@ async def rebuild(
     """Remove the mirror's keys and write them again from the log; return the number of writes.
 
     A live mirror may run meanwhile: last values are guarded by event time, and members of series
-    are added once. Values expired by their event time are gone at once. Nothing is published, so
-    that subscribers see no old values. If interrupted, it leaves no positions, and the live mirror
-    begins at the first record.
+    are added once. Values that have expired by their event time are not written. Nothing is
+    published, so that subscribers see no old values. If interrupted, it leaves no positions, and
+    the live mirror begins at the first record.
 
     Raises
     ------

@@ -92,7 +92,10 @@ def _memory(info: dict[str, Any], need: Need, pairs: int) -> Finding:
     told = f"{used // MIB:,} MiB used {limit}, {policy}; {kept}"
     name = "valkey memory"
     if policy not in (NO_EVICTION, "unknown"):
-        action = f"set maxmemory-policy {NO_EVICTION}: kill switch and positions must stay"
+        action = (
+            f"set maxmemory-policy {NO_EVICTION}: the kill switch and the positions must not be "
+            f"evicted"
+        )
         if most:
             detail = f"keys are evicted when it is full, the kill switch too: {told}"
             return Finding(name, "fail", detail, action)

@@ -30,7 +30,7 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
     Raises
     ------
     Fatal
-        There is none, or a member is not a candle.
+        There is no candle, or a member is not a candle.
     Recoverable
         Valkey cannot be reached.
     """

@@ -71,7 +71,7 @@ def _oldest(
 ) -> FailureSignal:
     limit_ms = at.fresh_ms
     ages = {pair: at.age_ms(ms, pair) for pair, ms in last.items() if ms is not None}
-    # a pair without any value is as bad as a late one
+    # a pair without a value counts as late
     none = [f"{pair} has none" for pair, ms in last.items() if ms is None]
     late = sorted((pair for pair in ages if ages[pair] > limit_ms), key=lambda p: (-ages[p], p))
     if none or late:

@@ -49,7 +49,7 @@ def executor_stale(at: Judged) -> FailureSignal:
         return FailureSignal(name, "warn", detail, action=action)
     age_ms, cycle_ms = at.now_ms - found.last_cycle_ms, at.limits.cycle_sec * SECOND_MS
     if age_ms < -MISSED_CYCLES_WARN * cycle_ms:
-        # its age is unknown: it may have ended long ago
+        # its age is unknown: the executor may have ended long ago
         detail = f"its last cycle is {span(-age_ms)} after this clock's time: the clocks differ"
         return FailureSignal(name, "fail", detail, action=ADVICE)
     age_ms = max(0, age_ms)
@@ -170,7 +170,9 @@ def oanda_errors(at: Judged) -> FailureSignal:
     if failing:
         return FailureSignal(name, "warn", f"requests failed: {several(failing)}", action=action)
     if any(one.errors_recent is None for _, one in calls):
-        return FailureSignal(name, "unknown", "counted from the next probe on", action="look again")
+        return FailureSignal(
+            name, "unknown", "counted from the next probe on", action="wait for it"
+        )
     return FailureSignal(name, "ok", "no request failed")
 
 

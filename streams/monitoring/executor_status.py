@@ -159,13 +159,13 @@ def agreed_status(answer: bytes | str) -> ExecutorShape:
     Raises
     ------
     ValueError
-        It is not as agreed.
+        The answer does not have the documented form.
     """
     return ExecutorShape.model_validate(json.loads(answer, parse_constant=_refused))
 
 
 def executor_facts(status: ExecutorShape) -> ExecutorFacts:
-    """Return what the failure signals go by."""
+    """Return the facts that the failure signals use."""
     account = status.account
     return ExecutorFacts(
         status.mode,
@@ -193,14 +193,14 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
     """
     try:
         status = agreed_status(answer)
-    except ValueError as error:  # pydantic's is one
+    except ValueError as error:  # pydantic's error is a ValueError
         first = str(error).splitlines()[0]
         return Executor("stale", None, f"the executor's /status is malformed: {first}")
     if not status.last_cycle_ms:
         return Executor("running", status, "the executor has started and not completed a cycle yet")
     age_s = (now_ms - status.last_cycle_ms) / 1000
     if age_s * 1000 < -stale_ms:
-        # it may have ended long ago
+        # the executor may have ended long ago
         said = f"the executor's last cycle is {-age_s:.0f} s after this clock's time"
         return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
     if age_s * 1000 > stale_ms:

@@ -162,7 +162,7 @@ class StatusPages:
         except Recoverable:
             if self._worker_urls:
                 raise
-            return []  # it is optional
+            return []  # a worker on this machine is optional
         return [(f"{place.hostname}:{place.port}", differences_of(samples))]
 
     def _calls(self, who: str, samples: Samples) -> CallFacts | None:

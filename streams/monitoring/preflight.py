@@ -61,7 +61,7 @@ def _kill_switch(at: Judged) -> Check:
     if kill is None:
         return _unjudged(at.unjudged("kill_switch", "kill_switch"))
     # engaged is correct until the rest of the list is passed
-    said = f"engaged: {several(list(kill.why))}" if kill.engaged else "off: orders may go out"
+    said = f"engaged: {several(list(kill.why))}" if kill.engaged else "off: orders can be sent"
     if kill.engaged and kill.logged is False:
         action = "start manifold serve, which holds its lease"
         return Check("kill_switch", "fail", f"{said}, although the log says off", action)
@@ -73,7 +73,7 @@ def _mode(at: Judged) -> Check:
     if found is None:
         return _unjudged(at.unjudged("mode", "executor"))
     flags = ["READ_ONLY"] * found.read_only + ["DRY_RUN_TRADES"] * found.dry_run
-    said = found.mode + (f", {' and '.join(flags)} set: no order goes out" if flags else "")
+    said = found.mode + (f", {' and '.join(flags)} set: no order is sent" if flags else "")
     if found.trouble or not found.reconciled:
         detail = found.trouble or "not reconciled with the broker"
         return Check("mode", "fail", f"{said}; {detail}", "no position is opened until it is")

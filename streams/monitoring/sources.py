@@ -103,7 +103,7 @@ def kill_facts(state: KillSwitchState) -> KillFacts:
         state.engaged,
         state.log.engaged if state.log is not None and known else None,
         state.why,
-        # the start of a state that was never switched is unknown
+        # a switch that was never used has no start of its state
         state.since_ms if known or not state.engaged else None,
         state.actor,
         state.reason,

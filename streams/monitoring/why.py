@@ -34,7 +34,7 @@ class Step(NamedTuple):
     ----------
     ok
         Whether the instrument passes this step; None when unknown.
-    words
+    detail
         What was found.
     change
         What would make it pass; empty when it passes.
@@ -42,8 +42,12 @@ class Step(NamedTuple):
 
     step: str
     ok: bool | None
-    words: str
+    detail: str
     change: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON; ``words`` is the former name of ``detail``, for one release."""
+        return self._asdict() | {"words": self.detail}
 
 
 class Known(NamedTuple):
@@ -73,7 +77,7 @@ class Explanation(NamedTuple):
     Attributes
     ----------
     ts_ms
-        The instant that it is about.
+        The instant of the explanation.
     stops_at
         The first step that does not let the instrument through, or may not.
     summary
@@ -89,7 +93,7 @@ class Explanation(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return self._asdict() | {"steps": [step._asdict() for step in self.steps]}
+        return self._asdict() | {"steps": [step.as_dict() for step in self.steps]}
 
 
 def explain(name: str, known: Known) -> Explanation:
@@ -124,7 +128,7 @@ def summary(name: str, found: list[Step]) -> str:
         return f"{name} is traded: every step passes"
     verb = "stops" if first.ok is False else "may stop"
     change = f"; {first.change}" if first.change else ""
-    return f"{name} {verb} at {first.step}: {first.words}{change}"
+    return f"{name} {verb} at {first.step}: {first.detail}{change}"
 
 
 def _universe(name: str, known: Known) -> Step:

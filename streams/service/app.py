@@ -42,7 +42,7 @@ def make_rest() -> FastAPI:
         title="manifold-streams",
         version=__version__,
         description="The live loop: candles to signals, gates, weights and orders.",
-        docs_url=None,  # they load scripts from other hosts
+        docs_url=None,  # the generated pages would load scripts from other hosts
         redoc_url=None,
         openapi_url=None,
     )

@@ -44,7 +44,7 @@ class LogFollower:
         The view so far, and the positions to continue from.
     hub
         Receives the frames.
-    breath
+    yield_every
         Number of records after which other tasks run: fewer than the queue of a client.
 
     Attributes
@@ -64,14 +64,14 @@ class LogFollower:
         codec: Codec,
         start: Start,
         hub: Hub,
-        breath: int = 100,
+        yield_every: int = 100,
     ) -> None:
         self._runtime, self._codec, self._hub = runtime, codec, hub
         self._interval_sec = config.alloc_interval_sec
         self.view: LiveView = start.view
         self._next = dict(start.ends)
         self._names = {runtime.topic(topic): topic for topic in FOLLOWED}
-        self._breath = breath
+        self._yield_every = yield_every
         self._stopping = asyncio.Event()
         self.alive_at: float | None = None
         self.trouble: str | None = None
@@ -85,7 +85,7 @@ class LogFollower:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while the broker is away."""
+        """Follow until ``stop``; waits with back-off while the broker is unavailable."""
         await keep_following(self._follow, self._stopping, self._away, log)
 
     def _away(self, error: Exception) -> str:
@@ -116,7 +116,7 @@ class LogFollower:
             topic = self._names[tp.topic]
             for number, record in enumerate(found, 1):
                 self._publish(topic, record)
-                if number % self._breath == 0:
+                if number % self._yield_every == 0:
                     await asyncio.sleep(0)  # lets client tasks send
             if found:
                 self._next[topic, tp.partition] = found[-1].offset + 1
@@ -167,11 +167,11 @@ class LogFollower:
         self._gap(topic, tp.partition, at, to)
 
     async def _restart_at_end(self, consumer: Any, lost: Iterable[LogPartition]) -> None:
-        """Go on at the end of partitions that do not hold the wanted offset (made anew, cut)."""
+        """Continue at the end of partitions without the expected offset (recreated, truncated)."""
         for tp in lost:
             topic = self._names[tp.topic]
             ends = await consumer.end_offsets([tp])
-            log.warning("%s-%d no longer holds the wanted offset", topic, tp.partition)
+            log.warning("%s-%d no longer holds the expected offset", topic, tp.partition)
             consumer.seek(tp, ends[tp])
             self._gap(topic, tp.partition, self._next[topic, tp.partition], ends[tp])
 

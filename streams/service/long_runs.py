@@ -222,7 +222,7 @@ def _take(run: LongRun, line: bytes) -> None:
     Raises
     ------
     ValueError
-        It is none.
+        The text is not a record.
     """
     found = json.loads(line)
     content = _plain(json.loads(found["value"]))

@@ -15,7 +15,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
 class ServiceMetrics:
-    """One registry; gauges are set at a scrape."""
+    """One registry; gauges are set at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,7 +41,7 @@ class ServiceMetrics:
         self.following = Gauge("manifold_api_following", "1 while the log is followed", **made)
         self.age = Gauge(
             "sep_global_status_age_seconds",
-            "Since what the aggregate shows beside the log was last asked for",
+            "Seconds since the last query of the data outside the log",
             **made,
         )
         self.studies = Counter(

@@ -25,7 +25,7 @@ FROM_AWAY: Responses = {
 }
 CHANGES: Responses = READS | {
     403: problem("no token is set, or the request comes from another web page"),
-    408: problem("the body did not come in time"),
+    408: problem("the body did not arrive in time"),
     413: problem("the body is too large"),
     503: problem("the log, or another required part, is unavailable"),
 }

@@ -87,7 +87,7 @@ async def release(given: AboutInstrument, live: LiveDep, call: CallDep) -> Comma
     """
     status = live.facts.executor.status
     if status is not None and status.mode == "paper":
-        detail = "the paper account releases nothing: nobody else could look after the position"
+        detail = "a position of the paper account cannot be released: nobody else could close it"
         raise ApiError(409, "no_release", detail)
     return await _command("release", given, live, call)
 
@@ -130,5 +130,7 @@ def _given(live: Live, offset: int, nothing: str) -> CommandGiven:
     place = f"the command is in ops.control at offset {offset}"
     if nothing:
         return CommandGiven(offset=offset, detail=f"{nothing}; {place}")
-    detail = f"{place}, and the executor obeys it when it reads it ({live.facts.executor.detail})"
+    detail = (
+        f"{place}, and the executor carries it out when it reads it ({live.facts.executor.detail})"
+    )
     return CommandGiven(offset=offset, detail=detail)

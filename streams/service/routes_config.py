@@ -51,12 +51,12 @@ class GivenSettings(Said):
 
     @property
     def texts(self) -> dict[str, str]:
-        """The settings as an environment spells them."""
+        """The settings in the notation of environment variables."""
         return {name: text_of(value) for name, value in self.settings.items()}
 
 
 class SettingChangeShape(Shape):
-    """A setting that changes; ``effect`` is what it decides first."""
+    """A setting that changes; ``effect`` is the first result that it affects."""
 
     name: str
     before: str
@@ -77,7 +77,10 @@ class ConfigChanged(Shape):
 
 
 class SettingShape(Shape):
-    """A setting of the configuration; values as an environment spells them, empty when unset."""
+    """A setting of the configuration.
+
+    Values are in the notation of environment variables, empty when unset.
+    """
 
     name: str
     other_names: list[str]
@@ -197,7 +200,7 @@ async def _plan(given: GivenSettings, what: Literal["set", "apply"], live: Live)
     Raises
     ------
     ApiError
-        400: a setting is wrong; 409: it cannot be changed as things are; 503: no log.
+        400: a setting is wrong; 409: it cannot be changed in this state; 503: no log.
     """
     try:
         codec = await open_codec(live.runtime)
@@ -209,7 +212,7 @@ async def _plan(given: GivenSettings, what: Literal["set", "apply"], live: Live)
         detail = "the log holds no configuration yet: the first worker or feed writes it"
         raise ApiError(409, "no_configuration", detail)
     if given.config_id is not None and given.config_id != state.config_id:
-        detail = f"{state.config_id or 'none'} is active, not {given.config_id}: look at it again"
+        detail = f"{state.config_id or 'none'} is active, not {given.config_id}: read it again"
         raise ApiError(409, "config_changed", detail)
     try:
         change = (named if what == "set" else whole)(state, given.texts)

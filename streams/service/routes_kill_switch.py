@@ -22,7 +22,7 @@ router = APIRouter(tags=["kill switch"])
 
 
 class KillSwitchAnswer(KillSwitchShape):
-    """The kill switch; ``kill_switch`` and ``enabled`` say the same as ``engaged``."""
+    """The kill switch; ``kill_switch`` and ``enabled`` have the value of ``engaged``."""
 
     kill_switch: bool
     enabled: bool

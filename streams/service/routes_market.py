@@ -49,7 +49,7 @@ InstrumentQuery = Annotated[
     Query(pattern=INSTRUMENT_FORM, description="Such as EUR_USD.", examples=["EUR_USD"]),
     AnySpelling,
 ]
-LimitQuery = Annotated[int, Query(ge=1, le=5_000, description="So many of the newest.")]
+LimitQuery = Annotated[int, Query(ge=1, le=5_000, description="Number of newest entries.")]
 GranularityQuery = Annotated[
     str, Query(pattern=GRANULARITY_FORM, description="Length of a bar.", examples=["M1"])
 ]
@@ -98,7 +98,7 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
     config, pairs = live.config, live.runtime.hotband_pairs
     if wanted.granularity != config.candle_gran:
         raise ApiError(
-            409, "other_granularity", f"this deployment works on CANDLE_GRAN={config.candle_gran}"
+            409, "other_granularity", f"this deployment uses CANDLE_GRAN={config.candle_gran}"
         )
     if wanted.instrument is not None and wanted.instrument not in pairs:
         raise ApiError(409, "not_in_pairs", f"HOTBAND_PAIRS does not name {wanted.instrument}")
@@ -117,7 +117,7 @@ async def fetch_candles(wanted: FetchRequest, live: LiveDep, call: CallDep) -> F
             409,
             "no_oanda",
             "no OANDA account is configured (OANDA_API_KEY, OANDA_ACCOUNT_ID), so there is "
-            "nowhere to fetch candles from: load files with manifold load",
+            "no source of candles: load files with manifold load",
         )
     if await live.oanda.feed_seen():
         raise ApiError(
@@ -138,7 +138,7 @@ def _complete(feed_runs: bool | None, watermark_ms: int) -> str:
         return f"a feed is running, and {complete}"
     if feed_runs is None:
         return f"{complete}; whether a feed runs is not known here (FEED_METRICS_URL)"
-    return f"{complete}; no feed answers at FEED_METRICS_URL: start one, nothing newer comes else"
+    return f"{complete}; no feed answers at FEED_METRICS_URL: start one to get newer candles"
 
 
 @router.get("/api/coherence/status", responses=ABOUT_INSTRUMENT | FROM_AWAY)

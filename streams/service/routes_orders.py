@@ -48,14 +48,14 @@ def _is_number(given: object) -> object:
 
 def _in_steps(units: Decimal) -> Decimal:
     rounded = units.quantize(_STEP)
-    # what a float of six decimals is off by
+    # rounding error of a float with six decimals
     if abs(units - rounded) > abs(units) * Decimal("1e-15"):
         raise ValueError("has six decimals at most")
     return rounded
 
 
 def _units_schema(least: float, **more: object) -> WithJsonSchema:
-    # the form that clients are told; a text would be another one for the same number
+    # the documented form; a string would be a second notation of the same number
     return WithJsonSchema(
         {"type": "number", "minimum": least, "maximum": float(MOST_UNITS), "multipleOf": 0.000001}
         | more
@@ -155,7 +155,7 @@ async def order_state(
         return shown[request_id]
     found = _known(live, account_id).get(request_id)
     if found is None:
-        raise ApiError(404, "unknown_request", f"the log has no order called {request_id}")
+        raise ApiError(404, "unknown_request", f"the log has no order with the id {request_id}")
     return OrderState(
         request_id=request_id,
         instrument=found.instrument,

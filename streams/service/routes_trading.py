@@ -142,7 +142,7 @@ def _readiness(live: Live, name: str) -> ReadinessItem:
         rupture=manifold.rupture if manifold else None,
         gate=gate,
         weight=weight,
-        blocked=[f"{one.step}: {one.words}" for one in found if not one.ok],
+        blocked=[f"{one.step}: {one.detail}" for one in found if not one.ok],
     )
 
 
@@ -180,7 +180,7 @@ async def risk_budget(live: LiveDep) -> Budget:
             account.margin_available,
         )
     except SizingRefused as error:
-        raise ApiError(503, "no_base", f"{error}: the executor opens nothing") from error
+        raise ApiError(503, "no_base", f"{error}: the executor opens no position") from error
     return Budget(
         currency=account.currency,
         balance=account.balance,

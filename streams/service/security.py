@@ -151,7 +151,7 @@ class Doorkeeper:
         if name in self._hosts or (self._any_host and _is_address(name)):
             return None
         return (
-            "the Host header names none of this service's hosts; a further name belongs into "
+            "the Host header names none of this service's hosts; add further names to "
             "API_ALLOWED_HOSTS"
         )
 
@@ -163,7 +163,7 @@ class Doorkeeper:
             found = urlsplit(origin)
             name, port = (found.hostname or "").lower(), found.port
         except ValueError:
-            return "the Origin header is no origin"
+            return "the Origin header is not an origin"
         if port is None:
             port = 443 if found.scheme == "https" else 80
         own_host = host_name(headers.get("host", ""))
@@ -209,7 +209,7 @@ class Guard:
     Parameters
     ----------
     app
-        What answers.
+        The application that answers.
     doorkeeper
         The rules.
     max_body

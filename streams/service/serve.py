@@ -188,7 +188,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
     await live.facts.read_kill_switch()
     parts = [
         asyncio.create_task(live.follower.run(), name="follower"),
-        asyncio.create_task(live.keeper.run(), name="keeper of the kill switch"),
+        asyncio.create_task(live.keeper.run(), name="lease holder of the kill switch"),
         asyncio.create_task(live.facts.run(), name="facts"),
         asyncio.create_task(live.long_runs.run(), name="long runs"),
         asyncio.create_task(keep_budget(live), name="budget"),

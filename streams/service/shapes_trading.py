@@ -122,8 +122,15 @@ class WhyStep(Shape):
 
     step: str
     ok: bool | None
-    words: str
-    change: str
+    detail: Annotated[str, Field(description="What was found.")]
+    words: Annotated[
+        str,
+        Field(
+            description="Former name of detail, with the same value; removed in the next release.",
+            deprecated=True,
+        ),
+    ]
+    change: Annotated[str, Field(description="What would make it pass; empty when it passes.")]
 
 
 class Why(Shape):

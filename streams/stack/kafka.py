@@ -109,7 +109,7 @@ class KafkaBroker:
         Raises
         ------
         Fatal
-            No Java or Maven, a port in use, a full disk, or the broker does not come up.
+            No Java or Maven, a port in use, a full disk, or the broker does not start.
         """
         program = maven.java()
         # a changed pom file with the same Kafka version needs another directory

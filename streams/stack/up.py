@@ -135,7 +135,7 @@ class Stack:
         if "API_TOKEN" not in kept and "API_TOKEN_FILE" not in kept:
             self.environment["API_TOKEN_FILE"] = str(self.token_file)
             _write_token(self.token_file)
-        # a local stack always trades on paper, whatever the environment says
+        # a local stack always trades on paper, with any environment
         self.environment["TRADING_VENUE"] = "paper"
         self.runtime = Runtime.from_env(self.environment)
         self.config = Config.from_env(self.environment)
@@ -178,7 +178,7 @@ class Stack:
         Raises
         ------
         Fatal, Recoverable
-            A port in use, no Java, no compiler, a full disk, a part that does not come up.
+            A port in use, no Java, no compiler, a full disk, or a part that does not start.
         """
         self._check()
         if not self.durable:
@@ -232,9 +232,9 @@ class Stack:
                 continue
             raise StackEnded(
                 f"{child.name} ended with code {child.returncode}: "
-                f"{child.last_words(1)}. The embedded broker cannot take back what an "
+                f"{child.last_words(1)}. The embedded broker cannot abort what an "
                 "unfinished transaction wrote, so the stack ends; 'manifold up --broker kafka' "
-                "goes on after a crash"
+                "continues after a crash"
             )
         for name, process in self.processes.items():
             process.poll()
@@ -278,8 +278,8 @@ class Stack:
         self.environment["MARKET_CALENDAR"] = name
         self.config = replace(self.config, market_calendar=name)
         say(
-            f"the log was made with MARKET_CALENDAR={name}, and its market goes on with it; "
-            "for another one choose another --data-dir"
+            f"the log was created with MARKET_CALENDAR={name}, and its market keeps it; "
+            "for another calendar choose another --data-dir"
         )
 
     def _arguments(self) -> dict[str, list[str]]:
@@ -324,8 +324,8 @@ class Stack:
         market = known.get("market", "synthetic")
         if "synthetic" in (market, wanted) and market != wanted:
             raise Fatal(
-                f"the log in {self.directory} was begun with --market {market}, not {wanted}; "
-                "keep to that or choose another --data-dir"
+                f"the log in {self.directory} was created with --market {market}, not {wanted}; "
+                "use that option or choose another --data-dir"
             )
         if (market, wanted) == ("none", "oanda"):
             place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
@@ -339,7 +339,7 @@ class Stack:
             if found["seed"] != self.plan.seed:
                 raise Fatal(
                     f"the log in {self.directory} holds the market of --seed {found['seed']}; "
-                    "keep that seed or choose another --data-dir"
+                    "use that seed or choose another --data-dir"
                 )
             return found["start_ms"]
         place.write_text(json.dumps(wanted), encoding="utf-8")

@@ -26,7 +26,7 @@ from tests.support.trading import BarByBar
 from tests.support.waiting import until
 
 START_MS = 1_709_546_400_000  # Monday 2024-03-04 10:00 UTC: London is open
-CHANGELOGS, INTERNAL = "changelogs (compacted)", "broker's own (compacted)"
+CHANGELOGS, INTERNAL = "changelogs (compacted)", "broker's internal topics (compacted)"
 
 
 class Usage(NamedTuple):
@@ -107,7 +107,7 @@ def measure(
 
 def table(usage: Usage) -> str:
     """Return the table of the docs."""
-    lines = ["| topic | live, bytes a candle | catch-up, bytes a candle |", "|---|---|---|"]
+    lines = ["| topic | live, bytes per candle | catch-up, bytes per candle |", "|---|---|---|"]
     names = [name for name in TOPICS if usage.live.get(name, 0) or usage.catch_up.get(name, 0)]
     for name in names:
         lines.append(f"| `{name}` | {usage.live[name]:,.0f} | {usage.catch_up.get(name, 0):,.0f} |")

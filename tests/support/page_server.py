@@ -455,16 +455,16 @@ class PageServer:
             return web.json_response({"error": "not_found", "detail": f"no {pair}"}, status=404)
         gate_ = one["gate"] or {"eligible": None, "reasons": []}
         steps = [
-            {"step": "candle", "ok": True, "words": "the last candle ended 12 s ago"},
-            {"step": "signal", "ok": True, "words": "signal c0.47_s0.87_e0.84 of that bar"},
+            {"step": "candle", "ok": True, "detail": "the last candle ended 12 s ago"},
+            {"step": "signal", "ok": True, "detail": "signal c0.47_s0.87_e0.84 of that bar"},
             {
                 "step": "gate",
                 "ok": gate_["eligible"],
-                "words": "; ".join(r["text"] for r in gate_["reasons"]) or "eligible",
+                "detail": "; ".join(r["text"] for r in gate_["reasons"]) or "eligible",
             },
-            {"step": "weight", "ok": bool(one["weight"]), "words": "not among the best 3"},
-            {"step": "kill_switch", "ok": True, "words": "off"},
-            {"step": "executor", "ok": None, "words": "not asked: there is no weight"},
+            {"step": "weight", "ok": bool(one["weight"]), "detail": "not among the best 3"},
+            {"step": "kill_switch", "ok": True, "detail": "off"},
+            {"step": "executor", "ok": None, "detail": "not asked: there is no weight"},
         ]
         for step in steps:
             step["change"] = "" if step["ok"] else "look at `manifold why`"

@@ -48,7 +48,7 @@ def doctor(env: Mapping[str, str]) -> list[Finding]:
     try:
         runtime = Runtime.from_env(env)
     except Fatal as error:
-        # without connections there is nothing to connect to
+        # without the connections no other check can run
         findings = [Finding("settings", "fail", str(error), CORRECT)]
         return findings + run_checks(_local([]))
     examinations: dict[str, Examination] = {

@@ -74,7 +74,7 @@ class Missing(NamedTuple):
 def missing(state: PairState, config: Config) -> Missing:
     """Return the history that an instrument still needs under a configuration."""
     lookback_bars = -(-config.echo_lookback_minutes * MINUTE_MS // config.granularity_ms)
-    # a manifold covers at most CANDLE_COUNT candles, whatever came before them
+    # a manifold covers at most CANDLE_COUNT candles, whatever precedes them
     most = config.candle_count
     span_days = config.eval_span_days if config.gate_mode == "adaptive" else 0
     known_days = 0.0

@@ -3,7 +3,7 @@ import { heldToken } from "./token.js";
 
 const PATIENCE_MS = 10000;
 
-/** What went wrong, in words for a reader; `status` is 0 when no answer came. */
+/** An error as a sentence; `status` is 0 when no answer came. */
 export class Refused extends Error {
   constructor(words, status) {
     super(words);
@@ -38,14 +38,14 @@ async function ask(path, options = {}, token = heldToken()) {
   throw new Refused(said ? sentence(said) : `The service answered ${answer.status}.`, answer.status);
 }
 
-/** Words as a sentence. */
+/** Return a text as a sentence. */
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 export const globalStatus = () => ask("/api/global-status");
 export const history = (instrument, limit) => ask(`/api/manifold/history?instrument=${encodeURIComponent(instrument)}&limit=${limit}`);
 export const why = (instrument) => ask(`/api/why?instrument=${encodeURIComponent(instrument)}`);
 
-/** Engage or disengage the kill switch; the token travels in a header and nowhere else. */
+/** Engage or disengage the kill switch; the token is sent in a header only. */
 export function setKillSwitch(engaged, reason, actor, token) {
   const body = { kill_switch: engaged, reason };
   if (actor) body.actor = actor;

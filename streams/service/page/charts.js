@@ -16,14 +16,14 @@ const FIELDS = ["coherence", "stability", "entropy", "rupture", "lambda_hazard",
 const TABLE_ROWS = 120, LEFT = 58, RIGHT = 8, TOP = 8, FOOT = 18;
 const known = (n) => typeof n === "number" && Number.isFinite(n);
 
-/** Bars whose distance to the one before is more than three usual ones: there the line breaks. */
+/** Bars more than three median distances after the one before: the line is interrupted there. */
 export function gaps(items) {
   const steps = items.slice(1).map((item, at) => item.as_of_ms - items[at].as_of_ms);
   const usual = [...steps].sort((a, b) => a - b)[steps.length >> 1] || 0;
   return new Set(steps.flatMap((step, at) => (step > 3 * usual ? [at + 1] : [])));
 }
 
-/** Round steps between low and high, at most as many as wanted. */
+/** Round steps between low and high, at most `wanted` of them. */
 export function steps(low, high, wanted) {
   const span = high - low || Math.abs(high) || 1, power = 10 ** Math.floor(Math.log10(span / wanted));
   const step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => span / n <= wanted) || span, made = [];
@@ -150,7 +150,7 @@ export class Charts {
     this.empty("Loading");
   }
 
-  /** Show nothing, and why. */
+  /** Show a text instead of the charts. */
   empty(words) {
     put(this.none, words);
     show(this.none, true);
@@ -164,7 +164,7 @@ export class Charts {
     this.most = most;
     this.items = items;
     this.added = [];
-    if (!items.length) return this.empty("No manifold in the last 24 hours: a first one needs 129 candles.");
+    if (!items.length) return this.empty("No manifold in the last 24 hours: the first one needs 129 candles.");
     const found = marked === null ? -1 : items.findIndex((item) => item.as_of_ms === marked);
     this.at = found < 0 ? null : found;
     show(this.none, false);
@@ -173,7 +173,7 @@ export class Charts {
     this.list();
   }
 
-  /** Put one more bar at the end; `flush` draws it, however many came in between. */
+  /** Add a bar at the end; `flush` draws all added bars at once. */
   add(item) {
     const last = this.added.at(-1) ?? this.items.at(-1);
     if (last && item.as_of_ms > last.as_of_ms) this.added.push(item);

@@ -1,4 +1,4 @@
-/* The server's clock, as far as the last frames tell, and everything that grows older with it. */
+/* The server's clock, estimated from the last frames, and the texts that show an age. */
 import { put, attr } from "./dom.js";
 import { bothTimes, clock, duration, NONE, when } from "./words.js";
 
@@ -7,7 +7,7 @@ let best = null, before = null, since = 0;
 
 /**
  * Take a time the server just sent. A frame can only arrive late, so the largest difference to our
- * own monotonic clock is the truest: the largest of this minute and the last, because clocks drift.
+ * own monotonic clock is the most accurate: of this minute and the last, because clocks drift.
  */
 export function heard(serverMs, travelMs = 0) {
   if (!Number.isFinite(serverMs)) return;
@@ -16,7 +16,7 @@ export function heard(serverMs, travelMs = 0) {
   best = best === null ? found : Math.max(best, found);
 }
 
-/** Now by the server's clock (epoch ms); null before the server has said a time. */
+/** Now by the server's clock (epoch ms); null before the first time from the server. */
 export function serverNow() {
   if (best === null && before === null) return null;
   return performance.now() + Math.max(best ?? before, before ?? best);
@@ -24,7 +24,7 @@ export function serverNow() {
 
 const ageing = new Map();
 
-/** Let a node say how long ago `ms` was, or how long until then, from now on. */
+/** Show in a node the time since `ms`, or until then, and keep it up to date. */
 export function ages(node, ms, form = (text) => text) {
   if (!Number.isFinite(ms)) {
     ageing.delete(node);
@@ -37,7 +37,7 @@ export function ages(node, ms, form = (text) => text) {
   say(node, ms, form, serverNow());
 }
 
-/** Let a node show a time: UTC in the text, the reader's own in the title. */
+/** Show a time in a node: UTC in the text, local time in the title. */
 export function shows(node, ms, now) {
   put(node, when(ms, now));
   attr(node, "title", bothTimes(ms));
@@ -47,7 +47,7 @@ function say(node, ms, form, now) {
   if (now !== null) put(node, form(duration(now - ms), now - ms));
 }
 
-/** Move every age on; call once a second. */
+/** Update every age; call once a second. */
 export function tick() {
   const now = serverNow();
   if (now === null) return;

@@ -6,11 +6,11 @@ import { heldToken, holdToken } from "./token.js";
 import { instrumentName, when } from "./words.js";
 
 const WORDS = {
-  pause: ["Pause", "Nothing is opened or increased here until it is resumed. Closing and reducing go on."],
-  resume: ["Resume", "Opening and increasing begin again, with the run's next entry."],
-  close: ["Close the position in", "What was opened before is closed now, at the market. The run's next entry is joined again."],
-  release: ["Release the position in", "It is ours no more: it stays open with the brackets it has, and nobody but you closes it. Nothing else is opened here while it is open."],
-  reset: ["Reset the drawdown", "From now on the drawdown counts from what the account is worth now."],
+  pause: ["Pause", "No position is opened or increased in this instrument until it is resumed. Closing and reducing continue."],
+  resume: ["Resume", "Opening and increasing are allowed again, from the run's next entry on."],
+  close: ["Close the position in", "Positions opened before are closed now, at the market price. The run's next entry is joined again."],
+  release: ["Release the position in", "The executor no longer manages it: it stays open with its stop loss and take profit, and only you close it. No other position is opened in this instrument while it is open."],
+  reset: ["Reset the drawdown", "From now on the drawdown is measured from the account's current value."],
 };
 const field = (name) => byId("command-" + name);
 let command = null, instrument = null, sending = false, changed = () => {}, trading = null, opener = null;
@@ -29,7 +29,7 @@ export function startCommands(chosen, afterwards) {
   });
 }
 
-/** Show what can be commanded about the chosen instrument, and what operators have said and done. */
+/** Show what can be commanded about the chosen instrument, and operators' commands and manual changes. */
 export function showCommands(status, chosen) {
   trading = status.trading ?? null;
   const seen = Boolean(trading?.account_id), paused = trading?.paused?.[chosen];
@@ -74,7 +74,7 @@ async function submit(event) {
   event.preventDefault();
   if (sending) return;
   const reason = field("reason").value.trim(), given = field("token").value || heldToken();
-  if (!reason) return complain("Say why: the reason is written to the log.", "reason");
+  if (!reason) return complain("Give a reason: it is written to the log.", "reason");
   if (!given) return complain("A command needs the API token.", "token");
   complain("", null);
   sending = true;

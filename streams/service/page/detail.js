@@ -12,7 +12,7 @@ let chosen = null, charts = null, reasons = null, whyTimer = null;
 
 const named = () => /^#instrument=([A-Z0-9_]{3,20})$/.exec(location.hash)?.[1] ?? null;
 
-/** The instrument that is looked at, null before one is. */
+/** The chosen instrument; null before the first choice. */
 export const chosenInstrument = () => chosen;
 
 export function startDetail(redraw) {
@@ -39,7 +39,7 @@ export function startDetail(redraw) {
   if (named()) choose(named());
 }
 
-/** Load what is asked for and not told by events: at the choice, and after a reset. */
+/** Load the data that events do not contain: after a choice, and after a reset. */
 export function reloadDetail() {
   if (!chosen) return;
   loadHistory();
@@ -70,14 +70,14 @@ async function loadWhy() {
   }
 }
 
-/** Take an event into the charts, and ask again why when it can have changed the answer. */
+/** Add an event to the charts; query the explanation again when the event can change it. */
 export function detailEvent(frame) {
   if (!chosen || (frame.instrument && frame.instrument !== chosen)) return;
   if (frame.type === "manifold") charts.add(manifoldOf(frame.data));
   else whySoon();
 }
 
-/** Ask again why, soon, and not more often than it makes sense. */
+/** Query the explanation again soon, at most once per WHY_AT_MOST_EVERY_MS. */
 export function whySoon() {
   if (chosen && !whyTimer) whyTimer = setTimeout(() => { whyTimer = null; loadWhy(); }, WHY_AT_MOST_EVERY_MS);
 }
@@ -86,7 +86,7 @@ const OK = { true: "ok", false: "fail" };
 
 function showSteps({ steps = [], summary }) {
   show(byId("why-none"), !steps.length);
-  put(byId("why-none"), "The service knows no step of this instrument.");
+  put(byId("why-none"), "The service returned no step for this instrument.");
   put(byId("why-say"), summary ?? "");
   keyed(byId("steps"), steps, (one, at) => `${at} ${one.step}`, () => {
     const state = el("span", { class: "step-state" }), name = el("b"), words = el("span"), change = el("span", { class: "change" });
@@ -96,7 +96,7 @@ function showSteps({ steps = [], summary }) {
     attr(part.node, "data-state", state);
     put(part.state, state === "ok" ? "passes" : state === "fail" ? "stops here" : "not known");
     put(part.name, plain(one.step));
-    prose(part.words, one.words);
+    prose(part.words, one.detail);
     prose(part.change, one.change ? "To change it: " + one.change + "." : "");
   });
 }
@@ -117,7 +117,7 @@ export function showDetail(status) {
 function showGate(one) {
   const gate = one?.gate, now = serverNow(), found = gate?.reasons ?? [];
   put(byId("gate-say"), gate ? gateWords(one, gate, now) : "No decision yet: the gates stage decides from the first watermark on.");
-  if (!reasons) byId("gate-body").append((reasons = table("Reasons against it", REASON_COLUMNS, "reasons")).node);
+  if (!reasons) byId("gate-body").append((reasons = table("Reasons why it is not eligible", REASON_COLUMNS, "reasons")).node);
   show(reasons.node, found.length > 0);
   keyed(reasons.body, found, (reason) => reason.reason, () => row(REASON_COLUMNS), ({ cells }, reason) => fillReason(cells, reason, now));
   charts.limit(Object.fromEntries(found.filter((reason) => Number.isFinite(reason.limit)).map((reason) => [reason.reason, reason.limit])));
@@ -125,7 +125,7 @@ function showGate(one) {
 
 function gateWords(one, gate, now) {
   const parts = [gate.eligible ? "Eligible" : "Not eligible: " + counted(gate.reasons?.length ?? 0, "reason")];
-  parts.push(`signal ${way(gate.direction)}`, `rule's run ${way(gate.position)}`, `session ${gate.session_open ? (gate.near_close ? "open, near its close" : "open") : "closed"}`);
+  parts.push(`signal ${way(gate.direction)}`, `backtest run ${way(gate.position)}`, `session ${gate.session_open ? (gate.near_close ? "open, near its close" : "open") : "closed"}`);
   if (Number.isFinite(gate.score)) parts.push("score " + figure(gate.score));
   if (one.manifold) parts.push(`signature ${one.manifold.signature ?? "none"}, seen ${one.manifold.count_1h ?? 0} times in the hour`);
   if (gate.cooldown_until_ms > now) parts.push("cooling down for " + duration(gate.cooldown_until_ms - now));

@@ -1,4 +1,4 @@
-/* Elements, and writes that happen only where something changed. */
+/* Creates elements, and writes to them only where something changes. */
 const SVG = new Set(["svg", "path", "line", "text", "g", "rect", "circle"]);
 
 export const byId = (id) => document.getElementById(id);
@@ -11,14 +11,14 @@ export function el(tag, attributes, ...children) {
   return made;
 }
 
-/** Write a text only when it is another one. */
+/** Set a text only when it differs. */
 export function put(node, text) {
   const wanted = text === null || text === undefined ? "" : String(text);
   if (node.textContent !== wanted) node.textContent = wanted;
   return node;
 }
 
-/** Write an attribute only when it is another one; null, undefined and false remove it. */
+/** Set an attribute only when it differs; null, undefined and false remove it. */
 export function attr(node, name, value) {
   if (value === null || value === undefined || value === false) {
     if (node.hasAttribute(name)) node.removeAttribute(name);
@@ -28,7 +28,7 @@ export function attr(node, name, value) {
   if (node.getAttribute(name) !== wanted) node.setAttribute(name, wanted);
 }
 
-/** Write a sentence in which commands stand between backticks. */
+/** Write a sentence in which commands are between backticks. */
 export function prose(node, text) {
   const wanted = text === null || text === undefined ? "" : String(text);
   if (node.said === wanted) return;
@@ -64,7 +64,7 @@ export function keyed(parent, items, key, make, fill) {
 
 /**
  * Make a table in a box that scrolls by itself. The first column heads its row. Roles are written
- * out because narrow screens lay the rows out as cards, which costs tables their meaning otherwise.
+ * out because narrow screens lay the rows out as cards, which otherwise removes the semantics of a table.
  */
 export function table(caption, columns, kind) {
   const head = el("tr", { role: "row" }, ...columns.map(([name, align]) =>
@@ -73,7 +73,7 @@ export function table(caption, columns, kind) {
   const made = el("table", { role: "table", class: kind }, el("caption", {}, caption),
     el("thead", { role: "rowgroup" }, head), body);
   const node = el("div", { class: "box", role: "region", "aria-label": caption }, made);
-  // a box that scrolls must be reachable with the keyboard; one that does not is no stop on the way
+  // a box that scrolls must be reachable with the keyboard; one that does not scroll takes no focus
   const look = () => attr(node, "tabindex", node.scrollWidth > node.clientWidth || node.scrollHeight > node.clientHeight ? 0 : null);
   const observer = new ResizeObserver(look);
   observer.observe(node);

@@ -33,7 +33,7 @@ export function showInstruments(status, live, chosen) {
   if (byId("reasons").open) showReasons(all, now);
 }
 
-/* Two figures that belong together, one above the other. */
+/* Two related figures, one above the other. */
 function pair(cell) {
   const made = [el("span"), el("span", { class: "under" })];
   cell.append(...made);

@@ -1,4 +1,4 @@
-/* The kill switch: always in sight, engaged by one click and a reason, disengaged on purpose only. */
+/* The kill switch: always visible, engaged by a reason, disengaged only with a typed confirmation. */
 import { Refused, setKillSwitch } from "./api.js";
 import { attr, byId, el, put, show } from "./dom.js";
 import { bothTimes, duration } from "./words.js";
@@ -70,14 +70,14 @@ function dress() {
   attr(field("submit"), "class", engaging ? "danger" : "danger outline");
 }
 
-const engageWords = () => [el("p", {}, "Opening and increasing stop at once. Closing and reducing go on. Open positions stay as they are.")];
+const engageWords = () => [el("p", {}, "Opening and increasing stop at once. Closing and reducing continue. Open positions are not changed.")];
 
 function releaseWords() {
   const { kill, trading } = current, now = serverNow();
   const parts = [kill.reason || kill.why.join("; ") || "no reason given"];
   if (kill.actor) parts.push("by " + kill.actor);
   if (Number.isFinite(kill.since_ms) && now !== null) parts.push(duration(now - kill.since_ms) + " ago");
-  const where = mode() ? `Orders will go to ${trading.venue} (${mode()})${trading.account_id ? ", account " + trading.account_id : ""}.` : "No executor is seen; one that starts will trade.";
+  const where = mode() ? `Orders will go to ${trading.venue} (${mode()})${trading.account_id ? ", account " + trading.account_id : ""}.` : "No executor answers; one that starts will trade.";
   return [el("p", {}, "Engaged: " + parts.join(", ") + "."), el("p", {}, el("b", {}, where))];
 }
 
@@ -88,7 +88,7 @@ function complain(words, name) {
 }
 
 function problem(reason, given) {
-  if (!reason) return ["Say why: the reason is written to the log.", "reason"];
+  if (!reason) return ["Give a reason: it is written to the log.", "reason"];
   if (engaging) return null;
   if (field("typed").value.trim() !== phrase()) return [`Type “${phrase()}” to confirm.`, "typed"];
   if (!given) return ["Disengaging needs the API token.", "token"];
@@ -110,7 +110,7 @@ async function submit(event) {
     if (given !== heldToken()) holdToken(given);
     changed();
     if (found.kill_switch === engaging) field("dialog").close();
-    else complain(`Written to the log, but the switch is still ${engaging ? "off" : "engaged"}: ${(found.why ?? []).join("; ") || "the service does not say why"}.`, null);
+    else complain(`Written to the log, but the switch is still ${engaging ? "off" : "engaged"}: ${(found.why ?? []).join("; ") || "the service gives no reason"}.`, null);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (error.wantsToken) holdToken(null);

@@ -1,4 +1,4 @@
-/* The WebSocket: subscribes, resumes where it was, and says honestly when it is not live. */
+/* The WebSocket: subscribes, resumes after the last event, and reports when it is not live. */
 import { heard } from "./clock.js";
 import { heldToken, onToken } from "./token.js";
 
@@ -6,9 +6,9 @@ const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15000, SILENCE_MS = 8000, PING_MS =
 const CHANNELS = ["market", "manifold", "gates", "weights", "orders", "system"];
 
 /**
- * Keep a connection. `on` has: `event(frame)`; `reset()` when what was missed cannot be told, and
- * at the first connection; `state(name, detail)` with `live`, with `locked` when the service wants
- * a token first, or with `lost`, why, and when the next attempt is made.
+ * Keep a connection. `on` has: `event(frame)`; `reset()` when missed events cannot be sent again,
+ * and at the first connection; `state(name, detail)` with `live`, with `locked` when the service
+ * requires a token first, or with `lost`, the reason, and the time of the next attempt.
  */
 export class Link {
   constructor(address, on) {
@@ -43,7 +43,7 @@ export class Link {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
-  /* Without this a dead connection would show only with the second missing heartbeat. */
+  /* Without pings a dead connection would be detected only at the second missing heartbeat. */
   ping() {
     this.asked = performance.now();
     this.say({ type: "ping" });
@@ -76,7 +76,7 @@ export class Link {
     if (frame.heartbeat_sec > 0) this.heartbeatMs = frame.heartbeat_sec * 1000;
     if (!frame.token_required) this.subscribe();
     else if (heldToken()) this.say({ type: "token", token: heldToken() });
-    else this.drop("the service wants its API token", "locked");
+    else this.drop("the service requires its API token", "locked");
   }
 
   on_authenticated() { this.subscribe(); }
@@ -99,10 +99,10 @@ export class Link {
 
   on_error(frame) { this.drop("the service refused: " + (frame.detail || frame.error)); }
 
-  /* A connection can die without a word. A hidden tab pings seldom: it has the heartbeats only. */
+  /* A connection can end without a close frame. A hidden tab rarely sends pings: heartbeats count. */
   listen() {
     const patience = document.hidden ? Math.max(SILENCE_MS, this.heartbeatMs * HEARTBEATS) : SILENCE_MS;
-    if (this.socket && performance.now() - this.heardAt > patience) this.drop("nothing was heard from the service");
+    if (this.socket && performance.now() - this.heardAt > patience) this.drop("no message came from the service");
   }
 
   seen() {

@@ -1,4 +1,4 @@
-/* Puts the page together: loads the state, follows the events, draws what changed. */
+/* Builds the page: loads the state, follows the events, draws changes. */
 import * as api from "./api.js";
 import { heard, serverNow, tick } from "./clock.js";
 import { attr, byId, put, show } from "./dom.js";
@@ -61,7 +61,7 @@ function lostWords() {
   put(byId("lost-words"), since + (lost ? `${api.sentence(lost.why)} Next attempt in ${duration(wait)}.` : api.sentence(refused ?? "")));
 }
 
-/* Load the full state. Events that arrive meanwhile may be newer than the answer: put on top again. */
+/* Load the full state. Events that arrive meanwhile may be newer than the answer: they are applied again. */
 async function load() {
   if (loading) {
     again = true;

@@ -13,7 +13,7 @@ export function showVerdict(status, live, lostSince) {
   let verdict = judge(status, now);
   if (!live) {
     const title = status ? "Unknown: the connection is lost" : "Unknown: the service has not answered yet";
-    const why = status && lostSince !== null ? [["unknown", `Everything below is as it was at ${when(lostSince, now)} UTC and may be wrong now.`]] : [];
+    const why = status && lostSince !== null ? [["unknown", `Everything below is the state of ${when(lostSince, now)} UTC and may be wrong now.`]] : [];
     verdict = { level: "unknown", title, why };
   }
   attr(byId("verdict"), "data-level", verdict.level);
@@ -30,7 +30,7 @@ export function showVerdict(status, live, lostSince) {
   put(document.querySelector("title"), `${TITLE[verdict.level]} · ${state} · manifold-streams`);
 }
 
-/** Show the tiles: one fact and its context each. Nothing is called fresh while not live. */
+/** Show the tiles: one fact and its context each. Without a live connection nothing is shown as fresh. */
 export function showTiles(status, live) {
   figures(byId("tiles"), [market(status), killTile(status), candles(status, live), gates(status), allocation(status), executor(status), account(status), lag(status)]
     .map(([name, big, more, level]) => [name, (node) => tile(node, big, more, level)]));
@@ -49,7 +49,7 @@ function market({ market: found }) {
   if (!found) return ["Market", "unknown", "", "unknown"];
   if (found.calendar === "continuous") return ["Market", "open", "synthetic: trades at weekends", "ok"];
   const next = found.next_change_ms;
-  const more = (node) => ages(node, next, (text, gone) => (gone > 0 ? "changes any moment" : (found.open ? "closes in " : "opens in ") + text));
+  const more = (node) => ages(node, next, (text, gone) => (gone > 0 ? "changes at any moment" : (found.open ? "closes in " : "opens in ") + text));
   return ["Market", found.open ? "open" : "closed" + (found.closed_for === "holiday" ? " (holiday)" : ""), Number.isFinite(next) ? more : "", found.open ? "ok" : "quiet"];
 }
 
@@ -66,7 +66,7 @@ function candles(status, live) {
   const behind = fresh.filter(([how]) => how === "stale" || how === "none").map(([, name]) => name), late = fresh.filter(([how]) => how === "late").map(([, name]) => name);
   if (!instruments.length) return ["Candles", "none", "no instrument yet", "quiet"];
   if (found?.open === false) return ["Candles", newest, "old; the market is closed", "quiet"];
-  if (!live) return ["Candles", newest, "the newest that was seen", "unknown"];
+  if (!live) return ["Candles", newest, "the newest received", "unknown"];
   if (behind.length) return ["Candles", newest, "the newest; behind: " + named(behind, 3), "warn"];
   if (late.length) return ["Candles", newest, "the newest; late: " + named(late, 3), "ok"];
   if (bar === null) return ["Candles", newest, (node) => ages(node, Math.min(...times), (text) => `the newest; the oldest ${text}`), "ok"];
@@ -108,19 +108,19 @@ function lag({ lag: found }) {
   return ["Lag", fixed(most[1]), most[1] ? `records, ${most[0]} is furthest behind` : "records; every stage is at the end", "ok"];
 }
 
-const COLUMNS = [["Signal"], ["State"], ["What is seen", "w"], ["Since", "n"], ["What to do", "w"]];
+const COLUMNS = [["Signal"], ["State"], ["Finding", "w"], ["Since", "n"], ["What to do", "w"]];
 const ORDER = ["fail", "warn", "unknown", "ok", "quiet"];
 let shown = null, heardStates = null;
 
 const isBad = (state) => state !== "ok" && state !== "quiet";
 
-/** Show the failure signals, the bad ones first, and say aloud what became better or worse. */
+/** Show the failure signals, the bad ones first, and announce changes to screen readers. */
 export function showSignals(status, live) {
   const signals = [...status.signals].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.name < b.name ? -1 : 1));
   const bad = signals.filter((one) => isBad(one.state));
   show(byId("signals-none"), !signals.length);
   show(byId("signals-body"), bad.length > 0);
-  if (!shown) byId("signals-body").append((shown = table("Failure signals that need a look, the worst first", COLUMNS, "signals")).node);
+  if (!shown) byId("signals-body").append((shown = table("Failure signals that need attention, worst first", COLUMNS, "signals")).node);
   keyed(shown.body, bad, (one) => one.name, () => row(COLUMNS), ({ node, cells }, signal) => {
     attr(node, "data-state", signal.state);
     put(cells[0], plain(signal.name));

@@ -1,9 +1,9 @@
-/* What is known: the last full state of the service, and the events since, put on top of it. */
+/* The last full state of the service, updated by the events since. */
 const BAR_MS = { S5: 5e3, S10: 1e4, S15: 15e3, S30: 3e4, M1: 6e4, M2: 12e4, M4: 24e4, M5: 3e5, M10: 6e5, M15: 9e5, M30: 18e5,
   H1: 36e5, H2: 72e5, H3: 108e5, H4: 144e5, H6: 216e5, H8: 288e5, H12: 432e5 };
 const MOST_ORDERS = 50;
 
-/** How long a bar is (ms); null before the service or a candle has said it. */
+/** Length of a bar (ms); null before the service or a candle reports it. */
 export const barMs = (status) => BAR_MS[status?.granularity] ?? null;
 
 function instrumentOf(status, name) {
@@ -15,7 +15,7 @@ function instrumentOf(status, name) {
   return made;
 }
 
-/* One part of an instrument; an event older than what is there changes nothing. */
+/* Update one part of an instrument; an event older than the current value changes nothing. */
 function place(status, frame, part, found) {
   const name = frame.instrument;
   if (!name || !Number.isFinite(found.as_of_ms)) return false;
@@ -48,7 +48,7 @@ function weights(status, frame) {
   return true;
 }
 
-/* The intent may come again (after a reconnection) when its fate is known: that stays. */
+/* The intent may come again (after a reconnection) when its result is known: the result is kept. */
 function order(status, frame) {
   const found = frame.data, at = status.orders.findIndex((one) => one.order_id === found.order_id);
   if (at >= 0) return true;
@@ -77,15 +77,15 @@ const TAKES = {
 };
 
 /**
- * Put an event on top of a status. Returns whether that could be done: what says only that
- * something has changed (an operator's word, the executor's state) needs the full state again.
+ * Apply an event to a status. Returns whether that is possible: an event that only reports a change
+ * (an operator's command, the executor's state) needs the full state again.
  */
 export function take(status, frame) {
   const taker = TAKES[frame.type];
   return Boolean(taker && frame.data && typeof frame.data === "object" && taker(status, frame));
 }
 
-/** Make what the service sent fit to be read: lists are lists, whatever was left out is null. */
+/** Complete the service's answer: missing lists are empty, other missing parts are null. */
 export function complete(found) {
   const status = { ...found };
   for (const list of ["signals", "instruments", "orders"]) status[list] = Array.isArray(status[list]) ? status[list] : [];
@@ -95,10 +95,10 @@ export function complete(found) {
   return status;
 }
 
-/** The kill switch as it must be read: whatever is not clearly "off" is engaged. */
+/** The state of the kill switch: everything but a clear "off" counts as engaged. */
 export function killSwitch(status) {
   const found = status?.kill_switch;
-  if (!found) return { engaged: true, certain: false, why: ["the service does not say its state"], since_ms: null, actor: null, reason: null };
+  if (!found) return { engaged: true, certain: false, why: ["the service does not report its state"], since_ms: null, actor: null, reason: null };
   return { ...found, engaged: found.engaged !== false, certain: typeof found.engaged === "boolean", why: found.why ?? [] };
 }
 

@@ -1,11 +1,11 @@
-/* Light, dark, or as the system has it. The choice stays on this computer. */
+/* Light, dark, or the system's theme. The choice is stored in this browser. */
 const NAMES = ["system", "light", "dark"], KEY = "manifold-theme";
 
 function remembered() {
   try {
     return localStorage.getItem(KEY);
   } catch {
-    return null; // storage is switched off: the choice lives as long as the page
+    return null; // storage is disabled: the choice is kept until the page is closed
   }
 }
 

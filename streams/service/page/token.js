@@ -1,10 +1,10 @@
-/* The API token, as the reader typed it: in memory until the page is closed, and nowhere else. */
+/* The API token as typed by the user: in memory only, until the page is closed. */
 let token = null;
 const waiting = new Set();
 
 export const heldToken = () => token;
 
-/** Hold another token, or none; whoever waits for a change is told. */
+/** Set or clear the token, and call the listeners. */
 export function holdToken(text) {
   token = text || null;
   for (const told of waiting) told(token);

@@ -40,15 +40,15 @@ export function showWeights({ weights }) {
 }
 
 function accountWords(trading) {
-  if (!trading) return "The service does not say whether an executor runs.";
-  if (trading.executor === "absent") return `No executor is running${trading.detail ? ` (${trading.detail})` : ""}, so nothing here can be known. Start one with \`manifold trade\`.`;
-  if (!trading.venue) return `Executor ${trading.executor}: ${trading.detail ?? "it does not say anything"}.`;
+  if (!trading) return "The service does not report whether an executor is running.";
+  if (trading.executor === "absent") return `No executor is running${trading.detail ? ` (${trading.detail})` : ""}, so account and positions are unknown. Start one with \`manifold trade\`.`;
+  if (!trading.venue) return `Executor ${trading.executor}: ${trading.detail ?? "no details"}.`;
   const parts = [`Executor ${trading.executor}`, `venue ${trading.venue ?? "unknown"} (${trading.mode ?? "unknown"})`];
   if (trading.account_id) parts.push("account " + trading.account_id);
   if (trading.read_only) parts.push("read only");
   if (trading.dry_run) parts.push("dry run: nothing is sent");
   parts.push(trading.reconciled ? "reconciled with the broker" : "not reconciled with the broker yet");
-  if (trading.kill_switch?.engaged) parts.push("it sees the kill switch engaged");
+  if (trading.kill_switch?.engaged) parts.push("it reads the kill switch as engaged");
   return parts.join("; ") + ".";
 }
 

@@ -1,4 +1,4 @@
-/* The answer of the first three seconds: is everything fine, and if not, why. */
+/* The verdict: whether everything is fine, and if not, why. */
 import { killSwitch } from "./status.js";
 import { counted, duration, instrumentName, plain } from "./words.js";
 
@@ -6,24 +6,24 @@ const WORST = ["ok", "notice", "warn", "fail", "unknown"];
 const LEVEL = { fail: "fail", warn: "warn", unknown: "warn" };
 
 function executorSays(trading) {
-  if (!trading) return ["warn", "The service says nothing about the executor."];
+  if (!trading) return ["warn", "The service does not report the executor."];
   if (trading.executor === "absent") return ["warn", "No executor is running: nothing can be traded."];
   if (trading.executor !== "running") return ["fail", `The executor is ${trading.executor}: its figures below are old.`];
-  if (trading.reconciled === false) return ["warn", "The executor has not reconciled with the broker: it opens nothing."];
+  if (trading.reconciled === false) return ["warn", "The executor has not reconciled with the broker: it opens no position."];
   return null;
 }
 
 /**
- * Judge a status. Returns `{level, title, why}`; `why` has one `[level, words]` for each thing that
- * is not as it should be, the worst first. `now` is the server's time (ms).
+ * Judge a status. Returns `{level, title, why}`; `why` has one `[level, words]` for each
+ * problem or notice, the worst first. `now` is the server's time (ms).
  */
 export function judge(status, now) {
   if (!status) return { level: "unknown", title: "Nothing is known yet", why: [] };
   const found = [], kill = killSwitch(status), market = status.market;
   if (!kill.certain) found.push(["fail", "The kill switch cannot be read, so it counts as engaged."]);
-  // silence is no good news
-  if (!status.signals.length) found.push(["warn", "No failure signal has been judged yet."]);
-  if (typeof market?.open !== "boolean") found.push(["warn", "The service does not say whether the market is open."]);
+  // missing data is a warning
+  if (!status.signals.length) found.push(["warn", "No failure signal has been evaluated yet."]);
+  if (typeof market?.open !== "boolean") found.push(["warn", "The service does not report whether the market is open."]);
   found.push(...signalsSay(status.signals));
   const executor = executorSays(status.trading);
   if (executor && !status.signals.some((one) => LEVEL[one.state] && one.name.startsWith("executor"))) found.push(executor);
@@ -39,7 +39,7 @@ export function judge(status, now) {
   return { level, title, why: found };
 }
 
-/* Signals that say the same (one part is away, and all that hangs on it) are one line. */
+/* Signals with the same detail (they depend on one unavailable part) become one line. */
 function signalsSay(signals) {
   const alike = new Map();
   for (const { name, state, detail } of signals) {
@@ -73,7 +73,7 @@ function closedWords(market, now) {
   return `The market is closed${why} and opens in ${duration(market.next_change_ms - now)}.`;
 }
 
-/** How fresh a candle of bars of `barMs` is, judged by event time in an open market (`open`). */
+/** Freshness of a candle with bars of `barMs`, by event time in an open market (`open`). */
 export function freshness(candle, open, now, barMs) {
   if (!candle || !Number.isFinite(candle.as_of_ms)) return "none";
   if (open === false) return "closed";
@@ -82,7 +82,7 @@ export function freshness(candle, open, now, barMs) {
   return age <= barMs + 60000 ? "fresh" : age <= barMs + 240000 ? "late" : "stale";
 }
 
-/** Names in a row, cut where they become too many. */
+/** Join the first names, followed by the number of further ones. */
 export function named(names, most = 4) {
   const shown = names.slice(0, most).map(instrumentName).join(", ");
   return names.length > most ? `${shown} and ${names.length - most} more` : shown;

@@ -1,9 +1,9 @@
-/* Numbers, times and names as a reader of the page sees them. */
+/* Formats numbers, times and names for the page. */
 export const NONE = "–";
 
 const known = (n) => typeof n === "number" && Number.isFinite(n);
 
-/** A number with its digits; a dash for none. The minus is a real one. */
+/** A number with `digits` decimals; a dash for none. The minus sign is U+2212. */
 export function fixed(n, digits = 0, sign = false) {
   if (!known(n)) return NONE;
   const text = Math.abs(n).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -19,7 +19,7 @@ export function percent(part, digits = 1) {
   return fixed(part * 100, digits) + " %";
 }
 
-/** A small number with as many digits as say something. */
+/** A number with as many decimals as its size needs. */
 export function figure(n) {
   if (!known(n)) return NONE;
   const size = Math.abs(n);
@@ -35,7 +35,7 @@ export function price(n, instrument) {
 
 const possible = (ms) => known(ms) && Math.abs(ms) < 8.64e15;
 
-/** Seconds since the day's begin, UTC. */
+/** The time of day, UTC. */
 export const clock = (ms) => (possible(ms) ? new Date(ms).toISOString().slice(11, 19) : NONE);
 
 /** A UTC time: the clock alone when it is near `now`, else with its date. */
@@ -47,7 +47,7 @@ export function when(ms, now) {
   return near ? part : text.slice(0, 10) + " " + part;
 }
 
-/** Both times of an instant, for a title: UTC as recorded and the reader's own. */
+/** Both times of an instant, for a title: UTC as recorded, and local time. */
 export function bothTimes(ms) {
   if (!possible(ms)) return null;
   const utc = new Date(ms).toISOString().replace("T", " ").replace(/\.000Z$|Z$/, " UTC");
@@ -61,7 +61,7 @@ function localTime(date) {
   return `${day} ${[date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":")} (${zone})`;
 }
 
-/** How long, in the two largest units that say something. */
+/** A duration in its two largest units. */
 export function duration(ms) {
   if (!known(ms)) return NONE;
   const total = Math.max(0, Math.floor(Math.abs(ms) / 1000));
@@ -85,10 +85,10 @@ const ABOVE = /_above_max$|^spread_too_wide$|^signal_stale$/;
 export const plain = (code) => String(code ?? "").replaceAll("_", " ");
 export const reasonName = (code) => REASONS[code] || plain(code);
 
-/** Which side of its limit a refused value lies on. */
+/** The relation of a refused value to its limit. */
 export const relation = (code) => (ABOVE.test(code) ? ">" : "<");
 
-/** A reason in a few characters: what it is about, the value and the limit it misses. */
+/** A short form of a reason: name, value, limit. */
 export function reasonShort(reason) {
   const name = reasonName(reason.reason);
   if (!known(reason.value) || !known(reason.limit)) return name;

@@ -285,16 +285,17 @@ def test_why_goes_from_the_candle_to_the_broker(service: ServiceProcess) -> None
         *("universe", "market", "candle", "signal", "gate", "weights", "run", "kill_switch"),
         *("operator", "executor", "guards", "order", "broker"),
     ]
+    assert all(one["words"] == one["detail"] for one in found["steps"]), "the former name"
     by_step = {one["step"]: one for one in found["steps"]}
     assert by_step["candle"]["ok"] is False and by_step["candle"]["change"]
     assert by_step["kill_switch"]["ok"] is False
-    assert by_step["executor"]["ok"] is False and "manifold trade" in by_step["executor"]["words"]
+    assert by_step["executor"]["ok"] is False and "manifold trade" in by_step["executor"]["detail"]
     assert found["trading"] is False and found["stops_at"] and found["summary"]
     # before its first candle the log had nothing of it
     then = service.get(f"/api/why?instrument={PAIR}&at_ms=1000").json
     by_step = {one["step"]: one for one in then["steps"]}
-    assert then["ts_ms"] == 1000 and by_step["candle"]["words"] == "no candle in the log"
-    assert by_step["broker"]["words"] == "no open position according to the log"
+    assert then["ts_ms"] == 1000 and by_step["candle"]["detail"] == "no candle in the log"
+    assert by_step["broker"]["detail"] == "no open position according to the log"
     for other, status in (("at_ms=soon", 400), ("at=1000", 400), ("at_ms=4000000000000", 404)):
         assert service.get(f"/api/why?instrument={PAIR}&{other}").status == status
 

@@ -41,7 +41,11 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(
         (
             "empty",
             "Trading is stopped; 2 warnings",
-            ("no kill switch record", "manifold warmup", "No failure signal has been judged yet"),
+            (
+                "no kill switch record",
+                "manifold warmup",
+                "No failure signal has been evaluated yet",
+            ),
         ),
         ("closed", "Everything is fine; the market is closed", ("(holiday)", "opens in 1 d 3 h")),
         ("synthetic", "Everything is fine", ("Synthetic market: trades at weekends",)),
@@ -66,9 +70,9 @@ def test_the_verdict_says_in_one_look_whether_all_is_fine_and_why_not(
 @pytest.mark.parametrize(
     ("part", "value", "words"),
     [
-        ("signals", [], "No failure signal has been judged yet"),
-        ("market", None, "does not say whether the market is open"),
-        ("trading", None, "says nothing about the executor"),
+        ("signals", [], "No failure signal has been evaluated yet"),
+        ("market", None, "does not report whether the market is open"),
+        ("trading", None, "does not report the executor"),
         ("trading", {"executor": "stale", "detail": ""}, "The executor is stale"),
     ],
 )
@@ -298,7 +302,7 @@ def test_a_dead_service_makes_the_page_look_stale_and_events_missed_are_made_up_
     assert live_page.text("#kill-word") == "off when last seen"
     assert "Not live." in live_page.text("#lost")
     tiles = live_page.text("#tiles")
-    assert "all 28 fresh" not in tiles and "the newest that was seen" in tiles
+    assert "all 28 fresh" not in tiles and "the newest received" in tiles
     look = "getComputedStyle(document.querySelector('main')).filter"
     assert "grayscale" in live_page.page.evaluate(look)
     assert live_page.page.title().startswith("Unknown · Not live")
@@ -348,7 +352,7 @@ def test_a_connection_that_is_silent_counts_as_lost(
     for _ in range(10):
         watched.page.clock.run_for(1_000)
     watched.until("lost")
-    assert "Nothing was heard from the service." in watched.text("#lost")
+    assert "No message came from the service." in watched.text("#lost")
     watched.page.context.close()
 
 

@@ -52,7 +52,7 @@ def test_an_instrument_is_paused_and_resumed_with_reason_and_token(
     assert watched.text("#command-title") == "Pause EUR/USD"
     assert page.evaluate("document.activeElement.id") == "command-reason"
     keys.press("Enter")
-    assert "Say why" in watched.text("#command-error")
+    assert "Give a reason" in watched.text("#command-error")
     keys.type("central bank")
     keys.press("Enter")
     assert "needs the API token" in watched.text("#command-error")

@@ -34,7 +34,7 @@ def test_the_kill_switch_is_engaged_and_disengaged_with_the_keyboard_alone(
     keys.press("Enter")
     assert page.evaluate("document.activeElement.id") == "kill-reason"
     keys.press("Enter")
-    assert "Say why" in live_page.text("#kill-error")
+    assert "Give a reason" in live_page.text("#kill-error")
     keys.type("orders look wrong")
     keys.press("Enter")
     live_page.wait("document.querySelector('#kill-error').textContent.includes('token')")

@@ -379,8 +379,8 @@ def test_why_goes_to_the_broker_now_and_in_the_past_and_executor_shows_the_statu
     executor.until(lambda said: said["paused"])
     now = steps_of(floor.run("why", "EUR_USD", "--json", **url))
     assert now["kill_switch"]["ok"] and now["executor"]["ok"] and now["guards"]["ok"]
-    assert now["order"]["words"].endswith("filled") and now["broker"]["words"].startswith(units)
-    assert now["operator"]["ok"] is False and "by ann: storm" in now["operator"]["words"]
+    assert now["order"]["detail"].endswith("filled") and now["broker"]["detail"].startswith(units)
+    assert now["operator"]["ok"] is False and "by ann: storm" in now["operator"]["detail"]
     shown = floor.run("executor", **url)
     assert shown.returncode == 0, shown.stderr
     assert f"EUR_USD: {units} units at" in shown.stdout and "by ann: storm" in shown.stdout
@@ -390,14 +390,14 @@ def test_why_goes_to_the_broker_now_and_in_the_past_and_executor_shows_the_statu
     executor.until(flat)
     # of the past the log tells the same, whatever came later
     then = steps_of(floor.run("why", "EUR_USD", "--json", "--at", held, **url))
-    assert then["broker"]["words"].startswith(f"{units} units in account") and then["run"]["ok"]
+    assert then["broker"]["detail"].startswith(f"{units} units in account") and then["run"]["ok"]
     assert then["operator"]["ok"] is False and then["executor"]["ok"] is None
     assert then["kill_switch"]["ok"] and then["guards"]["ok"]
     early = steps_of(floor.run("why", "EUR_USD", "--json", "--at", before, **url))
     assert early["broker"]["ok"] is False and early["operator"]["ok"]
     now = steps_of(floor.run("why", "EUR_USD", "--json", **url))
     assert now["broker"]["ok"] is False and now["operator"]["ok"]
-    assert "close" in now["order"]["words"]
+    assert "close" in now["order"]["detail"]
     assert executor.process is not None and executor.process.stop() == 0
     gone = floor.run("executor", **url)
     assert gone.returncode == 75 and "no executor answers" in gone.stderr

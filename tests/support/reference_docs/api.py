@@ -16,7 +16,7 @@ detail. It listens on loopback by default; another address needs
 `API_TOKEN` (`Authorization: Bearer TOKEN`), and so does every call that changes something.
 Such a call takes `reason` and `actor`, and is written to the log before it takes effect.
 
-An answer that is not what was asked for is `{"error": code, "detail": sentence}`; the codes are in
+An error response is `{"error": code, "detail": sentence}`; the codes are in
 [reasons.md](reasons.md#errors-of-the-rest-api). Times are epoch milliseconds UTC.
 """
 

@@ -12,7 +12,7 @@ from tests.support.reference_docs.markdown import code, page, plain, table
 
 INTRO = """
 `manifold COMMAND --help` prints the same. Every command takes the connection options as well; each
-stands for a setting ([settings.md](settings.md)), and `--env-file` reads settings from a file.
+sets a setting ([settings.md](settings.md)), and `--env-file` reads settings from a file.
 """
 _SHARED = {name for option in connection_options() for name in option.opts}
 
@@ -51,7 +51,7 @@ def _command(command: click.Command, path: str, level: int) -> list[str]:
             parts += _command(command.commands[name], f"{path} {name}", level + 1)
         return parts
     usage = " ".join(command.collect_usage_pieces(click.Context(command)))
-    options = [one for one in command.params if isinstance(one, click.Option)]
+    options = [o for o in command.params if isinstance(o, click.Option) and not o.hidden]
     own = [one for one in options if not _SHARED & set(one.opts)]
     parts.append(f"```\n{path} {usage}\n```\n")
     if own:

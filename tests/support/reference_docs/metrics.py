@@ -20,9 +20,9 @@ from streams.trading.metrics import ExecutorMetrics
 from tests.support.reference_docs.markdown import code, page, table
 
 INTRO = """
-Every program exports Prometheus metrics; [monitoring.md](../monitoring.md) says on which port, and
-has the alerts. Counters end in `_total`, histograms in `_bucket`, `_sum` and `_count`. A series
-whose labels are known beforehand is there from the start, as 0; what is not known is NaN or absent.
+Every program exports Prometheus metrics; [monitoring.md](../monitoring.md) has the ports and
+the alerts. Counters end in `_total`, histograms in `_bucket`, `_sum` and `_count`. A series
+whose labels are known in advance exists from the start as 0; an unknown value is NaN or absent.
 """
 
 
@@ -31,7 +31,7 @@ def document() -> str:
     parts = []
     for title, collectors in programs().items():
         rows = sorted(row for collector in collectors for row in described(collector))
-        parts += [f"## {title}\n", table(["metric", "type", "labels", "what it is"], rows)]
+        parts += [f"## {title}\n", table(["metric", "type", "labels", "meaning"], rows)]
     return page("Metrics", INTRO, *parts)
 
 

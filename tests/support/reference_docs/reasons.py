@@ -15,7 +15,7 @@ from streams.records.reasons import Reason, Refusal
 from tests.support.reference_docs.markdown import code, page, table
 
 INTRO = """
-Codes are stable: a program may compare them. Sentences beside them (`detail`) may change.
+Codes are stable: a program may compare them. Their texts (`detail`) may change.
 """
 EXITS = {
     "stop": "the stop was touched, or the bar opened beyond it",
@@ -26,8 +26,8 @@ EXITS = {
 }
 ALLOCATIONS = {
     "selected": "`published`: the entries are those of this epoch",
-    "none_eligible": "`held`: nobody can be selected, the last entries stay; `cleared`: there are "
-    "none",
+    "none_eligible": "`held`: no instrument can be selected, the last entries are kept; "
+    "`cleared`: there are none",
     "hold_expired": "`cleared`: held for ALLOC_MAX_HOLD_SEC",
 }
 
@@ -54,9 +54,9 @@ def document() -> str:
         "## Failure signals\n",
         "`sep_failure_signal{name}`, `GET /api/preflight` and the page; what to do about each is "
         "in [operations.md](../operations.md#failure-signals).\n",
-        table(["signal", "what is judged"], signals()),
+        table(["signal", "condition"], signals()),
         "## Errors of the REST API\n",
-        "`error` of an answer that is not what was asked for; `detail` is a sentence.\n",
+        "`error` of an error response; `detail` is a sentence.\n",
         table(["error", "status"], [(code(one), status) for one, status in api_errors()]),
         "## Rows of candle files\n",
         "See [candle-files.md](../candle-files.md).\n",

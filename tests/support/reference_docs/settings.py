@@ -13,14 +13,14 @@ from tests.support.reference_docs.markdown import code, page, plain, table
 
 INTRO = """
 A setting is an environment variable, or a line `NAME=value` of a file given with `--env-file` (the
-environment wins). An empty value means "not set". `manifold config show` prints the values in
-force. A secret can be given as `NAME_FILE`, the path of a file with it. Names in one row mean the
-same setting.
+environment takes precedence). An empty value means "not set". `manifold config show` prints the
+active values. A secret can be given as `NAME_FILE`, the path of a file with it. Names in one row
+mean the same setting.
 
 Settings of the first group can change a derived record. They are a record in `ops.control`, and
 `config_id` is their hash: change them with `manifold config set`
-([configuration.md](../configuration.md)). All others are read by each process from its own
-environment. Variables that nothing reads: [unused-variables.md](../unused-variables.md).
+([configuration.md](../configuration.md)). Each process reads all others from its own
+environment. Variables that are not read: [unused-variables.md](../unused-variables.md).
 """
 COMPUTED = {"tzdata_version": "installed version", "worker_id": "host name"}
 

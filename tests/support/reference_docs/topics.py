@@ -10,11 +10,11 @@ from streams.records.topics import STAGE_SOURCES, TOPICS, Topic, changelog_topic
 from tests.support.reference_docs.markdown import code, page, table
 
 INTRO = """
-The log is these topics. "N" partitions is `TOPIC_PARTITIONS` (default 12). A deployment's
-`TOPIC_PREFIX` stands before every name. Values are Avro in the Confluent wire format;
-[spec/records.md](../spec/records.md) says what all records have in common. `manifold topics create`
-creates the topics, `manifold topics check` compares a cluster with this table, `manifold tail
-TOPIC` prints records as JSON.
+The log consists of these topics. "N" partitions is `TOPIC_PARTITIONS` (default 12). A deployment's
+`TOPIC_PREFIX` precedes every name. Values are Avro in the Confluent wire format;
+[spec/records.md](../spec/records.md) describes the rules common to all records. `manifold topics
+create` creates the topics, `manifold topics check` compares a cluster with this table, `manifold
+tail TOPIC` prints records as JSON.
 """
 
 

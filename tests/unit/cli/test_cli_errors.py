@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import KafkaError, KafkaException
@@ -171,3 +172,15 @@ def test_while_leaders_change_a_question_is_asked_again(code: int) -> None:
     answers[:] = [KafkaException(KafkaError(code))]
     with pytest.raises(Recoverable, match="broker:9092 are changing leaders"):
         asking("broker:9092", ask, -1.0)
+
+
+@pytest.mark.parametrize("option", ["--gap-permille", "--quiet"])
+def test_the_former_name_of_an_option_is_accepted_but_not_shown(option: str) -> None:
+    group = cli.get_command(click.Context(cli), "feed")
+    assert isinstance(group, click.Group)
+    command = group.commands["synthetic"]
+    for arguments in ([option, "30"], [option, "30", "--late", "1"]):
+        assert command.make_context("synthetic", arguments).params["gap_permille"] == 30
+    assert command.make_context("synthetic", []).params["gap_permille"] == 20
+    shown = CliRunner().invoke(cli, ["feed", "synthetic", "--help"]).output
+    assert "--gap-permille" in shown and "--quiet" not in shown

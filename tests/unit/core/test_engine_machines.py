@@ -1,4 +1,4 @@
-"""The same candles give the same bytes on every machine: the golden run of the compiled door."""
+"""The same candles give the same bytes on every machine: the golden run of the compiled core."""
 
 from __future__ import annotations
 

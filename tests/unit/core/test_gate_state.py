@@ -50,13 +50,13 @@ def made(**more: str) -> GateStream:
 def test_a_core_with_other_structures_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = core()
-    layout.check_layout(door)
+    bindings = core()
+    layout.check_layout(bindings)
     fields = layout.LAYOUTS[name].descr
     swapped = np.dtype([fields[1], fields[0], *fields[2:]])
     monkeypatch.setitem(layout.LAYOUTS, name, swapped)
     with pytest.raises(Fatal, match=f"lays out a {name} as"):
-        layout.check_layout(door)
+        layout.check_layout(bindings)
 
 
 def test_sixty_days_of_minutes_write_less_than_a_kilobyte_a_candle_and_restart_alike() -> None:

@@ -12,12 +12,13 @@ from streams.config.settings import Config
 from streams.monitoring.describe import gate_view, order_view
 from streams.monitoring.executor_status import NOT_ASKED, Executor, ExecutorShape, judged
 from streams.monitoring.view import MAX_ORDERS, LiveView
-from streams.monitoring.why import Known, steps, summary
+from streams.monitoring.why import Known, explain, steps, summary
 from streams.records.control import ControlLog, UniverseChange
 from streams.records.events import Control
 from streams.records.kill_switch import KillSwitch
 from streams.records.log_record import Place
 from streams.service.routes_page import asset
+from streams.service.shapes_trading import WhyStep
 from streams.trading.kill_switch.reader import KillSwitchState
 from streams.trading.operator_commands import InstrumentCommand, instrument_command
 from streams.trading.reports import report_words
@@ -158,6 +159,14 @@ def test_an_instrument_that_is_traded_stops_nowhere() -> None:
     assert summary("EUR_USD", found) == "EUR_USD is traded: every step passes"
 
 
+def test_a_step_has_its_detail_under_the_former_name_too() -> None:
+    known = Known(traded(), Config(), OFF, status(), NOW_MS)
+    found = explain("EUR_USD", known).as_dict()["steps"]
+    assert [one["words"] for one in found] == [one["detail"] for one in found]
+    assert {"detail", "words"} < WhyStep.model_json_schema()["properties"].keys()
+    assert [WhyStep.model_validate(one).model_dump() for one in found] == found
+
+
 @pytest.mark.parametrize(
     ("change", "stops"),
     [
@@ -201,7 +210,7 @@ def test_what_the_executor_has_against_it_is_where_it_stops(
 ) -> None:
     found, all_steps = asked(traded(), executor=status(**more))
     assert found == stops
-    assert all(one.words for one in all_steps)
+    assert all(one.detail for one in all_steps)
 
 
 def test_of_two_orders_after_one_decision_the_later_is_the_newer() -> None:
@@ -215,7 +224,7 @@ def test_of_two_orders_after_one_decision_the_later_is_the_newer() -> None:
 def test_a_closing_that_fails_is_no_guard() -> None:
     blocked = {"EUR_USD": ["cannot close: MARKET_HALTED", "refused at 10:00: spread: wide"]}
     _, found = asked(traded(), executor=status(blocked=blocked))
-    words = {one.step: one.words for one in found}
+    words = {one.step: one.detail for one in found}
     assert words["guards"] == "refused at 10:00: spread: wide"
     assert words["executor"].endswith("cannot close: MARKET_HALTED")
 
@@ -227,7 +236,7 @@ def test_an_order_beyond_its_price_bound_names_the_setting() -> None:
     refused = report._replace(status="cancelled", reason="BOUNDS_VIOLATION")
     view.reports[order.order_id] = refused
     _, found = asked(view)
-    words = next(one.words for one in found if one.step == "order")
+    words = next(one.detail for one in found if one.step == "order")
     assert "BOUNDS_VIOLATION" in words and "MAX_SLIPPAGE_BPS" in words
     assert "MAX_SLIPPAGE_BPS" in report_words(order, refused)
 
@@ -244,23 +253,23 @@ def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None
     say("pause", "paper")
     stops, found = asked(view, executor=by_hand)
     step = next(one for one in found if one.step == "operator")
-    assert stops == "operator" and "by ann: storm" in step.words
+    assert stops == "operator" and "by ann: storm" in step.detail
     assert step.change == "manifold resume EUR_USD --reason TEXT"
     waits = status(waiting={"EUR_USD": ["close of 10:00 UTC by ann: enough: not carried out yet"]})
     stops, found = asked(view, executor=waits)
-    words = next(one.words for one in found if one.step == "operator")
+    words = next(one.detail for one in found if one.step == "operator")
     assert "by ann: storm" in words and "by ann: enough: not carried out yet" in words
     say("resume", "paper")
     assert asked(view, executor=waits)[0] == "operator"
     stops, found = asked(view, executor=by_hand)
     assert stops is None
-    assert next(o.words for o in found if o.step == "operator") == "not paused; the stop was moved"
+    assert next(o.detail for o in found if o.step == "operator") == "not paused; the stop was moved"
 
 
 def test_the_kill_switch_and_an_absent_executor_stop_it() -> None:
     stops, found = asked(traded(), kill=ON)
     assert stops == "kill_switch"
-    assert "storm" in next(one.words for one in found if one.step == "kill_switch")
+    assert "storm" in next(one.detail for one in found if one.step == "kill_switch")
     stops, found = asked(traded(), executor=NOT_ASKED)
     assert stops == "run", "whether the run was joined is not known"
     assert {one.step for one in found if one.ok is None} >= {"run", "guards", "broker"}
@@ -273,7 +282,7 @@ def test_an_ineligible_instrument_says_every_reason_and_when_it_can_change() -> 
     _, found = asked(view)
     gate = next(one for one in found if one.step == "gate")
     assert gate.ok is False
-    assert "coherence" in gate.words and "session" in gate.words
+    assert "coherence" in gate.detail and "session" in gate.detail
     assert "not before" in gate.change
 
 

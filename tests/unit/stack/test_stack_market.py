@@ -64,7 +64,7 @@ def test_a_log_keeps_to_its_market(tmp_path: Path, first: str, second: str, allo
     if allowed:
         again._arguments()
         return
-    with pytest.raises(Fatal, match=f"begun with --market {first}, not {second}"):
+    with pytest.raises(Fatal, match=f"created with --market {first}, not {second}"):
         again._arguments()
 
 
