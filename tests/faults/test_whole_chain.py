@@ -19,7 +19,9 @@ from streams.stack.valkey import ValkeyServer
 from tests.support.deployment import LIVELY, READY, Deployment, random_instants
 from tests.support.waiting import PATIENCE_S
 
-KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "5"))
+KILLS = int(os.environ.get("MANIFOLD_FAULT_KILLS", "3"))
+STOPS = 3 if os.environ.get("MANIFOLD_FAULT_KILLS") else 2
+SERVER_KILLS = 3 if os.environ.get("MANIFOLD_FAULT_KILLS") else 1
 PAIRS = "EUR_USD,GBP_USD,USD_JPY,AUD_USD,USD_CAD,NZD_USD"
 BARS_A_SECOND = 40
 SECONDS_A_KILL = 6
@@ -84,19 +86,19 @@ def test_worker_killed_while_it_folds_history_under_new_parameters(
     kafka: KafkaBroker, valkey_url: str, deploy: Deploy
 ) -> None:
     deployment = deploy(kafka, valkey_url)
-    market = ["feed", "synthetic", "--bars", "2000", "--start", "2024-03-04"]
+    market = ["feed", "synthetic", "--bars", "1500", "--start", "2024-03-04"]
     assert deployment.run(*market).returncode == 0
     worker = deployment.start_worker()
     deployment.settle()
     changed = ("AUTO_DIRECTION_LOOKBACK=6", "--reason", "a try")
     assert deployment.run("params", "set", "EUR_USD", *changed).returncode == 0
-    market[3] = "2300"
+    market[3] = "1700"
     deployment.start("market", *market, "--speed", str(BARS_A_SECOND * 60), once=True)
 
     def new_runs() -> int:
         return worker.child.log.read_text().count("folding their last")
 
-    for kills in range(3):
+    for kills in range(STOPS):
         runs_before = new_runs() if kills else 0
         assert deployment.keep_running(
             PATIENCE_S,
@@ -138,8 +140,8 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
     kafka: KafkaBroker, valkey_url: str, deploy: Deploy
 ) -> None:
     deployment = deploy(kafka, valkey_url)
-    start_market(deployment, 45)
-    for starts, wait_s in enumerate(random_instants(7, 3, 0.5, 3.0), 1):
+    start_market(deployment, 15 * STOPS)
+    for starts, wait_s in enumerate(random_instants(7, STOPS, 0.5, 3.0), 1):
         worker = deployment.start_worker()
         # one log for all of them
         assert deployment.keep_running(
@@ -154,15 +156,15 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
     deployment.require_verified()
 
 
-def test_broker_and_valkey_killed_three_times_each(
+def test_broker_and_valkey_killed_one_after_the_other(
     new_kafka: Callable[[], KafkaBroker], new_valkey: Callable[[], ValkeyServer], deploy: Deploy
 ) -> None:
     broker, valkey = new_kafka(), new_valkey()
     deployment = deploy(broker, valkey.url)
-    start_market(deployment, 45)
+    start_market(deployment, 15 * SERVER_KILLS)
     deployment.start_worker()
     deployment.start("mirror", "mirror")
-    for down_s in random_instants(3, 3, 0.5, 6.0):
+    for down_s in random_instants(3, SERVER_KILLS, 0.5, 6.0):
         deployment.keep_running(5)
         broker.kill()
         deployment.keep_running(down_s)

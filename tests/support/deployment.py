@@ -16,6 +16,7 @@ import redis
 
 from streams.config.runtime import Runtime
 from streams.kafka.committed import committed_offsets
+from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
 from streams.kafka.topics_admin import create_topics
 from streams.mirror.keys import KEYS_OF_OTHERS, POSITIONS
@@ -129,11 +130,17 @@ class Deployment:
         market = self.processes.get("market")
         if market is not None and not market.done:
             return False
-        status = self.status()
-        lags = {k: v for k, v in status.lag.items() if k != "mirror" or "mirror" in self.processes}
-        if status.ends[CANDLES] == 0 or any(lags.values()):
+        lag, candles = self._lag()
+        if not candles or any(n for k, n in lag.items() if k != "mirror" or k in self.processes):
             return False
         return "mirror" not in self.processes or self._mirror_agrees()
+
+    def _lag(self) -> tuple[dict[str, int], int]:
+        """Return the lags, and the number of offsets of ``md.candles``; cheaper than ``status``."""
+        with LogReader(self.runtime) as reader:
+            bounds = {t: reader.all_bounds(t, reader.partitions(t)) for t in MIRRORED}
+            candles = sum(end - start for start, end in bounds[CANDLES].values())
+            return LagProbe(self.runtime).look(reader, bounds)[0], candles
 
     def _mirror_agrees(self) -> bool:
         # what the mirror told Kafka may be ahead of a Valkey that has lost its last writes
