@@ -1,4 +1,4 @@
-"""How far consumer groups have come, and who is in them."""
+"""Committed offsets and members of consumer groups."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def group_members(admin: Any, group: str, within_s: float = ASK_SEC) -> list[str
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return None
         raise
-    if found.state is ConsumerGroupState.DEAD:  # what older brokers say of one that is not there
+    if found.state is ConsumerGroupState.DEAD:  # older brokers report a missing group as DEAD
         return None
     return [str(member.client_id) for member in found.members]
 

@@ -17,7 +17,7 @@ MOVING_SEC: Final = 30.0
 MOVING_PAUSE_SEC: Final = 0.2
 
 STAMP_REFUSED: Final = KafkaError.INVALID_TIMESTAMP
-"""A record is more than an hour ahead of the brokers' clock."""
+"""Error of a record whose timestamp is more than an hour ahead of the brokers' clock."""
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def is_moving(error: KafkaException) -> bool:
 
 @contextmanager
 def recoverable(doing: str) -> Iterator[None]:
-    """Let what a client raises inside come out as Recoverable, behind what was being done."""
+    """Raise Kafka errors of the body as Recoverable; the message begins with ``action``."""
     try:
         yield
     except KafkaException as error:

@@ -1,4 +1,4 @@
-"""Following the log live, committed records only: on the event loop, or by a thread beside it."""
+"""Followers of the log, committed records only: on the event loop, or in a separate thread."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ TAKE_WITHIN_MS = 500
 STOP_WITHIN_S = 2.0
 
 Place = tuple[str, int]
-"""A topic by its name in ``streams.records.topics``, and a partition."""
+"""(topic name as in ``streams.records.topics``, partition)."""
 
 LogPartition = TopicPartition
-"""A topic by its full name, and a partition, as what follows on an event loop is told them."""
+"""(full topic name, partition), as the aiokafka client uses it."""
 
 log = logging.getLogger("manifold.kafka")
 
@@ -44,14 +44,14 @@ async def keep_following(
     says: Callable[[Exception], str],
     log: logging.Logger,
 ) -> None:
-    """Follow until told to stop; wait with back-off while something is away.
+    """Run ``follow`` until ``stopping`` is set; retry with back-off while a server is unavailable.
 
     Parameters
     ----------
     follow
-        Follows with a new connection, from where it had come to.
+        Opens a new connection and continues from its last position.
     says
-        Takes in what went wrong and returns the words for it.
+        Records the error and returns the message for it.
     """
     back_off = BackOff()
     while not stopping.is_set():
@@ -70,16 +70,16 @@ async def consuming(
     starts: Mapping[Place, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Any]:
-    """Open a consumer of committed records on the event loop; it leaves when this ends.
+    """Open a consumer of committed records on the event loop; close it at the end of the body.
 
     Parameters
     ----------
     topics
-        What a member of a group subscribes to.
+        Topics to subscribe to as a member of a group.
     starts
-        Without a group: where to begin in every partition that is followed.
+        Without a group: start offset of every followed partition.
     settings
-        Further ones of the client.
+        Further client settings.
     """
     make: Any = AIOKafkaConsumer
     consumer = make(
@@ -105,7 +105,7 @@ async def consuming(
 async def fetched(
     consumer: Any, most: int
 ) -> tuple[dict[LogPartition, list[Any]], tuple[LogPartition, ...]]:
-    """Return what has come, and the partitions that do not hold the wanted offset any more."""
+    """Return the records received, and the partitions whose requested offset is out of range."""
     try:
         came = await consumer.getmany(timeout_ms=TAKE_WITHIN_MS, max_records=most)
     except OffsetOutOfRangeError as error:
@@ -114,20 +114,20 @@ async def fetched(
 
 
 async def _left(consumer: Any) -> None:
-    """Leave the brokers, for so long at most; they may be what has gone."""
-    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
-    # connections open then
+    """Close the consumer; waits at most ``STOP_WITHIN_S`` per step, as no broker may answer."""
+    # aiokafka's stop() may raise CancelledError of one of its tasks and then leaves connections
+    # open
     for leaving in (consumer.stop(), consumer._client.close()):
         task = asyncio.ensure_future(leaving)
         await asyncio.wait([task], timeout=STOP_WITHIN_S)
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is not None:
-            log.info("leaving the brokers: %r", task.exception())
+            log.info("closing the consumer: %r", task.exception())
 
 
 class DecodedRecord(NamedTuple):
-    """A decoded record; ``source`` is its header of that name, "" without one."""
+    """A decoded record; ``source`` is the header ``source``, "" if missing."""
 
     topic: str
     partition: int
@@ -137,7 +137,7 @@ class DecodedRecord(NamedTuple):
 
 
 class LogFollower:
-    """Reads continuously from given offsets in its own thread.
+    """Reads continuously from given offsets in a separate thread.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class LogFollower:
 
 
 def decoded(codec: Codec, read: LogRecord) -> DecodedRecord | None:
-    """Return a record that was read; None when it is no event of its topic."""
+    """Return the decoded record; None when its value is not an event of its topic."""
     record = read.record
     try:
         event = codec.decode(record.topic, record.value)

@@ -28,8 +28,8 @@ def remaining(
 ) -> dict[tuple[str, int], int]:
     """Return how many offsets lie in each span [start, end); one without a record counts 0.
 
-    Markers of transactions and aborted records take offsets too: spans that one read covers are
-    looked at.
+    Transaction markers and aborted records take offsets too, so spans of up to ``READ_BATCH``
+    offsets are read to check for records.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def remaining(
 
 
 class Standstill(Generic[K]):
-    """Since when positions have not moved although something is left.
+    """Detects positions that do not advance although records are left.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Standstill(Generic[K]):
         self._moved: dict[K, tuple[int, float]] = {}
 
     def note(self, name: K, position: int, lag: int) -> bool:
-        """Take in where somebody is and how many records are left; return whether it stands."""
+        """Record a position and its lag; return whether it is stalled."""
         before = self._moved.get(name)
         stands = before is not None and before[0] == position and lag > 0
         if not stands:
@@ -64,7 +64,7 @@ class Standstill(Generic[K]):
         return stands
 
     def of(self, name: K) -> tuple[int, float]:
-        """Return a position, and seconds since it was seen to move or to have nothing left."""
+        """Return a position, and seconds since it last advanced or had no lag."""
         position, since = self._moved[name]
         return position, self._clock() - since
 
@@ -79,7 +79,7 @@ class UnreadRange(NamedTuple):
 
 
 class LagProbe:
-    """Reads committed offsets through one connection, and since when they have not advanced.
+    """Reads committed offsets through one connection, and for how long they have not advanced.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class LagProbe:
         ]
 
     def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
-        """Count the records of what is left, once for a stretch."""
+        """Count the records of each unread range once."""
         new = {(left.topic, left.partition): left for left in every if left not in self._remaining}
         counts = remaining(reader, {place: (left.start, left.end) for place, left in new.items()})
         self._remaining |= {left: counts[place] for place, left in new.items()}

@@ -130,7 +130,7 @@ class LogReader:
         return found
 
     def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
-        """Return the ends of partitions whose broker counts a last batch as one record."""
+        """Return the ends by reading: the embedded broker counts the last batch as one record."""
         name = self._runtime.topic(topic)
         self._consumer.assign([TopicPartition(name, p, at) for p, at in starts.items()])
         ends: dict[int, int] = {}
@@ -181,13 +181,14 @@ class LogReader:
     def read_values(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[SourceRecord]]:
-        """Return the same without headers; headers cost more time than all the rest."""
+        """Return the same without headers, which take more time to decode than everything else."""
         return self._read(topic, partition, start, end, _source_record)
 
     def read_messages(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[Any]]:
-        """Return the same as messages of the client, for callers that need only parts of them."""
+        """Return the same as the client's messages, for callers that need only some of their
+        fields."""
         return self._read(topic, partition, start, end, _as_it_is)
 
     def _read(
@@ -225,7 +226,7 @@ class LogReader:
         """
         found: set[tuple[str, int]] = set()
         left = self._assign(spans)
-        # any record answers, and so does the end of what is there, wherever that is
+        # the first record of a partition decides, or its current end
         open_ends: dict[tuple[str, int], int | None] = dict.fromkeys(left)
         for message in records_until(self._consumer, open_ends):
             topic, end = left[message.topic(), message.partition()]
@@ -262,7 +263,7 @@ class LogReader:
     def _assign(
         self, spans: Mapping[tuple[str, int], tuple[int, int]]
     ) -> dict[tuple[str, int], tuple[str, int]]:
-        """Begin to read at the starts; return full name and partition -> topic and end."""
+        """Assign the partitions at the starts; return (full name, partition) -> (topic, end)."""
         names = {topic: self._runtime.topic(topic) for topic, _ in spans}
         starts = [TopicPartition(names[t], p, start) for (t, p), (start, _) in spans.items()]
         self._consumer.assign(starts)
@@ -280,7 +281,7 @@ class LogReader:
         batch: list[T] = []
         told = any(message.error() is not None for message in messages)
         if messages and not told and (last := messages[-1].offset()) < end:
-            # the usual case; twice as fast
+            # the usual case, handled twice as fast
             return [made_of(topic, message) for message in messages], last + 1
         for message in messages:
             error = message.error()
@@ -305,24 +306,24 @@ def records_until(
     left: dict[tuple[str, int], int | None],
     patience_s: float = TIMEOUT_S,
 ) -> Iterator[Any]:
-    """Yield the records of several partitions before their ends, as the client's own messages.
+    """Yield the records of several partitions up to their ends, as the client's messages.
 
-    Each partition's come in order; between partitions there is none.
+    Records are ordered within a partition only.
 
     Parameters
     ----------
     consumer
-        Assigned to the partitions; it tells where they end (``enable.partition.eof``).
+        Assigned to the partitions, with ``enable.partition.eof``.
     left
-        Full topic name and partition -> end; None for the end of what is there when it is reached.
-        Partitions that are read are taken out, and whoever needs no more of one may do so too.
+        (full topic name, partition) -> end; None for the current end. A partition is removed when
+        its end is reached; the caller may remove one earlier.
     patience_s
-        How long nothing may come.
+        Maximum time without a record, seconds.
 
     Raises
     ------
     Recoverable
-        Nothing comes any more before the ends, or a partition cannot be read.
+        No more records arrive before the ends are reached, or a partition cannot be read.
     """
     give_up_at = time.monotonic() + patience_s
     while left:
@@ -366,6 +367,6 @@ def _source_record(topic: str, message: Any) -> SourceRecord:
 
 
 def log_record(topic: str, message: Any) -> LogRecord:
-    """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
+    """Return a message of the client as a record; ``topic`` is the name without prefix."""
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
     return LogRecord(_source_record(topic, message), headers)

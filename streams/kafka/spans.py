@@ -1,4 +1,4 @@
-"""Stretches of partitions as decoded records: what the log holds when an executor starts."""
+"""Read offset spans of partitions as decoded records, when an executor starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Span = tuple[int, int]
 
 
 def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
-    """Return first offset and end of every partition of the topics."""
+    """Return the first offset and the end of every partition of the topics."""
     return {
         (topic, partition): bounds
         for topic in topics
@@ -24,12 +24,12 @@ def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 def read_spans(
     reader: LogReader, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
 ) -> list[DecodedRecord]:
-    """Return the committed records of the stretches [start, end), in the order of each partition.
+    """Return the committed records of the spans [start, end), ordered within each partition.
 
     Parameters
     ----------
     strict
-        Whether a record that cannot be decoded is an error; otherwise it is left out.
+        Whether a record that cannot be decoded raises Fatal; otherwise it is skipped.
 
     Raises
     ------
@@ -47,6 +47,6 @@ def read_spans(
             at = record.record
             raise Fatal(
                 f"{at.topic}-{at.partition} has a record at offset {at.offset} that cannot be "
-                "read: what is held cannot be known; run the version that wrote it"
+                "decoded: the open positions are unknown; run the version that wrote it"
             )
     return found

@@ -85,7 +85,8 @@ class Follower:
         self._stopping = asyncio.Event()
         self._cluster_id = ""
         self._doubtful = False
-        self._told: dict[LogPartition, int] = {}  # published once; not again after a seek back
+        # end of the published records: none is published again after a seek back
+        self._told: dict[LogPartition, int] = {}
 
     def stop(self) -> None:
         """Ask ``run`` to return after the current batch."""
@@ -118,7 +119,7 @@ class Follower:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
                 came, _ = await fetched(consumer, BATCH)
-                # what came of a partition that is not positioned yet comes again when it is
+                # records of a partition without a position yet are read again after the seek
                 batches = {tp: found for tp, found in came.items() if found and tp in known}
                 if batches:
                     await self._take(consumer, names, known, batches)
@@ -136,7 +137,7 @@ class Follower:
         moved = {tp: at for tp, at in now.items() if tp not in known or known[tp] != at}
         for tp in moved.keys() & known.keys():
             log.warning(
-                "the position in Valkey is now %s of %s-%d, it was %s: continuing from there",
+                "the position in Valkey is now %s for %s-%d, it was %s: continuing from there",
                 *(moved[tp] or "the beginning", tp.topic, tp.partition, known[tp]),
             )
         begin = [tp for tp, at in moved.items() if at is None]
@@ -191,7 +192,7 @@ class Follower:
         return position_field(self._cluster_id, tp.topic, tp.partition)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Valkey until it answers: no batch is left out."""
+        """Repeat a Valkey request until it succeeds: no batch is skipped."""
         back_off = BackOff()
         while True:
             try:

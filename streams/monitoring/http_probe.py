@@ -149,7 +149,7 @@ class StatusPages:
         Raises
         ------
         Recoverable
-            A configured one does not answer, or in another format.
+            A configured worker does not answer, or in another format.
         """
         urls = self._worker_urls or (self._worker_here,)
         found = await asyncio.gather(*(self._worker(url) for url in urls))

@@ -1,4 +1,4 @@
-"""Explains why an instrument is, or is not, traded: every step from its candle to the broker."""
+"""Explains why an instrument is or is not traded: every step from its candle to the broker."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Step(NamedTuple):
     ok
         Whether the instrument passes this step; None when unknown.
     words
-        What was found.
+        The finding as text.
     change
-        What would make it pass; empty when it passes.
+        What must change for the step to pass; empty when it passes.
     """
 
     step: str
@@ -52,10 +52,9 @@ class Known(NamedTuple):
     Attributes
     ----------
     past
-        Whether that is a past instant: then only the log is known, not the executor or Valkey.
+        Whether ``now_ms`` is in the past: then only the log is known, not the executor or Valkey.
     held
-        Account -> the executor's position in the instrument according to the log; None where not
-        read.
+        Account -> the executor's position in the instrument according to the log; None if not read.
     """
 
     view: LiveView
@@ -68,14 +67,14 @@ class Known(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The answer, as ``manifold why`` and ``GET /api/why`` give it.
+    """The explanation, as returned by ``manifold why`` and ``GET /api/why``.
 
     Attributes
     ----------
     ts_ms
-        The instant that it is about.
+        The explained instant, epoch ms.
     stops_at
-        The first step that does not let the instrument through, or may not.
+        The first step that the instrument does not pass, or may not pass.
     summary
         The answer in one sentence.
     """
@@ -93,14 +92,14 @@ class Explanation(NamedTuple):
 
 
 def explain(name: str, known: Known) -> Explanation:
-    """Return why an instrument is, or is not, traded."""
+    """Return why an instrument is or is not traded."""
     found = steps(name, known)
     stop = next((one.step for one in found if one.ok is not True), None)
     return Explanation(name, known.now_ms, stop is None, stop, summary(name, found), found)
 
 
 def steps(name: str, known: Known) -> list[Step]:
-    """Return all steps, from the candle to the broker, whether earlier ones pass or not."""
+    """Return all steps, from the candle to the broker, also after one that does not pass."""
     return [
         _universe(name, known),
         _market(name, known),
@@ -289,7 +288,8 @@ def _operator(name: str, known: Known) -> Step:
 
 
 def _waiting(name: str, known: Known) -> list[str]:
-    """Return the commands about positions in the log, where no executor reports them."""
+    """Return the pending commands about positions, from the log; used when no executor reports
+    them."""
     records = known.view.control.records
     found = (
         commands_of(records, account_id).not_carried_out(name, held.control_offset)

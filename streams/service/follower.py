@@ -85,7 +85,7 @@ class LogFollower:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow until ``stop``; waits with back-off while the broker is away."""
+        """Follow until ``stop``; waits with back-off while the broker is unavailable."""
         await keep_following(self._follow, self._stopping, self._away, log)
 
     def _away(self, error: Exception) -> str:
@@ -128,7 +128,7 @@ class LogFollower:
         Raises
         ------
         KafkaError, Recoverable
-            They do not answer.
+            The brokers do not answer.
         """
         now = time.monotonic()
         if self.trouble is None and self.alive_at is not None and now - self.alive_at < PROBE_S:
@@ -167,11 +167,12 @@ class LogFollower:
         self._gap(topic, tp.partition, at, to)
 
     async def _restart_at_end(self, consumer: Any, lost: Iterable[LogPartition]) -> None:
-        """Go on at the end of partitions that do not hold the wanted offset (made anew, cut)."""
+        """Continue at the end of partitions whose requested offset is gone (recreated,
+        truncated)."""
         for tp in lost:
             topic = self._names[tp.topic]
             ends = await consumer.end_offsets([tp])
-            log.warning("%s-%d no longer holds the wanted offset", topic, tp.partition)
+            log.warning("%s-%d no longer holds the requested offset", topic, tp.partition)
             consumer.seek(tp, ends[tp])
             self._gap(topic, tp.partition, self._next[topic, tp.partition], ends[tp])
 
