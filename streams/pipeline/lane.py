@@ -1,8 +1,7 @@
-"""Many candles of one instrument at once: the core's ``run`` where the worker has its ``step``.
+"""Fold many candles of one instrument at once: the core's ``run`` instead of its ``step``.
 
-A lane does to arrays what the stages ``signals`` and ``gates`` do to records, with the same core,
-and leaves out what only the log needs: encoding, headers, rows. What it derives is equal to the
-last bit, which a test holds it to.
+A fold does for arrays what the stages ``signals`` and ``gates`` do for records, with the same core,
+without encoding, headers and state rows. Its output is equal bit for bit, which a test checks.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ from streams.pipeline.gates import HISTORY_MS
 from streams.records.events import SimulatedTrade
 
 NO_VOLUME_SAID = "without volume (ALLOW_MISSING_VOLUME=1 accepts and flags them)"
-NOT_NEWER = "not newer than one before: repeated, conflicting or out of order"
+NOT_NEWER = "not newer than an earlier one: repeated, conflicting or out of order"
 
 
 class Marks(NamedTuple):
-    """Watermarks that vouch for the instrument: when, and before which candle they stand."""
+    """Watermarks that cover the instrument: their times, and the index of the candle after each."""
 
     as_of_ms: NDArray[np.int64]
     before: NDArray[np.int64]
 
 
 class GateOutput(NamedTuple):
-    """What a segment of candles has brought."""
+    """The output of a segment of candles."""
 
     signals: int
     metrics: NDArray[Any]
@@ -58,20 +57,20 @@ class GateOutput(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What a segment has brought, and of which candles.
+    """The output of a segment, and the candles behind it.
 
     Attributes
     ----------
     derived
-        What it has brought.
+        The output.
     bars
         The candles with metrics.
     places
-        Their places among the candles of the segment.
+        Their indices in the candles of the segment.
     before_ms
         Start of the accepted candle before each, epoch ms.
     late
-        1 for what came behind a watermark.
+        1 for a row that arrived after a watermark covering it.
     """
 
     derived: GateOutput
@@ -82,28 +81,28 @@ class Segment(NamedTuple):
 
 
 class _Bars(NamedTuple):
-    """Bars with metrics, as they are kept for a run that starts anew."""
+    """Bars with metrics, kept for a run that restarts."""
 
     candles: CandleColumns
     metrics: NDArray[Any]
 
 
 class InstrumentFold:
-    """One instrument.
+    """The fold of one instrument.
 
     Parameters
     ----------
     instrument
-        Its name.
+        Name.
     config
         The configuration with the instrument's parameters.
     keeps_history
-        Whether parameters change later on: the bars of the last 60 days are kept then.
+        Whether parameters may change later: then the bars of the last 60 days are kept.
 
     Attributes
     ----------
     refused
-        Candles that were not taken in, by what was wrong with them.
+        Number of refused candles by reason.
     """
 
     def __init__(self, instrument: str, config: Config, *, keeps_history: bool = False) -> None:
@@ -131,17 +130,17 @@ class InstrumentFold:
         return self._gate.decided_ms
 
     def feed(self, candles: CandleColumns, marks: Marks) -> GateOutput:
-        """Take in candles and watermarks, in the order of the log.
+        """Fold candles and watermarks, in log order.
 
         Raises
         ------
         Fatal
-            A candle that no stream can take.
+            A candle is outside the limits of the core.
         """
         return self.segment(candles, marks).derived
 
     def segment(self, candles: CandleColumns, marks: Marks) -> Segment:
-        """Take in the same; return of which candles what is derived is as well."""
+        """Fold the same; return also the candles behind the output."""
         last_bar_ms = self._last_bar_ms
         length_ms = self.config.granularity_ms
         places = self._accepted(candles)
@@ -149,7 +148,7 @@ class InstrumentFold:
         metrics = self._metrics(taken)
         first = len(taken.bar_ms) - len(metrics)
         bars = taken.where(np.s_[first:])
-        # candles and marks in the order of arrival; a mark stands before the candle it names
+        # candles and watermarks in order of arrival; a watermark is before the candle of its index
         order = np.concatenate([2 * places[first:] + 1, 2 * marks.before])
         as_of_ms = np.concatenate([bars.bar_ms + length_ms, marks.as_of_ms])
         which = np.concatenate(
@@ -165,7 +164,7 @@ class InstrumentFold:
         return Segment(derived, bars, places[first:], before_ms, bars_late)
 
     def _accepted(self, candles: CandleColumns) -> NDArray[np.int64]:
-        """Return the places of the candles that are newer than all before them and complete."""
+        """Return the indices of the candles that are newer than all earlier ones and complete."""
         known = candles.volume != NO_VOLUME
         usable = np.ones_like(known) if self.config.allow_missing_volume else known
         bar_ms = np.where(usable, candles.bar_ms, -1)
@@ -215,7 +214,7 @@ class InstrumentFold:
         return GateEvents(places, as_of_ms, late, flags.astype(np.int32), found.next_change_ms)
 
     def reconfigure(self, config: Config, as_of_ms: int) -> None:
-        """Go on under another configuration from a watermark at ``as_of_ms`` on."""
+        """Switch to another configuration from a watermark at ``as_of_ms`` on."""
         if config == self.config:
             return
         if config.candle_gran != self.config.candle_gran:
@@ -233,7 +232,7 @@ class InstrumentFold:
             self._fold_anew(as_of_ms)
 
     def _fold_anew(self, as_of_ms: int) -> None:
-        assert self._history is not None  # whoever changes parameters has said so beforehand
+        assert self._history is not None  # callers that change parameters set keeps_history
         decided_ms = self._gate.decided_ms
         self._run = params_id(self.config)
         self._gate = GateStream(rules_of(self.config, self.instrument))
@@ -270,7 +269,7 @@ def trades_of(found: NDArray[Any], scope: Scope) -> Iterator[SimulatedTrade]:
 
 
 def joined(parts: Iterable[GateOutput]) -> GateOutput:
-    """Return what several stretches of one instrument have brought, as one."""
+    """Return the outputs of several segments of one instrument as one."""
     found = list(parts)
     if len(found) == 1:
         return found[0]

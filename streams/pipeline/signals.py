@@ -76,7 +76,7 @@ def signal(
 
 
 class _Instrument:
-    """One instrument's stream and what the candle rules need of its last accepted candle."""
+    """One instrument's stream, and the fields of its last accepted candle that the rules need."""
 
     __slots__ = ("bar_ms", "dirty", "granularity", "prices", "since_missing", "stream")
 
@@ -85,7 +85,7 @@ class _Instrument:
         self.granularity = granularity
         self.bar_ms = -1
         self.prices: CandlePrices | None = None
-        self.since_missing = WINDOW_CANDLES  # candles since the last one without volume
+        self.since_missing = WINDOW_CANDLES  # number of candles since the last one without volume
         self.dirty = False
 
     def row(self) -> bytes:
@@ -123,7 +123,7 @@ class SignalsStep(ControlledStep):
         self._restore(rows)
 
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[TopicEvent]:
-        """Take in a candle or a watermark; return signal and manifold, or a dead letter."""
+        """Process a candle or a watermark; return signal and manifold, or a dead letter."""
         early = stamp_problem(event.as_of_ms, at.timestamp_ms)
         if isinstance(event, Watermark):
             problem = watermark_problem(event, at.key) or early
@@ -234,7 +234,7 @@ class SignalsStep(ControlledStep):
         if config is None or config == before:
             return
         if config.candle_gran != before.candle_gran:
-            # windows of another bar length mean something else: every instrument starts anew
+            # windows of another bar length are not comparable: every instrument restarts
             for name, state in self._instruments.items():
                 self._dropped += [f"{name}/{row}".encode() for row in state.stream.row_names()]
                 self._dropped.append(f"{name}/{LAST_ROW}".encode())
@@ -255,8 +255,8 @@ class SignalsStep(ControlledStep):
             last = read_row(found[name].pop(LAST_ROW, None))
             if not last:
                 raise Fatal(
-                    f"the stored state of {name} has no row '{LAST_ROW}': derive anew under "
-                    "another prefix (manifold migrate --to-prefix P)"
+                    f"the stored state of {name} has no row '{LAST_ROW}': derive again under "
+                    f"another prefix (manifold migrate --to-prefix P)"
                 )
             stream = CandleStream.from_rows(found[name])
             state = self._instruments[name] = _Instrument(stream, last["granularity"])
