@@ -227,7 +227,7 @@ def test_records_lost_between_the_fetch_and_the_stage_end_the_worker(trial: Star
     while worker.child.running:
         each.send(20)
     assert worker.ended() == LEFT_UNSAFE
-    assert "were lost on the way: processed up to" in worker.child.last_words()
+    assert "were lost between broker and stage: processed up to" in worker.child.last_words()
     each.start()
     each.wait_until_finished()
     each.require_exact()

@@ -25,12 +25,12 @@ Place = tuple[str, int]
 
 
 class LagWatch:
-    """Asks the broker how far the sources reach; knows which stage stands still with work to do.
+    """Reads the ends of the source topics; detects stages that make no progress despite lag.
 
     Parameters
     ----------
     runtime, metrics
-        The deployment; where positions come from and lag goes to.
+        The deployment; source of the positions and target of the lag.
     clock
         Monotonic seconds.
     """
@@ -47,7 +47,7 @@ class LagWatch:
         self._trouble: str | None = None
 
     async def run(self) -> None:
-        """Refresh the lag for as long as the worker lives."""
+        """Refresh the lag while the worker runs."""
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
@@ -68,7 +68,7 @@ class LagWatch:
                 self._lags[stage, partition] = lag
 
     def stuck(self) -> dict[str, str]:
-        """Return the stages that have work and do none, with what is known of them."""
+        """Return the stalled stages, with a description of each."""
         found = {}
         for stage, partition in sorted(self._lags.keys() & self._metrics.positions().keys()):
             position, stands_s = self._standstill.of((stage, partition))
@@ -83,7 +83,7 @@ class LagWatch:
 
 
 def make_web(metrics: WorkerMetrics, watch: LagWatch) -> web.Application:
-    """Return the web application with the two addresses."""
+    """Return the web application with ``/metrics`` and ``/healthz``."""
 
     async def show_metrics(_: web.Request) -> web.Response:
         body = generate_latest(metrics.registry)
