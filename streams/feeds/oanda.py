@@ -1,8 +1,8 @@
-"""The feed that follows OANDA: every complete candle into the log, once, soon after its bar's end.
+"""The OANDA feed: writes every complete candle to the log, once, soon after its bar's end.
 
-Each instrument is asked for on its own (``broker_lane`` says when, and what an answer makes known);
-one writer puts what is known into the log, one transaction after the other. An instrument whose
-request fails is not vouched for, and the others go on.
+Each instrument is polled separately (``oanda_instrument`` decides when, and evaluates the
+response); one writer writes the settled bars to the log, one transaction after the other. An
+instrument whose request fails gets no watermark; the others continue.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from streams.records.config_following import FollowedConfig
 
 ACTOR = "manifold feed oanda"
 PATIENCE_S = 5.0
-"""How long the others are not written, for one behind them; EPOCH_MAX_WAIT_SEC where shorter."""
+"""How long the other instruments wait for one that is behind, seconds; at most EPOCH_MAX_WAIT_SEC."""
 ROOM_BARS = 2 * LONGEST_PAGE
 TRANSACTION_FACTS = 2_000
 FAILURES_TO_GIVE_UP = 3
 LONGEST_REST_S = 10.0
-"""After a long outage an instrument is not to be missing for longer than that."""
+"""Maximum pause between requests after a long outage, seconds."""
 SKEW_SHOWN_MS = 2_000
 STEP_S = 1.0
 
@@ -68,18 +68,18 @@ class OandaFeed:
     Parameters
     ----------
     runtime, codec, config, settings
-        The deployment; the settings of this environment, and when bars are asked for.
+        The deployment; the settings of this environment and of the feed.
     client
         An open client.
     instruments
-        Whose candles.
+        The instruments.
 
     Attributes
     ----------
     config
-        The configuration that it was prepared with: the active one.
+        The configuration at ``prepare``: the active one.
     followed
-        That of now, and where the settings of this environment differ.
+        The configuration active now, and where the settings of this environment differ.
     """
 
     def __init__(
@@ -106,23 +106,24 @@ class OandaFeed:
         self.state: FeedState
 
     def stop(self) -> None:
-        """End soon: write what is known, then return from ``run``."""
+        """Stop: write the settled bars, then return from ``run``."""
         self._stop.set()
         self._more.set()
 
     async def prepare(self, from_ms: int | None) -> FeedState:
-        """Take over the log: end another feed, see what is there, declare the instruments.
+        """Take over the log: fence another feed, find the resume points, declare the instruments.
 
         Parameters
         ----------
         from_ms
-            First bar where the log holds nothing; None for the last CANDLE_COUNT bars.
+            First bar of instruments without candles in the log; None for the last CANDLE_COUNT
+            bars.
 
         Raises
         ------
         Fatal
-            OANDA does not have an instrument or refuses us, or the log cannot be used or is that
-            of a synthetic market.
+            OANDA does not have an instrument or refuses the login, or the log cannot be used or
+            belongs to a synthetic market.
         Recoverable
             OANDA or the broker does not answer.
         """
@@ -135,7 +136,7 @@ class OandaFeed:
         if missing:
             raise Fatal(
                 f"HOTBAND_PAIRS (--pairs) names {', '.join(missing)}, which the account "
-                f"{self._client.settings.oanda_account_id} cannot have; leave them away"
+                f"{self._client.settings.oanda_account_id} cannot trade; remove them"
             )
         control = await asyncio.to_thread(read_control, self._runtime, self._codec)
         refuse_continuous_market("the OANDA feed", self._here, control)
@@ -156,9 +157,9 @@ class OandaFeed:
         Raises
         ------
         Fatal
-            OANDA refuses us, or another feed has taken over.
+            OANDA refuses the login, or another feed has taken over.
         Recoverable
-            The log cannot be written, or (with ``until_ms``) an instrument cannot be had.
+            The log cannot be written, or (with ``until_ms``) an instrument is not complete.
         """
         self._until_ms, self._began_ms = until_ms, self._client.now_ms()
         tasks = [self._lane(lane) for lane in self.state.lanes.values()]
@@ -174,7 +175,9 @@ class OandaFeed:
         }
         if missing:
             why = "; ".join(f"{name}: {trouble}" for name, trouble in missing.items())
-            raise Recoverable(f"not all candles could be had ({why}); the same again goes on there")
+            raise Recoverable(
+                f"not all candles could be read ({why}); the same command again continues there"
+            )
 
     def _take_over(self, from_ms: int | None) -> dict[str, InstrumentFeed]:
         wall_ms = time.time_ns() // 1_000_000
@@ -213,7 +216,7 @@ class OandaFeed:
                 writer.write(plan.opening(lanes[name].frontier_ms, offset))
         self._writer, self._looked_at = writer, time.monotonic()
         for name, lane in lanes.items():
-            logger.info("%s goes on at %s UTC", name, clock(lane.frontier_ms))
+            logger.info("%s continues at %s UTC", name, clock(lane.frontier_ms))
         return lanes
 
     def _lane(self, lane: InstrumentFeed) -> asyncio.Task[None]:
@@ -243,7 +246,7 @@ class OandaFeed:
             if lane.trouble is not None:
                 logger.info("%s goes on", lane.instrument)
             state.failures = 0
-            # a Date that runs ahead must not make a bar of tomorrow one without a candle
+            # a Date header in the future must not settle a future bar without a candle
             sure_ms = min(asked_ms, ours_ms)
             for notice in lane.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
                 state.revised += notice.kind == "revised"
@@ -257,7 +260,7 @@ class OandaFeed:
             self._more.set()
 
     async def _until_due(self, lane: InstrumentFeed) -> None:
-        # in steps, because a machine that slept wakes up to another time
+        # in steps, because a suspended machine resumes at another time
         while not self._stop.is_set():
             left_s = (lane.ask_ms - self._client.now_ms()) / 1000
             if len(lane.ready) >= ROOM_BARS:
@@ -287,7 +290,7 @@ class OandaFeed:
 
     @property
     def _last_ms(self) -> int:
-        """End of the last bar that is written."""
+        """End of the last bar to write, epoch ms."""
         return (1 << 62) if self._until_ms is None else self._until_ms
 
     def _horizon_ms(self) -> int:
@@ -302,7 +305,7 @@ class OandaFeed:
         return horizon_ms(lanes, holding)
 
     async def _wait_no_longer(self) -> None:
-        """Say for which instruments the others' epochs have waited long enough."""
+        """Stop waiting for instruments that delay the epochs of the others for too long."""
         pairs = self.state.pairs
         given_up = not_waited_for(
             list(self.state.lanes.values()),
@@ -364,7 +367,7 @@ class OandaFeed:
         self.state.count(bars, facts)
 
     async def _finish(self) -> None:
-        """Write what is known, and the watermarks that are still missing."""
+        """Write the settled bars, and the watermarks that are still missing."""
         lanes = list(self.state.lanes.values())
         await self._write(merged(lanes, self._last_ms))
         await asyncio.to_thread(self._close)

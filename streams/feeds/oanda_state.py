@@ -1,4 +1,4 @@
-"""What a feed of OANDA knows of itself: for its metrics, its health and its report."""
+"""State of the OANDA feed, for its metrics, its health and its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.records.events import Candle
 
 @dataclass
 class PairState:
-    """What has been written of one instrument.
+    """What was written for one instrument.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class PairState:
     candle_as_of_ms
         End of the newest candle in the log.
     settled_ms
-        Up to here everything is in the log.
+        All bars that end up to this time are in the log, epoch ms.
     failures
-        Requests in a row that were not answered.
+        Number of consecutive failed requests.
     not_waited_ms
-        Up to here no epoch waits for the instrument, -1 while all do.
+        Time up to which no epoch waits for the instrument, epoch ms; -1 while all wait.
     not_waited
-        Number of bars after which epochs did not wait any longer.
+        Number of bars that epochs stopped waiting for.
     """
 
     candles: int = 0
@@ -46,7 +46,7 @@ class PairState:
 
 
 def pair_states(lanes: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
-    """Return what is in the log of each instrument when a feed begins."""
+    """Return the state of each instrument at the start of the feed."""
     return {
         name: PairState(
             settled_ms=lane.frontier_ms,
@@ -58,7 +58,7 @@ def pair_states(lanes: Mapping[str, InstrumentFeed], granularity_ms: int) -> dic
 
 @dataclass
 class FeedState:
-    """All that a feed knows of itself, for its metrics and its report."""
+    """State of the feed, for its metrics and its report."""
 
     client: OandaClient
     lanes: dict[str, InstrumentFeed]
@@ -70,7 +70,7 @@ class FeedState:
     watermarks: int = 0
 
     def count(self, bars: Sequence[Settled], facts: Sequence[Fact]) -> None:
-        """Take note of what was written."""
+        """Count the written bars and candles."""
         candles = sum(isinstance(fact.event, Candle) for fact in facts)
         self.written += len(facts)
         self.watermarks += len(facts) - candles
@@ -83,7 +83,7 @@ class FeedState:
                 pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
 
     def report(self) -> dict[str, Any]:
-        """Return what was done, for ``--json``."""
+        """Return the counts for ``--json``."""
         counts = self.client.counts
         return {
             "written": self.written,

@@ -74,7 +74,7 @@ class LagWatch:
             position, stands_s = self._standstill.of((stage, partition))
             if stands_s > STUCK_AFTER_S:
                 found[stage] = (
-                    f"partition {partition} stands at offset {position} for {stands_s:.0f} s, "
+                    f"partition {partition} is stalled at offset {position} for {stands_s:.0f} s, "
                     f"{self._lags[stage, partition]} offsets behind"
                 )
         if self._trouble:

@@ -36,11 +36,11 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class WorkerMetrics:
     """The metrics of a worker; an observer of ``streams.pipeline.worker``.
 
-    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A
-    batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
+    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A batch is counted
+    as a whole, because one update of a metric takes about as long as the step of a candle.
 
-    Prometheus sees an increase only of a series that it has scraped before, so every series whose
-    labels are known beforehand is there from the start, as 0.
+    Prometheus sees an increase only in a series that it has scraped before, so every series with
+    labels known in advance exists from the start, as 0.
 
     Parameters
     ----------
