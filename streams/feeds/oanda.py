@@ -44,7 +44,7 @@ from streams.records.config_following import FollowedConfig
 
 ACTOR = "manifold feed oanda"
 PATIENCE_S = 5.0
-"""How long the other instruments wait for one that is behind, seconds; at most EPOCH_MAX_WAIT_SEC."""
+"""Time to wait for an instrument that is behind, seconds; at most EPOCH_MAX_WAIT_SEC."""
 ROOM_BARS = 2 * LONGEST_PAGE
 TRANSACTION_FACTS = 2_000
 FAILURES_TO_GIVE_UP = 3
