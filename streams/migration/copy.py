@@ -61,7 +61,7 @@ class Carried(NamedTuple):
 class Copier:
     """Compares and copies partitions.
 
-    Each partition is read by a separate client, so that reads do not mix.
+    Each partition is read by a separate client, so that reads do not interfere.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ class Copier:
         exists
             Whether the topic exists under the new prefix.
         write
-            Whether to copy the rest; else it is counted.
+            Whether to copy the rest; otherwise it is only counted.
 
         Raises
         ------
         Fatal
-            The partition holds something else (names the offset and what differs), another
-            migration to this prefix has taken over, or the broker refuses a record.
+            The partition holds other records (the message names the offset and the difference),
+            another migration to this prefix has taken over, or the broker refuses a record.
         Recoverable
             The brokers did not commit in time; the process must end then.
         """
@@ -143,8 +143,8 @@ class Copier:
             if difference:
                 raise Fatal(
                     f"{self._target.topic(topic)}-{partition} at offset {found.offset()} is no "
-                    f"copy: {difference}. Something has written there already: use a prefix "
-                    "without topics"
+                    f"copy: {difference}. Another program has written there: use a prefix without "
+                    "topics"
                 )
             done += 1
             if done % BATCH == 0:
@@ -204,7 +204,8 @@ class Copier:
 
     def _difference(self, topic: str, expected: Any, found: Any) -> str:
         if expected is None:
-            return f"the old topic has no record more before {self._ends[topic, found.partition()]}"
+            end = self._ends[topic, found.partition()]
+            return f"the old topic has no more records before {end}"
         image = self._image(topic, expected)
         seen = Image(found.key(), found.value(), found.timestamp()[1], list(found.headers() or ()))
         if seen == image:
@@ -246,7 +247,7 @@ class Copier:
                 f"{migrate_id(self._target)})"
             )
         if error.code() in REFUSED_RECORD:
-            return Fatal(f"{name} refuses a record that the old topic has: {error.str()}")
+            return Fatal(f"{name} refuses a record of the old topic: {error.str()}")
         return Recoverable(f"cannot write to {name}: {error.str()}; repeat the command to continue")
 
 

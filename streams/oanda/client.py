@@ -1,6 +1,6 @@
 """The endpoints of OANDA's v20 REST API that the product uses (docs/spec/trading-loop.md 5.5).
 
-Questions are repeated when they fail; what changes something is sent once.
+Read requests are retried; requests that change something are sent once.
 """
 
 from __future__ import annotations

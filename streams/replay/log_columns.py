@@ -1,4 +1,4 @@
-"""A range of ``md.candles`` as columns: partition by partition, in the order of the log."""
+"""A range of ``md.candles`` as columns: partition by partition, in log order."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ UNREADABLE = "no valid candle or watermark"
 
 
 class Batch(NamedTuple):
-    """Records of one partition, in their order.
+    """Records of one partition, in log order.
 
     Attributes
     ----------
     frames
-        The candles among them, as columns; ``frames.at`` is their place in the batch.
+        The candles, as columns; ``frames.at`` are their indices in the batch.
     watermarks
         (place, watermark).
     refused
-        How many are neither.
+        Number of records that are neither.
     """
 
     frames: CandleFrames
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 @dataclass
 class Partition:
-    """How far a partition has come."""
+    """Progress of a partition."""
 
     batches: Iterator[list[SourceRecord]]
     state: ControlState | None = None
@@ -63,19 +63,19 @@ def replay_log(
     spans: Sequence[Span],
     instruments: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Replay ranges of ``md.candles``; the partition that is furthest behind goes on.
+    """Replay ranges of ``md.candles``; always continues with the partition that is furthest behind.
 
     Parameters
     ----------
     spans
-        What to read of each partition.
+        Offset range of each partition.
     instruments
-        Only these; empty for all.
+        Only these instruments; empty for all.
 
     Yields
     ------
     int
-        Offsets read since the last time.
+        Number of offsets read since the previous value.
 
     Raises
     ------
@@ -103,14 +103,14 @@ def replay_batches(
     openings: Mapping[int, Watermark],
     instruments: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Replay batches of ``md.candles``, wherever they come from; else as ``replay_log``.
+    """Replay batches of ``md.candles`` from any source; otherwise as ``replay_log``.
 
     Parameters
     ----------
     batches
-        Per partition, in the order of its log.
+        Batches per partition, in log order.
     openings
-        What stands for the watermarks before the first batch of a partition.
+        Replacement for the watermarks before the first batch of a partition.
     """
     reader = CandleReader(codec)
     running = {number: Partition(found) for number, found in batches.items()}
@@ -136,7 +136,7 @@ class CandleReader:
     Parameters
     ----------
     codec
-        The schemas; ids that it does not know yet are resolved.
+        The schemas; unknown ids are resolved.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -144,9 +144,9 @@ class CandleReader:
         self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
 
     def read(self, sources: Sequence[SourceRecord]) -> Batch:
-        """Return a batch as columns and watermarks; the rest is refused.
+        """Return a batch as columns and watermarks; other records are refused.
 
-        What is refused here is what the stage makes dead letters of.
+        The stage writes dead letters for the same records.
         """
         found = self._bulk.read(*joined([record.value for record in sources]))
         stamps = np.array([record.timestamp_ms for record in sources], np.int64)
@@ -178,7 +178,7 @@ class CandleReader:
     def _rest(
         self, sources: Sequence[SourceRecord], slow: Sequence[int], frames: CandleFrames
     ) -> Batch:
-        """Take the records that are no plain candle one by one."""
+        """Decode the records that the fast path did not decode, one by one."""
         unknown = self._codec.unknown_ids(sources[place].value for place in slow)
         if unknown:
             asyncio.run(self._codec.resolve(unknown))
@@ -212,7 +212,7 @@ def _open(
     opening: Watermark,
     instruments: Sequence[str],
 ) -> None:
-    """Begin a range as if a watermark stood before it, under what holds there."""
+    """Begin a range as if preceded by a watermark, with the control state in force there."""
     partition.state = control.state(opening.control_offset)
     replay.marked(opening)
     empty = np.zeros(0, np.int64)
@@ -231,7 +231,7 @@ def feed_batch(
     batch: Batch,
     instruments: Sequence[str] = (),
 ) -> None:
-    """Feed a batch of a partition; ``replay.switch`` is told where ``ops.control`` takes effect."""
+    """Feed a batch of a partition; calls ``replay.switch`` where ``ops.control`` takes effect."""
     start = 0
     marks: list[tuple[int, Watermark]] = []
     for place, watermark in batch.watermarks:
@@ -257,7 +257,7 @@ def _stretch(
     watermarks: Sequence[tuple[int, Watermark]],
     instruments: Sequence[str],
 ) -> None:
-    """Feed the records [start, end) of a batch, all under one state."""
+    """Feed the records [start, end) of a batch, all under one control state."""
     frames, state = batch.frames, partition.state
     first, last = np.searchsorted(frames.at, (start, end))
     if state is None or state.config is None:

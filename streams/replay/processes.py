@@ -1,7 +1,7 @@
-"""A range of ``md.candles`` as columns, by several processes: each has some of the partitions.
+"""A range of ``md.candles`` as columns, by several processes, each with some of the partitions.
 
-What a process derives goes to this one, which sums it up and closes the epochs. Neither depends on
-the order in which it comes, so the outcome is the same however many processes there are.
+The processes send their output to this one, which sums it up and closes the epochs. Neither depends
+on the order of arrival, so the result is the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from streams.records.events import Watermark
 from streams.replay.log_columns import replay_log
 
 AHEAD = 256
-"""Messages of a process that wait before it waits itself."""
+"""Maximum number of queued messages per process; then the process waits."""
 DECISION_FIELDS = ["as_of_ms", "cooldown_until_ms", "score", "reasons", "has_signal"]
 
 
 class Share(NamedTuple):
-    """What one process replays."""
+    """The share of one process."""
 
     runtime: Runtime
     control: ControlLog
@@ -47,7 +47,7 @@ class Share(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How far a process has come, since it said so last."""
+    """Progress of a process since its last message."""
 
     offsets: int
     candles: int
@@ -56,7 +56,7 @@ class Count(NamedTuple):
 
 
 class _Sender:
-    """Sink and epochs of a process: passes everything on."""
+    """Sink and epochs of a process: sends everything to the parent."""
 
     def __init__(self, queue: Queue[Any]) -> None:
         self._queue = queue
@@ -87,7 +87,7 @@ class _Sender:
             self._queue.put(("marked", watermark))
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
-        """Do nothing: they go with what is derived."""
+        """Do nothing: decisions are sent with the derived output."""
 
     def close(self, upto_ms: int) -> list[ClosedEpochs]:
         self._queue.put(("reached", upto_ms))
@@ -97,19 +97,19 @@ class _Sender:
 def replay_log_in_processes(
     shares: Sequence[Share], control: ControlLog, sink: Sink
 ) -> Iterator[Count]:
-    """Replay shares of a range side by side.
+    """Replay shares of a range in parallel.
 
     Yields
     ------
     Count
-        What a process has read and derived since it said so last.
+        Progress of a process since its last message.
 
     Raises
     ------
     Fatal, Recoverable
-        As in one process; the others are ended then.
+        As in one process; the other processes are then ended.
     """
-    # a fresh interpreter each: clients with threads do not survive a fork
+    # spawned, not forked: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue(AHEAD) for _ in shares]
     children = [
@@ -154,7 +154,7 @@ def _next(child: Any, queue: Queue[Any]) -> tuple[str, Any]:
             return found
         except Empty as error:
             if not child.is_alive() and queue.empty():
-                said = f"a process of the replay ended with {child.exitcode}"
+                said = f"a process of the replay ended with code {child.exitcode}"
                 raise Recoverable(said) from error
 
 

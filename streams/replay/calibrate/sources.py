@@ -1,4 +1,4 @@
-"""Where windows come from: candle files through the metrics core, or ``sep.manifolds`` of a log."""
+"""Sources of windows: candle files through the metrics core, or ``sep.manifolds`` of a log."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from streams.records.topics import MANIFOLDS
 from streams.replay.calibrate.windows import COUNT, METRICS, Guard, Windows, guards_of
 
 ROWS = 65_536
-"""Candles the core is given at once."""
+"""Number of candles per call of the core."""
 
 Progress = Callable[[str, int, int | None], None]
 
 
 class Columnar(Protocol):
-    """Candles of one series, however they were collected."""
+    """Candles of one series."""
 
     def columns(self) -> CandleColumns:
-        """Return them, ascending."""
+        """Return the candles, ascending."""
         ...
 
     def __len__(self) -> int: ...
 
 
 class TimeRange(NamedTuple):
-    """Which windows count: the ends of their bars, both included, None for no limit."""
+    """The windows that count: bounds of their bar ends, both inclusive, None for no limit."""
 
     from_ms: int | None = None
     to_ms: int | None = None
@@ -51,13 +51,13 @@ class Found(NamedTuple):
     Attributes
     ----------
     source
-        What it is, in words.
+        Description of the source.
     config
         The settings in force, without parameters of single instruments.
     windows
         One element per instrument that has windows, by name.
     notes
-        What was left out, in sentences.
+        What was left out, as sentences.
     """
 
     source: str
@@ -73,15 +73,15 @@ def windows_of_series(
     source: str,
     progress: Progress = lambda what, done, total: None,
 ) -> Found:
-    """Run candles through the metrics core; each series is taken out of ``found`` when it is read.
+    """Run candles through the metrics core; each series is removed from ``found`` when it is read.
 
-    All candles are run, whatever the stretch is: windows begin before it.
+    All candles are run, whatever the time range, because windows begin before it.
 
     Raises
     ------
     Fatal
-        There are no candles of CANDLE_GRAN or of a wanted instrument, or none with a volume where
-        a missing one is not allowed.
+        There are no candles of CANDLE_GRAN or of a requested instrument, or none with a volume
+        although it is required.
     """
     keys = sorted(key for key in found if key.granularity == config.candle_gran)
     if not keys:
@@ -116,8 +116,8 @@ def _with_volume(
         return columns._replace(volume=np.maximum(columns.volume, 0)), note
     if count == len(without):
         raise Fatal(
-            f"the candles of {instrument} have no volume, and without it the metrics mean "
-            "something else; ALLOW_MISSING_VOLUME=1 counts them as 0"
+            f"the candles of {instrument} have no volume, and without it the metrics are not "
+            "comparable; ALLOW_MISSING_VOLUME=1 counts them as 0"
         )
     note = f"{instrument}: {count:,} candles have no volume and are left out, as by a worker"
     return columns.where(~without), note
@@ -155,7 +155,8 @@ def windows_of_log(
     Raises
     ------
     Fatal
-        A topic is missing, the log has no configuration yet, or nothing of a wanted instrument.
+        A topic is missing, or the log has no configuration, or no records of a requested
+        instrument.
     Recoverable
         No broker answers.
     """
@@ -188,7 +189,7 @@ def windows_of_log(
 
 
 class _LogReading:
-    """What has been read of ``sep.manifolds`` so far."""
+    """The records of ``sep.manifolds`` read so far."""
 
     def __init__(self, codec: Codec, config: Config, stretch: TimeRange) -> None:
         self._codec, self._granularity = codec, config.candle_gran
@@ -201,7 +202,7 @@ class _LogReading:
     def columns(
         self, batch: list[LogRecord]
     ) -> dict[str, tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
-        """Return instrument -> ends of bars and metrics, of the records that count."""
+        """Return instrument -> bar ends and metrics of the records that count."""
         rows: dict[str, list[tuple[float, ...]]] = {}
         for found in batch:
             key = found.record.key or b""
