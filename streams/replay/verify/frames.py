@@ -1,7 +1,7 @@
-"""What many candles of an instrument bring, as the values that must lie in the log.
+"""Expected record values in the log for many candles of an instrument.
 
-The columns here are the fields of ``streams.pipeline.signals.signal``, ``manifold`` and
-``decision_record``; a test holds every one of them to what those make.
+The columns are the fields of ``streams.pipeline.signals.signal``, ``manifold`` and
+``decision_record``; a test checks that all fields are equal.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _OF_METRICS = (
     *("coherence", "stability", "entropy", "rupture", "lambda_hazard", "count_1h", "sigma_eff"),
 )
 _FLOORS = ("min_trades", "calmar_min", "pnl_min")
-# bits of a decision's reasons, in the order in which a record has their codes
+# bits of a decision's reasons, in the order of their codes in a record
 _ORDER = sorted(range(len(Reason)), key=lambda bit: list(Reason)[bit].value)
 _CODES = tuple(list(Reason)[bit].value for bit in _ORDER)
 
 
 class SegmentOutput(NamedTuple):
-    """What a segment of an instrument's candles has brought, and under what.
+    """The output of a segment of an instrument's candles, with its scope.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class SegmentOutput(NamedTuple):
 
 
 class FrameMaker:
-    """Makes the values of records of three topics.
+    """Encodes the record values of three topics.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class FrameMaker:
         self._decisions = BulkRecords("GateDecision", codec.schema_id(GATES, "GateDecision"))
 
     def bars(self, brought: SegmentOutput) -> tuple[list[bytes], list[bytes]]:
-        """Return the signals and the manifolds of a segment, one each for every bar.
+        """Return the signals and the manifolds of a segment, one of each per bar.
 
         All candles have a volume.
         """
@@ -145,7 +145,7 @@ def _common(scope: Scope) -> dict[str, Column]:
 
 
 def _first_seen(found: Segment, rows: NDArray[Any]) -> dict[str, Column]:
-    """Return ``first_seen_ms`` of the bars' own signals; a bar without a candle has none."""
+    """Return ``first_seen_ms`` of the bars' signals; a bar without a candle has none."""
     has_candle = rows["no_candle"] == 0
     at = np.searchsorted(found.bars.bar_ms, rows["bar_ms"][has_candle])
     first_seen_ms = np.zeros(len(rows), np.int64)

@@ -1,7 +1,7 @@
-"""What a partition of ``md.candles`` derives, by columns, as the records that must lie in the log.
+"""Expected records in the log for a partition of ``md.candles``, computed over columns.
 
-Candles by the thousand go through the lanes of a replay; what they bring becomes bytes in bulk, or
-by the functions that the stages use where there is little of it.
+Many candles at once go through the folds of a replay; the output is encoded in bulk, or, if it is
+small, by the functions of the stages.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from streams.replay.verify.frames import FrameMaker, SegmentOutput
 
 OF_SIGNALS, OF_GATES = (SIGNALS, MANIFOLDS), (TRADES, SUMMARIES)
 LAST, RANKS = 1 << 20, 1 << 21
-"""Behind every decision that a watermark brings comes the watermark itself."""
+"""Rank of a watermark: after all decisions that it causes."""
 
 
 class FastPathDeclined(Exception):
-    """Something is not what the columns give; the stages have the word on it."""
+    """The fast path disagrees or does not apply; the row-by-row stages decide."""
 
 
 class Expected(NamedTuple):
-    """Records as they must lie in the log, in order: a list for each part of them."""
+    """Expected records in the log, in order: one list per field."""
 
     values: list[bytes]
     headers: list[list[tuple[str, bytes]]]
@@ -54,7 +54,7 @@ class Expected(NamedTuple):
         )
 
     def then(self, more: Expected) -> Expected:
-        """Return these records and others behind them."""
+        """Return these records followed by others."""
         return Expected(
             self.values + more.values,
             self.headers + more.headers,
@@ -64,12 +64,12 @@ class Expected(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a batch derives for a topic, in order.
+    """The output of a batch for a topic, in order.
 
     Attributes
     ----------
     places
-        Which record of the batch each comes from.
+        Index of the source record of each row in the batch.
     """
 
     places: list[int]
@@ -89,7 +89,7 @@ class Rows(NamedTuple):
 
 
 class _Collected:
-    """Rows of a topic as they come up; a rank orders what comes from the same record."""
+    """Rows of a topic, unordered; the rank orders rows of the same source record."""
 
     def __init__(self) -> None:
         self._order: list[NDArray[np.int64]] = []
@@ -115,17 +115,17 @@ class _Collected:
 
 
 class _NoSink:
-    """Nobody: ``_Lanes.feed`` keeps what is derived."""
+    """Unused sink: ``_Lanes.feed`` keeps the output."""
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        raise AssertionError("what is derived was passed on")
+        raise AssertionError("output was passed on")
 
     def closed(self, epochs: ClosedEpochs) -> None:
         raise AssertionError("an epoch was closed")
 
 
 class _Lanes(ColumnarReplay):
-    """The chain of one partition without the epochs; keeps what every segment brings."""
+    """The chain of one partition without the epochs; keeps the output of every segment."""
 
     def __init__(self, control: ControlLog) -> None:
         super().__init__(control, _NoSink())
@@ -137,7 +137,7 @@ class _Lanes(ColumnarReplay):
         if config is None:
             return
         if config.allow_missing_volume and (segment.candles.volume == NO_VOLUME).any():
-            raise FastPathDeclined  # the stage handles candles without volume
+            raise FastPathDeclined  # candles without volume are left to the stage
         lane = self._lane(name, state)
         scope = scope_of(name, lane.config, state.config_id, state.offset, lane.params_id)
         found = lane.segment(segment.candles, segment.marks)
@@ -145,11 +145,11 @@ class _Lanes(ColumnarReplay):
         self.brought.append(SegmentOutput(scope, precision, segment, found))
 
     def marked(self, watermark: Watermark) -> None:
-        """Do nothing: only epochs want to know."""
+        """Do nothing: only epochs need it."""
 
 
 class PartitionColumns:
-    """What one partition of ``md.candles`` derives, batch by batch.
+    """The expected output of one partition of ``md.candles``, batch by batch.
 
     Parameters
     ----------
@@ -167,12 +167,12 @@ class PartitionColumns:
         self._partition = Partition(iter(()))
 
     def rows(self, records: Sequence[SourceRecord]) -> tuple[dict[str, Rows], list[str]]:
-        """Return what a batch of records derives per topic, and the config in force at each place.
+        """Return the output of a batch per topic, and the configuration in force at each record.
 
         Raises
         ------
         FastPathDeclined
-            The batch has what only the stages know to handle.
+            The batch contains records that only the stages support.
         """
         batch = self._reader.read(records)
         if any(mark.control_offset > self._control.end for _, mark in batch.watermarks):
@@ -233,7 +233,7 @@ class PartitionColumns:
         of_bar = dict(
             zip(found.bars.bar_ms.tolist(), segment.at[found.places].tolist(), strict=True)
         )
-        # of several watermarks of one time the first decides
+        # the first of several watermarks of one time decides
         ends = segment.marks.as_of_ms.tolist()
         of_mark = dict(zip(reversed(ends), reversed(segment.marks_at.tolist()), strict=True))
         derived = found.derived
@@ -259,16 +259,16 @@ class PartitionColumns:
             self._one(collected, SUMMARIES, (of_bar[evaluation.bar_ms], 0), summary, key)
 
     def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
-        """Return rows as they must lie in the log.
+        """Return rows as expected records of the log.
 
         Parameters
         ----------
         source
-            The topic that they are derived from.
+            The source topic.
         offsets
-            Place in the batch -> offset in that topic.
+            Index in the batch -> offset in the source topic.
         configs
-            The config in force at each place.
+            The configuration in force at each record.
         """
         prefix = f"{source}-{self._number}-".encode()
         of_config = {config: ("config_id", config.encode()) for config in set(configs)}

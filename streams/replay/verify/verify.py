@@ -1,10 +1,10 @@
 """Re-derive every derived topic from its input topic and compare the payload bytes.
 
-The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may
-say before them that all is as it should be, many records at a time. A derived record is expected
-for exactly the input the stage has committed; what was written later is left for the next run. Each
-derived record names its input in the header ``source``, which is how a hole, a repeat and a
-stranger are told apart.
+The stages are the ones that run live; before them, the fast paths in ``verify.columns`` and
+``verify.weights`` may confirm that everything is equal, many records at a time. Derived records are
+expected for exactly the input that the stage has committed; later records are ignored. The header
+``source`` of a derived record refers to its input and distinguishes missing, duplicate and foreign
+records.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MOST_PARTITIONS = 4
 
 
 class _Expected:
-    """One source partition folded again: expected outputs per derived topic, in order."""
+    """One re-derived source partition: expected outputs per derived topic, in order."""
 
     def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
         self._stage, self._processor, self._batches = stage, processor, batches
@@ -75,18 +75,18 @@ class _Expected:
 
 
 class Task(NamedTuple):
-    """Some source partitions of some stages, to be derived again and compared.
+    """Source partitions of some stages to derive again and compare.
 
     Attributes
     ----------
     stages
-        Their names; of ``signals`` and ``gates`` together the columns may say that all is the same.
+        Names of the stages; ``signals`` and ``gates`` together can use the fast path over columns.
     sources
         The partitions.
     known
         All partitions of the source topics.
     done
-        Stage -> partition -> how far it has come.
+        Stage -> partition -> position of the stage.
     """
 
     stages: tuple[str, ...]
@@ -96,7 +96,7 @@ class Task(NamedTuple):
 
 
 class Verifier:
-    """Compares the derived topics of one deployment with what its input topics give.
+    """Compares the derived topics of one deployment with the output re-derived from its input.
 
     Parameters
     ----------
@@ -119,16 +119,16 @@ class Verifier:
         self._progress = progress
 
     def run(self) -> Report:
-        """Verify every stage in this process; stops a topic at its first difference."""
+        """Verify every stage in this process; a topic is compared up to its first difference."""
         report, tasks = self.plan(1)
         for task in tasks:
             add(report, self.compare(task))
         return report
 
     def plan(self, parts: int) -> tuple[Report, list[Task]]:
-        """Return an empty report and what there is to do, for ``parts`` that work at once.
+        """Return an empty report and the tasks, for ``parts`` concurrent workers.
 
-        What takes longest and can be divided least comes first.
+        Long and indivisible tasks come first.
         """
         report, tasks = Report(), []
         partitions: dict[str, list[int]] = {}
@@ -147,26 +147,26 @@ class Verifier:
                 report.inputs[stage.source] = 0
         for names in _together(partitions):
             numbers = partitions[names[0]]
-            # more shares than processes, so that all end at about the same time; and small ones:
+            # more shares than processes, so that all end at about the same time; and small, because
             # every topic of every partition has a client that reads ahead
             least = -(-len(numbers) // MOST_PARTITIONS)
             count = min(max(least, 2 * parts if parts > 1 else 1), len(numbers))
             for part in range(count):
                 tasks.append(Task(names, tuple(numbers[part::count]), tuple(numbers), done))
-        # what can be divided least comes first
+        # the least divisible tasks come first
         return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
 
     def compare(self, task: Task) -> Outcome:
-        """Derive the task's source partitions again; compare with what is there.
+        """Derive the task's source partitions again; compare with the log.
 
-        Not to be called where an event loop runs: what is read may have to ask the registry.
+        Must not be called inside an event loop, because decoding may query the registry.
         """
         in_bulk = {COLUMNAR: self._compare_columns, (WEIGHTS_STAGE,): self._compare_weights}
         if task.stages in in_bulk:
             try:
                 return in_bulk[task.stages](task)
             except FastPathDeclined:
-                pass  # the stages find out what it is
+                pass  # the stages determine the difference
         return asyncio.run(self._compare_stages(task))
 
     async def _compare_stages(self, task: Task) -> Outcome:
@@ -236,7 +236,7 @@ class Verifier:
             batches = own.read_values(stage.source, p, low, min(high, done.get(p, 0)))
             expected[p] = _Expected(stage, stage.open(p, {}), batches)
         try:
-            # in turns: every topic's share of what one input gives waits in memory until it is met
+            # alternate between topics: expected records stay in memory until they are compared
             walks = [
                 self._walk(
                     *(topics[topic], expected, own.read_messages(topic, target, *span)),
@@ -247,7 +247,7 @@ class Verifier:
                 )
             ]
             while walks:
-                # Ctrl-C cancels a task where it waits, and nothing else here does
+                # Ctrl-C cancels a task only where it waits, and nothing else here waits
                 await asyncio.sleep(0)
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
@@ -281,7 +281,7 @@ class Verifier:
             if not outcome.same:
                 return
             for message in batch:
-                # nearly every record is the next one of the partition that the last one was of
+                # nearly every record is the next one of the same partition as the previous record
                 if near and is_record(message, near[0]):
                     near.popleft()
                     outcome.compared += 1
@@ -304,7 +304,7 @@ class Verifier:
     ) -> int:
         partition, offset = source_in(message)
         if partition in task.known and partition not in expected:
-            return partition  # another task's
+            return partition  # belongs to another task
         found = log_record(outcome.topic, message)
         if partition not in expected:
             outcome.difference = (
@@ -342,7 +342,7 @@ class Verifier:
         return None if same else f"{_at(found)}: differs: {self._fields(found, wanted)}"
 
     def _payload(self, wanted: Output, recorded: bytes) -> bytes:
-        """Encode what was expected under the schema id that was recorded."""
+        """Encode the expected event with the schema id of the record found."""
         if recorded[:5] == wanted.value[:5]:
             return wanted.value
         try:
@@ -375,7 +375,7 @@ class Verifier:
 
 
 def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
-    """Return the stages that one task can compare at once."""
+    """Return the groups of stages that one task compares together."""
     if set(COLUMNAR) <= set(partitions):
         return [COLUMNAR, *((name,) for name in partitions if name not in COLUMNAR)]
     return [(name,) for name in partitions]

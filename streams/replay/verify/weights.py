@@ -1,7 +1,7 @@
-"""A fast yes of a verification: the stage ``weights`` over what an epoch needs of a decision.
+"""Fast path of verify: the stage ``weights`` over the decision fields that an epoch uses.
 
-Of each decision only that part is read, many at a time; the fold is the stage's own. Where anything
-is not the same, or cannot be read so, the stage itself has the word
+Only these fields are decoded, for many decisions at once; the fold is that of the stage. If
+anything differs or cannot be decoded here, the stage itself decides
 (``streams.replay.verify.verify``).
 """
 
@@ -25,14 +25,14 @@ from streams.replay.verify.rows import Expected, FastPathDeclined
 
 
 class Decisions(NamedTuple):
-    """A batch of ``opt.gates``, one place for each record.
+    """A batch of ``opt.gates``, one element per record.
 
     Attributes
     ----------
     instruments, verdicts
-        Of the decisions; without meaning where ``others`` has something.
+        Instruments and verdicts of the decisions; undefined at the indices in ``others``.
     others
-        Place -> what is no decision.
+        Index -> event that is not a decision.
     """
 
     instruments: list[str]
@@ -41,7 +41,7 @@ class Decisions(NamedTuple):
 
 
 class DecisionReader:
-    """Reads what an epoch needs of the records of ``opt.gates``.
+    """Decodes the fields of ``opt.gates`` that an epoch uses.
 
     Parameters
     ----------
@@ -127,24 +127,24 @@ def compare_weights(
     done: int,
     progress: Callable[[str, int], None],
 ) -> tuple[int, int]:
-    """Compare ``risk.weights`` with what ``opt.gates`` gives.
+    """Compare ``risk.weights`` with the weights derived from ``opt.gates``.
 
     Parameters
     ----------
     codec, control
         The schemas, and ``ops.control`` read to its end.
     decisions
-        ``opt.gates`` up to where the stage has come, as the client's messages.
+        ``opt.gates`` up to the position of the stage, as messages.
     weights
-        All of ``risk.weights``, likewise.
+        All of ``risk.weights``, as messages.
     done
-        How far the stage has come in ``opt.gates``.
+        Position of the stage in ``opt.gates``.
     progress
-        Told of the topic and the records compared since the last time.
+        Called with the topic and the number of records compared since the last call.
 
     Returns
     -------
-    Records compared, and records of ``opt.gates`` read.
+    Number of records compared, and of records of ``opt.gates`` read.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def compare_weights(
         compared, read = compared + len(messages), read + len(batch)
         progress(WEIGHTS, len(messages))
     for message in found:
-        # what was derived since the stage was asked how far it has come
+        # records derived after the position of the stage was read
         partition, offset = source_in(message)
         if partition != 0 or offset < done:
             raise FastPathDeclined
