@@ -14,7 +14,7 @@ from streams.errors import Fatal, MustRestart, Recoverable
 from streams.feeds.plan import Fact, FeedPlan
 from streams.kafka.control_topic import append_control, read_control, seed_config
 from streams.kafka.delivery import Delivery, plain_producer
-from streams.kafka.errors import STAMP_REFUSED, recoverable
+from streams.kafka.errors import TIMESTAMP_REFUSED, recoverable
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import FENCED, transaction, transactional_producer
 from streams.process.clock_skew import ADVICE
@@ -207,7 +207,7 @@ class FactWriter:
             raise self._explained(refused[0])
 
     def _explained(self, error: Any) -> Fatal | Recoverable:
-        if error.code() == STAMP_REFUSED:
+        if error.code() == TIMESTAMP_REFUSED:
             return Recoverable(
                 f"{self._topic} refuses a time stamp: it is more than an hour ahead of the "
                 f"brokers' clock. The candles end in the future, or a clock is wrong; {ADVICE}"

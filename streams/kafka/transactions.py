@@ -11,10 +11,11 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import STAMP_REFUSED, translate_error
+from streams.kafka.errors import TIMESTAMP_REFUSED, translate_error
 from streams.process.exit import exit_now
 
-OPEN_SECONDS: Final = 30.0
+INIT_SECONDS: Final = 30.0
+RETRY_PAUSE_S: Final = 0.05
 FENCED: Final = (
     KafkaError._FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -53,13 +54,13 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
         | {name.replace("_", "."): value for name, value in more.items()}
     )
     try:
-        producer.init_transactions(OPEN_SECONDS)
+        producer.init_transactions(INIT_SECONDS)
     except KafkaException as error:
         raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
 
 
-REFUSED_RECORD: Final = (STAMP_REFUSED, KafkaError.MSG_SIZE_TOO_LARGE)
+REFUSED_RECORD: Final = (TIMESTAMP_REFUSED, KafkaError.MSG_SIZE_TOO_LARGE)
 """Errors of a record that the broker refuses from every client."""
 
 
@@ -78,15 +79,9 @@ def transaction(
     try:
         producer.begin_transaction()
         yield
-        settle(runtime, producer.commit_transaction, runtime.transaction_timeout_sec)
+        retry_transactional(runtime, producer.commit_transaction, runtime.transaction_timeout_sec)
     except KafkaException as error:
         raise refused(error.args[0]) from error
-
-
-INIT_SECONDS = 30.0
-
-
-PAUSE_S = 0.05
 
 
 def transactional_id(runtime: Runtime, stage: str, partition: int | str) -> str:
@@ -119,7 +114,7 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
     return producer
 
 
-def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
+def retry_transactional(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
     """Make a transactional call; retry while the error is retriable.
 
     Raises
@@ -135,4 +130,4 @@ def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
         except KafkaException as error:
             if not error.args[0].retriable() or time.monotonic() > end:
                 raise
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)

@@ -21,7 +21,7 @@ from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
 from streams.records.config_following import DIFFERS
 
-ASK_SEC: Final = 3.0
+REQUEST_TIMEOUT_SEC: Final = 3.0
 WINDOW_MS: Final = 3_600_000
 LARGEST_PAGE: Final = 4_194_304
 REQUESTS: Final = "manifold_oanda_requests_total"
@@ -177,7 +177,7 @@ class StatusPages:
 
     async def _get(self, url: str) -> str:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=ASK_SEC)
+            timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SEC)
             self._session = aiohttp.ClientSession(timeout=timeout)
         place = urlsplit(url)
         where = f"{place.hostname}:{place.port}{place.path}"
@@ -187,7 +187,9 @@ class StatusPages:
                     raise Recoverable(f"{where} answers {answer.status}")
                 content = await answer.content.read(LARGEST_PAGE)
         except TimeoutError as error:
-            raise Recoverable(f"{where} does not answer within {ASK_SEC:g} s") from error
+            raise Recoverable(
+                f"{where} does not answer within {REQUEST_TIMEOUT_SEC:g} s"
+            ) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise Recoverable(f"nothing answers at {where}") from error
         return content.decode("utf-8", "replace")

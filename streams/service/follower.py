@@ -15,7 +15,7 @@ from typing import Any
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
-from streams.kafka.follower import LogPartition, consuming, fetched, keep_following
+from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
@@ -44,7 +44,7 @@ class LogFollower:
         The view so far, and the positions to continue from.
     hub
         Receives the frames.
-    breath
+    yield_every
         Number of records after which other tasks run: fewer than the queue of a client.
 
     Attributes
@@ -64,14 +64,14 @@ class LogFollower:
         codec: Codec,
         start: Start,
         hub: Hub,
-        breath: int = 100,
+        yield_every: int = 100,
     ) -> None:
         self._runtime, self._codec, self._hub = runtime, codec, hub
         self._interval_sec = config.alloc_interval_sec
         self.view: LiveView = start.view
         self._next = dict(start.ends)
         self._names = {runtime.topic(topic): topic for topic in FOLLOWED}
-        self._breath = breath
+        self._yield_every = yield_every
         self._stopping = asyncio.Event()
         self.alive_at: float | None = None
         self.trouble: str | None = None
@@ -86,37 +86,37 @@ class LogFollower:
 
     async def run(self) -> None:
         """Follow until ``stop``; waits with back-off while the broker is unavailable."""
-        await keep_following(self._follow, self._stopping, self._away, log)
+        await keep_following(self._follow, self._stopping, self._unavailable, log)
 
-    def _away(self, error: Exception) -> str:
+    def _unavailable(self, error: Exception) -> str:
         self.trouble = f"the log cannot be followed: {error}"
         return self.trouble
 
     async def _follow(self) -> None:
-        async with consuming(
+        async with open_consumer(
             self._runtime, starts=self._next, group_id=None, auto_offset_reset="none"
         ) as consumer:
             while not self._stopping.is_set():
                 await self._take(consumer)
 
     async def _take(self, consumer: Any) -> None:
-        came, lost = await fetched(consumer, BATCH)
+        received, lost = await fetch(consumer, BATCH)
         if lost:
             await self._restart_at_end(consumer, lost)
             return
-        if any(came.values()):
+        if any(received.values()):
             self.alive_at, self.trouble = time.monotonic(), None
         else:
             await self._probe(consumer)
-        values = [record.value for found in came.values() for record in found]
+        values = [record.value for found in received.values() for record in found]
         unknown = self._codec.unknown_ids(values)
         if unknown:
             await self._codec.resolve(unknown)
-        for tp, found in came.items():
+        for tp, found in received.items():
             topic = self._names[tp.topic]
             for number, record in enumerate(found, 1):
                 self._publish(topic, record)
-                if number % self._breath == 0:
+                if number % self._yield_every == 0:
                     await asyncio.sleep(0)  # lets client tasks send
             if found:
                 self._next[topic, tp.partition] = found[-1].offset + 1

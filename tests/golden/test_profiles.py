@@ -19,7 +19,7 @@ from streams.config.settings import Config
 from streams.feeds.synthetic import synthetic_market
 from streams.records.events import GateDecision, Weights
 from streams.records.topics import TRADES
-from streams.replay.calibrate.sources import Stretch, windows_of_series
+from streams.replay.calibrate.sources import TimeRange, windows_of_series
 from streams.replay.files import derive
 
 PROFILES = Path(__file__).resolve().parents[2] / "deploy" / "profiles"
@@ -69,7 +69,7 @@ def test_the_hourly_profile_passes_a_tenth_of_the_recorded_hours(shared_data: Pa
     config = Config.from_env(read_env_file(str(PROFILES / "h1.env")))
     paths = [str(path) for path in sorted(shared_data.glob("oanda-*-H1-*.csv.gz"))]
     series = read_series(paths, None, None, LoadReport(), 1 << 50)
-    found = windows_of_series(series, config, Stretch(), "recorded").windows
+    found = windows_of_series(series, config, TimeRange(), "recorded").windows
     windows, passed = sum(o.total for o in found), sum(o.passed_all for o in found)
     assert windows == 148_634
     assert 0.10 <= passed / windows < 0.105

@@ -19,7 +19,7 @@ from streams.core.gate import GateStream
 from streams.core.gate_values import BarColumns, BarInput
 from streams.core.layout import METRICS_OF_GATE, OPEN, QUOTED, rules_of
 from streams.pipeline.columns import CHUNK_BARS
-from streams.pipeline.lane import Lane
+from streams.pipeline.lane import InstrumentFold
 from tests.perf import backtest_peers
 from tests.perf.backtest_columns import MINUTE_MS, config_of, market_columns, marks_of, part_of
 from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row
@@ -45,7 +45,7 @@ def _engine(candles: CandleColumns) -> tuple[Row, Row]:
     def run() -> tuple[int, int]:
         # what a chunk brings goes before the next one comes, as in a replay: to keep it all would
         # measure how the system hands out half a gigabyte
-        lane, trades, evaluations = Lane("EUR_USD", config), 0, 0
+        lane, trades, evaluations = InstrumentFold("EUR_USD", config), 0, 0
         for chunk, mark in zip(chunks, marks, strict=True):
             found = lane.feed(chunk, mark)
             trades += len(found.trades)

@@ -18,7 +18,7 @@ from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.oanda.client import OandaClient
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
@@ -69,14 +69,14 @@ class Memory:
     def ledger(self, account_id: str, mode: str = "practice") -> Ledger:
         """Fold it as an executor does that starts."""
         made = Ledger(account_id, mode)
-        fold(made, [Found("", 0, n, one, "") for n, one in enumerate(self.records)])
+        fold(made, [DecodedRecord("", 0, n, one, "") for n, one in enumerate(self.records)])
         return made
 
 
 def bar_records(
     number: int, bar_ms: int, positions: Mapping[str, int], exposures: Mapping[str, float],
     offset: int, *, eligible: bool = True,
-) -> list[Found]:  # fmt: skip
+) -> list[DecodedRecord]:  # fmt: skip
     """Return a bar's decisions and the weights of its epoch, as they lie in the log.
 
     Parameters
@@ -86,7 +86,7 @@ def bar_records(
     offset
         Of the first of these records.
     """
-    found: list[Found] = []
+    found: list[DecodedRecord] = []
     end_ms = bar_ms + MINUTE
     for name, position in sorted(positions.items()):
         made = decision(
@@ -94,15 +94,15 @@ def bar_records(
             signal_bar_ms=bar_ms, control_offset=1, eligible=eligible,
             reasons=() if eligible else ("cooldown",),
         )  # fmt: skip
-        found.append(Found(GATES, 0, offset + len(found), made, "x-0-1"))
+        found.append(DecodedRecord(GATES, 0, offset + len(found), made, "x-0-1"))
     epoch = weights(number, **exposures)
     epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=bar_ms)
-    return [*found, Found(WEIGHTS, 0, number, epoch, "")]
+    return [*found, DecodedRecord(WEIGHTS, 0, number, epoch, "")]
 
 
 async def parts_of(
     venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
-    log: Sequence[Found], arrivals: asyncio.Queue[list[Found]], kill: KillSwitch,
+    log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[DecodedRecord]], kill: KillSwitch,
 ) -> ExecutorContext:  # fmt: skip
     """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
     if ledger.intents:
@@ -148,10 +148,10 @@ class Stand:
         self.broker, self.memory, self._bar, self._start_ms = broker, Memory(), 0, start_ms
         self.control, self.kill = ControlLog(), Switch()
         self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
-        self._decisions: list[Found] = []
+        self._decisions: list[DecodedRecord] = []
         self.settings = TRADING
         self.executor: Executor
-        self._arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
 
     @property
     def ledger(self) -> Ledger:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.oanda.errors import RequestRefused
 from streams.records.control import ControlLog
 from streams.records.events import Control
@@ -92,8 +92,8 @@ class HistoryAccount(ABC):
         self.process = Process("executor 0")
         self.ended: list[str] = []
         self.written: list[tuple[float, Record]] = []
-        self.log: list[Found] = []
-        self.arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self.log: list[DecodedRecord] = []
+        self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self.told = Told({}, -1)
         self._started = self._bars = 0
         self._bar_ms = virtual_time.START_NS // 1_000_000
@@ -118,7 +118,7 @@ class HistoryAccount(ABC):
     async def heal(self) -> None:
         """Let everything work again."""
 
-    def candles(self, bar_ms: int) -> list[Found]:
+    def candles(self, bar_ms: int) -> list[DecodedRecord]:
         """Return the candles of a bar that has ended, as the log has them."""
         return []
 
@@ -161,7 +161,7 @@ class HistoryAccount(ABC):
         record = flatten_record(self.account_id, "ops", "storm", time.time_ns() // 1_000_000)
         self.control.append(offset, record)
         self.told = self.told._replace(flatten=offset)
-        self.arrivals.put_nowait([Found(CONTROL, 0, offset, record, "")])
+        self.arrivals.put_nowait([DecodedRecord(CONTROL, 0, offset, record, "")])
 
     async def _bar(self, bar: Bar) -> None:
         """Wait for the end of the bar under way, and write what the log has of it."""

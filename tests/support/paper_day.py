@@ -17,7 +17,7 @@ from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.synthetic import BarArrivals, MarketRates, synthetic_market
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.mirror.probe import MirroredManifold, MirrorFacts
 from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import EpochFacts, KillFacts, LiveFacts, LogFacts, WorkerFacts
@@ -83,8 +83,8 @@ class PaperDay:
         self._names = names
         self.executor: Executor
         self._codec, self._memory = locked_codec(), Memory()
-        self._log: list[Found] = []
-        self._arrivals: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self._log: list[DecodedRecord] = []
+        self._arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self._candles: dict[str, int | None] = dict.fromkeys(self.pairs)
         self._manifolds: dict[str, MirroredManifold] = {}
         self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS_KEPT)
@@ -139,7 +139,7 @@ class PaperDay:
         self.executor = Executor(parts, clock=time.monotonic)
         await self.executor.run(asyncio.Event())
 
-    async def _bar(self, bar: BarArrivals) -> list[Found]:
+    async def _bar(self, bar: BarArrivals) -> list[DecodedRecord]:
         """Write a bar; return what the executor sees of it and of what is derived."""
         derived = await self._feed(self._plan.bar(bar.as_of_ms, bar.candles, self._control.end))
         found = [self._found(CANDLES, 0, candle, "") for candle in bar.candles]
@@ -160,10 +160,10 @@ class PaperDay:
                 found.append(self._found(WEIGHTS, record.partition, event, source.decode()))
         return found
 
-    def _found(self, topic: str, partition: int, event: Any, source: str) -> Found:
+    def _found(self, topic: str, partition: int, event: Any, source: str) -> DecodedRecord:
         offset = self._places[topic, partition]
         self._places[topic, partition] += 1
-        return Found(topic, partition, offset, event, source)
+        return DecodedRecord(topic, partition, offset, event, source)
 
     async def _feed(self, facts: Sequence[Fact]) -> list[DerivedRecord]:
         """Fold facts, and count them as the worker does."""

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from streams.config.trading import Trading
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.records.events import Candle, Ohlc
 from streams.records.topics import CANDLES
 from streams.records.trading_events import BrokerReport, OrderIntent
@@ -79,7 +79,7 @@ class PaperRun(HistoryAccount):
         assert isinstance(step, Price), step
         self._prices[step.instrument] *= 1 + step.bps / 1e4
 
-    def candles(self, bar_ms: int) -> list[Found]:
+    def candles(self, bar_ms: int) -> list[DecodedRecord]:
         """Return a candle of every instrument, from the last price to the present one."""
         found = []
         for name in PAIRS:
@@ -92,7 +92,7 @@ class PaperRun(HistoryAccount):
             )  # fmt: skip
             mid = Ohlc(*((b + a) / 2 for b, a in zip(bid, ask, strict=True)))
             made = Candle(name, "M1", bar_ms, bar_ms + MINUTE, mid, bid, ask, True, 1, "synthetic")
-            found.append(Found(CANDLES, 0, len(self.log) + len(found), made, ""))
+            found.append(DecodedRecord(CANDLES, 0, len(self.log) + len(found), made, ""))
             self._opens[name] = ended
         return found
 

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.kafka.client import confluent_config
-from streams.kafka.transactions import INIT_SECONDS, settle
+from streams.kafka.transactions import INIT_SECONDS, retry_transactional
 from streams.pipeline.worker.changelog import POSITION_ROW, position_row
 from streams.records.log_record import Output, RowChanges
 
@@ -188,9 +188,11 @@ class BatchTransaction:
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
         metadata = self._group.metadata
-        settle(runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s)
+        retry_transactional(
+            runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s
+        )
         self._at("offsets")
-        settle(runtime, producer.commit_transaction, timeout_s)
+        retry_transactional(runtime, producer.commit_transaction, timeout_s)
         self._at("committed")
 
     def _at(self, place: str) -> None:

@@ -29,7 +29,7 @@ from streams.pipeline.signals import signal
 from streams.records.events import Candle, CandlePrices, Ohlc
 from streams.records.reasons import Reason
 from streams.records.topics import GATES, MANIFOLDS, SIGNALS
-from streams.replay.verify.frames import Brought, FrameMaker
+from streams.replay.verify.frames import FrameMaker, SegmentOutput
 from tests.support.stage_bench import CODEC
 
 T0, MINUTE, ROWS = 1_709_510_400_000, 60_000, 400
@@ -53,9 +53,9 @@ def _no_decisions() -> tuple[NDArray[Any], NDArray[Any]]:
     return np.zeros(0, EVALUATION_DTYPE), np.zeros(0, DECISION_DTYPE)
 
 
-def brought(of: Scope, found: Segment, precision: int = 2) -> Brought:
+def brought(of: Scope, found: Segment, precision: int = 2) -> SegmentOutput:
     marks = Marks(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Brought(of, precision, CandleSegment("EUR_USD", found.bars, marks), found)
+    return SegmentOutput(of, precision, CandleSegment("EUR_USD", found.bars, marks), found)
 
 
 def decisions(chance: np.random.Generator) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.records.control import ControlLog
 from streams.records.events import Control
 from streams.records.topics import FILLS
@@ -81,7 +81,7 @@ def keeper(venue: Venue, log: Log) -> AccountStates:
 
 def folded(records: list[AccountState]) -> Ledger:
     ledger = Ledger("paper", "paper")
-    fold(ledger, [Found(FILLS, 0, n, one, "") for n, one in enumerate(records)])
+    fold(ledger, [DecodedRecord(FILLS, 0, n, one, "") for n, one in enumerate(records)])
     return ledger
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.follower import Found
+from streams.kafka.follower import DecodedRecord
 from streams.records.topics import FILLS
 from streams.records.trading_events import AccountState
 from streams.trading.ledger import Ledger
@@ -73,11 +73,11 @@ def test_it_keeps_an_hour_a_value_and_no_more_than_a_week(values: list[float]) -
 
 def state(
     hours: float, cause: str, nav: float, amount: float | None = None, account: str = "paper"
-) -> Found:
+) -> DecodedRecord:
     made: Any = AccountState(
         account, "paper", T0 + int(hours * HOUR_MS), "c1", "day", nav, nav, T0, nav, "1", amount
     )
-    return Found(FILLS, 0, 0, made._replace(cause=cause), "")
+    return DecodedRecord(FILLS, 0, 0, made._replace(cause=cause), "")
 
 
 def test_the_log_gives_back_what_was_known() -> None:
