@@ -61,7 +61,7 @@ def allocate(
         The members, by name; ``candidates`` are the members with a decision.
     """
     names = sorted({*universe, *(entry.instrument for entry in held.entries)})
-    number = {name: place for place, name in enumerate(names)}
+    number = {name: index for index, name in enumerate(names)}
     by_name = {candidate.instrument: candidate for candidate in candidates}
     members = sorted(universe)
     found = [by_name.get(name) for name in members]

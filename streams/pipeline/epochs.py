@@ -79,7 +79,7 @@ class Epochs:
         self._numbers: dict[str, int] = {}
         self._closed_ms = -1
 
-    def marked(self, watermark: Watermark) -> None:
+    def on_watermark(self, watermark: Watermark) -> None:
         """Process a watermark: the control state from then on, and the instruments not waited for.
 
         All decisions of ``not_waited_for`` before it in the partition must have been added, and
@@ -173,7 +173,7 @@ class Epochs:
         scores = np.full(shape, np.nan)
         exact = np.zeros(len(grid), bool)
         oldest_ms = oldest_fresh_ms(grid, config)
-        for place, name in enumerate(members):
+        for index, name in enumerate(members):
             kept = self._decisions[name]
             if not len(kept.as_of_ms):
                 continue  # not waited for, and no decision yet
@@ -182,9 +182,9 @@ class Epochs:
             decided_ms = np.where(latest >= 0, kept.as_of_ms[latest], -1)
             exact |= decided_ms == grid
             fresh = (latest >= 0) & (decided_ms >= oldest_ms)
-            eligible[:, place] = kept.eligible[latest] & fresh
-            may_open[:, place] = eligible[:, place] & ~kept.cooldown[latest]
-            scores[:, place] = kept.score[latest]
+            eligible[:, index] = kept.eligible[latest] & fresh
+            may_open[:, index] = eligible[:, index] & ~kept.cooldown[latest]
+            scores[:, index] = kept.score[latest]
         if not exact.any():
             return []
         ids = np.array([self._number(name) for name in members], np.int64)

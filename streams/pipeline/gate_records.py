@@ -246,7 +246,7 @@ def decision_record(
 @lru_cache(maxsize=8192)
 def reasons_of(bits: int) -> tuple[str, ...]:
     """Return the sorted codes of the reasons whose bits are set."""
-    return tuple(sorted(reason.value for place, reason in enumerate(_REASONS) if bits >> place & 1))
+    return tuple(sorted(reason.value for index, reason in enumerate(_REASONS) if bits >> index & 1))
 
 
 def _evaluation(d: Decision) -> GateEvaluation:
@@ -287,8 +287,8 @@ def found_of(code: str, d: Decision, scope: Scope) -> Found:
     """
     guard = scope.guards.get(code)
     if guard is not None:
-        place, limit = guard
-        return d[place], limit, None
+        index, limit = guard
+        return d[index], limit, None
     found = _FOUND.get(code)
     return _NOTHING if found is None else found(d, scope)
 

@@ -67,7 +67,7 @@ class Derivation:
         while kept[0].timestamp_ms < record.timestamp_ms - HISTORY_MS:
             kept.popleft()
 
-    def place(
+    def next_record(
         self, topic: str, partition: int, timestamp_ms: int, key: bytes, value: bytes
     ) -> SourceRecord:
         """Return the record at the next offset of a partition."""
@@ -93,7 +93,7 @@ class Derivation:
             if not inputs:
                 continue
             for output in await self._fold(stage, inputs):
-                record = self.place(
+                record = self.next_record(
                     output.topic, output.partition, output.timestamp_ms, output.key, output.value
                 )
                 waiting[output.topic].append(record)

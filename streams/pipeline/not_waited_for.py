@@ -75,12 +75,12 @@ class NotWaitedFor:
             epoch_ms = epoch_ms + inside * (decided_ms - epoch_ms)
         return epoch_ms
 
-    def effective_ms(self, mark: Watermark) -> int:
+    def effective_ms(self, watermark: Watermark) -> int:
         """Return the time from which the control offset of a watermark applies to epochs.
 
         A watermark after one that ended the wait for its instruments changes no epoch before that.
         """
-        return max(mark.as_of_ms, *map(self.until_ms, mark.instruments), -1)
+        return max(watermark.as_of_ms, *map(self.until_ms, watermark.instruments), -1)
 
     def forget_before(self, epoch_ms: int) -> bool:
         """Drop spans that no epoch after ``epoch_ms`` needs; return whether any was dropped."""

@@ -117,7 +117,7 @@ class SignalsStep(ControlledStep):
     def __init__(self, control: ControlLog, rows: Rows) -> None:
         super().__init__(control, rows)
         self.counts: Counter[str] = Counter()
-        self._vouched: dict[str, int] = dict(self.own("vouched", {}))
+        self._watermark_ms: dict[str, int] = dict(self.own("vouched", {}))
         self._instruments: dict[str, _Instrument] = {}
         self._dropped: list[bytes] = []
         self._restore(rows)
@@ -173,7 +173,7 @@ class SignalsStep(ControlledStep):
             calendar = calendar_of(config)
             gap = calendar.missing_bars(state.bar_ms, candle.bar_ms, config.granularity_ms)
             self.counts["gap_bars"] += gap
-        late = candle.as_of_ms <= self._vouched.get(candle.instrument, -1)
+        late = candle.as_of_ms <= self._watermark_ms.get(candle.instrument, -1)
         self.counts["late"] += late
         state.bar_ms, state.prices, state.dirty = candle.bar_ms, prices, True
         state.since_missing = 0 if missing else min(state.since_missing + 1, WINDOW_CANDLES)
@@ -224,9 +224,9 @@ class SignalsStep(ControlledStep):
         config = self.state.config
         ours = config is not None and watermark.granularity == config.candle_gran
         for name in watermark.instruments if ours else ():
-            if self._vouched.get(name, -1) < watermark.as_of_ms:
-                self._vouched[name] = watermark.as_of_ms
-        self.keep("vouched", self._vouched)
+            if self._watermark_ms.get(name, -1) < watermark.as_of_ms:
+                self._watermark_ms[name] = watermark.as_of_ms
+        self.keep("vouched", self._watermark_ms)
         return [(SIGNALS, watermark), (MANIFOLDS, watermark)]
 
     def _reconfigure(self, before: Config) -> None:

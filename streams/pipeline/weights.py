@@ -70,8 +70,8 @@ class Timeline:
 
     def offset(self, epoch_ms: int) -> int:
         """Return the offset in force at the epoch; 0 before the first watermark."""
-        place = bisect_left(self._steps, (epoch_ms, -1))
-        return self._steps[place - 1][1] if place else 0
+        index = bisect_left(self._steps, (epoch_ms, -1))
+        return self._steps[index - 1][1] if index else 0
 
     def add(self, as_of_ms: int, offset: int) -> bool:
         """Add a watermark; return whether it changes anything."""
@@ -84,8 +84,8 @@ class Timeline:
 
     def forget_before(self, epoch_ms: int) -> None:
         """Drop entries that no epoch after ``epoch_ms`` needs."""
-        place = bisect_left(self._steps, (epoch_ms + 1, -1))
-        self._steps = self._steps[max(0, place - 1) :]
+        index = bisect_left(self._steps, (epoch_ms + 1, -1))
+        self._steps = self._steps[max(0, index - 1) :]
 
 
 class WeightsStep(ControlledStep):
@@ -111,7 +111,7 @@ class WeightsStep(ControlledStep):
     def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Process a decision or a watermark; return the weights of the epochs it closes."""
         if isinstance(event, Watermark):
-            return [(WEIGHTS, weights) for weights in self.marked(event)]
+            return [(WEIGHTS, weights) for weights in self.on_watermark(event)]
         until_ms = event.cooldown_until_ms
         cooldown = until_ms is not None and until_ms > event.as_of_ms
         verdict = Verdict(event.as_of_ms, event.eligible, cooldown, event.buffer, event.score)
@@ -119,9 +119,9 @@ class WeightsStep(ControlledStep):
             found = event.metrics
             echo = EchoGate(found.count_1h, found.lambda_hazard, found.first_seen_ms)
             verdict = verdict._replace(echo=echo, signal_bar_ms=event.signal_bar_ms)
-        return [(WEIGHTS, weights) for weights in self.decided(event.instrument, verdict)]
+        return [(WEIGHTS, weights) for weights in self.on_decision(event.instrument, verdict)]
 
-    def marked(self, watermark: Watermark) -> list[Weights]:
+    def on_watermark(self, watermark: Watermark) -> list[Weights]:
         """Process a watermark; return the weights of the epochs it closes."""
         passed = False
         for name in watermark.not_waited_for:
@@ -139,7 +139,7 @@ class WeightsStep(ControlledStep):
         self._reopen()
         return self._close()
 
-    def decided(self, name: str, verdict: Verdict) -> list[Weights]:
+    def on_decision(self, name: str, verdict: Verdict) -> list[Weights]:
         """Process a decision; return the weights of the epochs it closes."""
         if not self._remember(name, verdict):
             return []
@@ -217,8 +217,8 @@ class WeightsStep(ControlledStep):
 
     def _latest(self, name: str, epoch_ms: int) -> Verdict | None:
         kept = self._decisions.get(name, [])
-        place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
-        return kept[place] if place >= 0 else None
+        index = _latest_index(kept, self._not_waited_for.counted_ms(name, epoch_ms))
+        return kept[index] if index >= 0 else None
 
     def _weights(
         self, epoch_ms: int, members: tuple[str, ...], state: ControlState, config: Config
@@ -272,13 +272,13 @@ class WeightsStep(ControlledStep):
         for name, kept in self._decisions.items():
             if len(kept) == 1:
                 continue
-            place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
-            if place > 0:
-                for decision in kept[:place]:
+            index = _latest_index(kept, self._not_waited_for.counted_ms(name, epoch_ms))
+            if index > 0:
+                for decision in kept[:index]:
                     at = (name, decision.as_of_ms)
                     if self._changed.pop(at, None) is None:  # otherwise it was never written
                         self._changed[at] = None
-                del kept[:place]
+                del kept[:index]
         if self._not_waited_for.forget_before(epoch_ms):
             self.keep("not_waited_for", self._not_waited_for.spans)
 
@@ -299,15 +299,15 @@ def _with_first_seen(decision: Verdict, before: Verdict) -> Verdict:
     return decision._replace(echo=echo._replace(first_seen_ms=known.first_seen_ms))
 
 
-def _place(kept: Sequence[Verdict], epoch_ms: int) -> int:
+def _latest_index(kept: Sequence[Verdict], epoch_ms: int) -> int:
     """Return the index of the latest decision up to an epoch, -1 if there is none."""
     # the first entry is the decision used in the previous epoch: the result is near the front
-    place = -1
+    index = -1
     for decision in kept:
         if decision.as_of_ms > epoch_ms:
             break
-        place += 1
-    return place
+        index += 1
+    return index
 
 
 def oldest_fresh_ms(epoch_ms: Any, config: Config) -> Any:

@@ -17,7 +17,7 @@ from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
 from streams.pipeline.columns import NO_CONFIG, CandleSegment, ColumnarReplay
-from streams.pipeline.lane import Marks
+from streams.pipeline.instrument_fold import Watermarks
 from streams.records.codec import Codec, DecodeError
 from streams.records.control import ControlLog, ControlState
 from streams.records.events import Candle, Watermark
@@ -154,8 +154,8 @@ class CandleReader:
         at = np.flatnonzero(plain)
         which = found.instrument[at].tolist()
         keyed = [
-            found.instruments[number] == sources[place].key
-            for number, place in zip(which, at.tolist(), strict=True)
+            found.instruments[number] == sources[index].key
+            for number, index in zip(which, at.tolist(), strict=True)
         ]
         plain[at] = keyed
         at = np.flatnonzero(plain)
@@ -179,14 +179,14 @@ class CandleReader:
         self, sources: Sequence[SourceRecord], slow: Sequence[int], frames: CandleFrames
     ) -> Batch:
         """Decode the records that the fast path did not decode, one by one."""
-        unknown = self._codec.unknown_ids(sources[place].value for place in slow)
+        unknown = self._codec.unknown_ids(sources[index].value for index in slow)
         if unknown:
             asyncio.run(self._codec.resolve(unknown))
         watermarks: list[tuple[int, Watermark]] = []
         candles: list[tuple[int, Candle]] = []
         refused = 0
-        for place in slow:
-            record = sources[place]
+        for index in slow:
+            record = sources[index]
             try:
                 event: Any = self._codec.decode(CANDLES, record.value)
             except DecodeError:
@@ -197,11 +197,11 @@ class CandleReader:
                 if watermark_problem(event, record.key) or early:
                     refused += 1
                 else:
-                    watermarks.append((place, event))
+                    watermarks.append((index, event))
             elif candle_refusal(event, record.key) or early:
                 refused += 1
             else:
-                candles.append((place, event))
+                candles.append((index, event))
         return Batch(frames.with_candles(candles), watermarks, refused)
 
 
@@ -214,14 +214,14 @@ def _open(
 ) -> None:
     """Begin a range as if preceded by a watermark, with the control state in force there."""
     partition.state = control.state(opening.control_offset)
-    replay.marked(opening)
+    replay.on_watermark(opening)
     empty = np.zeros(0, np.int64)
     nothing = CandleColumns(empty, np.zeros((12, 0)), np.zeros(0, bool), empty)
-    mark = Marks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
+    watermark = Watermarks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
     for name in opening.instruments:
         if not instruments or name in instruments:
             partition.names[name] = None
-            replay.feed(partition.state, CandleSegment(name, nothing, mark))
+            replay.feed(partition.state, CandleSegment(name, nothing, watermark))
 
 
 def feed_batch(
@@ -233,22 +233,22 @@ def feed_batch(
 ) -> None:
     """Feed a batch of a partition; calls ``replay.switch`` where ``ops.control`` takes effect."""
     start = 0
-    marks: list[tuple[int, Watermark]] = []
-    for place, watermark in batch.watermarks:
+    pending: list[tuple[int, Watermark]] = []
+    for index, watermark in batch.watermarks:
         partition.reached_ms = max(partition.reached_ms, watermark.as_of_ms)
         offset = partition.state.offset if partition.state else -1
         if watermark.control_offset > offset or watermark.not_waited_for:
-            _stretch(replay, partition, batch, start, place, marks, instruments)
-            start, marks = place, []
-        replay.marked(watermark)
+            _feed_segment(replay, partition, batch, start, index, pending, instruments)
+            start, pending = index, []
+        replay.on_watermark(watermark)
         if watermark.control_offset > offset:
             partition.state = control.state(watermark.control_offset)
             replay.switch(partition.state, list(partition.names), watermark.as_of_ms)
-        marks.append((place, watermark))
-    _stretch(replay, partition, batch, start, 1 << 62, marks, instruments)
+        pending.append((index, watermark))
+    _feed_segment(replay, partition, batch, start, 1 << 62, pending, instruments)
 
 
-def _stretch(
+def _feed_segment(
     replay: ColumnarReplay,
     partition: Partition,
     batch: Batch,
@@ -264,20 +264,20 @@ def _stretch(
         replay.refuse(NO_CONFIG, int(last - first))
         return
     granularity = state.config.candle_gran
-    marks: dict[str, list[tuple[int, int]]] = {}
-    for place, watermark in watermarks:
+    by_instrument: dict[str, list[tuple[int, int]]] = {}
+    for index, watermark in watermarks:
         for name in watermark.instruments if watermark.granularity == granularity else ():
-            marks.setdefault(name, []).append((place, watermark.as_of_ms))
+            by_instrument.setdefault(name, []).append((index, watermark.as_of_ms))
     chosen = np.arange(first, last)
     chosen = chosen[frames.granularity_is(granularity)[first:last]]
     which = frames.instrument[chosen]
     names = {frames.names[number]: number for number in np.unique(which).tolist()}
-    for name in sorted({*names, *marks}):
+    for name in sorted({*names, *by_instrument}):
         if instruments and name not in instruments:
             continue
         partition.names[name] = None
         own = chosen[which == names[name]] if name in names else chosen[:0]
         at = frames.at[own]
-        marks_at, as_of_ms = np.array(marks.get(name, []), np.int64).reshape(-1, 2).T
-        before = Marks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, marks_at))
-        replay.feed(state, CandleSegment(name, frames.columns(own), before, at, marks_at))
+        watermarks_at, as_of_ms = np.array(by_instrument.get(name, []), np.int64).reshape(-1, 2).T
+        before = Watermarks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, watermarks_at))
+        replay.feed(state, CandleSegment(name, frames.columns(own), before, at, watermarks_at))

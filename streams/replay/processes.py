@@ -24,7 +24,7 @@ from streams.kafka.registry import open_codec
 from streams.pipeline.columns import ColumnarReplay, Sink
 from streams.pipeline.epochs import ClosedEpochs, Epochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import GateOutput
+from streams.pipeline.instrument_fold import GateOutput
 from streams.pipeline.not_waited_for import NotWaitedFor
 from streams.pipeline.weights import Timeline
 from streams.process.interrupts import hold_interrupts
@@ -79,12 +79,12 @@ class _Sender:
     def closed(self, epochs: ClosedEpochs) -> None:
         raise AssertionError("epochs are closed elsewhere")
 
-    def marked(self, watermark: Watermark) -> None:
+    def on_watermark(self, watermark: Watermark) -> None:
         for name in watermark.not_waited_for:
             self._not_waited_for.add(name, watermark.as_of_ms, -1)
         since_ms = self._not_waited_for.effective_ms(watermark)
         if self._timeline.add(since_ms, watermark.control_offset) or watermark.not_waited_for:
-            self._queue.put(("marked", watermark))
+            self._queue.put(("watermark", watermark))
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
         """Do nothing: decisions are sent with the derived output."""
@@ -123,22 +123,22 @@ def replay_log_in_processes(
     reached = dict.fromkeys(range(len(shares)), -1)
     try:
         while reached:
-            place = min(reached, key=lambda p: (reached[p], p))
-            kind, content = _next(children[place], queues[place])
+            number = min(reached, key=lambda p: (reached[p], p))
+            kind, content = _next(children[number], queues[number])
             if kind == "derived":
                 scope, found = content
                 epochs.add(scope.instrument, found.decisions)
                 sink.derived(scope, found)
-            elif kind == "marked":
-                epochs.marked(content)
+            elif kind == "watermark":
+                epochs.on_watermark(content)
             elif kind == "count":
                 yield content
             elif kind == "error":
                 raise content
             else:
-                reached[place] = content
+                reached[number] = content
                 if kind == "done":
-                    del reached[place]
+                    del reached[number]
                 for closed in epochs.close(min(reached.values(), default=1 << 62)):
                     sink.closed(closed)
     finally:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streams.core.gate_values import Evaluation
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, summary_record
-from streams.pipeline.lane import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, trades_of
 from streams.replay.report.accumulate import ReportAccumulator
 
 

@@ -17,7 +17,7 @@ from streams.instants import GRANULARITY_MS
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import GateOutput
+from streams.pipeline.instrument_fold import GateOutput
 from streams.replay.files import control_of
 
 Floats = NDArray[np.float64]

@@ -26,23 +26,23 @@ from streams.replay.verify.rows import (
 )
 
 
-def is_record(message: Any, wanted: Output) -> bool:
+def is_record(message: Any, expected: Output) -> bool:
     """Return whether a message equals the output of a stage, byte by byte."""
     return bool(
-        message.value() == wanted.value
-        and tuple(message.headers() or ()) == wanted.headers
-        and message.key() == wanted.key
-        and message.timestamp()[1] == wanted.timestamp_ms
+        message.value() == expected.value
+        and tuple(message.headers() or ()) == expected.headers
+        and message.key() == expected.key
+        and message.timestamp()[1] == expected.timestamp_ms
     )
 
 
-def are_records(messages: Sequence[Any], wanted: Expected) -> bool:
+def are_records(messages: Sequence[Any], expected: Expected) -> bool:
     """Return whether messages equal these records, byte by byte."""
     return (
-        [message.value() for message in messages] == wanted.values
-        and [message.headers() for message in messages] == wanted.headers
-        and [message.key() for message in messages] == wanted.keys
-        and [message.timestamp()[1] for message in messages] == wanted.timestamps
+        [message.value() for message in messages] == expected.values
+        and [message.headers() for message in messages] == expected.headers
+        and [message.key() for message in messages] == expected.keys
+        and [message.timestamp()[1] for message in messages] == expected.timestamps
     )
 
 
@@ -81,19 +81,19 @@ class _Queue:
     """Expected records, in order."""
 
     def __init__(self) -> None:
-        self._wanted = Expected([], [], [], [])
+        self._expected = Expected([], [], [], [])
         self._taken = 0
 
     def __len__(self) -> int:
-        return len(self._wanted.values) - self._taken
+        return len(self._expected.values) - self._taken
 
-    def put(self, wanted: Expected) -> None:
-        self._wanted = self._wanted.span(self._taken, len(self._wanted.values)).then(wanted)
+    def put(self, expected: Expected) -> None:
+        self._expected = self._expected.span(self._taken, len(self._expected.values)).then(expected)
         self._taken = 0
 
     def take(self, count: int) -> Expected:
         start, self._taken = self._taken, self._taken + count
-        return self._wanted.span(start, self._taken)
+        return self._expected.span(start, self._taken)
 
 
 class PartitionCheck:
@@ -146,32 +146,32 @@ class PartitionCheck:
         records = next(self._candles, None)
         if records is None:
             for topic, found in self._found.items():
-                self._not_done_yet(found, self._done[topic])
+                self._require_later(found, self._done[topic])
             return False
         rows, configs = self._columns.rows(records)
         offsets = [record.offset for record in records]
         self.read[CANDLES] += len(records)
         for topic in OF_SIGNALS:
-            wanted = self._columns.wanted(rows[topic], CANDLES, offsets, configs)
-            lying = self._compare(topic, wanted)
+            expected = self._columns.expected(rows[topic], CANDLES, offsets, configs)
+            offsets_found = self._compare(topic, expected)
         # the gates are derived from the last topic
-        manifolds = dict(zip(rows[MANIFOLDS].places, lying, strict=True))
-        processed = {place for place, offset in manifolds.items() if offset < self._gates_done}
+        manifolds = dict(zip(rows[MANIFOLDS].indices, offsets_found, strict=True))
+        processed = {index for index, offset in manifolds.items() if offset < self._gates_done}
         self.read[MANIFOLDS] += len(processed)
         for topic in (*OF_GATES, GATES):
             own = rows[topic]
             if len(processed) < len(manifolds):
-                own = own.where([i for i, place in enumerate(own.places) if place in processed])
-            wanted = self._columns.wanted(own, MANIFOLDS, manifolds, configs)
+                own = own.where([i for i, index in enumerate(own.indices) if index in processed])
+            expected = self._columns.expected(own, MANIFOLDS, manifolds, configs)
             if topic == GATES:
-                self._decisions.put(wanted)
+                self._decisions.put(expected)
             else:
-                self._compare(topic, wanted)
+                self._compare(topic, expected)
         return True
 
-    def _compare(self, topic: str, wanted: Expected) -> list[int]:
-        messages = list(islice(self._found[topic], len(wanted.values)))
-        if not are_records(messages, wanted):
+    def _compare(self, topic: str, expected: Expected) -> list[int]:
+        messages = list(islice(self._found[topic], len(expected.values)))
+        if not are_records(messages, expected):
             raise FastPathDeclined
         self.compared[topic] += len(messages)
         return [message.offset() for message in messages]
@@ -190,7 +190,7 @@ class PartitionCheck:
         if not are_records(messages[:count], self._decisions.take(count)):
             raise FastPathDeclined
         self.compared[GATES] += count
-        self._not_done_yet(messages[count:], self._gates_done)
+        self._require_later(messages[count:], self._gates_done)
 
     def end(self) -> None:
         """Compare the remaining records of the partition; none may be missing.
@@ -205,7 +205,7 @@ class PartitionCheck:
         if len(self._decisions):
             raise FastPathDeclined
 
-    def _not_done_yet(self, messages: Iterable[Any], done: int) -> None:
+    def _require_later(self, messages: Iterable[Any], done: int) -> None:
         # records derived after the position of the stage was read
         for message in messages:
             partition, offset = source_in(message)
@@ -252,7 +252,7 @@ def compare_columns(
 
 
 def _of_partitions(
-    batch: Sequence[Any], wanted: Collection[int], partitions: int
+    batch: Sequence[Any], expected: Collection[int], partitions: int
 ) -> dict[int, list[Any]]:
     """Return decisions by partition, without those that certainly belong to another task.
 
@@ -261,7 +261,7 @@ def _of_partitions(
     """
     keys = [message.key() for message in batch]
     owners = {key: _owner(key, partitions) for key in set(keys) if key != WATERMARK_KEY}
-    others = {key for key, owner in owners.items() if owner is not None and owner not in wanted}
+    others = {key for key, owner in owners.items() if owner is not None and owner not in expected}
     found: dict[int, list[Any]] = {}
     for key, message in zip(keys, batch, strict=True):
         if key not in others:

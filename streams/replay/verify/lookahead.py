@@ -50,7 +50,7 @@ COMPARED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
 CHUNK = 2_000
 DIGEST = 16
 
-Lane = tuple[str, int]
+OutputPartition = tuple[str, int]
 """A topic and the source partition of ``md.candles``: the order of records is fixed within it."""
 Progress = Callable[[str, int, int], None]
 
@@ -169,27 +169,27 @@ class _Knowledge:
         found = max(self._epoch_known_ms, weights.epoch_ms)
         for name in weights.universe:
             stamps, knowns = self._decided.get(name, (array("q"), array("q")))
-            place = bisect_left(stamps, weights.epoch_ms)
-            if place < len(stamps):  # otherwise it closed too early: then its timestamp counts
-                found = max(found, knowns[place])
+            index = bisect_left(stamps, weights.epoch_ms)
+            if index < len(stamps):  # otherwise it closed too early: then its timestamp counts
+                found = max(found, knowns[index])
         self._epoch_known_ms = found
         return found
 
 
-class _Said:
-    """The output of the whole run in one lane: known times and digests."""
+class _PartitionOutput:
+    """The output of the whole run in one output partition: known times and digests."""
 
     def __init__(self) -> None:
         self.known = array("q")
         self.digests = bytearray()
 
-    def places(self, since_ms: int, until_ms: int) -> NDArray[np.intp]:
+    def indices(self, since_ms: int, until_ms: int) -> NDArray[np.intp]:
         known = np.frombuffer(self.known, np.int64)
         return np.flatnonzero((known > since_ms) & (known <= until_ms))
 
-    def digest(self, places: NDArray[np.intp]) -> bytes:
+    def digest(self, indices: NDArray[np.intp]) -> bytes:
         whole = np.frombuffer(self.digests, np.dtype((np.void, DIGEST)))
-        return bytes(whole[places].tobytes())
+        return bytes(whole[indices].tobytes())
 
 
 class Lookahead:
@@ -213,7 +213,7 @@ class Lookahead:
         apart: bool = False,
     ) -> None:
         self._subject, self._progress = subject, progress
-        self._said: dict[Lane, _Said] = defaultdict(_Said)
+        self._outputs: dict[OutputPartition, _PartitionOutput] = defaultdict(_PartitionOutput)
         self._records: Counter[str] = Counter()
         self._later: Counter[str] = Counter()
         known = subject.known_ms
@@ -256,9 +256,9 @@ class Lookahead:
                 known = knowledge.known_ms(one)
                 self._records[topic] += 1
                 self._later[topic] += known > one.record.timestamp_ms
-                said = self._said[_lane(one)]
-                said.known.append(known)
-                said.digests += _digest(one)
+                output = self._outputs[_output_partition(one)]
+                output.known.append(known)
+                output.digests += _digest(one)
 
     async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[DerivedRecord]]]:
         """Yield each cut with the output of its run: all of it, or the part since the previous
@@ -289,52 +289,54 @@ class Lookahead:
                 self._progress(what, done, len(records))
 
     def _known_by(self, at_ms: int) -> dict[str, int]:
-        found = dict.fromkeys(COMPARED, 0)
-        for (topic, _), said in self._said.items():
-            found[topic] += int((np.frombuffer(said.known, np.int64) <= at_ms).sum())
-        return found
+        counts = dict.fromkeys(COMPARED, 0)
+        for (topic, _), output in self._outputs.items():
+            counts[topic] += int((np.frombuffer(output.known, np.int64) <= at_ms).sum())
+        return counts
 
     async def _compare(
         self, cut: Cut, derived: Sequence[DerivedRecord], since_ms: int
     ) -> Difference | None:
-        again: dict[Lane, list[DerivedRecord]] = defaultdict(list)
+        again: dict[OutputPartition, list[DerivedRecord]] = defaultdict(list)
         for one in derived:
-            again[_lane(one)].append(one)
-        lanes = sorted(self._said.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at))
-        for lane in lanes:
-            said, found = self._said[lane], again[lane]
-            places = said.places(since_ms, cut.at_ms)
-            wanted = said.digest(places)
-            digests = b"".join(map(_digest, found))
-            if digests != wanted:
-                return await self._difference(cut, lane, places, wanted, found)
+            again[_output_partition(one)].append(one)
+        partitions = sorted(
+            self._outputs.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at)
+        )
+        for partition in partitions:
+            output, actual = self._outputs[partition], again[partition]
+            indices = output.indices(since_ms, cut.at_ms)
+            expected = output.digest(indices)
+            digests = b"".join(map(_digest, actual))
+            if digests != expected:
+                return await self._difference(cut, partition, indices, expected, actual)
         return None
 
     async def _difference(
         self,
         cut: Cut,
-        lane: Lane,
-        places: NDArray[np.intp],
-        wanted: bytes,
-        found: Sequence[DerivedRecord],
+        partition: OutputPartition,
+        indices: NDArray[np.intp],
+        expected: bytes,
+        actual: Sequence[DerivedRecord],
     ) -> Difference:
         at = 0
-        while at < min(len(places), len(found)) and wanted[
+        while at < min(len(indices), len(actual)) and expected[
             at * DIGEST : (at + 1) * DIGEST
-        ] == _digest(found[at]):
+        ] == _digest(actual[at]):
             at += 1
-        whole = await self._again(lane, int(places[at])) if at < len(places) else None
-        return described(cut.at_ms, whole, found[at] if at < len(found) else None)
+        whole = await self._again(partition, int(indices[at])) if at < len(indices) else None
+        return described(cut.at_ms, whole, actual[at] if at < len(actual) else None)
 
-    async def _again(self, lane: Lane, place: int) -> DerivedRecord:
-        """Derive the whole input again and return the record at an index of a lane."""
+    async def _again(self, partition: OutputPartition, index: int) -> DerivedRecord:
+        """Derive the whole input again and return a record of an output partition."""
         derivation = self._subject.derivation()
         async for derived in self._fed(derivation, self._subject.records):
             for one in derived:
-                if _lane(one) == lane:
-                    if place == 0:
+                if _output_partition(one) == partition:
+                    if index == 0:
                         return one
-                    place -= 1
+                    index -= 1
         raise RuntimeError("deriving the same input again gave fewer records")
 
 
@@ -351,7 +353,7 @@ def _chunks(
 
 def described(cut_ms: int, whole: DerivedRecord | None, cut: DerivedRecord | None) -> Difference:
     """Return a description of the first two records that differ; one may be missing."""
-    if whole is not None and cut is not None and _place(whole) == _place(cut):
+    if whole is not None and cut is not None and _source_partition(whole) == _source_partition(cut):
         field, detail = _field(whole.output.event, cut.output.event)
         return Difference(cut_ms, *_name(whole), field, detail)
     if whole is not None and (cut is None or whole.record.timestamp_ms <= cut.record.timestamp_ms):
@@ -371,7 +373,7 @@ def _field(whole: Event, cut: Event) -> tuple[str, str]:
     return "(bytes)", "same fields, other bytes"
 
 
-def _place(one: DerivedRecord) -> tuple[bytes | None, int]:
+def _source_partition(one: DerivedRecord) -> tuple[bytes | None, int]:
     return one.record.key, one.record.timestamp_ms
 
 
@@ -384,7 +386,7 @@ def _source(one: DerivedRecord) -> str:
     return dict(one.output.headers)["source"].decode()
 
 
-def _lane(one: DerivedRecord) -> Lane:
+def _output_partition(one: DerivedRecord) -> OutputPartition:
     topic = one.record.topic
     return topic, 0 if topic == WEIGHTS else int(_source(one).rsplit("-", 2)[1])
 

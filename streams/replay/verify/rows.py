@@ -19,7 +19,7 @@ from streams.errors import Fatal
 from streams.pipeline.columns import CandleSegment, ColumnarReplay
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, scope_of, summary_record
-from streams.pipeline.lane import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, trades_of
 from streams.pipeline.processor import ENGINE_HEADER
 from streams.records.codec import Codec
 from streams.records.control import ControlLog, ControlState
@@ -68,20 +68,20 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    places
+    indices
         Index of the source record of each row in the batch.
     """
 
-    places: list[int]
+    indices: list[int]
     values: list[bytes]
     keys: list[bytes]
     timestamps: list[int]
 
     def where(self, chosen: Sequence[int]) -> Rows:
         """Return some of the rows."""
-        places, values, keys, timestamps = self
+        indices, values, keys, timestamps = self
         return Rows(
-            [places[i] for i in chosen],
+            [indices[i] for i in chosen],
             [values[i] for i in chosen],
             [keys[i] for i in chosen],
             [timestamps[i] for i in chosen],
@@ -103,19 +103,19 @@ class _Collected:
         self._rows.keys.extend([key] * len(values))
         self._rows.timestamps.extend(timestamps)
 
-    def one(self, place: int, rank: int, value: bytes, key: bytes, timestamp_ms: int) -> None:
-        self.add(np.array([place * RANKS + rank]), [value], key, [timestamp_ms])
+    def one(self, index: int, rank: int, value: bytes, key: bytes, timestamp_ms: int) -> None:
+        self.add(np.array([index * RANKS + rank]), [value], key, [timestamp_ms])
 
     def rows(self) -> Rows:
         if not self._order:
             return self._rows
         order = np.concatenate(self._order)
-        found = self._rows._replace(places=(order // RANKS).tolist())
+        found = self._rows._replace(indices=(order // RANKS).tolist())
         return found.where(np.argsort(order, kind="stable").tolist())
 
 
 class _NoSink:
-    """Unused sink: ``_Lanes.feed`` keeps the output."""
+    """Unused sink: ``_Folds.feed`` keeps the output."""
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
         raise AssertionError("output was passed on")
@@ -124,12 +124,12 @@ class _NoSink:
         raise AssertionError("an epoch was closed")
 
 
-class _Lanes(ColumnarReplay):
+class _Folds(ColumnarReplay):
     """The chain of one partition without the epochs; keeps the output of every segment."""
 
     def __init__(self, control: ControlLog) -> None:
         super().__init__(control, _NoSink())
-        self.brought: list[SegmentOutput] = []
+        self.outputs: list[SegmentOutput] = []
 
     def feed(self, state: ControlState, segment: CandleSegment) -> None:
         name = segment.instrument
@@ -138,13 +138,13 @@ class _Lanes(ColumnarReplay):
             return
         if config.allow_missing_volume and (segment.candles.volume == NO_VOLUME).any():
             raise FastPathDeclined  # candles without volume are left to the stage
-        lane = self._lane(name, state)
-        scope = scope_of(name, lane.config, state.config_id, state.offset, lane.params_id)
-        found = lane.segment(segment.candles, segment.marks)
-        precision = lane.config.echo_signature_precision
-        self.brought.append(SegmentOutput(scope, precision, segment, found))
+        fold = self._fold(name, state)
+        scope = scope_of(name, fold.config, state.config_id, state.offset, fold.params_id)
+        found = fold.segment(segment.candles, segment.watermarks)
+        precision = fold.config.echo_signature_precision
+        self.outputs.append(SegmentOutput(scope, precision, segment, found))
 
-    def marked(self, watermark: Watermark) -> None:
+    def on_watermark(self, watermark: Watermark) -> None:
         """Do nothing: only epochs need it."""
 
 
@@ -163,7 +163,7 @@ class PartitionColumns:
         self._number, self._codec, self._control = number, codec, control
         self._frames = FrameMaker(codec)
         self._reader = CandleReader(codec)
-        self._lanes = _Lanes(control)
+        self._folds = _Folds(control)
         self._partition = Partition(iter(()))
 
     def rows(self, records: Sequence[SourceRecord]) -> tuple[dict[str, Rows], list[str]]:
@@ -175,30 +175,30 @@ class PartitionColumns:
             The batch contains records that only the stages support.
         """
         batch = self._reader.read(records)
-        if any(mark.control_offset > self._control.end for _, mark in batch.watermarks):
+        if any(watermark.control_offset > self._control.end for _, watermark in batch.watermarks):
             raise FastPathDeclined
         configs = self._configs(batch, len(records))
-        self._lanes.brought = []
+        self._folds.outputs = []
         try:
-            feed_batch(self._lanes, self._control, self._partition, batch)
+            feed_batch(self._folds, self._control, self._partition, batch)
         except Fatal as error:
             raise FastPathDeclined from error
-        marks = dict(batch.watermarks)
+        watermarks = dict(batch.watermarks)
         collected = {t: _Collected() for t in (*OF_SIGNALS, *OF_GATES, GATES)}
-        for brought in self._lanes.brought:
-            self._bars(brought, collected)
-            self._gates(brought, marks, collected)
-        for place, mark in batch.watermarks:
+        for output in self._folds.outputs:
+            self._bars(output, collected)
+            self._gates(output, watermarks, collected)
+        for index, watermark in batch.watermarks:
             for topic in (*OF_SIGNALS, GATES):
-                self._one(collected, topic, (place, LAST), mark, WATERMARK_KEY)
+                self._one(collected, topic, (index, LAST), watermark, WATERMARK_KEY)
         return {topic: found.rows() for topic, found in collected.items()}, configs
 
     def _configs(self, batch: Batch, length: int) -> list[str]:
         state, configs, done = self._partition.state, [], 0
-        for place, mark in batch.watermarks:
-            if state is None or mark.control_offset > state.offset:
-                configs += [state.config_id if state else ""] * (place - done)
-                state, done = self._control.state(mark.control_offset), place
+        for index, watermark in batch.watermarks:
+            if state is None or watermark.control_offset > state.offset:
+                configs += [state.config_id if state else ""] * (index - done)
+                state, done = self._control.state(watermark.control_offset), index
         return configs + [state.config_id if state else ""] * (length - done)
 
     def _one(
@@ -212,42 +212,44 @@ class PartitionColumns:
         value = self._codec.encode(topic, event)
         collected[topic].one(*at, value, key, event.as_of_ms)  # type: ignore[union-attr]
 
-    def _bars(self, brought: SegmentOutput, collected: Mapping[str, _Collected]) -> None:
-        scope, _, segment, found = brought
+    def _bars(self, output: SegmentOutput, collected: Mapping[str, _Collected]) -> None:
+        scope, _, segment, found = output
         assert segment.at is not None
-        order = segment.at[found.places] * RANKS
+        order = segment.at[found.indices] * RANKS
         ends = (found.bars.bar_ms + scope.config.granularity_ms).tolist()
         key = scope.instrument.encode()
-        for topic, values in zip(OF_SIGNALS, self._frames.bars(brought), strict=True):
+        for topic, values in zip(OF_SIGNALS, self._frames.bars(output), strict=True):
             collected[topic].add(order, values, key, ends)
 
     def _gates(
         self,
-        brought: SegmentOutput,
-        marks: Mapping[int, Watermark],
+        output: SegmentOutput,
+        watermarks: Mapping[int, Watermark],
         collected: Mapping[str, _Collected],
     ) -> None:
-        scope, _, segment, found = brought
-        assert segment.at is not None and segment.marks_at is not None
+        scope, _, segment, found = output
+        assert segment.at is not None and segment.watermarks_at is not None
         name, key = scope.instrument, scope.instrument.encode()
         of_bar = dict(
-            zip(found.bars.bar_ms.tolist(), segment.at[found.places].tolist(), strict=True)
+            zip(found.bars.bar_ms.tolist(), segment.at[found.indices].tolist(), strict=True)
         )
         # the first of several watermarks of one time decides
-        ends = segment.marks.as_of_ms.tolist()
-        of_mark = dict(zip(reversed(ends), reversed(segment.marks_at.tolist()), strict=True))
+        ends = segment.watermarks.as_of_ms.tolist()
+        of_watermark = dict(
+            zip(reversed(ends), reversed(segment.watermarks_at.tolist()), strict=True)
+        )
         derived = found.derived
         decisions = derived.decisions
         bar_ms, as_of_ms = decisions["bar_ms"].tolist(), decisions["as_of_ms"].tolist()
         order = [
-            of_mark[end] * RANKS + marks[of_mark[end]].instruments.index(name)
+            of_watermark[end] * RANKS + watermarks[of_watermark[end]].instruments.index(name)
             if no_candle
             else of_bar[start] * RANKS
             for start, end, no_candle in zip(
                 bar_ms, as_of_ms, decisions["no_candle"].tolist(), strict=True
             )
         ]
-        values = self._frames.decisions(brought)
+        values = self._frames.decisions(output)
         collected[GATES].add(np.array(order, np.int64), values, key, as_of_ms)
         for trade in trades_of(derived.trades, scope):
             self._one(collected, TRADES, (of_bar[trade.exit_bar_ms], 0), trade, key)
@@ -258,7 +260,7 @@ class PartitionColumns:
             summary = summary_record(evaluation, scope, eligible=evaluation.bar_ms in eligible)
             self._one(collected, SUMMARIES, (of_bar[evaluation.bar_ms], 0), summary, key)
 
-    def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
+    def expected(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
         """Return rows as expected records of the log.
 
         Parameters
@@ -274,6 +276,6 @@ class PartitionColumns:
         of_config = {config: ("config_id", config.encode()) for config in set(configs)}
         headers = [
             [("source", b"%b%d" % (prefix, offsets[p])), ENGINE_HEADER, of_config[configs[p]]]
-            for p in rows.places
+            for p in rows.indices
         ]
         return Expected(rows.values, headers, rows.keys, rows.timestamps)

@@ -137,11 +137,11 @@ class Verifier:
             for stage in self._stages.values():
                 report.topics |= {topic: TopicReport(topic) for topic in stage.outputs}
                 numbers = partitions[stage.name] = reader.partitions(stage.source)
-                found = reader.all_bounds(stage.source, numbers)
+                actual = reader.all_bounds(stage.source, numbers)
                 done[stage.name] = committed_offsets(self._runtime, stage.source, numbers)
                 left = {
                     (stage.source, p): (done[stage.name].get(p, 0), end)
-                    for p, (_, end) in found.items()
+                    for p, (_, end) in actual.items()
                 }
                 report.unprocessed[stage.name] = sum(remaining(reader, left).values())
                 report.inputs[stage.source] = 0
@@ -172,9 +172,9 @@ class Verifier:
     async def _compare_stages(self, task: Task) -> Outcome:
         outcome = Outcome({}, {})
         for name in task.stages:
-            found = await self._compare_stage(self._stages[name], task)
-            outcome.topics.update(found.topics)
-            outcome.read.update(found.read)
+            actual = await self._compare_stage(self._stages[name], task)
+            outcome.topics.update(actual.topics)
+            outcome.read.update(actual.read)
         return outcome
 
     def _compare_columns(self, task: Task) -> Outcome:
@@ -201,18 +201,18 @@ class Verifier:
                 reached = signals_done.get(p, 0), gates_done.get(p, 0)
                 checks[p] = PartitionCheck(columns, p, topics, *reached)
             compared = compare_columns(checks, task.known, decisions, self._progress)
-        found = {name: TopicReport(name, count) for name, count in compared.items()}
+        actual = {name: TopicReport(name, count) for name, count in compared.items()}
         read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
-        return Outcome(found, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+        return Outcome(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
 
     def _compare_weights(self, task: Task) -> Outcome:
         done = task.done[WEIGHTS_STAGE].get(0, 0)
         with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
             low, high = gates.bounds(GATES, 0)
             decisions = gates.read_messages(GATES, 0, low, min(high, done))
-            found = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
+            actual = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
             compared, read = compare_weights(
-                *(self._codec, self._control, decisions, found, done, self._progress)
+                *(self._codec, self._control, decisions, actual, done, self._progress)
             )
         return Outcome({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
 
@@ -305,73 +305,79 @@ class Verifier:
         partition, offset = source_in(message)
         if partition in task.known and partition not in expected:
             return partition  # belongs to another task
-        found = log_record(outcome.topic, message)
+        actual = log_record(outcome.topic, message)
         if partition not in expected:
             outcome.difference = (
-                f"{_at(found)}: its header source is "
-                f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
+                f"{_at(actual)}: its header source is "
+                f"{actual.headers.get('source', '(missing)')!r}: not derived by this stage"
             )
         elif offset < done.get(partition, 0):
-            wanted = await expected[partition].next(outcome.topic)
-            outcome.difference = self._difference(outcome, found, wanted)
+            expected_record = await expected[partition].next(outcome.topic)
+            outcome.difference = self._difference(outcome, actual, expected_record)
             outcome.compared += outcome.same
         return partition
 
     def _difference(
-        self, outcome: TopicReport, found: LogRecord, wanted: Output | None
+        self, outcome: TopicReport, actual: LogRecord, expected: Output | None
     ) -> str | None:
-        if wanted is None:
-            return f"{_at(found)}: repeat: nothing more is derived from {found.headers['source']}"
-        if found.headers["source"] != _source(wanted):
-            kind = "hole" if _later(found.headers["source"], _source(wanted)) else "repeat"
+        if expected is None:
+            return f"{_at(actual)}: repeat: nothing more is derived from {actual.headers['source']}"
+        if actual.headers["source"] != _source(expected):
+            kind = "hole" if _later(actual.headers["source"], _source(expected)) else "repeat"
             return (
-                f"{_at(found)}: {kind}: derived from {found.headers['source']}, "
-                f"expected {_name(wanted)} from {_source(wanted)}"
+                f"{_at(actual)}: {kind}: derived from {actual.headers['source']}, "
+                f"expected {_name(expected)} from {_source(expected)}"
             )
-        if found.headers.get("engine") != ENGINE_VERSION:
+        if actual.headers.get("engine") != ENGINE_VERSION:
             outcome.other_engine += 1
             return None
-        record = found.record
+        record = actual.record
         same = (
             record.value is not None
-            and self._payload(wanted, record.value) == record.value
-            and (record.key or b"") == wanted.key
-            and record.timestamp_ms == wanted.timestamp_ms
-            and found.headers == {k: v.decode() for k, v in wanted.headers}
+            and self._payload(expected, record.value) == record.value
+            and (record.key or b"") == expected.key
+            and record.timestamp_ms == expected.timestamp_ms
+            and actual.headers == {k: v.decode() for k, v in expected.headers}
         )
-        return None if same else f"{_at(found)}: differs: {self._fields(found, wanted)}"
+        return None if same else f"{_at(actual)}: differs: {self._fields(actual, expected)}"
 
-    def _payload(self, wanted: Output, recorded: bytes) -> bytes:
+    def _payload(self, expected: Output, recorded: bytes) -> bytes:
         """Encode the expected event with the schema id of the record found."""
-        if recorded[:5] == wanted.value[:5]:
-            return wanted.value
+        if recorded[:5] == expected.value[:5]:
+            return expected.value
         try:
-            return self._codec.encode_with_id(schema_id_of(recorded), wanted.event)
+            return self._codec.encode_with_id(schema_id_of(recorded), expected.event)
         except (DecodeError, EncodeError):
-            return wanted.value
+            return expected.value
 
-    def _fields(self, found: LogRecord, wanted: Output) -> str:
-        said = []
-        record = found.record
-        if (record.key or b"") != wanted.key:
-            said.append(f"key {record.key!r} is not {wanted.key!r}")
-        if record.timestamp_ms != wanted.timestamp_ms:
-            said.append(f"timestamp {record.timestamp_ms} is not {wanted.timestamp_ms}")
-        for name, value in wanted.headers:
-            if found.headers.get(name) != value.decode():
-                said.append(f"header {name} {found.headers.get(name)!r} is not {value.decode()!r}")
-        for name in sorted(found.headers.keys() - dict(wanted.headers).keys()):
-            said.append(f"header {name} {found.headers[name]!r} is not expected")
+    def _fields(self, actual: LogRecord, expected: Output) -> str:
+        differences = []
+        record = actual.record
+        if (record.key or b"") != expected.key:
+            differences.append(f"key {record.key!r} is not {expected.key!r}")
+        if record.timestamp_ms != expected.timestamp_ms:
+            differences.append(f"timestamp {record.timestamp_ms} is not {expected.timestamp_ms}")
+        for name, value in expected.headers:
+            if actual.headers.get(name) != value.decode():
+                differences.append(
+                    f"header {name} {actual.headers.get(name)!r} is not {value.decode()!r}"
+                )
+        for name in sorted(actual.headers.keys() - dict(expected.headers).keys()):
+            differences.append(f"header {name} {actual.headers[name]!r} is not expected")
         try:
-            event: Any = self._codec.decode(wanted.topic, record.value or b"")
+            event: Any = self._codec.decode(expected.topic, record.value or b"")
         except DecodeError as error:
-            return "; ".join([*said, f"value cannot be read ({error.reason}: {error.detail})"])
-        if type(event) is not type(wanted.event):
-            said.append(f"a {type(event).__name__}, expected a {type(wanted.event).__name__}")
+            return "; ".join(
+                [*differences, f"value cannot be read ({error.reason}: {error.detail})"]
+            )
+        if type(event) is not type(expected.event):
+            differences.append(
+                f"a {type(event).__name__}, expected a {type(expected.event).__name__}"
+            )
         else:
-            pairs = zip(event._fields, event, wanted.event, strict=True)
-            said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
-        return "; ".join(said) or "same fields, other bytes"
+            pairs = zip(event._fields, event, expected.event, strict=True)
+            differences += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
+        return "; ".join(differences) or "same fields, other bytes"
 
 
 def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
@@ -393,5 +399,5 @@ def _name(output: Output) -> str:
     return f"a {type(output.event).__name__} of {output.key.decode('utf-8', 'replace')}"
 
 
-def _at(found: LogRecord) -> str:
-    return f"{found.record.topic}-{found.record.partition}-{found.record.offset}"
+def _at(actual: LogRecord) -> str:
+    return f"{actual.record.topic}-{actual.record.partition}-{actual.record.offset}"
