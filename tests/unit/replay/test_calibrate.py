@@ -154,7 +154,7 @@ def test_windows_that_are_all_alike_all_pass() -> None:
     assert found.settings["AUTO_MIN_COHERENCE"] == found.settings["AUTO_MAX_ENTROPY"] == "0.2500"
     config = Config()
     made = Calibration(Found("test", config, [windows(metrics, config)], []), 0.10)
-    assert any("very same metrics" in sentence for sentence in made.sentences())
+    assert any("identical metrics" in sentence for sentence in made.sentences())
 
 
 def test_several_instruments_count_together() -> None:
