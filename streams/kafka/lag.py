@@ -119,10 +119,8 @@ class LagProbe:
             *self._unread_ranges(self._runtime.application, stages, bounds),
             *self._unread_ranges(self._runtime.mirror_group, mirrored, bounds),
         ]
-        for group in (
-            STAGE_SOURCES,
-            (MIRROR,),
-        ):  # stage and mirror may have read the same partition to different offsets
+        # a stage and the mirror may have read the same partition to different offsets
+        for group in (STAGE_SOURCES, (MIRROR,)):
             self._count_records(reader, [left for name, left in reached if name in group])
         lag = dict.fromkeys((*STAGE_SOURCES, MIRROR), 0)
         done = dict.fromkeys(lag, 0)

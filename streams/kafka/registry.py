@@ -23,9 +23,8 @@ from streams.records import schemas
 from streams.records.codec import Codec, locked_codec
 from streams.records.topics import TOPICS, subject
 
-if (
-    TYPE_CHECKING
-):  # importing aiohttp takes half the start-up time of a command that needs no registry
+# importing aiohttp takes half the start-up time of a command that needs no registry
+if TYPE_CHECKING:
     import aiohttp
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
@@ -118,9 +117,7 @@ class ConfluentRegistry:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Fatal(
-                f"SCHEMA_REGISTRY_URL={_without_password(url)} is not an http or https address"
-            )
+            raise Fatal(f"SCHEMA_REGISTRY_URL={_without_password(url)} is not an http or https URL")
         if parts.username and auth is None:
             auth = (unquote(parts.username), unquote(parts.password or ""))
         self._url = _without_password(url).rstrip("/")

@@ -156,7 +156,7 @@ class Observer(threading.Thread):
         self.seen: list[Seen] = []
 
     def run(self) -> None:
-        """KeySnapshot until ``stop``."""
+        """Watch until ``stop``."""
         while not self._stopping.wait(self._every_s):
             began = time.monotonic()
             off = self._says_off()

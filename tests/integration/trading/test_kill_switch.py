@@ -594,7 +594,7 @@ def test_an_off_that_arrives_after_an_on_it_did_not_know_clears_nothing(
     late = KillSwitchCommand(False, len(place.words())).to_json()
     place.say('{"engaged":true}')
     place.say(late)
-    assert engaged_by(reader.read(), "say it again")
+    assert engaged_by(reader.read(), "repeat it")
 
 
 # -- the rest of the product ----------------------------------------------------------------------

@@ -370,7 +370,7 @@ drawn_rules = st.builds(
 )
 drawn_stretches = st.lists(
     st.builds(
-        made.Segment,
+        made.Stretch,
         **{name: st.sampled_from(values) for name, values in made.STRETCHES.items()},
     ),
     min_size=1,
@@ -390,7 +390,7 @@ HYPOTHESIS_COUNTS: Counter[str] = Counter()
 )
 def check_any_market(
     rules: Rules,
-    stretches: list[made.Segment],
+    stretches: list[made.Stretch],
     granularity: str,
     start_ms: int,
     name: str,
@@ -588,7 +588,7 @@ def test_watermarks_alone_warm_for_ever() -> None:
 
 def test_a_silent_market_keeps_run_and_latch_while_session_cooldown_and_age_go_on() -> None:
     rng = random.Random(8)
-    stretch = made.Segment(240, 0.5, 0.5, 0.2, 0.0, 0.0)
+    stretch = made.Stretch(240, 0.5, 0.5, 0.2, 0.0, 0.0)
     rules = replace(LOOSE, eval_interval_sec=60, cooldown_sec=600, eval_min_trades=1)
     bars = made.market([stretch] * 2, "M1", START_MS, rng)
     waits = (1_000, 60_000, 300_000, 301_000, 599_000, 600_000, 3_600_000, 3 * 86_400_000)

@@ -88,7 +88,7 @@ def test_the_same_control_records_lie_before_every_translated_offset(
         for old_at, new_at in zip(source, target, strict=True):
             # the rule of a flatten: an opening order made before the record is closed by it
             assert (offset <= old_at) == (new <= new_at)
-    with pytest.raises(Fatal, match="made anew"):
+    with pytest.raises(Fatal, match="was recreated"):
         made.translated(end + 1)
 
 

@@ -124,7 +124,7 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
     ("engaged because nobody ever switched it", "kill_switch_stuck",
      healthy(kill_switch=KillFacts(True, None, ("no record",))), "warn no record"),
     ("a silent price stream", "stream_silent",
-     part(healthy(), "feed", last_message_ms=OPEN - 31_000), "fail last word 31 s"),
+     part(healthy(), "feed", last_message_ms=OPEN - 31_000), "fail last message 31 s ago"),
     ("failed requests", "oanda_errors",
      part(healthy(), "feed", calls=CallFacts(2, HOUR_MS, False, "503")),
      "warn feed 2 in 60 min (503)"),

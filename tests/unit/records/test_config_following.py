@@ -54,8 +54,8 @@ def test_an_old_record_that_names_fewer_settings_is_no_difference() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (Config(tzdata_version="2020.1"), r"under TZDATA_VERSION=2020\.1, and .* tzdata is 20"),
-        (Config(market_holidays_version="2020.1"), r"under MARKET_HOLIDAYS_VERSION=2020\.1"),
+        (Config(tzdata_version="2020.1"), r"requires TZDATA_VERSION=2020\.1, but .* tzdata is 20"),
+        (Config(market_holidays_version="2020.1"), r"requires MARKET_HOLIDAYS_VERSION=2020\.1"),
         (
             Config(tzdata_version="2020.1", market_calendar="continuous"),
             "config set TZDATA_VERSION=20",

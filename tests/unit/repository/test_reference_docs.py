@@ -33,8 +33,8 @@ def test_the_runbook_has_every_failure_signal_with_what_to_do() -> None:
     entries = re.split(r"(?m)^### ", runbook)[1:]
     assert tuple(entry.partition("\n")[0] for entry in entries) == NAMES
     for entry in entries:
-        marks = re.findall(r"(?m)^\*\*(Means|KeySnapshot at|Do):\*\* \S", entry)
-        assert marks == ["Means", "KeySnapshot at", "Do"], entry.partition("\n")[0]
+        marks = re.findall(r"(?m)^\*\*(Means|Look at|Do):\*\* \S", entry)
+        assert marks == ["Means", "Look at", "Do"], entry.partition("\n")[0]
 
 
 def test_the_specification_has_every_guard_in_its_order() -> None:

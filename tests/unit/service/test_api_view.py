@@ -154,7 +154,7 @@ def asked(view: LiveView, kill: KillSwitchState = OFF, executor: Executor | None
 def test_an_instrument_that_is_traded_stops_nowhere() -> None:
     stops, found = asked(traded())
     assert stops is None, found
-    assert summary("EUR_USD", found) == "EUR_USD is traded: nothing is in the way"
+    assert summary("EUR_USD", found) == "EUR_USD is traded: every step passes"
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_what_ends_is_started_again_with_longer_pauses_and_is_told(
         assert bench.host.processes["worker"].restarts == number
     assert bench.running() == set(ALL), "nobody else is disturbed"
     ends = [line for line in bench.log if line.startswith("run: worker ended with code 70")]
-    starts = [line for line in bench.log if line.startswith("run: worker is started again")]
+    starts = [line for line in bench.log if line.startswith("run: worker is restarted")]
     assert len(ends) == len(starts) == len(BACK_OFF_S)
 
 
