@@ -154,7 +154,7 @@ def test_what_is_killed_is_started_again_and_told(place: Place, role: str) -> No
     assert after[role]["pid"] != before["pid"]
     said = [line for line in place.output if line.startswith("run ") and f"{role} " in line]
     assert any("ended with code -9" in line for line in said)
-    assert any("is started again" in line for line in said)
+    assert any("is restarted" in line for line in said)
 
 
 def test_told_to_stop_it_ends_everything_in_order_and_the_log_verifies(place: Place) -> None:
