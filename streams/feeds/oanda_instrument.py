@@ -37,14 +37,14 @@ class Settled(NamedTuple):
         End of the bar.
     candles
         The candles, earlier bars first; empty when the bar has no candle.
-    vouched
+    settles_bar
         Whether this settles the bar, so that a watermark may be due.
     """
 
     instrument: str
     as_of_ms: int
     candles: tuple[Candle, ...]
-    vouched: bool
+    settles_bar: bool
 
 
 class Notice(NamedTuple):
@@ -233,7 +233,7 @@ class InstrumentFeed:
                 )
                 if self._remember(candle):
                     notices.append(Notice(kind, self.instrument, candle.bar_ms))
-                    self._put(candle.as_of_ms, (candle,), vouched=False)
+                    self._put(candle.as_of_ms, (candle,), settles_bar=False)
         return notices
 
     def _settle(
@@ -249,7 +249,7 @@ class InstrumentFeed:
             if candle_end == end_ms:
                 self._arrived(by_bar[waiting.popleft()], end_ms, notices)
             elif end_ms <= known_ms:
-                self._put(end_ms, (), vouched=True)
+                self._put(end_ms, (), settles_bar=True)
                 self.frontier_ms = end_ms
             else:
                 return
@@ -257,15 +257,15 @@ class InstrumentFeed:
     def _arrived(self, versions: list[Candle], end_ms: int, notices: list[Notice]) -> None:
         self.last_bar_ms = versions[0].bar_ms
         new = [candle for candle in versions if self._remember(candle)]
-        vouched = end_ms > self.frontier_ms
-        if not vouched:
+        settles_bar = end_ms > self.frontier_ms
+        if not settles_bar:
             notices.append(Notice("late", self.instrument, self.last_bar_ms))
         notices += [Notice("revised", self.instrument, self.last_bar_ms) for _ in new[1:]]
-        self._put(end_ms, tuple(new), vouched=vouched)
+        self._put(end_ms, tuple(new), settles_bar=settles_bar)
         self.frontier_ms = max(self.frontier_ms, end_ms)
 
-    def _put(self, as_of_ms: int, candles: tuple[Candle, ...], *, vouched: bool) -> None:
-        self.ready.append(Settled(self.instrument, as_of_ms, candles, vouched))
+    def _put(self, as_of_ms: int, candles: tuple[Candle, ...], *, settles_bar: bool) -> None:
+        self.ready.append(Settled(self.instrument, as_of_ms, candles, settles_bar))
 
     def _remember(self, candle: Candle) -> bool:
         """Record the digest of a candle; return whether it is new."""
@@ -313,7 +313,7 @@ def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
     return calendar.first_bar_ms(after_ms // length * length, length) + length
 
 
-def horizon_ms(lanes: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
+def horizon_ms(feeds: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
     """Return the bar end up to which bars may be written, so that instruments stay aligned.
 
     No instrument is written more than one bar ahead of an instrument that others wait for.
@@ -323,12 +323,12 @@ def horizon_ms(lanes: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
     holding
         For each instrument, whether the others wait for it.
     """
-    held = [lane.next_end_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
+    held = [feed.next_end_ms for feed, holds in zip(feeds, holding, strict=True) if holds]
     return min(held, default=1 << 62)
 
 
 def not_waited_for(
-    lanes: Sequence[InstrumentFeed], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
+    feeds: Sequence[InstrumentFeed], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
 ) -> dict[str, int]:
     """Return the instruments that epochs no longer wait for, and the bar end up to which.
 
@@ -346,18 +346,18 @@ def not_waited_for(
         EPOCH_MAX_WAIT_SEC.
     """
     found: dict[str, int] = {}
-    for lane in lanes:
-        waited_ms = now_ms - max(lane.moved_ms, began_ms)
-        until_ms = lane.overdue_ms(now_ms - wait_ms, written_ms)
+    for feed in feeds:
+        waited_ms = now_ms - max(feed.moved_ms, began_ms)
+        until_ms = feed.overdue_ms(now_ms - wait_ms, written_ms)
         if waited_ms >= wait_ms and until_ms is not None:
-            found[lane.instrument] = until_ms
+            found[feed.instrument] = until_ms
     return found
 
 
-def merged(lanes: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
+def merged(feeds: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
     """Remove and return the bars that end up to ``until_ms``, by time, ties by instrument."""
     taken: list[Settled] = []
-    for lane in lanes:
-        while lane.ready and lane.ready[0].as_of_ms <= until_ms:
-            taken.append(lane.ready.popleft())
+    for feed in feeds:
+        while feed.ready and feed.ready[0].as_of_ms <= until_ms:
+            taken.append(feed.ready.popleft())
     return sorted(taken, key=lambda bar: (bar.as_of_ms, bar.instrument))

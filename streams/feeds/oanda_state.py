@@ -45,14 +45,14 @@ class PairState:
     not_waited: int = 0
 
 
-def pair_states(lanes: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
+def pair_states(feeds: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
     """Return the state of each instrument at the start of the feed."""
     return {
         name: PairState(
-            settled_ms=lane.frontier_ms,
-            candle_as_of_ms=lane.last_bar_ms + granularity_ms if lane.last_bar_ms >= 0 else -1,
+            settled_ms=feed.frontier_ms,
+            candle_as_of_ms=feed.last_bar_ms + granularity_ms if feed.last_bar_ms >= 0 else -1,
         )
-        for name, lane in lanes.items()
+        for name, feed in feeds.items()
     }
 
 
@@ -61,7 +61,7 @@ class FeedState:
     """State of the feed, for its metrics and its report."""
 
     client: OandaClient
-    lanes: dict[str, InstrumentFeed]
+    feeds: dict[str, InstrumentFeed]
     pairs: dict[str, PairState]
     stream: OandaStream[Price]
     followed: FollowedConfig | None = None
@@ -79,7 +79,7 @@ class FeedState:
             pair.candles += len(bar.candles)
             for candle in bar.candles:
                 pair.candle_as_of_ms = max(pair.candle_as_of_ms, candle.as_of_ms)
-            if bar.vouched:
+            if bar.settles_bar:
                 pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
 
     def report(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class FeedState:
                     "candle_as_of_ms": pair.candle_as_of_ms,
                     "settled_ms": pair.settled_ms,
                     "not_waited_for": pair.not_waited,
-                    "trouble": self.lanes[name].trouble,
+                    "trouble": self.feeds[name].trouble,
                 }
                 for name, pair in sorted(self.pairs.items())
             },

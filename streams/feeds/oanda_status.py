@@ -68,7 +68,7 @@ class FeedCollector(Collector):
             if pair.candle_as_of_ms >= 0:
                 newest.add_metric([name], pair.candle_as_of_ms / 1000)
             settled.add_metric([name], pair.settled_ms / 1000)
-            waiting.add_metric([name], float(self._state.lanes[name].trouble is not None))
+            waiting.add_metric([name], float(self._state.feeds[name].trouble is not None))
         yield from (candles, revised, late, not_waited, newest, settled, waiting)
         yield counter("manifold_feed_watermarks", "Watermarks written", self._state.watermarks)
         yield from self._prices()
@@ -92,7 +92,7 @@ class FeedCollector(Collector):
         yield from (bid, ask, spread, age)
 
 
-def unwell(
+def feed_problems(
     state: FeedState, granularity: str, calendar: Calendar, silence_s: float
 ) -> dict[str, str]:
     """Return the problems: instrument, ``prices`` or ``clock`` -> reason.
@@ -111,7 +111,7 @@ def unwell(
     for name, pair in sorted(state.pairs.items()):
         behind_ms = open_ms_between(calendar, pair.settled_ms, now_ms)
         if behind_ms > LATE_BARS * length:
-            trouble = state.lanes[name].trouble or "OANDA has not completed its bars"
+            trouble = state.feeds[name].trouble or "OANDA has not completed its bars"
             found[name] = f"{behind_ms / 1000:.0f} s behind: {trouble}"
     age_s = state.stream.health.age_s()
     if age_s is None or age_s > 2 * silence_s:
@@ -135,7 +135,7 @@ def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Appl
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def show_health(_: web.Request) -> web.Response:
-        problems = unwell(state, granularity, calendar, silence_s)
+        problems = feed_problems(state, granularity, calendar, silence_s)
         content = {"healthy": not problems, "unwell": problems} | state.report()
         return web.json_response(content, status=503 if problems else 200)
 

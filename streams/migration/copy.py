@@ -34,7 +34,7 @@ def migrate_id(target: Runtime) -> str:
     return f"{target.application}-migrate"
 
 
-class Image(NamedTuple):
+class CopiedRecord(NamedTuple):
     """A record as written under the new prefix."""
 
     key: bytes | None
@@ -43,7 +43,7 @@ class Image(NamedTuple):
     headers: list[Any]
 
 
-class Carried(NamedTuple):
+class PartitionCounts(NamedTuple):
     """The counts of one partition.
 
     Attributes
@@ -105,7 +105,9 @@ class Copier:
             queue_buffering_max_messages=10 * BATCH,
         )
 
-    def carry(self, topic: str, partition: int, *, exists: bool, write: bool) -> Carried:
+    def copy_partition(
+        self, topic: str, partition: int, *, exists: bool, write: bool
+    ) -> PartitionCounts:
         """Compare what is under the new prefix, then copy or count the rest of the old partition.
 
         Parameters
@@ -131,7 +133,7 @@ class Copier:
                 self._write(topic, partition, batch)
             further += len(batch)
             self._progress(topic, len(batch))
-        return Carried(there, further)
+        return PartitionCounts(there, further)
 
     def _compare(self, topic: str, partition: int, source: Iterator[Any]) -> int:
         """Compare as many source records as the new partition has; they must be equal."""
@@ -194,8 +196,8 @@ class Copier:
 
     # -- one record ------------------------------------------------------------------------------
 
-    def _image(self, topic: str, message: Any) -> Image:
-        return Image(
+    def _copied(self, topic: str, message: Any) -> CopiedRecord:
+        return CopiedRecord(
             message.key(),
             self._translator.value(topic, message.offset(), message.value()),
             message.timestamp()[1],
@@ -206,11 +208,13 @@ class Copier:
         if expected is None:
             end = self._ends[topic, found.partition()]
             return f"the old topic has no more records before {end}"
-        image = self._image(topic, expected)
-        seen = Image(found.key(), found.value(), found.timestamp()[1], list(found.headers() or ()))
-        if seen == image:
+        copied = self._copied(topic, expected)
+        seen = CopiedRecord(
+            found.key(), found.value(), found.timestamp()[1], list(found.headers() or ())
+        )
+        if seen == copied:
             return ""
-        names = [n for n, a, b in zip(Image._fields, image, seen, strict=True) if a != b]
+        names = [n for n, a, b in zip(CopiedRecord._fields, copied, seen, strict=True) if a != b]
         return f"its {' and '.join(names)} is not that of the old record at {expected.offset()}"
 
     # -- writing ---------------------------------------------------------------------------------
@@ -218,8 +222,8 @@ class Copier:
     def _write(self, topic: str, partition: int, batch: list[Any]) -> None:
         producer, delivery = self._producer, Delivery()
         if producer is None:
-            raise RuntimeError("Copier.carry writes only after Copier.open")
-        images = [self._image(topic, message) for message in batch]
+            raise RuntimeError("Copier.copy_partition writes only after Copier.open")
+        copies = [self._copied(topic, message) for message in batch]
         name = self._target.topic(topic)
 
         def refused(error: Any) -> Fatal | Recoverable:
@@ -227,14 +231,14 @@ class Copier:
             return self._explained(name, first[0] if first else error)
 
         with transaction(self._target, producer, refused):
-            for image in images:
+            for copied in copies:
                 producer.produce(
                     name,
-                    image.value,
-                    image.key,
+                    copied.value,
+                    copied.key,
                     partition=partition,
-                    timestamp=image.timestamp_ms,
-                    headers=image.headers,
+                    timestamp=copied.timestamp_ms,
+                    headers=copied.headers,
                     on_delivery=delivery.report,
                 )
         if topic == CONTROL:

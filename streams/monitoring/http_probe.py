@@ -29,7 +29,7 @@ BREAKER: Final = "manifold_oanda_circuit_open"
 STREAM_AGE: Final = "manifold_oanda_stream_age_seconds"
 SKEW: Final = "manifold_oanda_clock_skew_seconds"
 PRICES: Final = {"stream": "prices"}
-LOOKED_UP_IN_VAIN: Final = ("order", "404")
+ORDER_NOT_FOUND: Final = ("order", "404")
 """A 404 for an unknown order is an answer, not a failure."""
 
 Samples = list[tuple[str, Mapping[str, str], float]]
@@ -216,7 +216,7 @@ def samples_of(text: str) -> Samples:
 def failed_request(labels: Mapping[str, str]) -> bool:
     """Return whether a request with these labels counts as failed."""
     outcome = labels.get("outcome", "")
-    if (labels.get("endpoint"), outcome) == LOOKED_UP_IN_VAIN:
+    if (labels.get("endpoint"), outcome) == ORDER_NOT_FOUND:
         return False
     return not outcome.startswith("2")
 

@@ -265,7 +265,7 @@ class OandaClient(Transport):
         content: Mapping[str, Any] = (await self.change("brackets", "PUT", path, body)).content
         return content
 
-    async def passed_through(self, endpoint: str, query: Query = ()) -> Mapping[str, Any]:
+    async def raw(self, endpoint: str, query: Query = ()) -> Mapping[str, Any]:
         """Return OANDA's JSON for a part of the account.
 
         Parameters

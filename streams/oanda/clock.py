@@ -70,7 +70,7 @@ class BrokerClock:
         ahead_ms = self._ahead_ms()
         return None if ahead_ms is None else max(self._high() - ahead_ms, ahead_ms - self._low())
 
-    def theirs_ms(self, at_ms: int) -> int:
+    def server_ms(self, at_ms: int) -> int:
         """Return OANDA's time at a steady time; the wall clock's before the first response."""
         ahead_ms = self._ahead_ms()
         return at_ms + (self._wall_less_steady() if ahead_ms is None else round(ahead_ms))

@@ -40,12 +40,12 @@ class Fields:
             raise self.wrong("", "an object", content)
         self.content: Mapping[str, Any] = content
 
-    def wrong(self, name: str, wanted: str, found: Any) -> NotAsDescribed:
+    def wrong(self, name: str, expected: str, actual: Any) -> NotAsDescribed:
         """Return the error for a field with an invalid value."""
         place = ".".join(part for part in (self.place, name) if part) or "the answer"
         return NotAsDescribed(
             f"OANDA's answer to {self.endpoint} is not as described: {place} is "
-            f"{_shown(found)} instead of {wanted}"
+            f"{_shown(actual)} instead of {expected}"
         )
 
     def has(self, name: str) -> bool:

@@ -159,7 +159,7 @@ class Transport:
 
     def now_ms(self) -> int:
         """Return the current estimate of OANDA's time, epoch ms."""
-        return self.clock.theirs_ms(steady_ms())
+        return self.clock.server_ms(steady_ms())
 
     async def ask(self, endpoint: str, path: str, query: Query = ()) -> Answer:
         """Send a read request, which may be retried; return a response with status 200.

@@ -164,17 +164,17 @@ class GatesStep(ControlledStep):
         return made
 
     def _reconfigure(self, watermark: Watermark, at: SourceRecord) -> None:
-        anew = runs_anew(self.runs(), self.state)
+        anew = restarting_runs(self.runs(), self.state)
         for name in sorted(self._instruments):
             config = self.state.config_of(name)
             each = self._instruments[name]
             if name in anew:
-                self._fold_anew(name, watermark, at)
+                self._refold(name, watermark, at)
             elif config is not None and config != each.config:
                 each.config = config
                 each.gate.adopt(rules_of(config, name))
 
-    def _fold_anew(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
+    def _refold(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
         """Fold the history under the new parameters (docs/spec/strict-backtest.md 6)."""
         before = self._instruments[name].gate
         past = self._history.pop((at.offset, name), None)
@@ -206,7 +206,7 @@ class GatesStep(ControlledStep):
             self._instruments[name] = _Instrument(gate, config, _run_of(config))
 
 
-def runs_anew(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
+def restarting_runs(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
     """Return the instruments whose run restarts when ``state`` takes effect, with the new
     identity."""
     found = {}
@@ -260,7 +260,7 @@ class GatesStage(LogStage):
                     if name not in runs and config is not None:
                         runs[name] = _run_of(config)
                 state = self._control.state(event.control_offset)
-                anew = runs_anew(runs, state)
+                anew = restarting_runs(runs, state)
                 if anew:
                     await self._provide(step, record, event, anew)
                 runs.update(anew)

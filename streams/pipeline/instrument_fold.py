@@ -231,9 +231,9 @@ class InstrumentFold:
         if params_id(config) == self._run:
             self._gate.adopt(rules_of(config, self.instrument))
         else:
-            self._fold_anew(as_of_ms)
+            self._refold(as_of_ms)
 
-    def _fold_anew(self, as_of_ms: int) -> None:
+    def _refold(self, as_of_ms: int) -> None:
         assert self._history is not None  # callers that change parameters set keeps_history
         decided_ms = self._gate.decided_ms
         self._run = params_id(self.config)

@@ -65,12 +65,12 @@ def resume_points(
                 found[partition] = ResumePoint(offset, first if offset is None else offset)
                 continue
             position = first  # every transaction writes a row, so there was no transaction
-        _require_together(runtime, stage, partition, offset, position)
+        _require_consistent(runtime, stage, partition, offset, position)
         found[partition] = ResumePoint(offset, position)
     return found
 
 
-def _require_together(
+def _require_consistent(
     runtime: Runtime, stage: Stage, partition: int, committed: int | None, position: int
 ) -> None:
     """Raise Fatal unless the stage may continue at ``position``."""

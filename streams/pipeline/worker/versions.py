@@ -11,10 +11,10 @@ PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
 def require_versions() -> None:
     """Raise Fatal if another version of a patched library is installed."""
-    for name, wanted in PINNED.items():
-        found = version(name)
-        if found != wanted:
+    for name, expected in PINNED.items():
+        actual = version(name)
+        if actual != expected:
             raise Fatal(
-                f"{name} {found} is installed; this program replaces private parts of version "
-                f"{wanted}: pip install {name}=={wanted}"
+                f"{name} {actual} is installed; this program replaces private parts of version "
+                f"{expected}: pip install {name}=={expected}"
             )

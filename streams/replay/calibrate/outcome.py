@@ -7,7 +7,7 @@ from typing import Any
 from streams.config.settings import Config
 from streams.instants import clock
 from streams.pipeline.limits import rarely_passing
-from streams.replay.calibrate.sources import Found
+from streams.replay.calibrate.sources import SourceWindows
 from streams.replay.calibrate.suggest import Suggestion, passed_by, suggest
 from streams.replay.calibrate.windows import (
     COUNT,
@@ -47,7 +47,7 @@ class Calibration:
         The suggestion for all instruments together, and instrument -> its suggestion.
     """
 
-    def __init__(self, found: Found, pass_rate: float) -> None:
+    def __init__(self, found: SourceWindows, pass_rate: float) -> None:
         self.found, self.pass_rate = found, pass_rate
         self.guards = guards_of(found.config)
         self.windows = found.windows
@@ -126,7 +126,7 @@ class Calibration:
             f"Source: {self.found.source}; {names}",
             f"Range: {clock(self.first_ms)} to {clock(self.last_ms)} UTC (ends of bars), "
             f"{found.windows} windows",
-            f"Wanted: {self.pass_rate:.4%} of windows pass all guards together; these pass "
+            f"Target: {self.pass_rate:.4%} of windows pass all guards together; these pass "
             f"{found.passed / found.windows:.4%}, with sessions "
             f"{found.passed_in_session / found.windows:.4%}",
             f"Under: {' '.join(f'{n.upper()}={_text(getattr(config, n))}' for n in SHAPING)}",

@@ -45,7 +45,7 @@ class TimeRange(NamedTuple):
     instruments: tuple[str, ...] = ()
 
 
-class Found(NamedTuple):
+class SourceWindows(NamedTuple):
     """The windows of a source.
 
     Attributes
@@ -69,10 +69,10 @@ class Found(NamedTuple):
 def windows_of_series(
     found: MutableMapping[SeriesKey, Columnar],
     config: Config,
-    stretch: TimeRange,
+    time_range: TimeRange,
     source: str,
     progress: Progress = lambda what, done, total: None,
-) -> Found:
+) -> SourceWindows:
     """Run candles through the metrics core; each series is removed from ``found`` when it is read.
 
     All candles are run, whatever the time range, because windows begin before it.
@@ -87,8 +87,8 @@ def windows_of_series(
     if not keys:
         there = sorted({key.granularity for key in found}) or ["no candles"]
         raise Fatal(f"the files hold {', '.join(there)}, CANDLE_GRAN is {config.candle_gran}")
-    chosen = _chosen([key.instrument for key in keys], stretch.instruments, "the files hold")
-    sought, notes, windows, done = guards_of(config), [], [], 0
+    chosen = _chosen([key.instrument for key in keys], time_range.instruments, "the files hold")
+    to_calibrate, notes, windows, done = guards_of(config), [], [], 0
     total = sum(len(found[key]) for key in keys if key.instrument in chosen)
     for key in keys:
         one = found.pop(key)
@@ -96,12 +96,12 @@ def windows_of_series(
             continue
         columns, note = _with_volume(key.instrument, one.columns(), config)
         notes += [note] if note else []
-        made = Windows(key.instrument, config, sought)
-        _run(columns, config, stretch, made)
+        made = Windows(key.instrument, config, to_calibrate)
+        _run(columns, config, time_range, made)
         done += len(one)
         progress("windows", done, total)
         windows.append(made)
-    return Found(source, config, [one for one in windows if one.total], notes)
+    return SourceWindows(source, config, [one for one in windows if one.total], notes)
 
 
 def _with_volume(
@@ -123,7 +123,7 @@ def _with_volume(
     return columns.where(~without), note
 
 
-def _run(columns: CandleColumns, config: Config, stretch: TimeRange, into: Windows) -> None:
+def _run(columns: CandleColumns, config: Config, time_range: TimeRange, into: Windows) -> None:
     stream = CandleStream(*config.window_shape)
     out = np.empty(ROWS, METRICS_DTYPE)
     high, low, close = columns.prices[1:4]
@@ -131,25 +131,28 @@ def _run(columns: CandleColumns, config: Config, stretch: TimeRange, into: Windo
         at = slice(start, start + ROWS)
         rows = stream.run(columns.bar_ms[at], high[at], low[at], close[at], columns.volume[at], out)
         as_of_ms = rows["t1_ms"] + GRANULARITY_MS[config.candle_gran]
-        _add(into, stretch, as_of_ms, {name: rows[name] for name in (*METRICS, COUNT)})
+        _add(into, time_range, as_of_ms, {name: rows[name] for name in (*METRICS, COUNT)})
 
 
 def _add(
-    into: Windows, stretch: TimeRange, as_of_ms: NDArray[np.int64], values: dict[str, NDArray[Any]]
+    into: Windows,
+    time_range: TimeRange,
+    as_of_ms: NDArray[np.int64],
+    values: dict[str, NDArray[Any]],
 ) -> None:
-    first = 0 if stretch.from_ms is None else int(np.searchsorted(as_of_ms, stretch.from_ms))
+    first = 0 if time_range.from_ms is None else int(np.searchsorted(as_of_ms, time_range.from_ms))
     last = len(as_of_ms)
-    if stretch.to_ms is not None:
-        last = int(np.searchsorted(as_of_ms, stretch.to_ms, side="right"))
+    if time_range.to_ms is not None:
+        last = int(np.searchsorted(as_of_ms, time_range.to_ms, side="right"))
     into.add(as_of_ms[first:last], {name: found[first:last] for name, found in values.items()})
 
 
 def windows_of_log(
     runtime: Runtime,
     codec: Codec,
-    stretch: TimeRange,
+    time_range: TimeRange,
     progress: Progress = lambda what, done, total: None,
-) -> Found:
+) -> SourceWindows:
     """Read the committed records of ``sep.manifolds``, of the bar length in force.
 
     Raises
@@ -164,37 +167,37 @@ def windows_of_log(
     state = control.state(control.end)
     if state.config is None:
         raise Fatal("the log holds no configuration yet: nothing has been derived")
-    reading = _LogReading(codec, state.config, stretch)
+    reading = _LogReading(codec, state.config, time_range)
     with LogReader(runtime) as reader:
         bounds = reader.all_bounds(MANIFOLDS, reader.partitions(MANIFOLDS))
         total, done = sum(high - low for low, high in bounds.values()), 0
         for partition, (low, high) in bounds.items():
             start = low
-            if stretch.from_ms is not None and high > low:
-                start = max(low, reader.offset_at(MANIFOLDS, partition, stretch.from_ms))
+            if time_range.from_ms is not None and high > low:
+                start = max(low, reader.offset_at(MANIFOLDS, partition, time_range.from_ms))
             for batch in reader.read(MANIFOLDS, partition, start, high):
                 for name, columns in reading.columns(batch).items():
                     if name not in reading.windows:
                         config = state.config_of(name) or state.config
-                        reading.windows[name] = Windows(name, config, reading.sought)
-                    _add(reading.windows[name], stretch, *columns)
+                        reading.windows[name] = Windows(name, config, reading.to_calibrate)
+                    _add(reading.windows[name], time_range, *columns)
                 progress(MANIFOLDS, done + batch[-1].record.offset + 1 - low, total)
             done += high - low
-    _chosen(sorted(reading.seen), stretch.instruments, "the log holds")
+    _chosen(sorted(reading.seen), time_range.instruments, "the log holds")
     source = f"{MANIFOLDS} of the log" + (
         f", prefix {runtime.topic_prefix}" if runtime.topic_prefix else ""
     )
     windows = [one for _, one in sorted(reading.windows.items()) if one.total]
-    return Found(source, state.config, windows, reading.notes())
+    return SourceWindows(source, state.config, windows, reading.notes())
 
 
 class _LogReading:
     """The records of ``sep.manifolds`` read so far."""
 
-    def __init__(self, codec: Codec, config: Config, stretch: TimeRange) -> None:
+    def __init__(self, codec: Codec, config: Config, time_range: TimeRange) -> None:
         self._codec, self._granularity = codec, config.candle_gran
-        self._wanted = {name.encode() for name in stretch.instruments}
-        self.sought: list[Guard] = guards_of(config)
+        self._wanted = {name.encode() for name in time_range.instruments}
+        self.to_calibrate: list[Guard] = guards_of(config)
         self.windows: dict[str, Windows] = {}
         self.seen: set[str] = set()
         self._unreadable = self._other = 0

@@ -44,7 +44,7 @@ class _Thresholds:
 
     def __init__(self, windows: Sequence[Windows], guards: Sequence[Guard]) -> None:
         self.rules = [guard.rule for guard in guards if guard.rule.metric != COUNT]
-        self._reached = {rule.metric: _let_through(windows, rule) for rule in self.rules}
+        self._reached = {rule.metric: _count_passing(windows, rule) for rule in self.rules}
 
     def at(self, least: int) -> dict[str, int]:
         """Return metric -> the tightest step that ``least`` windows pass."""
@@ -62,7 +62,7 @@ class _Thresholds:
         return together
 
 
-def _let_through(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.int64]:
+def _count_passing(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.int64]:
     """Return how many windows pass each step, from the tightest to the loosest."""
     found = np.zeros(STEPS + 1, np.int64)
     for one in windows:

@@ -90,7 +90,7 @@ class Windows:
         Its name.
     config
         The settings in force for it, including its own parameters.
-    sought
+    to_calibrate
         The guards to calibrate.
 
     Attributes
@@ -103,7 +103,7 @@ class Windows:
         Number of windows that pass all guards together, that are in session, and both.
     """
 
-    def __init__(self, instrument: str, config: Config, sought: Sequence[Guard]) -> None:
+    def __init__(self, instrument: str, config: Config, to_calibrate: Sequence[Guard]) -> None:
         self.instrument, self.config = instrument, config
         self.guards = guards_of(config)
         self.total = self.passed_all = self.in_session = self.passed_in_session = 0
@@ -111,7 +111,7 @@ class Windows:
         self.first_ms: int | None = None
         self.last_ms: int | None = None
         self.chunks: list[Chunk] = []
-        self._sought = [guard.rule for guard in sought if guard.rule.metric != COUNT]
+        self._to_calibrate = [guard.rule for guard in to_calibrate if guard.rule.metric != COUNT]
         self._fine = {metric: np.zeros(FINE + 1, np.int64) for metric in METRICS}
         self._counts = np.zeros(1, np.int64)
 
@@ -130,7 +130,7 @@ class Windows:
         self.total += len(as_of_ms)
         self.first_ms = int(as_of_ms[0]) if self.first_ms is None else self.first_ms
         self.last_ms = int(as_of_ms[-1])
-        lets_through = self._lets_through(as_of_ms)
+        lets_through = self._in_session_mask(as_of_ms)
         together = np.ones(len(as_of_ms), bool)
         for guard in self.guards:
             passes = _passes(values[guard.rule.metric], guard.rule.relation, guard.limit)
@@ -165,11 +165,11 @@ class Windows:
             rule.metric: (steps_down if rule.relation == ">=" else steps_up)(
                 values[rule.metric], STEPS
             ).astype(np.uint16)
-            for rule in self._sought
+            for rule in self._to_calibrate
         }
         self.chunks.append(Chunk(steps, counts, in_session))
 
-    def _lets_through(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _in_session_mask(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not self.config.session_trading_enabled:
             return np.ones(len(as_of_ms), bool)
         minutes, calendar = self.config.session_exit_minutes, calendar_of(self.config)

@@ -21,7 +21,7 @@ READ = (TRADES, SUMMARIES, GATES, WEIGHTS)
 Progress = Callable[[str, int, int], None]
 
 
-class Wanted(NamedTuple):
+class ReportFilter(NamedTuple):
     """Selection of the reported records.
 
     Attributes
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
 def collect_report(
     runtime: Runtime,
     codec: Codec,
-    wanted: Wanted,
+    chosen: ReportFilter,
     progress: Progress = lambda topic, done, total: None,
 ) -> ReportData:
     """Read the topics of a deployment and return their report.
@@ -58,7 +58,7 @@ def collect_report(
     ----------
     runtime, codec
         The deployment and its schemas.
-    wanted
+    chosen
         Selection of the records.
     progress
         Called with a topic, the number of offsets read, and their total.
@@ -71,11 +71,11 @@ def collect_report(
         No broker answers.
     """
     control = read_control(runtime, codec)
-    reading = _Reading(codec, wanted)
+    reading = _Reading(codec, chosen)
     with LogReader(runtime) as reader:
         for topic in READ:
             reading.topic(reader, topic, progress)
-    missing = sorted(set(wanted.instruments) - reading.seen)
+    missing = sorted(set(chosen.instruments) - reading.seen)
     if missing:
         known = ", ".join(sorted(reading.seen)) or "none"
         raise Fatal(f"the log has no records of {', '.join(missing)}; its instruments: {known}")
@@ -95,9 +95,9 @@ def collect_report(
     meta = ReportMeta(
         source=f"live topics, prefix {runtime.topic_prefix or 'none'}",
         config=active_config(control),
-        instruments=wanted.instruments,
-        asked_from_ms=wanted.from_ms,
-        asked_to_ms=wanted.to_ms,
+        instruments=chosen.instruments,
+        asked_from_ms=chosen.from_ms,
+        asked_to_ms=chosen.to_ms,
         engines=tuple(reading.engines),
         params=_params(control),
         log=(*reading.spans, span),
@@ -109,8 +109,8 @@ def collect_report(
 class _Reading:
     """The records read so far."""
 
-    def __init__(self, codec: Codec, wanted: Wanted) -> None:
-        self._codec, self._wanted = codec, wanted
+    def __init__(self, codec: Codec, chosen: ReportFilter) -> None:
+        self._codec, self._wanted = codec, chosen
         self.accumulator = ReportAccumulator()
         self.spans: list[LogSpan] = []
         self.engines: dict[str, None] = {}

@@ -107,7 +107,7 @@ def _subject(
         raise Fatal(f"there are no candles of {config.candle_gran}")
 
     def derivation() -> Derivation:
-        made = Derivation(keeps_history=_starts_runs_anew(control))
+        made = Derivation(keeps_history=_restarts_runs(control))
         made.use(make_chain(codec, control, history=made.history(codec)).stages)
         return made
 
@@ -149,6 +149,6 @@ def known_times(
     return known_ms, sorted(ends), tuple(sorted(names))
 
 
-def _starts_runs_anew(control: ControlLog) -> bool:
+def _restarts_runs(control: ControlLog) -> bool:
     kinds = [record.kind for _, record in control.records]
     return "params" in kinds or kinds.count("config") > 1

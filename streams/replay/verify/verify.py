@@ -251,13 +251,13 @@ class Verifier:
                 await asyncio.sleep(0)
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
-                await self._holes_at_the_end(topic, expected, done)
+                await self._missing_at_end(topic, expected, done)
             return Outcome(topics, {stage.source: sum(each.read for each in expected.values())})
         finally:
             for reader in readers:
                 reader.close()
 
-    async def _holes_at_the_end(
+    async def _missing_at_end(
         self, outcome: TopicReport, expected: dict[int, _Expected], done: dict[int, int]
     ) -> None:
         for partition, again in expected.items():
