@@ -59,7 +59,9 @@ class Series:
         kept = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))[repeats]
         differs = self._differ(order[repeats], order[kept])
         refused = [
-            self._refused(int(order[at]), "conflict", "the bar came before with other numbers")
+            self._refused(
+                int(order[at]), "conflict", "an earlier row has other numbers for this bar"
+            )
             for at in repeats[differs]
         ]
         self._order = order[first]

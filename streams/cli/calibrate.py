@@ -140,7 +140,7 @@ def _calibrated(found: SourceWindows, pass_rate: float) -> Calibration:
     if not found.windows:
         raise Fatal(
             f"{found.source}: no windows in this range; an instrument has one per bar from its "
-            f"129th candle on"
+            "129th candle on"
         )
     return Calibration(found, pass_rate)
 

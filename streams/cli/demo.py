@@ -127,7 +127,7 @@ def _next(stack: Stack, status: Status) -> str:
         f"  {command.format('why ' + name):<58} one decision, explained",
         f"  {command.format('tail risk.weights --last 3'):<58} records, as rpk prints them",
         f"  {command.format('replay --set AUTO_MIN_COHERENCE=0.6'):<58} replay with another "
-        f"setting",
+        "setting",
         f"  {command.format('verify'):<58} check that a replay equals the log",
         "  manifold up --broker kafka        the same on Apache Kafka, with a log on disk",
     ]

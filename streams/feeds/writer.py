@@ -127,7 +127,7 @@ class FactWriter:
             ]
             raise MustRestart(
                 f"the configuration has changed: {', '.join(changed)}; the feed ends; restart it "
-                f"to continue with the new configuration"
+                "to continue with the new configuration"
             )
         return self.control.end
 

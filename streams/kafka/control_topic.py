@@ -163,7 +163,7 @@ class ControlAppender:
             self._producer = None
             if refused is not None and refused[0].code() == TIMESTAMP_REFUSED:
                 raise StampRefused(
-                    f"the brokers refuse the time stamp of a record of "
+                    "the brokers refuse the time stamp of a record of "
                     f"{self._runtime.topic(CONTROL)}: this machine's clock is more than an hour "
                     f"ahead of theirs; {ADVICE}"
                 )

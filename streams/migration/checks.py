@@ -163,7 +163,7 @@ def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReade
     if not fold(records).engaged:
         raise Fatal(
             f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open a "
-            f"position while the log is copied: run manifold kill on --reason TEXT first; it is "
+            "position while the log is copied: run manifold kill on --reason TEXT first; it is "
             "engaged under the new prefix too, until you clear it there"
         )
 

@@ -247,7 +247,7 @@ class Copier:
     def _explained(self, name: str, error: Any) -> Fatal | Recoverable:
         if error.code() in FENCED:
             return Fatal(
-                f"another manifold migrate to this prefix has taken over (transactional id "
+                "another manifold migrate to this prefix has taken over (transactional id "
                 f"{migrate_id(self._target)})"
             )
         if error.code() in REFUSED_RECORD:

@@ -156,7 +156,7 @@ def _require_copied(copier: Copier, topic: str, found: TopicCopy) -> None:
     if same != found.records or any(one.further for one in passes):
         raise Recoverable(
             f"{same} of {found.records} records of {topic} are under the new prefix; repeat the "
-            f"command to continue"
+            "command to continue"
         )
 
 

@@ -245,7 +245,7 @@ def _run(name: str, known: Known) -> Step:
     if joined is None:
         words = (
             f"the backtest run is {way}, without an open position: it was not joined at its "
-            f"entry, or the position is closed"
+            "entry, or the position is closed"
         )
         return Step("run", False, words, "a run is joined only at its entry: the next one")
     if joined.by_operator:

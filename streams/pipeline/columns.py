@@ -21,7 +21,7 @@ from streams.records.control import ControlLog, ControlState
 from streams.records.events import Watermark
 
 CHUNK_BARS = 4_096
-NO_CONFIG = "before the first configuration"
+NO_CONFIG = "before any configuration"
 
 
 class Sink(Protocol):

@@ -200,7 +200,7 @@ class GatesStep(ControlledStep):
             if config is None:
                 raise Fatal(
                     f"the stored state of {name} has no configuration: derive again under another "
-                    f"prefix (manifold migrate --to-prefix P)"
+                    "prefix (manifold migrate --to-prefix P)"
                 )
             gate = GateStream.from_rows(found[name], rules_of(config, name))
             self._instruments[name] = _Instrument(gate, config, _run_of(config))
@@ -272,7 +272,7 @@ class GatesStage(LogStage):
         if self._load_history is None:
             raise Fatal(
                 f"new parameters of {', '.join(sorted(names))} at {record.coordinates} need their "
-                f"history, which this run cannot read"
+                "history, which this run cannot read"
             )
         since_ms = event.as_of_ms - HISTORY_MS
         found = await self._load_history(record, frozenset(names), since_ms)

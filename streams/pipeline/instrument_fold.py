@@ -36,7 +36,7 @@ from streams.pipeline.gates import HISTORY_MS
 from streams.records.events import SimulatedTrade
 
 NO_VOLUME_SAID = "without volume (ALLOW_MISSING_VOLUME=1 accepts and flags them)"
-NOT_NEWER = "not newer than an earlier one: repeated, conflicting or out of order"
+NOT_NEWER = "not newer than one before: repeated, conflicting or out of order"
 
 
 class Watermarks(NamedTuple):

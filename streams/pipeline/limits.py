@@ -99,5 +99,5 @@ def rarely_passing(rate: float) -> str | None:
         return None
     return (
         f"Only {rate:.2%} of the windows pass all guards in force, less than {RARE:.0%}: gates "
-        f"will almost never open. `manifold calibrate` suggests thresholds for a wanted pass rate."
+        "will almost never open. `manifold calibrate` suggests thresholds for a target pass rate."
     )

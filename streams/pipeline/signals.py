@@ -256,7 +256,7 @@ class SignalsStep(ControlledStep):
             if not last:
                 raise Fatal(
                     f"the stored state of {name} has no row '{LAST_ROW}': derive again under "
-                    f"another prefix (manifold migrate --to-prefix P)"
+                    "another prefix (manifold migrate --to-prefix P)"
                 )
             stream = CandleStream.from_rows(found[name])
             state = self._instruments[name] = _Instrument(stream, last["granularity"])

@@ -120,7 +120,7 @@ class OandaDoor:
         except TimeoutError:
             raise Recoverable(
                 f"not all candles arrived within {FETCH_WITHIN_S:.0f} s; the others are in the "
-                f"log: retry, or run manifold warmup --steps backfill"
+                "log: retry, or run manifold warmup --steps backfill"
             ) from None
 
     async def _opened(self) -> OandaClient:

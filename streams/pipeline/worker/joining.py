@@ -60,7 +60,7 @@ async def wait_for_topics(client: Any, expected: Mapping[str, int], within_s: fl
             name, found = missing
             raise Recoverable(
                 f"the broker knows {found} of {expected[name]} partitions of {name}, as during "
-                f"its start; if this persists, run manifold topics check"
+                "its start; if this persists, run manifold topics check"
             )
         client.set_topics({*client._topics, *expected})
         await client.force_metadata_update()

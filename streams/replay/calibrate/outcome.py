@@ -94,7 +94,7 @@ class Calibration:
             )
         if found.passed / found.windows > 2 * self.pass_rate:
             said.append(
-                f"Many windows have identical metrics: thresholds one step of 0.0001 tighter miss "
+                "Many windows have identical metrics: thresholds one step of 0.0001 tighter miss "
                 f"{self.pass_rate:.1%}, these pass {found.passed / found.windows:.1%}."
             )
         return said

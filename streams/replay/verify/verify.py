@@ -3,8 +3,7 @@
 The stages are the ones that run live; before them, the fast paths in ``verify.columns`` and
 ``verify.weights`` may confirm that everything is equal, many records at a time. Derived records are
 expected for exactly the input that the stage has committed; later records are ignored. The header
-``source`` of a derived record refers to its input and distinguishes missing, duplicate and foreign
-records.
+``source`` of a derived record tells missing, duplicate and foreign records apart.
 """
 
 from __future__ import annotations
@@ -351,33 +350,29 @@ class Verifier:
             return expected.value
 
     def _fields(self, actual: LogRecord, expected: Output) -> str:
-        differences = []
+        texts = []
         record = actual.record
         if (record.key or b"") != expected.key:
-            differences.append(f"key {record.key!r} is not {expected.key!r}")
+            texts.append(f"key {record.key!r} is not {expected.key!r}")
         if record.timestamp_ms != expected.timestamp_ms:
-            differences.append(f"timestamp {record.timestamp_ms} is not {expected.timestamp_ms}")
+            texts.append(f"timestamp {record.timestamp_ms} is not {expected.timestamp_ms}")
         for name, value in expected.headers:
             if actual.headers.get(name) != value.decode():
-                differences.append(
+                texts.append(
                     f"header {name} {actual.headers.get(name)!r} is not {value.decode()!r}"
                 )
         for name in sorted(actual.headers.keys() - dict(expected.headers).keys()):
-            differences.append(f"header {name} {actual.headers[name]!r} is not expected")
+            texts.append(f"header {name} {actual.headers[name]!r} is not expected")
         try:
             event: Any = self._codec.decode(expected.topic, record.value or b"")
         except DecodeError as error:
-            return "; ".join(
-                [*differences, f"value cannot be read ({error.reason}: {error.detail})"]
-            )
+            return "; ".join([*texts, f"value cannot be read ({error.reason}: {error.detail})"])
         if type(event) is not type(expected.event):
-            differences.append(
-                f"a {type(event).__name__}, expected a {type(expected.event).__name__}"
-            )
+            texts.append(f"a {type(event).__name__}, expected a {type(expected.event).__name__}")
         else:
             pairs = zip(event._fields, event, expected.event, strict=True)
-            differences += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
-        return "; ".join(differences) or "same fields, other bytes"
+            texts += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
+        return "; ".join(texts) or "same fields, other bytes"
 
 
 def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:

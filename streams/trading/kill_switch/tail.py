@@ -97,7 +97,7 @@ class ControlTail:
             self._start_over()
             raise Recoverable(
                 f"{self._topic} ends at {end} and was read up to {reached}: it lost records or "
-                f"was recreated"
+                "was recreated"
             )
         self.position = max(self.position, low)
         while self.position < end:

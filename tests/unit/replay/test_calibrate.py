@@ -276,13 +276,13 @@ def test_the_written_file_is_read_as_settings_and_says_where_it_is_from(
 def test_settings_that_hardly_pass_are_warned_of(candle_file: str) -> None:
     strict = ran(candle_file, AUTO_MIN_COHERENCE="0.9")
     assert strict.exit_code == 0, strict.output
-    assert f"under {RARE:.0%}" in strict.output
+    assert f"less than {RARE:.0%}" in strict.output
     loose = {
         "AUTO_MIN_COHERENCE": "0",
         "AUTO_MAX_ENTROPY": "1",
         "SESSION_PATTERN_MIN_OCCURRENCES": "1",
     }
-    assert f"under {RARE:.0%}" not in ran(candle_file, **loose).output
+    assert f"less than {RARE:.0%}" not in ran(candle_file, **loose).output
 
 
 def test_without_volume_it_is_as_the_setting_says(tmp_path: Path) -> None:
