@@ -220,7 +220,7 @@ class OandaFeed:
         return feeds
 
     def _start(self, feed: InstrumentFeed) -> asyncio.Task[None]:
-        return asyncio.create_task(self._follow(feed), name=f"lane {feed.instrument}")
+        return asyncio.create_task(self._follow(feed), name=f"feed {feed.instrument}")
 
     async def _follow(self, feed: InstrumentFeed) -> None:
         state = self.state.pairs[feed.instrument]
@@ -244,7 +244,7 @@ class OandaFeed:
                 await pause(self._stop, min(pause_s(1.5, state.failures), MAX_PAUSE_S))
                 continue
             if feed.trouble is not None:
-                logger.info("%s goes on", feed.instrument)
+                logger.info("%s continues", feed.instrument)
             state.failures = 0
             # a Date header in the future must not settle a future bar without a candle
             sure_ms = min(asked_ms, ours_ms)
@@ -322,7 +322,7 @@ class OandaFeed:
             if pairs[name].not_waited_ms <= pairs[name].settled_ms:
                 logger.warning(
                     "%s is not waited for at %s UTC: its bar was not settled after "
-                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs go on without it until it is",
+                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs continue without it until it is",
                     name,
                     clock(as_of_ms),
                     self._settings.epoch_max_wait_sec,

@@ -141,7 +141,7 @@ def _members(group: str, cluster: Cluster) -> list[str] | None:
 
 
 def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReader) -> None:
-    """Refuse while the log says that the kill switch is off.
+    """Refuse while the kill switch is off in the log.
 
     Raises
     ------

@@ -270,7 +270,7 @@ def _records(runtime: Runtime, topic: str, partition: int, end: int | None = Non
                 if message.partition() != partition or message.offset() < position:
                     raise Recoverable(
                         f"{runtime.topic(topic)}-{partition} was read out of order: at {position} "
-                        f"came {message.partition()}-{message.offset()}; run the command again"
+                        f"found {message.partition()}-{message.offset()}; run the command again"
                     )
                 position = message.offset() + 1
                 yield message

@@ -95,15 +95,15 @@ class GatesStep(ControlledStep):
             return [(DEAD_LETTERS, dead_letter(at, Refusal.OUT_OF_ORDER, detail, STAGE))]
         session = _session(name, event.as_of_ms, each.config)
         gate = each.gate
-        brought = gate.step(bar_of(event, session), late=event.late)
+        changed = gate.step(bar_of(event, session), late=event.late)
         self._changed[name] = None
         derived: list[TopicEvent] = []
-        if brought & TRADED:
+        if changed & TRADED:
             derived.append((TRADES, trade_record(gate.trade(), scope)))
         decision = None
-        if brought & DECIDED:
+        if changed & DECIDED:
             decision = decision_record(gate.decision(), scope, event.first_seen_ms)
-        if brought & EVALUATED:
+        if changed & EVALUATED:
             eligible = decision is not None and decision.eligible
             summary = summary_record(gate.evaluation(), scope, eligible=eligible)
             derived.append((SUMMARIES, summary))
@@ -164,11 +164,11 @@ class GatesStep(ControlledStep):
         return made
 
     def _reconfigure(self, watermark: Watermark, at: SourceRecord) -> None:
-        anew = restarting_runs(self.runs(), self.state)
+        restarting = restarting_runs(self.runs(), self.state)
         for name in sorted(self._instruments):
             config = self.state.config_of(name)
             each = self._instruments[name]
-            if name in anew:
+            if name in restarting:
                 self._refold(name, watermark, at)
             elif config is not None and config != each.config:
                 each.config = config
@@ -260,10 +260,10 @@ class GatesStage(LogStage):
                     if name not in runs and config is not None:
                         runs[name] = _run_of(config)
                 state = self._control.state(event.control_offset)
-                anew = restarting_runs(runs, state)
-                if anew:
-                    await self._provide(step, record, event, anew)
-                runs.update(anew)
+                restarting = restarting_runs(runs, state)
+                if restarting:
+                    await self._provide(step, record, event, restarting)
+                runs.update(restarting)
             met.update(dict.fromkeys(event.instruments))
 
     async def _provide(

@@ -80,7 +80,8 @@ def _require_consistent(
     state = f"the state in {runtime.changelog(stage.name)} goes up to {position}"
     if committed < position:
         raise Fatal(
-            f"{where}, but {state}: going on would derive the records between them twice; set the "
+            f"{where}, but {state}: continuing would derive the records between them twice; set "
+            "the "
             f"offset of the group {runtime.application} to {position} again, or load the candles "
             "again under another APP_ID and TOPIC_PREFIX (manifold load)"
         )
