@@ -373,8 +373,8 @@ class Transport:
         return self.access.clean(text)[:300]
 
     def _refusal(self, content: Any) -> tuple[str, str]:
-        code, told = (self.clean(part) for part in refusal_of(content))
-        return code, "".join(f": {part}" for part in (code, told) if part)
+        code, message = (self.clean(part) for part in refusal_of(content))
+        return code, "".join(f": {part}" for part in (code, message) if part)
 
     def _require_closed(self, endpoint: str) -> None:
         left_s = self.breaker.left_s(time.monotonic())

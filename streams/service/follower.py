@@ -19,7 +19,7 @@ from streams.kafka.follower import LogPartition, fetch, keep_following, open_con
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CONTROL
 from streams.service.channels import frame_of, text_of
 from streams.service.hub import Hub
@@ -78,7 +78,7 @@ class LogFollower:
         self.skipped = 0
         self.records = 0
         for (topic, partition), at in start.ends.items():
-            hub.passed(Place(topic, partition, at - 1))
+            hub.passed(RecordCoordinates(topic, partition, at - 1))
 
     def stop(self) -> None:
         """Ask ``run`` to return."""
@@ -141,7 +141,7 @@ class LogFollower:
         self.alive_at, self.trouble = time.monotonic(), None
 
     def _publish(self, topic: str, record: Any) -> None:
-        place = Place(topic, record.partition, record.offset)
+        place = RecordCoordinates(topic, record.partition, record.offset)
         self.records += 1
         try:
             event = self._codec.decode(topic, record.value)
@@ -179,7 +179,7 @@ class LogFollower:
     def _gap(self, topic: str, partition: int, at: int, to: int) -> None:
         self._next[topic, partition] = to
         self.skipped += max(0, to - at)
-        self._hub.passed(Place(topic, partition, to - 1))
+        self._hub.passed(RecordCoordinates(topic, partition, to - 1))
         self._hub.tell_all(
             text_of(
                 {
@@ -194,6 +194,6 @@ class LogFollower:
         )
 
 
-def _origin(place: Place, headers: Any) -> Origin:
+def _origin(place: RecordCoordinates, headers: Any) -> Origin:
     told = {name: (text or b"").decode("utf-8", "replace") for name, text in headers}
     return Origin(place.id, told.get("source", ""), told.get("engine", ""))
