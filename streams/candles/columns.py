@@ -1,4 +1,4 @@
-"""Candles of one series as arrays, and what a source said of a candle in 64 bits."""
+"""Candles of one series as arrays, and a 64-bit digest of a candle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKED = Struct("<12dq")
 
 
 class SeriesKey(NamedTuple):
-    """What a series is: the candles of one instrument and bar length."""
+    """Key of a series: the candles of one instrument and bar length."""
 
     instrument: str
     granularity: str
@@ -29,12 +29,12 @@ class CandleColumns(NamedTuple):
     Attributes
     ----------
     bar_ms
-        Starts, epoch ms.
+        Starts of the bars, epoch ms.
     prices
         [12, n]: open, high, low, close of mid, bid, ask; bid and ask are used only where
         ``quoted``.
     quoted
-        Whether bid and ask were quoted by the market.
+        Whether the source has bid and ask.
     volume
         Ticks, ``NO_VOLUME`` where missing.
     """
@@ -55,10 +55,10 @@ class CandleColumns(NamedTuple):
 
 
 def digest(candle: Candle) -> int:
-    """Return 64 bits that tell what a source said of a candle (prices, volume) from all else.
+    """Return a 64-bit digest of a candle's prices and volume as given by the source.
 
-    Where bid and ask are there the mid is theirs, however it was computed when the candle was
-    written: it does not count, so that a log of an older engine holds the same candles.
+    With bid and ask, the mid is derived from them and not part of the digest, so that candles
+    written by an older engine, which rounds the mid differently, have the same digest.
     """
     volume = NO_VOLUME if candle.volume is None else candle.volume
     quoted = candle.bid is not None and candle.ask is not None

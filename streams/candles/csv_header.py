@@ -70,10 +70,10 @@ def _problem(header: Sequence[str]) -> str | None:
         )
     twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
     if twice:
-        return f"two columns are called {twice[0]!r}; keep one"
+        return f"two columns have the name {twice[0]!r}; keep one"
     times = [name for name in TIME_NAMES if name in header]
     if not times:
-        return "there is no column of times; name it time"
+        return "there is no time column; name it time"
     if len(times) > 1 and set(times) != {"date", "time"}:
         return f"{' and '.join(times)} both hold times; keep one of these columns"
     return None

@@ -128,7 +128,7 @@ class FileCheck:
         return found
 
     def _refuse(self, said: str) -> Fatal:
-        return Fatal(f"{self._path}: no row is taken in: {said}")
+        return Fatal(f"{self._path}: no row is accepted: {said}")
 
     def _check_refused(self, read: int, refused: Sequence[Refused]) -> None:
         reasons = Counter(one.reason for one in refused)
@@ -139,8 +139,8 @@ class FileCheck:
         if _many(reasons["bad_time"], read):
             first = next(one for one in refused if one.reason == "bad_time")
             raise self._refuse(
-                f"{reasons['bad_time']:,} of {read:,} rows have no time that can be read, the "
-                f"first in line {first.line}: {first.detail}; write times as 2014-05-01T00:05:00Z"
+                f"{reasons['bad_time']:,} of {read:,} rows have an unreadable time, the first in "
+                f"line {first.line}: {first.detail}; write times as 2014-05-01T00:05:00Z"
             )
         astray = len(self._times.misaligned)
         if not astray:
@@ -210,8 +210,8 @@ class FileCheck:
         if _many(conflicts, read) and self.repeats >= conflicts:
             raise self._refuse(
                 f"{conflicts:,} of {read:,} rows have other numbers for a bar than a row before; "
-                "are there two instruments, two sides or two bar lengths in one file, or dates "
-                "without a time of day?"
+                "the file may have two instruments, two sides or two bar lengths, or dates "
+                "without a time of day"
             )
 
 

@@ -1,4 +1,4 @@
-"""Instrument, bar length and side from the words of a candle file's name."""
+"""Instrument, bar length and side from a candle file's name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def file_names(
         instrument = instrument_name(instrument)
         pair = decorated_pair(instrument)
         if pair is not None:
-            raise Fatal(f"--instrument {instrument}: write {pair}, if that pair is meant")
+            raise Fatal(f"--instrument {instrument}: write {pair} if you mean that pair")
     elif len(found.pairs) == 1:
         instrument = found.pairs[0]
     if granularity is not None:
@@ -93,8 +93,8 @@ def ask_instrument(path: str) -> str:
     pairs = read_file_name(path).pairs
     if pairs:
         said = f"its name says {' and '.join(pairs)}"
-        return f"{said}; give the one that it holds with --instrument"
-    said = "neither its rows nor its name say the instrument"
+        return f"{said}; give its instrument with --instrument"
+    said = "neither its rows nor its name contain the instrument"
     return f"{said}; give --instrument, such as --instrument EUR_USD"
 
 
@@ -104,7 +104,7 @@ def ask_granularity(path: str) -> str:
     if lengths:
         said = f"its name says {' and '.join(lengths)}"
         return f"{said}; give the bars' true length with --granularity"
-    said = "neither its rows nor its name say the bar length"
+    said = "neither its rows nor its name contain the bar length"
     return f"{said}; give --granularity, such as --granularity M1"
 
 

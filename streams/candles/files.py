@@ -110,7 +110,7 @@ def candle_of(
     try:
         return candle_from_row(row, instrument, granularity, "file", times, line)
     except FileRefused as refused:
-        raise Fatal(f"{path}:{line}: no row is taken in: {refused}") from refused
+        raise Fatal(f"{path}:{line}: no row is accepted: {refused}") from refused
     except RowRefused as refused:
         return Refused(path, line, refused.reason, str(refused))
 

@@ -22,7 +22,7 @@ class CandleFrames(NamedTuple):
     instrument, granularity
         Indices into ``names`` and ``granularities``.
     candles
-        The numbers.
+        Times, prices and volumes.
     """
 
     at: NDArray[np.int64]

@@ -57,17 +57,17 @@ def lookback_problems(config: Config, settle_ms: int = SETTLE_MS) -> list[str]:
     problems = []
     if wanted > most:
         problems.append(
-            f"{said} and CANDLE_COUNT={config.candle_count} hold {most} windows of "
-            f"{config.candle_gran} at most ({STEP_BARS} bars apart), {name} asks for {wanted}: "
+            f"{said} and CANDLE_COUNT={config.candle_count} contain at most {most} windows of "
+            f"{config.candle_gran} ({STEP_BARS} bars apart), {name} requires {wanted}: "
             f"nothing will be eligible; set {name}={most}"
             + _or_lookback((wanted - 1) * STEP_BARS * length_ms if wanted - 1 <= steps else None)
         )
     alive_ms = fresh_for_ms(length_ms, settle_ms)
     if minutes * MINUTE_MS < alive_ms:
         problems.append(
-            f"{said} is shorter than ws:last:manifold lives with bars of {config.candle_gran} "
-            f"({alive_ms / 1000:g} s): its count_1h may be of windows that are out of the "
-            f"look-back when it is read; read its ts_ms as well{_or_lookback(alive_ms)}"
+            f"{said} is shorter than the TTL of ws:last:manifold with bars of "
+            f"{config.candle_gran} ({alive_ms / 1000:g} s): its count_1h may include windows "
+            f"outside the lookback when it is read; check its ts_ms as well{_or_lookback(alive_ms)}"
         )
     return problems
 

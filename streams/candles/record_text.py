@@ -82,12 +82,12 @@ def _value_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RowRefused(
             "bad_json",
-            f"the value of this record of {topic} is no JSON object; print it with the schema "
+            f"the value of this record of {topic} is not a JSON object; print it with the schema "
             "registry (rpk: --use-schema-registry=value)",
         )
     found = {str(name).lower(): item for name, item in value.items()}
     if "mid" not in found and not _is_watermark(found):
-        raise RowRefused("bad_json", f"a record of {topic} is no candle; print md.candles")
+        raise RowRefused("bad_json", f"a record of {topic} is not a candle; print md.candles")
     return found
 
 

@@ -56,9 +56,9 @@ def candle_from_row(
     instrument, granularity
         What the file is known to hold, where the row does not say.
     source
-        Where the candle comes from.
+        Source of the candle.
     times
-        The times of the rows before this one in the file; None: there are none.
+        The time column of the file; None without earlier rows.
     line
         Line of the file.
 
@@ -67,16 +67,18 @@ def candle_from_row(
     RowRefused
         The row is not a complete candle with usable numbers.
     FileRefused
-        The row shows that the file cannot be read.
+        The row shows that the file cannot be read correctly.
     """
     instrument, granularity = names_of(row, instrument, granularity)
     if not instrument:
-        raise RowRefused("no_instrument", "neither row, file name nor --instrument names one")
+        raise RowRefused(
+            "no_instrument", "neither the row, the file name nor --instrument contains one"
+        )
     pair = decorated_pair(instrument)
     if pair is not None:
         raise RowRefused("bad_instrument", f"the instrument is {instrument!r}; write {pair}")
     if granularity not in GRANULARITY_MS:
-        said = f"the granularity {granularity!r} is not known" if granularity else "none is named"
+        said = f"the granularity {granularity!r} is unknown" if granularity else "there is none"
         raise RowRefused("no_granularity", said)
     if not _flag(_first(row, COMPLETE_NAMES)):
         raise RowRefused("incomplete", "the candle is not complete")
@@ -85,7 +87,7 @@ def candle_from_row(
     if bar_ms % bar_step_ms(GRANULARITY_MS[granularity]):
         times.misaligned.append(bar_ms)
         raise RowRefused(
-            "not_a_bar_start", f"{clock(bar_ms)} is no start of a bar of {granularity}"
+            "not_a_bar_start", f"{clock(bar_ms)} is not the start of a bar of {granularity}"
         )
     prices = _candle_prices(row)
     candle = Candle(
@@ -106,7 +108,7 @@ def candle_from_row(
 def names_of(
     row: Mapping[str, Any], instrument: str | None, granularity: str | None
 ) -> tuple[str, str]:
-    """Return the instrument and granularity of a row, spelt our way; empty where nothing says.
+    """Return the normalised instrument and granularity of a row; empty if unknown.
 
     Parameters
     ----------
@@ -122,12 +124,12 @@ def names_of(
 
 
 def plain_float(text: str) -> float:
-    """Return the number that ``text`` is in ASCII digits; Python's underscores are refused.
+    """Parse a number in ASCII digits; Python's underscores are refused.
 
     Raises
     ------
     ValueError
-        It is none.
+        The text is not a number.
     """
     if "_" in text or not text.isascii():
         raise ValueError(text)
@@ -135,12 +137,12 @@ def plain_float(text: str) -> float:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """Return the value that a row has under one of several names, None where it has none.
+    """Return the value of a row under one of several names, None if there is none.
 
     Raises
     ------
     FileRefused
-        It has different ones under two of the names.
+        The row has different values under two of the names.
     """
     filled = [name for name in names if row.get(name) not in (None, "")]
     if not filled:
@@ -150,8 +152,8 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
         if str(row[other]).strip() != str(first).strip():
             raise FileRefused(
                 "two_values",
-                f"{filled[0]} ({str(first)[:32]!r}) and {other} ({str(row[other])[:32]!r}) are two "
-                "values for one thing; keep one of these columns",
+                f"{filled[0]} ({str(first)[:32]!r}) and {other} ({str(row[other])[:32]!r}) are "
+                "two values of one field; keep one of these columns",
             )
     return first
 
@@ -161,14 +163,14 @@ def _flag(value: Any) -> bool:
 
 
 class _Side(NamedTuple):
-    """Open, high, low and close as the row has them, and the doubles nearest to them."""
+    """Open, high, low and close as in the row, and the nearest doubles."""
 
     written: tuple[WrittenPrice, ...]
     prices: Ohlc
 
 
 def _candle_prices(row: Mapping[str, Any]) -> tuple[Ohlc, Ohlc | None, Ohlc | None, bool]:
-    """Return mid, bid, ask, and whether the mid is that of bid and ask (docs/mid-price.md)."""
+    """Return mid, bid, ask, and whether the mid is derived from them (docs/mid-price.md)."""
     bid, ask = _side(row, "bid"), _side(row, "ask")
     if bid and ask:
         for name, side in (("bid", bid), ("ask", ask)):
@@ -182,7 +184,7 @@ def _candle_prices(row: Mapping[str, Any]) -> tuple[Ohlc, Ohlc | None, Ohlc | No
             there, missing = ("bid", "ask") if bid else ("ask", "bid")
             raise RowRefused(
                 "one_sided",
-                f"the row has {there} prices only: without {missing} or mid there is no mid price",
+                f"the row has only {there} prices: the mid price needs {missing} or mid",
             )
         raise RowRefused("no_prices", "neither mid nor both bid and ask")
     return mid.prices, bid and bid.prices, ask and ask.prices, False
@@ -198,12 +200,12 @@ def _side(row: Mapping[str, Any], side: str) -> _Side | None:
     if isinstance(nested, Mapping):
         found = _flat({str(k).lower(): v for k, v in nested.items()}, "")
     if found is None and nested is not None:
-        raise RowRefused("no_prices", f"{side} has no open, high, low and close")
+        raise RowRefused("no_prices", f"{side} lacks open, high, low or close")
     return _only(side, [found, _flat(row, f"{side}_"), _flat(row, f"{side}.")])
 
 
 def _only(side: str, found: list[_Side | None]) -> _Side | None:
-    """Return the prices of a side that a row may give under several names."""
+    """Return the prices of a side, which a row may have under several names."""
     there = [one for one in found if one is not None]
     if any(one.prices != there[0].prices for one in there):
         raise FileRefused(
@@ -218,7 +220,7 @@ def _flat(row: Mapping[str, Any], prefix: str) -> _Side | None:
     if all(value is None for value in found):
         return None
     if any(value is None for value in found):
-        raise RowRefused("no_prices", f"{prefix or 'mid '}prices are not all there")
+        raise RowRefused("no_prices", f"{prefix or 'mid '}prices are incomplete")
     return _Side(tuple(found), Ohlc(*(_number(value) for value in found)))
 
 
@@ -238,8 +240,8 @@ def _volume(value: Any) -> int | None:
     if 0 < number < 2**53 and number != int(number):
         raise FileRefused(
             "fractional_volume",
-            f"the volume {str(value)!r} is not a whole number of ticks; multiply the column so "
-            "that all are whole, or leave it out (ALLOW_MISSING_VOLUME=1)",
+            f"the volume {str(value)!r} is not a whole number of ticks; scale the column to whole "
+            "numbers, or omit it (ALLOW_MISSING_VOLUME=1)",
         )
     if not (number >= 0 and number < 2**62 and number == int(number)):
         raise RowRefused("bad_number", f"the volume {value!r} is not a whole number >= 0")

@@ -1,4 +1,5 @@
-"""The candles of one series, collected from files: sorted by time, free of repeats, as arrays."""
+"""The candles of one series, collected from files: sorted by time, without duplicates, as
+arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from streams.records.events import Candle
 
 
 class Series:
-    """The candles of one instrument and granularity, as they are collected from files."""
+    """The candles of one instrument and granularity, collected from files."""
 
     def __init__(self, key: SeriesKey) -> None:
         self.key = key
@@ -27,21 +28,21 @@ class Series:
         self._order: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def add(self, block: Block, file: str) -> None:
-        """Collect candles of a file."""
+        """Add candles of a file."""
         if not self._files or self._files[-1] != file:
             self._files.append(file)
         self._blocks.append(block)
         self._file_numbers.append(np.full(len(block.lines), len(self._files) - 1, np.int32))
 
     def close(self) -> tuple[list[Refused], int]:
-        """Sort by time and drop repeats; the first row of a bar stays.
+        """Sort by time and drop duplicates; the first row of a bar is kept.
 
         Returns
         -------
         refused
-            Rows of a bar that came before with other numbers (``conflict``).
+            Rows with other numbers for a bar than an earlier row (``conflict``).
         duplicates
-            Number of rows dropped because they said the same again.
+            Number of rows dropped because they equal an earlier row.
         """
         self._whole = _joined(self.key, self._blocks)
         self._file = np.concatenate([self._file, *self._file_numbers])
@@ -58,15 +59,17 @@ class Series:
         kept = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))[repeats]
         differs = self._differ(order[repeats], order[kept])
         refused = [
-            self._refused(int(order[at]), "conflict", "the bar came before with other numbers")
+            self._refused(
+                int(order[at]), "conflict", "an earlier row has other numbers for this bar"
+            )
             for at in repeats[differs]
         ]
         self._order = order[first]
         return refused, int((~differs).sum())
 
     def _differ(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
-        # by their bits, as digests go, so that a side which neither has is the same in both; the
-        # mid counts only where it is the source's
+        # compare bits, as digests do, so that a side missing in both is equal; the mid counts only
+        # where the source gave it
         prices = self._whole.prices.view(np.int64)
         volume, derived = self._whole.volume, self._whole.mid_derived
         found = (prices[4:, one] != prices[4:, other]).any(axis=0)
@@ -76,11 +79,11 @@ class Series:
         return differ
 
     def bars(self) -> NDArray[np.int64]:
-        """Return the bar starts that are left, ascending (ms)."""
+        """Return the remaining bar starts, ascending, epoch ms."""
         return self._whole.bar_ms[self._order]
 
     def columns(self) -> CandleColumns:
-        """Return the candles that are left, ascending, as columns."""
+        """Return the remaining candles, ascending, as columns."""
         block = self._left()
         quoted = ~np.isnan(block.prices[4]) & ~np.isnan(block.prices[8])
         return CandleColumns(block.bar_ms, block.prices, quoted, block.volume)
@@ -93,7 +96,7 @@ class Series:
         return self._whole.where(self._order)
 
     def digests(self) -> NDArray[np.int64]:
-        """Return the content digests that are left, in the order of ``bars``."""
+        """Return the digests of the remaining candles, in the order of ``bars``."""
         return np.fromiter((digest(one) for one in self.candles()), np.int64, len(self))
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
@@ -101,11 +104,11 @@ class Series:
         self._order = self._order[chosen]
 
     def refuse(self, chosen: NDArray[np.bool_], reason: str, detail: str) -> list[Refused]:
-        """Return refusals of the candles for which ``chosen`` is true."""
+        """Return the refusals of the candles for which ``chosen`` is true."""
         return [self._refused(int(at), reason, detail) for at in self._order[chosen]]
 
     def candles(self) -> Iterator[Candle]:
-        """Yield the candles that are left, ascending."""
+        """Yield the remaining candles, ascending."""
         return self._left().candles()
 
     def __len__(self) -> int:
@@ -129,7 +132,7 @@ def read_series(
     Raises
     ------
     Fatal
-        A file cannot be read at all, or is not what it was read as.
+        A file cannot be read, or its contents do not match what was expected.
     """
     found: dict[SeriesKey, Series] = {}
     files = FilesRead(report)

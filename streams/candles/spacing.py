@@ -39,7 +39,7 @@ def other_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
     bars
         Distinct starts, epoch ms, ascending.
     length_ms
-        What the bars are said to be.
+        Expected bar length, ms.
     """
     steps = np.diff(bars)
     short = np.flatnonzero(
@@ -70,7 +70,7 @@ def uneven_spacing(bars: NDArray[np.int64], length_ms: int) -> Spacing | None:
     bars
         Distinct starts, ascending, including times that are not the start of a bar of this length.
     length_ms
-        What the bars are said to be.
+        Expected bar length, ms.
     """
     steps = np.diff(bars)
     same = (steps[1:] == steps[:-1]) & (steps[1:] % length_ms != 0)

@@ -127,7 +127,7 @@ class TimeColumn:
             raise FileRefused(
                 "mixed_times",
                 f"the time {text!r} is {form.words}, those from line {self.line} on are "
-                f"{self.form.words}; write all times of a file in one form",
+                f"{self.form.words}; write all times of a file in one format",
             )
         return at_ms
 
@@ -149,9 +149,9 @@ def time_text(row: Mapping[str, Any]) -> str:
         if not _is_day(cells["date"]):
             raise FileRefused(
                 "two_times",
-                f"the columns date ({cells['date']!r}) and time ({cells['time']!r}) are no date "
-                "such as 2014-05-01 or 20140501 and time of day; write them so, or keep one column "
-                "of times such as 2014-05-01T00:05:00Z",
+                f"the columns date ({cells['date']!r}) and time ({cells['time']!r}) are not a "
+                "date such as 2014-05-01 or 20140501 and a time of day; correct them, or keep one "
+                "time column such as 2014-05-01T00:05:00Z",
             )
         return f"{cells['date']} {cells['time']}"
     if len(cells) > 1:
@@ -223,7 +223,7 @@ def _guess(count: int, fraction: str) -> str:
         return f"{count} digits, which may be a time of day or a spreadsheet's days"
     if count in (9, 12):
         return f"{count} digits, which may be an epoch before 2001 or something else"
-    return f"{count} digits, which are no date and no epoch"
+    return f"{count} digits, which are neither a date nor an epoch"
 
 
 def _of_stamp(spaced: str, text: str) -> tuple[TimeForm, int]:

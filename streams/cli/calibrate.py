@@ -26,7 +26,7 @@ from streams.kafka.registry import open_codec
 from streams.replay.calibrate.outcome import Calibration
 from streams.replay.calibrate.sources import (
     Columnar,
-    Found,
+    SourceWindows,
     TimeRange,
     windows_of_log,
     windows_of_series,
@@ -99,15 +99,15 @@ def calibrate(
       manifold calibrate --from -7d --instruments EUR_USD --json
     """
     now = datetime.now(UTC)
-    stretch = TimeRange(
+    time_range = TimeRange(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
         names_of(instruments),
     )
     if (
-        stretch.from_ms is not None
-        and stretch.to_ms is not None
-        and stretch.from_ms > stretch.to_ms
+        time_range.from_ms is not None
+        and time_range.to_ms is not None
+        and time_range.from_ms > time_range.to_ms
     ):
         raise Fatal(f"--from {start} is after --to {end}")
     require_place(output)
@@ -131,22 +131,22 @@ def calibrate(
             say_refused(report)
             report.require_candles(series)
             source = ", ".join(Path(path).name for path in files)
-            found = windows_of_series(series, Config.from_env(), stretch, source, progress)
+            found = windows_of_series(series, Config.from_env(), time_range, source, progress)
             sentence = report.refused_sentence()
             found.notes.extend([f"{sentence}."] if sentence else [])
         else:
             runtime = Runtime.from_env()
             codec = asyncio.run(open_codec(runtime))
-            found = windows_of_log(runtime, codec, stretch, progress)
+            found = windows_of_log(runtime, codec, time_range, progress)
     _say(_calibrated(found, pass_rate), report, output, as_json=as_json)
     sys.exit(exit_code(report))
 
 
-def _calibrated(found: Found, pass_rate: float) -> Calibration:
+def _calibrated(found: SourceWindows, pass_rate: float) -> Calibration:
     if not found.windows:
         raise Fatal(
             f"{found.source}: no windows in this range; an instrument has one per bar from its "
-            f"129th candle on"
+            "129th candle on"
         )
     return Calibration(found, pass_rate)
 

@@ -92,7 +92,7 @@ def flatten(
         waited_s = time.monotonic() - begun
         click.echo(
             f"still open according to the log after {waited_s:.1f} s: {', '.join(held)}; "
-            f"taking over"
+            "taking over"
         )
         from streams.cli.trade import run
 
@@ -111,7 +111,7 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
     if held:
         raise Recoverable(
             f"still open according to the log: {', '.join(held)}; see exec.fills for the broker's "
-            f"answers"
+            "answers"
         )
     if not outcome.confirmed:
         raise Recoverable(

@@ -140,7 +140,7 @@ def _print(found: LookaheadReport, subject: Subject, chosen: int) -> None:
         console = Console(width=PLAIN_WIDTH)
     names = ", ".join(subject.instruments)
     title = (
-        f"records up to the cut, equal in the whole run and in the run on the cut input\n"
+        "records up to the cut, equal in the whole run and in the run on the cut input\n"
         f"{names}: {len(subject.ends_ms):,} bars, {clock(subject.ends_ms[0])} to "
         f"{clock(subject.ends_ms[-1])} UTC"
     )

@@ -17,7 +17,7 @@ from streams.instruments import instrument_names
 from streams.kafka.registry import open_codec
 from streams.mirror.keys import BACKTEST_REPORT
 from streams.mirror.published import publish_report
-from streams.replay.report.collect import Wanted, collect_report
+from streams.replay.report.collect import ReportFilter, collect_report
 from streams.replay.report.data import ReportData
 from streams.replay.report.page import STDOUT, write_report
 from streams.replay.report.words import clock_range
@@ -79,12 +79,12 @@ def report(
     for path in (html, json_file):
         require_place(path)
     now = datetime.now(UTC)
-    wanted = Wanted(
+    chosen = ReportFilter(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
         names_of(instruments),
     )
-    if None not in wanted[:2] and wanted.from_ms > wanted.to_ms:  # type: ignore[operator]
+    if None not in chosen[:2] and chosen.from_ms > chosen.to_ms:  # type: ignore[operator]
         raise Fatal(f"--from {start} is after --to {end}")
     runtime = Runtime.from_env()
     codec = asyncio.run(open_codec(runtime))
@@ -96,7 +96,7 @@ def report(
                 tasks[topic] = bar.add_task(topic, total=total)
             bar.update(tasks[topic], completed=done, total=total)
 
-        data = collect_report(runtime, codec, wanted, progress)
+        data = collect_report(runtime, codec, chosen, progress)
     write_report(data, html, json_file)
     if publish:
         say_published(data, html)

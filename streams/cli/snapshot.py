@@ -151,7 +151,7 @@ def _put(
     if single and len(manifolds) > 1:
         raise Fatal(
             f"--output {single[0]} is one file and there are {len(manifolds)} manifolds; name a "
-            f"folder, ending in a slash"
+            "folder, ending in a slash"
         )
     for manifold, candle_gran in manifolds:
         for output in outputs:

@@ -159,7 +159,7 @@ def _check_url(name: str, url: str, environment: str) -> None:
     if "@" in parts.netloc:
         raise Fatal(
             f"{name} contains a user name or password: remove it, OANDA uses a token "
-            f"(OANDA_API_KEY)"
+            "(OANDA_API_KEY)"
         )
     whole = host and parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
     if not whole or host is None:

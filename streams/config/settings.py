@@ -337,7 +337,7 @@ class Config(FromEnvironment):
         unknown = sorted(set(values) - {item.name for item in setting_fields(cls)})
         if unknown:
             raise UnknownSettings(
-                f"a config record in ops.control has settings this version does not know: "
+                "a config record in ops.control has settings this version does not know: "
                 f"{', '.join(name.upper() for name in unknown)}; run the version that wrote it"
             )
         pairs = values.get("hysteresis_pair_json", {})

@@ -1,1 +1,1 @@
-"""Candle sources: files, the synthetic market, and the writer that turns them into facts."""
+"""Candle feeds: files, OANDA, the synthetic market, and the writer of ``md.candles``."""

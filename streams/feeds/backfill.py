@@ -1,4 +1,4 @@
-"""Filling the log from OANDA before a deployment trades; a feed that runs is left to do it."""
+"""Fill the log from OANDA before a deployment trades; not needed while a feed runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def is_current(candles: Sequence[int | None], now_ms: int, config: Config) -> bool:
-    """Return whether the log is as far as it can be, a few bars aside.
+    """Return whether the log is complete except for a few bars.
 
     Parameters
     ----------
@@ -46,20 +46,20 @@ async def fill_from_oanda(
 ) -> int:
     """Write every candle of ``HOTBAND_PAIRS`` up to now; return how many were written.
 
-    Goes on after the last candle of each instrument in the log; of one that has none, begins
-    ``days`` before the end of the last bar of market hours by OANDA's clock, so that a day asked
-    for at a weekend is the last day of trading.
+    Continues after the last candle of each instrument in the log. An instrument without candles
+    begins ``days`` before the end of the last bar in market hours by OANDA's clock, so that one day
+    at a weekend means the last trading day.
 
     Raises
     ------
     Fatal
         OANDA refuses the token or the account, or another feed has taken over.
     Recoverable
-        OANDA or the brokers do not answer; the same again goes on there.
+        OANDA or the brokers do not answer; a repeated call continues there.
     """
     async with OandaClient(access) as client:
         feed = OandaFeed(runtime, codec, config, settings, client, runtime.hotband_pairs)
-        # the first request of a client tells it OANDA's time
+        # the first response sets the client's OANDA time
         await client.account_summary()
         length = config.granularity_ms
         until_ms = calendar_of(config).last_bar_end_ms(client.now_ms(), length)

@@ -1,4 +1,4 @@
-"""A feed that goes on: writes each bar when it is due, and picks up where the log ends."""
+"""A continuous feed: writes each bar when it is due, and continues at the end of the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.records.control import UniverseChange
 from streams.records.events import Candle
 
 SETTLE_MS = 500
-"""How long after a bar's end it is taken as complete."""
+"""Delay after a bar's end until it counts as complete, ms."""
 
 Bar = tuple[int, Sequence[Candle]]
 Pace = Callable[[int], None]
@@ -28,7 +28,7 @@ Pace = Callable[[int], None]
 
 
 def unpaced(_: int) -> None:
-    """Wait for nothing: as fast as possible."""
+    """Do not wait: as fast as possible."""
 
 
 def run_feed(
@@ -45,23 +45,24 @@ def run_feed(
 ) -> int:
     """Write a feed's bars; return the number of records written.
 
-    A feed started again goes on after the log: of each instrument only what is newer is written.
-    Nothing is written before the first bar has begun: a feed that is started at a weekend waits
-    for the opening. A feed replaces the universe; for instruments that it drops, it says up to its
-    start that nothing more of them is to come, so that no epoch waits for them.
+    A restarted feed continues after the log: for each instrument only newer candles are written.
+    Nothing is written before the first bar has begun: a feed started at a weekend waits for the
+    opening. A feed replaces the universe; for instruments that it drops it writes watermarks up to
+    its start, so that no epoch waits for them.
 
     Parameters
     ----------
     config
-        The settings of this environment; what is written is up to the caller.
+        The settings of this environment.
     arrivals
-        What arrives at the end of each bar, ascending.
+        The candles that arrive at the end of each bar, ascending.
     actor
         Who declares the universe.
     now_ms
         Wall clock.
     pace
-        Waits until a bar is due, given its ``as_of_ms``; first given the start of the first bar.
+        Waits until a bar is due, given its ``as_of_ms``; first called with the start of the first
+        bar.
     progress
         Called with the number of candles written since the last call.
     """
@@ -76,7 +77,7 @@ def run_feed(
         return 0
     length = GRANULARITY_MS[granularity]
     from_ms = first[0] - length
-    # the opening watermark carries this time, and brokers refuse stamps of the future
+    # the opening watermark has this timestamp, and brokers refuse timestamps in the future
     pace(from_ms)
     writer.refresh_control()
     writer.write(take_over(writer, names, granularity, from_ms, actor))
@@ -89,7 +90,7 @@ def run_feed(
 def take_over(
     writer: FactWriter, names: Sequence[str], granularity: str, from_ms: int, actor: str
 ) -> list[Fact]:
-    """Replace the universe by a feed's instruments; return what is to be written of the others.
+    """Replace the universe by a feed's instruments; return the watermarks of the dropped ones.
 
     Parameters
     ----------
@@ -117,14 +118,14 @@ def _newer(arrivals: Iterator[BarArrivals], last_bars: dict[str, int]) -> Iterat
 
 def _paced(bars: Iterable[Bar], pace: Pace, writer: FactWriter) -> Iterator[Bar]:
     for bar in bars:
-        # a bar goes out when it is complete, not when the producer's buffer is full
+        # a bar is sent when it is complete, not when the producer's buffer is full
         writer.flush()
         pace(bar[0])
         yield bar
 
 
 def accelerated(speed: float) -> Pace:
-    """Return a pace of ``speed`` event seconds per second, from the start of the first bar on."""
+    """Return a pace of ``speed`` event seconds per second, from the start of the first bar."""
     started: list[tuple[int, float]] = []
 
     def wait(as_of_ms: int) -> None:
@@ -137,23 +138,22 @@ def accelerated(speed: float) -> Pace:
 
 
 def wall_clock(require: Callable[[], None], settle_ms: int = SETTLE_MS) -> Pace:
-    """Return the pace of the present: history at once, each later bar when it has ended.
+    """Return the pace of the wall clock: history immediately, each later bar when it has ended.
 
     Parameters
     ----------
     require
-        Called when a bar is due and while one is waited for; raises when the clock is not to be
-        gone by.
+        Called when a bar is due and during the wait; raises when the clock is not reliable.
     settle_ms
-        How long after its end a bar is due.
+        Delay between a bar's end and the time when it is due, ms.
     """
 
     def wait(as_of_ms: int) -> None:
-        # in steps, because a machine that slept wakes up to another time
+        # in steps, because a suspended machine resumes at another time
         while (left_s := (as_of_ms + settle_ms) / 1000 - time.time()) > 0:
             time.sleep(min(left_s, 1.0))
             require()
-        # after the clock was read: one that was set meanwhile makes nothing due
+        # after reading the clock: a clock set meanwhile makes no bar due
         require()
 
     return wait

@@ -1,4 +1,4 @@
-"""Loading candle files into the log: only what is newer, merged by time, once."""
+"""Load candle files into the log: newer candles only, merged by time, each once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_series(
     now_ms: int,
     progress: Progress = no_progress,
 ) -> None:
-    """Write what is newer than the log; the same series again writes nothing.
+    """Write the candles that are newer than the log; a repeated load writes nothing.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _load_granularity(
 
 
 def merged(series: Mapping[SeriesKey, Series]) -> Iterator[Candle]:
-    """Yield the candles of all series by their ends, ties by instrument."""
+    """Yield the candles of all series by end time, ties by instrument."""
     return heapq.merge(
         *(one.candles() for one in series.values()), key=lambda c: (c.as_of_ms, c.instrument)
     )
@@ -129,7 +129,7 @@ def _complete(
     granularity: str,
     length: int,
 ) -> None:
-    """Write the closing watermarks that a load which was cut off before them left out."""
+    """Write the closing watermarks that an interrupted load did not write."""
     short = [
         key.instrument
         for key in series

@@ -1,8 +1,8 @@
-"""The feed that follows OANDA: every complete candle into the log, once, soon after its bar's end.
+"""The OANDA feed: writes every complete candle to the log, once, soon after its bar's end.
 
-Each instrument is asked for on its own (``broker_lane`` says when, and what an answer makes known);
-one writer puts what is known into the log, one transaction after the other. An instrument whose
-request fails is not vouched for, and the others go on.
+Each instrument is polled separately (``oanda_instrument`` decides when, and evaluates the
+response); one writer writes the settled bars to the log, one transaction after the other. An
+instrument whose request fails gets no watermark; the others continue.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 
 ACTOR = "manifold feed oanda"
-PATIENCE_S = 5.0
-"""How long the others are not written, for one behind them; EPOCH_MAX_WAIT_SEC where shorter."""
-ROOM_BARS = 2 * LONGEST_PAGE
+WAIT_S = 5.0
+"""Time to wait for an instrument that is behind, seconds; at most EPOCH_MAX_WAIT_SEC."""
+MAX_BUFFERED_BARS = 2 * LONGEST_PAGE
 TRANSACTION_FACTS = 2_000
 FAILURES_TO_GIVE_UP = 3
-LONGEST_REST_S = 10.0
-"""After a long outage an instrument is not to be missing for longer than that."""
+MAX_PAUSE_S = 10.0
+"""Maximum pause between requests after a long outage, seconds."""
 SKEW_SHOWN_MS = 2_000
 STEP_S = 1.0
 
@@ -68,18 +68,18 @@ class OandaFeed:
     Parameters
     ----------
     runtime, codec, config, settings
-        The deployment; the settings of this environment, and when bars are asked for.
+        The deployment; the settings of this environment and of the feed.
     client
         An open client.
     instruments
-        Whose candles.
+        The instruments.
 
     Attributes
     ----------
     config
-        The configuration that it was prepared with: the active one.
+        The configuration at ``prepare``: the active one.
     followed
-        That of now, and where the settings of this environment differ.
+        The configuration active now, and where the settings of this environment differ.
     """
 
     def __init__(
@@ -106,23 +106,24 @@ class OandaFeed:
         self.state: FeedState
 
     def stop(self) -> None:
-        """End soon: write what is known, then return from ``run``."""
+        """Stop: write the settled bars, then return from ``run``."""
         self._stop.set()
         self._more.set()
 
     async def prepare(self, from_ms: int | None) -> FeedState:
-        """Take over the log: end another feed, see what is there, declare the instruments.
+        """Take over the log: fence another feed, find the resume points, declare the instruments.
 
         Parameters
         ----------
         from_ms
-            First bar where the log holds nothing; None for the last CANDLE_COUNT bars.
+            First bar of instruments without candles in the log; None for the last CANDLE_COUNT
+            bars.
 
         Raises
         ------
         Fatal
-            OANDA does not have an instrument or refuses us, or the log cannot be used or is that
-            of a synthetic market.
+            OANDA does not have an instrument or refuses the login, or the log cannot be used or
+            belongs to a synthetic market.
         Recoverable
             OANDA or the broker does not answer.
         """
@@ -135,16 +136,16 @@ class OandaFeed:
         if missing:
             raise Fatal(
                 f"HOTBAND_PAIRS (--pairs) names {', '.join(missing)}, which the account "
-                f"{self._client.settings.oanda_account_id} cannot have; leave them away"
+                f"{self._client.settings.oanda_account_id} cannot trade; remove them"
             )
         control = await asyncio.to_thread(read_control, self._runtime, self._codec)
         refuse_continuous_market("the OANDA feed", self._here, control)
         self._show_skew()
-        lanes = await asyncio.to_thread(self._take_over, from_ms)
+        feeds = await asyncio.to_thread(self._take_over, from_ms)
         self.state = FeedState(
             self._client,
-            lanes,
-            pair_states(lanes, self.config.granularity_ms),
+            feeds,
+            pair_states(feeds, self.config.granularity_ms),
             price_stream(self._client, self._names),
             self.followed,
         )
@@ -156,25 +157,27 @@ class OandaFeed:
         Raises
         ------
         Fatal
-            OANDA refuses us, or another feed has taken over.
+            OANDA refuses the login, or another feed has taken over.
         Recoverable
-            The log cannot be written, or (with ``until_ms``) an instrument cannot be had.
+            The log cannot be written, or (with ``until_ms``) an instrument is not complete.
         """
         self._until_ms, self._began_ms = until_ms, self._client.now_ms()
-        tasks = [self._lane(lane) for lane in self.state.lanes.values()]
+        tasks = [self._start(feed) for feed in self.state.feeds.values()]
         jobs: list[Coroutine[Any, Any, None]] = [self._write_on(tasks)]
         if with_prices:
             jobs.append(self._prices())
         await until_first(jobs, tasks)
         await self._finish()
         missing = {
-            name: lane.trouble
-            for name, lane in self.state.lanes.items()
-            if until_ms is not None and not self._stop.is_set() and not self._done(lane)
+            name: feed.trouble
+            for name, feed in self.state.feeds.items()
+            if until_ms is not None and not self._stop.is_set() and not self._done(feed)
         }
         if missing:
             why = "; ".join(f"{name}: {trouble}" for name, trouble in missing.items())
-            raise Recoverable(f"not all candles could be had ({why}); the same again goes on there")
+            raise Recoverable(
+                f"not all candles could be read ({why}); the same command again continues there"
+            )
 
     def _take_over(self, from_ms: int | None) -> dict[str, InstrumentFeed]:
         wall_ms = time.time_ns() // 1_000_000
@@ -191,7 +194,7 @@ class OandaFeed:
             self._runtime, self._codec, self._names, gran, writer.partitions, start_ms, now_ms
         )
         settings = self._settings
-        lanes = {
+        feeds = {
             name: InstrumentFeed(
                 name,
                 gran,
@@ -204,48 +207,48 @@ class OandaFeed:
             for name in self._names
         }
         self._plans = {name: FeedPlan([name], gran, writer.partitions) for name in self._names}
-        first_ms = min(lane.frontier_ms for lane in lanes.values())
+        first_ms = min(feed.frontier_ms for feed in feeds.values())
         farewell = take_over(writer, self._names, gran, first_ms, ACTOR)
         offset = writer.refresh_control()
         with writer.transaction():
             writer.write(farewell)
             for name, plan in self._plans.items():
-                writer.write(plan.opening(lanes[name].frontier_ms, offset))
+                writer.write(plan.opening(feeds[name].frontier_ms, offset))
         self._writer, self._looked_at = writer, time.monotonic()
-        for name, lane in lanes.items():
-            logger.info("%s goes on at %s UTC", name, clock(lane.frontier_ms))
-        return lanes
+        for name, feed in feeds.items():
+            logger.info("%s continues at %s UTC", name, clock(feed.frontier_ms))
+        return feeds
 
-    def _lane(self, lane: InstrumentFeed) -> asyncio.Task[None]:
-        return asyncio.create_task(self._follow(lane), name=f"lane {lane.instrument}")
+    def _start(self, feed: InstrumentFeed) -> asyncio.Task[None]:
+        return asyncio.create_task(self._follow(feed), name=f"feed {feed.instrument}")
 
-    async def _follow(self, lane: InstrumentFeed) -> None:
-        state = self.state.pairs[lane.instrument]
-        while not self._stop.is_set() and not self._done(lane):
-            await self._until_due(lane)
+    async def _follow(self, feed: InstrumentFeed) -> None:
+        state = self.state.pairs[feed.instrument]
+        while not self._stop.is_set() and not self._done(feed):
+            await self._until_due(feed)
             if self._stop.is_set():
                 return
             asked_ms, ours_ms = self._client.now_ms(), time.time_ns() // 1_000_000
             try:
                 answer = await self._client.candles(
-                    lane.instrument, self.config.candle_gran, lane.from_ms
+                    feed.instrument, self.config.candle_gran, feed.from_ms
                 )
             except (Recoverable, RequestRefused) as error:
                 state.failures += 1
-                if lane.trouble is None:
-                    logger.warning("%s waits: %s", lane.instrument, error)
-                lane.failed(str(error))
+                if feed.trouble is None:
+                    logger.warning("%s waits: %s", feed.instrument, error)
+                feed.failed(str(error))
                 self._more.set()
                 if self._until_ms is not None and state.failures >= FAILURES_TO_GIVE_UP:
                     return
-                await pause(self._stop, min(pause_s(1.5, state.failures), LONGEST_REST_S))
+                await pause(self._stop, min(pause_s(1.5, state.failures), MAX_PAUSE_S))
                 continue
-            if lane.trouble is not None:
-                logger.info("%s goes on", lane.instrument)
+            if feed.trouble is not None:
+                logger.info("%s continues", feed.instrument)
             state.failures = 0
-            # a Date that runs ahead must not make a bar of tomorrow one without a candle
+            # a Date header in the future must not settle a future bar without a candle
             sure_ms = min(asked_ms, ours_ms)
-            for notice in lane.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
+            for notice in feed.take(answer, asked_ms, LONGEST_PAGE, sure_ms):
                 state.revised += notice.kind == "revised"
                 state.late += notice.kind == "late"
                 logger.warning(
@@ -256,29 +259,29 @@ class OandaFeed:
                 )
             self._more.set()
 
-    async def _until_due(self, lane: InstrumentFeed) -> None:
-        # in steps, because a machine that slept wakes up to another time
+    async def _until_due(self, feed: InstrumentFeed) -> None:
+        # in steps, because a suspended machine resumes at another time
         while not self._stop.is_set():
-            left_s = (lane.ask_ms - self._client.now_ms()) / 1000
-            if len(lane.ready) >= ROOM_BARS:
+            left_s = (feed.ask_ms - self._client.now_ms()) / 1000
+            if len(feed.ready) >= MAX_BUFFERED_BARS:
                 left_s = max(left_s, 0.05)
             elif left_s <= 0.0:
                 return
             await pause(self._stop, min(left_s, STEP_S))
 
-    def _done(self, lane: InstrumentFeed) -> bool:
+    def _done(self, feed: InstrumentFeed) -> bool:
         until_ms = self._until_ms
-        return until_ms is not None and lane.asked_ms >= 0 and lane.frontier_ms >= until_ms
+        return until_ms is not None and feed.asked_ms >= 0 and feed.frontier_ms >= until_ms
 
-    async def _write_on(self, lanes: Sequence[asyncio.Task[None]]) -> None:
+    async def _write_on(self, feeds: Sequence[asyncio.Task[None]]) -> None:
         while not self._stop.is_set():
-            ended = all(task.done() for task in lanes)
+            ended = all(task.done() for task in feeds)
             self._more.clear()
             until_ms = min(self._horizon_ms(), self._last_ms)
-            await self._write(merged(list(self.state.lanes.values()), until_ms))
+            await self._write(merged(list(self.state.feeds.values()), until_ms))
             if ended:
                 return
-            await self._wait_no_longer()
+            await self._stop_waiting()
             try:
                 async with asyncio.timeout(STEP_S):
                     await self._more.wait()
@@ -287,25 +290,25 @@ class OandaFeed:
 
     @property
     def _last_ms(self) -> int:
-        """End of the last bar that is written."""
+        """End of the last bar to write, epoch ms."""
         return (1 << 62) if self._until_ms is None else self._until_ms
 
     def _horizon_ms(self) -> int:
-        lanes, now_ms = list(self.state.lanes.values()), self._client.now_ms()
-        patience_ms = 1000 * min(PATIENCE_S, self._settings.epoch_max_wait_sec)
+        feeds, now_ms = list(self.state.feeds.values()), self._client.now_ms()
+        wait_ms = 1000 * min(WAIT_S, self._settings.epoch_max_wait_sec)
         holding = [
-            lane.trouble is None
-            and not self._done(lane)
-            and now_ms - max(lane.due_ms, lane.moved_ms, self._began_ms) < patience_ms
-            for lane in lanes
+            feed.trouble is None
+            and not self._done(feed)
+            and now_ms - max(feed.due_ms, feed.moved_ms, self._began_ms) < wait_ms
+            for feed in feeds
         ]
-        return horizon_ms(lanes, holding)
+        return horizon_ms(feeds, holding)
 
-    async def _wait_no_longer(self) -> None:
-        """Say for which instruments the others' epochs have waited long enough."""
+    async def _stop_waiting(self) -> None:
+        """Stop waiting for instruments that delay the epochs of the others for too long."""
         pairs = self.state.pairs
         given_up = not_waited_for(
-            list(self.state.lanes.values()),
+            list(self.state.feeds.values()),
             self._client.now_ms(),
             written_ms=max(pair.settled_ms for pair in pairs.values()),
             began_ms=self._began_ms,
@@ -319,7 +322,7 @@ class OandaFeed:
             if pairs[name].not_waited_ms <= pairs[name].settled_ms:
                 logger.warning(
                     "%s is not waited for at %s UTC: its bar was not settled after "
-                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs go on without it until it is",
+                    "EPOCH_MAX_WAIT_SEC=%g s; portfolio epochs continue without it until it is",
                     name,
                     clock(as_of_ms),
                     self._settings.epoch_max_wait_sec,
@@ -355,7 +358,7 @@ class OandaFeed:
         offset, facts = writer.control.end, list[Fact]()
         for bar in bars:
             plan = self._plans[bar.instrument]
-            if bar.vouched:
+            if bar.settles_bar:
                 facts += plan.bar(bar.as_of_ms, bar.candles, offset)
             else:
                 facts += [plan.candle(candle) for candle in bar.candles]
@@ -364,9 +367,9 @@ class OandaFeed:
         self.state.count(bars, facts)
 
     async def _finish(self) -> None:
-        """Write what is known, and the watermarks that are still missing."""
-        lanes = list(self.state.lanes.values())
-        await self._write(merged(lanes, self._last_ms))
+        """Write the settled bars, and the watermarks that are still missing."""
+        feeds = list(self.state.feeds.values())
+        await self._write(merged(feeds, self._last_ms))
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:

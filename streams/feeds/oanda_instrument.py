@@ -1,8 +1,8 @@
-"""One instrument of a feed that asks a broker: what an answer makes known, and what is due next.
+"""One instrument of a polling feed: evaluates responses and decides when to poll next.
 
 Pure: no clock and no I/O. Times are epoch ms, the broker's. A bar is settled when its candle is
-complete, or when the broker, asked late enough after the bar's end, has no candle for it; bars
-settle in order, so that one that is not known yet holds back those behind it.
+complete, or when the broker, polled late enough after the bar's end, has no candle for it. Bars
+settle in order, so that an unsettled bar delays the later ones.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from streams.oanda.shapes import BrokerCandle
 from streams.records.events import Candle
 
 POLLS_MS = (250, 500, 1000, 2000)
-"""How long after an answer that brought nothing new the same is asked again."""
+"""Pause before the next request after a response without news, ms."""
 BARS_AFTER_CLOSE = 3
-"""When the market has closed, it is asked once more so many bars later."""
+"""After the market has closed, one more request follows this many bars later."""
 MOST_VERSIONS = 8
-"""A bar that is revised more often is no longer written, only counted."""
+"""Maximum number of versions of a bar that are written; further revisions are only counted."""
 
 
 class Settled(NamedTuple):
-    """What is to be written: a bar that is settled, or candles that come too late for theirs.
+    """Candles to write: those of a settled bar, or late and revised candles of earlier bars.
 
     Attributes
     ----------
     as_of_ms
         End of the bar.
     candles
-        What arrives, earlier bars first; empty when there is no candle for the bar.
-    vouched
-        Whether the bar itself is settled by this, so that a watermark may be due.
+        The candles, earlier bars first; empty when the bar has no candle.
+    settles_bar
+        Whether this settles the bar, so that a watermark may be due.
     """
 
     instrument: str
     as_of_ms: int
     candles: tuple[Candle, ...]
-    vouched: bool
+    settles_bar: bool
 
 
 class Notice(NamedTuple):
-    """Something about a candle that people should see.
+    """Something unusual about a candle, to be logged.
 
     Attributes
     ----------
     kind
-        ``refused`` where the stages will refuse the candle.
+        ``refused`` if the stages will refuse the candle; else ``revised`` or ``late``.
     detail
-        Of a refused one: why.
+        The reason, if refused.
     """
 
     kind: Literal["revised", "late", "refused"]
@@ -66,16 +66,16 @@ class Notice(NamedTuple):
 
 @dataclass
 class Resume:
-    """Where a lane begins.
+    """Resume point of an instrument.
 
     Attributes
     ----------
     frontier_ms
-        Every bar that ends up to here is settled.
+        All bars that end up to this time are settled, epoch ms.
     last_bar_ms
-        Start of the last candle in the log, -1 when there is none.
+        Start of the last candle in the log, -1 without one.
     versions
-        Of the last candles in the log: bar to the digests it stands there with.
+        Of the last candles in the log: bar start -> digests of its versions.
     """
 
     frontier_ms: int
@@ -84,14 +84,14 @@ class Resume:
 
 
 class InstrumentFeed:
-    """What is known of one instrument, and what of it waits to be written.
+    """State of one instrument, and its bars that wait to be written.
 
     Parameters
     ----------
     instrument, granularity
-        Whose bars.
+        The series.
     resume
-        Where to begin.
+        Its resume point.
     calendar
         The hours of the market.
     settle_ms, absent_after_ms, reread_bars
@@ -100,11 +100,12 @@ class InstrumentFeed:
     Attributes
     ----------
     ready
-        What is known and not written yet, in order.
+        Settled bars and candles that are not written yet, in order.
     asked_ms, moved_ms
-        When the last answer was asked for, and the last one that settled a bar; -1 before.
+        Times of the last answered request, and of the last one that settled a bar, epoch ms; -1
+        before.
     trouble
-        Why the last question has no answer, None when it has one.
+        Why the last request failed, None when it succeeded.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class InstrumentFeed:
 
     @property
     def from_ms(self) -> int:
-        """Start of the first bar to ask for."""
+        """Start of the first bar to request."""
         if self._versions:
             return min(self._versions)
         if self.last_bar_ms >= 0:
@@ -140,12 +141,12 @@ class InstrumentFeed:
 
     @property
     def next_end_ms(self) -> int:
-        """End of the first bar of market hours that is not settled."""
+        """End of the first unsettled bar in market hours."""
         return next_bar_end(self._calendar, self.frontier_ms, self._length)
 
     @property
     def due_ms(self) -> int:
-        """When there is something new to ask for."""
+        """When the next bar is due."""
         after_close = self.frontier_ms + BARS_AFTER_CLOSE * self._length
         if self.asked_ms < after_close < self.next_end_ms - self._length:
             return after_close + self._settle_ms
@@ -157,7 +158,7 @@ class InstrumentFeed:
         Parameters
         ----------
         due_by_ms
-            When the bar has to have been due.
+            The bar must have been due by this time.
         upto_ms
             Latest end.
         """
@@ -167,7 +168,8 @@ class InstrumentFeed:
 
     @property
     def ask_ms(self) -> int:
-        """When to ask next: at once the first time, for what may have been revised meanwhile."""
+        """Time of the next request; the first is immediate, because candles may have been
+        revised."""
         if self.asked_ms < 0:
             return self.frontier_ms
         if self._behind or self.asked_ms < self.due_ms:
@@ -175,25 +177,26 @@ class InstrumentFeed:
         return self.asked_ms + POLLS_MS[min(self._tries, len(POLLS_MS)) - 1]
 
     def failed(self, why: str) -> None:
-        """Note that a question was not answered: nothing is known by that."""
+        """Record that a request failed: nothing settles."""
         self.trouble = why
 
     def take(
         self, answer: Sequence[BrokerCandle], asked_ms: int, page: int, sure_ms: int | None = None
     ) -> list[Notice]:
-        """Take in the candles from ``from_ms`` on.
+        """Process the candles from ``from_ms`` on.
 
         Parameters
         ----------
         answer
-            As the broker gave them.
+            The candles as returned by the broker.
         asked_ms
-            The broker's time when it was asked.
+            The broker's time of the request.
         page
-            Most candles it gives at once: behind the last of so many nothing is known.
+            Maximum number of candles per response: in a full response nothing is known after the
+            last one.
         sure_ms
-            An instant that had certainly come at the broker when it was asked, for what is not
-            there; ``asked_ms`` by default.
+            Lower bound of the broker's time of the request, used to settle bars without a candle;
+            ``asked_ms`` by default.
         """
         self.trouble, self.asked_ms = None, asked_ms
         first = len(self.ready)
@@ -218,7 +221,7 @@ class InstrumentFeed:
         return notices
 
     def _repeated(self, found: Sequence[Candle]) -> list[Notice]:
-        """Put what was revised, or came after newer ones, among what is to be written."""
+        """Queue candles that were revised or arrived after newer ones."""
         notices: list[Notice] = []
         if not self._versions:
             return notices
@@ -230,7 +233,7 @@ class InstrumentFeed:
                 )
                 if self._remember(candle):
                     notices.append(Notice(kind, self.instrument, candle.bar_ms))
-                    self._put(candle.as_of_ms, (candle,), vouched=False)
+                    self._put(candle.as_of_ms, (candle,), settles_bar=False)
         return notices
 
     def _settle(
@@ -242,11 +245,11 @@ class InstrumentFeed:
             candle_end = waiting[0] + self._length if waiting else 1 << 62
             end_ms = min(quiet_end, candle_end)
             if end_ms >= open_ms:
-                return  # the broker has a candle for that bar, which is not complete yet
+                return  # the broker has an incomplete candle for that bar
             if candle_end == end_ms:
                 self._arrived(by_bar[waiting.popleft()], end_ms, notices)
             elif end_ms <= known_ms:
-                self._put(end_ms, (), vouched=True)
+                self._put(end_ms, (), settles_bar=True)
                 self.frontier_ms = end_ms
             else:
                 return
@@ -254,18 +257,18 @@ class InstrumentFeed:
     def _arrived(self, versions: list[Candle], end_ms: int, notices: list[Notice]) -> None:
         self.last_bar_ms = versions[0].bar_ms
         new = [candle for candle in versions if self._remember(candle)]
-        vouched = end_ms > self.frontier_ms
-        if not vouched:
+        settles_bar = end_ms > self.frontier_ms
+        if not settles_bar:
             notices.append(Notice("late", self.instrument, self.last_bar_ms))
         notices += [Notice("revised", self.instrument, self.last_bar_ms) for _ in new[1:]]
-        self._put(end_ms, tuple(new), vouched=vouched)
+        self._put(end_ms, tuple(new), settles_bar=settles_bar)
         self.frontier_ms = max(self.frontier_ms, end_ms)
 
-    def _put(self, as_of_ms: int, candles: tuple[Candle, ...], *, vouched: bool) -> None:
-        self.ready.append(Settled(self.instrument, as_of_ms, candles, vouched))
+    def _put(self, as_of_ms: int, candles: tuple[Candle, ...], *, settles_bar: bool) -> None:
+        self.ready.append(Settled(self.instrument, as_of_ms, candles, settles_bar))
 
     def _remember(self, candle: Candle) -> bool:
-        """Note how a candle looks; return whether it has not been seen like that before."""
+        """Record the digest of a candle; return whether it is new."""
         seen, mark = self._versions.setdefault(candle.bar_ms, set()), digest(candle)
         if mark in seen or len(seen) >= MOST_VERSIONS:
             return False
@@ -300,7 +303,7 @@ def _refusals(bar: Settled) -> Iterator[Notice]:
 
 
 def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
-    """Return the end of the first bar of market hours that ends after ``after_ms``.
+    """Return the end of the first bar in market hours that ends after ``after_ms``.
 
     Parameters
     ----------
@@ -310,51 +313,51 @@ def next_bar_end(calendar: Calendar, after_ms: int, length: int) -> int:
     return calendar.first_bar_ms(after_ms // length * length, length) + length
 
 
-def horizon_ms(lanes: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
-    """Return up to which bar's end may be written, so that instruments go on side by side.
+def horizon_ms(feeds: Sequence[InstrumentFeed], holding: Sequence[bool]) -> int:
+    """Return the bar end up to which bars may be written, so that instruments stay aligned.
 
-    No instrument is written further than one bar ahead of one that others wait for.
+    No instrument is written more than one bar ahead of an instrument that others wait for.
 
     Parameters
     ----------
     holding
-        For each lane, whether the others wait for it.
+        For each instrument, whether the others wait for it.
     """
-    held = [lane.next_end_ms for lane, holds in zip(lanes, holding, strict=True) if holds]
+    held = [feed.next_end_ms for feed, holds in zip(feeds, holding, strict=True) if holds]
     return min(held, default=1 << 62)
 
 
 def not_waited_for(
-    lanes: Sequence[InstrumentFeed], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
+    feeds: Sequence[InstrumentFeed], now_ms: int, *, written_ms: int, began_ms: int, wait_ms: int
 ) -> dict[str, int]:
-    """Return for which instruments epochs have waited long enough, and up to which bar's end.
+    """Return the instruments that epochs no longer wait for, and the bar end up to which.
 
-    An instrument that catches up is waited for as long as its bars come.
+    An instrument that catches up is waited for as long as its bars arrive.
 
     Parameters
     ----------
     now_ms
         The broker's time.
     written_ms
-        End of the newest bar that is written of any instrument: behind it is no epoch yet.
+        End of the newest written bar of any instrument: there is no later epoch yet.
     began_ms
-        When the feed began to ask.
+        Start of polling, epoch ms.
     wait_ms
         EPOCH_MAX_WAIT_SEC.
     """
     found: dict[str, int] = {}
-    for lane in lanes:
-        waited_ms = now_ms - max(lane.moved_ms, began_ms)
-        until_ms = lane.overdue_ms(now_ms - wait_ms, written_ms)
+    for feed in feeds:
+        waited_ms = now_ms - max(feed.moved_ms, began_ms)
+        until_ms = feed.overdue_ms(now_ms - wait_ms, written_ms)
         if waited_ms >= wait_ms and until_ms is not None:
-            found[lane.instrument] = until_ms
+            found[feed.instrument] = until_ms
     return found
 
 
-def merged(lanes: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
-    """Take from the lanes what ends up to ``until_ms``, by time, ties by instrument."""
+def merged(feeds: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
+    """Remove and return the bars that end up to ``until_ms``, by time, ties by instrument."""
     taken: list[Settled] = []
-    for lane in lanes:
-        while lane.ready and lane.ready[0].as_of_ms <= until_ms:
-            taken.append(lane.ready.popleft())
+    for feed in feeds:
+        while feed.ready and feed.ready[0].as_of_ms <= until_ms:
+            taken.append(feed.ready.popleft())
     return sorted(taken, key=lambda bar: (bar.as_of_ms, bar.instrument))

@@ -1,4 +1,4 @@
-"""Where a feed of a broker goes on: from the last candle of each instrument in the log."""
+"""Resume points of a feed: the last candle of each instrument in the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.kafka.partitioner import partition_of
 from streams.records.codec import Codec
 
 TAIL_MS = 4 * 86_400_000
-"""Longer than a weekend: a feed that ran before it is found in the tail of the log."""
+"""Longer than a weekend, so that the candles before a weekend are found in the tail of the log."""
 
 
 def resumes(
@@ -25,14 +25,14 @@ def resumes(
     start_ms: int,
     now_ms: int,
 ) -> dict[str, Resume]:
-    """Return where each instrument goes on; ``start_ms`` where the log holds none of it.
+    """Return the resume point of each instrument; ``start_ms`` if the log has no candle of it.
 
     Parameters
     ----------
     partitions
         Number of partitions of ``md.candles``.
     start_ms
-        Start of the first bar that is wanted.
+        Start of the first bar to write.
     now_ms
         Wall clock.
     """
@@ -64,7 +64,7 @@ def _look(
 def _resume(found: Survey, key: SeriesKey, length: int, start_ms: int) -> Resume:
     last_bar_ms, watermark_ms = found.last_bar_ms(key), found.watermark_ms.get(key, -1)
     if last_bar_ms < 0:
-        # one that was begun and has no candle yet: no gap behind its opening watermark
+        # begun but without a candle yet: continue directly after its opening watermark
         return Resume(start_ms if watermark_ms < 0 else min(start_ms, watermark_ms))
     series, versions = found.series[key], dict[int, set[int]]()
     for bar_ms, mark in zip(series.bars, series.digests, strict=True):

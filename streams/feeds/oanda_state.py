@@ -1,4 +1,4 @@
-"""What a feed of OANDA knows of itself: for its metrics, its health and its report."""
+"""State of the OANDA feed, for its metrics, its health and its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.records.events import Candle
 
 @dataclass
 class PairState:
-    """What has been written of one instrument.
+    """What was written for one instrument.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class PairState:
     candle_as_of_ms
         End of the newest candle in the log.
     settled_ms
-        Up to here everything is in the log.
+        All bars that end up to this time are in the log, epoch ms.
     failures
-        Requests in a row that were not answered.
+        Number of consecutive failed requests.
     not_waited_ms
-        Up to here no epoch waits for the instrument, -1 while all do.
+        Time up to which no epoch waits for the instrument, epoch ms; -1 while all wait.
     not_waited
-        Number of bars after which epochs did not wait any longer.
+        Number of bars that epochs stopped waiting for.
     """
 
     candles: int = 0
@@ -45,23 +45,23 @@ class PairState:
     not_waited: int = 0
 
 
-def pair_states(lanes: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
-    """Return what is in the log of each instrument when a feed begins."""
+def pair_states(feeds: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
+    """Return the state of each instrument at the start of the feed."""
     return {
         name: PairState(
-            settled_ms=lane.frontier_ms,
-            candle_as_of_ms=lane.last_bar_ms + granularity_ms if lane.last_bar_ms >= 0 else -1,
+            settled_ms=feed.frontier_ms,
+            candle_as_of_ms=feed.last_bar_ms + granularity_ms if feed.last_bar_ms >= 0 else -1,
         )
-        for name, lane in lanes.items()
+        for name, feed in feeds.items()
     }
 
 
 @dataclass
 class FeedState:
-    """All that a feed knows of itself, for its metrics and its report."""
+    """State of the feed, for its metrics and its report."""
 
     client: OandaClient
-    lanes: dict[str, InstrumentFeed]
+    feeds: dict[str, InstrumentFeed]
     pairs: dict[str, PairState]
     stream: OandaStream[Price]
     followed: FollowedConfig | None = None
@@ -70,7 +70,7 @@ class FeedState:
     watermarks: int = 0
 
     def count(self, bars: Sequence[Settled], facts: Sequence[Fact]) -> None:
-        """Take note of what was written."""
+        """Count the written bars and candles."""
         candles = sum(isinstance(fact.event, Candle) for fact in facts)
         self.written += len(facts)
         self.watermarks += len(facts) - candles
@@ -79,11 +79,11 @@ class FeedState:
             pair.candles += len(bar.candles)
             for candle in bar.candles:
                 pair.candle_as_of_ms = max(pair.candle_as_of_ms, candle.as_of_ms)
-            if bar.vouched:
+            if bar.settles_bar:
                 pair.settled_ms = max(pair.settled_ms, bar.as_of_ms)
 
     def report(self) -> dict[str, Any]:
-        """Return what was done, for ``--json``."""
+        """Return the counts for ``--json``."""
         counts = self.client.counts
         return {
             "written": self.written,
@@ -102,7 +102,7 @@ class FeedState:
                     "candle_as_of_ms": pair.candle_as_of_ms,
                     "settled_ms": pair.settled_ms,
                     "not_waited_for": pair.not_waited,
-                    "trouble": self.lanes[name].trouble,
+                    "trouble": self.feeds[name].trouble,
                 }
                 for name, pair in sorted(self.pairs.items())
             },

@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` of the feed that follows OANDA."""
+"""``/metrics`` and ``/healthz`` of the OANDA feed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from streams.process.metrics import METRICS_TYPE
 from streams.records.config_following import ConfigCollector
 
 LATE_BARS = 3
-"""An instrument that is so many bars of market hours behind is unwell."""
+"""An instrument this many bars of market hours behind is unhealthy."""
 SKEW_LIMIT_S = 30.0
 
 
 class FeedCollector(Collector):
-    """What the feed has written, and the newest prices."""
+    """Prometheus collector of the feed: what was written, and the newest prices."""
 
     def __init__(self, state: FeedState) -> None:
         self._state = state
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the current metrics."""
         instrument = ["instrument"]
         gauge, counter = GaugeMetricFamily, CounterMetricFamily
         candles = counter("manifold_feed_candles", "Candles written", labels=instrument)
@@ -41,12 +41,12 @@ class FeedCollector(Collector):
         )
         late = counter(
             "manifold_feed_late_candles",
-            "Candles that came after their bar was settled without one",
+            "Candles that arrived after their bar was settled without one",
             labels=instrument,
         )
         not_waited = counter(
             "manifold_feed_not_waited_for",
-            "Times that epochs were told not to wait for the instrument (EPOCH_MAX_WAIT_SEC)",
+            "Number of times that epochs stopped waiting for the instrument (EPOCH_MAX_WAIT_SEC)",
             labels=instrument,
         )
         newest = gauge(
@@ -68,7 +68,7 @@ class FeedCollector(Collector):
             if pair.candle_as_of_ms >= 0:
                 newest.add_metric([name], pair.candle_as_of_ms / 1000)
             settled.add_metric([name], pair.settled_ms / 1000)
-            waiting.add_metric([name], float(self._state.lanes[name].trouble is not None))
+            waiting.add_metric([name], float(self._state.feeds[name].trouble is not None))
         yield from (candles, revised, late, not_waited, newest, settled, waiting)
         yield counter("manifold_feed_watermarks", "Watermarks written", self._state.watermarks)
         yield from self._prices()
@@ -92,10 +92,10 @@ class FeedCollector(Collector):
         yield from (bid, ask, spread, age)
 
 
-def unwell(
+def feed_problems(
     state: FeedState, granularity: str, calendar: Calendar, silence_s: float
 ) -> dict[str, str]:
-    """Return what is not as it should be: instrument, ``prices`` or ``clock``, and why.
+    """Return the problems: instrument, ``prices`` or ``clock`` -> reason.
 
     Parameters
     ----------
@@ -111,11 +111,11 @@ def unwell(
     for name, pair in sorted(state.pairs.items()):
         behind_ms = open_ms_between(calendar, pair.settled_ms, now_ms)
         if behind_ms > LATE_BARS * length:
-            trouble = state.lanes[name].trouble or "its bars are not settled by OANDA"
+            trouble = state.feeds[name].trouble or "OANDA has not completed its bars"
             found[name] = f"{behind_ms / 1000:.0f} s behind: {trouble}"
     age_s = state.stream.health.age_s()
     if age_s is None or age_s > 2 * silence_s:
-        found["prices"] = state.stream.health.trouble or "no line has come yet"
+        found["prices"] = state.stream.health.trouble or "no line received yet"
     skew_ms = state.client.clock.skew_ms
     if skew_ms is not None and abs(skew_ms) > SKEW_LIMIT_S * 1000:
         found["clock"] = f"OANDA's clock minus this machine's is {skew_ms / 1000:.1f} s"
@@ -123,7 +123,7 @@ def unwell(
 
 
 def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Application:
-    """Return the web application with the two addresses."""
+    """Return the web application with ``/metrics`` and ``/healthz``."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(state))
     registry.register(ConfigCollector(state.followed))
@@ -135,7 +135,7 @@ def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Appl
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def show_health(_: web.Request) -> web.Response:
-        problems = unwell(state, granularity, calendar, silence_s)
+        problems = feed_problems(state, granularity, calendar, silence_s)
         content = {"healthy": not problems, "unwell": problems} | state.report()
         return web.json_response(content, status=503 if problems else 200)
 

@@ -1,6 +1,6 @@
-"""Which records a feed writes, in which order: candles by bar, and the watermarks between them.
+"""The records a feed writes, in order: candles by bar, and the watermarks between them.
 
-Pure: the writer puts these into Kafka, a replay over files puts them into memory.
+Pure: the writer sends them to Kafka, a replay over files keeps them in memory.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Fact(NamedTuple):
 
 
 class FeedPlan:
-    """The order of one feed's records.
+    """The records of one feed and their order.
 
     Parameters
     ----------
     instruments
-        What the feed vouches for.
+        The instruments that the feed's watermarks cover.
     granularity
         Bar length of its candles.
     partitions
@@ -57,7 +57,7 @@ class FeedPlan:
 
     @property
     def partitions(self) -> list[int]:
-        """The partitions that hold an instrument of this feed, ascending."""
+        """The partitions with an instrument of this feed, ascending."""
         return sorted(self._by_partition)
 
     def watermark(self, partition: int, as_of_ms: int, control_offset: int) -> Fact:
@@ -69,33 +69,33 @@ class FeedPlan:
         return Fact(partition, WATERMARK_KEY, mark)
 
     def opening(self, from_ms: int, control_offset: int) -> list[Fact]:
-        """Return the watermarks before the first candle: one into each of the feed's partitions."""
+        """Return the watermarks before the first candle: one for each of the feed's partitions."""
         self._offset = control_offset
         return [self.watermark(p, from_ms, control_offset) for p in self.partitions]
 
     def candle(self, candle: Candle) -> Fact:
         """Return the record of a candle."""
         name = candle.instrument
-        # one that came before, or too late, brings no instrument closer to its first signal
+        # a repeated or late candle does not bring the instrument closer to its first signal
         if candle.bar_ms > self._last_bar_ms[name]:
             self._last_bar_ms[name] = candle.bar_ms
             self._arrived[name] += 1
         return Fact(self._partition_of[name], name.encode(), candle)
 
     def bar(self, as_of_ms: int, candles: Sequence[Candle], control_offset: int) -> list[Fact]:
-        """Return the records of one bar: what arrives, then the watermarks that are due.
+        """Return the records of one bar: its candles, then the watermarks that are due.
 
         A watermark is due in a partition where an instrument of the feed has no candle for this
-        bar, in every partition when ``ops.control`` has grown, and once per event hour. Also while
-        an instrument may still be warming up: it has no signals yet, so that only watermarks let
-        it be decided (``warming``) and epochs close without waiting for it.
+        bar, in every partition when ``ops.control`` has grown, and once per event hour. A watermark
+        is also due while an instrument may still be warming up: without signals it is decided
+        (``warming``) only at watermarks, and epochs wait for that decision.
 
         Parameters
         ----------
         as_of_ms
             End of the bar.
         candles
-            What arrives for it, in this order; candles of an earlier bar (late ones) included.
+            Its candles in order of arrival, including late candles of earlier bars.
         control_offset
             End of ``ops.control`` now.
         """
@@ -111,7 +111,7 @@ class FeedPlan:
         return facts
 
     def not_waiting(self, as_of_ms: int, control_offset: int) -> list[Fact]:
-        """Return the watermarks after which no epoch up to a time waits for the instruments."""
+        """Return the watermarks that end the wait for the instruments up to a time."""
         self._offset = max(self._offset, control_offset)
         return [
             Fact(

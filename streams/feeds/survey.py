@@ -1,4 +1,4 @@
-"""What the log already holds, so that a feed writes only what is newer."""
+"""The candles already in the log, so that a feed writes only newer ones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from streams.records.topics import CANDLES
 
 @dataclass
 class LoggedSeries:
-    """What the log holds of one series."""
+    """The candles of one series in the log."""
 
     last_bar_ms: int = -1
     bars: array[int] = field(default_factory=lambda: array("q"))
     digests: array[int] = field(default_factory=lambda: array("q"))
 
     def sorted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return bars and digests by time; of a bar that was written twice, the first."""
+        """Return bars and digests by time; only the first version of a bar."""
         bars = np.frombuffer(self.bars, np.int64) if self.bars else np.zeros(0, np.int64)
         found, first = np.unique(bars, return_index=True)
         digests = np.frombuffer(self.digests, np.int64) if self.digests else bars
@@ -35,7 +35,7 @@ class LoggedSeries:
 
 @dataclass
 class Survey:
-    """What the log holds of some instruments.
+    """The candles and watermarks of some instruments in the log.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Survey:
     watermark_ms: dict[SeriesKey, int] = field(default_factory=dict)
 
     def last_bar_ms(self, key: SeriesKey) -> int:
-        """Return the start of the last bar of a series in the log, -1 when there is none."""
+        """Return the start of the last bar of a series in the log, -1 without one."""
         found = self.series.get(key)
         return found.last_bar_ms if found else -1
 
@@ -64,19 +64,19 @@ def survey(
     stamped_from_ms: int | None = None,
     source: CandleSource | None = None,
 ) -> Survey:
-    """Read the given partitions of ``md.candles`` and say what they hold of ``keys``.
+    """Read the given partitions of ``md.candles``; return the candles and watermarks of ``keys``.
 
     Parameters
     ----------
     since_ms
-        From this bar on the content of the candles is remembered, to tell repeats from conflicts.
+        Digests are kept from this bar on, to distinguish duplicates from conflicts.
     progress
         Called with the number of records read since the last call.
     stamped_from_ms
-        Leave out what lies before the first record of this time stamp or a later one: then the
-        last bar of a series that ends before it is not found.
+        Skip the records before the first one with this timestamp or a later one; the last bar of a
+        series that ends before is then not found.
     source
-        Remember the content of candles of this source only.
+        Keep digests of candles of this source only.
     """
     found = Survey()
     names = {key.instrument.encode() for key in keys}
@@ -102,7 +102,7 @@ def _note(
     try:
         event = codec.decode(CANDLES, value)
     except DecodeError:
-        return  # the signals stage makes a dead letter of it
+        return  # the signals stage writes a dead letter for it
     if isinstance(event, Watermark):
         for name in event.instruments:
             key = SeriesKey(name, event.granularity)

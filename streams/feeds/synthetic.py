@@ -1,9 +1,9 @@
 """A seeded synthetic market: the same candles for the same seed on every machine.
 
-Prices are whole points moved by a generator of whole numbers, so nothing depends on a math library
-or a CPU. Activity follows the hour, closed hours have no bar, quiet minutes have no candle, and
-some candles arrive late or twice. Each instrument goes through regimes; in a coiling one few bars
-rise on expanding range or volume, which is what lets windows pass calibrated gates.
+Prices are integer points, moved by an integer random generator, so the result does not depend on a
+math library or a CPU. Activity depends on the hour, closed hours have no bar, quiet minutes have no
+candle, and some candles arrive late or twice. Each instrument goes through regimes; in a coiling
+regime few bars rise on expanding range or volume, so that windows pass calibrated gates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POINTS: dict[str, tuple[int, int]] = {
     "AUD_USD": (65_000, 13),
     "USD_CHF": (88_000, 15),
 }
-"""Instrument -> (first price, spread), in points: 0.001 for yen, 0.00001 for every other."""
+"""Instrument -> (first price, spread), in points: 0.001 for yen pairs, 0.00001 for all others."""
 
 HOUR_ACTIVITY = (4, 4, 4, 3, 3, 4, 6, 9, 10, 9, 8, 8, 10, 12, 12, 11, 9, 7, 5, 4, 3, 3, 3, 4)
 """Relative activity by UTC hour."""
@@ -43,7 +43,7 @@ HOUR_ACTIVITY = (4, 4, 4, 3, 3, 4, 6, 9, 10, 9, 8, 8, 10, 12, 12, 11, 9, 7, 5, 4
 
 @dataclass(frozen=True)
 class MarketRates:
-    """How often the unusual happens, in permille of an instrument's bars."""
+    """Frequency of quiet, late and duplicate candles, in permille of an instrument's bars."""
 
     quiet: int = 20
     late: int = 2
@@ -51,7 +51,7 @@ class MarketRates:
 
 
 class BarArrivals(NamedTuple):
-    """What arrives when a bar ends, in order: late candles of earlier bars first."""
+    """The candles that arrive when a bar ends, in order: late candles of earlier bars first."""
 
     as_of_ms: int
     candles: tuple[Candle, ...]
@@ -61,7 +61,7 @@ class _Pair:
     """One instrument's random walk."""
 
     def __init__(self, seed: int, name: str) -> None:
-        # a generator of its own, so that an instrument does not depend on which others there are
+        # a separate generator, so that an instrument does not depend on the other instruments
         mixed = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
         self._random = random.Random(int.from_bytes(mixed, "little"))
         self.name = name
@@ -73,7 +73,7 @@ class _Pair:
         self._range, self._volume = 10, 20
 
     def below(self, limit: int) -> int:
-        """Return a whole number in [0, limit)."""
+        """Return an integer in [0, limit)."""
         return self._random.getrandbits(32) * limit >> 32
 
     def candle(self, bar_ms: int, granularity: str) -> Candle:
@@ -90,12 +90,12 @@ class _Pair:
         closed, high, low = path[-1], max(path), min(path)
         volume = 1 + self.below(8 * activity)
         if self._coiling and closed >= opened and self.below(PERMILLE) < 850:
-            # rises on a narrower range and fewer ticks than before
+            # rises with a narrower range and fewer ticks than the previous bar
             room = max(self._range - 1, 1)
             low, high = opened - 0, opened + room
             closed = opened + self.below(room + 1)
             volume = max(self._volume - 1, 0)
-        # a price that wanders off is drawn back: a market of this size has no such moves
+        # mean reversion: without it the price would drift too far
         closed = max(closed, self._scale // 5)
         high, low = max(high, closed), min(low, closed)
         self._price, self._range, self._volume = closed, high - low, volume
@@ -110,7 +110,7 @@ class _Pair:
         spread: int,
         volume: int,
     ) -> Candle:
-        # bid and ask are whole points
+        # bid and ask are integer points
         half = spread // 2
         bid = Ohlc(*((price - half) / self._scale for price in mid))
         ask = Ohlc(*((price - half + spread) / self._scale for price in mid))
@@ -133,22 +133,22 @@ def synthetic_market(
     *,
     calendar: Calendar = FX,
 ) -> Iterator[BarArrivals]:
-    """Yield what arrives at the end of each bar.
+    """Yield the candles that arrive at the end of each bar.
 
     Parameters
     ----------
     seed
-        Everything follows from it, per instrument.
+        Random seed; each instrument has a generator derived from it.
     pairs
         Instruments.
     start_ms
-        Start of the first bar; a whole bar.
+        Start of the first bar, epoch ms; on the grid of bars.
     bars
-        Number of bars in market hours. None: without end.
+        Number of bars in market hours. None: unlimited.
     granularity
         Bar length.
     rates
-        How often quiet, late and duplicate candles happen.
+        Frequency of quiet, late and duplicate candles.
     calendar
         The hours of the market.
     """

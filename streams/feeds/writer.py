@@ -1,4 +1,4 @@
-"""Writes facts into the log: candles, watermarks and the universe record, by one feed at a time."""
+"""Writes candles, watermarks and the universe record to the log, for one feed at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.errors import Fatal, MustRestart, Recoverable
 from streams.feeds.plan import Fact, FeedPlan
 from streams.kafka.control_topic import append_control, read_control, seed_config
 from streams.kafka.delivery import Delivery, plain_producer
-from streams.kafka.errors import STAMP_REFUSED, recoverable
+from streams.kafka.errors import TIMESTAMP_REFUSED, recoverable
 from streams.kafka.reader import LogReader
 from streams.kafka.transactions import FENCED, transaction, transactional_producer
 from streams.process.clock_skew import ADVICE
@@ -29,23 +29,21 @@ CONTROL_EVERY_S = 1.0
 
 
 class FactWriter:
-    """One feed's hand on ``md.candles``.
+    """Candle producer of one feed.
 
     Parameters
     ----------
     runtime, codec
         The deployment.
     config
-        The configuration of this process; seeds ``ops.control`` when that has none.
+        The configuration of this process; written to ``ops.control`` if that has none.
     now_ms
-        Wall clock, for the stamps of control records.
+        Wall clock, epoch ms, for the timestamps of control records.
     live
-        Whether it writes for as long as nobody ends it: it must be made anew when the log comes to
-        say other bars or hours.
+        Whether it runs continuously: it must be recreated when bar length or market hours change.
     fenced
-        Whether this is a feed of which there may be only one: it writes in transactions, and
-        whichever starts last ends the one before it, whose open transaction is aborted when this
-        returns.
+        Whether only one such feed may run: it writes in transactions, and starting it fences the
+        previous one, whose open transaction is aborted.
 
     Raises
     ------
@@ -82,7 +80,7 @@ class FactWriter:
         self.written = 0
 
     def declare(self, change: UniverseChange, actor: str) -> bool:
-        """Append a universe record unless it changes nothing; return whether it was written."""
+        """Append a universe record if it changes the universe; return whether it was written."""
         known = [record.value for _, record in self.control.records if record.kind == "universe"]
         universe = self.control.state(self.control.end).universe
         until_ms = change.until_ms if change.until_ms is not None else change.from_ms + 1
@@ -103,7 +101,7 @@ class FactWriter:
         return True
 
     def members(self, epoch_ms: int) -> tuple[str, ...]:
-        """Return the universe of an epoch as declared so far."""
+        """Return the universe in force at an epoch."""
         return self.control.state(self.control.end).universe.members(epoch_ms)
 
     @property
@@ -112,12 +110,12 @@ class FactWriter:
         return self.followed.active
 
     def refresh_control(self) -> int:
-        """Read ``ops.control`` on; return its end.
+        """Read ``ops.control`` further; return its end.
 
         Raises
         ------
         MustRestart
-            Of a live feed: it says other bars or hours than those that the feed began with.
+            Bar length or market hours of a live feed have changed since its start.
         """
         read_control(self._runtime, self._codec, self.control, self._reader)
         now = _hours_and_bars(self.followed.look(self.control, refuse=False))
@@ -128,18 +126,18 @@ class FactWriter:
                 if now[name] != before
             ]
             raise MustRestart(
-                f"the configuration has changed: {', '.join(changed)}; the feed ends, and goes on "
-                "with that when it is started again"
+                f"the configuration has changed: {', '.join(changed)}; the feed ends; restart it "
+                "to continue with the new configuration"
             )
         return self.control.end
 
     def write(self, facts: Iterable[Fact]) -> None:
-        """Hand records to the producer, in order.
+        """Pass records to the producer, in order.
 
         Raises
         ------
         Recoverable
-            An earlier record could not be delivered; nothing after it is written.
+            An earlier record could not be delivered; no later record is written.
         """
         for fact in facts:
             value = self._codec.encode(CANDLES, fact.event)
@@ -163,15 +161,15 @@ class FactWriter:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make one transaction of what is written inside; it is there when this returns.
+        """Write the records of the body in one transaction; it is committed on return.
 
         Raises
         ------
         Fatal
             Another feed has taken over.
         Recoverable
-            The brokers did not commit in time. The process must end then: it neither aborts nor
-            tries again.
+            The brokers did not commit in time. The process must then exit without an abort or a
+            retry.
         """
         with transaction(self._runtime, self._producer, self._explained):
             yield
@@ -188,7 +186,7 @@ class FactWriter:
         )
 
     def flush(self) -> None:
-        """Wait until everything written so far is acknowledged.
+        """Wait until all records written so far are acknowledged.
 
         Raises
         ------
@@ -209,7 +207,7 @@ class FactWriter:
             raise self._explained(refused[0])
 
     def _explained(self, error: Any) -> Fatal | Recoverable:
-        if error.code() == STAMP_REFUSED:
+        if error.code() == TIMESTAMP_REFUSED:
             return Recoverable(
                 f"{self._topic} refuses a time stamp: it is more than an hour ahead of the "
                 f"brokers' clock. The candles end in the future, or a clock is wrong; {ADVICE}"
@@ -226,7 +224,7 @@ class FactWriter:
 
 
 def _hours_and_bars(config: Config) -> dict[str, str]:
-    """Return the settings that a feed is made with."""
+    """Return the settings that a feed cannot change while it runs."""
     return {
         "CANDLE_GRAN": config.candle_gran,
         "MARKET_CALENDAR": config.market_calendar,
@@ -235,7 +233,7 @@ def _hours_and_bars(config: Config) -> dict[str, str]:
 
 
 def feed_id(runtime: Runtime) -> str:
-    """Return the transactional id of the one feed of a deployment."""
+    """Return the transactional id of a deployment's feed."""
     return f"{runtime.application}-feed"
 
 
@@ -249,7 +247,7 @@ def _plain_producer(runtime: Runtime) -> Any:
 
 
 def bars_of(candles: Iterable[Candle]) -> Iterator[tuple[int, list[Candle]]]:
-    """Group candles that are in the order of their ends into bars: (as_of_ms, candles)."""
+    """Group candles that are ordered by end time into bars: (as_of_ms, candles)."""
     for as_of_ms, group in groupby(candles, key=lambda candle: candle.as_of_ms):
         yield as_of_ms, list(group)
 
@@ -267,7 +265,7 @@ def write_feed(
     Parameters
     ----------
     bars
-        (as_of_ms, what arrives), ascending.
+        (as_of_ms, candles), ascending.
     from_ms
         Time of the opening watermarks: the start of the first bar.
     progress

@@ -102,11 +102,11 @@ async def _check_broker(runtime: Runtime, cluster: Cluster) -> list[Finding]:
     plural = "s" if len(meta.brokers) != 1 else ""
     kind = f"Kafka {' and '.join(releases)}" if releases else f"unnamed ({age})"
     against = [said for said in map(known_against, releases) if said]
-    told = (
+    summary = (
         f"{len(meta.brokers)} broker{plural}, {kind}, cluster {meta.cluster_id}, "
         f"speaks Produce {produce}, Fetch {versions.get(1, 0)}"
     )
-    found = [Finding("broker", "warn" if against else "ok", "; ".join([told, *against]))]
+    found = [Finding("broker", "warn" if against else "ok", "; ".join([summary, *against]))]
     lacking = [
         f"{name} {least}"
         for key, (name, least) in NEEDED_APIS.items()
@@ -149,10 +149,10 @@ def _check_sessions(runtime: Runtime, cluster: Cluster) -> list[Finding]:
     resource = ConfigResource(ResourceType.BROKER, str(node))
     try:
         futures = cluster.client.describe_configs([resource], request_timeout=TIMEOUT_SEC)
-        told = {k: e.value for k, e in cluster.result(futures[resource]).items()}
+        limits = {k: e.value for k, e in cluster.result(futures[resource]).items()}
     except (Fatal, Recoverable) as error:
         return [Finding("sessions", "ok", f"not reported by the broker ({error})")]
-    least, most = (told.get(f"group.{bound}.session.timeout.ms") for bound in ("min", "max"))
+    least, most = (limits.get(f"group.{bound}.session.timeout.ms") for bound in ("min", "max"))
     return [session_finding(runtime.session_timeout_sec, least, most)]
 
 

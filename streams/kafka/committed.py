@@ -1,4 +1,4 @@
-"""How far consumer groups have come, and who is in them."""
+"""Committed offsets and members of consumer groups."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.kafka.client import confluent_config
-from streams.kafka.errors import asking
+from streams.kafka.errors import call_broker
 
-ASK_SEC: Final = 30.0
+REQUEST_TIMEOUT_SEC: Final = 30.0
 
 
 def committed_offsets(
@@ -36,7 +36,9 @@ def committed_offsets(
     return {partition: offset for (_, partition), offset in found.items()}
 
 
-def group_members(admin: Any, group: str, within_s: float = ASK_SEC) -> list[str] | None:
+def group_members(
+    admin: Any, group: str, timeout_s: float = REQUEST_TIMEOUT_SEC
+) -> list[str] | None:
     """Return the client ids of the members of a consumer group; None when there is no such group.
 
     Raises
@@ -44,14 +46,14 @@ def group_members(admin: Any, group: str, within_s: float = ASK_SEC) -> list[str
     KafkaException
         The broker refuses, or does not answer.
     """
-    future = admin.describe_consumer_groups([group], request_timeout=within_s)[group]
+    future = admin.describe_consumer_groups([group], request_timeout=timeout_s)[group]
     try:
         found = future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return None
         raise
-    if found.state is ConsumerGroupState.DEAD:  # what older brokers say of one that is not there
+    if found.state is ConsumerGroupState.DEAD:  # older brokers report a missing group as DEAD
         return None
     return [str(member.client_id) for member in found.members]
 
@@ -60,8 +62,8 @@ def group_offsets(
     runtime: Runtime,
     admin: Any,
     group: str,
-    places: Sequence[tuple[str, int]],
-    within_s: float = ASK_SEC,
+    partitions: Sequence[tuple[str, int]],
+    timeout_s: float = REQUEST_TIMEOUT_SEC,
 ) -> dict[tuple[str, int], int]:
     """Return the committed offsets of a consumer group; partitions without one are left out.
 
@@ -72,9 +74,9 @@ def group_offsets(
     ----------
     admin
         Admin client of the deployment.
-    places
+    partitions
         (full topic name, partition) pairs.
-    within_s
+    timeout_s
         Time limit, seconds.
 
     Raises
@@ -82,17 +84,19 @@ def group_offsets(
     Fatal, Recoverable
         The broker refuses, or does not answer.
     """
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
+    request = [
+        ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in partitions])
+    ]
     servers = runtime.kafka_bootstrap_servers
 
     def ask() -> Any:
-        told = admin.list_consumer_group_offsets(
-            asked, require_stable=False, request_timeout=within_s
+        response = admin.list_consumer_group_offsets(
+            request, require_stable=False, request_timeout=timeout_s
         )
-        return told[group].result()
+        return response[group].result()
 
     found = {}
-    for at in asking(servers, ask, within_s).topic_partitions:
+    for at in call_broker(servers, ask, timeout_s).topic_partitions:
         if at.error is not None:
             raise Recoverable(f"offset of {group} in {at.topic}-{at.partition}: {at.error.str()}")
         if at.offset >= 0 and at.offset != OFFSET_INVALID:

@@ -12,7 +12,7 @@ from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, producer_config
 from streams.kafka.delivery import Delivery
-from streams.kafka.errors import STAMP_REFUSED
+from streams.kafka.errors import TIMESTAMP_REFUSED
 from streams.kafka.reader import LogReader
 from streams.process.clock_skew import ADVICE
 from streams.records.codec import Codec, DecodeError
@@ -161,9 +161,9 @@ class ControlAppender:
         refused = next((one.refused for one in deliveries if one.refused is not None), None)
         if refused is not None or left:
             self._producer = None
-            if refused is not None and refused[0].code() == STAMP_REFUSED:
+            if refused is not None and refused[0].code() == TIMESTAMP_REFUSED:
                 raise StampRefused(
-                    f"the brokers refuse the time stamp of a record of "
+                    "the brokers refuse the time stamp of a record of "
                     f"{self._runtime.topic(CONTROL)}: this machine's clock is more than an hour "
                     f"ahead of theirs; {ADVICE}"
                 )

@@ -56,7 +56,7 @@ def partition_ends(
     try:
         # the stable offset first: a transaction that ends in between only raises the other one
         stable, written = (
-            {(at.topic, at.partition): told.result().offset for at, told in answer.items()}
+            {(at.topic, at.partition): future.result().offset for at, future in answer.items()}
             for answer in (
                 ask(isolation_level=IsolationLevel.READ_COMMITTED),
                 ask(isolation_level=IsolationLevel.READ_UNCOMMITTED),

@@ -13,11 +13,11 @@ from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 from streams.errors import Fatal, Recoverable
 
 CONNECT_SEC: Final = 5.0
-MOVING_SEC: Final = 30.0
-MOVING_PAUSE_SEC: Final = 0.2
+LEADER_CHANGE_SEC: Final = 30.0
+LEADER_CHANGE_PAUSE_SEC: Final = 0.2
 
-STAMP_REFUSED: Final = KafkaError.INVALID_TIMESTAMP
-"""A record is more than an hour ahead of the brokers' clock."""
+TIMESTAMP_REFUSED: Final = KafkaError.INVALID_TIMESTAMP
+"""Error of a record whose timestamp is more than an hour ahead of the brokers' clock."""
 
 T = TypeVar("T")
 
@@ -30,14 +30,14 @@ _LOGIN_ERRORS: Final = (
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError._SSL,
 )
-_PASSING_ERRORS: Final = (
+_TRANSIENT_ERRORS: Final = (
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT,
     KafkaError._RESOLVE,
     KafkaError.REQUEST_TIMED_OUT,
 )
-_MOVING_ERRORS: Final = (
+_LEADER_CHANGE_ERRORS: Final = (
     KafkaError.NOT_CONTROLLER,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -49,7 +49,7 @@ _MOVING_ERRORS: Final = (
 """Transient: a leader or coordinator has just changed, or a broker has just started."""
 
 
-def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> ClusterMetadata:
+def first_answer(client: Any, servers: str, client_errors: list[KafkaError]) -> ClusterMetadata:
     """Return the cluster's first answer to a new client; gives up after ``CONNECT_SEC``.
 
     Polls with short timeouts, because the reason of a failure is reported through ``poll``.
@@ -57,7 +57,7 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
     Parameters
     ----------
     client
-        A confluent-kafka client whose ``error_cb`` fills ``complaints``.
+        A confluent-kafka client whose ``error_cb`` fills ``client_errors``.
     servers
         The brokers' addresses, for the message.
 
@@ -74,30 +74,30 @@ def first_answer(client: Any, servers: str, complaints: list[KafkaError]) -> Clu
             answer: ClusterMetadata = client.list_topics(timeout=1.0)
         except KafkaException as error:
             client.poll(0)
-            problem = translate_error(servers, error, complaints)
+            problem = translate_error(servers, error, client_errors)
             if isinstance(problem, Fatal) or time.monotonic() > deadline:
                 raise problem from error
         else:
             return answer
 
 
-def is_moving(error: KafkaException) -> bool:
+def is_leader_change(error: KafkaException) -> bool:
     """Return whether the cluster is changing leaders, so that a retry succeeds soon."""
     cause: Any = error.args[0]
-    return isinstance(cause, KafkaError) and cause.code() in _MOVING_ERRORS
+    return isinstance(cause, KafkaError) and cause.code() in _LEADER_CHANGE_ERRORS
 
 
 @contextmanager
-def recoverable(doing: str) -> Iterator[None]:
-    """Let what a client raises inside come out as Recoverable, behind what was being done."""
+def recoverable(action: str) -> Iterator[None]:
+    """Raise Kafka errors of the body as Recoverable; the message begins with ``action``."""
     try:
         yield
     except KafkaException as error:
-        raise Recoverable(f"{doing}: {error.args[0].str()}") from error
+        raise Recoverable(f"{action}: {error.args[0].str()}") from error
 
 
 def translate_error(
-    servers: str, error: KafkaException, complaints: Iterable[KafkaError] = ()
+    servers: str, error: KafkaException, client_errors: Iterable[KafkaError] = ()
 ) -> Fatal | Recoverable:
     """Translate a Kafka error to ``Fatal`` or ``Recoverable``; names the brokers and what to do.
 
@@ -107,7 +107,7 @@ def translate_error(
         The brokers' addresses, for the message.
     error
         What the client raised.
-    complaints
+    client_errors
         Errors received by the client's ``error_cb``; only there a refused login is reported.
     """
     cause: Any = error.args[0]
@@ -115,34 +115,36 @@ def translate_error(
         return Fatal(f"the Kafka client cannot use its settings: {cause}; check KAFKA_*")
     if cause.code() == KafkaError._INVALID_ARG:
         return Fatal(f"the Kafka client cannot use its settings: {cause.str()}; check KAFKA_*")
-    refused = [c for c in complaints if c.code() in _LOGIN_ERRORS]
+    refused = [c for c in client_errors if c.code() in _LOGIN_ERRORS]
     if refused or cause.code() in _LOGIN_ERRORS:
-        said = (refused or [cause])[-1].str()
-        return Fatal(f"the broker {servers} refuses this client: {said}; check KAFKA_SECURITY_* "
+        reason = (refused or [cause])[-1].str()
+        return Fatal(f"the broker {servers} refuses this client: {reason}; check KAFKA_SECURITY_* "
                      "KAFKA_SASL_* and KAFKA_TLS_* and the ACLs of the user")  # fmt: skip
-    if is_moving(error):
+    if is_leader_change(error):
         return Recoverable(
             f"the brokers {servers} are changing leaders ({cause.str()}); retry in a few seconds"
         )
-    if cause.code() in _PASSING_ERRORS or cause.retriable():
-        told = [c for c in complaints if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
+    if cause.code() in _TRANSIENT_ERRORS or cause.retriable():
+        reasons = [c for c in client_errors if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
         return Recoverable(
-            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({told[-1].str()}); "
+            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({reasons[-1].str()}); "
             "start it (manifold up) or set the address"
         )
     return Fatal(f"the broker {servers} refuses: {cause.str()}")
 
 
-def asking(servers: str, call: Callable[[], T], moving_s: float = MOVING_SEC) -> T:
+def call_broker(
+    servers: str, call: Callable[[], T], leader_change_s: float = LEADER_CHANGE_SEC
+) -> T:
     """Call a client and translate its Kafka errors to ``Fatal`` or ``Recoverable``.
 
-    While the cluster changes leaders the call is retried for up to ``moving_s`` seconds.
+    While the cluster changes leaders the call is retried for up to ``leader_change_s`` seconds.
     """
-    give_up_at = time.monotonic() + moving_s
+    deadline = time.monotonic() + leader_change_s
     while True:
         try:
             return call()
         except KafkaException as error:
-            if not is_moving(error) or time.monotonic() > give_up_at:
+            if not is_leader_change(error) or time.monotonic() > deadline:
                 raise translate_error(servers, error) from error
-        time.sleep(MOVING_PAUSE_SEC)
+        time.sleep(LEADER_CHANGE_PAUSE_SEC)

@@ -1,4 +1,4 @@
-"""Following the log live, committed records only: on the event loop, or by a thread beside it."""
+"""Followers of the log, committed records only: on the event loop, or in a separate thread."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event
 
 POLL_S = 0.5
-AT_ONCE = 500
+MAX_BATCH = 500
 FETCH_WAIT_MS = 250
-TAKE_WITHIN_MS = 500
-STOP_WITHIN_S = 2.0
+FETCH_TIMEOUT_MS = 500
+CLOSE_TIMEOUT_S = 2.0
 
-Place = tuple[str, int]
-"""A topic by its name in ``streams.records.topics``, and a partition."""
+PartitionKey = tuple[str, int]
+"""(topic name as in ``streams.records.topics``, partition)."""
 
 LogPartition = TopicPartition
-"""A topic by its full name, and a partition, as what follows on an event loop is told them."""
+"""(full topic name, partition), as the aiokafka client uses it."""
 
 log = logging.getLogger("manifold.kafka")
 
@@ -41,17 +41,17 @@ log = logging.getLogger("manifold.kafka")
 async def keep_following(
     follow: Callable[[], Awaitable[None]],
     stopping: asyncio.Event,
-    says: Callable[[Exception], str],
+    describe: Callable[[Exception], str],
     log: logging.Logger,
 ) -> None:
-    """Follow until told to stop; wait with back-off while something is away.
+    """Run ``follow`` until ``stopping`` is set; retry with back-off while a server is unavailable.
 
     Parameters
     ----------
     follow
-        Follows with a new connection, from where it had come to.
-    says
-        Takes in what went wrong and returns the words for it.
+        Opens a new connection and continues from its last position.
+    describe
+        Records the error and returns the message for it.
     """
     back_off = BackOff()
     while not stopping.is_set():
@@ -59,27 +59,27 @@ async def keep_following(
             await follow()
         except (KafkaError, Recoverable, OSError) as error:
             pause_s = back_off.next_s()
-            log.warning("%s; trying again in %.1f s", says(error), pause_s)
+            log.warning("%s; trying again in %.1f s", describe(error), pause_s)
             await pause(stopping, pause_s)
 
 
 @asynccontextmanager
-async def consuming(
+async def open_consumer(
     runtime: Runtime,
     topics: Iterable[str] = (),
-    starts: Mapping[Place, int] | None = None,
+    starts: Mapping[PartitionKey, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Any]:
-    """Open a consumer of committed records on the event loop; it leaves when this ends.
+    """Open a consumer of committed records on the event loop; close it at the end of the body.
 
     Parameters
     ----------
     topics
-        What a member of a group subscribes to.
+        Topics to subscribe to as a member of a group.
     starts
-        Without a group: where to begin in every partition that is followed.
+        Without a group: start offset of every followed partition.
     settings
-        Further ones of the client.
+        Further client settings.
     """
     make: Any = AIOKafkaConsumer
     consumer = make(
@@ -99,35 +99,35 @@ async def consuming(
                 consumer.seek(tp, offset)
         yield consumer
     finally:
-        await _left(consumer)
+        await _close_consumer(consumer)
 
 
-async def fetched(
-    consumer: Any, most: int
+async def fetch(
+    consumer: Any, max_records: int
 ) -> tuple[dict[LogPartition, list[Any]], tuple[LogPartition, ...]]:
-    """Return what has come, and the partitions that do not hold the wanted offset any more."""
+    """Return the records received, and the partitions whose requested offset is out of range."""
     try:
-        came = await consumer.getmany(timeout_ms=TAKE_WITHIN_MS, max_records=most)
+        received = await consumer.getmany(timeout_ms=FETCH_TIMEOUT_MS, max_records=max_records)
     except OffsetOutOfRangeError as error:
         return {}, tuple(error.args[0])
-    return came, ()
+    return received, ()
 
 
-async def _left(consumer: Any) -> None:
-    """Leave the brokers, for so long at most; they may be what has gone."""
-    # the consumer's own stop lets the cancellation of one of its tasks out, and leaves its
-    # connections open then
-    for leaving in (consumer.stop(), consumer._client.close()):
-        task = asyncio.ensure_future(leaving)
-        await asyncio.wait([task], timeout=STOP_WITHIN_S)
+async def _close_consumer(consumer: Any) -> None:
+    """Close the consumer; waits at most ``CLOSE_TIMEOUT_S`` per step, as no broker may answer."""
+    # aiokafka's stop() may raise CancelledError of one of its tasks and then leaves connections
+    # open
+    for closing in (consumer.stop(), consumer._client.close()):
+        task = asyncio.ensure_future(closing)
+        await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S)
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is not None:
-            log.info("leaving the brokers: %r", task.exception())
+            log.info("closing the consumer: %r", task.exception())
 
 
 class DecodedRecord(NamedTuple):
-    """A decoded record; ``source`` is its header of that name, "" without one."""
+    """A decoded record; ``source`` is the header ``source``, "" if missing."""
 
     topic: str
     partition: int
@@ -137,7 +137,7 @@ class DecodedRecord(NamedTuple):
 
 
 class LogFollower:
-    """Reads continuously from given offsets in its own thread.
+    """Reads continuously from given offsets in a separate thread.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class LogFollower:
         out.
     """
 
-    def __init__(self, runtime: Runtime, codec: Codec, starts: Mapping[Place, int]) -> None:
+    def __init__(self, runtime: Runtime, codec: Codec, starts: Mapping[PartitionKey, int]) -> None:
         self._codec = codec
         self._names = {runtime.topic(topic): topic for topic, _ in starts}
         self._consumer = Consumer(
@@ -188,7 +188,7 @@ class LogFollower:
             first = self._consumer.poll(POLL_S)
             if first is None:
                 continue
-            batch = self._decoded([first, *self._consumer.consume(AT_ONCE, 0)])
+            batch = self._decoded([first, *self._consumer.consume(MAX_BATCH, 0)])
             if batch:
                 self._loop.call_soon_threadsafe(self.arrivals.put_nowait, batch)
 
@@ -201,14 +201,14 @@ class LogFollower:
                     self.trouble = f"reading {message.topic()}: {error.str()}"
                 continue
             self.trouble = ""
-            found = decoded(self._codec, log_record(self._names[message.topic()], message))
-            if found is not None:
-                batch.append(found)
+            record = decoded(self._codec, log_record(self._names[message.topic()], message))
+            if record is not None:
+                batch.append(record)
         return batch
 
 
 def decoded(codec: Codec, read: LogRecord) -> DecodedRecord | None:
-    """Return a record that was read; None when it is no event of its topic."""
+    """Return the decoded record; None when its value is not an event of its topic."""
     record = read.record
     try:
         event = codec.decode(record.topic, record.value)

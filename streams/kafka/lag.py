@@ -12,13 +12,13 @@ from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.kafka.client import SILENT, confluent_config
 from streams.kafka.committed import group_members, group_offsets
-from streams.kafka.errors import asking
+from streams.kafka.errors import call_broker
 from streams.kafka.reader import READ_BATCH, LogReader
 from streams.records.topics import MIRRORED, STAGE_SOURCES
 
 MIRROR: Final = "mirror"
-ASK_SEC: Final = 10.0
-FEW: Final = READ_BATCH
+REQUEST_TIMEOUT_SEC: Final = 10.0
+SCAN_LIMIT: Final = READ_BATCH
 Bounds = Mapping[int, tuple[int, int]]
 K = TypeVar("K", bound=Hashable)
 
@@ -28,8 +28,8 @@ def remaining(
 ) -> dict[tuple[str, int], int]:
     """Return how many offsets lie in each span [start, end); one without a record counts 0.
 
-    Markers of transactions and aborted records take offsets too: spans that one read covers are
-    looked at.
+    Transaction markers and aborted records take offsets too, so spans of up to ``READ_BATCH``
+    offsets are read to check for records.
 
     Raises
     ------
@@ -37,13 +37,13 @@ def remaining(
         The broker does not answer in time.
     """
     left = {place: max(0, end - start) for place, (start, end) in spans.items()}
-    few = {place: spans[place] for place, count in left.items() if 0 < count <= FEW}
-    held = reader.holding(few) if few else set()
-    return left | {place: 0 for place in few if place not in held}
+    short = {place: spans[place] for place, count in left.items() if 0 < count <= SCAN_LIMIT}
+    non_empty = reader.non_empty(short) if short else set()
+    return left | {place: 0 for place in short if place not in non_empty}
 
 
-class Standstill(Generic[K]):
-    """Since when positions have not moved although something is left.
+class StallDetector(Generic[K]):
+    """Detects positions that do not advance although records are left.
 
     Parameters
     ----------
@@ -56,15 +56,15 @@ class Standstill(Generic[K]):
         self._moved: dict[K, tuple[int, float]] = {}
 
     def note(self, name: K, position: int, lag: int) -> bool:
-        """Take in where somebody is and how many records are left; return whether it stands."""
+        """Record a position and its lag; return whether it is stalled."""
         before = self._moved.get(name)
-        stands = before is not None and before[0] == position and lag > 0
-        if not stands:
+        stalled = before is not None and before[0] == position and lag > 0
+        if not stalled:
             self._moved[name] = (position, self._clock())
-        return stands
+        return stalled
 
     def of(self, name: K) -> tuple[int, float]:
-        """Return a position, and seconds since it was seen to move or to have nothing left."""
+        """Return a position, and seconds since it last advanced or had no lag."""
         position, since = self._moved[name]
         return position, self._clock() - since
 
@@ -79,7 +79,7 @@ class UnreadRange(NamedTuple):
 
 
 class LagProbe:
-    """Reads committed offsets through one connection, and since when they have not advanced.
+    """Reads committed offsets through one connection, and for how long they have not advanced.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class LagProbe:
         self._runtime = runtime
         self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
         self._remaining: dict[UnreadRange, int] = {}
-        self._standstill = Standstill[str](clock)
+        self._stalls = StallDetector[str](clock)
 
     def look(
         self, reader: LogReader, bounds: Mapping[str, Bounds]
@@ -116,21 +116,21 @@ class LagProbe:
         stages = {source: stage for stage, source in STAGE_SOURCES.items()}
         mirrored = dict.fromkeys(MIRRORED, MIRROR)
         reached = [
-            *self._reached(self._runtime.application, stages, bounds),
-            *self._reached(self._runtime.mirror_group, mirrored, bounds),
+            *self._unread_ranges(self._runtime.application, stages, bounds),
+            *self._unread_ranges(self._runtime.mirror_group, mirrored, bounds),
         ]
         # a stage and the mirror may have read the same partition to different offsets
         for group in (STAGE_SOURCES, (MIRROR,)):
-            self._look_into(reader, [left for name, left in reached if name in group])
+            self._count_records(reader, [left for name, left in reached if name in group])
         lag = dict.fromkeys((*STAGE_SOURCES, MIRROR), 0)
         done = dict.fromkeys(lag, 0)
         for name, left in reached:
             done[name] += left.start
             lag[name] += self._remaining[left]
         self._remaining = {left: self._remaining[left] for _, left in reached}
-        still = self._standstill
-        standing = [name for name, at in done.items() if still.note(name, at, lag[name])]
-        return lag, {name: int(still.of(name)[1] * 1000) for name in standing}
+        stalls = self._stalls
+        stalled = [name for name, at in done.items() if stalls.note(name, at, lag[name])]
+        return lag, {name: int(stalls.of(name)[1] * 1000) for name in stalled}
 
     def members(self, group: str) -> int | None:
         """Return the number of members of a consumer group; None when the broker does not report
@@ -143,30 +143,36 @@ class LagProbe:
         """
         servers = self._runtime.kafka_bootstrap_servers
         try:
-            found = asking(servers, lambda: group_members(self._admin, group, ASK_SEC), ASK_SEC)
+            found = call_broker(
+                servers,
+                lambda: group_members(self._admin, group, REQUEST_TIMEOUT_SEC),
+                REQUEST_TIMEOUT_SEC,
+            )
         except Fatal:
             return None
         return len(found or ())
 
-    def _reached(
+    def _unread_ranges(
         self, group: str, names: Mapping[str, str], bounds: Mapping[str, Bounds]
     ) -> list[tuple[str, UnreadRange]]:
         """Return the unread ranges of a group, each with the stage of its topic."""
-        places = [(self._runtime.topic(t), p) for t in names for p in bounds[t]]
-        told = group_offsets(self._runtime, self._admin, group, places, ASK_SEC)
+        partitions = [(self._runtime.topic(t), p) for t in names for p in bounds[t]]
+        committed = group_offsets(
+            self._runtime, self._admin, group, partitions, REQUEST_TIMEOUT_SEC
+        )
         return [
             (
                 name,
                 UnreadRange(
-                    topic, p, max(low, told.get((self._runtime.topic(topic), p), low)), high
+                    topic, p, max(low, committed.get((self._runtime.topic(topic), p), low)), high
                 ),
             )
             for topic, name in names.items()
             for p, (low, high) in bounds[topic].items()
         ]
 
-    def _look_into(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
-        """Count the records of what is left, once for a stretch."""
+    def _count_records(self, reader: LogReader, every: Sequence[UnreadRange]) -> None:
+        """Count the records of each unread range once."""
         new = {(left.topic, left.partition): left for left in every if left not in self._remaining}
         counts = remaining(reader, {place: (left.start, left.end) for place, left in new.items()})
         self._remaining |= {left: counts[place] for place, left in new.items()}

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import asking, first_answer, translate_error
+from streams.kafka.errors import call_broker, first_answer, translate_error
 from streams.records.log_record import SourceRecord
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class LogReader:
         self._runtime = runtime
         self._servers = runtime.kafka_bootstrap_servers
         servers = runtime.kafka_bootstrap_servers
-        complaints: list[KafkaError] = []
+        client_errors: list[KafkaError] = []
         try:
             self._consumer = Consumer(
                 confluent_config(runtime)
@@ -71,14 +71,14 @@ class LogReader:
                     "fetch.wait.max.ms": 50,
                     "queued.min.messages": 50_000,
                     **READING_ON,
-                    "error_cb": complaints.append,
+                    "error_cb": client_errors.append,
                     **SILENT,
                 }
             )
         except KafkaException as error:
             raise translate_error(servers, error) from error
         if cluster_id is None:
-            cluster_id = str(first_answer(self._consumer, servers, complaints).cluster_id)
+            cluster_id = str(first_answer(self._consumer, servers, client_errors).cluster_id)
         self.cluster_id = cluster_id
         self._embedded = self.cluster_id == EMBEDDED_CLUSTER
 
@@ -106,7 +106,7 @@ class LogReader:
             The topic does not exist.
         """
         name = self._runtime.topic(topic)
-        listed = asking(self._servers, lambda: self._consumer.list_topics(name, TIMEOUT_S))
+        listed = call_broker(self._servers, lambda: self._consumer.list_topics(name, TIMEOUT_S))
         found = listed.topics[name]
         if found.error is not None or not found.partitions:
             raise Fatal(f"topic {name} does not exist; run: manifold topics create")
@@ -122,7 +122,7 @@ class LogReader:
         for partition in partitions:
             at = TopicPartition(self._runtime.topic(topic), partition)
             ask = partial(self._consumer.get_watermark_offsets, at, TIMEOUT_S)
-            found[partition] = asking(self._servers, ask)
+            found[partition] = call_broker(self._servers, ask)
         filled = {p: high for p, (low, high) in found.items() if high > low}
         if filled and self._embedded:
             for partition, end in self._ends_by_reading(topic, filled).items():
@@ -130,18 +130,18 @@ class LogReader:
         return found
 
     def _ends_by_reading(self, topic: str, starts: dict[int, int]) -> dict[int, int]:
-        """Return the ends of partitions whose broker counts a last batch as one record."""
+        """Return the ends by reading: the embedded broker counts the last batch as one record."""
         name = self._runtime.topic(topic)
         self._consumer.assign([TopicPartition(name, p, at) for p, at in starts.items()])
         ends: dict[int, int] = {}
-        give_up_at = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while len(ends) < len(starts):
             messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
             for message in messages:
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     ends[message.partition()] = message.offset()
-            if time.monotonic() > give_up_at:
+            if time.monotonic() > deadline:
                 raise Recoverable(f"no end of {name} within {TIMEOUT_S:.0f} s")
         return ends
 
@@ -153,7 +153,9 @@ class LogReader:
         if self._embedded:
             return self.bounds(topic, partition)[0]
         at = TopicPartition(self._runtime.topic(topic), partition, as_of_ms)
-        found = asking(self._servers, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S))
+        found = call_broker(
+            self._servers, lambda: self._consumer.offsets_for_times([at], TIMEOUT_S)
+        )
         offset: int = found[0].offset
         return offset if offset >= 0 else self.bounds(topic, partition)[1]
 
@@ -181,21 +183,22 @@ class LogReader:
     def read_values(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[SourceRecord]]:
-        """Return the same without headers; headers cost more time than all the rest."""
+        """Return the same without headers, which take more time to decode than everything else."""
         return self._read(topic, partition, start, end, _source_record)
 
     def read_messages(
         self, topic: str, partition: int, start: int, end: int
     ) -> Iterator[list[Any]]:
-        """Return the same as messages of the client, for callers that need only parts of them."""
-        return self._read(topic, partition, start, end, _as_it_is)
+        """Return the same as the client's messages, for callers that need only some of their
+        fields."""
+        return self._read(topic, partition, start, end, _unchanged)
 
     def _read(
-        self, topic: str, partition: int, start: int, end: int, made_of: Callable[[str, Any], T]
+        self, topic: str, partition: int, start: int, end: int, convert: Callable[[str, Any], T]
     ) -> Iterator[list[T]]:
         if start < end:
             self._consumer.assign([TopicPartition(self._runtime.topic(topic), partition, start)])
-        return self._batches(topic, partition, start, end, made_of)
+        return self._batches(topic, partition, start, end, convert)
 
     def _batches(
         self,
@@ -203,16 +206,16 @@ class LogReader:
         partition: int,
         position: int,
         end: int,
-        made_of: Callable[[str, Any], T],
+        convert: Callable[[str, Any], T],
     ) -> Iterator[list[T]]:
         while position < end:
-            batch, position = self._batch(topic, partition, position, end, made_of)
+            batch, position = self._batch(topic, partition, position, end, convert)
             if batch:
                 yield batch
         # otherwise a waiting fetch blocks every other request on the connection
         self._consumer.unassign()
 
-    def holding(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
+    def non_empty(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> set[tuple[str, int]]:
         """Return the (topic, partition) whose span [start, end) contains a record.
 
         All spans are read concurrently: transaction markers and aborted records take offsets, and
@@ -225,7 +228,7 @@ class LogReader:
         """
         found: set[tuple[str, int]] = set()
         left = self._assign(spans)
-        # any record answers, and so does the end of what is there, wherever that is
+        # the first record of a partition decides, or its current end
         open_ends: dict[tuple[str, int], int | None] = dict.fromkeys(left)
         for message in records_until(self._consumer, open_ends):
             topic, end = left[message.topic(), message.partition()]
@@ -250,11 +253,11 @@ class LogReader:
         Recoverable
             No more records arrive before the ends are reached.
         """
-        unread = {place: span for place, span in spans.items() if span[0] < span[1]}
+        unread = {key: span for key, span in spans.items() if span[0] < span[1]}
         if not unread:
             return
         left = self._assign(unread)
-        ends: dict[tuple[str, int], int | None] = {place: end for place, (_, end) in left.items()}
+        ends: dict[tuple[str, int], int | None] = {key: end for key, (_, end) in left.items()}
         for message in records_until(self._consumer, ends):
             yield log_record(left[message.topic(), message.partition()][0], message)
         self._consumer.unassign()  # as at the end of read
@@ -262,7 +265,7 @@ class LogReader:
     def _assign(
         self, spans: Mapping[tuple[str, int], tuple[int, int]]
     ) -> dict[tuple[str, int], tuple[str, int]]:
-        """Begin to read at the starts; return full name and partition -> topic and end."""
+        """Assign the partitions at the starts; return (full name, partition) -> (topic, end)."""
         names = {topic: self._runtime.topic(topic) for topic, _ in spans}
         starts = [TopicPartition(names[t], p, start) for (t, p), (start, _) in spans.items()]
         self._consumer.assign(starts)
@@ -274,14 +277,14 @@ class LogReader:
         partition: int,
         position: int,
         end: int,
-        made_of: Callable[[str, Any], T],
+        convert: Callable[[str, Any], T],
     ) -> tuple[list[T], int]:
         messages: list[Any] = self._consumer.consume(READ_BATCH, POLL_S)
         batch: list[T] = []
-        told = any(message.error() is not None for message in messages)
-        if messages and not told and (last := messages[-1].offset()) < end:
-            # the usual case; twice as fast
-            return [made_of(topic, message) for message in messages], last + 1
+        has_events = any(message.error() is not None for message in messages)
+        if messages and not has_events and (last := messages[-1].offset()) < end:
+            # the usual case, handled twice as fast
+            return [convert(topic, message) for message in messages], last + 1
         for message in messages:
             error = message.error()
             if error is not None:
@@ -295,7 +298,7 @@ class LogReader:
                 continue
             if message.offset() >= end:
                 return batch, end
-            batch.append(made_of(topic, message))
+            batch.append(convert(topic, message))
             position = message.offset() + 1
         return batch, position
 
@@ -303,54 +306,54 @@ class LogReader:
 def records_until(
     consumer: Any,
     left: dict[tuple[str, int], int | None],
-    patience_s: float = TIMEOUT_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Any]:
-    """Yield the records of several partitions before their ends, as the client's own messages.
+    """Yield the records of several partitions up to their ends, as the client's messages.
 
-    Each partition's come in order; between partitions there is none.
+    Records are ordered within a partition only.
 
     Parameters
     ----------
     consumer
-        Assigned to the partitions; it tells where they end (``enable.partition.eof``).
+        Assigned to the partitions, with ``enable.partition.eof``.
     left
-        Full topic name and partition -> end; None for the end of what is there when it is reached.
-        Partitions that are read are taken out, and whoever needs no more of one may do so too.
-    patience_s
-        How long nothing may come.
+        (full topic name, partition) -> end; None for the current end. A partition is removed when
+        its end is reached; the caller may remove one earlier.
+    timeout_s
+        Maximum time without a record, seconds.
 
     Raises
     ------
     Recoverable
-        Nothing comes any more before the ends, or a partition cannot be read.
+        No more records arrive before the ends are reached, or a partition cannot be read.
     """
-    give_up_at = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while left:
         messages: list[Any] = consumer.consume(READ_BATCH, POLL_S)
         for message in messages:
-            place = (message.topic(), message.partition())
-            if place not in left:
+            key = (message.topic(), message.partition())
+            if key not in left:
                 continue
-            end, error = left[place], message.error()
+            end, error = left[key], message.error()
             if error is None:
                 at = message.offset()
                 if end is None or at < end:
                     yield message
                 if end is not None and at + 1 >= end:
-                    left.pop(place, None)
-                give_up_at = time.monotonic() + patience_s
+                    left.pop(key, None)
+                deadline = time.monotonic() + timeout_s
             elif error.code() == KafkaError._PARTITION_EOF:
                 # markers and aborted records take offsets: nothing committed is left before it
                 if end is None or message.offset() >= end:
-                    del left[place]
+                    del left[key]
             elif not error.retriable():
-                raise Recoverable(f"reading {place[0]}-{place[1]}: {error.str()}")
-        if left and time.monotonic() > give_up_at:
+                raise Recoverable(f"reading {key[0]}-{key[1]}: {error.str()}")
+        if left and time.monotonic() > deadline:
             names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(left))
-            raise Recoverable(f"{names} cannot be read to the end within {patience_s:.0f} s")
+            raise Recoverable(f"{names} cannot be read to the end within {timeout_s:.0f} s")
 
 
-def _as_it_is(topic: str, message: Any) -> Any:
+def _unchanged(topic: str, message: Any) -> Any:
     return message
 
 
@@ -366,6 +369,6 @@ def _source_record(topic: str, message: Any) -> SourceRecord:
 
 
 def log_record(topic: str, message: Any) -> LogRecord:
-    """Return a client's message of ``topic`` (without a deployment's prefix) as a record."""
+    """Return a message of the client as a record; ``topic`` is the name without prefix."""
     headers = {k: (v or b"").decode("utf-8", "replace") for k, v in message.headers() or ()}
     return LogRecord(_source_record(topic, message), headers)

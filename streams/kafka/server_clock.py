@@ -117,9 +117,9 @@ async def _of_controller(client: Any, node: int) -> list[Skew]:
     after_ms = now_ms()
     for _, partitions, _ in answer.topics:
         for _, error, leader, _, _, voters, _, _ in partitions:
-            told = [ms for replica, _, _, ms, _ in voters if replica == leader and ms > 0]
-            if not error and told:
-                return [Skew(KAFKA, ahead_ms(before_ms, after_ms, told[0], told[0]))]
+            reported = [ms for replica, _, _, ms, _ in voters if replica == leader and ms > 0]
+            if not error and reported:
+                return [Skew(KAFKA, ahead_ms(before_ms, after_ms, reported[0], reported[0]))]
     return []
 
 

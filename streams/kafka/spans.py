@@ -1,19 +1,19 @@
-"""Stretches of partitions as decoded records: what the log holds when an executor starts."""
+"""Read offset spans of partitions as decoded records, when an executor starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from streams.errors import Fatal
-from streams.kafka.follower import DecodedRecord, Place, decoded
+from streams.kafka.follower import DecodedRecord, PartitionKey, decoded
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec
 
 Span = tuple[int, int]
 
 
-def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
-    """Return first offset and end of every partition of the topics."""
+def full_range(reader: LogReader, topics: Iterable[str]) -> dict[PartitionKey, Span]:
+    """Return the first offset and the end of every partition of the topics."""
     return {
         (topic, partition): bounds
         for topic in topics
@@ -22,14 +22,14 @@ def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 
 
 def read_spans(
-    reader: LogReader, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
+    reader: LogReader, codec: Codec, spans: Mapping[PartitionKey, Span], *, strict: bool = False
 ) -> list[DecodedRecord]:
-    """Return the committed records of the stretches [start, end), in the order of each partition.
+    """Return the committed records of the spans [start, end), ordered within each partition.
 
     Parameters
     ----------
     strict
-        Whether a record that cannot be decoded is an error; otherwise it is left out.
+        Whether a record that cannot be decoded raises Fatal; otherwise it is skipped.
 
     Raises
     ------
@@ -38,15 +38,15 @@ def read_spans(
     Fatal
         A record cannot be decoded and ``strict`` is set.
     """
-    found: list[DecodedRecord] = []
-    for record in reader.read_many(spans):
-        one = decoded(codec, record)
-        if one is not None:
-            found.append(one)
+    records: list[DecodedRecord] = []
+    for source in reader.read_many(spans):
+        record = decoded(codec, source)
+        if record is not None:
+            records.append(record)
         elif strict:
-            at = record.record
+            failed = source.record
             raise Fatal(
-                f"{at.topic}-{at.partition} has a record at offset {at.offset} that cannot be "
-                "read: what is held cannot be known; run the version that wrote it"
+                f"{failed.topic}-{failed.partition} has a record at offset {failed.offset} that "
+                "cannot be decoded: the open positions are unknown; run the version that wrote it"
             )
-    return found
+    return records

@@ -61,7 +61,7 @@ class Drift(NamedTuple):
     ----------
     topic, aspect
         Full name; ``missing``, ``partitions``, ``replicas`` or the configuration key.
-    wanted, found
+    expected, actual
         Expected value (table) and actual value (broker).
     remedy
         What to do.
@@ -69,8 +69,8 @@ class Drift(NamedTuple):
 
     topic: str
     aspect: str
-    wanted: str
-    found: str
+    expected: str
+    actual: str
     remedy: str
 
     @property
@@ -78,18 +78,18 @@ class Drift(NamedTuple):
         """The difference and its remedy as a sentence."""
         if self.aspect == "missing":
             return f"{self.topic} is missing; {self.remedy}"
-        return f"{self.topic}: {self.aspect} is {self.found}, not {self.wanted}; {self.remedy}"
+        return f"{self.topic}: {self.aspect} is {self.actual}, not {self.expected}; {self.remedy}"
 
 
 def expected_topics(runtime: Runtime) -> list[ExpectedTopic]:
     """Return every topic of the deployment, including the changelogs of the stages."""
-    wanted = [(runtime.topic(t.name), t) for t in TOPICS.values()]
-    wanted += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
+    expected = [(runtime.topic(t.name), t) for t in TOPICS.values()]
+    expected += [(runtime.changelog(stage), changelog_topic(stage)) for stage in STAGE_SOURCES]
     return [
         ExpectedTopic(
             name, t.partition_count(runtime.topic_partitions), {**t.config, **_EVERY_TOPIC}, t
         )
-        for name, t in wanted
+        for name, t in expected
     ]
 
 
@@ -201,19 +201,19 @@ def create_topics(
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
-    actual = cluster.actual(t.name for t in wanted)
-    _refuse_other_partitions(wanted, actual)
+    expected = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
+    actual = cluster.actual(t.name for t in expected)
+    _refuse_other_partitions(expected, actual)
     pending = [
         (t, cluster.create(t, runtime.topic_replication_factor))
-        for t in wanted
+        for t in expected
         if t.name not in actual
     ]
-    done = {t.name: "exists" for t in wanted}
+    done = {t.name: "exists" for t in expected}
     for topic, future in pending:
         done[topic.name] = _finish(cluster, topic, future)
     # also checks topics that were created meanwhile or that the broker did not list yet
-    _refuse_other_partitions(wanted, _listed(cluster, [t for t, _ in pending]))
+    _refuse_other_partitions(expected, _listed(cluster, [t for t, _ in pending]))
     return done
 
 
@@ -244,9 +244,9 @@ def _finish(cluster: Cluster, topic: ExpectedTopic, future: Future[None]) -> str
 
 
 def _refuse_other_partitions(
-    wanted: Iterable[ExpectedTopic], actual: dict[str, ActualTopic]
+    expected: Iterable[ExpectedTopic], actual: dict[str, ActualTopic]
 ) -> None:
-    for topic in wanted:
+    for topic in expected:
         found = actual.get(topic.name)
         if found is not None and found.partitions != topic.partitions:
             raise Fatal(_partition_drift(topic, found).sentence)
@@ -263,12 +263,12 @@ def require_topics(runtime: Runtime, cluster: Cluster | None = None) -> None:
         No broker answers.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = expected_topics(runtime)
-    actual = cluster.actual(t.name for t in wanted)
-    missing = [t.name for t in wanted if t.name not in actual]
+    expected = expected_topics(runtime)
+    actual = cluster.actual(t.name for t in expected)
+    missing = [t.name for t in expected if t.name not in actual]
     if missing:
         raise Fatal(f"topics are missing: {', '.join(missing)}; run manifold topics create")
-    _refuse_other_partitions(wanted, actual)
+    _refuse_other_partitions(expected, actual)
 
 
 def drifts(
@@ -282,10 +282,10 @@ def drifts(
     keys that were set. Raises Fatal and Recoverable as `Cluster`.
     """
     cluster = cluster or Cluster(runtime)
-    wanted = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
-    actual = cluster.actual(t.name for t in wanted)
+    expected = [t for t in expected_topics(runtime) if not only or t.spec.name in only]
+    actual = cluster.actual(t.name for t in expected)
     found: list[Drift] = []
-    for topic in wanted:
+    for topic in expected:
         if topic.name in actual:
             found += compare(topic, actual[topic.name], runtime.topic_replication_factor)
         else:
@@ -293,32 +293,34 @@ def drifts(
     return found
 
 
-def compare(wanted: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
+def compare(expected: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
     """Return the differences of one topic; more replicas than required are no difference."""
     found = []
-    if actual.partitions != wanted.partitions:
-        found.append(_partition_drift(wanted, actual))
+    if actual.partitions != expected.partitions:
+        found.append(_partition_drift(expected, actual))
     if actual.replicas < replicas:
         remedy = "reassign its partitions, or set TOPIC_REPLICATION_FACTOR"
-        found.append(Drift(wanted.name, "replicas", str(replicas), str(actual.replicas), remedy))
-    for key, value in wanted.config.items():
-        told = actual.config.get(key)
-        if told is not None and not _same(key, value, told):
-            remedy = f"rpk topic alter-config {wanted.name} --set {key}={value}"
-            found.append(Drift(wanted.name, key, value, told, remedy))
+        found.append(Drift(expected.name, "replicas", str(replicas), str(actual.replicas), remedy))
+    for key, value in expected.config.items():
+        reported = actual.config.get(key)
+        if reported is not None and not _same(key, value, reported):
+            remedy = f"rpk topic alter-config {expected.name} --set {key}={value}"
+            found.append(Drift(expected.name, key, value, reported, remedy))
     return found
 
 
-def _same(key: str, wanted: str, told: str) -> bool:
+def _same(key: str, expected: str, actual: str) -> bool:
     if key == "cleanup.policy":
-        return sorted(wanted.split(",")) == sorted(part.strip() for part in told.split(","))
-    if key == "max.message.bytes" and told.isdigit():
-        return int(told) >= int(wanted)
-    return wanted == told
+        return sorted(expected.split(",")) == sorted(part.strip() for part in actual.split(","))
+    if key == "max.message.bytes" and actual.isdigit():
+        return int(actual) >= int(expected)
+    return expected == actual
 
 
-def _partition_drift(wanted: ExpectedTopic, actual: ActualTopic) -> Drift:
+def _partition_drift(expected: ExpectedTopic, actual: ActualTopic) -> Drift:
     remedy = "keys would move between partitions: set a new TOPIC_PREFIX and replay into it"
-    if wanted.spec.partitions == 0:
+    if expected.spec.partitions == 0:
         remedy += f", or keep TOPIC_PARTITIONS={actual.partitions}"
-    return Drift(wanted.name, "partitions", str(wanted.partitions), str(actual.partitions), remedy)
+    return Drift(
+        expected.name, "partitions", str(expected.partitions), str(actual.partitions), remedy
+    )

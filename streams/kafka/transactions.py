@@ -1,4 +1,4 @@
-"""Transactional producers: creation, which fences the predecessor, and retries of calls."""
+"""Transactional producers: creation, which fences the previous one, and retries of calls."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
 from streams.kafka.client import SILENT, confluent_config, producer_config
-from streams.kafka.errors import STAMP_REFUSED, translate_error
+from streams.kafka.errors import TIMESTAMP_REFUSED, translate_error
 from streams.process.exit import exit_now
 
-OPEN_SECONDS: Final = 30.0
+INIT_SECONDS: Final = 30.0
+RETRY_PAUSE_S: Final = 0.05
 FENCED: Final = (
     KafkaError._FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
 )
-"""Errors of a producer that was fenced by another with its transactional id."""
+"""Errors of a producer that was fenced by another one with the same transactional id."""
 
 
 def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any) -> Producer:
@@ -32,7 +33,7 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
     Parameters
     ----------
     runtime, transactional_id
-        The deployment, and the id in full.
+        The deployment, and the complete id.
     more
         Further client settings, with ``_`` for ``.``.
 
@@ -53,44 +54,38 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
         | {name.replace("_", "."): value for name, value in more.items()}
     )
     try:
-        producer.init_transactions(OPEN_SECONDS)
+        producer.init_transactions(INIT_SECONDS)
     except KafkaException as error:
         raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
 
 
-REFUSED_RECORD: Final = (STAMP_REFUSED, KafkaError.MSG_SIZE_TOO_LARGE)
-"""What is said of a record that the broker takes from nobody."""
+REFUSED_RECORD: Final = (TIMESTAMP_REFUSED, KafkaError.MSG_SIZE_TOO_LARGE)
+"""Errors of a record that the broker refuses from every client."""
 
 
 @contextmanager
 def transaction(
     runtime: Runtime, producer: Producer, refused: Callable[[KafkaError], Exception]
 ) -> Iterator[None]:
-    """Make one transaction of what is produced inside; it is there when this returns.
+    """Produce the records of the body in one transaction; it is committed on return.
 
     Parameters
     ----------
     refused
-        Returns what to raise where it was not committed. The process must end then: it neither
-        aborts nor tries again.
+        Returns the exception to raise when the commit failed. The process must then exit without an
+        abort or a retry.
     """
     try:
         producer.begin_transaction()
         yield
-        settle(runtime, producer.commit_transaction, runtime.transaction_timeout_sec)
+        retry_transactional(runtime, producer.commit_transaction, runtime.transaction_timeout_sec)
     except KafkaException as error:
         raise refused(error.args[0]) from error
 
 
-INIT_SECONDS = 30.0
-
-
-PAUSE_S = 0.05
-
-
 def transactional_id(runtime: Runtime, stage: str, partition: int | str) -> str:
-    """Return the transactional id of a partition; its next owner uses the same and fences."""
+    """Return the transactional id of a partition; the next owner uses the same id and fences."""
     return f"{runtime.application}-{stage}-{partition}"
 
 
@@ -108,7 +103,7 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
             "compression.type": "lz4",
             "retry.backoff.ms": 2,
             "queue.buffering.max.messages": 500_000,
-            # a fatal error is raised here; librdkafka would log it again after the last line
+            # a fatal error is raised here; librdkafka would log it again
             "log_level": 0,
         }
     )
@@ -119,8 +114,8 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
     return producer
 
 
-def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
-    """Make a transactional call, and retry while the error is retriable.
+def retry_transactional(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
+    """Make a transactional call; retry while the error is retriable.
 
     Raises
     ------
@@ -135,4 +130,4 @@ def settle(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
         except KafkaException as error:
             if not error.args[0].retriable() or time.monotonic() > end:
                 raise
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)

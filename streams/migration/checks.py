@@ -56,8 +56,9 @@ def require_source(runtime: Runtime, cluster: Cluster) -> None:
             )
         if drift.aspect == "partitions":
             raise Fatal(
-                f"{drift.topic} has {drift.found} partitions, the copy would have {drift.wanted}: "
-                f"set TOPIC_PARTITIONS={drift.found}"
+                f"{drift.topic} has {drift.actual} partitions, the copy would have "
+                f"{drift.expected}: "
+                f"set TOPIC_PARTITIONS={drift.actual}"
             )
 
 
@@ -110,7 +111,7 @@ def require_no_worker(runtime: Runtime, cluster: Cluster) -> None:
         elif now - empty_since > runtime.session_timeout_sec:
             return
         if members and now - started > runtime.session_timeout_sec + LEAVING_SEC:
-            raise Fatal(_they_run(runtime.application, members))
+            raise Fatal(_workers_running(runtime.application, members))
         time.sleep(POLL_SEC)
 
 
@@ -124,10 +125,10 @@ def require_none_joined(runtime: Runtime, cluster: Cluster) -> None:
     """
     members = _members(runtime.application, cluster)
     if members:
-        raise Fatal(_they_run(runtime.application, members))
+        raise Fatal(_workers_running(runtime.application, members))
 
 
-def _they_run(group: str, members: list[str]) -> str:
+def _workers_running(group: str, members: list[str]) -> str:
     return (
         f"{len(members)} workers run in the consumer group {group} (such as {members[0]}): stop "
         "them, then run the command again"
@@ -140,7 +141,7 @@ def _members(group: str, cluster: Cluster) -> list[str] | None:
 
 
 def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReader) -> None:
-    """Refuse while the log says that the kill switch is off.
+    """Refuse while the kill switch is off in the log.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReade
     if not fold(records).engaged:
         raise Fatal(
             f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open a "
-            f"position while the log is copied: run manifold kill on --reason TEXT first; it is "
+            "position while the log is copied: run manifold kill on --reason TEXT first; it is "
             "engaged under the new prefix too, until you clear it there"
         )
 
@@ -182,7 +183,7 @@ def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
     return found
 
 
-def end_writers(runtime: Runtime, accounts: Iterable[str]) -> None:
+def fence_writers(runtime: Runtime, accounts: Iterable[str]) -> None:
     """Take over the transactional ids of the feed and of the accounts' executors.
 
     A running one ends at its next write; its open transaction is aborted.
@@ -199,7 +200,7 @@ def end_writers(runtime: Runtime, accounts: Iterable[str]) -> None:
         transactional_producer(runtime, name)
 
 
-def settled_ends(runtime: Runtime, reader: LogReader, topics: Iterable[str]) -> Ends:
+def stable_ends(runtime: Runtime, reader: LogReader, topics: Iterable[str]) -> Ends:
     """Return the ends of every partition, as soon as no transaction is open in them.
 
     Raises

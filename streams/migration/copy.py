@@ -34,7 +34,7 @@ def migrate_id(target: Runtime) -> str:
     return f"{target.application}-migrate"
 
 
-class Image(NamedTuple):
+class CopiedRecord(NamedTuple):
     """A record as written under the new prefix."""
 
     key: bytes | None
@@ -43,7 +43,7 @@ class Image(NamedTuple):
     headers: list[Any]
 
 
-class Carried(NamedTuple):
+class PartitionCounts(NamedTuple):
     """The counts of one partition.
 
     Attributes
@@ -61,7 +61,7 @@ class Carried(NamedTuple):
 class Copier:
     """Compares and copies partitions.
 
-    Each partition is read by a separate client, so that reads do not mix.
+    Each partition is read by a separate client, so that reads do not interfere.
 
     Parameters
     ----------
@@ -105,7 +105,9 @@ class Copier:
             queue_buffering_max_messages=10 * BATCH,
         )
 
-    def carry(self, topic: str, partition: int, *, exists: bool, write: bool) -> Carried:
+    def copy_partition(
+        self, topic: str, partition: int, *, exists: bool, write: bool
+    ) -> PartitionCounts:
         """Compare what is under the new prefix, then copy or count the rest of the old partition.
 
         Parameters
@@ -113,13 +115,13 @@ class Copier:
         exists
             Whether the topic exists under the new prefix.
         write
-            Whether to copy the rest; else it is counted.
+            Whether to copy the rest; otherwise it is only counted.
 
         Raises
         ------
         Fatal
-            The partition holds something else (names the offset and what differs), another
-            migration to this prefix has taken over, or the broker refuses a record.
+            The partition holds other records (the message names the offset and the difference),
+            another migration to this prefix has taken over, or the broker refuses a record.
         Recoverable
             The brokers did not commit in time; the process must end then.
         """
@@ -131,7 +133,7 @@ class Copier:
                 self._write(topic, partition, batch)
             further += len(batch)
             self._progress(topic, len(batch))
-        return Carried(there, further)
+        return PartitionCounts(there, further)
 
     def _compare(self, topic: str, partition: int, source: Iterator[Any]) -> int:
         """Compare as many source records as the new partition has; they must be equal."""
@@ -143,8 +145,8 @@ class Copier:
             if difference:
                 raise Fatal(
                     f"{self._target.topic(topic)}-{partition} at offset {found.offset()} is no "
-                    f"copy: {difference}. Something has written there already: use a prefix "
-                    "without topics"
+                    f"copy: {difference}. Another program has written there: use a prefix without "
+                    "topics"
                 )
             done += 1
             if done % BATCH == 0:
@@ -194,8 +196,8 @@ class Copier:
 
     # -- one record ------------------------------------------------------------------------------
 
-    def _image(self, topic: str, message: Any) -> Image:
-        return Image(
+    def _copied(self, topic: str, message: Any) -> CopiedRecord:
+        return CopiedRecord(
             message.key(),
             self._translator.value(topic, message.offset(), message.value()),
             message.timestamp()[1],
@@ -204,12 +206,15 @@ class Copier:
 
     def _difference(self, topic: str, expected: Any, found: Any) -> str:
         if expected is None:
-            return f"the old topic has no record more before {self._ends[topic, found.partition()]}"
-        image = self._image(topic, expected)
-        seen = Image(found.key(), found.value(), found.timestamp()[1], list(found.headers() or ()))
-        if seen == image:
+            end = self._ends[topic, found.partition()]
+            return f"the old topic has no more records before {end}"
+        copied = self._copied(topic, expected)
+        seen = CopiedRecord(
+            found.key(), found.value(), found.timestamp()[1], list(found.headers() or ())
+        )
+        if seen == copied:
             return ""
-        names = [n for n, a, b in zip(Image._fields, image, seen, strict=True) if a != b]
+        names = [n for n, a, b in zip(CopiedRecord._fields, copied, seen, strict=True) if a != b]
         return f"its {' and '.join(names)} is not that of the old record at {expected.offset()}"
 
     # -- writing ---------------------------------------------------------------------------------
@@ -217,8 +222,8 @@ class Copier:
     def _write(self, topic: str, partition: int, batch: list[Any]) -> None:
         producer, delivery = self._producer, Delivery()
         if producer is None:
-            raise RuntimeError("Copier.carry writes only after Copier.open")
-        images = [self._image(topic, message) for message in batch]
+            raise RuntimeError("Copier.copy_partition writes only after Copier.open")
+        copies = [self._copied(topic, message) for message in batch]
         name = self._target.topic(topic)
 
         def refused(error: Any) -> Fatal | Recoverable:
@@ -226,14 +231,14 @@ class Copier:
             return self._explained(name, first[0] if first else error)
 
         with transaction(self._target, producer, refused):
-            for image in images:
+            for copied in copies:
                 producer.produce(
                     name,
-                    image.value,
-                    image.key,
+                    copied.value,
+                    copied.key,
                     partition=partition,
-                    timestamp=image.timestamp_ms,
-                    headers=image.headers,
+                    timestamp=copied.timestamp_ms,
+                    headers=copied.headers,
                     on_delivery=delivery.report,
                 )
         if topic == CONTROL:
@@ -242,11 +247,11 @@ class Copier:
     def _explained(self, name: str, error: Any) -> Fatal | Recoverable:
         if error.code() in FENCED:
             return Fatal(
-                f"another manifold migrate to this prefix has taken over (transactional id "
+                "another manifold migrate to this prefix has taken over (transactional id "
                 f"{migrate_id(self._target)})"
             )
         if error.code() in REFUSED_RECORD:
-            return Fatal(f"{name} refuses a record that the old topic has: {error.str()}")
+            return Fatal(f"{name} refuses a record of the old topic: {error.str()}")
         return Recoverable(f"cannot write to {name}: {error.str()}; repeat the command to continue")
 
 
@@ -265,7 +270,7 @@ def _records(runtime: Runtime, topic: str, partition: int, end: int | None = Non
                 if message.partition() != partition or message.offset() < position:
                     raise Recoverable(
                         f"{runtime.topic(topic)}-{partition} was read out of order: at {position} "
-                        f"came {message.partition()}-{message.offset()}; run the command again"
+                        f"found {message.partition()}-{message.offset()}; run the command again"
                     )
                 position = message.offset() + 1
                 yield message

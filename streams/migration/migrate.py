@@ -20,13 +20,13 @@ from streams.migration.checks import (
     Ends,
     accounts_in,
     derived_records,
-    end_writers,
+    fence_writers,
     require_kill_switch_engaged,
     require_no_worker,
     require_none_joined,
     require_source,
     require_target,
-    settled_ends,
+    stable_ends,
 )
 from streams.migration.copy import Copier, Progress
 from streams.migration.plan import COPIED, Migration, TopicCopy, check_prefixes
@@ -84,7 +84,7 @@ def migrate(
         require_kill_switch_engaged(runtime, codec, old)
         everyone = accounts_in(codec, old) | set(accounts)
         if not dry_run:
-            end_writers(runtime, everyone)
+            fence_writers(runtime, everyone)
         ends = _ends(runtime, old)
         if not dry_run:
             create_topics(target, cluster, COPIED)
@@ -92,7 +92,7 @@ def migrate(
         copier = Copier(runtime, target, codec, ids, ends, progress)
         if not dry_run:
             copier.open()
-            settled_ends(target, new, COPIED)
+            stable_ends(target, new, COPIED)
         for topic in COPIED:
             found.topics[topic] = _copy_topic(copier, topic, topic in present, dry_run, derived)
         if dry_run:
@@ -100,7 +100,7 @@ def migrate(
         for topic in COPIED:
             _require_copied(copier, topic, found.topics[topic])
         # a process restarted meanwhile is fenced here; its writes are detected
-        end_writers(runtime, everyone)
+        fence_writers(runtime, everyone)
         _require_unchanged(runtime, ends, _ends(runtime, old))
         require_none_joined(runtime, cluster)
     create_topics(target, cluster)
@@ -129,7 +129,7 @@ def _schemas(
 def _ends(runtime: Runtime, reader: LogReader) -> Ends:
     """Return the end offsets under the old prefix; control last, because others refer to it."""
     others = [topic for topic in COPIED if topic != CONTROL]
-    return settled_ends(runtime, reader, others) | settled_ends(runtime, reader, [CONTROL])
+    return stable_ends(runtime, reader, others) | stable_ends(runtime, reader, [CONTROL])
 
 
 def _copy_topic(
@@ -138,7 +138,7 @@ def _copy_topic(
     done = TopicCopy()
     for partition in copier.partitions(topic):
         write = not dry_run and derived is None
-        there, further = copier.carry(topic, partition, exists=exists, write=write)
+        there, further = copier.copy_partition(topic, partition, exists=exists, write=write)
         if further and derived is not None:
             raise Fatal(
                 f"{derived} has records, so the new prefix is in use, and {further} records of "
@@ -151,12 +151,12 @@ def _copy_topic(
 
 def _require_copied(copier: Copier, topic: str, found: TopicCopy) -> None:
     numbers = copier.partitions(topic)
-    passes = [copier.carry(topic, number, exists=True, write=False) for number in numbers]
+    passes = [copier.copy_partition(topic, number, exists=True, write=False) for number in numbers]
     same = sum(one.there for one in passes)
     if same != found.records or any(one.further for one in passes):
         raise Recoverable(
             f"{same} of {found.records} records of {topic} are under the new prefix; repeat the "
-            f"command to continue"
+            "command to continue"
         )
 
 

@@ -93,7 +93,7 @@ class Translator:
     def value(self, topic: str, offset: int, value: bytes | None) -> bytes | None:
         """Return the value of a record under the new prefix.
 
-        A value that is not an event of its topic is kept: it is refused there as here.
+        A value that is not an event of its topic is kept: it is refused under both prefixes.
 
         Parameters
         ----------
@@ -105,8 +105,8 @@ class Translator:
         Raises
         ------
         Fatal
-            It names an offset of ``ops.control`` that is not there, or was written with a schema
-            of a newer version.
+            It refers to an offset of ``ops.control`` that does not exist, or was written with a
+            schema of a newer version.
         """
         if value is None or len(value) < FRAME or value[0] != 0:
             return value

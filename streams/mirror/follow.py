@@ -12,7 +12,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config, UnknownSettings
 from streams.errors import Recoverable
 from streams.kafka.control_topic import read_control
-from streams.kafka.follower import LogPartition, consuming, fetched, keep_following
+from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
 from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
@@ -84,8 +84,9 @@ class Follower:
         self.writer = MirrorWriter(self._client)
         self._stopping = asyncio.Event()
         self._cluster_id = ""
-        self._doubtful = False
-        self._told: dict[LogPartition, int] = {}  # published once; not again after a seek back
+        self._commit_pending = False
+        # end of the published records: none is published again after a seek back
+        self._published: dict[LogPartition, int] = {}
 
     def stop(self) -> None:
         """Ask ``run`` to return after the current batch."""
@@ -105,10 +106,10 @@ class Follower:
     async def _follow(self) -> None:
         if not self._cluster_id:  # a broker that restarts may briefly report its topics as missing
             self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
-        await self._look_at_config()
+        await self._refresh_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
         known: Positions = {}
-        async with consuming(
+        async with open_consumer(
             self._runtime,
             MIRRORED,
             group_id=self._runtime.mirror_group,
@@ -117,9 +118,9 @@ class Follower:
         ) as consumer:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
-                came, _ = await fetched(consumer, BATCH)
-                # records of a partition without a position are read again once it has one
-                batches = {tp: found for tp, found in came.items() if found and tp in known}
+                received, _ = await fetch(consumer, BATCH)
+                # records of a partition without a position yet are read again after the seek
+                batches = {tp: found for tp, found in received.items() if found and tp in known}
                 if batches:
                     await self._take(consumer, names, known, batches)
 
@@ -136,7 +137,7 @@ class Follower:
         moved = {tp: at for tp, at in now.items() if tp not in known or known[tp] != at}
         for tp in moved.keys() & known.keys():
             log.warning(
-                "the position in Valkey is now %s of %s-%d, it was %s: continuing from there",
+                "the position in Valkey is now %s for %s-%d, it was %s: continuing from there",
                 *(moved[tp] or "the beginning", tp.topic, tp.partition, known[tp]),
             )
         begin = [tp for tp, at in moved.items() if at is None]
@@ -145,9 +146,9 @@ class Follower:
                 consumer.seek(tp, at)
         if begin:
             await consumer.seek_to_beginning(*begin)
-        if self._doubtful or moved.keys() & known.keys():
+        if self._commit_pending or moved.keys() & known.keys():
             await consumer.commit({tp: at or 0 for tp, at in now.items()})
-            self._doubtful = False
+            self._commit_pending = False
         return now
 
     async def _take(
@@ -158,11 +159,11 @@ class Follower:
         batches: Mapping[LogPartition, Sequence[Any]],
     ) -> None:
         if any(names[tp.topic] == CONTROL for tp in batches):
-            await self._look_at_config()
+            await self._refresh_config()
         interval_sec = self._followed.active.alloc_interval_sec
         writes: list[Write] = []
         for tp, records in batches.items():
-            told = sum(record.offset < self._told.get(tp, 0) for record in records)
+            told = sum(record.offset < self._published.get(tp, 0) for record in records)
             values = [(names[tp.topic], record.value) for record in records]
             for part, again in ((values[:told], True), (values[told:], False)):
                 found = writes_of_values(self._codec, part, interval_sec, self._retention)
@@ -171,13 +172,13 @@ class Follower:
         advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]
         moved = await self._retried(lambda: self.writer.apply(writes, advances))
         for tp, at in after.items():
-            self._told[tp] = max(self._told.get(tp, 0), at)
+            self._published[tp] = max(self._published.get(tp, 0), at)
             known[tp] = at
-        self._doubtful = not moved
+        self._commit_pending = not moved
         if moved:
             await consumer.commit(after)
 
-    async def _look_at_config(self) -> None:
+    async def _refresh_config(self) -> None:
         """Take the settings of ``ops.control``; if they are of a newer version, keep the current
         ones."""
         try:
@@ -191,7 +192,7 @@ class Follower:
         return position_field(self._cluster_id, tp.topic, tp.partition)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Retry until Valkey answers: no batch is skipped."""
+        """Repeat a Valkey request until it succeeds: no batch is skipped."""
         back_off = BackOff()
         while True:
             try:

@@ -249,7 +249,7 @@ def stage_lag(at: Judged) -> FailureSignal:
     stalled_ms = at.limits.standing_sec * SECOND_MS
     stuck = [
         f"{stage} has made no progress for {span(log.stalled_ms[stage])} with a lag of {lag:,} "
-        f"records"
+        "records"
         for stage, lag in behind.items()
         if log.stalled_ms.get(stage, 0) > stalled_ms
     ]

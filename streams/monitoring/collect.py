@@ -34,7 +34,7 @@ from streams.records.codec import Codec
 
 T = TypeVar("T")
 
-ASK_SEC: Final = 5.0
+REQUEST_TIMEOUT_SEC: Final = 5.0
 FIRST_ASK_SEC: Final = 20.0
 CLOCKS_SEC: Final = 30.0
 
@@ -113,7 +113,7 @@ class Gatherer:
             self._thread.submit(self._probe.close)
         self._thread.shutdown(wait=False)
 
-    async def gather(self, ask_sec: float = ASK_SEC) -> Gathered:
+    async def gather(self, ask_sec: float = REQUEST_TIMEOUT_SEC) -> Gathered:
         """Return the current facts; takes at most ``ask_sec`` seconds (longer the first time)."""
         away: dict[str, str] = {}
         patience = FIRST_ASK_SEC if self._probe is None else ask_sec

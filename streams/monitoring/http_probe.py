@@ -21,7 +21,7 @@ from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
 from streams.records.config_following import DIFFERS
 
-ASK_SEC: Final = 3.0
+REQUEST_TIMEOUT_SEC: Final = 3.0
 WINDOW_MS: Final = 3_600_000
 LARGEST_PAGE: Final = 4_194_304
 REQUESTS: Final = "manifold_oanda_requests_total"
@@ -29,7 +29,7 @@ BREAKER: Final = "manifold_oanda_circuit_open"
 STREAM_AGE: Final = "manifold_oanda_stream_age_seconds"
 SKEW: Final = "manifold_oanda_clock_skew_seconds"
 PRICES: Final = {"stream": "prices"}
-LOOKED_UP_IN_VAIN: Final = ("order", "404")
+ORDER_NOT_FOUND: Final = ("order", "404")
 """A 404 for an unknown order is an answer, not a failure."""
 
 Samples = list[tuple[str, Mapping[str, str], float]]
@@ -149,7 +149,7 @@ class StatusPages:
         Raises
         ------
         Recoverable
-            A configured one does not answer, or in another format.
+            A configured worker does not answer, or in another format.
         """
         urls = self._worker_urls or (self._worker_here,)
         found = await asyncio.gather(*(self._worker(url) for url in urls))
@@ -177,7 +177,7 @@ class StatusPages:
 
     async def _get(self, url: str) -> str:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=ASK_SEC)
+            timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SEC)
             self._session = aiohttp.ClientSession(timeout=timeout)
         place = urlsplit(url)
         where = f"{place.hostname}:{place.port}{place.path}"
@@ -187,7 +187,9 @@ class StatusPages:
                     raise Recoverable(f"{where} answers {answer.status}")
                 content = await answer.content.read(LARGEST_PAGE)
         except TimeoutError as error:
-            raise Recoverable(f"{where} does not answer within {ASK_SEC:g} s") from error
+            raise Recoverable(
+                f"{where} does not answer within {REQUEST_TIMEOUT_SEC:g} s"
+            ) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise Recoverable(f"nothing answers at {where}") from error
         return content.decode("utf-8", "replace")
@@ -214,7 +216,7 @@ def samples_of(text: str) -> Samples:
 def failed_request(labels: Mapping[str, str]) -> bool:
     """Return whether a request with these labels counts as failed."""
     outcome = labels.get("outcome", "")
-    if (labels.get("endpoint"), outcome) == LOOKED_UP_IN_VAIN:
+    if (labels.get("endpoint"), outcome) == ORDER_NOT_FOUND:
         return False
     return not outcome.startswith("2")
 

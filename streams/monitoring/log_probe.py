@@ -18,7 +18,7 @@ from streams.monitoring.orders import order_facts
 from streams.monitoring.view import LiveView
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event, Weights
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CANDLES, DEAD_LETTERS, FILLS, MIRRORED, ORDERS, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
 
@@ -152,9 +152,9 @@ class LogProbe:
                     event = self._codec.decode(topic, found.record.value)
                 except DecodeError:
                     continue  # the stages write a dead letter for it
-                self._note(Place(topic, partition, found.record.offset), event)
+                self._note(RecordCoordinates(topic, partition, found.record.offset), event)
 
-    def _note(self, place: Place, event: Event) -> None:
+    def _note(self, place: RecordCoordinates, event: Event) -> None:
         if isinstance(event, OrderIntent):
             self._orders[event.order_id] = event
         elif isinstance(event, BrokerReport):

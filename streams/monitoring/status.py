@@ -15,7 +15,7 @@ from streams.monitoring.view import LiveView
 from streams.pipeline.limits import GUARD_LIMITS
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import DeadLetter, Event, GateDecision, Weights
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.reasons import Reason
 from streams.records.topics import DEAD_LETTERS, GATES, TOPICS, WEIGHTS
 
@@ -141,7 +141,7 @@ def collect(runtime: Runtime, codec: Codec) -> Status:
             status.ends[topic] = sum(high - low for low, high in spans.values())
         status.lag, _ = LagProbe(runtime).look(reader, bounds)
         for event in tail_events(reader, codec, WEIGHTS, 0, 10):
-            status.view.apply(Place(WEIGHTS, 0, 0), event)
+            status.view.apply(RecordCoordinates(WEIGHTS, 0, 0), event)
         _decisions(status, reader, codec)
         for event in tail_events(reader, codec, DEAD_LETTERS, 0):
             if isinstance(event, DeadLetter):
@@ -158,7 +158,7 @@ def _decisions(status: Status, reader: LogReader, codec: Codec) -> None:
             if not isinstance(event, GateDecision):
                 continue
             if event.instrument not in status.decisions:
-                status.view.apply(Place(GATES, 0, 0), event)
+                status.view.apply(RecordCoordinates(GATES, 0, 0), event)
             if event.metrics is not None and status.decided < TAIL:
                 status.decided += 1
                 failed.update(event.reasons)

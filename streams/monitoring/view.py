@@ -24,7 +24,7 @@ from streams.records.events import (
     Watermark,
     Weights,
 )
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.trading_events import BrokerReport, OrderIntent
 
 MAX_ORDERS = 200
@@ -83,7 +83,7 @@ class LiveView:
         self.watermark_ms: int | None = None
         self.version = 0
 
-    def apply(self, place: Place, event: Event, origin: Origin | None = None) -> None:
+    def apply(self, place: RecordCoordinates, event: Event, origin: Origin | None = None) -> None:
         """Apply a record."""
         self.version += 1
         if isinstance(event, Candle):
@@ -126,7 +126,7 @@ class LiveView:
         if _newer(self.candles, event):
             self.candles[event.instrument] = event
 
-    def _fact(self, place: Place, event: Event) -> None:
+    def _fact(self, place: RecordCoordinates, event: Event) -> None:
         if isinstance(event, Control):
             if place.offset >= self.control.end:
                 self.control.append(place.offset, event)

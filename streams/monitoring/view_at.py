@@ -18,7 +18,7 @@ from streams.records.codec import Codec
 from streams.records.control import ControlLog
 from streams.records.events import Event, GateDecision, Weights
 from streams.records.kill_switch import fold
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CANDLES, FILLS, GATES, ORDERS, SIGNALS, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.holdings import Holding
@@ -60,7 +60,7 @@ def read_instrument(
                 end = reader.offset_at(topic, partition, at_ms + 1)
             event = _latest(reader, codec, topic, partition, instrument, end, at_ms)
             if event is not None:
-                view.apply(Place(topic, partition, 0), event)
+                view.apply(RecordCoordinates(topic, partition, 0), event)
         held = _orders(reader, codec, instrument, view, at_ms)
     return Read(view, held)
 
@@ -122,7 +122,7 @@ def _orders(
     books: dict[str, Ledger] = {}
     for topic in (ORDERS, FILLS):
         for event in _of(reader, codec, topic, keyed, instrument, at_ms):
-            view.apply(Place(topic, keyed, 0), event)
+            view.apply(RecordCoordinates(topic, keyed, 0), event)
             if isinstance(event, OrderIntent):
                 made = Ledger(event.account_id, event.mode)
                 books.setdefault(event.account_id, made).take_intent(event)

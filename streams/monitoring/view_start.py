@@ -12,7 +12,7 @@ from streams.kafka.reader import LogReader, LogRecord
 from streams.monitoring.view import LiveView, Origin
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import (
     CANDLES,
     CONTROL,
@@ -42,7 +42,7 @@ Spans = dict[tuple[str, int], tuple[int, int]]
 class Record(NamedTuple):
     """A decoded record and its position."""
 
-    place: Place
+    place: RecordCoordinates
     ts_ms: int
     event: Event
     origin: Origin
@@ -55,7 +55,7 @@ def decoded(codec: Codec, found: LogRecord) -> Record | None:
         event = codec.decode(record.topic, record.value)
     except DecodeError:
         return None
-    place = Place(record.topic, record.partition, record.offset)
+    place = RecordCoordinates(record.topic, record.partition, record.offset)
     source, engine = found.headers.get("source", ""), found.headers.get("engine", "")
     return Record(place, record.timestamp_ms, event, Origin(place.id, source, engine))
 

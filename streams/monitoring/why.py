@@ -1,4 +1,4 @@
-"""Explains why an instrument is, or is not, traded: every step from its candle to the broker."""
+"""Explains why an instrument is or is not traded: every step from its candle to the broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Step(NamedTuple):
     detail
         What was found.
     change
-        What would make it pass; empty when it passes.
+        What must change for the step to pass; empty when it passes.
     """
 
     step: str
@@ -56,10 +56,9 @@ class Known(NamedTuple):
     Attributes
     ----------
     past
-        Whether that is a past instant: then only the log is known, not the executor or Valkey.
+        Whether ``now_ms`` is in the past: then only the log is known, not the executor or Valkey.
     held
-        Account -> the executor's position in the instrument according to the log; None where not
-        read.
+        Account -> the executor's position in the instrument according to the log; None if not read.
     """
 
     view: LiveView
@@ -72,14 +71,14 @@ class Known(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The answer, as ``manifold why`` and ``GET /api/why`` give it.
+    """The explanation, as returned by ``manifold why`` and ``GET /api/why``.
 
     Attributes
     ----------
     ts_ms
-        The instant of the explanation.
+        The explained instant, epoch ms.
     stops_at
-        The first step that does not let the instrument through, or may not.
+        The first step that the instrument does not pass, or may not pass.
     summary
         The answer in one sentence.
     """
@@ -97,14 +96,14 @@ class Explanation(NamedTuple):
 
 
 def explain(name: str, known: Known) -> Explanation:
-    """Return why an instrument is, or is not, traded."""
+    """Return why an instrument is or is not traded."""
     found = steps(name, known)
     stop = next((one.step for one in found if one.ok is not True), None)
     return Explanation(name, known.now_ms, stop is None, stop, summary(name, found), found)
 
 
 def steps(name: str, known: Known) -> list[Step]:
-    """Return all steps, from the candle to the broker, whether earlier ones pass or not."""
+    """Return all steps, from the candle to the broker, also after one that does not pass."""
     return [
         _universe(name, known),
         _market(name, known),
@@ -250,7 +249,7 @@ def _run(name: str, known: Known) -> Step:
     if joined is None:
         words = (
             f"the backtest run is {way}, without an open position: it was not joined at its "
-            f"entry, or the position is closed"
+            "entry, or the position is closed"
         )
         return Step("run", False, words, "a run is joined only at its entry: the next one")
     if joined.by_operator:
@@ -293,7 +292,8 @@ def _operator(name: str, known: Known) -> Step:
 
 
 def _waiting(name: str, known: Known) -> list[str]:
-    """Return the commands about positions in the log, where no executor reports them."""
+    """Return the pending commands about positions, from the log; used when no executor reports
+    them."""
     records = known.view.control.records
     found = (
         commands_of(records, account_id).not_carried_out(name, held.control_offset)

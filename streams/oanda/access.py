@@ -1,9 +1,9 @@
-"""The access token: read again when OANDA refuses it, and how long a refusal is waited out.
+"""The access token: it is read again when OANDA refuses it; refusals are retried for a time.
 
-A token that OANDA has accepted may be replaced at any time (rotation). The file that it came from
-is then read again at every refusal, and a request that met the old token goes out once more with
-the new one. Until OANDA lets us in again a refusal is something that may pass; after
-AUTH_RETRY_SEC, or where OANDA has never let us in, it is final.
+A token that OANDA has accepted may be replaced at any time (rotation). Its file is read again at
+every refusal, and a request refused with the old token is repeated once with the new one. A refusal
+is recoverable until AUTH_RETRY_SEC has passed; after that, or if OANDA has never accepted the
+token, it is final.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ log = logging.getLogger("manifold.oanda")
 
 
 class Access:
-    """Who we are at OANDA.
+    """Credentials for OANDA.
 
     Parameters
     ----------
     settings
-        The token, the file it comes from, the account.
+        The token, its file, the account.
     clock
         Monotonic seconds.
     """
@@ -42,28 +42,28 @@ class Access:
 
     @property
     def token(self) -> str:
-        """The token to use now."""
+        """The current token."""
         return self._tokens[-1]
 
     @property
     def refused_s(self) -> float:
-        """For how long OANDA has refused us; 0 while it does not."""
+        """For how long OANDA has refused the token, seconds; 0 while it accepts it."""
         return 0.0 if self._refused_at is None else self._clock() - self._refused_at
 
     def expect(self) -> None:
-        """Note that OANDA has let us in before this process began."""
+        """Record that OANDA accepted the token before this process started."""
         self._let_in = True
 
     def accepted(self) -> None:
-        """Note an answer to who we say we are."""
+        """Record that OANDA accepted the token."""
         if self._refused_at is not None:
-            log.warning("OANDA lets us in again after %.0f s", self.refused_s)
+            log.warning("OANDA accepts the token again after %.0f s", self.refused_s)
         self._let_in, self._refused_at = True, None
 
     def renew(self, used: str) -> bool:
-        """Return whether there is another token than the one that was refused.
+        """Return whether there is another token than the refused one.
 
-        The file is read again; what is no token (it is just being written) is left.
+        The file is read again; content that is not a token (a write in progress) is ignored.
         """
         if used != self.token:
             return True
@@ -76,18 +76,18 @@ class Access:
             self._trouble = f"; {error}"
             return False
         if found == self.token:
-            self._trouble = f"; OANDA_API_KEY_FILE={path} holds the same token still"
+            self._trouble = f"; OANDA_API_KEY_FILE={path} still holds the same token"
             return False
         self._tokens = [*self._tokens[-1:], found]
         log.warning("OANDA_API_KEY_FILE holds another token: it is used from now on")
         return True
 
     def refused(self, endpoint: str, status: int) -> AccessSuspended | AccessRefused:
-        """Return the error of an answer 401 or 403."""
+        """Return the error for a response 401 or 403."""
         settings = self._settings
         said = (
-            f"OANDA's {settings.oanda_environment} environment refuses us ({status} for "
-            f"{endpoint}): OANDA_API_KEY is no valid token of it, or not for OANDA_ACCOUNT_ID="
+            f"OANDA's {settings.oanda_environment} environment refuses the login ({status} for "
+            f"{endpoint}): OANDA_API_KEY is not a valid token of it, or not for OANDA_ACCOUNT_ID="
             f"{settings.oanda_account_id}{self._trouble}"
         )
         if self._refused_at is None:
@@ -97,7 +97,7 @@ class Access:
         if self.refused_s >= settings.auth_retry_sec:
             return AccessRefused(
                 f"{said}; refused for {self.refused_s:.0f} s, AUTH_RETRY_SEC is "
-                f"{settings.auth_retry_sec:g}; put a valid token there and start again"
+                f"{settings.auth_retry_sec:g}; set a valid token and start again"
             )
         how = "put the new token into OANDA_API_KEY_FILE, it is read again at every attempt"
         if not settings.oanda_api_key_file:
@@ -110,7 +110,7 @@ class Access:
         return found
 
     def clean(self, text: str) -> str:
-        """Return a text without any of our tokens."""
+        """Return a text with all tokens removed."""
         for token in self._tokens:
             text = text.replace(token, "***")
         return text

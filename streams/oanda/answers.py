@@ -1,4 +1,4 @@
-"""What comes back from OANDA: bodies of a bearable size, JSON, and the words of a refusal."""
+"""OANDA's responses: bodies of limited size, JSON, and the reasons of a refusal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ REJECTED = ("orderRejectTransaction", "longOrderRejectTransaction", "shortOrderR
 
 
 class Answer(NamedTuple):
-    """An answer with its status and its JSON."""
+    """A response: its status and its JSON."""
 
     status: int
     content: Any
 
 
 def rejects_of(content: Any) -> list[Mapping[str, Any]]:
-    """Return the transactions with which an answer refuses an order."""
+    """Return the reject transactions of a response to an order."""
     if not isinstance(content, Mapping):
         return []
     found = (content.get(name) for name in REJECTED)
@@ -28,7 +28,7 @@ def rejects_of(content: Any) -> list[Mapping[str, Any]]:
 
 
 def refusal_of(content: Any) -> tuple[str, str]:
-    """Return OANDA's code and sentence of a refusal; each empty where it gives none."""
+    """Return OANDA's code and message of a refusal; empty if missing."""
     if not isinstance(content, Mapping):
         return "", ""
     inner = next((one.get("rejectReason") for one in rejects_of(content)), None)
@@ -37,7 +37,7 @@ def refusal_of(content: Any) -> tuple[str, str]:
 
 
 async def read_body(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the body of an answer; None when it is larger than LARGEST_ANSWER."""
+    """Return the body of a response; None when it is larger than LARGEST_ANSWER."""
     pieces, size = [], 0
     async for piece in response.content.iter_any():
         size += len(piece)
@@ -49,7 +49,7 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def parsed(body: bytes | None) -> dict[str, Any] | None:
-    """Return the JSON object of a body; None when it is none."""
+    """Return the JSON object of a body; None when it is not a JSON object."""
     try:
         content = json.loads(body or b"", parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -58,4 +58,4 @@ def parsed(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")

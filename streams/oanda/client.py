@@ -1,6 +1,6 @@
 """The endpoints of OANDA's v20 REST API that the product uses (docs/spec/trading-loop.md 5.5).
 
-Questions are repeated when they fail; what changes something is sent once.
+Read requests are retried; requests that change something are sent once.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from streams.oanda.transactions import OrderAnswer, TransactionState
 from streams.oanda.transport import Query, Sleep, Transport
 
 LONGEST_PAGE = 5000
-"""OANDA gives no more candles at once."""
+"""OANDA's maximum number of candles per response."""
 MOST_PAGES = 1000
 
 
 class Prices(NamedTuple):
-    """Prices, and what currencies are worth in the account's."""
+    """Prices, and conversion rates to the account's currency."""
 
     prices: tuple[Price, ...]
     home_rates: tuple[HomeRate, ...]
@@ -50,9 +50,9 @@ class MarketOrder(NamedTuple):
     Attributes
     ----------
     client_id
-        Our id of the order, and of the trade that it opens; empty where none may be given.
+        Client id of the order and of the trade that it opens; empty if none may be given.
     units
-        Signed, in the instrument's precision.
+        Signed number of units, in the instrument's precision.
     stop_loss, take_profit
         Prices in the instrument's precision, None for none.
     price_bound
@@ -69,10 +69,10 @@ class MarketOrder(NamedTuple):
 
 
 class OandaClient(Transport):
-    """OANDA's account, prices and orders. Use it as an async context manager.
+    """Client of OANDA's account, prices and orders. Use it as an async context manager.
 
-    Every method raises as ``Transport.ask``, or where it changes something as
-    ``Transport.change``; what is read of an answer is checked (``NotAsDescribed``).
+    Read methods raise as ``Transport.ask``, changing methods as ``Transport.change``; responses are
+    checked (``NotAsDescribed``).
     """
 
     def __init__(self, settings: Oanda, sleep: Sleep = asyncio.sleep) -> None:
@@ -82,22 +82,22 @@ class OandaClient(Transport):
     async def candles(
         self, instrument: str, granularity: str, from_ms: int, count: int = LONGEST_PAGE
     ) -> tuple[BrokerCandle, ...]:
-        """Return the candles from the bar that starts at ``from_ms`` on, the present one last.
+        """Return the candles from the bar that starts at ``from_ms`` on, the current one last.
 
         Parameters
         ----------
         count
-            Most of them, up to 5000.
+            Maximum number, up to 5000.
         """
         query = [
-            # bid and ask say all that OANDA's own mid does, and more exactly (docs/mid-price.md)
+            # the mid from bid and ask is more exact than OANDA's mid (docs/mid-price.md)
             ("price", "BA"),
             ("granularity", granularity),
             ("from", rfc3339(from_ms)),
             ("count", str(count)),
         ]
         if GRANULARITY_MS[granularity] > GRANULARITY_MS["H1"]:
-            # else they begin by New York's clock, an hour later in winter
+            # otherwise they begin by New York time, an hour later in winter
             query += [("dailyAlignment", "0"), ("alignmentTimezone", "UTC")]
         path = f"/v3/instruments/{quote(instrument, safe='')}/candles"
         endpoint = f"candles of {instrument}"
@@ -105,7 +105,7 @@ class OandaClient(Transport):
         return shapes.candles_of(answer.content, endpoint, instrument, granularity)
 
     async def prices(self, instruments: Sequence[str], *, home_rates: bool = False) -> Prices:
-        """Return the newest prices; instruments without a bid or an ask are left out."""
+        """Return the newest prices; instruments without a bid or an ask are omitted."""
         query = [("instruments", ",".join(instruments))]
         if home_rates:
             query.append(("includeHomeConversions", "true"))
@@ -118,57 +118,57 @@ class OandaClient(Transport):
         )
 
     async def account_summary(self) -> AccountSummary:
-        """Return the account's money."""
+        """Return the account summary."""
         fields = await self._fields("account summary", "/summary")
         return shapes.summary_of(fields.part("account"))
 
     async def account_properties(self) -> AccountProperties | None:
-        """Return what the list of accounts says of ours; None when it is not in it."""
+        """Return this account's entry in the list of accounts; None when it is not listed."""
         fields = Fields((await self.ask("accounts", "/v3/accounts")).content, "accounts")
         found = [shapes.properties_of(each) for each in fields.each("accounts")]
         return next((a for a in found if a.account_id == self.settings.oanda_account_id), None)
 
     async def instruments(self) -> dict[str, InstrumentSpec]:
-        """Return the terms of every instrument of the account."""
+        """Return the specifications of the account's instruments."""
         fields = await self._fields("instruments", "/instruments")
         found = [shapes.instrument_of(each) for each in fields.each("instruments")]
         return {one.name: one for one in found}
 
     async def open_positions(self) -> tuple[PositionState, ...]:
-        """Return what is held."""
+        """Return the open positions."""
         fields = await self._fields("open positions", "/openPositions")
         return tuple(shapes.position_of(each) for each in fields.each("positions"))
 
     async def open_trades(self) -> tuple[TradeState, ...]:
-        """Return the open trades, newest first as OANDA lists them."""
+        """Return the open trades, newest first."""
         fields = await self._fields("open trades", "/openTrades")
         return tuple(shapes.trade_of(each) for each in fields.each("trades"))
 
     async def pending_orders(self) -> tuple[OrderState, ...]:
-        """Return the orders that wait, brackets of trades included."""
+        """Return the pending orders, including brackets of trades."""
         fields = await self._fields("pending orders", "/pendingOrders")
         return tuple(shapes.order_of(each) for each in fields.each("orders"))
 
     async def order_by_client_id(self, client_id: str) -> OrderState | None:
-        """Return the order that we gave this id, None when OANDA has none."""
+        """Return the order with this client id, None when OANDA has none."""
         path = f"/orders/{quote(f'@{client_id}', safe='@')}"
         try:
             fields = await self._fields("order", path)
         except RequestRefused as error:
-            # an address that is wrong altogether has no such word in its answer
+            # a 404 of a wrong address has no such code
             if error.status == 404 and error.code:
                 return None
             raise
         return shapes.order_of(fields.part("order"))
 
     async def transaction(self, transaction_id: str) -> TransactionState:
-        """Return one entry of the account's book."""
+        """Return one transaction of the account."""
         path = f"/transactions/{quote(transaction_id, safe='')}"
         fields = await self._fields("transaction", path)
         return transactions.transaction_of(fields.part("transaction"))
 
     async def transactions_since(self, last_id: str) -> tuple[TransactionState, ...]:
-        """Return everything booked after ``last_id``, in order, however many answers it takes."""
+        """Return all transactions after ``last_id``, in order, with as many requests as needed."""
         found: list[TransactionState] = []
         for _ in range(MOST_PAGES):
             fields = await self._fields(
@@ -180,7 +180,7 @@ class OandaClient(Transport):
             if not page or page[-1].transaction_id == end:
                 return tuple(found)
             last_id = page[-1].transaction_id
-        raise NotAsDescribed(f"OANDA's transactions since {last_id} do not come to an end")
+        raise NotAsDescribed(f"OANDA's transactions since {last_id} do not end")
 
     async def submit(self, order: MarketOrder) -> OrderAnswer:
         """Send a market order, once.
@@ -188,7 +188,7 @@ class OandaClient(Transport):
         Raises
         ------
         AnswerLost
-            OANDA may have it: look it up by its client id.
+            OANDA may have received it: look it up by its client id.
         OrderRefused
             OANDA refused it.
         """
@@ -197,7 +197,7 @@ class OandaClient(Transport):
             "instrument": order.instrument,
             "units": plain(order.units),
             "timeInForce": "FOK",
-            # DEFAULT would close a trade of somebody else that goes the other way
+            # DEFAULT would close a trade of another client in the opposite direction
             "positionFill": "REDUCE_ONLY" if order.reduce_only else "OPEN_ONLY",
         }
         if order.client_id:
@@ -214,7 +214,7 @@ class OandaClient(Transport):
         return await self._change("order", "POST", "/orders", body, closing=order.reduce_only)
 
     async def cancel(self, order_id: str) -> OrderAnswer:
-        """Cancel an order that waits."""
+        """Cancel a pending order."""
         return await self._change(
             "order cancel", "PUT", f"/orders/{quote(order_id, safe='@')}/cancel"
         )
@@ -222,7 +222,7 @@ class OandaClient(Transport):
     async def close_trade(self, trade_id: str, units: Decimal | None = None) -> OrderAnswer:
         """Close a trade, or ``units`` (positive) of it.
 
-        Closing goes out although questions failed before. OANDA takes no client id with it: its
+        The request is sent even while the breaker is open. OANDA accepts no client id here: its
         transactions name the trade (``tradeClose``).
 
         Parameters
@@ -239,7 +239,7 @@ class OandaClient(Transport):
     ) -> OrderAnswer:
         """Close one side (``long``, ``short``) of a position, or ``units`` (positive) of it.
 
-        The other side is not named: OANDA may refuse to close a side that holds nothing.
+        The other side is not part of the request: OANDA may refuse to close an empty side.
         ``client_id`` becomes the client id of the order.
         """
         other = {"long": "short", "short": "long"}[side]
@@ -253,9 +253,9 @@ class OandaClient(Transport):
     async def set_brackets(
         self, trade_id: str, prices: Mapping[str, Decimal | None]
     ) -> Mapping[str, Any]:
-        """Replace brackets of an open trade (``stopLoss``, ``takeProfit``); may be repeated.
+        """Replace brackets of an open trade (``stopLoss``, ``takeProfit``); idempotent.
 
-        None takes one away; one that is not named stays as it is.
+        None removes a bracket; brackets that are not passed stay unchanged.
         """
         body = {
             name: None if price is None else {"price": plain(price), "timeInForce": "GTC"}
@@ -265,8 +265,8 @@ class OandaClient(Transport):
         content: Mapping[str, Any] = (await self.change("brackets", "PUT", path, body)).content
         return content
 
-    async def passed_through(self, endpoint: str, query: Query = ()) -> Mapping[str, Any]:
-        """Return OANDA's own words for a part of the account.
+    async def raw(self, endpoint: str, query: Query = ()) -> Mapping[str, Any]:
+        """Return OANDA's JSON for a part of the account.
 
         Parameters
         ----------
@@ -309,15 +309,15 @@ class OandaClient(Transport):
             return transactions.order_answer_of(answer.content, endpoint)
         except NotAsDescribed as error:
             problem = error
-        raise AnswerLost(f"{problem}; it was carried out, but what became of it is not known")
+        raise AnswerLost(f"{problem}; it was carried out, but its result is not known")
 
 
 def rfc3339(at_ms: int) -> str:
-    """Return a time as OANDA writes it."""
+    """Return a time in OANDA's format (RFC 3339)."""
     at = datetime.fromtimestamp(at_ms // 1000, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}000000Z"
 
 
 def plain(number: Decimal) -> str:
-    """Return a number without an exponent, as OANDA wants it."""
+    """Return a number without an exponent, as OANDA requires."""
     return f"{number:f}"

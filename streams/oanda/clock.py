@@ -1,6 +1,6 @@
-"""OANDA's clock, as seen from here: the ``Date`` of its answers against a clock that is never set.
+"""OANDA's clock, estimated from the ``Date`` of its responses and the steady clock.
 
-So a wall clock that is set, by hand or by NTP, moves no bar and no deadline.
+So setting the wall clock, by hand or by NTP, moves no bar and no deadline.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ DATE_STEP_MS = 1000
 
 
 class BrokerClock:
-    """OANDA's time by the steady clock of this machine.
+    """OANDA's time from the steady clock of this machine.
 
-    An answer sent at ``Date`` (whole seconds) that was asked for at ``sent`` and came at
-    ``received`` (both ours) bounds the difference: ``Date - received <= skew < Date + 1 s - sent``.
-    The bounds of the last answers together are narrower than any of them. A heartbeat of a stream
-    bounds it from below by its whole way here, which is short.
+    A response with ``Date`` (whole seconds), requested at ``sent`` and received at ``received``
+    (both local), bounds the difference: ``Date - received <= skew < Date + 1 s - sent``. The bounds
+    of the last responses are combined. A heartbeat of a stream gives a lower bound, which is close
+    because its latency is short.
 
     Parameters
     ----------
     wall_less_steady
-        The wall clock less the steady one, ms.
+        Wall clock minus steady clock, ms.
     """
 
     def __init__(self, wall_less_steady: Callable[[], int] = wall_less_steady_ms) -> None:
@@ -35,9 +35,9 @@ class BrokerClock:
         self._beats: deque[int] = deque(maxlen=SAMPLES)
 
     def note(self, date: str | None, sent_ms: int, received_ms: int) -> None:
-        """Take in the Date header of an answer and when, steady, it was asked for and came.
+        """Add the Date header of a response and the steady times of request and response.
 
-        A header that is no date says nothing.
+        A header that is not a date is ignored.
         """
         try:
             at_ms = int(parsedate_to_datetime(date or "").timestamp() * 1000)
@@ -46,13 +46,13 @@ class BrokerClock:
         bounds = (at_ms - received_ms, at_ms + DATE_STEP_MS - sent_ms)
         self._answers.append(bounds)
         if self._low() > self._high():
-            # OANDA's clock was set: what was seen before no longer holds
+            # OANDA's clock was set: earlier bounds are invalid
             self._answers.clear()
             self._beats.clear()
             self._answers.append(bounds)
 
     def note_beat(self, time_ms: int, received_ms: int) -> None:
-        """Take in the time of a heartbeat and when, steady, it came."""
+        """Add the time of a heartbeat and the steady time of its arrival."""
         self._beats.append(time_ms - received_ms)
         if self._answers and self._low() > self._high():
             self._answers.clear()
@@ -60,25 +60,25 @@ class BrokerClock:
 
     @property
     def skew_ms(self) -> float | None:
-        """How far OANDA is ahead of our wall clock, None before the first answer."""
+        """How far OANDA is ahead of the local wall clock, ms; None before the first response."""
         ahead_ms = self._ahead_ms()
         return None if ahead_ms is None else ahead_ms - self._wall_less_steady()
 
     @property
     def uncertainty_ms(self) -> float | None:
-        """How far ``skew_ms`` may be off."""
+        """Uncertainty of ``skew_ms``, ms."""
         ahead_ms = self._ahead_ms()
         return None if ahead_ms is None else max(self._high() - ahead_ms, ahead_ms - self._low())
 
-    def theirs_ms(self, at_ms: int) -> int:
-        """Return OANDA's time at a steady instant; the wall clock's before the first answer."""
+    def server_ms(self, at_ms: int) -> int:
+        """Return OANDA's time at a steady time; the wall clock's before the first response."""
         ahead_ms = self._ahead_ms()
         return at_ms + (self._wall_less_steady() if ahead_ms is None else round(ahead_ms))
 
     def _ahead_ms(self) -> float | None:
         if not self._answers:
             return None
-        # a little too small: a bar is rather asked for late than before it has ended
+        # rounded down: a late request is better than one before the bar has ended
         return self._low() if self._beats else (self._low() + self._high()) / 2
 
     def _low(self) -> int:

@@ -1,4 +1,4 @@
-"""What can go wrong with OANDA, each under one of the two roots."""
+"""Errors of OANDA, each a ``Fatal`` or a ``Recoverable``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.errors import Fatal, Recoverable
 
 
 class Unavailable(Recoverable):
-    """No usable answer: the connection, a time-out, 5xx, or the breaker is open."""
+    """No usable response: connection error, time-out, 5xx, or open breaker."""
 
 
 class RateLimited(Unavailable):
@@ -18,7 +18,7 @@ class RateLimited(Unavailable):
     Attributes
     ----------
     retry_after_s
-        What OANDA asks to wait, None when it does not say.
+        Requested wait, seconds; None if OANDA gives none.
     """
 
     def __init__(self, message: str, retry_after_s: float | None) -> None:
@@ -27,7 +27,7 @@ class RateLimited(Unavailable):
 
 
 class NotAsDescribed(Recoverable):
-    """An answer that is not what OANDA's description of the endpoint says; nothing is guessed."""
+    """A response that does not match OANDA's description of the endpoint."""
 
 
 class NotSent(Unavailable):
@@ -35,7 +35,7 @@ class NotSent(Unavailable):
 
 
 class AnswerLost(Recoverable):
-    """A changing request may have been carried out: look it up before anything else is sent."""
+    """A changing request may have been carried out: look it up before sending another request."""
 
 
 class OrderRefused(Recoverable):
@@ -46,9 +46,9 @@ class OrderRefused(Recoverable):
     status
         HTTP status.
     code
-        OANDA's word for the reason, such as ``INSUFFICIENT_MARGIN``.
+        OANDA's reason code, such as ``INSUFFICIENT_MARGIN``.
     content
-        The whole answer.
+        The complete response.
     """
 
     def __init__(self, message: str, status: int, code: str, content: Mapping[str, Any]) -> None:
@@ -57,14 +57,14 @@ class OrderRefused(Recoverable):
 
 
 class RequestRefused(Fatal):
-    """OANDA refuses a question (400, 404, 405): it would refuse the same again.
+    """OANDA refuses a read request (400, 404, 405); a retry would be refused as well.
 
     Attributes
     ----------
     status
         HTTP status.
     code
-        OANDA's word for the reason, empty when it gives none.
+        OANDA's reason code, empty if missing.
     """
 
     def __init__(self, message: str, status: int, code: str) -> None:
@@ -73,11 +73,11 @@ class RequestRefused(Fatal):
 
 
 class AccessSuspended(Unavailable):
-    """OANDA does not accept the token now (401, 403), and has done so before: it may be rotated.
+    """OANDA refuses a token that it accepted before (401, 403): it may have been rotated.
 
     The request was not carried out.
     """
 
 
 class AccessRefused(Fatal):
-    """OANDA does not accept the token, or not for this account (401, 403)."""
+    """OANDA refuses the token, or the token for this account (401, 403)."""

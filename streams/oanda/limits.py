@@ -1,4 +1,4 @@
-"""How often to ask, when to stop asking, and how long to wait before asking again. No I/O."""
+"""Rate limit, circuit breaker and retry pauses of requests. No I/O."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 CONNECTION_PAUSE_S = 0.5
-"""OANDA allows two new connections a second."""
+"""OANDA allows two new connections per second."""
 LONGEST_PAUSE_S = 30.0
 
 
 class Pace:
-    """Gives out the instants at which something may be done, a fixed distance apart.
+    """Rate limiter: slots at a fixed interval, with a burst.
 
     Parameters
     ----------
     distance_s
-        Least time between two.
+        Minimum time between two slots, seconds.
     burst
-        How many may come at once after a rest.
+        Number of slots available at once after an idle period.
     """
 
     def __init__(self, distance_s: float, burst: int = 1) -> None:
@@ -27,17 +27,17 @@ class Pace:
         self._next_at: float | None = None
 
     def wait_s(self, now: float) -> float:
-        """Take the next free instant; return how long it is until then (monotonic seconds)."""
+        """Take the next free slot; return the time until then, seconds."""
         free_at = self._free_at(now)
         self._next_at = free_at + self._distance_s
         return max(0.0, free_at - now)
 
     def left_s(self, now: float) -> float:
-        """Return how long it is until the next free instant, and leave it."""
+        """Return the time until the next free slot without taking it, seconds."""
         return max(0.0, self._free_at(now) - now)
 
     def hold(self, until: float) -> None:
-        """Give out nothing before ``until`` (monotonic seconds)."""
+        """Give no slot before ``until`` (monotonic seconds)."""
         self._next_at = max(self._next_at or until, until)
 
     def _free_at(self, now: float) -> float:
@@ -46,14 +46,14 @@ class Pace:
 
 
 class Breaker:
-    """Stops asking after failures in a row; lets one request through to try again.
+    """Circuit breaker: opens after consecutive failures; then lets one trial request through.
 
     Parameters
     ----------
     failures
-        How many in a row open it.
+        Number of consecutive failures that open it.
     reset_s
-        How long it stays open.
+        How long it stays open, seconds.
     """
 
     def __init__(self, failures: int, reset_s: float) -> None:
@@ -63,44 +63,44 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether nothing is sent, but for a trial."""
+        """Whether requests are blocked, except a trial."""
         return self._opened_at is not None
 
     def left_s(self, now: float) -> float:
-        """Return how long nothing may be sent yet; 0 takes the trial if there is one to take."""
+        """Return the time until a request may be sent, seconds; 0 takes the trial if one is due."""
         if self._opened_at is None:
             return 0.0
         left = self._opened_at + self._reset_s - now
         if left > 0.0:
             return left
-        self._opened_at = now  # the others wait for what this one finds
+        self._opened_at = now  # the others wait for the result of this one
         return 0.0
 
     def succeeded(self) -> None:
-        """Note an answer."""
+        """Record a response."""
         self._failures, self._opened_at = 0, None
 
     def failed(self, now: float) -> None:
-        """Note a request without an answer."""
+        """Record a request without a response."""
         self._failures += 1
         if self._failures >= self._limit:
             self._opened_at = now
 
 
 def pause_s(base: float, attempt: int, asked_s: float | None = None) -> float:
-    """Return how long to wait before attempt ``attempt`` (1 is the first repetition).
+    """Return the pause before retry ``attempt`` (1 is the first retry), seconds.
 
-    ``base ** attempt`` and up to a quarter more, so that many do not come back at once
-    (docs/spec/trading-loop.md 5.5); never less than what the other side asked for.
+    ``base ** attempt`` and up to a quarter more, so that clients do not retry at the same time
+    (docs/spec/trading-loop.md 5.5); at least ``asked_s``.
 
     Parameters
     ----------
     base
         OANDA_HTTP_BACKOFF.
     attempt
-        How many attempts there were.
+        Number of attempts so far.
     asked_s
-        What the other side asked to wait.
+        Wait requested by the server, seconds.
     """
     own = min(base ** min(attempt, 20), LONGEST_PAUSE_S)
     own *= 1.0 + random.random() / 4
@@ -108,7 +108,7 @@ def pause_s(base: float, attempt: int, asked_s: float | None = None) -> float:
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, None when it has none that can be read."""
+    """Return the seconds of a Retry-After header, None if missing or invalid."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():

@@ -1,4 +1,4 @@
-"""Prometheus metrics of a client and its streams, read when they are asked for."""
+"""Prometheus collector of a client and its streams."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from streams.oanda.stream import StreamHealth
 from streams.oanda.transport import Transport
 
 FAILURES = ("error", "timeout", "400", "401", "403", "404", "429", "500", "502", "503", "504")
-"""Outcomes of a request that are exported for every endpoint from its first request on."""
+"""Request outcomes that are exported for every endpoint from its first request on."""
 
 
 class OandaCollector(Collector):
-    """What a client has done and how its streams are.
+    """Metrics of a client and of its streams.
 
     Parameters
     ----------
     transport
         The client.
     streams
-        Name to health.
+        Stream name -> health.
     """
 
     def __init__(self, transport: Transport, streams: Mapping[str, StreamHealth]) -> None:
         self._transport, self._streams = transport, streams
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the current metrics."""
         counts, transport = self._transport.counts, self._transport
         requests = CounterMetricFamily(
             "manifold_oanda_requests",
-            "Requests to OANDA by what came of them",
+            "Requests to OANDA by outcome",
             labels=["endpoint", "outcome"],
         )
-        # Prometheus sees an increase only of a series that it has scraped before
+        # Prometheus sees an increase only in a series that it has scraped before
         endpoints = {endpoint for endpoint, _ in counts.requests}
         zeros = dict.fromkeys(product(endpoints, FAILURES), 0)
         for (endpoint, outcome), count in sorted((zeros | counts.requests).items()):
             requests.add_metric([endpoint, outcome], count)
         yield requests
         retries = CounterMetricFamily(
-            "manifold_oanda_retries", "Requests sent again", labels=["endpoint"]
+            "manifold_oanda_retries", "Retried requests", labels=["endpoint"]
         )
         for endpoint, count in sorted(counts.retries.items()):
             retries.add_metric([endpoint], count)
@@ -58,7 +58,7 @@ class OandaCollector(Collector):
         )
         yield GaugeMetricFamily(
             "manifold_oanda_circuit_open",
-            "1 while requests are held back after failures",
+            "1 while the circuit breaker blocks requests after failures",
             value=float(transport.breaker.open),
         )
         yield GaugeMetricFamily(
@@ -75,15 +75,15 @@ class OandaCollector(Collector):
             )
             yield GaugeMetricFamily(
                 "manifold_oanda_clock_skew_uncertainty_seconds",
-                "How far the skew may be off, either way",
+                "Uncertainty of the skew in both directions",
                 value=either_way_ms / 1000,
             )
         yield from self._stream_metrics()
 
     def _stream_metrics(self) -> Iterator[Metric]:
         kinds: tuple[tuple[Any, str, str], ...] = (
-            (GaugeMetricFamily, "connected", "1 while lines come"),
-            (CounterMetricFamily, "reconnects", "How often it was opened again"),
+            (GaugeMetricFamily, "connected", "1 while lines arrive"),
+            (CounterMetricFamily, "reconnects", "Number of reconnects"),
             (GaugeMetricFamily, "age_seconds", "Time since the last line"),
         )
         families = {

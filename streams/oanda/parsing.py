@@ -1,4 +1,4 @@
-"""Reading fields of OANDA's answers strictly: what is not as described is an error that says so."""
+"""Strict parsing of fields of OANDA's responses; a mismatch raises ``NotAsDescribed``."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _DECIMAL = re.compile(r"-?\d{1,24}(\.\d{1,24})?", re.ASCII)
 
 
 class Fields:
-    """An object of an answer, and where it stands.
+    """A JSON object of a response, and its path in the response.
 
     Parameters
     ----------
     content
         The object.
     endpoint
-        What was asked, in words for a message; never with a secret.
+        Name of the request for messages; never contains a secret.
     place
-        Where in the answer.
+        Path of the object in the response.
 
     Raises
     ------
     NotAsDescribed
-        ``content`` is no object.
+        ``content`` is not an object.
     """
 
     def __init__(self, content: Any, endpoint: str, place: str = "") -> None:
@@ -40,46 +40,46 @@ class Fields:
             raise self.wrong("", "an object", content)
         self.content: Mapping[str, Any] = content
 
-    def wrong(self, name: str, wanted: str, found: Any) -> NotAsDescribed:
-        """Return the error that a field is not what it should be."""
+    def wrong(self, name: str, expected: str, actual: Any) -> NotAsDescribed:
+        """Return the error for a field with an invalid value."""
         place = ".".join(part for part in (self.place, name) if part) or "the answer"
         return NotAsDescribed(
             f"OANDA's answer to {self.endpoint} is not as described: {place} is "
-            f"{_shown(found)} instead of {wanted}"
+            f"{_shown(actual)} instead of {expected}"
         )
 
     def has(self, name: str) -> bool:
-        """Return whether a field is there."""
+        """Return whether a field exists."""
         return self.content.get(name) is not None
 
     def text(self, name: str) -> str:
-        """Return a text that is not empty."""
+        """Return a non-empty string."""
         value = self.content.get(name)
         if not isinstance(value, str) or not value:
             raise self.wrong(name, "a text", value)
         return value
 
     def whole(self, name: str) -> int:
-        """Return a whole number."""
+        """Return an integer."""
         value = self.content.get(name)
         if type(value) is not int:
             raise self.wrong(name, "a whole number", value)
         return value
 
     def flag(self, name: str) -> bool:
-        """Return true or false."""
+        """Return a boolean."""
         value = self.content.get(name)
         if not isinstance(value, bool):
             raise self.wrong(name, "true or false", value)
         return value
 
     def decimal(self, name: str) -> Decimal:
-        """Return a decimal number, which OANDA writes as a text."""
+        """Return a decimal number, which OANDA writes as a string."""
         value = self.content.get(name)
         if isinstance(value, str) and _DECIMAL.fullmatch(value):
             try:
                 return Decimal(value)
-            except InvalidOperation:  # pragma: no cover - the pattern lets none through
+            except InvalidOperation:  # pragma: no cover - excluded by the pattern
                 pass
         raise self.wrong(name, "a decimal number in quotes", value)
 
@@ -88,14 +88,14 @@ class Fields:
         return float(self.exact_price(name))
 
     def exact_price(self, name: str) -> Decimal:
-        """Return a price as it is written."""
+        """Return a price as a Decimal, exactly as written."""
         value = self.decimal(name)
         if value <= 0:
             raise self.wrong(name, "a positive price", self.content.get(name))
         return value
 
     def time_ms(self, name: str) -> int:
-        """Return an RFC 3339 time in UTC as epoch ms, cut off after the ms."""
+        """Return an RFC 3339 time in UTC as epoch ms, truncated."""
         return self.time_ns(name) // 1_000_000
 
     def time_ns(self, name: str) -> int:
@@ -111,7 +111,7 @@ class Fields:
         return int(whole.timestamp()) * 1_000_000_000 + int((match[2] or "0").ljust(9, "0"))
 
     def part(self, name: str) -> Fields:
-        """Return an object inside."""
+        """Return a nested object."""
         return Fields(self.content.get(name), self.endpoint, f"{self.place}.{name}".lstrip("."))
 
     def each(self, name: str) -> Iterator[Fields]:
@@ -120,14 +120,15 @@ class Fields:
             yield Fields(value, self.endpoint, f"{self.place}.{name}[{at}]".lstrip("."))
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts; empty when the field is not there."""
+        """Return a list of strings; empty when the field is missing."""
         values = self._list(name) if self.has(name) else []
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(name, "a list of texts", values)
         return tuple(values)
 
     def maybe(self, name: str, read: Callable[[str], T]) -> T | None:
-        """Return what ``read`` (a method of this object) makes of a field, None without it."""
+        """Return the result of ``read`` (a method of this object) for a field, None if it is
+        missing."""
         return read(name) if self.has(name) else None
 
     def _list(self, name: str) -> list[Any]:

@@ -1,7 +1,7 @@
-"""OANDA's answers as typed values; each ``*_of`` reads one object and refuses what is not so.
+"""OANDA's responses as typed values; each ``*_of`` parses one object strictly.
 
-Prices are floats, as in our log; money and units are ``Decimal``, in the account's currency and in
-units of the base currency. Times are epoch milliseconds UTC, ids are OANDA's texts.
+Prices are floats, as in the log; money and units are ``Decimal``, in the account's currency and in
+units of the base currency. Times are epoch milliseconds UTC, ids are OANDA's strings.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from streams.records.events import Ohlc
 
 
 class BrokerCandle(NamedTuple):
-    """A candle as OANDA gives it; ``complete`` is false while its bar has not ended.
+    """A candle of OANDA; ``complete`` is false while its bar has not ended.
 
-    ``mid_derived`` is true where the mid is that of bid and ask (docs/mid-price.md).
+    ``mid_derived`` is true if the mid is derived from bid and ask (docs/mid-price.md).
     """
 
     bar_ms: int
@@ -41,12 +41,12 @@ class Price(NamedTuple):
 
     @property
     def spread_bps(self) -> float:
-        """Ask minus bid in basis points of the middle."""
+        """Ask minus bid in basis points of the mid."""
         return 2e4 * (self.ask - self.bid) / (self.ask + self.bid)
 
 
 class HomeRate(NamedTuple):
-    """What one unit of a currency is worth in the account's: when gained, when lost."""
+    """Value of one unit of a currency in the account's currency: for gains, for losses."""
 
     currency: str
     gain: Decimal
@@ -54,14 +54,14 @@ class HomeRate(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """A stream's sign of life; the transaction stream says its newest id with it."""
+    """A heartbeat of a stream; that of the transaction stream contains the newest id."""
 
     time_ms: int
     last_transaction_id: str | None = None
 
 
 class AccountSummary(NamedTuple):
-    """The account's money."""
+    """Balance, P&L and margin of the account."""
 
     account_id: str
     currency: str
@@ -78,19 +78,19 @@ class AccountSummary(NamedTuple):
 
 
 class AccountProperties(NamedTuple):
-    """An account that the token may use; ``mt4_account_id`` is None when it is not one of MT4's."""
+    """An account that the token may use; ``mt4_account_id`` is None unless it is an MT4 account."""
 
     account_id: str
     mt4_account_id: int | None
 
 
 class InstrumentSpec(NamedTuple):
-    """How an instrument may be traded.
+    """Trading specification of an instrument.
 
     Attributes
     ----------
     price_digits, units_digits
-        Decimals of prices and of units.
+        Number of decimals of prices and of units.
     pip_location
         Power of ten of a pip.
     """
@@ -115,7 +115,7 @@ class PositionSide(NamedTuple):
 
 
 class PositionState(NamedTuple):
-    """What is held in one instrument, both sides."""
+    """The position in one instrument, both sides."""
 
     instrument: str
     long: PositionSide
@@ -140,7 +140,7 @@ class TradeState(NamedTuple):
 
 
 class OrderState(NamedTuple):
-    """One order, whatever became of it."""
+    """One order in any state."""
 
     order_id: str
     kind: str
@@ -156,7 +156,7 @@ class OrderState(NamedTuple):
 def candles_of(
     content: Any, endpoint: str, instrument: str, granularity: str
 ) -> tuple[BrokerCandle, ...]:
-    """Read an answer to ``/candles``; other bars than those asked for are refused."""
+    """Parse a response of ``/candles``; other bars than the requested ones are refused."""
     fields = Fields(content, endpoint)
     # OANDA writes some names with a slash here
     if fields.text("instrument").replace("/", "_") != instrument:
@@ -177,7 +177,7 @@ def candles_of(
 
 
 def _candle_prices(fields: Fields) -> tuple[Ohlc, Ohlc | None, Ohlc | None, bool]:
-    """Return mid, bid, ask, and whether the mid is that of bid and ask (docs/mid-price.md)."""
+    """Return mid, bid, ask, and whether the mid is derived from them (docs/mid-price.md)."""
     bid, ask = (_exact(fields, side) if fields.has(side) else None for side in ("bid", "ask"))
     if bid and ask:
         return mid_prices(bid, ask), _nearest(bid), _nearest(ask), True
@@ -197,7 +197,7 @@ def _nearest(prices: tuple[Decimal, ...]) -> Ohlc:
 
 
 def price_of(fields: Fields) -> Price | None:
-    """Read a price; None where OANDA has no bid or no ask to offer."""
+    """Parse a price; None when OANDA gives no bid or no ask."""
     sides = [next(iter(fields.each(side)), None) for side in ("bids", "asks")]
     tradeable = (
         fields.flag("tradeable")
@@ -215,19 +215,19 @@ def price_of(fields: Fields) -> Price | None:
 
 
 def heartbeat_of(fields: Fields) -> Heartbeat:
-    """Read a heartbeat."""
+    """Parse a heartbeat."""
     return Heartbeat(fields.time_ms("time"), fields.maybe("lastTransactionID", fields.text))
 
 
 def home_rate_of(fields: Fields) -> HomeRate:
-    """Read a conversion into the account's currency."""
+    """Parse a conversion rate to the account's currency."""
     return HomeRate(
         fields.text("currency"), fields.decimal("accountGain"), fields.decimal("accountLoss")
     )
 
 
 def summary_of(fields: Fields) -> AccountSummary:
-    """Read an account, or its summary."""
+    """Parse an account or its summary."""
     return AccountSummary(
         fields.text("id"),
         fields.text("currency"),
@@ -245,12 +245,12 @@ def summary_of(fields: Fields) -> AccountSummary:
 
 
 def properties_of(fields: Fields) -> AccountProperties:
-    """Read an entry of the list of accounts."""
+    """Parse an entry of the list of accounts."""
     return AccountProperties(fields.text("id"), fields.maybe("mt4AccountID", fields.whole))
 
 
 def instrument_of(fields: Fields) -> InstrumentSpec:
-    """Read an instrument's terms."""
+    """Parse an instrument's specification."""
     return InstrumentSpec(
         fields.text("name"),
         fields.text("type"),
@@ -264,7 +264,7 @@ def instrument_of(fields: Fields) -> InstrumentSpec:
 
 
 def position_of(fields: Fields) -> PositionState:
-    """Read a position."""
+    """Parse a position."""
     return PositionState(
         fields.text("instrument"),
         _side(fields.part("long")),
@@ -281,7 +281,7 @@ def _side(fields: Fields) -> PositionSide:
 
 
 def trade_of(fields: Fields) -> TradeState:
-    """Read an open trade."""
+    """Parse an open trade."""
     return TradeState(
         fields.text("id"),
         fields.text("instrument"),
@@ -307,7 +307,7 @@ def _client_id(fields: Fields) -> str:
 
 
 def order_of(fields: Fields) -> OrderState:
-    """Read an order. Orders on a trade (brackets) name neither an instrument nor units."""
+    """Parse an order. Orders on a trade (brackets) have neither instrument nor units."""
     return OrderState(
         fields.text("id"),
         fields.text("type"),

@@ -1,4 +1,4 @@
-"""OANDA's two streams: newline JSON that is watched, and opened again whenever it breaks."""
+"""OANDA's streams: newline-delimited JSON with a watchdog; reopened after every failure."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ logger = logging.getLogger(__name__)
 
 LONGEST_LINE = 1 << 20
 STEADY_S = 60.0
-"""After this long without a break the pauses between attempts begin anew."""
+"""After this time without a failure the back-off is reset, seconds."""
 
 
 class Connected(NamedTuple):
-    """The stream is open (again): what happened before must be fetched another way."""
+    """The stream is (re)opened: earlier events must be read in another way."""
 
     attempt: int
 
 
 @dataclass
 class StreamHealth:
-    """How a stream is doing; times are monotonic seconds.
+    """State of a stream; times are monotonic seconds.
 
     Attributes
     ----------
     connected
-        Whether lines come.
+        Whether lines arrive.
     reconnects
-        How often it was opened again.
+        Number of reconnects.
     last_line_at
-        When the last whole line came, heartbeats included; None before the first.
+        Arrival of the last complete line, heartbeats included; None before the first.
     trouble
-        Why it broke last, None while lines come.
+        Reason of the last failure, None while lines arrive.
     """
 
     connected: bool = False
@@ -59,27 +59,27 @@ class StreamHealth:
     trouble: str | None = None
 
     def age_s(self) -> float | None:
-        """Return how long ago the last line came, None before the first."""
+        """Return the seconds since the last line, None before the first."""
         return None if self.last_line_at is None else time.monotonic() - self.last_line_at
 
 
 class OandaStream(Generic[T]):
-    """One stream, for as long as the program lives.
+    """One stream, open until the process ends.
 
-    A line that is cut off is never read; a line that is not as described, silence (no whole line
-    for OANDA_STREAM_SILENCE_SEC) and the end of the stream break it, and it is opened again after
-    a pause that grows.
+    Truncated lines are ignored. An invalid line, silence (no complete line for
+    OANDA_STREAM_SILENCE_SEC) or the end of the stream is a failure: the stream is reopened with
+    back-off.
 
     Parameters
     ----------
     transport
-        Token, limits, counts.
+        Token, limits, counters.
     endpoint
         Its name, for messages.
     path, query
-        Behind the address of the streams.
+        Appended to the address of the streams.
     read
-        Makes an event of a line that is no heartbeat; None leaves the line out.
+        Converts a line other than a heartbeat to an event; None skips the line.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class OandaStream(Generic[T]):
         self.health = StreamHealth()
 
     async def events(self) -> AsyncGenerator[Connected | Heartbeat | T, None]:
-        """Yield ``Connected``, then what comes; again after every break, without end.
+        """Yield ``Connected``, then events; again after every failure, without end.
 
         Raises
         ------
         AccessRefused
-            OANDA refuses us.
+            OANDA refuses the login.
         """
         tries, attempt = 0, 0
         while True:
@@ -125,7 +125,7 @@ class OandaStream(Generic[T]):
             self.health.reconnects += 1
 
     async def _once(self, attempt: int) -> AsyncGenerator[Connected | Heartbeat | T, None]:
-        # a connection of its own each time: what is left in a broken one is not to be read
+        # a new connection each time: remaining data of a failed one must not be read
         session = self._transport.session(1, None)
         try:
             response = await self._open(session)
@@ -181,7 +181,7 @@ class OandaStream(Generic[T]):
         silence_s = self._transport.settings.oanda_stream_silence_sec
         last_at = time.monotonic()
         while True:
-            # whole lines count, not bytes: a line that never ends is silence too
+            # complete lines count, not bytes: a line that never ends is silence too
             piece = await self._piece(response, last_at + silence_s - time.monotonic())
             *lines, left = (left + piece).split(b"\n")
             for line in lines:
@@ -213,7 +213,7 @@ class OandaStream(Generic[T]):
         except (ValueError, RecursionError):
             content = None
         if content is None:
-            raise NotAsDescribed(f"a line of the {self._endpoint} is no JSON object")
+            raise NotAsDescribed(f"a line of the {self._endpoint} is not a JSON object")
         fields = Fields(content, self._endpoint)
         if fields.text("type") == "HEARTBEAT":
             beat = heartbeat_of(fields)
@@ -223,7 +223,7 @@ class OandaStream(Generic[T]):
 
 
 def price_stream(transport: Transport, instruments: Sequence[str]) -> OandaStream[Price]:
-    """Return the stream of prices; a price without a bid or an ask is left out."""
+    """Return the stream of prices; a price without a bid or an ask is skipped."""
     return OandaStream(
         transport,
         "price stream",

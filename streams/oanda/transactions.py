@@ -1,4 +1,4 @@
-"""What OANDA has done in the account: transactions, and the answer to an order."""
+"""OANDA's transactions, and the response to an order."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from streams.oanda.shapes import _client_id
 
 
 class TransactionState(NamedTuple):
-    """One entry of the account's book.
+    """One transaction of the account.
 
     Attributes
     ----------
     kind
         OANDA's ``type``, such as ``ORDER_FILL``.
     order_id, client_id
-        The order it is about, and the id that we gave to it.
+        The order of the transaction, and its client id.
     trade_ids
-        Trades it opened, reduced or closed.
+        Trades opened, reduced or closed.
     opened_trade_ids
-        Those of them that it opened.
+        The opened ones of these trades.
     content
-        The whole entry.
+        The complete transaction.
     amount, balance
-        Of a transfer of money: how much, negative when taken out, and the balance after it.
+        Of a transfer of funds: the amount, negative for a withdrawal, and the balance after it.
     """
 
     transaction_id: str
@@ -47,7 +47,7 @@ class TransactionState(NamedTuple):
 
 
 class OrderAnswer(NamedTuple):
-    """What a changing request led to: the transactions of the answer, in OANDA's order."""
+    """The result of a changing request: the transactions of the response, in OANDA's order."""
 
     created: TransactionState | None
     filled: TransactionState | None
@@ -57,7 +57,7 @@ class OrderAnswer(NamedTuple):
 
 
 def transaction_of(fields: Fields) -> TransactionState:
-    """Read an entry of the account's book; fields that its type does not have are empty."""
+    """Parse a transaction; fields that its type does not have are empty."""
     opened = [fields.part("tradeOpened")] if fields.has("tradeOpened") else []
     changed = [fields.part("tradeReduced")] if fields.has("tradeReduced") else []
     changed += list(fields.each("tradesClosed")) if fields.has("tradesClosed") else []
@@ -94,11 +94,11 @@ CANCELLED = ("orderCancelTransaction", "longOrderCancelTransaction", "shortOrder
 
 
 def order_answer_of(content: Any, endpoint: str) -> OrderAnswer:
-    """Read the answer to an order, a cancellation or the close of one side."""
+    """Parse the response to an order, a cancellation or the close of one side."""
     fields = Fields(content, endpoint)
     created, filled, cancelled = (_first(fields, names) for names in (CREATED, FILLED, CANCELLED))
     if not (created or filled or cancelled):
-        raise fields.wrong("", "an answer with a transaction", sorted(fields.content))
+        raise fields.wrong("", "a response with a transaction", sorted(fields.content))
     last_id = fields.text("lastTransactionID")
     return OrderAnswer(created, filled, cancelled, last_id, fields.content)
 

@@ -1,7 +1,7 @@
-"""Requests to OANDA: one pool of connections, its limits kept, its refusals told apart.
+"""Requests to OANDA: one connection pool, rate limits, and classification of refusals.
 
-aiohttp's exceptions know the request and with it the token: none of them leaves this module, not
-even as the cause or the context of another.
+aiohttp's exceptions contain the request and therefore the token: none of them leaves this module,
+not even as the cause or the context of another exception.
 """
 
 from __future__ import annotations
@@ -50,29 +50,30 @@ Sleep = Callable[[float], Awaitable[None]]
 CONNECT_S = 10.0
 READING_IDLE_S = 300.0
 CHANGING_IDLE_S = 10.0
-"""A changing request must not meet a connection that the other side is about to close."""
+"""A changing request must not use a connection that the server is about to close."""
 LEAVE_WITHIN_S = 1.0
-"""A changing request that is not on its way by then is not sent: what allowed it may be over."""
+"""A changing request that is not sent within this time is not sent at all, seconds: its
+preconditions may no longer hold."""
 UNKNOWN = (408, 425)
-"""Refusals that do not say whether the request was carried out."""
+"""Status codes that do not show whether the request was carried out."""
 
 
 class _Refused(NamedTuple):
-    """An answer 401 or 403."""
+    """A response 401 or 403."""
 
     status: int
 
 
 @dataclass
 class Counts:
-    """What a client has done, for its metrics.
+    """Counters of a client, for its metrics.
 
     Attributes
     ----------
     requests
         (endpoint, outcome): a status, ``error`` or ``timeout``.
     retries
-        By endpoint.
+        Endpoint -> retries.
     """
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -82,19 +83,19 @@ class Counts:
 
 
 class Transport:
-    """Sends requests and sorts what comes back. Use it as an async context manager.
+    """Sends requests and classifies responses. Use it as an async context manager.
 
     Parameters
     ----------
     settings
-        Where OANDA is, the token, the limits.
+        Address, token and limits.
     sleep
-        Waits; seconds.
+        Waits a number of seconds.
 
     Raises
     ------
     Fatal
-        There is no token or no account.
+        The token or the account is missing.
     """
 
     def __init__(self, settings: Oanda, sleep: Sleep = asyncio.sleep) -> None:
@@ -111,7 +112,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         self._reading = self.session(self.settings.oanda_http_connections, READING_IDLE_S)
         self._changing = self.session(2, CHANGING_IDLE_S)
-        # aiohttp repeats PUT on a connection that was closed: it may have been carried out
+        # aiohttp retries PUT on a closed connection, although it may have been carried out
         self._changing._retry_connection = False
         return self
 
@@ -126,7 +127,7 @@ class Transport:
         self._reading = self._changing = None
 
     def session(self, connections: int, idle_s: float | None) -> aiohttp.ClientSession:
-        """Return a session with a pool of its own that opens connections at OANDA's pace."""
+        """Return a session with a separate pool that opens connections at the rate OANDA allows."""
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_start.append(self._before_connecting)
         trace.on_request_headers_sent.append(_note_sending)
@@ -147,41 +148,41 @@ class Transport:
         )
 
     def _timeout(self, connect_s: float | None = None) -> aiohttp.ClientTimeout:
-        # ``connect`` counts from the request on: the wait for a connection's turn is in it
+        # ``connect`` starts with the request and includes the wait for a connection slot
         return aiohttp.ClientTimeout(
             total=self.settings.oanda_http_timeout_sec, connect=connect_s, sock_connect=CONNECT_S
         )
 
     def authorization(self) -> dict[str, str]:
-        """Return the header with the token, for one request."""
+        """Return the header with the token for one request."""
         return {"Authorization": f"Bearer {self.access.token}"}
 
     def now_ms(self) -> int:
-        """Return OANDA's time now, as far as it is known."""
-        return self.clock.theirs_ms(steady_ms())
+        """Return the current estimate of OANDA's time, epoch ms."""
+        return self.clock.server_ms(steady_ms())
 
     async def ask(self, endpoint: str, path: str, query: Query = ()) -> Answer:
-        """Ask a question that may be repeated; return an answer of status 200.
+        """Send a read request, which may be retried; return a response with status 200.
 
         Parameters
         ----------
         endpoint
             Its name, for messages and metrics.
         path, query
-            Behind the base URL.
+            Appended to the base URL.
 
         Raises
         ------
         Unavailable
-            No usable answer in OANDA_HTTP_RETRIES further attempts, or the breaker is open.
+            No usable response in OANDA_HTTP_RETRIES retries, or the breaker is open.
         NotAsDescribed
-            The answer is no JSON.
+            The response is not JSON.
         RequestRefused
-            OANDA refuses the question.
+            OANDA refuses the request.
         AccessSuspended
             OANDA does not accept the token now.
         AccessRefused
-            OANDA refuses us.
+            OANDA refuses the login.
         """
         self._require_closed(endpoint)
         attempt = 0
@@ -191,7 +192,7 @@ class Transport:
                 self.breaker.succeeded()
                 return found
             if isinstance(found, AccessSuspended) or not isinstance(found, Unavailable):
-                self.breaker.succeeded()  # it answered
+                self.breaker.succeeded()  # OANDA responds
                 raise found
             attempt += 1
             if attempt > self.settings.oanda_http_retries:
@@ -211,18 +212,18 @@ class Transport:
         *,
         closing: bool = False,
     ) -> Answer:
-        """Send a changing request, once; return an answer of status 200 or 201.
+        """Send a changing request once; return a response with status 200 or 201.
 
         Parameters
         ----------
         closing
-            Whether it only closes or reduces: it then goes out although the breaker is open. What
-            is wrong with questions is no reason to keep a position.
+            Whether it only closes or reduces: then it is sent although the breaker is open, because
+            failing read requests are no reason to keep a position.
 
         Raises
         ------
         NotSent, RateLimited
-            It was certainly not carried out; also where it could not leave within LEAVE_WITHIN_S.
+            It was certainly not carried out; also if it could not be sent within LEAVE_WITHIN_S.
         OrderRefused
             OANDA refused it.
         AnswerLost
@@ -230,12 +231,12 @@ class Transport:
         AccessSuspended
             OANDA does not accept the token now; it was not carried out.
         AccessRefused
-            OANDA refuses us.
+            OANDA refuses the login.
         """
         now = time.monotonic()
         held_s = self._pace.left_s(now)
         if held_s > LEAVE_WITHIN_S:
-            raise NotSent(f"{endpoint} is not sent: OANDA wants no request for {held_s:.1f} s")
+            raise NotSent(f"{endpoint} is not sent: OANDA allows no request for {held_s:.1f} s")
         left_s = 0.0 if closing else self.breaker.left_s(now)
         if left_s:
             raise NotSent(self._open_words(endpoint, left_s))
@@ -268,7 +269,7 @@ class Transport:
         data: bytes | None = None,
         sending: SimpleNamespace | None = None,
     ) -> Answer | Exception:
-        """Send; once more where the token was refused and there is another one by now."""
+        """Send; retry once if the token was refused and there is a new one."""
         while True:
             used = self.access.token
             found = await self._attempt_once(
@@ -290,7 +291,7 @@ class Transport:
         data: bytes | None,
         sending: SimpleNamespace | None,
     ) -> Answer | _Refused | Exception:
-        """Send once; return the answer, or what to raise: outside of any ``except``."""
+        """Send once; return the response, or the error to raise outside of any ``except``."""
         if session is None:
             return Unavailable(f"{endpoint}: the client is closed")
         await self.sleep(self._pace.wait_s(time.monotonic()))
@@ -338,7 +339,7 @@ class Transport:
         if status in (200, 201):
             if content is not None:
                 return Answer(status, content)
-            what = "is too large" if body is None else "is no JSON object"
+            what = "is too large" if body is None else "is not a JSON object"
             return NotAsDescribed(f"OANDA's answer to {endpoint} {what}")
         code, words = self._refusal(content)
         said = f"OANDA answers {endpoint} with {status}{words}"
@@ -349,7 +350,7 @@ class Transport:
         return OrderRefused(said, status, code, content or {})
 
     def limited(self, endpoint: str, response: aiohttp.ClientResponse) -> RateLimited:
-        """Return the error of an answer 429, and let nothing out before OANDA wants to."""
+        """Return the error of a response 429, and block requests for the time OANDA requests."""
         self.counts.rate_limited += 1
         asked_s = retry_after_s(response.headers.get("Retry-After"))
         if asked_s:
@@ -357,23 +358,23 @@ class Transport:
         return RateLimited(f"OANDA answers {endpoint} with 429: too many requests", asked_s)
 
     def translate_error(self, endpoint: str, error: Exception) -> Unavailable | Fatal:
-        """Return what a failed connection means, without what aiohttp knows of the request."""
+        """Return the error of a failed connection, without aiohttp's details of the request."""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return Fatal(
-                f"the certificate of {self.settings.base_url} is not to be trusted: "
+                f"the certificate of {self.settings.base_url} is not trusted: "
                 f"{self.clean(str(error.certificate_error))}; check OANDA_BASE_URL and the "
-                "system's authorities"
+                "system's CA certificates"
             )
         words = self.clean(str(error)) or type(error).__name__
         return Unavailable(f"no answer from OANDA to {endpoint}: {words}")
 
     def clean(self, text: str) -> str:
-        """Return a text from outside without the token, and of a bearable length."""
+        """Return an external text without the token, truncated."""
         return self.access.clean(text)[:300]
 
     def _refusal(self, content: Any) -> tuple[str, str]:
-        code, told = (self.clean(part) for part in refusal_of(content))
-        return code, "".join(f": {part}" for part in (code, told) if part)
+        code, message = (self.clean(part) for part in refusal_of(content))
+        return code, "".join(f": {part}" for part in (code, message) if part)
 
     def _require_closed(self, endpoint: str) -> None:
         left_s = self.breaker.left_s(time.monotonic())

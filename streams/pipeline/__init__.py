@@ -1,4 +1,4 @@
-"""From candles to weights: the stages, pure steps from events to events, and what runs them.
+"""From candles to weights: the stages (pure steps from events to events) and their runtime.
 
-Only ``chain``, ``history`` and ``memory`` do I/O or run anything.
+Outside ``worker``, only ``chain``, ``history`` and ``memory`` do I/O or run stages.
 """

@@ -1,4 +1,4 @@
-"""What is published at one epoch: the core's allocator with names instead of numbers."""
+"""The weights published at one epoch: the core's allocator, with instrument names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REASONS = ("selected", "none_eligible", "hold_expired")
 
 
 class Candidate(NamedTuple):
-    """A member's gate as it counts at an epoch."""
+    """A member's gate decision as used at an epoch."""
 
     instrument: str
     eligible: bool
@@ -24,14 +24,14 @@ class Candidate(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The entries last published, and the first epoch at which they were held (None: not yet)."""
+    """The entries last published, and the first epoch at which they were held (None: not held)."""
 
     entries: tuple[WeightEntry, ...]
     since_ms: int | None
 
 
 class Allocation(NamedTuple):
-    """The outcome of an epoch."""
+    """The result of an epoch."""
 
     entries: tuple[WeightEntry, ...]
     action: WeightsAction
@@ -46,23 +46,22 @@ def allocate(
     held: Held,
     config: Config,
 ) -> Allocation:
-    """Return what is published at an epoch (docs/spec/trading-loop.md 4).
+    """Return the weights published at an epoch (docs/spec/trading-loop.md 4).
 
-    The best ``ALLOC_TOP_K`` of those that are eligible and do not cool down, by score, ties by
-    name; a score that is missing, not finite or not positive gets no weight. Weights are in
-    proportion to the scores and sum to 1; the exposure of an entry is
-    ``min(weight * RISK_ALLOC_TARGET_PCT, PM_MAX_PER_POS_PCT)`` of the account. With nobody to
-    select, the entries last published are held for at most ``ALLOC_MAX_HOLD_SEC`` of event time
-    (those of instruments that left the universe are dropped, without sharing out their weight),
-    then cleared.
+    Selects the best ``ALLOC_TOP_K`` members by score, ties by name, among those that are eligible
+    and not cooling down; a score that is missing, not finite or not positive gets no weight.
+    Weights are in proportion to the scores and sum to 1; the exposure of an entry is ``min(weight *
+    RISK_ALLOC_TARGET_PCT, PM_MAX_PER_POS_PCT)`` of the account. When no member can be selected, the
+    entries last published are held for at most ``ALLOC_MAX_HOLD_SEC`` of event time, then cleared.
+    Entries of instruments that left the universe are dropped; their weight is not redistributed.
 
     Parameters
     ----------
     universe
-        The members, by name; ``candidates`` are those of them that have decided.
+        The members, by name; ``candidates`` are the members with a decision.
     """
     names = sorted({*universe, *(entry.instrument for entry in held.entries)})
-    number = {name: place for place, name in enumerate(names)}
+    number = {name: index for index, name in enumerate(names)}
     by_name = {candidate.instrument: candidate for candidate in candidates}
     members = sorted(universe)
     found = [by_name.get(name) for name in members]

@@ -1,4 +1,4 @@
-"""The stages in the order of the chain, on the schemas and the control log of a deployment."""
+"""The stages in chain order, with the schemas and the control log of a deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.records.control import ControlLog
 
 
 class Chain(NamedTuple):
-    """Everything a worker, a replay or a verification needs of the stages."""
+    """The stages with their codec and control log, for a worker, a replay or a verification."""
 
     codec: Codec
     control: ControlLog
@@ -37,9 +37,9 @@ def make_chain(
     Parameters
     ----------
     load
-        Reads ``ops.control`` on; None when all of it is there.
+        Reads ``ops.control`` further; None when it was read completely.
     history
-        Reads manifolds for runs that start anew; None where none can.
+        Reads manifolds for runs that restart; None when no run can restart.
     """
     stages = (
         signals_stage(codec, control, load),
@@ -57,14 +57,14 @@ async def open_chain(
     Parameters
     ----------
     looked
-        Given ``ops.control`` whenever a stage has let it be read on.
+        Called with ``ops.control`` whenever a stage has read it further.
 
     Raises
     ------
     Fatal
-        Schemas that do not fit, or ``ops.control`` missing or of a newer version.
+        The schemas do not match, or ``ops.control`` is missing or of a newer version.
     Recoverable
-        Broker or registry cannot be reached.
+        The broker or the registry cannot be reached.
     """
     codec = await open_codec(runtime)
     control = await asyncio.to_thread(read_control, runtime, codec)

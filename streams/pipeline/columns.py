@@ -1,7 +1,7 @@
-"""The chain over columns of candles: lanes for the instruments, epochs for the allocator.
+"""The chain over columns of candles: one fold per instrument, epochs for the allocator.
 
-What comes in is what a log says, partition by partition; what goes out are arrays of trades,
-evaluations, decisions and allocations, for summaries and reports over millions of candles.
+The input is a log, partition by partition; the output are arrays of trades, evaluations, decisions
+and allocations, for summaries and reports over millions of candles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streams.candles.columns import CandleColumns
 from streams.pipeline.epochs import ClosedEpochs, Epochs
 from streams.pipeline.gate_records import Scope, scope_of
-from streams.pipeline.lane import GateOutput, InstrumentFold, Marks
+from streams.pipeline.instrument_fold import GateOutput, InstrumentFold, Watermarks
 from streams.records.control import ControlLog, ControlState
 from streams.records.events import Watermark
 
@@ -25,47 +25,48 @@ NO_CONFIG = "before any configuration"
 
 
 class Sink(Protocol):
-    """Who takes what a replay derives."""
+    """Receives the output of a replay."""
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        """Take what a segment of an instrument's candles has brought."""
+        """Receive the output of a segment of an instrument's candles."""
         ...
 
     def closed(self, epochs: ClosedEpochs) -> None:
-        """Take closed epochs."""
+        """Receive closed epochs."""
         ...
 
 
 class TakesDecisions(Protocol):
-    """Where epochs are closed: here, or in another process."""
+    """Closes epochs, in this process or in another one."""
 
-    def marked(self, watermark: Watermark) -> None:
-        """Take in a watermark."""
+    def on_watermark(self, watermark: Watermark) -> None:
+        """Process a watermark."""
         ...
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
-        """Take in decisions of an instrument."""
+        """Process decisions of an instrument."""
         ...
 
     def close(self, upto_ms: int) -> list[ClosedEpochs]:
-        """Close what waits for nobody; every watermark up to a time has been taken in."""
+        """Close all epochs that wait for no instrument; all watermarks up to ``upto_ms`` are
+        processed."""
         ...
 
 
 class CandleSegment(NamedTuple):
-    """A segment of one instrument's candles, and the watermarks among them.
+    """A segment of one instrument's candles, with the watermarks between them.
 
     Attributes
     ----------
-    at, marks_at
-        Where candles and watermarks stand in their batch; None where they come from no log.
+    at, watermarks_at
+        Indices of candles and watermarks in their batch; None when they do not come from a log.
     """
 
     instrument: str
     candles: CandleColumns
-    marks: Marks
+    watermarks: Watermarks
     at: NDArray[np.int64] | None = None
-    marks_at: NDArray[np.int64] | None = None
+    watermarks_at: NDArray[np.int64] | None = None
 
 
 class ColumnarReplay:
@@ -76,16 +77,16 @@ class ColumnarReplay:
     control
         ``ops.control``, read to its end.
     sink
-        Takes what is derived.
+        Receives the derived rows.
     epochs
-        Closes the epochs; by default in here.
+        Closes the epochs; by default in this process.
     """
 
     def __init__(
         self, control: ControlLog, sink: Sink, epochs: TakesDecisions | None = None
     ) -> None:
         self._control, self._sink = control, sink
-        self._lanes: dict[str, InstrumentFold] = {}
+        self._folds: dict[str, InstrumentFold] = {}
         self._epochs: TakesDecisions = Epochs(control) if epochs is None else epochs
         changing = {"config", "params"}
         later = [record for _, record in control.records if record.kind in changing]
@@ -94,76 +95,77 @@ class ColumnarReplay:
         self._refused: Counter[str] = Counter()
 
     def feed(self, state: ControlState, segment: CandleSegment) -> None:
-        """Take in a segment of an instrument under what ``ops.control`` says in ``state``.
+        """Process a segment of an instrument under the control state ``state``.
 
-        Candles are of the granularity in force.
+        The candles have the granularity in force.
 
         Raises
         ------
         Fatal
-            A candle that no stream can take.
+            A candle is outside the limits of the core.
         """
         config = state.config_of(segment.instrument)
         if config is None:
             self.refuse(NO_CONFIG, len(segment.candles.bar_ms))
             return
-        lane = self._lane(segment.instrument, state)
-        found = lane.feed(segment.candles, segment.marks)
+        fold = self._fold(segment.instrument, state)
+        found = fold.feed(segment.candles, segment.watermarks)
         self.candles += len(segment.candles.bar_ms)
         self.signals += found.signals
         scope = scope_of(
-            segment.instrument, lane.config, state.config_id, state.offset, lane.params_id
+            segment.instrument, fold.config, state.config_id, state.offset, fold.params_id
         )
         self._epochs.add(segment.instrument, found.decisions)
         self._sink.derived(scope, found)
 
-    def marked(self, watermark: Watermark) -> None:
-        """Take in a watermark for the epochs."""
-        self._epochs.marked(watermark)
+    def on_watermark(self, watermark: Watermark) -> None:
+        """Process a watermark for the epochs."""
+        self._epochs.on_watermark(watermark)
 
     def switch(self, state: ControlState, instruments: Sequence[str], as_of_ms: int) -> None:
-        """Let lanes go on under ``state``, which a watermark at ``as_of_ms`` has brought."""
+        """Switch the folds to ``state``, which takes effect with a watermark at ``as_of_ms``."""
         for name in instruments:
             config = state.config_of(name)
-            if name in self._lanes and config is not None:
-                self._lanes[name].reconfigure(config, as_of_ms)
+            if name in self._folds and config is not None:
+                self._folds[name].reconfigure(config, as_of_ms)
 
     def close(self, upto_ms: int) -> None:
-        """Close the epochs that wait for nobody; every watermark up to ``upto_ms`` is known."""
+        """Close the epochs that wait for no instrument; all watermarks up to ``upto_ms`` are
+        known."""
         for epochs in self._epochs.close(upto_ms):
             self._sink.closed(epochs)
 
     def refuse(self, what: str, count: int) -> None:
-        """Count records that cannot be taken in, by what is wrong with them."""
+        """Count refused records by reason."""
         self._refused[what] += count
 
     @property
     def refused(self) -> Counter[str]:
-        """Records that were not taken in, by what was wrong with them."""
-        return sum((lane.refused for lane in self._lanes.values()), +self._refused)
+        """Number of refused records by reason."""
+        return sum((fold.refused for fold in self._folds.values()), +self._refused)
 
-    def _lane(self, name: str, state: ControlState) -> InstrumentFold:
-        if name not in self._lanes:
+    def _fold(self, name: str, state: ControlState) -> InstrumentFold:
+        if name not in self._folds:
             config = state.config_of(name)
-            assert config is not None  # asked for by feed only
-            self._lanes[name] = InstrumentFold(name, config, keeps_history=self._keeps_history)
-        return self._lanes[name]
+            assert config is not None  # called by feed only
+            self._folds[name] = InstrumentFold(name, config, keeps_history=self._keeps_history)
+        return self._folds[name]
 
 
 def replay_series(
     replay: ColumnarReplay, control: ControlLog, series: Mapping[str, CandleColumns]
 ) -> Iterator[int]:
-    """Replay whole series, sorted by time, as a load of them would write the log.
+    """Replay whole series, sorted by time, in the order in which a load writes the log.
 
     Parameters
     ----------
     control
-        Its end holds from the first bar on; one granularity.
+        Its last state is in force from the first bar on; one granularity.
 
     Yields
     ------
     int
-        Candles taken in since the last time.
+        Candles processed since the previous value.
     """
     state = control.state(control.end)
     config = state.config
@@ -175,41 +177,41 @@ def replay_series(
     begin_ms = min(int(bar_ms[0]) for bar_ms in bars)
     end_ms = max(int(bar_ms[-1]) for bar_ms in bars)
     names = tuple(sorted(series))
-    replay.marked(Watermark(begin_ms, config.candle_gran, control.end, names))
-    places = dict.fromkeys(series, 0)
+    replay.on_watermark(Watermark(begin_ms, config.candle_gran, control.end, names))
+    indices = dict.fromkeys(series, 0)
     start_ms = begin_ms
     while start_ms <= end_ms:
         until_ms = start_ms + CHUNK_BARS * length_ms
         taken: dict[str, CandleColumns] = {}
         for name, columns in series.items():
             end = int(np.searchsorted(columns.bar_ms, until_ms))
-            taken[name] = columns.where(np.s_[places[name] : end])
-            places[name] = end
+            taken[name] = columns.where(np.s_[indices[name] : end])
+            indices[name] = end
         count = sum(len(columns.bar_ms) for columns in taken.values())
         if count:
             grid = np.unique(np.concatenate([c.bar_ms for c in taken.values()])) + length_ms
             if start_ms == begin_ms:
                 grid = np.concatenate([[begin_ms], grid])
             for name in sorted(series):
-                marks = _marks(grid, taken[name].bar_ms + length_ms)
-                replay.feed(state, CandleSegment(name, taken[name], marks))
+                watermarks = _watermarks(grid, taken[name].bar_ms + length_ms)
+                replay.feed(state, CandleSegment(name, taken[name], watermarks))
             replay.close(int(grid[-1]))
             yield count
-        start_ms = _next_start(series, places, until_ms)
+        start_ms = _next_start(series, indices, until_ms)
 
 
-def _marks(grid: NDArray[np.int64], ends: NDArray[np.int64]) -> Marks:
-    """Return a watermark after every bar of the grid; where there is a candle it brings nothing."""
-    return Marks(grid, np.searchsorted(ends, grid, "right"))
+def _watermarks(grid: NDArray[np.int64], ends: NDArray[np.int64]) -> Watermarks:
+    """Return a watermark after every bar of the grid; it has no effect where there is a candle."""
+    return Watermarks(grid, np.searchsorted(ends, grid, "right"))
 
 
 def _next_start(
-    series: Mapping[str, CandleColumns], places: Mapping[str, int], until_ms: int
+    series: Mapping[str, CandleColumns], indices: Mapping[str, int], until_ms: int
 ) -> int:
-    """Return where the next candle is, past a weekend or a hole of years."""
+    """Return the start of the next candle, across gaps of any length."""
     left = [
-        int(columns.bar_ms[places[name]])
+        int(columns.bar_ms[indices[name]])
         for name, columns in series.items()
-        if places[name] < len(columns.bar_ms)
+        if indices[name] < len(columns.bar_ms)
     ]
     return max(until_ms, min(left)) if left else 1 << 62

@@ -1,8 +1,8 @@
-"""Epochs from the decisions of many instruments, as ``streams.pipeline.weights`` closes them.
+"""Epochs from the decisions of many instruments, equal to those of ``streams.pipeline.weights``.
 
-An epoch depends on decisions and watermarks by their times alone, never on the order in which they
-arrived; an order have only those of one partition. So whatever has been decided can be allocated as
-soon as every member has come past it, or is no longer waited for.
+An epoch depends only on the times of decisions and watermarks, not on their order of arrival, which
+is defined within one partition only. So an epoch can be allocated as soon as every member has a
+decision for it or later, or is no longer waited for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPOCHS_AT_ONCE = 20_000
 
 
 class _Decisions:
-    """What epochs still need of one instrument's decisions, ascending."""
+    """The decisions of one instrument that epochs still need, ascending."""
 
     def __init__(self) -> None:
         self.as_of_ms = np.zeros(0, np.int64)
@@ -42,7 +42,7 @@ class _Decisions:
         self.score = np.concatenate([self.score, score])
 
     def forget_before(self, epoch_ms: int) -> None:
-        """Keep the last decision not after the epoch, and what is later."""
+        """Drop all decisions before the last one not after the epoch."""
         first = max(0, int(np.searchsorted(self.as_of_ms, epoch_ms, "right")) - 1)
         if first:
             self.as_of_ms = self.as_of_ms[first:].copy()
@@ -52,7 +52,7 @@ class _Decisions:
 
 
 class ClosedEpochs(NamedTuple):
-    """Some closed epochs of one universe; ``allocations`` names members by their place in it."""
+    """Closed epochs of one universe; ``allocations`` refers to members by their index in it."""
 
     epoch_ms: NDArray[np.int64]
     universe: tuple[str, ...]
@@ -62,7 +62,7 @@ class ClosedEpochs(NamedTuple):
 
 
 class Epochs:
-    """The allocator over decisions as they come, instrument by instrument.
+    """The allocator over decisions that arrive instrument by instrument.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ class Epochs:
         self._numbers: dict[str, int] = {}
         self._closed_ms = -1
 
-    def marked(self, watermark: Watermark) -> None:
-        """Take in a watermark: what holds from then on, and who is not waited for.
+    def on_watermark(self, watermark: Watermark) -> None:
+        """Process a watermark: the control state from then on, and the instruments not waited for.
 
-        Every decision of ``not_waited_for`` that stands before it has been taken in, and none that
-        stands behind it.
+        All decisions of ``not_waited_for`` before it in the partition must have been added, and
+        none after it.
         """
         for name in watermark.not_waited_for:
             self._decisions.setdefault(name, _Decisions())
@@ -92,16 +92,16 @@ class Epochs:
         self._timeline.add(since_ms, watermark.control_offset)
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
-        """Take in decisions (``DECISION_DTYPE``) of an instrument, later than those before."""
+        """Add decisions (``DECISION_DTYPE``) of an instrument, later than those added before."""
         self._decisions.setdefault(instrument, _Decisions()).add(decisions)
 
     def close(self, upto_ms: int) -> list[ClosedEpochs]:
-        """Close every epoch up to a time that waits for nobody, in order.
+        """Close every epoch up to a time that waits for no instrument, in order.
 
         Parameters
         ----------
         upto_ms
-            Every watermark up to here has been taken in.
+            All watermarks up to this time are processed, epoch ms.
         """
         closed: list[ClosedEpochs] = []
         while True:
@@ -116,7 +116,7 @@ class Epochs:
             closed += made
 
     def _close_some(self, waiting: NDArray[np.int64]) -> list[ClosedEpochs] | None:
-        """Close epochs as long as universe and configuration stay; None when there is none."""
+        """Close epochs while universe and configuration stay the same; None without an epoch."""
         if not len(waiting):
             return None
         first_ms = int(waiting[0])
@@ -149,9 +149,9 @@ class Epochs:
     def _same_until(
         self, state: ControlState, members: tuple[str, ...], waiting: NDArray[np.int64]
     ) -> int:
-        """Return the last waiting time under the same control and universe as the first."""
+        """Return the last waiting epoch with the same control state and universe as the first."""
         low, high = 0, len(waiting) - 1
-        while low < high:  # both hold from some time on and never come back: a search by halves
+        while low < high:  # both change at most once in the range: binary search
             middle = (low + high + 1) // 2
             at_ms = int(waiting[middle])
             same = self._timeline.offset(at_ms) == state.offset
@@ -173,18 +173,18 @@ class Epochs:
         scores = np.full(shape, np.nan)
         exact = np.zeros(len(grid), bool)
         oldest_ms = oldest_fresh_ms(grid, config)
-        for place, name in enumerate(members):
+        for index, name in enumerate(members):
             kept = self._decisions[name]
             if not len(kept.as_of_ms):
-                continue  # not waited for before its first decision
+                continue  # not waited for, and no decision yet
             counted_ms = self._not_waited_for.counted_ms(name, grid)
             latest = np.searchsorted(kept.as_of_ms, counted_ms, "right") - 1
             decided_ms = np.where(latest >= 0, kept.as_of_ms[latest], -1)
             exact |= decided_ms == grid
             fresh = (latest >= 0) & (decided_ms >= oldest_ms)
-            eligible[:, place] = kept.eligible[latest] & fresh
-            may_open[:, place] = eligible[:, place] & ~kept.cooldown[latest]
-            scores[:, place] = kept.score[latest]
+            eligible[:, index] = kept.eligible[latest] & fresh
+            may_open[:, index] = eligible[:, index] & ~kept.cooldown[latest]
+            scores[:, index] = kept.score[latest]
         if not exact.any():
             return []
         ids = np.array([self._number(name) for name in members], np.int64)

@@ -1,6 +1,6 @@
-"""From what the core says of a bar to the records of trades, summaries and decisions.
+"""Convert the core's results of a bar to records of trades, summaries and decisions.
 
-The core has NaN where a record has null, and one bit per reason where a record has its code.
+The core uses NaN where a record has null, and one bit per reason where a record has its code.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _NO_QUOTES = (0.0,) * 8
 
 
 class Scope(NamedTuple):
-    """What the records of an instrument have in common.
+    """The common fields of an instrument's records.
 
     Attributes
     ----------
     instrument, config
-        Whose records; the configuration with its parameters.
+        The instrument; the configuration with its parameters.
     config_id, control_offset
-        What ``ops.control`` says at the bar.
+        Configuration id and ``ops.control`` offset in force at the bar.
     params_id
         Hash of the run's parameters.
     buffer
         Hysteresis buffer of the instrument.
     guards
-        Reason -> place of the guard's metric in a decision, and the guard's limit.
+        Reason -> index of the guard's metric in a decision, and the guard's limit.
     """
 
     instrument: str
@@ -62,7 +62,7 @@ class Scope(NamedTuple):
 def scope_of(
     instrument: str, config: Config, config_id: str, control_offset: int, params_id: str
 ) -> Scope:
-    """Return what the records of an instrument have in common while its settings hold."""
+    """Return the common fields of an instrument's records under the given settings."""
     guards = {}
     for code, guard in GUARD_LIMITS[config.gate_mode].items():
         limit = getattr(config, guard.setting)
@@ -83,7 +83,7 @@ def flags_of(session: SessionState, *, quoted: bool = False) -> int:
 
 
 def bar_of(event: Manifold, session: SessionState) -> BarInput:
-    """Return the bar of a manifold as the core takes it."""
+    """Return the bar of a manifold as input of the core."""
     mid, bid, ask, _ = event.candle
     quoted = bid is not None and ask is not None
     quotes = (*bid, *ask) if bid is not None and ask is not None else _NO_QUOTES
@@ -139,7 +139,7 @@ def summary_record(evaluation: Evaluation, scope: Scope, *, eligible: bool) -> S
     Parameters
     ----------
     eligible
-        What was decided at the same bar.
+        The decision of the same bar.
     """
     config = scope.config
     return Summary(
@@ -193,10 +193,10 @@ def decision_record(
     Parameters
     ----------
     decision, scope
-        What the core says, and what the records of the instrument have in common.
+        The core's decision, and the common fields of the instrument's records.
     first_seen_ms
-        Of the bar's own signal; None for a bar without a candle, on which the last signal's verdict
-        holds.
+        ``first_seen_ms`` of the bar's signal; None for a bar without a candle, where the verdict of
+        the last signal applies.
     """
     d, config = decision, scope.config
     session = d.session_flags
@@ -246,7 +246,7 @@ def decision_record(
 @lru_cache(maxsize=8192)
 def reasons_of(bits: int) -> tuple[str, ...]:
     """Return the sorted codes of the reasons whose bits are set."""
-    return tuple(sorted(reason.value for place, reason in enumerate(_REASONS) if bits >> place & 1))
+    return tuple(sorted(reason.value for index, reason in enumerate(_REASONS) if bits >> index & 1))
 
 
 def _evaluation(d: Decision) -> GateEvaluation:
@@ -272,23 +272,23 @@ _NOTHING: Found = (None, None, None)
 
 
 def found_of(code: str, d: Decision, scope: Scope) -> Found:
-    """Return what was found behind a reason, what is wanted, and when it can change.
+    """Return the value behind a reason, its limit, and when it can change.
 
     Parameters
     ----------
     code
         The reason.
     d
-        A decision that has it; or many, with an array for each field.
+        A decision with this reason; or many, with an array for each field.
 
     Returns
     -------
-    Value, limit and ``next_change_ms``: None where there is none, NaN where it is unknown.
+    Value, limit and ``next_change_ms``: None if it does not exist, NaN if it is unknown.
     """
     guard = scope.guards.get(code)
     if guard is not None:
-        place, limit = guard
-        return d[place], limit, None
+        index, limit = guard
+        return d[index], limit, None
     found = _FOUND.get(code)
     return _NOTHING if found is None else found(d, scope)
 
@@ -347,7 +347,7 @@ _FOUND: dict[str, Callable[[Decision, Scope], Found]] = {
     Reason.SESSION_NEAR_CLOSE.value: _session,
     Reason.MARKET_CLOSED.value: _session,
 }
-"""Reason that is no guard -> what was found, what is wanted, and when it can change."""
+"""Reason other than a guard -> function for its value, limit and next change."""
 
 
 def _number(value: float | None) -> float | None:

@@ -1,8 +1,8 @@
 """``bt.trades``, ``bt.summaries`` and ``opt.gates`` from ``sep.manifolds``.
 
-Each instrument has a strict rolling backtest of the rule that would trade, and a gate that judges
-by it (docs/spec/strict-backtest.md; the fold itself is cpp/backtest/gate.hpp). Every reason that
-applies is given, not the first.
+Each instrument has a strict rolling backtest of its trading rule, and a gate that decides by its
+result (docs/spec/strict-backtest.md; the fold is cpp/backtest/gate.hpp). A decision lists every
+reason that applies, not only the first.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ STAGE = "gates"
 HISTORY_MS = MAX_SLICE_DAYS * 86_400_000
 
 Run = tuple[str, str]
-"""What a run depends on: the hash of its parameters, and the granularity of its bars."""
+"""The identity of a run: the hash of its parameters, and the granularity of its bars."""
 
 LoadHistory = Callable[[SourceRecord, frozenset[str], int], Awaitable[dict[str, list[Manifold]]]]
-"""Reads, for a source record, the manifolds of some instruments that stand before it in its
-partition and are stamped later than a time (epoch ms)."""
+"""Reads the manifolds of some instruments before a source record in its partition, stamped later
+than a time (epoch ms)."""
 
 
 class _Instrument:
-    """One instrument's gate, and under which configuration its run is."""
+    """One instrument's gate and the configuration of its run."""
 
     __slots__ = ("config", "gate", "run", "scope")
 
@@ -78,7 +78,7 @@ class GatesStep(ControlledStep):
         self._restore(rows)
 
     def step(self, event: Manifold | Watermark, at: SourceRecord) -> list[TopicEvent]:
-        """Take in a manifold or a watermark; return the trades, summaries and decisions of it."""
+        """Process a manifold or a watermark; return its trades, summaries and decisions."""
         if isinstance(event, Watermark):
             return self._watermark(event, at)
         config = self.state.config
@@ -86,7 +86,7 @@ class GatesStep(ControlledStep):
             detail = "no watermark with a configuration before it"
             return [(DEAD_LETTERS, dead_letter(at, Refusal.NO_CONFIG, detail, STAGE))]
         if event.granularity != config.candle_gran:
-            return []  # of before a change of CANDLE_GRAN; a run has bars of one length
+            return []  # from before a change of CANDLE_GRAN; a run has bars of one length
         name = event.instrument
         each = self._instruments.get(name) or self._begin(name)
         scope = self._scope(name, each)
@@ -95,15 +95,15 @@ class GatesStep(ControlledStep):
             return [(DEAD_LETTERS, dead_letter(at, Refusal.OUT_OF_ORDER, detail, STAGE))]
         session = _session(name, event.as_of_ms, each.config)
         gate = each.gate
-        brought = gate.step(bar_of(event, session), late=event.late)
+        changed = gate.step(bar_of(event, session), late=event.late)
         self._changed[name] = None
         derived: list[TopicEvent] = []
-        if brought & TRADED:
+        if changed & TRADED:
             derived.append((TRADES, trade_record(gate.trade(), scope)))
         decision = None
-        if brought & DECIDED:
+        if changed & DECIDED:
             decision = decision_record(gate.decision(), scope, event.first_seen_ms)
-        if brought & EVALUATED:
+        if changed & EVALUATED:
             eligible = decision is not None and decision.eligible
             summary = summary_record(gate.evaluation(), scope, eligible=eligible)
             derived.append((SUMMARIES, summary))
@@ -121,11 +121,11 @@ class GatesStep(ControlledStep):
         return changed
 
     def runs(self) -> dict[str, Run]:
-        """Return what the run of each instrument depends on."""
+        """Return the identity of each instrument's run."""
         return {name: each.run for name, each in self._instruments.items()}
 
     def provide_history(self, at: SourceRecord, found: Mapping[str, Sequence[Manifold]]) -> None:
-        """Take the history that the watermark ``at`` will need."""
+        """Store the history that the watermark ``at`` needs."""
         self._history.update({(at.offset, name): past for name, past in found.items()})
 
     def _watermark(self, watermark: Watermark, at: SourceRecord) -> list[TopicEvent]:
@@ -150,7 +150,7 @@ class GatesStep(ControlledStep):
         return derived
 
     def _scope(self, name: str, each: _Instrument) -> Scope:
-        # whatever changes a scope comes with another offset of ops.control
+        # a scope changes only with the offset of ops.control
         if each.scope is None or each.scope.control_offset != self.state.offset:
             state = self.state
             each.scope = scope_of(name, each.config, state.config_id, state.offset, each.run[0])
@@ -158,23 +158,23 @@ class GatesStep(ControlledStep):
 
     def _begin(self, name: str, number: int = 0) -> _Instrument:
         config = self.state.config_of(name)
-        assert config is not None  # asked for only where there is one
+        assert config is not None  # called only with a configuration
         gate = GateStream(rules_of(config, name), number)
         made = self._instruments[name] = _Instrument(gate, config, _run_of(config))
         return made
 
     def _reconfigure(self, watermark: Watermark, at: SourceRecord) -> None:
-        anew = runs_anew(self.runs(), self.state)
+        restarting = restarting_runs(self.runs(), self.state)
         for name in sorted(self._instruments):
             config = self.state.config_of(name)
             each = self._instruments[name]
-            if name in anew:
-                self._fold_anew(name, watermark, at)
+            if name in restarting:
+                self._refold(name, watermark, at)
             elif config is not None and config != each.config:
                 each.config = config
                 each.gate.adopt(rules_of(config, name))
 
-    def _fold_anew(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
+    def _refold(self, name: str, watermark: Watermark, at: SourceRecord) -> None:
         """Fold the history under the new parameters (docs/spec/strict-backtest.md 6)."""
         before = self._instruments[name].gate
         past = self._history.pop((at.offset, name), None)
@@ -185,7 +185,7 @@ class GatesStep(ControlledStep):
             recent = event.as_of_ms > watermark.as_of_ms - HISTORY_MS
             if recent and event.granularity == each.config.candle_gran:
                 session = _session(name, event.as_of_ms, each.config)
-                each.gate.step(bar_of(event, session), late=True)  # its decisions stand
+                each.gate.step(bar_of(event, session), late=True)  # its decisions remain valid
         each.gate.set_decided_ms(before.decided_ms)
         self._changed[name] = None
 
@@ -199,15 +199,16 @@ class GatesStep(ControlledStep):
             config = self.state.config_of(name)
             if config is None:
                 raise Fatal(
-                    f"the stored state of {name} has no configuration: derive anew under another "
+                    f"the stored state of {name} has no configuration: derive again under another "
                     "prefix (manifold migrate --to-prefix P)"
                 )
             gate = GateStream.from_rows(found[name], rules_of(config, name))
             self._instruments[name] = _Instrument(gate, config, _run_of(config))
 
 
-def runs_anew(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
-    """Return the instruments whose run starts anew when ``state`` takes effect, and on what."""
+def restarting_runs(before: Mapping[str, Run], state: ControlState) -> dict[str, Run]:
+    """Return the instruments whose run restarts when ``state`` takes effect, with the new
+    identity."""
     found = {}
     for name, run in before.items():
         config = state.config_of(name)
@@ -225,7 +226,7 @@ def _session(name: str, at_ms: int, config: Config) -> SessionState:
 
 
 class GatesStage(LogStage):
-    """The stage ``gates``: as every stage, and it fetches the history of runs that start anew."""
+    """The stage ``gates``: a log stage that also reads the history of runs that restart."""
 
     def __init__(
         self,
@@ -239,7 +240,7 @@ class GatesStage(LogStage):
         self._load_history = load_history
 
     async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
-        """As ``LogStage``; and read the history that a watermark in ``records`` will ask for."""
+        """As ``LogStage``; also read the history that watermarks in ``records`` need."""
         await super().prepare(records, processor)
         step = processor.step
         assert isinstance(step, GatesStep)
@@ -259,10 +260,10 @@ class GatesStage(LogStage):
                     if name not in runs and config is not None:
                         runs[name] = _run_of(config)
                 state = self._control.state(event.control_offset)
-                anew = runs_anew(runs, state)
-                if anew:
-                    await self._provide(step, record, event, anew)
-                runs.update(anew)
+                restarting = restarting_runs(runs, state)
+                if restarting:
+                    await self._provide(step, record, event, restarting)
+                runs.update(restarting)
             met.update(dict.fromkeys(event.instruments))
 
     async def _provide(
@@ -271,7 +272,7 @@ class GatesStage(LogStage):
         if self._load_history is None:
             raise Fatal(
                 f"new parameters of {', '.join(sorted(names))} at {record.coordinates} need their "
-                "history, which this run has no access to"
+                "history, which this run cannot read"
             )
         since_ms = event.as_of_ms - HISTORY_MS
         found = await self._load_history(record, frozenset(names), since_ms)

@@ -1,4 +1,4 @@
-"""The history of instruments whose run starts anew (docs/spec/strict-backtest.md 6)."""
+"""The history of instruments whose run restarts (docs/spec/strict-backtest.md 6)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger("manifold.history")
 
 
 def history_reader(runtime: Runtime, codec: Codec) -> LoadHistory:
-    """Return what reads manifolds from the log of a deployment; it blocks in a thread of its own.
+    """Return a function that reads manifolds from the log of a deployment, in a separate thread.
 
-    Raises, when it is called, ``Recoverable`` when no broker answers.
+    The function raises ``Recoverable`` when no broker answers.
     """
 
     async def load(
@@ -61,7 +61,7 @@ def read_history(
                 try:
                     event = codec.decode(MANIFOLDS, record.value)
                 except DecodeError:
-                    continue  # a dead letter then, and no bar of the run
+                    continue  # it was a dead letter, not a bar of the run
                 if isinstance(event, Manifold):
                     found[event.instrument].append(event)
     return found

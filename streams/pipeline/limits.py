@@ -1,4 +1,4 @@
-"""What guards and floors want: the limits behind the reasons of a gate decision."""
+"""Limits of guards and floors: the limits behind the reasons of a gate decision."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streams.records.reasons import Reason
 
 PASSES_TO_OPEN = 2
 CALMAR_UNIT, PNL_UNIT = 0.01, 0.0005
-"""Least size of a floor for its band (docs/spec/strict-backtest.md 4); cpp/backtest/gate.hpp."""
+"""Minimum size of a floor for its band (docs/spec/strict-backtest.md 4); cpp/backtest/gate.hpp."""
 
 RARE = 0.02
-"""Share of windows under which guards that pass together are said to pass rarely."""
+"""Share of windows that pass all guards together, below which a warning is given."""
 
 
 class GuardLimit(NamedTuple):
-    """A guard: the metric it looks at, how it compares, and the setting that is its limit."""
+    """A guard: its metric, its comparison, and the setting with its limit."""
 
     metric: str
     relation: str
@@ -48,7 +48,7 @@ GUARD_LIMITS: dict[str, dict[str, GuardLimit]] = {
 
 
 class GuardLine(NamedTuple):
-    """One guard of a decision: what was found, what is wanted, whether it passes."""
+    """One guard of a decision: value, limit, and whether it passes."""
 
     guard: str
     value: float
@@ -88,7 +88,7 @@ def guard_lines(decision: GateDecision, config: Config) -> list[GuardLine]:
 
 
 def rarely_passing(rate: float) -> str | None:
-    """Return a sentence where hardly any window passes all guards together, else None.
+    """Return a warning when almost no window passes all guards together, else None.
 
     Parameters
     ----------
@@ -98,6 +98,6 @@ def rarely_passing(rate: float) -> str | None:
     if rate >= RARE:
         return None
     return (
-        f"The guards in force pass {rate:.2%} of the windows together, under {RARE:.0%}: gates "
-        "will hardly ever open. `manifold calibrate` suggests thresholds for a wanted pass rate."
+        f"Only {rate:.2%} of the windows pass all guards in force, less than {RARE:.0%}: gates "
+        "will almost never open. `manifold calibrate` suggests thresholds for a target pass rate."
     )

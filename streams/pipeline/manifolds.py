@@ -21,13 +21,13 @@ def manifold(
     Parameters
     ----------
     candle, prices
-        The candle, and its numbers as they are carried on.
+        The candle and its prices.
     metrics
-        What the engine says of the window and of the last ``CANDLE_COUNT`` candles ending here.
+        The engine's metrics of the window and of the last ``CANDLE_COUNT`` candles ending here.
     stamp
         (config_id, control_offset) in force.
     volume_missing, gap_bars, late
-        As in the record.
+        Fields of the record.
     """
     return Manifold(
         candle.instrument,

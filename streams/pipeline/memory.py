@@ -1,7 +1,7 @@
-"""The whole chain over records in memory: the stages of the worker, without a broker.
+"""The whole chain over records in memory: the worker's stages, without a broker.
 
-What comes out has the keys, values, time stamps and headers that the worker would have written for
-the same records, and offsets as a log without transaction markers would number them.
+The output has the keys, values, time stamps and headers that the worker would write for the same
+records, and the offsets of a log without transaction markers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streams.records.topics import MANIFOLDS
 
 
 class Derivation:
-    """Feeds source records through stages that stand in the order of the chain.
+    """Feeds source records through stages in chain order.
 
     Parameters
     ----------
     stages
-        The stages; each reads a topic that is fed or that an earlier one derives.
+        The stages; each reads a topic that is fed or that an earlier stage derives.
     keeps_history
-        Whether manifolds are kept for runs that start anew: the last 60 days of them.
+        Whether the manifolds of the last 60 days are kept for runs that restart.
     """
 
     def __init__(self, stages: Sequence[Stage] = (), *, keeps_history: bool = False) -> None:
@@ -38,11 +38,11 @@ class Derivation:
             self._manifolds = defaultdict(deque)
 
     def use(self, stages: Sequence[Stage]) -> None:
-        """Set the stages, for those that need this derivation's own history."""
+        """Set the stages, when they need the history of this derivation."""
         self._stages = tuple(stages)
 
     def history(self, codec: Codec) -> LoadHistory:
-        """Return what reads the manifolds that have been derived."""
+        """Return a function that reads the derived manifolds."""
 
         async def load(
             at: SourceRecord, names: frozenset[str], since_ms: int
@@ -67,7 +67,7 @@ class Derivation:
         while kept[0].timestamp_ms < record.timestamp_ms - HISTORY_MS:
             kept.popleft()
 
-    def place(
+    def next_record(
         self, topic: str, partition: int, timestamp_ms: int, key: bytes, value: bytes
     ) -> SourceRecord:
         """Return the record at the next offset of a partition."""
@@ -77,13 +77,12 @@ class Derivation:
         return SourceRecord(topic, partition, offset, timestamp_ms, key, value)
 
     async def feed(self, records: Sequence[SourceRecord]) -> list[DerivedRecord]:
-        """Fold ``records`` and return everything derived, in the order of the chain.
+        """Fold ``records`` and return everything derived, in chain order.
 
-        Within one call a stage takes its source partitions one after the other. Records
-        that depend on the order of arrival over partitions (none but the ``source`` header of
-        ``risk.weights``) are those of that order.
+        Within one call a stage reads its source partitions one after the other. Only the ``source``
+        header of ``risk.weights`` depends on that order.
         """
-        # Ctrl-C cancels a task where it waits, and nothing else here does
+        # Ctrl-C cancels a task only where it waits, and nothing else here waits
         await asyncio.sleep(0)
         waiting: dict[str, list[SourceRecord]] = defaultdict(list)
         for record in records:
@@ -94,7 +93,7 @@ class Derivation:
             if not inputs:
                 continue
             for output in await self._fold(stage, inputs):
-                record = self.place(
+                record = self.next_record(
                     output.topic, output.partition, output.timestamp_ms, output.key, output.value
                 )
                 waiting[output.topic].append(record)

@@ -1,7 +1,7 @@
-"""What all stages share: records in, a step in the middle, records and changed rows out.
+"""Common code of the stages: decode records, apply the step, encode outputs and changed rows.
 
-A step never sees bytes, partitions or headers; the processor of its partition decodes for it,
-turns what cannot be decoded into dead letters, and encodes what it derives.
+A step handles no bytes, partitions or headers; the processor of its partition decodes its input,
+writes dead letters for records that cannot be decoded, and encodes its output.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Step(Protocol):
     """The pure fold of one source partition over decoded events."""
 
     def step(self, event: Any, at: SourceRecord) -> Sequence[TopicEvent]:
-        """Take in one event; return what it derives as (topic, event), in order."""
+        """Process one event; return the derived (topic, event) pairs, in order."""
         ...
 
     def changes(self) -> RowChanges:
@@ -55,14 +55,14 @@ MakeStep = Callable[[ControlLog, Rows], Step]
 
 
 class ControlledStep:
-    """A step that follows ``ops.control`` by its watermarks, and keeps one row for itself.
+    """A step that follows ``ops.control`` by its watermarks, and has one row of its own.
 
     Parameters
     ----------
     control
         ``ops.control`` as far as it has been read.
     rows
-        The partition's rows; ``~`` is this class's own.
+        The partition's rows; row ``~`` belongs to this class.
     """
 
     def __init__(self, control: ControlLog, rows: Rows) -> None:
@@ -77,7 +77,7 @@ class ControlledStep:
         return self.state.config_id
 
     def follow(self, watermark: Watermark) -> bool:
-        """Switch to what the watermark is stamped with; return whether anything changed."""
+        """Switch to the control offset of the watermark; return whether anything changed."""
         if watermark.control_offset <= self.state.offset:
             return False
         self.state = self._control.state(watermark.control_offset)
@@ -86,16 +86,16 @@ class ControlledStep:
         return True
 
     def keep(self, name: str, value: Any) -> None:
-        """Put a value into the partition's own row."""
+        """Store a value in the step's own row."""
         self._own[name] = value
         self._dirty = True
 
     def own(self, name: str, default: Any) -> Any:
-        """Return a value of the partition's own row."""
+        """Return a value of the step's own row."""
         return self._own.get(name, default)
 
     def own_changes(self) -> RowChanges:
-        """Return the partition's own row when it changed since the last call."""
+        """Return the step's own row if it changed since the last call."""
         if not self._dirty:
             return {}
         self._dirty = False
@@ -129,7 +129,8 @@ def read_row(row: bytes | None) -> dict[str, Any]:
 
 
 class BarArrivals:
-    """How much of the newest bar of a partition has come in: all that a watermark named, or not."""
+    """Tracks whether the newest bar of a partition is complete: all named instruments have
+    arrived."""
 
     def __init__(self) -> None:
         self._expected: frozenset[str] = frozenset()
@@ -139,11 +140,11 @@ class BarArrivals:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more of the bar is to be expected; true as long as that is unknown."""
+        """Whether no more events of the bar are expected; true while that is unknown."""
         return self._marked or self._there >= self._expected
 
     def take(self, event: Any) -> None:
-        """Take notice of an event of the source."""
+        """Record an event of the source."""
         self._marked = event.__class__ is Watermark
         if self._marked:
             self._expected = frozenset(event.instruments)
@@ -161,7 +162,7 @@ class PartitionProcessor:
     Attributes
     ----------
     step
-        The fold itself, for a stage that has to ask it what it needs.
+        The fold, for a stage that must know what it needs.
     """
 
     def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
@@ -244,11 +245,11 @@ class LogStage:
     name, source, outputs
         As in ``streams.records.topics``.
     codec, control
-        Schemas, and ``ops.control`` as far as it has been read.
+        The schemas, and ``ops.control`` as read so far.
     make
         Makes the step of a partition from its rows.
     load_control
-        Reads ``ops.control`` on, up to an offset; None where all of it was read beforehand.
+        Reads ``ops.control`` further, up to an offset; None when it was read completely.
     """
 
     def __init__(
@@ -272,7 +273,7 @@ class LogStage:
         )
 
     async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
-        """Resolve schema ids and read ``ops.control`` as far as these records need."""
+        """Resolve schema ids and read ``ops.control`` as far as these records require."""
         unknown = self._codec.unknown_ids(record.value for record in records)
         if unknown:
             await self._codec.resolve(unknown)
@@ -288,7 +289,7 @@ class LogStage:
         return event.control_offset if isinstance(event, Watermark) else 0
 
     def read(self, record: SourceRecord) -> Event | None:
-        """Return the event of a source record, None when it becomes a dead letter in the fold."""
+        """Return the event of a source record; None if the fold writes a dead letter for it."""
         try:
             return self._codec.decode(self.source, record.value)
         except DecodeError:

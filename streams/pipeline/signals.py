@@ -76,7 +76,7 @@ def signal(
 
 
 class _Instrument:
-    """One instrument's stream and what the candle rules need of its last accepted candle."""
+    """One instrument's stream, and the fields of its last accepted candle that the rules need."""
 
     __slots__ = ("bar_ms", "dirty", "granularity", "prices", "since_missing", "stream")
 
@@ -85,7 +85,7 @@ class _Instrument:
         self.granularity = granularity
         self.bar_ms = -1
         self.prices: CandlePrices | None = None
-        self.since_missing = WINDOW_CANDLES  # candles since the last one without volume
+        self.since_missing = WINDOW_CANDLES  # number of candles since the last one without volume
         self.dirty = False
 
     def row(self) -> bytes:
@@ -117,13 +117,13 @@ class SignalsStep(ControlledStep):
     def __init__(self, control: ControlLog, rows: Rows) -> None:
         super().__init__(control, rows)
         self.counts: Counter[str] = Counter()
-        self._vouched: dict[str, int] = dict(self.own("vouched", {}))
+        self._watermark_ms: dict[str, int] = dict(self.own("vouched", {}))
         self._instruments: dict[str, _Instrument] = {}
         self._dropped: list[bytes] = []
         self._restore(rows)
 
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[TopicEvent]:
-        """Take in a candle or a watermark; return signal and manifold, or a dead letter."""
+        """Process a candle or a watermark; return signal and manifold, or a dead letter."""
         early = stamp_problem(event.as_of_ms, at.timestamp_ms)
         if isinstance(event, Watermark):
             problem = watermark_problem(event, at.key) or early
@@ -173,7 +173,7 @@ class SignalsStep(ControlledStep):
             calendar = calendar_of(config)
             gap = calendar.missing_bars(state.bar_ms, candle.bar_ms, config.granularity_ms)
             self.counts["gap_bars"] += gap
-        late = candle.as_of_ms <= self._vouched.get(candle.instrument, -1)
+        late = candle.as_of_ms <= self._watermark_ms.get(candle.instrument, -1)
         self.counts["late"] += late
         state.bar_ms, state.prices, state.dirty = candle.bar_ms, prices, True
         state.since_missing = 0 if missing else min(state.since_missing + 1, WINDOW_CANDLES)
@@ -224,9 +224,9 @@ class SignalsStep(ControlledStep):
         config = self.state.config
         ours = config is not None and watermark.granularity == config.candle_gran
         for name in watermark.instruments if ours else ():
-            if self._vouched.get(name, -1) < watermark.as_of_ms:
-                self._vouched[name] = watermark.as_of_ms
-        self.keep("vouched", self._vouched)
+            if self._watermark_ms.get(name, -1) < watermark.as_of_ms:
+                self._watermark_ms[name] = watermark.as_of_ms
+        self.keep("vouched", self._watermark_ms)
         return [(SIGNALS, watermark), (MANIFOLDS, watermark)]
 
     def _reconfigure(self, before: Config) -> None:
@@ -234,7 +234,7 @@ class SignalsStep(ControlledStep):
         if config is None or config == before:
             return
         if config.candle_gran != before.candle_gran:
-            # windows of another bar length mean something else: every instrument starts anew
+            # windows of another bar length are not comparable: every instrument restarts
             for name, state in self._instruments.items():
                 self._dropped += [f"{name}/{row}".encode() for row in state.stream.row_names()]
                 self._dropped.append(f"{name}/{LAST_ROW}".encode())
@@ -255,7 +255,7 @@ class SignalsStep(ControlledStep):
             last = read_row(found[name].pop(LAST_ROW, None))
             if not last:
                 raise Fatal(
-                    f"the stored state of {name} has no row '{LAST_ROW}': derive anew under "
+                    f"the stored state of {name} has no row '{LAST_ROW}': derive again under "
                     "another prefix (manifold migrate --to-prefix P)"
                 )
             stream = CandleStream.from_rows(found[name])

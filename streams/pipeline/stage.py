@@ -1,9 +1,8 @@
-"""What a stage is, seen from outside: a pure fold over one source partition, rows in, events out.
+"""Interface of a stage: a pure fold over one source partition with rows as its state.
 
-A stage owns its rows the way a table does: they are handed in when the partition is opened, and
-after every batch the stage says which of them changed. Nothing here does I/O; the shell that feeds
-a stage from Kafka is ``streams.pipeline.worker``, the one that feeds it from files or from the log
-for a replay is ``streams.replay``. Both run the same code.
+A stage owns its rows like a table: they are passed in when the partition is opened, and after every
+batch the stage returns the changed ones. Nothing here does I/O: ``streams.pipeline.worker`` feeds a
+stage from Kafka, ``streams.replay`` from files or from the log. Both run the same code.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from streams.records.log_record import Batch, RowChanges, Rows, SourceRecord
 class Processor(Protocol):
     """A stage opened on one source partition.
 
-    ``process`` mutates the processor: whoever calls it either makes the returned batch and the
-    changed rows durable or drops the processor (in a worker: the process ends).
+    ``process`` mutates the processor: the caller must either make the returned batch and the
+    changed rows durable or discard the processor (a worker exits).
     """
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
@@ -26,26 +25,27 @@ class Processor(Protocol):
         ...
 
     def changes(self) -> RowChanges:
-        """Return the rows that changed since the last call; a replay never asks."""
+        """Return the rows that changed since the last call; a replay does not call it."""
         ...
 
 
 class Stage(Protocol):
-    """The static description of a stage, and how it is opened on a partition."""
+    """The description of a stage, which can be opened on a partition."""
 
     @property
     def name(self) -> str:
-        """``signals``, ``gates`` or ``weights``: table, transactional id and metrics use it."""
+        """``signals``, ``gates`` or ``weights``; used in table, transactional id and metrics."""
         ...
 
     @property
     def source(self) -> str:
-        """The topic it reads, by its name in ``streams.records.topics``."""
+        """The source topic, by its name in ``streams.records.topics``."""
         ...
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The topics it derives, ``dead.letters`` aside (names of ``streams.records.topics``)."""
+        """The derived topics without ``dead.letters``, by their names in
+        ``streams.records.topics``."""
         ...
 
     def open(self, partition: int, rows: Rows) -> Processor:
@@ -54,15 +54,15 @@ class Stage(Protocol):
         Raises
         ------
         Fatal
-            When the rows were written by another state version or engine.
+            The rows were written by another state version or engine.
         """
         ...
 
     async def prepare(self, records: Sequence[SourceRecord], processor: Any) -> None:
-        """Fetch what the step of ``processor`` will need for ``records`` and may not fetch itself.
+        """Read what the step of ``processor`` needs for ``records``, because a step does no I/O.
 
         Loads ``ops.control`` up to the highest ``control_offset`` stamped on the watermarks in
-        ``records``, resolves schema ids not seen before, and reads the history that a step says it
-        needs. Runs before the transaction begins.
+        ``records``, resolves schema ids not seen before, and reads the history that a step needs.
+        Runs before the transaction begins.
         """
         ...

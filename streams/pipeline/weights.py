@@ -1,8 +1,8 @@
-"""``risk.weights`` from ``opt.gates``: one record per epoch, whatever the order of arrival.
+"""``risk.weights`` from ``opt.gates``: one record per epoch, independent of arrival order.
 
-An epoch closes when every member of its universe has a decision for it or later, and each member
-counts with its latest decision not after it (architecture: "Time across instruments"). A member
-that the feed does not wait for (``streams.pipeline.not_waited_for``) holds no epoch up.
+An epoch closes when every member of its universe has a decision for it or later; the latest
+decision of each member not after the epoch is used (architecture: "Time across instruments").
+Members that the feed does not wait for (``streams.pipeline.not_waited_for``) do not delay an epoch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEAST_BARS_FRESH = 3
 
 
 class Verdict(NamedTuple):
-    """What an epoch needs to know of a gate decision; the last two are of the echo mode."""
+    """The fields of a gate decision that an epoch uses; the last two belong to the echo mode."""
 
     as_of_ms: int
     eligible: bool
@@ -54,10 +54,10 @@ class Verdict(NamedTuple):
 
 
 class Timeline:
-    """Which offset of ``ops.control`` holds for an epoch: the highest of the watermarks before it.
+    """The ``ops.control`` offset in force at an epoch: the highest of the watermarks before it.
 
-    Watermarks of many partitions arrive interleaved, one of them perhaps days ahead; only their
-    times count, not their order of arrival.
+    Watermarks of many partitions arrive interleaved, and one partition may be days ahead; only
+    their times count, not their order of arrival.
     """
 
     def __init__(self, steps: list[tuple[int, int]]) -> None:
@@ -69,12 +69,12 @@ class Timeline:
         return self._steps
 
     def offset(self, epoch_ms: int) -> int:
-        """Return the offset that holds for the epoch; 0 before every watermark."""
-        place = bisect_left(self._steps, (epoch_ms, -1))
-        return self._steps[place - 1][1] if place else 0
+        """Return the offset in force at the epoch; 0 before the first watermark."""
+        index = bisect_left(self._steps, (epoch_ms, -1))
+        return self._steps[index - 1][1] if index else 0
 
     def add(self, as_of_ms: int, offset: int) -> bool:
-        """Take in a watermark; return whether it says anything new."""
+        """Add a watermark; return whether it changes anything."""
         if self.offset(as_of_ms + 1) >= offset:
             return False
         kept = [step for step in self._steps if step[0] < as_of_ms or step[1] > offset]
@@ -83,9 +83,9 @@ class Timeline:
         return True
 
     def forget_before(self, epoch_ms: int) -> None:
-        """Drop what no epoch after ``epoch_ms`` can ask for."""
-        place = bisect_left(self._steps, (epoch_ms + 1, -1))
-        self._steps = self._steps[max(0, place - 1) :]
+        """Drop entries that no epoch after ``epoch_ms`` needs."""
+        index = bisect_left(self._steps, (epoch_ms + 1, -1))
+        self._steps = self._steps[max(0, index - 1) :]
 
 
 class WeightsStep(ControlledStep):
@@ -101,7 +101,7 @@ class WeightsStep(ControlledStep):
         self._decisions: dict[str, list[Verdict]] = {}
         self._open: list[int] = []
         self._waiting_for: str | None = None
-        self._waiting_ms = -1  # the epoch that waits; without meaning when nobody is waited for
+        self._waiting_ms = -1  # the waiting epoch; meaningless when no instrument is waited for
         self._changed: dict[tuple[str, int], Verdict | None] = {}
         for key in sorted(rows):
             if key.startswith(DECISION_ROWS):
@@ -109,9 +109,9 @@ class WeightsStep(ControlledStep):
                 self._remember(name, _verdict(*read_row(rows[key])["decision"]))
 
     def step(self, event: GateDecision | Watermark, at: SourceRecord) -> list[TopicEvent]:
-        """Take in a decision or a watermark; return the weights of the epochs it closes."""
+        """Process a decision or a watermark; return the weights of the epochs it closes."""
         if isinstance(event, Watermark):
-            return [(WEIGHTS, weights) for weights in self.marked(event)]
+            return [(WEIGHTS, weights) for weights in self.on_watermark(event)]
         until_ms = event.cooldown_until_ms
         cooldown = until_ms is not None and until_ms > event.as_of_ms
         verdict = Verdict(event.as_of_ms, event.eligible, cooldown, event.buffer, event.score)
@@ -119,10 +119,10 @@ class WeightsStep(ControlledStep):
             found = event.metrics
             echo = EchoGate(found.count_1h, found.lambda_hazard, found.first_seen_ms)
             verdict = verdict._replace(echo=echo, signal_bar_ms=event.signal_bar_ms)
-        return [(WEIGHTS, weights) for weights in self.decided(event.instrument, verdict)]
+        return [(WEIGHTS, weights) for weights in self.on_decision(event.instrument, verdict)]
 
-    def marked(self, watermark: Watermark) -> list[Weights]:
-        """Take in a watermark; return the weights of the epochs it closes."""
+    def on_watermark(self, watermark: Watermark) -> list[Weights]:
+        """Process a watermark; return the weights of the epochs it closes."""
         passed = False
         for name in watermark.not_waited_for:
             kept = self._decisions.get(name)
@@ -139,20 +139,20 @@ class WeightsStep(ControlledStep):
         self._reopen()
         return self._close()
 
-    def decided(self, name: str, verdict: Verdict) -> list[Weights]:
-        """Take in a decision; return the weights of the epochs it closes."""
+    def on_decision(self, name: str, verdict: Verdict) -> list[Weights]:
+        """Process a decision; return the weights of the epochs it closes."""
         if not self._remember(name, verdict):
             return []
         self._changed[name, verdict.as_of_ms] = self._decisions[name][-1]
         waits = self._waiting_for not in (None, name)
-        # an epoch before the one that waits may have another universe, and wait for nobody
+        # an epoch before the waiting one may have another universe and wait for no instrument
         if waits and verdict.as_of_ms >= self._waiting_ms:
             return []
         return self._close()
 
     def changes(self) -> RowChanges:
         """Return the rows that changed since the last call."""
-        # written here: most decisions of a catch-up are no longer needed at the batch's end
+        # encoded here: most decisions of a catch-up are no longer needed at the end of the batch
         changed: RowChanges = {
             _row_name(*at): None if verdict is None else write_row({"decision": verdict})
             for at, verdict in self._changed.items()
@@ -170,9 +170,9 @@ class WeightsStep(ControlledStep):
         return True
 
     def _reopen(self) -> None:
-        """Look again at every time not closed: under other control it may be an epoch after all.
+        """Check every time that is not closed: with other control records it may be an epoch.
 
-        So a step that was restarted, which knows only its rows, closes the same epochs.
+        So a restarted step, which has only its rows, closes the same epochs.
         """
         self._waiting_for = None
         self._open = [
@@ -217,8 +217,8 @@ class WeightsStep(ControlledStep):
 
     def _latest(self, name: str, epoch_ms: int) -> Verdict | None:
         kept = self._decisions.get(name, [])
-        place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
-        return kept[place] if place >= 0 else None
+        index = _latest_index(kept, self._not_waited_for.counted_ms(name, epoch_ms))
+        return kept[index] if index >= 0 else None
 
     def _weights(
         self, epoch_ms: int, members: tuple[str, ...], state: ControlState, config: Config
@@ -258,7 +258,7 @@ class WeightsStep(ControlledStep):
         )
 
     def _closed(self, epoch_ms: int, held: Held, state: ControlState) -> None:
-        """Note that the epoch is closed and drop the decisions no later epoch can ask for."""
+        """Record that the epoch is closed and drop the decisions that no later epoch needs."""
         self._last_epoch_ms, self._held, self.state = epoch_ms, held, state
         self._timeline.forget_before(epoch_ms)
         self.keep("last_epoch_ms", epoch_ms)
@@ -272,25 +272,25 @@ class WeightsStep(ControlledStep):
         for name, kept in self._decisions.items():
             if len(kept) == 1:
                 continue
-            place = _place(kept, self._not_waited_for.counted_ms(name, epoch_ms))
-            if place > 0:
-                for decision in kept[:place]:
+            index = _latest_index(kept, self._not_waited_for.counted_ms(name, epoch_ms))
+            if index > 0:
+                for decision in kept[:index]:
                     at = (name, decision.as_of_ms)
-                    if self._changed.pop(at, None) is None:  # else it was never written
+                    if self._changed.pop(at, None) is None:  # otherwise it was never written
                         self._changed[at] = None
-                del kept[:place]
+                del kept[:index]
         if self._not_waited_for.forget_before(epoch_ms):
             self.keep("not_waited_for", self._not_waited_for.spans)
 
 
 def _verdict(as_of_ms: int, *fields: Any) -> Verdict:
-    """Return the verdict of a row; rows of before echo was kept end with the score."""
+    """Return the verdict of a row; rows of versions without the echo fields end with the score."""
     read = Verdict(as_of_ms, *fields)
     return read if read.echo is None else read._replace(echo=EchoGate(*read.echo))
 
 
 def _with_first_seen(decision: Verdict, before: Verdict) -> Verdict:
-    """Return the verdict on a bar without a candle with what the one before says of its signal."""
+    """Return the verdict of a bar without a candle, with the signal fields of the previous one."""
     echo, known = decision.echo, before.echo
     if echo is None or echo.first_seen_ms is not None or known is None:
         return decision
@@ -299,19 +299,19 @@ def _with_first_seen(decision: Verdict, before: Verdict) -> Verdict:
     return decision._replace(echo=echo._replace(first_seen_ms=known.first_seen_ms))
 
 
-def _place(kept: Sequence[Verdict], epoch_ms: int) -> int:
-    """Return the place of the latest decision up to an epoch, -1 if there is none."""
-    # what is kept begins with the one that counted in the epoch before: it is near the front
-    place = -1
+def _latest_index(kept: Sequence[Verdict], epoch_ms: int) -> int:
+    """Return the index of the latest decision up to an epoch, -1 if there is none."""
+    # the first entry is the decision used in the previous epoch: the result is near the front
+    index = -1
     for decision in kept:
         if decision.as_of_ms > epoch_ms:
             break
-        place += 1
-    return place
+        index += 1
+    return index
 
 
 def oldest_fresh_ms(epoch_ms: Any, config: Config) -> Any:
-    """Return the oldest decision that counts at an epoch (or at many: an array of int64)."""
+    """Return the oldest decision that counts at an epoch (or at many epochs: an array of int64)."""
     bars_ms = LEAST_BARS_FRESH * config.granularity_ms
     return epoch_ms - max(config.gates_blob_max_age_sec * 1000, bars_ms)
 
@@ -324,7 +324,8 @@ def _row_name(name: str, as_of_ms: int) -> bytes:
 def gates_blob(weights: Weights) -> dict[str, object]:
     """Return the profile's gates blob of an epoch (docs/spec/trading-loop.md 2.1).
 
-    In echo mode it also says what the gates went by, and the buffers are 0: no hysteresis is there.
+    In echo mode it also contains the inputs of the gates, and the buffers are 0, because there is
+    no hysteresis.
     """
     echo = weights.mode == "echo"
     blob: dict[str, object] = {
@@ -346,7 +347,7 @@ def gates_blob(weights: Weights) -> dict[str, object]:
 def status_object(weights: Weights, interval_sec: int) -> dict[str, object]:
     """Return the allocator's status of an epoch (docs/spec/trading-loop.md 4.6).
 
-    Ages are by event time: the blob's is the distance to the oldest decision that counted.
+    Ages are in event time: the age of the blob is the distance to the oldest decision used.
     """
     oldest_ms = min((gate.decided_ms for gate in weights.gates), default=weights.epoch_ms)
     eligible = [gate.instrument for gate in weights.gates if gate.eligible]

@@ -152,12 +152,14 @@ class Child:
         end = time.monotonic() + seconds
         while not ready():
             if not self.running:
-                raise Fatal(f"{self.name} ended with code {self.returncode}: {self.last_words()}")
+                raise Fatal(f"{self.name} ended with code {self.returncode}: {self.last_output()}")
             if time.monotonic() > end:
-                raise Fatal(f"{self.name} was not ready after {seconds:.0f} s: {self.last_words()}")
+                raise Fatal(
+                    f"{self.name} was not ready after {seconds:.0f} s: {self.last_output()}"
+                )
             time.sleep(0.05)
 
-    def last_words(self, lines: int = 3) -> str:
+    def last_output(self, lines: int = 3) -> str:
         """Return the last lines of the output as one line."""
         try:
             text = self.log.read_bytes()[-4_000:].decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Exit at once; the next start fences, aborts open transactions and resumes exactly."""
+"""Exit immediately; the next start fences, aborts open transactions and resumes exactly."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class LoggedChild(Child):
                     self._kept.append(text)
                     self._lines(text)
 
-    def last_words(self, lines: int = 3) -> str:
+    def last_output(self, lines: int = 3) -> str:
         """Return the last lines of the output as one line."""
         if self._reader is not None and not self.running:
             self._reader.join(1.0)

@@ -1,4 +1,4 @@
-"""Pauses of a process that is not told to stop: for a time, or longer from try to try."""
+"""Pauses that end at a stop request: of fixed length, or growing with each attempt."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class BackOff:
-    """Pauses that grow up to the last one.
+    """Pauses that grow with each attempt; the last one repeats.
 
     Parameters
     ----------
     pauses_s
-        In seconds.
+        Lengths of the pauses, seconds.
     """
 
     def __init__(self, pauses_s: Sequence[float] = BACK_OFF_S) -> None:
         self._pauses_s, self._tries = pauses_s, 0
 
     def next_s(self) -> float:
-        """Return how long to pause now."""
+        """Return the length of the next pause, seconds."""
         pause_s = self._pauses_s[min(self._tries, len(self._pauses_s) - 1)]
         self._tries += 1
         return pause_s
 
     def reset(self) -> None:
-        """Begin with the first pause again."""
+        """Restart with the first pause."""
         self._tries = 0
 
 
 async def pause(stopping: asyncio.Event, seconds: float) -> None:
-    """Wait for so long, or until ``stopping`` is set."""
+    """Wait ``seconds``, or until ``stopping`` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

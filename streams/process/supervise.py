@@ -68,7 +68,7 @@ class Supervised:
             return "running"
         if self.done:
             return "done"
-        why = f" ({self.child.last_words(1)})" if self.child.returncode is not None else ""
+        why = f" ({self.child.last_output(1)})" if self.child.returncode is not None else ""
         if self._due_at is not None:
             left_s = max(0.0, self._due_at - self._clock())
             return f"ended with code {self.child.returncode}; restart in {left_s:.0f} s{why}"

@@ -72,7 +72,7 @@ class DerivedRecord(NamedTuple):
 _ID = re.compile(r"([a-z.]+)-(\d{1,9})-(\d{1,18})")
 
 
-class Place(NamedTuple):
+class RecordCoordinates(NamedTuple):
     """Position of a record in the log."""
 
     topic: str
@@ -85,7 +85,7 @@ class Place(NamedTuple):
         return f"{self.topic}-{self.partition}-{self.offset}"
 
     @classmethod
-    def of_id(cls, text: str) -> Place | None:
+    def of_id(cls, text: str) -> RecordCoordinates | None:
         """Parse an event id; None when it is not one."""
         found = _ID.fullmatch(text)
         if found is None or found[1] not in TOPICS:

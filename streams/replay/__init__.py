@@ -1,1 +1,1 @@
-"""Reading the log (or files) outside Faust: replay, verify, tail and snapshot."""
+"""Read the log or files outside the worker: replay, verify, tail and snapshot."""

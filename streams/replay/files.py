@@ -1,4 +1,4 @@
-"""Candle files through the whole chain, without a broker."""
+"""Run candle files through the whole chain, without a broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Bars = Iterable[tuple[int, Sequence[Candle]]]
 def control_of(
     config: Config, instruments: Sequence[str], from_ms: int, until_ms: int
 ) -> ControlLog:
-    """Return the control log that a load of these candles would find: config and universe."""
+    """Return the control log of a load of these candles: configuration and universe."""
     change = UniverseChange("add", tuple(sorted(instruments)), from_ms, until_ms)
     log = ControlLog()
     log.append(0, Control("config", None, config.to_json(), "replay", "replay", from_ms))
@@ -45,7 +45,7 @@ def facts_of(plan: FeedPlan, bars: Bars, from_ms: int, control_offset: int) -> I
 def source_records(
     plan: FeedPlan, bars: Bars, from_ms: int, control_offset: int, codec: Codec
 ) -> Iterator[SourceRecord]:
-    """Yield ``md.candles`` as a load of these bars would leave it."""
+    """Yield ``md.candles`` as written by a load of these bars."""
     ends: dict[int, int] = defaultdict(int)
     for fact in facts_of(plan, bars, from_ms, control_offset):
         offset = ends[fact.partition]
@@ -63,7 +63,7 @@ async def derive(
     partitions: int,
     codec: Codec | None = None,
 ) -> AsyncIterator[list[DerivedRecord]]:
-    """Yield everything the chain derives from candles, in chunks, in the order of the chain.
+    """Yield all records derived from candles, in chunks, in chain order.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ async def derive(
     bars
         (as_of_ms, candles), ascending, of one granularity.
     instruments
-        What the bars hold: the universe.
+        The instruments of the bars: the universe.
     from_ms, until_ms
         Start of the first bar and end of the last.
     partitions

@@ -1,4 +1,4 @@
-"""What a replay runs over: files or a range of the log, as records or as columns."""
+"""Inputs of a replay: files or a range of the log, as records or as columns."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from streams.replay.tail import as_json
 from streams.replay.to_topics import TopicWriter
 
 SHORT_RANGE = 500_000
-"""Offsets that are replayed before other processes would have started."""
+"""Number of offsets that one process replays in the time that other processes need to start."""
 
 
 class Job(Protocol):
-    """A replay, before it is run; it is run once, as records or as columns."""
+    """A replay; it can be run once, as records or as columns."""
 
     candles: int
     signals: int
@@ -54,11 +54,11 @@ class Job(Protocol):
 
     @property
     def load(self) -> LoadReport | None:
-        """What reading the files came to; None where there are none."""
+        """The report of reading the files; None without files."""
         ...
 
     def total(self) -> int | None:
-        """Return how much there is to do, in the units of progress."""
+        """Return the amount of work, in the units of progress."""
         ...
 
     def records(self) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
@@ -70,7 +70,7 @@ class Job(Protocol):
         ...
 
     def report(self, *, interrupted: bool) -> ReportData:
-        """Return the report of what the columns have brought so far."""
+        """Return the report of the output of the columns so far."""
         ...
 
     def line(self, one: DerivedRecord) -> str:
@@ -78,13 +78,13 @@ class Job(Protocol):
         ...
 
     def writer(self, prefix: str, topics: Sequence[str]) -> TopicWriter:
-        """Return what writes derived records under another prefix."""
+        """Return a writer of derived records under another prefix."""
         ...
 
 
 @dataclass
 class _Job(ABC):
-    """What both kinds of jobs have."""
+    """Common base of both jobs."""
 
     from_ms: int | None
     to_ms: int | None
@@ -110,7 +110,7 @@ class _Job(ABC):
         return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
 
     def writer(self, prefix: str, topics: Sequence[str]) -> TopicWriter:
-        """Return what writes derived records under another prefix."""
+        """Return a writer of derived records under another prefix."""
         if prefix == self.runtime.topic_prefix:
             raise Fatal(f"--to-topics {prefix!r} is the prefix of the deployment itself")
         target = replace(self.runtime, topic_prefix=prefix)
@@ -119,10 +119,10 @@ class _Job(ABC):
     def _report(self, meta: ReportMeta, interrupted: bool) -> ReportData:
         notes = meta.notes
         if interrupted:
-            notes = (*notes, "The replay was interrupted: this is what it had come to.")
+            notes = (*notes, "The replay was interrupted; the report is incomplete.")
         changed = tuple(f"{name}={value}" for name, value in self.settings.items())
         for what, count in sorted(self.refused.items()):
-            notes = (*notes, f"{count:,} records were not taken in: {what}.")
+            notes = (*notes, f"{count:,} records were refused: {what}.")
         if changed:
             notes = (*notes, f"What if: {', '.join(changed)}.")
         return self.sink.report.finish(
@@ -188,7 +188,7 @@ class FileJob(_Job):
             yield count
 
     def report(self, *, interrupted: bool) -> ReportData:
-        """Return the report of what the columns have brought so far."""
+        """Return the report of the output of the columns so far."""
         sentence = self.load.refused_sentence()
         meta = ReportMeta(
             source=f"replay of {', '.join(self.files)}",
@@ -220,8 +220,8 @@ class FileJob(_Job):
         if not series:
             there = sorted({f"{k.instrument} {k.granularity}" for k in found}) or ["no candles"]
             raise Fatal(
-                f"the files hold {', '.join(there)}; nothing of that is of CANDLE_GRAN="
-                f"{self.config.candle_gran} and of the range and instruments asked for"
+                f"the files hold {', '.join(there)}; nothing matches CANDLE_GRAN="
+                f"{self.config.candle_gran} and the requested range and instruments"
             )
         self._series = dict(sorted(series.items()))
         return self._series
@@ -237,7 +237,7 @@ class FileJob(_Job):
 
 @dataclass
 class LogJob(_Job):
-    """A replay of a range of ``md.candles``; 0 processes: as many as it is worth."""
+    """A replay of a range of ``md.candles``; 0 processes: chosen by the size of the range."""
 
     processes: int = 0
 
@@ -251,7 +251,7 @@ class LogJob(_Job):
 
     @property
     def load(self) -> None:
-        """There are no files: what the log refuses is in ``dead.letters``."""
+        """None: refused records of the log are in ``dead.letters``."""
         return
 
     @property
@@ -290,7 +290,7 @@ class LogJob(_Job):
             yield count
 
     def report(self, *, interrupted: bool) -> ReportData:
-        """Return the report of what the columns have brought so far."""
+        """Return the report of the output of the columns so far."""
         log: list[LogSpan] = [
             {
                 "topic": CANDLES,

@@ -1,4 +1,4 @@
-"""A range of ``md.candles`` as columns: partition by partition, in the order of the log."""
+"""A range of ``md.candles`` as columns: partition by partition, in log order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
 from streams.pipeline.columns import NO_CONFIG, CandleSegment, ColumnarReplay
-from streams.pipeline.lane import Marks
+from streams.pipeline.instrument_fold import Watermarks
 from streams.records.codec import Codec, DecodeError
 from streams.records.control import ControlLog, ControlState
 from streams.records.events import Candle, Watermark
@@ -28,16 +28,16 @@ UNREADABLE = "no valid candle or watermark"
 
 
 class Batch(NamedTuple):
-    """Records of one partition, in their order.
+    """Records of one partition, in log order.
 
     Attributes
     ----------
     frames
-        The candles among them, as columns; ``frames.at`` is their place in the batch.
+        The candles, as columns; ``frames.at`` are their indices in the batch.
     watermarks
         (place, watermark).
     refused
-        How many are neither.
+        Number of records that are neither.
     """
 
     frames: CandleFrames
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 @dataclass
 class Partition:
-    """How far a partition has come."""
+    """Progress of a partition."""
 
     batches: Iterator[list[SourceRecord]]
     state: ControlState | None = None
@@ -63,19 +63,19 @@ def replay_log(
     spans: Sequence[Span],
     instruments: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Replay ranges of ``md.candles``; the partition that is furthest behind goes on.
+    """Replay ranges of ``md.candles``; always continues with the partition that is furthest behind.
 
     Parameters
     ----------
     spans
-        What to read of each partition.
+        Offset range of each partition.
     instruments
-        Only these; empty for all.
+        Only these instruments; empty for all.
 
     Yields
     ------
     int
-        Offsets read since the last time.
+        Number of offsets read since the previous value.
 
     Raises
     ------
@@ -103,14 +103,14 @@ def replay_batches(
     openings: Mapping[int, Watermark],
     instruments: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Replay batches of ``md.candles``, wherever they come from; else as ``replay_log``.
+    """Replay batches of ``md.candles`` from any source; otherwise as ``replay_log``.
 
     Parameters
     ----------
     batches
-        Per partition, in the order of its log.
+        Batches per partition, in log order.
     openings
-        What stands for the watermarks before the first batch of a partition.
+        Replacement for the watermarks before the first batch of a partition.
     """
     reader = CandleReader(codec)
     running = {number: Partition(found) for number, found in batches.items()}
@@ -136,7 +136,7 @@ class CandleReader:
     Parameters
     ----------
     codec
-        The schemas; ids that it does not know yet are resolved.
+        The schemas; unknown ids are resolved.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -144,9 +144,9 @@ class CandleReader:
         self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
 
     def read(self, sources: Sequence[SourceRecord]) -> Batch:
-        """Return a batch as columns and watermarks; the rest is refused.
+        """Return a batch as columns and watermarks; other records are refused.
 
-        What is refused here is what the stage makes dead letters of.
+        The stage writes dead letters for the same records.
         """
         found = self._bulk.read(*joined([record.value for record in sources]))
         stamps = np.array([record.timestamp_ms for record in sources], np.int64)
@@ -154,8 +154,8 @@ class CandleReader:
         at = np.flatnonzero(plain)
         which = found.instrument[at].tolist()
         keyed = [
-            found.instruments[number] == sources[place].key
-            for number, place in zip(which, at.tolist(), strict=True)
+            found.instruments[number] == sources[index].key
+            for number, index in zip(which, at.tolist(), strict=True)
         ]
         plain[at] = keyed
         at = np.flatnonzero(plain)
@@ -178,15 +178,15 @@ class CandleReader:
     def _rest(
         self, sources: Sequence[SourceRecord], slow: Sequence[int], frames: CandleFrames
     ) -> Batch:
-        """Take the records that are no plain candle one by one."""
-        unknown = self._codec.unknown_ids(sources[place].value for place in slow)
+        """Decode the records that the fast path did not decode, one by one."""
+        unknown = self._codec.unknown_ids(sources[index].value for index in slow)
         if unknown:
             asyncio.run(self._codec.resolve(unknown))
         watermarks: list[tuple[int, Watermark]] = []
         candles: list[tuple[int, Candle]] = []
         refused = 0
-        for place in slow:
-            record = sources[place]
+        for index in slow:
+            record = sources[index]
             try:
                 event: Any = self._codec.decode(CANDLES, record.value)
             except DecodeError:
@@ -197,11 +197,11 @@ class CandleReader:
                 if watermark_problem(event, record.key) or early:
                     refused += 1
                 else:
-                    watermarks.append((place, event))
+                    watermarks.append((index, event))
             elif candle_refusal(event, record.key) or early:
                 refused += 1
             else:
-                candles.append((place, event))
+                candles.append((index, event))
         return Batch(frames.with_candles(candles), watermarks, refused)
 
 
@@ -212,16 +212,16 @@ def _open(
     opening: Watermark,
     instruments: Sequence[str],
 ) -> None:
-    """Begin a range as if a watermark stood before it, under what holds there."""
+    """Begin a range as if preceded by a watermark, with the control state in force there."""
     partition.state = control.state(opening.control_offset)
-    replay.marked(opening)
+    replay.on_watermark(opening)
     empty = np.zeros(0, np.int64)
     nothing = CandleColumns(empty, np.zeros((12, 0)), np.zeros(0, bool), empty)
-    mark = Marks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
+    watermark = Watermarks(np.array([opening.as_of_ms], np.int64), np.zeros(1, np.int64))
     for name in opening.instruments:
         if not instruments or name in instruments:
             partition.names[name] = None
-            replay.feed(partition.state, CandleSegment(name, nothing, mark))
+            replay.feed(partition.state, CandleSegment(name, nothing, watermark))
 
 
 def feed_batch(
@@ -231,24 +231,24 @@ def feed_batch(
     batch: Batch,
     instruments: Sequence[str] = (),
 ) -> None:
-    """Feed a batch of a partition; ``replay.switch`` is told where ``ops.control`` takes effect."""
+    """Feed a batch of a partition; calls ``replay.switch`` where ``ops.control`` takes effect."""
     start = 0
-    marks: list[tuple[int, Watermark]] = []
-    for place, watermark in batch.watermarks:
+    pending: list[tuple[int, Watermark]] = []
+    for index, watermark in batch.watermarks:
         partition.reached_ms = max(partition.reached_ms, watermark.as_of_ms)
         offset = partition.state.offset if partition.state else -1
         if watermark.control_offset > offset or watermark.not_waited_for:
-            _stretch(replay, partition, batch, start, place, marks, instruments)
-            start, marks = place, []
-        replay.marked(watermark)
+            _feed_segment(replay, partition, batch, start, index, pending, instruments)
+            start, pending = index, []
+        replay.on_watermark(watermark)
         if watermark.control_offset > offset:
             partition.state = control.state(watermark.control_offset)
             replay.switch(partition.state, list(partition.names), watermark.as_of_ms)
-        marks.append((place, watermark))
-    _stretch(replay, partition, batch, start, 1 << 62, marks, instruments)
+        pending.append((index, watermark))
+    _feed_segment(replay, partition, batch, start, 1 << 62, pending, instruments)
 
 
-def _stretch(
+def _feed_segment(
     replay: ColumnarReplay,
     partition: Partition,
     batch: Batch,
@@ -257,27 +257,27 @@ def _stretch(
     watermarks: Sequence[tuple[int, Watermark]],
     instruments: Sequence[str],
 ) -> None:
-    """Feed the records [start, end) of a batch, all under one state."""
+    """Feed the records [start, end) of a batch, all under one control state."""
     frames, state = batch.frames, partition.state
     first, last = np.searchsorted(frames.at, (start, end))
     if state is None or state.config is None:
         replay.refuse(NO_CONFIG, int(last - first))
         return
     granularity = state.config.candle_gran
-    marks: dict[str, list[tuple[int, int]]] = {}
-    for place, watermark in watermarks:
+    by_instrument: dict[str, list[tuple[int, int]]] = {}
+    for index, watermark in watermarks:
         for name in watermark.instruments if watermark.granularity == granularity else ():
-            marks.setdefault(name, []).append((place, watermark.as_of_ms))
+            by_instrument.setdefault(name, []).append((index, watermark.as_of_ms))
     chosen = np.arange(first, last)
     chosen = chosen[frames.granularity_is(granularity)[first:last]]
     which = frames.instrument[chosen]
     names = {frames.names[number]: number for number in np.unique(which).tolist()}
-    for name in sorted({*names, *marks}):
+    for name in sorted({*names, *by_instrument}):
         if instruments and name not in instruments:
             continue
         partition.names[name] = None
         own = chosen[which == names[name]] if name in names else chosen[:0]
         at = frames.at[own]
-        marks_at, as_of_ms = np.array(marks.get(name, []), np.int64).reshape(-1, 2).T
-        before = Marks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, marks_at))
-        replay.feed(state, CandleSegment(name, frames.columns(own), before, at, marks_at))
+        watermarks_at, as_of_ms = np.array(by_instrument.get(name, []), np.int64).reshape(-1, 2).T
+        before = Watermarks(np.ascontiguousarray(as_of_ms), np.searchsorted(at, watermarks_at))
+        replay.feed(state, CandleSegment(name, frames.columns(own), before, at, watermarks_at))

@@ -1,7 +1,7 @@
-"""A range of ``md.candles`` record by record, through the stages as the worker runs them.
+"""A range of ``md.candles`` record by record, through the stages as in the worker.
 
-Records are taken in stretches of event time that depend on the log alone, so that the order of
-what comes out is the same however the log was read.
+Records are processed in windows of event time that depend on the log alone, so that the order of
+the output does not depend on how the log was read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def derive_log(
     spans: Sequence[Span],
     instruments: Sequence[str] = (),
 ) -> AsyncIterator[tuple[int, list[DerivedRecord]]]:
-    """Yield how many records were read, and everything the chain derives from them.
+    """Yield the number of records read, and everything derived from them.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ async def derive_log(
 
 
 class _Partition:
-    """The records of one partition, by stretches of event time."""
+    """The records of one partition, by windows of event time."""
 
     def __init__(self, codec: Codec, span: Span, records: Iterator[SourceRecord]) -> None:
         self._records = records
@@ -85,16 +85,16 @@ class _Partition:
     def _advance(self) -> None:
         self._next = next(self._records, None)
         if self._next is not None:
-            # what is late belongs to the stretch in which it came
+            # late records belong to the window in which they arrived
             self._reached_ms = max(self._reached_ms, self._next.timestamp_ms)
 
     @property
     def window(self) -> int | None:
-        """Number of the stretch that the next record belongs to; None at the end."""
+        """Number of the window of the next record; None at the end."""
         return None if self._next is None else self._reached_ms // WINDOW_MS
 
     def take(self, window: int) -> list[SourceRecord]:
-        """Return the records up to the end of a stretch."""
+        """Return the records up to the end of a window."""
         taken: list[SourceRecord] = []
         while self._next is not None and self.window is not None and self.window <= window:
             taken.append(self._next)
@@ -116,7 +116,7 @@ def _records(
 
 
 def _narrowed(codec: Codec, record: SourceRecord, instruments: Sequence[str]) -> SourceRecord:
-    """Return a watermark for the wanted instruments alone; anything else as it is."""
+    """Return a watermark restricted to the selected instruments; other events unchanged."""
     try:
         event = codec.decode(CANDLES, record.value)
     except DecodeError:

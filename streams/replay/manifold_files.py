@@ -1,6 +1,6 @@
-"""Manifold snapshots as text and files: written whole, and read back with every field checked.
+"""Manifold snapshots as text and files: written atomically, and validated when read.
 
-docs/manifold-files.md has the fields, the names of files and the key in Valkey.
+docs/manifold-files.md describes the fields, the file names and the key in Valkey.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def text_of_manifold(manifold: Mapping[str, Any], *, pretty: bool = False) -> st
 
 
 def packed(manifold: Mapping[str, Any]) -> bytes:
-    """Return a manifold as gzip JSON; the same manifold gives the same bytes."""
+    """Return a manifold as gzip JSON; deterministic."""
     return gzip.compress(text_of_manifold(manifold).encode(), mtime=0)
 
 
@@ -59,9 +59,9 @@ def day_name(manifold: Mapping[str, Any]) -> str:
 
 
 def file_in(folder: Path, manifold: Mapping[str, Any], candle_gran: str) -> Path:
-    """Return where a manifold lies in a folder: ``EUR_USD/2014-05-30.json``.
+    """Return the path of a manifold in a folder: ``EUR_USD/2014-05-30.json``.
 
-    Bars of another length than the one that is processed stand in the name.
+    The name contains the bar length if it is not the processed one.
     """
     day, length = day_name(manifold), manifold["granularity"]
     name = day if length == candle_gran else f"{day}-{length}"
@@ -69,7 +69,8 @@ def file_in(folder: Path, manifold: Mapping[str, Any], candle_gran: str) -> Path
 
 
 def write_manifold(path: Path, manifold: Mapping[str, Any], *, pretty: bool = False) -> None:
-    """Write a manifold; a reader sees the old file or the new one, whole. ``.gz`` packs it.
+    """Write a manifold atomically: a reader sees the old file or the new one. ``.gz`` compresses
+    it.
 
     Raises
     ------
@@ -92,12 +93,12 @@ def write_manifold(path: Path, manifold: Mapping[str, Any], *, pretty: bool = Fa
 
 
 def read_manifold(path: str) -> dict[str, Any]:
-    """Read a file that ``manifold snapshot --output`` has written, plain or gzip.
+    """Read a file of ``manifold snapshot --output``, plain or gzip.
 
     Raises
     ------
     Fatal
-        It cannot be read, or is no such file; says what is wrong.
+        The file cannot be read or is invalid; the message has the reason.
     """
     try:
         data = Path(path).read_bytes()
@@ -107,7 +108,7 @@ def read_manifold(path: str) -> dict[str, Any]:
 
 
 def manifold_of(data: bytes, what: str) -> dict[str, Any]:
-    """Return the manifold of JSON text, plain or gzip, when it is one.
+    """Return the manifold in a JSON text, plain or gzip.
 
     Parameters
     ----------
@@ -119,22 +120,22 @@ def manifold_of(data: bytes, what: str) -> dict[str, Any]:
     Raises
     ------
     Fatal
-        It is no manifold; says what is wrong.
+        It is not a manifold; the message has the reason.
     """
     try:
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         found = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
-        raise Fatal(f"{what} is no JSON of a manifold: {error}") from error
+        raise Fatal(f"{what} is not the JSON of a manifold: {error}") from error
     problem = manifold_problem(found)
     if problem:
-        raise Fatal(f"{what} is no manifold: {problem}")
+        raise Fatal(f"{what} is not a manifold: {problem}")
     manifold: dict[str, Any] = found
     return manifold
 
 
 def manifold_problem(found: Any) -> str | None:
-    """Return what is wrong with the object of a manifold in words, None when nothing is."""
+    """Return the problem of a manifold's JSON object as text, None if it is valid."""
     if not isinstance(found, dict):
         return "not a JSON object"
     problem = _fields_problem(found, _SHAPE)
@@ -186,4 +187,4 @@ def _numbers_problem(what: str, found: dict[str, Any], names: tuple[str, ...]) -
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,4 +1,4 @@
-"""What-if control: other settings, fewer instruments, over what ``ops.control`` really says."""
+"""What-if control log: overrides settings and instruments of ``ops.control``."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from streams.records.events import Control
 def overlaid(
     control: ControlLog, settings: Mapping[str, str], instruments: Sequence[str] = ()
 ) -> ControlLog:
-    """Return ``control`` as it would be with other settings and instruments.
+    """Return ``control`` with other settings and instruments.
 
     Parameters
     ----------
     settings
-        Environment names and texts that hold in every configuration, whatever it says.
+        Environment names -> texts that override every configuration.
     instruments
         Only these; empty for all.
 
     Raises
     ------
     Fatal
-        A setting that cannot change a result, or a value that it cannot have.
+        A setting cannot change a result, or a value is invalid.
     """
     if not settings and not instruments:
         return control
-    # said also where the log has no configuration that would be changed
+    # checked even if the log has no configuration to change
     attributes(settings)
     Config.values_in(settings)
     made = ControlLog()
@@ -48,7 +48,7 @@ def with_settings(config: Config, settings: Mapping[str, str]) -> Config:
     Fatal
         As ``overlaid``.
     """
-    return replace(with_named(config, settings))  # no record of the log has this text
+    return replace(with_named(config, settings))  # no record in the log has this text
 
 
 def _changed(record: Control, settings: Mapping[str, str], instruments: Sequence[str]) -> Control:

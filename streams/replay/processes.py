@@ -1,7 +1,7 @@
-"""A range of ``md.candles`` as columns, by several processes: each has some of the partitions.
+"""A range of ``md.candles`` as columns, by several processes, each with some of the partitions.
 
-What a process derives goes to this one, which sums it up and closes the epochs. Neither depends on
-the order in which it comes, so the outcome is the same however many processes there are.
+The processes send their output to this one, which sums it up and closes the epochs. Neither depends
+on the order of arrival, so the result is the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streams.kafka.registry import open_codec
 from streams.pipeline.columns import ColumnarReplay, Sink
 from streams.pipeline.epochs import ClosedEpochs, Epochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import GateOutput
+from streams.pipeline.instrument_fold import GateOutput
 from streams.pipeline.not_waited_for import NotWaitedFor
 from streams.pipeline.weights import Timeline
 from streams.process.interrupts import hold_interrupts
@@ -33,12 +33,12 @@ from streams.records.events import Watermark
 from streams.replay.log_columns import replay_log
 
 AHEAD = 256
-"""Messages of a process that wait before it waits itself."""
+"""Maximum number of queued messages per process; then the process waits."""
 DECISION_FIELDS = ["as_of_ms", "cooldown_until_ms", "score", "reasons", "has_signal"]
 
 
 class Share(NamedTuple):
-    """What one process replays."""
+    """The share of one process."""
 
     runtime: Runtime
     control: ControlLog
@@ -47,7 +47,7 @@ class Share(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How far a process has come, since it said so last."""
+    """Progress of a process since its last message."""
 
     offsets: int
     candles: int
@@ -56,7 +56,7 @@ class Count(NamedTuple):
 
 
 class _Sender:
-    """Sink and epochs of a process: passes everything on."""
+    """Sink and epochs of a process: sends everything to the parent."""
 
     def __init__(self, queue: Queue[Any]) -> None:
         self._queue = queue
@@ -79,15 +79,15 @@ class _Sender:
     def closed(self, epochs: ClosedEpochs) -> None:
         raise AssertionError("epochs are closed elsewhere")
 
-    def marked(self, watermark: Watermark) -> None:
+    def on_watermark(self, watermark: Watermark) -> None:
         for name in watermark.not_waited_for:
             self._not_waited_for.add(name, watermark.as_of_ms, -1)
         since_ms = self._not_waited_for.effective_ms(watermark)
         if self._timeline.add(since_ms, watermark.control_offset) or watermark.not_waited_for:
-            self._queue.put(("marked", watermark))
+            self._queue.put(("watermark", watermark))
 
     def add(self, instrument: str, decisions: NDArray[Any]) -> None:
-        """Do nothing: they go with what is derived."""
+        """Do nothing: decisions are sent with the derived output."""
 
     def close(self, upto_ms: int) -> list[ClosedEpochs]:
         self._queue.put(("reached", upto_ms))
@@ -97,19 +97,19 @@ class _Sender:
 def replay_log_in_processes(
     shares: Sequence[Share], control: ControlLog, sink: Sink
 ) -> Iterator[Count]:
-    """Replay shares of a range side by side.
+    """Replay shares of a range in parallel.
 
     Yields
     ------
     Count
-        What a process has read and derived since it said so last.
+        Progress of a process since its last message.
 
     Raises
     ------
     Fatal, Recoverable
-        As in one process; the others are ended then.
+        As in one process; the other processes are then ended.
     """
-    # a fresh interpreter each: clients with threads do not survive a fork
+    # spawned, not forked: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue(AHEAD) for _ in shares]
     children = [
@@ -123,22 +123,22 @@ def replay_log_in_processes(
     reached = dict.fromkeys(range(len(shares)), -1)
     try:
         while reached:
-            place = min(reached, key=lambda p: (reached[p], p))
-            kind, content = _next(children[place], queues[place])
+            number = min(reached, key=lambda p: (reached[p], p))
+            kind, content = _next(children[number], queues[number])
             if kind == "derived":
                 scope, found = content
                 epochs.add(scope.instrument, found.decisions)
                 sink.derived(scope, found)
-            elif kind == "marked":
-                epochs.marked(content)
+            elif kind == "watermark":
+                epochs.on_watermark(content)
             elif kind == "count":
                 yield content
             elif kind == "error":
                 raise content
             else:
-                reached[place] = content
+                reached[number] = content
                 if kind == "done":
-                    del reached[place]
+                    del reached[number]
                 for closed in epochs.close(min(reached.values(), default=1 << 62)):
                     sink.closed(closed)
     finally:
@@ -154,7 +154,7 @@ def _next(child: Any, queue: Queue[Any]) -> tuple[str, Any]:
             return found
         except Empty as error:
             if not child.is_alive() and queue.empty():
-                said = f"a process of the replay ended with {child.exitcode}"
+                said = f"a process of the replay ended with code {child.exitcode}"
                 raise Recoverable(said) from error
 
 

@@ -1,4 +1,4 @@
-"""What a columnar replay derives, summed up for a report."""
+"""Sums up the output of a columnar replay for a report."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from streams.core.gate_values import Evaluation
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, summary_record
-from streams.pipeline.lane import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, trades_of
 from streams.replay.report.accumulate import ReportAccumulator
 
 
 class ReportSink:
-    """Sums up; satisfies ``streams.pipeline.columns.Sink``.
+    """Report sink; satisfies ``streams.pipeline.columns.Sink``.
 
     Attributes
     ----------
     report
-        What has been summed up so far.
+        The report so far.
     """
 
     def __init__(self) -> None:
         self.report = ReportAccumulator()
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        """Take what a stretch of an instrument's candles has brought."""
+        """Receive the output of a segment of an instrument's candles."""
         self.report.add_trades(trades_of(found.trades, scope))
         decisions = found.decisions
         if len(decisions):
@@ -40,7 +40,7 @@ class ReportSink:
             self.report.add_summary(summary_record(last, scope, eligible=eligible))
 
     def closed(self, epochs: ClosedEpochs) -> None:
-        """Take closed epochs."""
+        """Receive closed epochs."""
         made = epochs.allocations
         shape = (len(epochs.epoch_ms), len(epochs.universe))
         weights, exposure = np.zeros(shape), np.zeros(shape)

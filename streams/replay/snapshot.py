@@ -1,4 +1,4 @@
-"""The manifold of a batch of candles as the original's JSON (docs/spec/trading-loop.md 1.8)."""
+"""The manifold of a batch of candles in the original's JSON (docs/spec/trading-loop.md 1.8)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHARED = ("coherence", "stability", "entropy", "rupture")
 
 
 def manifold_snapshot(instrument: str, candles: Sequence[Candle], config: Config) -> dict[str, Any]:
-    """Return the JSON object of all candles together, with the original's windows and stamps.
+    """Return the JSON object of all candles, with the original's windows and timestamps.
 
-    ``timestamp_ns`` and ``price`` are those of a window's start, as the original has them; the end,
-    which the window's metrics were first known at, stands beside as ``window_end_ns`` and
-    ``window_end_price``.
+    ``timestamp_ns`` and ``price`` are those of a window's start, as in the original;
+    ``window_end_ns`` and ``window_end_price`` are those of its end, when its metrics are first
+    known.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def manifold_snapshot(instrument: str, candles: Sequence[Candle], config: Config
     Raises
     ------
     Fatal
-        A candle without volume where that is not allowed.
+        A candle has no volume and ALLOW_MISSING_VOLUME is not set.
     """
     if not candles:
         return {"instrument": instrument, "count": 0, "signals": []}

@@ -1,4 +1,4 @@
-"""The candles of a manifold snapshot: which of them, and reading them from the log."""
+"""The candles of a manifold snapshot: selection, and reading from the log."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ STRETCH = 20_000
 
 
 class Selection(NamedTuple):
-    """Which candles of a series make a manifold.
+    """Selection of the candles of a manifold.
 
     Attributes
     ----------
     at_ms
-        As the series was known then (epoch ms): candles that ended by it. None: all.
+        Use candles that ended by this time (epoch ms). None: all.
     days
-        A manifold for each of these UTC days, of the candles that start in it; empty: one manifold.
+        One manifold per UTC day, of the candles that start in it; empty: one manifold of all.
     last
-        Of one manifold: how many of the newest candles; None for all.
+        Without ``days``: number of newest candles; None for all.
     newest_days
-        How many of the newest UTC days ``days`` are to be; 0 where they are given.
+        Number of newest UTC days to use as ``days``; 0 when ``days`` is given.
     """
 
     at_ms: int | None
@@ -45,7 +45,7 @@ class Selection(NamedTuple):
     newest_days: int = 0
 
     def counted_from(self, at_ms: int) -> Selection:
-        """Return the selection with the newest days up to that of an instant."""
+        """Return the selection with the newest days up to the day of a time."""
         if not self.newest_days:
             return self
         until_ms = at_ms if self.at_ms is None else min(at_ms, self.at_ms)
@@ -58,12 +58,12 @@ class Selection(NamedTuple):
 
     @property
     def until_ms(self) -> int | None:
-        """Return when the last candle has ended at the latest; None: there is no limit."""
+        """Return the latest allowed end of a candle; None for no limit."""
         ends = [day_start_ms(max(self.days)) + DAY_MS] if self.days else []
         return min([*ends, *([] if self.at_ms is None else [self.at_ms])], default=None)
 
     def split(self, candles: Sequence[Candle]) -> list[list[Candle]]:
-        """Return the candles of each manifold; days without a candle are left out."""
+        """Return the candles of each manifold; days without candles are omitted."""
         known = [c for c in candles if self.until_ms is None or c.as_of_ms <= self.until_ms]
         if not self.days:
             return [known if self.last is None else known[-self.last :]]
@@ -76,7 +76,7 @@ class Selection(NamedTuple):
 
 
 def day_of(at_ms: int) -> date:
-    """Return the UTC day of an instant."""
+    """Return the UTC day of a time."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).date()
 
 
@@ -86,21 +86,21 @@ def day_start_ms(day: date) -> int:
 
 
 def last_days(count: int, at_ms: int) -> tuple[date, ...]:
-    """Return the last UTC days up to the one of an instant, that one included."""
+    """Return the last UTC days up to and including the day of a time."""
     last = day_of(at_ms)
     return tuple(last - timedelta(days=back) for back in reversed(range(count)))
 
 
 def days_between(first: date, last: date) -> tuple[date, ...]:
-    """Return the days from first to last, both included."""
+    """Return the days from first to last, both inclusive."""
     return tuple(first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
 def config_at(control: ControlLog, at_ms: int | None) -> Config | None:
-    """Return the configuration that was active at an instant; None where there is none at all.
+    """Return the configuration that was active at a time; None without any.
 
-    ``ops.control`` holds when it was said; it takes effect in the stream at the next watermark. Of
-    candles that are older than the log it is the first one: they were loaded under it.
+    Uses the time of the record in ``ops.control``; the stages apply it from the next watermark on.
+    For candles older than the log it is the first configuration, under which they were loaded.
     """
     offset = 0
     for at, record in control.records:
@@ -116,13 +116,12 @@ def read_log(
 ) -> list[Candle]:
     """Return the candles of a series in ``md.candles`` that a selection may need, by time.
 
-    They are those that the signals stage takes in: no refused one, no repeat, none that is older
-    than the one before it.
+    Only candles that the signals stage accepts: no refused, duplicate or out-of-order ones.
 
     Raises
     ------
     Fatal
-        There is none; says what to do.
+        There is none; the message says what to do.
     Recoverable
         No broker answers.
     """
@@ -138,7 +137,7 @@ def read_log(
             since_ms = chosen.since_ms
             if since_ms is not None and earliest is not None and earliest < since_ms:
                 break
-            # one more than wanted: the first one of a stretch may be older than the one before it
+            # one more than requested: the first one of a chunk may be out of order
             if not chosen.days and chosen.last is not None and count > chosen.last:
                 break
     candles = _ascending(candle for events in reversed(found) for candle in events)
@@ -152,10 +151,10 @@ def read_log(
 
 
 def _backwards(reader: LogReader, partition: int, key: bytes) -> Iterator[list[SourceRecord]]:
-    """Yield the records of a key by stretches of the partition, the last stretch first.
+    """Yield the records of a key by chunks of the partition, the last chunk first.
 
-    Several instruments lie in a partition in the order in which they were loaded, so that no time
-    stamp tells where those of one end.
+    A partition has several instruments in the order in which they were loaded, so timestamps do not
+    show where those of one instrument end.
     """
     low, high = reader.bounds(CANDLES, partition)
     count = STRETCH
@@ -169,13 +168,13 @@ def _backwards(reader: LogReader, partition: int, key: bytes) -> Iterator[list[S
 def _candle(
     codec: Codec, record: SourceRecord, key: SeriesKey, chosen: Selection, config: Config
 ) -> Candle | None:
-    """Return the candle of a record when the selection may need it and the stages take it in."""
+    """Return the candle of a record if the selection may need it and the stages accept it."""
     if chosen.until_ms is not None and record.timestamp_ms > chosen.until_ms:
         return None
     try:
         event = codec.decode(CANDLES, record.value)
     except DecodeError:
-        return None  # a dead letter tells of it
+        return None  # reported as a dead letter
     if not isinstance(event, Candle) or (event.instrument, event.granularity) != key:
         return None
     if event.volume is None and not config.allow_missing_volume:

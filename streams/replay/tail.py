@@ -1,4 +1,4 @@
-"""The records of a topic in the JSON shape of ``rpk topic consume``."""
+"""The records of a topic in the JSON format of ``rpk topic consume``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
-    """Return a record as ``rpk topic consume --use-schema-registry=value`` prints it.
+    """Return a record in the format of ``rpk topic consume --use-schema-registry=value``.
 
-    ``value`` is the JSON text of the record; a value that is no framed Avro is shown as it is
-    (bytes that are not UTF-8 replaced), as rpk does.
+    ``value`` is the JSON text of the record; a value that is not framed Avro is printed unchanged
+    (bytes that are not UTF-8 replaced), as in rpk.
     """
     record = found.record
     shown: dict[str, Any] = {"topic": topic}
@@ -43,7 +43,7 @@ def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
 
 
 def start_offset(reader: LogReader, topic: str, partition: int, where: str, now: datetime) -> int:
-    """Return the offset at which ``--from`` begins in a partition.
+    """Return the start offset of ``--from`` in a partition.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def start_offset(reader: LogReader, topic: str, partition: int, where: str, now:
         ``start``, ``end``, an ISO-8601 time, ``@<epoch ms>``, ``-N`` (N records before the end) or
         a span before now such as ``-90m``, ``-24h``, ``-7d``.
     now
-        What spans are counted back from.
+        Reference time of spans.
 
     Raises
     ------
     Fatal
-        ``where`` is none of these.
+        ``where`` is not valid.
     """
     low, high = reader.bounds(topic, partition)
     if where == "start":
@@ -69,10 +69,10 @@ def start_offset(reader: LogReader, topic: str, partition: int, where: str, now:
 
 
 def _newest(reader: LogReader, topic: str, partition: int, count: int) -> int:
-    """Return the offset of the ``count``-th newest record, the first one's where there are fewer.
+    """Return the offset of the ``count``-th newest record, or of the first if there are fewer.
 
-    Markers of transactions and aborted records take offsets too: that many offsets from the end
-    there are fewer records than that.
+    Transaction markers and aborted records take offsets too, so the last ``count`` offsets contain
+    fewer records.
     """
     low, high = reader.bounds(topic, partition)
     back = count
@@ -91,7 +91,7 @@ def when_ms(option: str, where: str, now: datetime) -> int:
     Raises
     ------
     Fatal
-        ``where`` is none of these; names the option.
+        ``where`` is not valid; the message names the option.
     """
     span = re.fullmatch(r"-(\d+)([smhd])", where)
     if span:
@@ -108,8 +108,8 @@ def records(
 ) -> Iterator[LogRecord]:
     """Yield the records of all partitions merged by time, each from its start to its end.
 
-    Within a partition the order is the log's. ``instrument`` keeps the records of that key only;
-    watermarks are left out then.
+    Records of a partition are in log order. With ``instrument``, only records with that key are
+    yielded, without watermarks.
     """
     wanted = instrument.encode() if instrument else None
     merged = heapq.merge(

@@ -1,4 +1,4 @@
-"""Writing what a replay derives into topics of its own, for ``rpk`` and everybody else."""
+"""Write the output of a replay to separate topics, for any Kafka client."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TopicWriter:
     runtime
         The deployment, with the prefix to write under.
     topics
-        What will be written; the topics are made when they are not there.
+        The topics to write; missing ones are created.
 
     Raises
     ------
     Fatal
-        One of the topics holds something already.
+        One of the topics has records already.
     """
 
     def __init__(self, runtime: Runtime, topics: Iterable[str]) -> None:
@@ -39,7 +39,7 @@ class TopicWriter:
                 bounds = reader.all_bounds(topic, reader.partitions(topic))
                 if any(high > low for low, high in bounds.values()):
                     raise Fatal(
-                        f"{runtime.topic(topic)} holds records already: replay into another prefix"
+                        f"{runtime.topic(topic)} has records already: replay into another prefix"
                     )
         self._delivery = Delivery()
         self._producer = plain_producer(runtime, linger_ms=20)
@@ -73,7 +73,7 @@ class TopicWriter:
         self._raise_failures()
 
     def flush(self) -> None:
-        """Return when everything is in the log.
+        """Return when all records are acknowledged.
 
         Raises
         ------

@@ -99,11 +99,11 @@ def _newest(runtime: Runtime, codec: Codec, topic: str, instrument: str) -> Iter
     read = 0
     with LogReader(runtime) as reader:
         partition = partition_of(instrument.encode(), len(reader.partitions(topic)))
-        for stretch in backwards(reader, codec, topic, partition):
-            for event in reversed(stretch):
+        for chunk in backwards(reader, codec, topic, partition):
+            for event in reversed(chunk):
                 if getattr(event, "instrument", None) == instrument:
                     yield event
-            read += len(stretch)
+            read += len(chunk)
             if read >= MOST_READ:
                 yield None
                 return

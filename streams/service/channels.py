@@ -25,7 +25,7 @@ from streams.records.events import (
     Watermark,
     Weights,
 )
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.plain import plain
 from streams.records.topics import (
     CANDLES,
@@ -110,7 +110,11 @@ class Frame(NamedTuple):
 
 
 def frame_of(
-    place: Place, ts_ms: int, event: Event, control: ControlState, alloc_interval_sec: int
+    place: RecordCoordinates,
+    ts_ms: int,
+    event: Event,
+    control: ControlState,
+    alloc_interval_sec: int,
 ) -> Frame | None:
     """Return the frame of a record, None for records that are not sent.
 

@@ -15,11 +15,11 @@ from typing import Any
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
-from streams.kafka.follower import LogPartition, consuming, fetched, keep_following
+from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CONTROL
 from streams.service.channels import frame_of, text_of
 from streams.service.hub import Hub
@@ -78,7 +78,7 @@ class LogFollower:
         self.skipped = 0
         self.records = 0
         for (topic, partition), at in start.ends.items():
-            hub.passed(Place(topic, partition, at - 1))
+            hub.passed(RecordCoordinates(topic, partition, at - 1))
 
     def stop(self) -> None:
         """Ask ``run`` to return."""
@@ -86,33 +86,33 @@ class LogFollower:
 
     async def run(self) -> None:
         """Follow until ``stop``; waits with back-off while the broker is unavailable."""
-        await keep_following(self._follow, self._stopping, self._away, log)
+        await keep_following(self._follow, self._stopping, self._unavailable, log)
 
-    def _away(self, error: Exception) -> str:
+    def _unavailable(self, error: Exception) -> str:
         self.trouble = f"the log cannot be followed: {error}"
         return self.trouble
 
     async def _follow(self) -> None:
-        async with consuming(
+        async with open_consumer(
             self._runtime, starts=self._next, group_id=None, auto_offset_reset="none"
         ) as consumer:
             while not self._stopping.is_set():
                 await self._take(consumer)
 
     async def _take(self, consumer: Any) -> None:
-        came, lost = await fetched(consumer, BATCH)
+        received, lost = await fetch(consumer, BATCH)
         if lost:
             await self._restart_at_end(consumer, lost)
             return
-        if any(came.values()):
+        if any(received.values()):
             self.alive_at, self.trouble = time.monotonic(), None
         else:
             await self._probe(consumer)
-        values = [record.value for found in came.values() for record in found]
+        values = [record.value for found in received.values() for record in found]
         unknown = self._codec.unknown_ids(values)
         if unknown:
             await self._codec.resolve(unknown)
-        for tp, found in came.items():
+        for tp, found in received.items():
             topic = self._names[tp.topic]
             for number, record in enumerate(found, 1):
                 self._publish(topic, record)
@@ -128,7 +128,7 @@ class LogFollower:
         Raises
         ------
         KafkaError, Recoverable
-            They do not answer.
+            The brokers do not answer.
         """
         now = time.monotonic()
         if self.trouble is None and self.alive_at is not None and now - self.alive_at < PROBE_S:
@@ -141,7 +141,7 @@ class LogFollower:
         self.alive_at, self.trouble = time.monotonic(), None
 
     def _publish(self, topic: str, record: Any) -> None:
-        place = Place(topic, record.partition, record.offset)
+        place = RecordCoordinates(topic, record.partition, record.offset)
         self.records += 1
         try:
             event = self._codec.decode(topic, record.value)
@@ -167,18 +167,19 @@ class LogFollower:
         self._gap(topic, tp.partition, at, to)
 
     async def _restart_at_end(self, consumer: Any, lost: Iterable[LogPartition]) -> None:
-        """Continue at the end of partitions without the expected offset (recreated, truncated)."""
+        """Continue at the end of partitions whose requested offset is gone (recreated,
+        truncated)."""
         for tp in lost:
             topic = self._names[tp.topic]
             ends = await consumer.end_offsets([tp])
-            log.warning("%s-%d no longer holds the expected offset", topic, tp.partition)
+            log.warning("%s-%d no longer holds the requested offset", topic, tp.partition)
             consumer.seek(tp, ends[tp])
             self._gap(topic, tp.partition, self._next[topic, tp.partition], ends[tp])
 
     def _gap(self, topic: str, partition: int, at: int, to: int) -> None:
         self._next[topic, partition] = to
         self.skipped += max(0, to - at)
-        self._hub.passed(Place(topic, partition, to - 1))
+        self._hub.passed(RecordCoordinates(topic, partition, to - 1))
         self._hub.tell_all(
             text_of(
                 {
@@ -193,6 +194,6 @@ class LogFollower:
         )
 
 
-def _origin(place: Place, headers: Any) -> Origin:
+def _origin(place: RecordCoordinates, headers: Any) -> Origin:
     told = {name: (text or b"").decode("utf-8", "replace") for name, text in headers}
     return Origin(place.id, told.get("source", ""), told.get("engine", ""))

@@ -18,7 +18,7 @@ from streams.monitoring.view import LiveView
 from streams.monitoring.view_start import Record, Spans, decoded
 from streams.records.codec import Codec
 from streams.records.control import ControlState
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.channels import CHANNEL_TOPICS, Frame, frame_of
 from streams.service.hub import Hub
 
@@ -71,7 +71,7 @@ class History:
         self,
         hub: Hub,
         view: LiveView,
-        places: Sequence[Place],
+        places: Sequence[RecordCoordinates],
         channels: Sequence[str],
         limit: int,
     ) -> list[Frame]:
@@ -115,7 +115,7 @@ class CannotResume(Exception):
 def frames_since(
     runtime: Runtime,
     codec: Codec,
-    places: Sequence[Place],
+    places: Sequence[RecordCoordinates],
     channels: Iterable[str],
     upto: Mapping[tuple[str, int], int],
     limit: int,
@@ -175,7 +175,7 @@ def frames_since(
 
 
 def _time_of(
-    reader: LogReader, codec: Codec, place: Place, upto: Mapping[tuple[str, int], int]
+    reader: LogReader, codec: Codec, place: RecordCoordinates, upto: Mapping[tuple[str, int], int]
 ) -> int:
     if place.offset >= upto.get((place.topic, place.partition), 0):
         raise CannotResume(f"the log holds no event {place.id} yet")

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import islice
 
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.channels import CHANNELS, Frame, text_of
 
 RING = 10_000
@@ -190,7 +190,7 @@ class Hub:
             if client.wants(frame):
                 client.offer(frame)
 
-    def passed(self, place: Place) -> None:
+    def passed(self, place: RecordCoordinates) -> None:
         """Record that a record has been published, or has no frame."""
         self.positions[place.topic, place.partition] = place.offset + 1
 

@@ -55,11 +55,9 @@ class OandaDoor:
         if self._client is not None:
             await self._client.aclose()
 
-    async def passed_through(
-        self, endpoint: str, query: Sequence[tuple[str, str]] = ()
-    ) -> Mapping[str, Any]:
+    async def raw(self, endpoint: str, query: Sequence[tuple[str, str]] = ()) -> Mapping[str, Any]:
         """Return OANDA's answer unchanged; raises as the client."""
-        return await self._asked(lambda client: client.passed_through(endpoint, query))
+        return await self._asked(lambda client: client.raw(endpoint, query))
 
     async def prices(self, instruments: Sequence[str]) -> tuple[Price, ...]:
         """Return the newest prices; raises as the client."""
@@ -122,7 +120,7 @@ class OandaDoor:
         except TimeoutError:
             raise Recoverable(
                 f"not all candles arrived within {FETCH_WITHIN_S:.0f} s; the others are in the "
-                f"log: retry, or run manifold warmup --steps backfill"
+                "log: retry, or run manifold warmup --steps backfill"
             ) from None
 
     async def _opened(self) -> OandaClient:

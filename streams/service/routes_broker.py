@@ -86,7 +86,7 @@ def _passed(content: Any, live: Live) -> dict[str, Any]:
 async def account(live: LiveDep) -> AccountAnswer:
     """The account."""
     if live.oanda.configured:
-        return AccountAnswer(**_passed(await live.oanda.passed_through("summary"), live))
+        return AccountAnswer(**_passed(await live.oanda.raw("summary"), live))
     found = executor_account(live)
     status = live.facts.executor.status
     assert status is not None  # it has an account
@@ -98,7 +98,7 @@ async def account(live: LiveDep) -> AccountAnswer:
 async def positions(live: LiveDep) -> PositionsAnswer:
     """The open positions."""
     if live.oanda.configured:
-        return PositionsAnswer(**_passed(await live.oanda.passed_through("openPositions"), live))
+        return PositionsAnswer(**_passed(await live.oanda.raw("openPositions"), live))
     status = live.facts.executor.status
     if status is None:
         raise ApiError(503, "no_executor", live.facts.executor.detail)
@@ -114,7 +114,7 @@ async def positions(live: LiveDep) -> PositionsAnswer:
 async def open_trades(live: LiveDep) -> TradesAnswer:
     """The open trades; the paper account nets them into positions, one trade per instrument."""
     if live.oanda.configured:
-        return TradesAnswer(**_passed(await live.oanda.passed_through("openTrades"), live))
+        return TradesAnswer(**_passed(await live.oanda.raw("openTrades"), live))
     status = live.facts.executor.status
     if status is None:
         raise ApiError(503, "no_executor", live.facts.executor.detail)
@@ -129,7 +129,7 @@ async def open_trades(live: LiveDep) -> TradesAnswer:
 async def instruments(live: LiveDep) -> InstrumentsAnswer:
     """The tradeable instruments."""
     if live.oanda.configured:
-        return InstrumentsAnswer(**_passed(await live.oanda.passed_through("instruments"), live))
+        return InstrumentsAnswer(**_passed(await live.oanda.raw("instruments"), live))
     return InstrumentsAnswer(
         source="universe",
         ts_ms=live.now_ms(),

@@ -236,7 +236,7 @@ async def reconcile(live: LiveDep, call: CallDep, given: Said | None = None) -> 
     offset = await call.say(word)
     detail = (
         f"the command is in ops.control at offset {offset}, and the executor reconciles when it "
-        f"reads "
+        "reads "
         f"it: see last_cycle_ms and differences ({live.facts.executor.detail})"
     )
     return Reconciled(accepted=True, detail=detail)

@@ -27,7 +27,7 @@ from streams.monitoring.sources import feed_url, limits_of, open_gatherer
 from streams.monitoring.verdict import Limits
 from streams.monitoring.view_start import read_start
 from streams.records.codec import Codec
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.app import make_app, make_socket_app
 from streams.service.audit import AuditLog
 from streams.service.budget import keep_budget
@@ -171,7 +171,7 @@ async def _assemble(settings: Settings) -> Live:
 
 
 async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.Event) -> None:
-    async def missed(places: Sequence[Place], channels: Sequence[str]) -> list[Frame]:
+    async def missed(places: Sequence[RecordCoordinates], channels: Sequence[str]) -> list[Frame]:
         limit = live.settings.ws_resume_max
         return await live.history.since(live.hub, live.view, places, channels, limit)
 

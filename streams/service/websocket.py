@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from streams import __version__
 from streams.config.service import Service
 from streams.errors import Fatal, Recoverable
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.channels import CHANNELS, Frame, text_of
 from streams.service.history import CannotResume
 from streams.service.hub import Client, Hub
@@ -44,7 +44,7 @@ TOKEN_WITHIN_S = 5.0
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-History = Callable[[Sequence[Place], Sequence[str]], Awaitable[list[Frame]]]
+History = Callable[[Sequence[RecordCoordinates], Sequence[str]], Awaitable[list[Frame]]]
 
 log = logging.getLogger("manifold.api")
 
@@ -235,7 +235,7 @@ class _Talk:
 
     async def _missed(self, ids: Sequence[str], channels: Sequence[str]) -> list[Frame]:
         """Return the events after the ids, up to the first live event."""
-        places = [Place.of_id(text) for text in ids]
+        places = [RecordCoordinates.of_id(text) for text in ids]
         known = [place for place in places if place is not None]
         if len(known) < len(ids) or not known:
             raise CannotResume("last_event_id is not an event id")

@@ -166,7 +166,7 @@ class Host:
                 process.poll()
                 self._tell(name, process)
         if self._warmup is not None and not self._warmup.child.running:
-            code, words = self._warmup.child.returncode, self._warmup.child.last_words(1)
+            code, words = self._warmup.child.returncode, self._warmup.child.last_output(1)
             self.warmup_words = "done" if code == 0 else f"ended with code {code}: {words}"
             if self.phase == "warming up":
                 self._start(after_warmup=True)
@@ -192,7 +192,7 @@ class Host:
             self._write(
                 "run",
                 f"{name} refuses to run and is not restarted before SIGHUP: "
-                f"{process.child.last_words(1)}",
+                f"{process.child.last_output(1)}",
             )
         else:
             self._write("run", f"{name} {process.state}")
@@ -201,7 +201,7 @@ class Host:
         started = {n: p for n, p in self.processes.items() if p.child.started}
         if started and all(p.failed for p in started.values()) and self.phase == "running":
             name, process = next(iter(started.items()))
-            raise Fatal(f"the {name} refuses to run: {process.child.last_words(1)}")
+            raise Fatal(f"the {name} refuses to run: {process.child.last_output(1)}")
 
     def retry(self) -> None:
         """Restart processes that refused their settings, after SIGHUP."""
@@ -251,7 +251,7 @@ class Host:
             "pid": process.child.pid if running else None,
             "restarts": process.restarts,
             "up_sec": round(self._clock() - process.started_at, 1) if running else 0.0,
-            "last_line": process.child.last_words(1),
+            "last_line": process.child.last_output(1),
         }
 
 

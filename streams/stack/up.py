@@ -224,7 +224,7 @@ class Stack:
             if not server.child.running:
                 raise StackEnded(
                     f"{server.child.name} ended with code {server.child.returncode}: "
-                    f"{server.child.last_words()}"
+                    f"{server.child.last_output()}"
                 )
         writers = [self.processes[n].child for n in (WORKER, TRADE) if n in self.processes]
         for child in writers:
@@ -232,14 +232,14 @@ class Stack:
                 continue
             raise StackEnded(
                 f"{child.name} ended with code {child.returncode}: "
-                f"{child.last_words(1)}. The embedded broker cannot abort what an "
+                f"{child.last_output(1)}. The embedded broker cannot abort what an "
                 "unfinished transaction wrote, so the stack ends; 'manifold up --broker kafka' "
                 "continues after a crash"
             )
         for name, process in self.processes.items():
             process.poll()
             if process.failed:
-                raise StackEnded(f"the {name} refuses to run: {process.child.last_words(1)}")
+                raise StackEnded(f"the {name} refuses to run: {process.child.last_output(1)}")
 
     def stop(self) -> None:
         """Stop all processes, writers before readers."""

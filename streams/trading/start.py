@@ -10,7 +10,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.kafka.control_topic import read_control, seed_config
-from streams.kafka.follower import DecodedRecord, LogFollower, Place
+from streams.kafka.follower import DecodedRecord, LogFollower, PartitionKey
 from streams.kafka.reader import LogReader
 from streams.kafka.spans import Span, full_range, read_spans
 from streams.records.codec import Codec
@@ -161,7 +161,7 @@ def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
 
 def _decided(
     runtime: Runtime, codec: Codec, ledger: Ledger
-) -> tuple[dict[Place, Span], list[DecodedRecord]]:
+) -> tuple[dict[PartitionKey, Span], list[DecodedRecord]]:
     entries = [held.entry_ms for held in ledger.holdings.values() if not held.by_operator]
     with LogReader(runtime) as reader:
         spans = {}
@@ -176,7 +176,7 @@ def _decided(
 
 def _candles(
     runtime: Runtime, codec: Codec, resume_ms: Mapping[str, int]
-) -> tuple[dict[Place, Span], list[DecodedRecord]]:
+) -> tuple[dict[PartitionKey, Span], list[DecodedRecord]]:
     with LogReader(runtime) as reader:
         spans = {}
         for place, (low, end) in full_range(reader, (CANDLES,)).items():

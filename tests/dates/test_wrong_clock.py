@@ -81,7 +81,7 @@ def lived(
     done = deployment.run("feed", "synthetic", "--start", "2024-03-04", "--bars", "150")
     assert done.returncode == 0, done.stderr
     worker = deployment.start_worker()
-    assert deployment.keep_running(300, deployment.caught_up), worker.child.last_words()
+    assert deployment.keep_running(300, deployment.caught_up), worker.child.last_output()
     deployment.processes.pop("worker-1").stop()
     return deployment
 
@@ -241,7 +241,7 @@ class LiveMarket:
                 process.poll()
             return bool(ready())
 
-        until(looked, self.deployment.last_words, every_s=0.2)
+        until(looked, self.deployment.last_output, every_s=0.2)
 
     def wait_for_bars(self) -> None:
         """Wait for bars that end after now."""
@@ -326,8 +326,8 @@ def test_worker_mirror_and_executor_go_by_the_log_when_their_clock_is_set(
     deployment.processes.pop("feed").stop()
     deployment.settle()
     processes = deployment.processes.values()
-    assert all(process.restarts == 0 for process in processes), deployment.last_words()
-    assert "Traceback" not in deployment.last_words()
+    assert all(process.restarts == 0 for process in processes), deployment.last_output()
+    assert "Traceback" not in deployment.last_output()
     deployment.stop()
     deployment.processes.clear()
     deployment.require_exact()

@@ -305,7 +305,7 @@ def wait_for(ready: Callable[[], Any], otherwise: str, child: Child | None = Non
     """Wait until ``ready``; the patience is long, no test asserts how long it takes."""
     end = time.monotonic() + PATIENCE_S
     while not ready():
-        said = f": {child.last_words(8)}" if child is not None else ""
+        said = f": {child.last_output(8)}" if child is not None else ""
         assert time.monotonic() < end, otherwise + said
         assert child is None or child.returncode in (None, -signal.SIGKILL), f"it ended{said}"
         time.sleep(0.1)

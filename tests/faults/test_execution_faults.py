@@ -120,7 +120,7 @@ def test_a_second_executor_ends_the_first_and_takes_over_its_orders(
         first.process.child.signal(signal.SIGCONT)
     await_that(lambda: not first.process.child.running, first.words)
     assert first.process.child.returncode == 70, first.words()
-    assert "order log cannot be written" in first.process.child.last_words(8)
+    assert "order log cannot be written" in first.process.child.last_output(8)
     require_exact(floor, broker)
 
 

@@ -116,7 +116,7 @@ def test_a_step_that_raises_ends_the_worker_and_its_record_comes_again(trial: St
     each.send(100)
     worker = each.start(FAULT="raise:step:5")
     assert worker.ended() == LEFT_UNSAFE
-    assert "ValueError('a bug in the step')" in worker.child.last_words()
+    assert "ValueError('a bug in the step')" in worker.child.last_output()
     each.start()
     each.wait_until_finished()
     each.require_exact()
@@ -212,7 +212,7 @@ def test_a_transaction_that_never_returns_ends_the_worker_which_shows_where_it_s
     each.send(100)
     worker = each.start(FAULT=f"hang:{place}:2", TRANSACTION_TIMEOUT_SEC="2")
     assert worker.ended() == LEFT_UNSAFE
-    assert "a transaction did not end within 4 s" in worker.child.last_words()
+    assert "a transaction did not end within 4 s" in worker.child.last_output()
     assert "transaction.py" in worker.child.log.read_text(), "no stacks"
     each.start()
     each.wait_until_finished()
@@ -227,7 +227,7 @@ def test_records_lost_between_the_fetch_and_the_stage_end_the_worker(trial: Star
     while worker.child.running:
         each.send(20)
     assert worker.ended() == LEFT_UNSAFE
-    assert "were lost on the way: processed up to" in worker.child.last_words()
+    assert "were lost between broker and stage: processed up to" in worker.child.last_output()
     each.start()
     each.wait_until_finished()
     each.require_exact()

@@ -101,7 +101,7 @@ def test_a_commit_with_some_of_its_outputs_ends_the_worker_which_says_what_to_do
         f"{each.topic(1)}-1-{visible} is derived from a record behind it",
         "load the candles again under another APP_ID and TOPIC_PREFIX",
     ):
-        assert words in worker.child.last_words()
+        assert words in worker.child.last_output()
     assert len(each.read(each.topic(1))) == RECORDS + 1
 
 
@@ -130,7 +130,7 @@ def test_outputs_left_open_beside_settled_state_end_the_worker_which_says_what_t
         f"{each.changelog()} is committed",
         "load the candles again under another APP_ID and TOPIC_PREFIX",
     ):
-        assert words in worker.child.last_words()
+        assert words in worker.child.last_output()
     left.abort_transaction(20)
     each.start()
     each.wait_until_finished()
@@ -168,7 +168,7 @@ def test_offsets_reset_backwards_end_the_worker_which_says_what_to_do(trial: Sta
         f"to {PER_PARTITION}",
         f"set the offset of the group {each.runtime.application} to {PER_PARTITION} again",
     ):
-        assert words in worker.child.last_words()
+        assert words in worker.child.last_output()
     each.commit({0: PER_PARTITION})
     each.start()
     each.wait_until_finished()

@@ -32,7 +32,7 @@ def test_a_worker_frozen_inside_a_transaction_leaves_when_it_wakes_and_disturbs_
     others_take_over(each, other)
     frozen.signal(signal.SIGCONT)
     assert frozen.ended() == LEFT_UNSAFE
-    assert "manifold worker: leaving: " in frozen.child.last_words(8)
+    assert "manifold worker: leaving: " in frozen.child.last_output(8)
     each.send(400)
     each.wait_until_finished()
     each.require_exact()
@@ -66,7 +66,7 @@ def test_sigterm_under_load_ends_the_batch_and_leaves_with_code_0(trial: StartTr
         worker.until_ready()
         each.send(600)
         worker.signal(signal.SIGTERM)
-        assert worker.ended() == 0, worker.child.last_words(8)
+        assert worker.ended() == 0, worker.child.last_output(8)
     assert not each.finished(), "the worker was told to stop when there was nothing to do"
     assert each.aborted() == 0, "a stop on demand cuts no transaction off"
     each.start()

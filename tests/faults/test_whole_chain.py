@@ -104,7 +104,7 @@ def test_worker_killed_while_it_folds_history_under_new_parameters(
             PATIENCE_S,
             lambda before=runs_before: new_runs() > before or deployment.caught_up(),
             0.002,
-        ), "no new run began: " + deployment.last_words()
+        ), "no new run began: " + deployment.last_output()
         if new_runs() == runs_before:
             break  # the kill before came after the run was committed
         worker.child.kill()
@@ -129,7 +129,7 @@ def test_frozen_worker_is_replaced_and_does_no_harm_when_it_wakes_up(
     before = deployment.status().ends["sep.signals"]
     assert deployment.keep_running(
         PATIENCE_S, lambda: deployment.status().ends["sep.signals"] > before, 0.5
-    ), "nobody took over: " + deployment.last_words()
+    ), "nobody took over: " + deployment.last_output()
     first.child.signal(signal.SIGCONT)
     deployment.settle()
     deployment.require_exact()
@@ -147,9 +147,9 @@ def test_worker_told_to_stop_under_load_ends_its_batch_and_leaves(
         assert deployment.keep_running(
             PATIENCE_S,
             lambda log=worker.child.log, starts=starts: log.read_text().count(READY) >= starts,
-        ), worker.child.last_words(8)
+        ), worker.child.last_output(8)
         deployment.keep_running(wait_s)
-        assert worker.stop() == 0, worker.child.last_words(8)
+        assert worker.stop() == 0, worker.child.last_output(8)
     deployment.start_worker()
     deployment.settle()
     deployment.require_exact()

@@ -11,7 +11,7 @@ from streams.candles.calendar import FX
 from streams.candles.columns import CandleColumns
 from streams.candles.sessions import session_states
 from streams.config.settings import Config
-from streams.pipeline.lane import Marks
+from streams.pipeline.instrument_fold import Watermarks
 
 MINUTE_MS = 60_000
 START_MS = 1_577_919_600_000
@@ -74,10 +74,10 @@ def _drift(bars: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return drifts
 
 
-def marks_of(candles: CandleColumns) -> Marks:
+def marks_of(candles: CandleColumns) -> Watermarks:
     """Return a watermark after every candle, as a feed writes them."""
     ends = candles.bar_ms + MINUTE_MS
-    return Marks(ends, np.arange(1, len(ends) + 1))
+    return Watermarks(ends, np.arange(1, len(ends) + 1))
 
 
 def part_of(candles: CandleColumns, begin: int, end: int) -> CandleColumns:

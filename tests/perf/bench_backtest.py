@@ -19,7 +19,7 @@ from streams.core.gate import GateStream
 from streams.core.gate_values import BarColumns, BarInput
 from streams.core.layout import METRICS_OF_GATE, OPEN, QUOTED, rules_of
 from streams.pipeline.columns import CHUNK_BARS
-from streams.pipeline.lane import InstrumentFold
+from streams.pipeline.instrument_fold import InstrumentFold
 from tests.perf import backtest_peers
 from tests.perf.backtest_columns import MINUTE_MS, config_of, market_columns, marks_of, part_of
 from tests.perf.rows import ROUNDS, Row, median_seconds, one_core, row

@@ -27,7 +27,7 @@ def rows() -> list[Row]:
             least = {SIGNALS: PAIRS * (BARS - 128), WEIGHTS: BARS}
             seen = watch.until_quiet(least, TIMEOUT_S, lambda: worker.child.running)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}: {deployment.last_words()}") from error
+            raise RuntimeError(f"{error}: {deployment.last_output()}") from error
         worker.stop()
         _, epochs = derived_records(deployment.runtime, WEIGHTS, 0)
     if epochs != BARS:

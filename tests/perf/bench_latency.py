@@ -130,7 +130,7 @@ def _epoch_seen(deployment: Deployment, consumer: Consumer, epoch_ms: int) -> fl
         event = deployment.codec.decode(WEIGHTS, message.value())
         if isinstance(event, Weights) and event.epoch_ms == epoch_ms:
             return time.monotonic()
-    raise RuntimeError(f"no weights of {epoch_ms}: {deployment.last_words()}")
+    raise RuntimeError(f"no weights of {epoch_ms}: {deployment.last_output()}")
 
 
 if __name__ == "__main__":

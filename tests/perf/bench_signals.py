@@ -203,7 +203,7 @@ def _measured(contender: Contender, deploy: Deploy, directory: Path, lots: Lots)
         _through(deployment, child, lots.warm_up, (WARM_UP_BARS - SEED_BARS - 128) * PAIRS)
         done = [_through(deployment, child, lot, LOT_BARS * PAIRS) for lot in lots.measured]
     except RuntimeError as error:
-        raise RuntimeError(f"{contender.name}: {error} {child.last_words(20)}") from error
+        raise RuntimeError(f"{contender.name}: {error} {child.last_output(20)}") from error
     finally:
         child.kill()
     repeated = _require_all(contender, deployment)

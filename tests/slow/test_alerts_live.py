@@ -141,7 +141,7 @@ class Stack:
                     bad[one["name"]] = f"{one['state']}: {one['detail']}"
             return bool(signals) and bad.keys() <= {"dead_letters", "orders_rejected"}
 
-        until(well, lambda: f"{bad}\n{self.deployment.last_words()}", every_s=0.2)
+        until(well, lambda: f"{bad}\n{self.deployment.last_output()}", every_s=0.2)
 
     def bars(self) -> int:
         """Return how many bars the service has seen the end of."""
@@ -185,7 +185,7 @@ class Quiet:
             end = stack.bars() + QUIET_BARS
             until(lambda: stack.bars() >= end, every_s=0.5)
             until(
-                lambda: len(stack.fills()) >= before + 8, stack.deployment.last_words, every_s=0.5
+                lambda: len(stack.fills()) >= before + 8, stack.deployment.last_output, every_s=0.5
             )
             self.reports = stack.fills()[before:]
             self.fired = prometheus.ever("firing")

@@ -167,13 +167,13 @@ class Deployment:
     def settle(self, seconds: float = PATIENCE_S) -> None:
         """Wait until nothing is left to do; twice, because stages follow each other."""
         for _ in range(2):
-            assert self.keep_running(seconds, self.caught_up, 0.5), self.last_words()
+            assert self.keep_running(seconds, self.caught_up, 0.5), self.last_output()
 
     def status(self) -> Status:
         """Return what the log says."""
         return collect(self.runtime, self.codec)
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """Return the end of every process's output and the lag."""
         said = [
             f"{name} ({process.state}):\n{process.child.log.read_text('utf-8', 'replace')[-8_000:]}"

@@ -97,7 +97,7 @@ def measure(
             for _ in range(bars):
                 known = epochs()
                 candles += len(feed.next().candles)
-                until(lambda known=known: epochs() > known, deployment.last_words)
+                until(lambda known=known: epochs() > known, deployment.last_output)
             deployment.settle()
         after = read()
         return Usage({t: (after[t] - middle[t]) / candles for t in after}, caught)

@@ -130,7 +130,7 @@ class LiveLoop:
     def words(self) -> str:
         """Return what every process said last."""
         processes = self.deployment.processes.items()
-        said = [f"{name} ({p.state}): {p.child.last_words(8)}" for name, p in processes]
+        said = [f"{name} ({p.state}): {p.child.last_output(8)}" for name, p in processes]
         return "\n".join([*said, str(self.executor.status()), str(self.watch.settled_ms)])
 
     # -- the market ------------------------------------------------------------------------------

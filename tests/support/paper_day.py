@@ -168,7 +168,7 @@ class PaperDay:
     async def _feed(self, facts: Sequence[Fact]) -> list[DerivedRecord]:
         """Fold facts, and count them as the worker does."""
         records = [
-            self._derivation.place(
+            self._derivation.next_record(
                 CANDLES, fact.partition, fact.timestamp_ms, fact.key,
                 self._codec.encode(CANDLES, fact.event),
             )

@@ -38,7 +38,7 @@ class RowSeries:
             if digest(first[0]) == digest(candle):
                 duplicates += 1
             else:
-                detail = "the bar came before with other numbers"
+                detail = "an earlier row has other numbers for this bar"
                 refused.append(Refused(file, line, "conflict", detail))
         self._rows = list(kept.values())
         return refused, duplicates

@@ -88,7 +88,7 @@ class ServiceProcess:
     @property
     def words(self) -> str:
         """What it said last."""
-        return self.process.child.last_words(12) if self.process else "(not started)"
+        return self.process.child.last_output(12) if self.process else "(not started)"
 
     def get(self, path: str, port: str = "API_PORT", **headers: str) -> Answer:
         """Ask."""

@@ -54,7 +54,7 @@ def switch_off(deployment: Deployment) -> None:
     settings = KillSwitchSettings.from_env(deployment.environment)
     reader = KillSwitchReader(deployment.runtime, deployment.codec, settings)
     try:
-        await_that(lambda: not reader.read().engaged, lambda: keeper.child.last_words(8))
+        await_that(lambda: not reader.read().engaged, lambda: keeper.child.last_output(8))
     finally:
         reader.close()
 
@@ -117,7 +117,7 @@ class ExecutorProcess:
 
     def words(self) -> str:
         """Return what it said last."""
-        said = "not started" if self.process is None else self.process.child.last_words(12)
+        said = "not started" if self.process is None else self.process.child.last_output(12)
         return f"{self.status()}\n{said}"
 
 

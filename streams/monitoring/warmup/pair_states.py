@@ -116,13 +116,13 @@ def _backwards(
     end, reach = high, STRETCH
     while end > low and high - end < FURTHEST and not enough():
         start = max(low, end - reach)
-        stretch: list[Found] = []
+        chunk: list[Found] = []
         for batch in reader.read(topic, partition, start, end):
             for found in batch:
                 event = _decoded(codec, topic, found.record.value)
                 if event is not None:
-                    stretch.append((event, found.headers.get("engine", "")))
-        yield from reversed(stretch)
+                    chunk.append((event, found.headers.get("engine", "")))
+        yield from reversed(chunk)
         end, reach = start, reach * 4
 
 

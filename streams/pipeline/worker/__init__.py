@@ -1,5 +1,5 @@
-"""What plain Faust lacks: one transaction per batch, fencing, restore, and the lost-message check.
+"""Exactly-once runtime for Faust: one transaction per batch, fencing, restore, gap detection.
 
-Faust gives subscriptions, assignment, agents and tables. It does not get to produce, commit or
-restore: those three duties are this package's.
+Faust provides subscriptions, assignment, agents and tables. Producing, committing and restoring are
+done by this package, not by Faust.
 """

@@ -1,4 +1,4 @@
-"""The Faust application of a worker: settings and stages in, agents and tables out."""
+"""The Faust application of a worker: creates agents and tables from settings and stages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class ManifoldApp(faust.App):
     Attributes
     ----------
     group_topics
-        Topic -> number of its partitions, of all topics whose partitions the group assigns.
+        Topic -> number of partitions, for all topics that the group assigns.
     """
 
     safety: ExactlyOnceRuntime
     group_topics: dict[str, int]
 
     async def on_stop(self) -> None:
-        """End the batch in hand, then stop."""
+        """Finish the current batches, then stop."""
         await self.safety.pause()
         await super().on_stop()
 
@@ -75,7 +75,7 @@ def make_app(
         stream_buffer_maxsize=STREAM_BUFFER,
         stream_wait_empty=False,
         web_enabled=False,
-        # nothing is kept there; Faust makes the directory all the same
+        # unused, but Faust creates the directory
         datadir=str(Path(tempfile.gettempdir()) / f"{runtime.application}-faust"),
         env_prefix="MANIFOLD_FAUST_",
     )
@@ -87,7 +87,7 @@ def make_app(
 
 
 def run_app(app: ManifoldApp, log_level: str) -> None:
-    """Run the application in a new event loop until it is told to stop."""
+    """Run the application in a new event loop until it is stopped."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     faust.Worker(

@@ -1,7 +1,7 @@
 """Restoring rows from a changelog: the committed state, up to the last stable offset.
 
-Faust's own replay waits for the record before the high watermark, which after a transaction is a
-marker that no reader ever sees.
+Faust's own restore waits for the record before the high watermark, which after a transaction is a
+marker that readers never receive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from streams.kafka.reader import records_until
 
 SILENCE_S = 60.0
 POSITION_ROW = b"~position"
-"""Says up to where in the source the rows go. Every transaction writes it; no stage sees it."""
+"""The row with the source offset that the state corresponds to. Every transaction writes it; stages
+do not see it."""
 
 
 class Restored(NamedTuple):
@@ -28,7 +29,7 @@ class Restored(NamedTuple):
     rows
         The stage's rows.
     position
-        The source offset up to which they go; None where no transaction has said so.
+        The source offset that the rows correspond to; None when no transaction has written it.
     """
 
     rows: dict[bytes, bytes]
@@ -36,7 +37,7 @@ class Restored(NamedTuple):
 
 
 def position_row(position: int) -> bytes:
-    """Return the content of the row that says up to where in the source the state goes."""
+    """Return the content of the row with the source offset that the state corresponds to."""
     return b"%d" % position
 
 

@@ -1,13 +1,12 @@
 """The Faust consumer of stages that commit their offsets inside their own transactions.
 
 It reads committed records only, never commits, takes its positions from the stages' committed
-offsets in one step for all partitions, and hands what one fetch brought for a partition to Faust
+offsets in one step for all partitions, and passes the records of one fetch of a partition to Faust
 as a single event: Faust's cost per event (45 us measured) is then paid per fetch.
 
-Every such event carries ``link``, the position before its first record (the offset after the
-record handed out before it, or the seek target), and the number of the seek it belongs to. A
-stage demands ``link == position``: that finds whatever was lost on the way, whatever gaps markers,
-aborted ranges or compaction leave in the offsets.
+Every such event has ``link``, the position before its first record (the offset after the previous
+record, or the seek target), and the number of its seek. A stage requires ``link == position``: this
+detects lost records although markers, aborted records and compaction leave gaps in the offsets.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PAUSED_S = 0.01
 
 
 class FetchedBatch(NamedTuple):
-    """What one fetch brought for one partition."""
+    """The records of one fetch of one partition."""
 
     records: list[Any]
     link: int
@@ -35,7 +34,7 @@ class FetchedBatch(NamedTuple):
 
 
 class BatchSchema(faust.Schema[Any, Any]):
-    """Hands a fetched batch to the agent as it is."""
+    """Passes a fetched batch to the agent unchanged."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         """Return no key: a batch has many."""
@@ -63,7 +62,7 @@ class ExactlyOnceConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def subscribe(self, topics: Any) -> None:
-        """Subscribe; who then leads the group waits until the cluster knows its topics."""
+        """Subscribe; a group leader waits until the cluster metadata contains the topics."""
         if not self._waits_for_topics:
             self._waits_for_topics = True
             app: Any = self.app
@@ -75,7 +74,7 @@ class ExactlyOnceConsumerThread(driver.AIOKafkaConsumerThread):
         """Seek all partitions in one step; return the number of the seek."""
 
         async def call() -> int:
-            # no await between the partitions: no fetch can come in between
+            # no await between the partitions, so that no fetch runs in between
             consumer: Any = self._ensure_consumer()
             for tp, offset in offsets.items():
                 consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)
@@ -99,13 +98,14 @@ class ExactlyOnceConsumerThread(driver.AIOKafkaConsumerThread):
         for tp, records in fetched.items():
             link = links.get(tp)
             if link is None or not records:
-                continue  # not positioned by us: nobody may process it
+                continue  # not positioned by set_positions: must not be processed
             out[tp] = [FetchedBatch(records, link, number)]
             links[tp] = records[-1].offset + 1
         return out
 
     def verify_event_path(self, now: float, tp: Any) -> None:
-        """Do nothing: Faust's detector of missing commits knows nothing of ours."""
+        """Do nothing: Faust's detector of missing commits does not see the transactions'
+        commits."""
 
 
 class ExactlyOnceConsumer(driver.Consumer):
@@ -118,7 +118,7 @@ class ExactlyOnceConsumer(driver.Consumer):
         return ExactlyOnceConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: Any) -> bool:
-        """Free the message; offsets are the stages' business."""
+        """Release the message; the stages commit the offsets."""
         if message.acked:
             return False
         message.acked = True
@@ -145,7 +145,7 @@ class ExactlyOnceConsumer(driver.Consumer):
         return message
 
     async def _wait_next_records(self, timeout: float) -> Any:
-        # as Faust's, but a consumer whose partitions are all full looks again soon, not in a second
+        # as in Faust, but a consumer whose partitions are all full retries soon, not after a second
         if not self.flow_active:
             resumed: Any = self.can_resume_flow
             await self.wait(resumed)
@@ -160,7 +160,7 @@ class ExactlyOnceConsumer(driver.Consumer):
             self.not_waiting_next_records.set()
 
     async def perform_seek(self) -> None:
-        """Seek to the offsets that the stages have committed."""
+        """Seek to the committed offsets of the stages."""
         tps = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         offsets = await self.app.safety.positions(tps)
         number = await self._thread.set_positions(offsets)
@@ -169,7 +169,7 @@ class ExactlyOnceConsumer(driver.Consumer):
         self.app.safety.positioned(number, offsets)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Stop the flow, then wait for the transactions in flight."""
+        """Stop fetching, then wait for the transactions in flight."""
         await super().on_partitions_revoked(revoked)
         await self.app.safety.pause()
 

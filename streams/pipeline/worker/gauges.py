@@ -1,7 +1,7 @@
 """The profile's gauges of gates, backtests and weights (docs/spec/trading-loop.md 5.7).
 
-One table of names for the worker, which fills them from what it commits, and for the service, which
-fills them from what it reads.
+The same table is used by the worker, which sets them from committed batches, and by the service,
+which sets them from the records that it reads.
 """
 
 from __future__ import annotations
@@ -72,18 +72,20 @@ class ProfileGauges:
         self._weight = Children(self.weight)
 
     def decision(self, event: GateDecision) -> None:
-        """Show an instrument's verdict."""
+        """Set the gauges of an instrument's decision."""
         name, labels = event.instrument, (str(int(event.eligible)), f"{event.buffer:.2f}")
         before = self._gate_labels.get(name)
         if before != labels:
             if before is not None:
-                self.gate.remove(name, *before)  # else every verdict ever would look current
+                self.gate.remove(
+                    name, *before
+                )  # otherwise every earlier verdict would look current
             self._gate_labels[name] = labels
             self.gate.labels(name, *labels).set(1)
         self._eligible[name].set(event.eligible)
 
     def summary(self, event: Summary) -> None:
-        """Show an evaluation of the rolling backtest."""
+        """Set the gauges of an evaluation of the rolling backtest."""
         name = event.instrument
         self._span_ok[name].set(event.span_integrity_ok)
         figures = next(one for one in event.slices if one.days == event.span_days)
@@ -94,7 +96,7 @@ class ProfileGauges:
             gauge[name].set(getattr(event.floors, floor))
 
     def weights(self, events: Sequence[Weights]) -> None:
-        """Show the allocation of epochs in order: of an instrument that of the last it is in."""
+        """Set the gauges of epochs in order; for each instrument its last epoch remains."""
         shown: set[str] = set()
         for event in reversed(events):
             new = [gate for gate in event.gates if gate.instrument not in shown]

@@ -1,11 +1,11 @@
-"""Transactions that the broker holds for ended although their markers are missing in the log.
+"""Hanging transactions (KIP-664): ended for the coordinator, but without markers in the log.
 
-The fence of a new owner ends what its coordinator knows to be open. Kafka 4.3 and 4.4 take the
-markers of a partition that has no leader at that moment for unnecessary, as if its topic were
-deleted; a single node that is restarted after a kill has no leader anywhere for a moment. What is
-left then stays open for good: committed readers stand still in front of it, its offsets cannot be
-read, and the next commit of the same producer would make its records visible beside the ones
-derived again. The same producer ends it before that.
+Fencing aborts transactions that the coordinator knows to be open. Kafka 4.3 and 4.4 skip the
+markers of a partition that has no leader at that moment, as if its topic were deleted; after a
+kill, a single node has no leader for any partition for a moment. Such a transaction stays open
+forever: read_committed readers block in front of it, its offsets cannot be read, and the next
+commit of the same producer would make its records visible in addition to the records derived again.
+The same producer aborts it before that.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ POLL_S = 0.1
 def abort_hanging_transactions(
     runtime: Runtime, group: GroupState, stage: Stage, producers: Mapping[int, Producer]
 ) -> None:
-    """End what the broker left open of the former owners' transactions.
+    """Abort the hanging transactions of the previous owners.
 
-    To be called after the fence. The changelog tells, because every transaction writes to it: one
-    that is open there was nowhere said to be complete by its state, and is aborted everywhere.
+    Call it after fencing. Every transaction writes to the changelog: one that is open there has no
+    committed state, and is aborted everywhere.
 
     Parameters
     ----------
     producers
-        The new producer of each partition that is taken over.
+        The new producer of each partition taken over.
 
     Raises
     ------
     Fatal
-        The state of a transaction is committed and its outputs are not: an abort would lose them.
+        The state of a transaction is committed, its outputs are not: an abort would lose them.
     Recoverable
         The broker does not answer.
     """
@@ -74,9 +74,9 @@ def resolve_unstable_offsets(
     producers: Mapping[int, Producer],
     restored: Mapping[int, Restored],
 ) -> None:
-    """End what the broker left open of the group's offsets, which nobody can read till then.
+    """Resolve unstable offsets of the group, which cannot be read until then.
 
-    The state of such a transaction is settled: the offset that belongs to it is written.
+    The state of such a transaction has ended: its offset is written again.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def resolve_unstable_offsets(
 def _open(runtime: Runtime, stage: Stage, partitions: Sequence[int]) -> list[tuple[str, int]]:
     """Return the partitions with an open transaction among those only this stage writes to."""
     names = [runtime.changelog(stage.name)]
-    # a topic of one partition has other owners too, whose transactions are rightly open
+    # topics with one partition have other owners too, whose transactions may be open
     names += [runtime.topic(name) for name in stage.outputs if TOPICS[name].partitions != 1]
     asked = [(name, partition) for name in names for partition in partitions]
     give_up_at = time.monotonic() + SETTLE_S
@@ -141,8 +141,9 @@ def _abort(
     timeout_s = runtime.transaction_timeout_sec
     try:
         producer.begin_transaction()
-        # a marker goes only where the transaction has written; no committed reader sees these, and
-        # their stamp is one that no broker refuses, whatever this machine's clock says
+        # markers are written only to partitions with records of the transaction; read_committed
+        # readers never see these records, and no broker refuses their timestamp, even with a wrong
+        # clock here
         producer.produce(changelog, b"", POSITION_ROW, partition=partition, timestamp=STAMP_MS)
         for topic, number in output_partitions(runtime, partition, stage.outputs):
             producer.produce(runtime.topic(topic), b"", partition=number, timestamp=STAMP_MS)

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.kafka.lag import Standstill, remaining
+from streams.kafka.lag import StallDetector, remaining
 from streams.kafka.reader import LogReader
 from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.process.metrics import METRICS_TYPE
@@ -20,17 +20,17 @@ from streams.records.topics import STAGE_SOURCES
 LAG_EVERY_S = 5.0
 STUCK_AFTER_S = 30.0
 
-Place = tuple[str, int]
+StagePartitionKey = tuple[str, int]
 """A stage and a partition of its source."""
 
 
 class LagWatch:
-    """Asks the broker how far the sources reach; knows which stage stands still with work to do.
+    """Reads the ends of the source topics; detects stages that make no progress despite lag.
 
     Parameters
     ----------
     runtime, metrics
-        The deployment; where positions come from and lag goes to.
+        The deployment; source of the positions and target of the lag.
     clock
         Monotonic seconds.
     """
@@ -42,12 +42,12 @@ class LagWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime, self._metrics = runtime, metrics
-        self._standstill = Standstill[Place](clock)
-        self._lags: dict[Place, int] = {}
+        self._stalls = StallDetector[StagePartitionKey](clock)
+        self._lags: dict[StagePartitionKey, int] = {}
         self._trouble: str | None = None
 
     async def run(self) -> None:
-        """Refresh the lag for as long as the worker lives."""
+        """Refresh the lag while the worker runs."""
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
@@ -64,17 +64,17 @@ class LagWatch:
                 end = reader.bounds(topic, partition)[1]
                 (lag,) = remaining(reader, {(topic, partition): (position, end)}).values()
                 self._metrics.lag.labels(stage, str(partition)).set(lag)
-                self._standstill.note((stage, partition), position, lag)
+                self._stalls.note((stage, partition), position, lag)
                 self._lags[stage, partition] = lag
 
     def stuck(self) -> dict[str, str]:
-        """Return the stages that have work and do none, with what is known of them."""
+        """Return the stalled stages, with a description of each."""
         found = {}
         for stage, partition in sorted(self._lags.keys() & self._metrics.positions().keys()):
-            position, stands_s = self._standstill.of((stage, partition))
-            if stands_s > STUCK_AFTER_S:
+            position, stalled_s = self._stalls.of((stage, partition))
+            if stalled_s > STUCK_AFTER_S:
                 found[stage] = (
-                    f"partition {partition} stands at offset {position} for {stands_s:.0f} s, "
+                    f"partition {partition} is stalled at offset {position} for {stalled_s:.0f} s, "
                     f"{self._lags[stage, partition]} offsets behind"
                 )
         if self._trouble:
@@ -83,7 +83,7 @@ class LagWatch:
 
 
 def make_web(metrics: WorkerMetrics, watch: LagWatch) -> web.Application:
-    """Return the web application with the two addresses."""
+    """Return the web application with ``/metrics`` and ``/healthz``."""
 
     async def show_metrics(_: web.Request) -> web.Response:
         body = generate_latest(metrics.registry)

@@ -1,8 +1,8 @@
-"""Partitions are assigned only when the cluster's metadata knows every topic of the group.
+"""Delay the group assignment until the cluster metadata contains every topic of the group.
 
-A broker that has just started answers for a moment that it has no topics. Faust's assignor leaves
-out what it does not find, so a worker that led its group then was assigned nothing and stood idle,
-ready by its own word, until the metadata expired (five minutes).
+A broker that has just started briefly reports no topics. Faust's assignor skips missing topics, so
+a worker that leads its group at that moment is assigned nothing and stays idle, although it reports
+ready, until the metadata expires (five minutes).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ ASK_AGAIN_S = 0.1
 
 
 def wait_before_assigning(consumer: Any, expected: Mapping[str, int], within_s: float) -> None:
-    """Let a started aiokafka consumer that leads its group wait for the group's topics.
+    """Make a started aiokafka consumer wait for the group's topics before it assigns as leader.
 
     Call it before the consumer subscribes.
 
     Parameters
     ----------
     expected
-        Topic -> number of its partitions.
+        Topic -> number of partitions.
     within_s
-        Longest wait in seconds; the others of the group wait meanwhile.
+        Time limit, seconds; the other group members wait meanwhile.
     """
     coordinator = consumer._coordinator
     assign = coordinator._perform_assignment
@@ -40,27 +40,27 @@ def wait_before_assigning(consumer: Any, expected: Mapping[str, int], within_s: 
 
 
 async def wait_for_topics(client: Any, expected: Mapping[str, int], within_s: float) -> None:
-    """Wait until an aiokafka client knows topics with all of their partitions.
+    """Wait until the metadata of an aiokafka client contains topics with all partitions.
 
     Parameters
     ----------
     client
-        Its metadata are asked for again until they are complete.
+        The client; its metadata is requested until it is complete.
     expected, within_s
         As in ``wait_before_assigning``.
 
     Raises
     ------
     Recoverable
-        They are not there in time; names one.
+        The metadata is not complete in time; the message names one topic.
     """
     give_up_at = time.monotonic() + within_s
     while missing := _missing(client, expected):
         if time.monotonic() > give_up_at:
             name, found = missing
             raise Recoverable(
-                f"the broker knows {found} of {expected[name]} partitions of {name}, as one does "
-                "that is starting; check with manifold topics check when it stays so"
+                f"the broker knows {found} of {expected[name]} partitions of {name}, as during "
+                "its start; if this persists, run manifold topics check"
             )
         client.set_topics({*client._topics, *expected})
         await client.force_metadata_update()

@@ -1,4 +1,4 @@
-"""What lies in the output topics already, by the ``source`` header of every derived record."""
+"""The last derived record in the output topics, by the ``source`` header of the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.1
 
 
 class SourcePartition(NamedTuple):
-    """A partition of a source topic, by the topic's name in ``streams.records.topics``."""
+    """(source topic as named in ``streams.records.topics``, partition)."""
 
     topic: str
     partition: int
@@ -27,7 +27,7 @@ class SourcePartition(NamedTuple):
 def output_partitions(
     runtime: Runtime, partition: int, outputs: Sequence[str]
 ) -> list[tuple[str, int]]:
-    """Return where a stage writes what it derives from a source partition, dead letters included.
+    """Return the output partitions of a stage for a source partition, dead letters included.
 
     Topics are named as in ``streams.records.topics``.
     """
@@ -51,15 +51,15 @@ def newest_output(
     Parameters
     ----------
     source
-        The source partition; records derived from others are passed over.
+        The source partition; records derived from others are skipped.
     outputs
-        The topics the stage derives, by their names in ``streams.records.topics``.
+        The derived topics of the stage, by their names in ``streams.records.topics``.
 
     Raises
     ------
     Recoverable
-        A transaction in front of the end of an output topic does not end: what lies behind it
-        cannot be seen.
+        A transaction before the end of an output topic does not end, so later records are not
+        visible.
     """
     where = output_partitions(runtime, source.partition, outputs)
     _wait_until_visible(runtime, where)

@@ -1,4 +1,4 @@
-"""Keeps the client libraries' logs from burying ours when a broker is away."""
+"""Rate limit for the log lines of the client libraries while a broker is unavailable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BURST = 20.0
 
 
 class RateLimit(logging.Filter):
-    """Lets a burst pass, then a few lines a second, and says how many were left out."""
+    """Passes a burst, then a few lines per second, and reports how many lines were dropped."""
 
     def __init__(self, per_second: float = PER_SECOND, burst: float = BURST) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class RateLimit(logging.Filter):
 
 
 def quiet_logs() -> None:
-    """Limit the loggers that write thousands of lines a second while a broker is away."""
+    """Limit the loggers that write thousands of lines per second while a broker is unavailable."""
     limit = RateLimit()
     for name in ("aiokafka", *sorted(logging.Logger.manager.loggerDict)):
         if name.startswith("aiokafka"):

@@ -34,20 +34,20 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class WorkerMetrics:
-    """What a worker exports; an observer of ``streams.pipeline.worker``.
+    """The metrics of a worker; an observer of ``streams.pipeline.worker``.
 
-    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A
-    batch is counted as a whole: one update of a metric takes about as long as the step of a candle.
+    Names begin with ``sep_`` or ``manifold_`` (docs/spec/trading-loop.md 5.7). A batch is counted
+    as a whole, because one update of a metric takes about as long as the step of a candle.
 
-    Prometheus sees an increase only of a series that it has scraped before, so every series whose
-    labels are known beforehand is there from the start, as 0.
+    Prometheus sees an increase only in a series that it has scraped before, so every series with
+    labels known in advance exists from the start, as 0.
 
     Parameters
     ----------
     followed
         The configuration that the worker follows.
     instruments
-        Those that are expected (``HOTBAND_PAIRS``).
+        The expected instruments (``HOTBAND_PAIRS``).
     """
 
     def __init__(
@@ -176,13 +176,13 @@ class WorkerMetrics:
             self._weights(events[Weights], now)
 
     def position_reached(self, stage: str, partition: int, offset: int) -> None:
-        """Note how far a stage has come."""
+        """Set the position of a stage."""
         self._positions[stage, partition] = offset
         self.last_progress[stage] = time.monotonic()
         self.position.labels(stage, str(partition)).set(offset)
 
     def dropped(self, stage: str, partition: int) -> None:
-        """Forget a partition that another worker has now."""
+        """Remove a partition that another worker has taken over."""
         self._positions.pop((stage, partition), None)
         for gauge in (self.position, self.lag):
             if (stage, str(partition)) in gauge._metrics:

@@ -1,10 +1,12 @@
-"""The order of things in a rebalance.
+"""The steps of a rebalance.
 
-1. New producers for the partitions that are new here: fences the former owner and ends its open
-transaction. 2. What the broker has left open all the same is ended (``leftovers``). 3. Their
-rows are restored from the changelog, up to the last stable offset. 4. The committed offsets are
-held against the position that lies among the rows (``positions``). 5. The source positions are set
-to the committed offsets, or to where the state ends (``ExactlyOnceConsumer.perform_seek``).
+1. New producers for newly assigned partitions: fences the previous owner and aborts its open
+   transaction.
+2. Hanging transactions are aborted (``hanging_transactions``).
+3. The rows are restored from the changelog, up to the last stable offset.
+4. The committed offsets are compared with the position stored in the rows (``resume``).
+5. The source positions are set to the committed offsets, or to the position of the state
+   (``ExactlyOnceConsumer.perform_seek``).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from faust.tables.recovery import Recovery
 
 
 class ExactlyOnceRecovery(Recovery):
-    """Recovery that restores nothing through Faust: the safety runtime has done it."""
+    """Recovery that restores nothing through Faust: the exactly-once runtime has done it."""
 
     app: Any
 
@@ -31,14 +33,14 @@ class ExactlyOnceRecovery(Recovery):
 
     async def _build_offsets(self, consumer: Any, tps: Any, destination: Any, title: str) -> None:
         for tp in tps:
-            # a Counter, whose update() would add; equal to the highwater: nothing left to read
+            # not update(), which adds for a Counter; offset = high water: nothing left to read
             destination[tp] = -1
 
     async def _seek_offsets(self, consumer: Any, tps: Any, offsets: Any, title: str) -> None:
         return None
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Stop the flow first: Faust drops what it has queued when it resumes streams."""
+        """Stop fetching first: Faust drops its queue when it resumes streams."""
         self.app.consumer.stop_flow()
         await super().on_recovery_completed(generation_id)
 

@@ -1,9 +1,9 @@
-"""Where a stage goes on in its source: the committed offset, held against the restored state.
+"""Resume points of a stage: the committed offset, checked against the restored state.
 
-A transaction writes outputs, state and offset together, and all that is written here rests on a
-broker that keeps them together. One that lost the end of a transaction (a single node, killed
-while it wrote the markers) may have kept the offset and forgotten the rest. The state says itself
-up to where in the source it goes, so that this is found out before anything is derived upon it.
+A transaction writes outputs, state and offset atomically, which requires that the broker keeps them
+together. A broker that lost the end of a transaction (a single node, killed while it wrote the
+markers) may have kept the offset and lost the rest. The state contains its source position, so that
+this is detected before anything is derived from it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ log = logging.getLogger("manifold.worker")
 
 
 class ResumePoint(NamedTuple):
-    """Where a stage goes on in a partition of its source.
+    """The resume point of a stage in a partition of its source.
 
     Attributes
     ----------
     committed
-        What the group has committed; None when nothing.
+        The committed offset of the group; None without one.
     offset
-        The first offset to process; another one where the broker lost what it had committed.
+        The first offset to process; differs from ``committed`` if the broker lost a committed
+        transaction.
     """
 
     committed: int | None
@@ -40,14 +41,14 @@ class ResumePoint(NamedTuple):
 def resume_points(
     runtime: Runtime, group: GroupState, stage: Stage, restored: Mapping[int, Restored]
 ) -> dict[int, ResumePoint]:
-    """Return where ``stage`` goes on in each of its partitions.
+    """Return the resume point of ``stage`` in each of its partitions.
 
-    To be asked after the former owners are fenced: nobody else moves offsets or state any more.
+    Call it after the previous owners are fenced, so that no other process changes offsets or state.
 
     Raises
     ------
     Fatal
-        Offset and state do not belong together, and it cannot be proven what is missing.
+        Offset and state do not match, and the missing part cannot be determined.
     Recoverable
         The broker does not answer.
     """
@@ -58,26 +59,29 @@ def resume_points(
         offset = committed[topic, partition]
         if position is None:
             first = group.first_offset(topic, partition)
-            if rows:  # written before the state said how far it goes: nothing to compare with
+            if (
+                rows
+            ):  # written by a version without a position in the state: nothing to compare with
                 found[partition] = ResumePoint(offset, first if offset is None else offset)
                 continue
-            position = first  # every transaction writes a row: there was none
-        _require_together(runtime, stage, partition, offset, position)
+            position = first  # every transaction writes a row, so there was no transaction
+        _require_consistent(runtime, stage, partition, offset, position)
         found[partition] = ResumePoint(offset, position)
     return found
 
 
-def _require_together(
+def _require_consistent(
     runtime: Runtime, stage: Stage, partition: int, committed: int | None, position: int
 ) -> None:
-    """Raise Fatal unless the stage may go on at ``position``."""
+    """Raise Fatal unless the stage may continue at ``position``."""
     if committed is None or committed == position:
-        return  # a group that was idle for long is forgotten by the broker; its state is not
+        return  # the broker deletes the offsets of a group that is idle for long, but not its state
     where = f"{stage.name}: {runtime.topic(stage.source)}-{partition} is committed at {committed}"
     state = f"the state in {runtime.changelog(stage.name)} goes up to {position}"
     if committed < position:
         raise Fatal(
-            f"{where}, but {state}: going on would derive the records between them twice; set the "
+            f"{where}, but {state}: continuing would derive the records between them twice; set "
+            "the "
             f"offset of the group {runtime.application} to {position} again, or load the candles "
             "again under another APP_ID and TOPIC_PREFIX (manifold load)"
         )

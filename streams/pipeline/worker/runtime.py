@@ -1,4 +1,4 @@
-"""Runs stages inside Faust: batch, transaction, rows; and what a rebalance does to them."""
+"""Runs stages inside Faust: batches, transactions, rows, and rebalances."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ from streams.records.log_record import Output, SourceRecord
 
 MAX_BATCH = 1_000
 COMMIT_PAUSE_S = 0.003
-"""Pause after a transaction. The broker is still writing its markers then; one that begins at once
-is sent away and tried again 20 ms later."""
+"""Pause after a transaction, seconds. The broker is still writing its markers then; a transaction
+that begins immediately is refused and retried 20 ms later."""
 IDLE_COMMIT_S = 0.25
-"""How long processed records without outputs wait for more. A transaction of their own would only
-say how far the stage has come, and what decides next would wait for it."""
+"""How long processed records without outputs wait for more, seconds. A transaction for them alone
+would only write the position, and the next output would wait for it."""
 LINGER_S = 0.1
-"""How long outputs wait for more while their bar is not complete. A market sends its bars within a
-moment; a transaction for each would be in the way of the one that the next stage waits for."""
+"""How long outputs wait for more while their bar is not complete, seconds. The candles of a bar
+arrive almost at the same time; a transaction for each would delay the one that the next stage waits
+for."""
 QUEUED_EVENTS = 64
-"""Fetched batches that a stage holds before it takes no more; each has many records."""
+"""Maximum number of fetched batches in a stage's queue; each has many records."""
 DEADLINE_TIMEOUTS = 2
 
 
 class Observer(Protocol):
-    """Who is told what a stage did; for metrics."""
+    """Receives the events of a stage, for metrics."""
 
     def processed(
         self,
@@ -52,20 +53,20 @@ class Observer(Protocol):
         outputs: Sequence[Output],
         seconds: float,
     ) -> None:
-        """Take notice of a committed batch."""
+        """Called after a committed batch."""
         ...
 
     def position_reached(self, stage: str, partition: int, offset: int) -> None:
-        """Take notice of how far a stage has come."""
+        """Called with the new position of a stage."""
         ...
 
     def dropped(self, stage: str, partition: int) -> None:
-        """Take notice that a partition went to another worker."""
+        """Called when a partition was reassigned to another worker."""
         ...
 
 
 class StagePartition:
-    """A stage opened on a partition this worker owns."""
+    """A stage opened on a partition of this worker."""
 
     __slots__ = ("position", "processor", "producer", "start")
 
@@ -75,7 +76,7 @@ class StagePartition:
 
 
 class UnwrittenBatch:
-    """Records that are processed and not committed yet: one transaction when they are written."""
+    """Records that are processed but not committed; they are written in one transaction."""
 
     __slots__ = ("complete", "outputs", "records", "seconds", "since")
 
@@ -88,17 +89,18 @@ class UnwrittenBatch:
 
     @property
     def due(self) -> bool:
-        """Whether it is written at once."""
+        """Whether it is written immediately."""
         return (self.complete and bool(self.outputs)) or len(self.records) >= MAX_BATCH
 
     @property
     def due_in_s(self) -> float:
-        """How long the batch may wait for more; not at all when negative."""
+        """How long the batch may wait for more, seconds; negative: not at all."""
         return self.since + (LINGER_S if self.outputs else IDLE_COMMIT_S) - time.monotonic()
 
 
 class StageRunner:
-    """One stage in this worker: takes fetched batches, one transaction per partition at a time."""
+    """One stage in this worker: processes fetched batches, one transaction per partition at a
+    time."""
 
     def __init__(self, safety: ExactlyOnceRuntime, stage: Stage, table: Any) -> None:
         self.safety, self.stage, self.table = safety, stage, table
@@ -111,10 +113,10 @@ class StageRunner:
         self._room = asyncio.Semaphore(QUEUED_EVENTS)
 
     async def run(self, stream: Any) -> None:
-        """Take in the stream of fetched batches; the body of a Faust agent.
+        """Process the stream of fetched batches; the body of a Faust agent.
 
-        Partitions do not wait for each other: what comes in during a transaction is the next batch
-        of its partition. A stop cancels the agent, never a batch in hand.
+        Partitions do not wait for each other: records that arrive during a transaction are the next
+        batch of their partition. A stop cancels the agent, never a batch in progress.
         """
         async for event in stream.noack().events():
             await self._room.acquire()
@@ -126,7 +128,7 @@ class StageRunner:
                 self._working[partition] = asyncio.ensure_future(self._work(partition))
 
     async def idle(self) -> None:
-        """Return when no batch is in hand."""
+        """Return when no batch is in progress."""
         while self._working:
             await asyncio.wait(self._working.values())
 
@@ -156,7 +158,8 @@ class StageRunner:
         records: list[SourceRecord] = []
         for event in events:
             batch: FetchedBatch = event.message.value
-            if batch.seek == self.safety.seek_number:  # else fetched before a seek: comes again
+            # otherwise it was fetched before a seek and is fetched again
+            if batch.seek == self.safety.seek_number:
                 self._take(partition, batch, records)
         for start in range(0, len(records), MAX_BATCH):
             yield records[start : start + MAX_BATCH]
@@ -165,8 +168,9 @@ class StageRunner:
         position = taken[-1].offset + 1 if taken else self.partitions[partition].position
         if batch.link != position:
             exit_now(
-                f"{self.stage.name}: records of {self.source}-{partition} were lost on the way: "
-                f"processed up to {position}, the next batch begins after {batch.link}"
+                f"{self.stage.name}: records of {self.source}-{partition} were lost between "
+                f"broker and stage: processed up to {position}, the next batch begins after "
+                f"{batch.link}"
             )
         taken.extend(
             SourceRecord(self.stage.source, partition, r.offset, r.timestamp, r.key, r.value)
@@ -234,7 +238,7 @@ class StageRunner:
     async def _before_the_deadline(self, job: Awaitable[None]) -> None:
         deadline_s = DEADLINE_TIMEOUTS * self.safety.runtime.transaction_timeout_sec
         try:
-            # after a quick restart of the broker a call of the producer may never come back
+            # after a quick restart of the broker a call of the producer may never return
             await asyncio.wait_for(job, deadline_s)
         except TimeoutError:
             exit_now(
@@ -244,16 +248,16 @@ class StageRunner:
 
 
 class ExactlyOnceRuntime:
-    """The stages of one worker, and their part in a rebalance.
+    """The stages of one worker, and their handling of a rebalance.
 
     Parameters
     ----------
     runtime
         The deployment.
     observer
-        Who is told what happens.
+        Receives the events of the stages.
     hook
-        Called with (place, producer) inside transactions; for tests.
+        Called with (point, producer) inside transactions; for tests.
     """
 
     def __init__(
@@ -279,7 +283,7 @@ class ExactlyOnceRuntime:
         return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
 
     async def pause(self) -> None:
-        """Return when no batch is in flight; nothing fetched so far will be processed."""
+        """Return when no batch is in flight; records fetched so far are not processed."""
         self.seek_number = None
         for runner in self.runners:
             await runner.idle()
@@ -287,8 +291,8 @@ class ExactlyOnceRuntime:
     async def open(self, assignment: Iterable[TP]) -> None:
         """Take over the assigned partitions and drop all others.
 
-        A partition that stays needs neither a new producer nor a restore: whoever had it in the
-        meantime has fenced the producer, and the next transaction ends this process.
+        A partition that stays needs neither a new producer nor a restore: if another worker had it
+        in the meantime, the producer is fenced and the next transaction ends this process.
         """
         await self.pause()
         assigned = list(assignment)
@@ -313,7 +317,7 @@ class ExactlyOnceRuntime:
         producers = await asyncio.gather(
             *(self.thread(new_producer, self.runtime, name, partition) for partition in new)
         )
-        # after the fence: nobody else can change these rows and offsets any more
+        # after fencing: no other process can change these rows and offsets
         deployment = self.runtime, self.group, runner.stage
         owned = dict(zip(new, producers, strict=True))
         await self.thread(abort_hanging_transactions, *deployment, owned)
@@ -328,10 +332,10 @@ class ExactlyOnceRuntime:
             )
 
     async def positions(self, tps: Sequence[TP]) -> dict[TP, int]:
-        """Return where to read on in each partition: what the stages have committed.
+        """Return the offset to continue from in each partition: the committed offset of its stage.
 
-        An offset that is still the one found when the partition was opened means what was decided
-        about it then.
+        If the committed offset is unchanged since the partition was opened, the resume point
+        determined then is used.
         """
         asked = [(tp.topic, tp.partition) for tp in tps]
         try:
@@ -352,7 +356,7 @@ class ExactlyOnceRuntime:
         return next(r.partitions[tp.partition].start for r in self.runners if r.source == tp.topic)
 
     def positioned(self, seek_number: int, offsets: Mapping[TP, int]) -> None:
-        """Take the positions of a seek: batches of this seek are processed from here on."""
+        """Set the positions of a seek: only batches of this seek are processed from now on."""
         for runner in self.runners:
             for tp, offset in offsets.items():
                 owned = runner.partitions.get(tp.partition) if tp.topic == runner.source else None

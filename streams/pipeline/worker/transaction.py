@@ -1,4 +1,4 @@
-"""The transaction of a batch, and what the consumer group has committed."""
+"""The transaction of a batch, and the committed offsets of the consumer group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.kafka.client import confluent_config
-from streams.kafka.transactions import INIT_SECONDS, settle
+from streams.kafka.transactions import INIT_SECONDS, retry_transactional
 from streams.pipeline.worker.changelog import POSITION_ROW, position_row
 from streams.records.log_record import Output, RowChanges
 
@@ -40,13 +40,13 @@ class GroupState:
 
     @cached_property
     def metadata(self) -> Any:
-        """What a transaction needs to commit offsets of the group."""
+        """The group metadata that a transaction needs to commit offsets."""
         return self._consumer.consumer_group_metadata()
 
     def committed(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int | None]:
-        """Return the committed offset of each (topic, partition), None where there is none.
+        """Return the committed offset of each (topic, partition), None without one.
 
-        Offsets are read stable: one that a transaction is about to commit is waited for.
+        Only stable offsets are returned: the call waits for a transaction that is committing one.
 
         Raises
         ------
@@ -67,7 +67,8 @@ class GroupState:
         return found
 
     def unstable_offsets(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Return the partitions whose offset a transaction has written and not ended.
+        """Return the partitions with an unstable offset: written by a transaction that has not
+        ended.
 
         Raises
         ------
@@ -113,11 +114,11 @@ class BatchTransaction:
     Parameters
     ----------
     runtime, group
-        The deployment, and whose offsets are committed.
+        The deployment, and the group whose offsets are committed.
     producer
         The partition's own.
     hook
-        Called with ``produced``, ``offsets`` and ``committed`` as the transaction passes them;
+        Called with ``produced``, ``offsets`` and ``committed`` at these points of the transaction;
         for tests that kill the process there.
     """
 
@@ -140,8 +141,8 @@ class BatchTransaction:
     ) -> None:
         """Write outputs, changed rows and the source offset; return after the commit.
 
-        The offset is written twice, to the group and into the changelog: a broker that loses a
-        part of the transaction is found out by the two.
+        The offset is written twice, to the group and to the changelog: if a broker loses a part of
+        the transaction, the two differ.
 
         Parameters
         ----------
@@ -150,18 +151,19 @@ class BatchTransaction:
         changelog
             Full name of the topic of the rows.
         changes
-            Row -> new content, None where it is deleted.
+            Row -> new content, None to delete it.
         source
             The offset after the last record of the batch.
         stamp_ms
-            Time stamp of that record. The rows get it too: by the clock of this machine a broker
-            would refuse them (INVALID_TIMESTAMP) when that clock is an hour ahead.
+            Timestamp of that record, epoch ms. The rows get it too: with a timestamp from this
+            machine's clock a broker would refuse them (INVALID_TIMESTAMP) when that clock is an
+            hour ahead.
 
         Raises
         ------
         KafkaException
-            Anything that is not settled by the same call again. The process must end then: it
-            neither aborts nor tries the batch a second time.
+            An error that retrying the call does not resolve. The process must then exit without an
+            abort or a retry of the batch.
         """
         runtime, producer = self._runtime, self._producer
         producer.begin_transaction()
@@ -186,9 +188,11 @@ class BatchTransaction:
         self._at("produced")
         timeout_s = runtime.transaction_timeout_sec
         metadata = self._group.metadata
-        settle(runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s)
+        retry_transactional(
+            runtime, producer.send_offsets_to_transaction, [source], metadata, timeout_s
+        )
         self._at("offsets")
-        settle(runtime, producer.commit_transaction, timeout_s)
+        retry_transactional(runtime, producer.commit_transaction, timeout_s)
         self._at("committed")
 
     def _at(self, place: str) -> None:

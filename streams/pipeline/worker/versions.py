@@ -1,4 +1,4 @@
-"""The parts of Faust and aiokafka that this package replaces are private: versions are pinned."""
+"""Pinned versions of Faust and aiokafka, because this package replaces private parts of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
 
 def require_versions() -> None:
-    """Raise Fatal when another version of a patched library is installed."""
-    for name, wanted in PINNED.items():
-        found = version(name)
-        if found != wanted:
+    """Raise Fatal if another version of a patched library is installed."""
+    for name, expected in PINNED.items():
+        actual = version(name)
+        if actual != expected:
             raise Fatal(
-                f"{name} {found} is installed; this program is made for {wanted}, whose private "
-                f"parts it replaces: pip install {name}=={wanted}"
+                f"{name} {actual} is installed; this program replaces private parts of version "
+                f"{expected}: pip install {name}=={expected}"
             )

@@ -1,1 +1,1 @@
-"""Pass rates of the guards over a stretch of candles, and thresholds for a wanted pass rate."""
+"""Pass rates of the guards over a range of candles, and thresholds for a target pass rate."""

@@ -1,4 +1,4 @@
-"""The study of lambda as a term of the allocator's score: one bar length at a time."""
+"""Study of lambda as a term of the allocator's score, per bar length."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streams.replay.calibrate.hazard_runs import Candles, Run, guards_open, run
 
 LEAST_BARS: Final = 100
 HALVES: Final = ("in", "out")
-"""In sample: the first half of the time, by which strengths are scaled; out of sample: the rest."""
+"""In sample: the first half of the time, which scales the strengths; out of sample: the rest."""
 
 
 class Lambda(NamedTuple):
@@ -37,7 +37,7 @@ class Lambda(NamedTuple):
     pearson, spearman
         Correlation with the window's rupture, by value and by rank.
     following
-        What volatility follows, for each distance.
+        The following volatility, for each horizon.
     """
 
     bars: int
@@ -55,11 +55,11 @@ class Strength(NamedTuple):
     term
         ALLOC_SCORE_HAZARD; empty for no term.
     strength
-        Standard deviations of the score that one of the term takes off.
+        Standard deviations of the score subtracted per standard deviation of the term.
     weight
         ALLOC_SCORE_WEIGHT_HAZARD.
     level
-        Mean of what it takes off, as a fraction of the mean score, in sample.
+        Mean of the subtracted amount as a fraction of the mean score, in sample.
     halves
         In and out of sample.
     """
@@ -72,7 +72,7 @@ class Strength(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What is found for one bar length.
+    """The findings for one bar length.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Study(NamedTuple):
     gates: dict[str, list[Strength]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything for ``--json``; null where a figure cannot be said."""
+        """Return the study for ``--json``; null for an undefined figure."""
         made = {
             "granularity": self.granularity,
             "from_ms": self.from_ms,
@@ -134,11 +134,11 @@ def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, .
     Parameters
     ----------
     candles
-        Those of two instruments or more.
+        Candles of two or more instruments.
     strengths
         Of ``Strength``.
     horizons
-        Over how many following bars volatility is taken.
+        Numbers of following bars over which volatility is measured.
 
     Raises
     ------
@@ -198,7 +198,8 @@ def _scale(bars: list[Bars]) -> _Scale:
 def _effects(
     candles: Candles, plain: Run, scale: _Scale, strengths: tuple[float, ...], split_ms: int
 ) -> list[Strength]:
-    """Return every term at every strength under the settings of the candles, first without one."""
+    """Return every term at every strength under the settings of the candles, first without a
+    term."""
     chosen = {"in": plain.epoch_ms <= split_ms, "out": plain.epoch_ms > split_ms}
     ledger = ledger_of(plain, candles)
 

@@ -1,4 +1,4 @@
-"""What a hazard term does to selection, turnover and P&L of the weights."""
+"""Effect of a hazard term on selection, turnover and P&L of the weights."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ BPS = 1e4
 
 
 class Effect(NamedTuple):
-    """What came of the weights over a stretch of epochs.
+    """Results of the weights over a range of epochs.
 
     Attributes
     ----------
     epochs, days
-        How many; UTC days with an epoch.
+        Number of epochs; number of UTC days with an epoch.
     weighted
-        Share of the epochs in which somebody has weight.
+        Share of the epochs in which any instrument has weight.
     lost
-        Of the epochs in which somebody has weight without the term, the share in which nobody has
-        with it: no score is positive any more.
+        Share of the epochs with weight without the term that have no weight with it, because no
+        score is positive.
     selection_changed
-        Of the epochs in which somebody has weight with and without, the share in which others are
-        selected.
+        Share of the epochs with weight in both runs that select other instruments.
     turnover
-        Weight that changes hands in a day: half the sum of the changes.
+        Weight traded per day: half the sum of the absolute changes.
     gross_bps, cost_bps, pnl_bps
-        P&L before costs, costs, and P&L; sums, bps of the account.
+        P&L before costs, costs, and P&L after costs; sums, bps of the account.
     day_sd_bps
-        Standard deviation of the days' P&L.
+        Standard deviation of the daily P&L, bps.
     drawdown_bps
-        Largest fall of it from a peak.
+        Largest drawdown of the P&L from a peak, bps.
     gross_t, t
-        t of the mean difference of the days to those without the term, before and after costs; NaN
-        for no difference.
+        t statistic of the mean daily difference to the run without the term, before and after
+        costs; NaN without a difference.
     """
 
     epochs: int
@@ -59,7 +58,7 @@ class Effect(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """P&L epoch by epoch, as fractions of the account; ``pnl`` is after ``cost``."""
+    """P&L per epoch, as fractions of the account; ``pnl`` is after ``cost``."""
 
     epoch_ms: Ints
     pnl: Floats
@@ -67,11 +66,12 @@ class Ledger(NamedTuple):
 
 
 def ledger_of(run: Run, candles: Candles) -> Ledger:
-    """Return what exposures times the runs' positions came to.
+    """Return the P&L of exposures times the runs' positions.
 
-    The exposure of an instrument is that of the epoch, its side the position of its backtest run
-    then; both hold until the next epoch, from mid to mid. A change of the signed exposure costs
-    half the spread at the epoch, or BACKTEST_COST_BPS where the candles have no bid and ask.
+    The exposure of an instrument is that of the epoch, its sign the position of its backtest run at
+    the epoch; both are held until the next epoch, valued from mid to mid. A change of the signed
+    exposure costs half the spread at the epoch, or BACKTEST_COST_BPS if the candles have no bid and
+    ask.
     """
     shape = run.exposure.shape
     close, spread, position = np.empty(shape), np.empty(shape), np.zeros(shape)
@@ -97,7 +97,7 @@ def ledger_of(run: Run, candles: Candles) -> Ledger:
 def effect(
     run: Run, ledger: Ledger, base: Run, base_ledger: Ledger, chosen: NDArray[np.bool_]
 ) -> Effect:
-    """Return what came of the chosen epochs, compared with a run of the same epochs."""
+    """Return the results of the chosen epochs, compared with a run over the same epochs."""
     selected, before = run.weights[chosen] > 0, base.weights[chosen] > 0
     weighted: NDArray[np.bool_] = np.asarray(selected.any(axis=1))
     known: NDArray[np.bool_] = np.asarray(before.any(axis=1))

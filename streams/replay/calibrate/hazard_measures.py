@@ -1,4 +1,4 @@
-"""How lambda is distributed, and what goes with it: correlations by rank, and what follows it."""
+"""Distribution of lambda, its rank correlations, and the volatility that follows it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from streams.candles.columns import CandleColumns
 Floats = NDArray[np.float64]
 
 SHARES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
-"""The quantiles that are shown."""
+"""The quantiles shown."""
 
 
 class Bars(NamedTuple):
-    """What is compared with lambda, one element for each bar that has a signal.
+    """Lambda and the values compared with it, one element per bar with a signal.
 
     Attributes
     ----------
     as_of_ms
         Ends of the bars, ascending.
     lambda_, rupture, score
-        Of the decision of the bar; the score without a hazard term.
+        Values of the bar's decision; the score without a hazard term.
     close
         Mid at the bar's end.
     """
@@ -40,16 +40,17 @@ class Bars(NamedTuple):
 
 
 class Following(NamedTuple):
-    """How well volatility is known beforehand, ``bars`` ahead; correlations by rank.
+    """Predictability of volatility ``bars`` ahead; rank correlations.
 
     Attributes
     ----------
     compared, apart
-        Bars compared, and how many of them do not overlap.
+        Number of bars compared, and how many of them do not overlap.
     by_lambda, by_rupture, by_past
-        With lambda, with the window's rupture, with the volatility of as many bars before.
+        With lambda, with the window's rupture, with the volatility of the same number of preceding
+        bars.
     lambda_beyond_past
-        With lambda when what the volatility before tells is taken out.
+        With lambda, controlled for the preceding volatility (partial correlation).
     """
 
     bars: int
@@ -62,7 +63,7 @@ class Following(NamedTuple):
 
 
 def bars_of(decisions: NDArray[Any], candles: CandleColumns, length_ms: int) -> Bars:
-    """Return the bars of an instrument that have a candle and a signal of their own."""
+    """Return the bars of an instrument with a candle and a signal."""
     own = decisions[(decisions["no_candle"] == 0) & (decisions["has_signal"] != 0)]
     at = np.searchsorted(candles.bar_ms, own["bar_ms"])
     return Bars(
@@ -75,7 +76,7 @@ def bars_of(decisions: NDArray[Any], candles: CandleColumns, length_ms: int) -> 
 
 
 def distribution(values: Floats) -> dict[str, float]:
-    """Return quantiles, mean and standard deviation; empty of no values."""
+    """Return quantiles, mean and standard deviation; empty without values."""
     if not len(values):
         return {}
     found = np.quantile(values, SHARES)
@@ -84,7 +85,7 @@ def distribution(values: Floats) -> dict[str, float]:
 
 
 def ranks(values: Floats) -> Floats:
-    """Return ranks from 0 on, equal values with their mean rank."""
+    """Return ranks from 0; equal values have their mean rank."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     means: Floats = (ends - (counts + 1) / 2)[places]
@@ -92,28 +93,28 @@ def ranks(values: Floats) -> Floats:
 
 
 def correlation(one: Floats, other: Floats) -> float:
-    """Return Pearson's correlation; NaN where one of the two does not vary."""
+    """Return Pearson's correlation; NaN if one of the two is constant."""
     a, b = one - one.mean(), other - other.mean()
     size = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / size if size > 0.0 else float("nan")
 
 
 def rank_correlation(one: Floats, other: Floats) -> float:
-    """Return Spearman's correlation; NaN where one of the two does not vary."""
+    """Return Spearman's correlation; NaN if one of the two is constant."""
     return correlation(ranks(one), ranks(other)) if len(one) > 1 else float("nan")
 
 
 def beyond(xy: float, xz: float, yz: float) -> float:
-    """Return the correlation of x and y with z taken out of both."""
+    """Return the partial correlation of x and y given z."""
     left = (1.0 - xz * xz) * (1.0 - yz * yz)
     return float((xy - xz * yz) / np.sqrt(left)) if left > 0.0 else float("nan")
 
 
 def following(bars: Bars, ahead: int) -> Following | None:
-    """Compare with the volatility of the next ``ahead`` bars; None where there are too few.
+    """Compare with the volatility of the next ``ahead`` bars; None if there are too few.
 
-    Volatility is the root of the mean square of log returns from close to close; gaps in time are
-    returns like any other.
+    Volatility is the root mean square of log returns from close to close; returns across gaps in
+    time count too.
     """
     count = len(bars.close) - 2 * ahead
     if count < 2:

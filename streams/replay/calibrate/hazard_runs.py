@@ -1,4 +1,4 @@
-"""Candles through the whole chain, again and again under other scores, kept for comparison."""
+"""Run candles through the whole chain under different scores, and keep the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.instants import GRANULARITY_MS
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope
-from streams.pipeline.lane import GateOutput
+from streams.pipeline.instrument_fold import GateOutput
 from streams.replay.files import control_of
 
 Floats = NDArray[np.float64]
@@ -31,9 +31,9 @@ class Candles(NamedTuple):
     series
         Instrument -> its candles, ascending.
     config
-        The settings that hold for them.
+        The settings in force for them.
     notes
-        What a reader should know of them, in sentences.
+        Notes for the reader, as sentences.
     """
 
     series: dict[str, CandleColumns]
@@ -42,12 +42,12 @@ class Candles(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the chain makes of candles.
+    """The output of the chain for candles.
 
     Attributes
     ----------
     names
-        The instruments, in the order of the columns.
+        The instruments, in column order.
     epoch_ms
         int64 [epochs].
     weights, exposure
@@ -73,11 +73,11 @@ class _Kept:
         self.shares: list[Floats] = []
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        """Take what a stretch of an instrument's candles has brought."""
+        """Receive the output of a segment of an instrument's candles."""
         self.decisions[scope.instrument].append(found.decisions.copy())
 
     def closed(self, epochs: ClosedEpochs) -> None:
-        """Take closed epochs."""
+        """Receive closed epochs."""
         made = epochs.allocations
         shares = np.zeros((2, len(epochs.epoch_ms), len(self.names)))
         rows = np.repeat(np.arange(len(epochs.epoch_ms)), np.diff(made.ends, prepend=0))
@@ -90,14 +90,14 @@ class _Kept:
 
 
 def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str, Candles]:
-    """Return the candles of each bar length with the settings that hold for them.
+    """Return the candles of each bar length with the settings in force for them.
 
-    Where no candle has a volume, a missing one counts as 0, which is noted.
+    If no candle of an instrument has a volume, it counts as 0, which is noted.
 
     Raises
     ------
     Fatal
-        There are fewer than two instruments of some length: there is nothing to select among.
+        A bar length has fewer than two instruments, so there is nothing to select from.
     """
     lengths = sorted({key.granularity for key in found}, key=lambda name: GRANULARITY_MS[name])
     made: dict[str, Candles] = {}
@@ -106,8 +106,8 @@ def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str
         series = {key.instrument: found[key].columns() for key in keys}
         if len(series) < 2:
             raise Fatal(
-                f"only {keys[0].instrument} has candles of {length}: name files of two instruments "
-                "or more, so that there is something to select among"
+                f"only {keys[0].instrument} has candles of {length}: name files of two or more "
+                "instruments, because selection needs at least two"
             )
         settings, notes = replace(config, candle_gran=length), []
         without = [n for n, one in series.items() if (one.volume == NO_VOLUME).all()]
@@ -117,7 +117,7 @@ def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str
         most = len(series) - 1
         if settings.alloc_top_k > most:
             notes.append(
-                f"ALLOC_TOP_K is {most} here, not {settings.alloc_top_k}: else all of the "
+                f"ALLOC_TOP_K is {most} here, not {settings.alloc_top_k}: otherwise all "
                 f"{len(series)} instruments could have weight, and nothing would be selected."
             )
             settings = replace(settings, alloc_top_k=most)

@@ -1,4 +1,4 @@
-"""A study of lambda as tables for a terminal."""
+"""Tables of a study of lambda for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE = {"in": "in sample", "out": "out of sample"}
 
 
 def tables(found: Study) -> list[Table]:
-    """Return distribution, correlations, and the effect of every gate and half."""
+    """Return the tables: distribution, correlations, and the effect for every gate and half."""
     effects = [_effect(found, gate, half) for gate in found.gates for half in HALVES]
     return [_distribution(found), _correlations(found), *effects]
 

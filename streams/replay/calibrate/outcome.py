@@ -1,4 +1,4 @@
-"""What a calibration came to: as data, and as a file of settings."""
+"""Result of a calibration: as data, and as a settings file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from streams.config.settings import Config
 from streams.instants import clock
 from streams.pipeline.limits import rarely_passing
-from streams.replay.calibrate.sources import Found
+from streams.replay.calibrate.sources import SourceWindows
 from streams.replay.calibrate.suggest import Suggestion, passed_by, suggest
 from streams.replay.calibrate.windows import (
     COUNT,
@@ -28,7 +28,7 @@ SHAPING = (
     "session_trading_enabled",
     "session_exit_minutes",
 )
-"""Settings that the metrics, or the share in session, depend on."""
+"""Settings that affect the metrics or the share in session."""
 
 
 class Calibration:
@@ -39,15 +39,15 @@ class Calibration:
     found
         The windows, at least one.
     pass_rate
-        Wanted share of windows that pass all guards together.
+        Target share of windows that pass all guards together.
 
     Attributes
     ----------
     together, single
-        The suggestion for all instruments together, and instrument -> one of its own.
+        The suggestion for all instruments together, and instrument -> its suggestion.
     """
 
-    def __init__(self, found: Found, pass_rate: float) -> None:
+    def __init__(self, found: SourceWindows, pass_rate: float) -> None:
         self.found, self.pass_rate = found, pass_rate
         self.guards = guards_of(found.config)
         self.windows = found.windows
@@ -80,7 +80,7 @@ class Calibration:
         return max(one.last_ms or 0 for one in self.windows)
 
     def sentences(self) -> list[str]:
-        """Return what the numbers mean, where a person should be told."""
+        """Return explanations of the numbers, as sentences."""
         said = list(self.found.notes)
         rate = sum(one.passed_all for one in self.windows) / self.total
         rare = rarely_passing(rate)
@@ -89,18 +89,18 @@ class Calibration:
         found = self.together
         if found.in_session < self.pass_rate * found.windows:
             said.append(
-                f"Sessions let {found.in_session / found.windows:.1%} of the windows through: with "
-                f"them even no guard at all reaches no pass rate of {self.pass_rate:.1%}."
+                f"Sessions let {found.in_session / found.windows:.1%} of the windows through: "
+                f"even without any guard the pass rate would not reach {self.pass_rate:.1%}."
             )
         if found.passed / found.windows > 2 * self.pass_rate:
             said.append(
-                f"Many windows have the very same metrics: thresholds one step of 0.0001 tighter "
-                f"miss {self.pass_rate:.1%}, these pass {found.passed / found.windows:.1%}."
+                "Many windows have identical metrics: thresholds one step of 0.0001 tighter miss "
+                f"{self.pass_rate:.1%}, these pass {found.passed / found.windows:.1%}."
             )
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything for ``--json``."""
+        """Return the calibration for ``--json``."""
         return {
             "source": self.found.source,
             "from_ms": self.first_ms,
@@ -118,7 +118,7 @@ class Calibration:
         }
 
     def env_text(self) -> str:
-        """Return the suggestion as a file that ``--env-file`` reads."""
+        """Return the suggestion as a file for ``--env-file``."""
         found, config = self.together, self.found.config
         names = ", ".join(one.instrument for one in self.windows)
         lines = [
@@ -126,7 +126,7 @@ class Calibration:
             f"Source: {self.found.source}; {names}",
             f"Range: {clock(self.first_ms)} to {clock(self.last_ms)} UTC (ends of bars), "
             f"{found.windows} windows",
-            f"Wanted: {self.pass_rate:.4%} of windows pass all guards together; these pass "
+            f"Target: {self.pass_rate:.4%} of windows pass all guards together; these pass "
             f"{found.passed / found.windows:.4%}, with sessions "
             f"{found.passed_in_session / found.windows:.4%}",
             f"Under: {' '.join(f'{n.upper()}={_text(getattr(config, n))}' for n in SHAPING)}",
@@ -174,5 +174,5 @@ def _shown(windows: list[Windows]) -> dict[str, Any]:
 
 
 def configured(config: Config) -> dict[str, str]:
-    """Return the settings of the guards in force as they stand in a file of settings."""
+    """Return the settings of the guards in force in the format of a settings file."""
     return {guard.rule.setting.upper(): f"{guard.limit:g}" for guard in guards_of(config)}

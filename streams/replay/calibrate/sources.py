@@ -1,4 +1,4 @@
-"""Where windows come from: candle files through the metrics core, or ``sep.manifolds`` of a log."""
+"""Sources of windows: candle files through the metrics core, or ``sep.manifolds`` of a log."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from streams.records.topics import MANIFOLDS
 from streams.replay.calibrate.windows import COUNT, METRICS, Guard, Windows, guards_of
 
 ROWS = 65_536
-"""Candles the core is given at once."""
+"""Number of candles per call of the core."""
 
 Progress = Callable[[str, int, int | None], None]
 
 
 class Columnar(Protocol):
-    """Candles of one series, however they were collected."""
+    """Candles of one series."""
 
     def columns(self) -> CandleColumns:
-        """Return them, ascending."""
+        """Return the candles, ascending."""
         ...
 
     def __len__(self) -> int: ...
 
 
 class TimeRange(NamedTuple):
-    """Which windows count: the ends of their bars, both included, None for no limit."""
+    """The windows that count: bounds of their bar ends, both inclusive, None for no limit."""
 
     from_ms: int | None = None
     to_ms: int | None = None
     instruments: tuple[str, ...] = ()
 
 
-class Found(NamedTuple):
+class SourceWindows(NamedTuple):
     """The windows of a source.
 
     Attributes
     ----------
     source
-        What it is, in words.
+        Description of the source.
     config
         The settings in force, without parameters of single instruments.
     windows
         One element per instrument that has windows, by name.
     notes
-        What was left out, in sentences.
+        What was left out, as sentences.
     """
 
     source: str
@@ -69,26 +69,26 @@ class Found(NamedTuple):
 def windows_of_series(
     found: MutableMapping[SeriesKey, Columnar],
     config: Config,
-    stretch: TimeRange,
+    time_range: TimeRange,
     source: str,
     progress: Progress = lambda what, done, total: None,
-) -> Found:
-    """Run candles through the metrics core; each series is taken out of ``found`` when it is read.
+) -> SourceWindows:
+    """Run candles through the metrics core; each series is removed from ``found`` when it is read.
 
-    All candles are run, whatever the stretch is: windows begin before it.
+    All candles are run, whatever the time range, because windows begin before it.
 
     Raises
     ------
     Fatal
-        There are no candles of CANDLE_GRAN or of a wanted instrument, or none with a volume where
-        a missing one is not allowed.
+        There are no candles of CANDLE_GRAN or of a requested instrument, or none with a volume
+        although it is required.
     """
     keys = sorted(key for key in found if key.granularity == config.candle_gran)
     if not keys:
         there = sorted({key.granularity for key in found}) or ["no candles"]
         raise Fatal(f"the files hold {', '.join(there)}, CANDLE_GRAN is {config.candle_gran}")
-    chosen = _chosen([key.instrument for key in keys], stretch.instruments, "the files hold")
-    sought, notes, windows, done = guards_of(config), [], [], 0
+    chosen = _chosen([key.instrument for key in keys], time_range.instruments, "the files hold")
+    to_calibrate, notes, windows, done = guards_of(config), [], [], 0
     total = sum(len(found[key]) for key in keys if key.instrument in chosen)
     for key in keys:
         one = found.pop(key)
@@ -96,12 +96,12 @@ def windows_of_series(
             continue
         columns, note = _with_volume(key.instrument, one.columns(), config)
         notes += [note] if note else []
-        made = Windows(key.instrument, config, sought)
-        _run(columns, config, stretch, made)
+        made = Windows(key.instrument, config, to_calibrate)
+        _run(columns, config, time_range, made)
         done += len(one)
         progress("windows", done, total)
         windows.append(made)
-    return Found(source, config, [one for one in windows if one.total], notes)
+    return SourceWindows(source, config, [one for one in windows if one.total], notes)
 
 
 def _with_volume(
@@ -116,14 +116,14 @@ def _with_volume(
         return columns._replace(volume=np.maximum(columns.volume, 0)), note
     if count == len(without):
         raise Fatal(
-            f"the candles of {instrument} have no volume, and without it the metrics mean "
-            "something else; ALLOW_MISSING_VOLUME=1 counts them as 0"
+            f"the candles of {instrument} have no volume, and without it the metrics are not "
+            "comparable; ALLOW_MISSING_VOLUME=1 counts them as 0"
         )
     note = f"{instrument}: {count:,} candles have no volume and are left out, as by a worker"
     return columns.where(~without), note
 
 
-def _run(columns: CandleColumns, config: Config, stretch: TimeRange, into: Windows) -> None:
+def _run(columns: CandleColumns, config: Config, time_range: TimeRange, into: Windows) -> None:
     stream = CandleStream(*config.window_shape)
     out = np.empty(ROWS, METRICS_DTYPE)
     high, low, close = columns.prices[1:4]
@@ -131,31 +131,35 @@ def _run(columns: CandleColumns, config: Config, stretch: TimeRange, into: Windo
         at = slice(start, start + ROWS)
         rows = stream.run(columns.bar_ms[at], high[at], low[at], close[at], columns.volume[at], out)
         as_of_ms = rows["t1_ms"] + GRANULARITY_MS[config.candle_gran]
-        _add(into, stretch, as_of_ms, {name: rows[name] for name in (*METRICS, COUNT)})
+        _add(into, time_range, as_of_ms, {name: rows[name] for name in (*METRICS, COUNT)})
 
 
 def _add(
-    into: Windows, stretch: TimeRange, as_of_ms: NDArray[np.int64], values: dict[str, NDArray[Any]]
+    into: Windows,
+    time_range: TimeRange,
+    as_of_ms: NDArray[np.int64],
+    values: dict[str, NDArray[Any]],
 ) -> None:
-    first = 0 if stretch.from_ms is None else int(np.searchsorted(as_of_ms, stretch.from_ms))
+    first = 0 if time_range.from_ms is None else int(np.searchsorted(as_of_ms, time_range.from_ms))
     last = len(as_of_ms)
-    if stretch.to_ms is not None:
-        last = int(np.searchsorted(as_of_ms, stretch.to_ms, side="right"))
+    if time_range.to_ms is not None:
+        last = int(np.searchsorted(as_of_ms, time_range.to_ms, side="right"))
     into.add(as_of_ms[first:last], {name: found[first:last] for name, found in values.items()})
 
 
 def windows_of_log(
     runtime: Runtime,
     codec: Codec,
-    stretch: TimeRange,
+    time_range: TimeRange,
     progress: Progress = lambda what, done, total: None,
-) -> Found:
+) -> SourceWindows:
     """Read the committed records of ``sep.manifolds``, of the bar length in force.
 
     Raises
     ------
     Fatal
-        A topic is missing, the log has no configuration yet, or nothing of a wanted instrument.
+        A topic is missing, or the log has no configuration, or no records of a requested
+        instrument.
     Recoverable
         No broker answers.
     """
@@ -163,37 +167,37 @@ def windows_of_log(
     state = control.state(control.end)
     if state.config is None:
         raise Fatal("the log holds no configuration yet: nothing has been derived")
-    reading = _LogReading(codec, state.config, stretch)
+    reading = _LogReading(codec, state.config, time_range)
     with LogReader(runtime) as reader:
         bounds = reader.all_bounds(MANIFOLDS, reader.partitions(MANIFOLDS))
         total, done = sum(high - low for low, high in bounds.values()), 0
         for partition, (low, high) in bounds.items():
             start = low
-            if stretch.from_ms is not None and high > low:
-                start = max(low, reader.offset_at(MANIFOLDS, partition, stretch.from_ms))
+            if time_range.from_ms is not None and high > low:
+                start = max(low, reader.offset_at(MANIFOLDS, partition, time_range.from_ms))
             for batch in reader.read(MANIFOLDS, partition, start, high):
                 for name, columns in reading.columns(batch).items():
                     if name not in reading.windows:
                         config = state.config_of(name) or state.config
-                        reading.windows[name] = Windows(name, config, reading.sought)
-                    _add(reading.windows[name], stretch, *columns)
+                        reading.windows[name] = Windows(name, config, reading.to_calibrate)
+                    _add(reading.windows[name], time_range, *columns)
                 progress(MANIFOLDS, done + batch[-1].record.offset + 1 - low, total)
             done += high - low
-    _chosen(sorted(reading.seen), stretch.instruments, "the log holds")
+    _chosen(sorted(reading.seen), time_range.instruments, "the log holds")
     source = f"{MANIFOLDS} of the log" + (
         f", prefix {runtime.topic_prefix}" if runtime.topic_prefix else ""
     )
     windows = [one for _, one in sorted(reading.windows.items()) if one.total]
-    return Found(source, state.config, windows, reading.notes())
+    return SourceWindows(source, state.config, windows, reading.notes())
 
 
 class _LogReading:
-    """What has been read of ``sep.manifolds`` so far."""
+    """The records of ``sep.manifolds`` read so far."""
 
-    def __init__(self, codec: Codec, config: Config, stretch: TimeRange) -> None:
+    def __init__(self, codec: Codec, config: Config, time_range: TimeRange) -> None:
         self._codec, self._granularity = codec, config.candle_gran
-        self._wanted = {name.encode() for name in stretch.instruments}
-        self.sought: list[Guard] = guards_of(config)
+        self._wanted = {name.encode() for name in time_range.instruments}
+        self.to_calibrate: list[Guard] = guards_of(config)
         self.windows: dict[str, Windows] = {}
         self.seen: set[str] = set()
         self._unreadable = self._other = 0
@@ -201,7 +205,7 @@ class _LogReading:
     def columns(
         self, batch: list[LogRecord]
     ) -> dict[str, tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
-        """Return instrument -> ends of bars and metrics, of the records that count."""
+        """Return instrument -> bar ends and metrics of the records that count."""
         rows: dict[str, list[tuple[float, ...]]] = {}
         for found in batch:
             key = found.record.key or b""

@@ -1,8 +1,8 @@
-"""Thresholds for a wanted pass rate: all guards moved to the same quantile, by bisection.
+"""Thresholds for a target pass rate: all guards at the same quantile, found by bisection.
 
-A threshold of four decimals that lets through at least ``m`` windows, and no tighter one does, is
-the quantile that ``m`` stands for, rounded in the permissive direction. One ``m`` for all guards,
-the least that lets the wanted share through all of them together, makes a profile.
+The tightest threshold of four decimals that at least ``m`` windows pass is the quantile of ``m``,
+rounded in the permissive direction. A profile uses one ``m`` for all guards: the smallest with
+which the target share passes all of them together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from streams.replay.calibrate.windows import COUNT, STEPS, Chunk, Guard, Windows
 
 
 class Suggestion(NamedTuple):
-    """Thresholds for a wanted pass rate.
+    """Thresholds for a target pass rate.
 
     Attributes
     ----------
     settings
-        Setting (upper case) -> its value as it is written into a file of settings.
+        Setting (upper case) -> its value in the format of a settings file.
     windows, passed, in_session, passed_in_session
-        Number of windows; those that pass, that sessions let through, and both.
+        Number of windows; of those that pass, of those in session, and of both.
     quantile
-        Share of the windows that each metric's guard keeps out by itself, before rounding.
+        Share of the windows that fail each guard alone, before rounding.
     """
 
     settings: dict[str, str]
@@ -40,14 +40,14 @@ class Suggestion(NamedTuple):
 
 
 class _Thresholds:
-    """The thresholds of a number of windows that each guard lets through."""
+    """The thresholds for a number of windows that pass each guard."""
 
     def __init__(self, windows: Sequence[Windows], guards: Sequence[Guard]) -> None:
         self.rules = [guard.rule for guard in guards if guard.rule.metric != COUNT]
-        self._reached = {rule.metric: _let_through(windows, rule) for rule in self.rules}
+        self._reached = {rule.metric: _count_passing(windows, rule) for rule in self.rules}
 
     def at(self, least: int) -> dict[str, int]:
-        """Return metric -> the tightest step that lets ``least`` windows through."""
+        """Return metric -> the tightest step that ``least`` windows pass."""
         found = {}
         for rule in self.rules:
             place = int(np.searchsorted(self._reached[rule.metric], least))
@@ -62,8 +62,8 @@ class _Thresholds:
         return together
 
 
-def _let_through(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.int64]:
-    """Return how many windows each step lets through, from the tightest to the loosest."""
+def _count_passing(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.int64]:
+    """Return how many windows pass each step, from the tightest to the loosest."""
     found = np.zeros(STEPS + 1, np.int64)
     for one in windows:
         for chunk in one.chunks:
@@ -74,21 +74,20 @@ def _let_through(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.int
 def suggest(
     windows: Sequence[Windows], guards: Sequence[Guard], pass_rate: float
 ) -> Suggestion | None:
-    """Return the tightest thresholds that let the wanted share of windows through.
+    """Return the tightest thresholds that the target share of windows passes.
 
     Parameters
     ----------
     windows
-        The instruments together.
+        The windows of all instruments.
     guards
-        The guards whose thresholds are sought; the limit of the repetition guard is the largest
-        that is tried.
+        The guards to calibrate; the limit of the repetition guard is the largest value tried.
     pass_rate
-        Wanted share of windows that pass all guards together, above 0, at most 1.
+        Target share of windows that pass all guards together, above 0, at most 1.
 
     Returns
     -------
-    The suggestion, or None where there are no windows.
+    The suggestion, or None without windows.
     """
     total = sum(one.total for one in windows)
     if not total:
@@ -124,7 +123,7 @@ def suggest(
 
 
 def passed_by(one: Windows, settings: dict[str, str], guards: Sequence[Guard]) -> int:
-    """Return how many windows of an instrument pass suggested thresholds."""
+    """Return how many windows of an instrument pass the suggested thresholds."""
     thresholds = _Thresholds([one], guards)
     steps = {
         rule.metric: round(float(settings[rule.setting.upper()]) * STEPS)
@@ -137,7 +136,7 @@ def passed_by(one: Windows, settings: dict[str, str], guards: Sequence[Guard]) -
 
 
 def _repetitions(windows: Sequence[Windows], most: int, need: int) -> int:
-    """Return the largest number of repetitions, up to ``most``, that enough windows have."""
+    """Return the largest number of repetitions, up to ``most``, that enough windows reach."""
     histograms = [one.histogram(COUNT) for one in windows]
     for least in range(min(most, max(map(len, histograms))), 1, -1):
         if sum(int(found[least:].sum()) for found in histograms) >= need:

@@ -1,4 +1,4 @@
-"""A calibration as tables for a terminal."""
+"""Tables of a calibration for a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.replay.calibrate.suggest import Suggestion
 from streams.replay.calibrate.windows import COUNT
 
 WIDE = 4
-"""More instruments than that (all together included) are rows, fewer are columns."""
+"""More instruments than this (including the total) are shown as rows, fewer as columns."""
 
 Rows = list[tuple[str, dict[str, Any]]]
 
@@ -81,7 +81,7 @@ def _suggestion(made: Calibration) -> Table:
 
 
 def text_table(title: str, lines: Sequence[Sequence[str]]) -> Table:
-    """Return a table of text: the first line its heading, the first column to the left."""
+    """Return a text table: the first line is the heading, the first column is left-aligned."""
     table = Table(title=title, title_justify="left")
     for place, heading in enumerate(lines[0]):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)

@@ -1,9 +1,9 @@
-"""One instrument's windows: pass rates by the settings in force, histograms, and guard values.
+"""Windows of one instrument: pass rates under the settings in force, histograms, guard values.
 
-Pass rates are counted on the metrics as they are. What a calibration needs beyond that is kept on
-two grids that lose nothing it asks for: quantiles come from histograms of 1e-5 width, and a guard's
-values are kept as steps of 1e-4, rounded towards failing, so that comparing steps with a threshold
-of four decimals is the same as comparing the metrics with it.
+Pass rates are counted on the exact metrics. Two grids are kept for calibration without loss:
+quantiles come from histograms of 1e-5 width, and a guard's values are stored in steps of 1e-4,
+rounded towards failing, so that comparing steps with a threshold of four decimals equals comparing
+the metrics with it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ METRICS = ("coherence", "stability", "entropy", "rupture", "lambda_hazard")
 COUNT = "count_1h"
 QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 FINE, STEPS = 100_000, 10_000
-"""Parts of 0..1 of the quantiles' histograms, and of a threshold's grid."""
+"""Number of parts of 0..1 in the quantiles' histograms and in the grid of thresholds."""
 MOST_COUNT = 65_535
 
 Steps = NDArray[np.uint16]
 
 
 class Guard(NamedTuple):
-    """A guard in force: the reason it fails as, what it looks at, and its limit."""
+    """A guard in force: its reason code, its metric, and its limit."""
 
     reason: str
     rule: GuardLimit
@@ -38,16 +38,16 @@ class Guard(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Windows in the order they came.
+    """Windows in order of arrival.
 
     Attributes
     ----------
     steps
-        Metric -> its values on the grid of thresholds, for every guard of a threshold.
+        Metric -> its values on the grid of thresholds, for every guard with a threshold.
     counts
         ``count_1h``, at most 65,535.
     in_session
-        Whether sessions let the window through.
+        Whether the window is in session.
     """
 
     steps: dict[str, Steps]
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
 
 
 def guards_of(config: Config) -> list[Guard]:
-    """Return the guards that ``config`` has, in the order of its gate mode."""
+    """Return the guards of ``config``, in the order of its gate mode."""
     found = []
     for reason, rule in GUARD_LIMITS[config.gate_mode].items():
         limit = getattr(config, rule.setting)
@@ -66,7 +66,7 @@ def guards_of(config: Config) -> list[Guard]:
 
 
 def steps_up(values: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
-    """Return the least ``k`` with ``k / parts >= value``, for values of 0..1."""
+    """Return the smallest ``k`` with ``k / parts >= value``, for values of 0..1."""
     steps = np.clip(np.ceil(values * parts), 0, parts).astype(np.int64)
     steps[(steps > 0) & ((steps - 1) / parts >= values)] -= 1
     steps[(steps < parts) & (steps / parts < values)] += 1
@@ -89,21 +89,21 @@ class Windows:
     instrument
         Its name.
     config
-        The settings in force for it, its own parameters included.
-    sought
-        The guards that thresholds are sought for.
+        The settings in force for it, including its own parameters.
+    to_calibrate
+        The guards to calibrate.
 
     Attributes
     ----------
     total, first_ms, last_ms
-        Number of windows, and the ends of the first and last bar that has one.
+        Number of windows, and the ends of the first and last bar with a window.
     passed
         Reason -> windows that pass this guard.
     passed_all, in_session, passed_in_session
-        Windows that pass all guards together, that sessions let through, and both.
+        Number of windows that pass all guards together, that are in session, and both.
     """
 
-    def __init__(self, instrument: str, config: Config, sought: Sequence[Guard]) -> None:
+    def __init__(self, instrument: str, config: Config, to_calibrate: Sequence[Guard]) -> None:
         self.instrument, self.config = instrument, config
         self.guards = guards_of(config)
         self.total = self.passed_all = self.in_session = self.passed_in_session = 0
@@ -111,12 +111,12 @@ class Windows:
         self.first_ms: int | None = None
         self.last_ms: int | None = None
         self.chunks: list[Chunk] = []
-        self._sought = [guard.rule for guard in sought if guard.rule.metric != COUNT]
+        self._to_calibrate = [guard.rule for guard in to_calibrate if guard.rule.metric != COUNT]
         self._fine = {metric: np.zeros(FINE + 1, np.int64) for metric in METRICS}
         self._counts = np.zeros(1, np.int64)
 
     def add(self, as_of_ms: NDArray[np.int64], values: Mapping[str, NDArray[Any]]) -> None:
-        """Take in windows.
+        """Add windows.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class Windows:
         self.total += len(as_of_ms)
         self.first_ms = int(as_of_ms[0]) if self.first_ms is None else self.first_ms
         self.last_ms = int(as_of_ms[-1])
-        lets_through = self._lets_through(as_of_ms)
+        lets_through = self._in_session_mask(as_of_ms)
         together = np.ones(len(as_of_ms), bool)
         for guard in self.guards:
             passes = _passes(values[guard.rule.metric], guard.rule.relation, guard.limit)
@@ -144,13 +144,13 @@ class Windows:
     def quantiles(self, metric: str) -> list[float] | None:
         """Return ``QUANTILES`` of a metric, None without windows.
 
-        Each is the least value of the grid (1e-5 wide, 1 for ``count_1h``) that at least that share
-        of the windows does not exceed.
+        Each is the smallest value of the grid (1e-5 wide, 1 for ``count_1h``) that at least this
+        share of the windows does not exceed.
         """
         return quantiles_of([self], metric)
 
     def histogram(self, metric: str) -> NDArray[np.int64]:
-        """Return how many windows have each value of the metric's grid."""
+        """Return the number of windows per value of the metric's grid."""
         return self._counts if metric == COUNT else self._fine[metric]
 
     def _keep(self, values: Mapping[str, NDArray[Any]], in_session: NDArray[np.bool_]) -> None:
@@ -165,11 +165,11 @@ class Windows:
             rule.metric: (steps_down if rule.relation == ">=" else steps_up)(
                 values[rule.metric], STEPS
             ).astype(np.uint16)
-            for rule in self._sought
+            for rule in self._to_calibrate
         }
         self.chunks.append(Chunk(steps, counts, in_session))
 
-    def _lets_through(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _in_session_mask(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not self.config.session_trading_enabled:
             return np.ones(len(as_of_ms), bool)
         minutes, calendar = self.config.session_exit_minutes, calendar_of(self.config)
@@ -184,7 +184,7 @@ def _passes(values: NDArray[Any], relation: str, limit: float) -> NDArray[np.boo
 
 
 def quantiles_of(windows: Sequence[Windows], metric: str) -> list[float] | None:
-    """Return ``QUANTILES`` of a metric over several instruments together, as ``Windows`` does."""
+    """Return ``QUANTILES`` of a metric over several instruments, as in ``Windows``."""
     total = sum(one.total for one in windows)
     if not total:
         return None
@@ -194,6 +194,6 @@ def quantiles_of(windows: Sequence[Windows], metric: str) -> list[float] | None:
         summed[: len(histogram)] += histogram
     reached = np.cumsum(summed)
     parts = 1 if metric == COUNT else FINE
-    # a share of n windows is a whole number of them: 1 % of 200 is 2, whatever 0.01 * 200 is
+    # a share of n windows is an integer: 1 % of 200 is 2, whatever 0.01 * 200 is
     wanted = [-(-round(share * 100) * total // 100) for share in QUANTILES]
     return [int(np.searchsorted(reached, count)) / parts for count in wanted]

@@ -1,1 +1,1 @@
-"""One page, and the same as JSON, of what a deployment or a replay decided and what came of it."""
+"""Report of a deployment's or a replay's decisions and results: one HTML page, and JSON."""

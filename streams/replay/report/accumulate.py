@@ -1,8 +1,7 @@
-"""Everything a report says, taken in row by row or in blocks, in bounded memory.
+"""Accumulates a report from single rows or blocks, in bounded memory.
 
-Gate decisions and weights are summed as they come in and forgotten; trades are kept, about 120
-bytes each. The same blocks give the same bytes; other blocks of the same rows differ by no more
-than the rounding of a sum.
+Gate decisions and weights are summed and dropped; trades are kept, about 120 bytes each. The same
+blocks give the same bytes; the same rows in other blocks differ by rounding of sums only.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ SUMMARY_DIGITS = 6
 
 
 class _GateBlock:
-    """Decisions of one instrument that wait to be summed."""
+    """Decisions of one instrument that are not summed yet."""
 
     def __init__(self) -> None:
         self.clear()
@@ -68,7 +67,7 @@ class _GateBlock:
 
 
 class ReportAccumulator:
-    """Takes in what a report is made of and makes it."""
+    """Accumulates the rows of a report and creates it."""
 
     def __init__(self) -> None:
         self._trades = TradeColumns()
@@ -87,13 +86,13 @@ class ReportAccumulator:
     # -- rows ------------------------------------------------------------------------------------
 
     def add_trades(self, trades: Iterable[SimulatedTrade]) -> None:
-        """Take in closed trades, in any order."""
+        """Add closed trades, in any order."""
         for trade in trades:
             self._trades.add(trade)
             self._stamp(trade)
 
     def add_summary(self, summary: Summary) -> None:
-        """Take in an evaluation; the latest of each instrument is shown."""
+        """Add an evaluation; the latest of each instrument is shown."""
         self._stamp(summary)
         self._params_ids.add(summary.params_id)
         self._summary_count += 1
@@ -108,18 +107,18 @@ class ReportAccumulator:
         eligible: npt.NDArray[np.bool_],
         reasons: Words,
     ) -> None:
-        """Take in gate decisions of one instrument.
+        """Add gate decisions of one instrument.
 
         Parameters
         ----------
         instrument
-            Whose.
+            The instrument.
         as_of_ms
-            Epoch milliseconds, int64, shape [n]; ascending is fastest, any order is right.
+            Epoch milliseconds, int64, shape [n]; any order; ascending is fastest.
         eligible
             Verdicts, shape [n].
         reasons
-            Words, uint32, shape [n]: bit i is set when ``list(Reason)[i]`` applies. Bits beyond
+            Words, uint32, shape [n]: bit i is set when ``list(Reason)[i]`` applies. Higher bits
             count as one other reason.
 
         Raises
@@ -151,14 +150,14 @@ class ReportAccumulator:
         exposure: npt.NDArray[np.float64],
         action: npt.NDArray[np.uint8],
     ) -> None:
-        """Take in epochs of the allocator.
+        """Add epochs of the allocator.
 
         Parameters
         ----------
         epoch_ms
             Epoch milliseconds, int64, shape [m].
         instruments
-            What the columns stand for; one without an entry at an epoch has 0 there.
+            The instruments of the columns; one without an entry at an epoch has 0.
         weights, exposure
             Weights (sum 1) and fractions of the account, float64, shape [m, k].
         action
@@ -184,7 +183,7 @@ class ReportAccumulator:
             self._reach(int(at.min()), int(at.max()))
 
     def add_event(self, event: Event) -> None:
-        """Take in a decoded record; those that a report does not show are passed over."""
+        """Add a decoded record; records that a report does not show are ignored."""
         if isinstance(event, GateDecision):
             self._stamp(event)
             word = self._words.get(event.reasons)
@@ -209,12 +208,12 @@ class ReportAccumulator:
     # -- the report ------------------------------------------------------------------------------
 
     def finish(self, meta: ReportMeta) -> ReportData:
-        """Return the report of everything taken in so far; more may be taken in after it.
+        """Return the report of all rows so far; more rows may be added afterwards.
 
         Parameters
         ----------
         meta
-            What the rows do not tell.
+            Information that is not in the rows.
         """
         for name, block in self._gate_blocks.items():
             self.add_gates(name, *block.take())
@@ -267,8 +266,8 @@ class ReportAccumulator:
         notes = list(meta.notes)
         if self._trades.left_out:
             notes.append(
-                f"{self._trades.left_out:,} trades are left out: their P&L, cost or time is no "
-                "number that can be added"
+                f"{self._trades.left_out:,} trades are omitted: their P&L, cost or time is not a "
+                "finite number"
             )
         config_id = meta.config.config_id if meta.config else None
         granularities = self._granularities | ({meta.config.candle_gran} if meta.config else set())
@@ -308,7 +307,7 @@ class ReportAccumulator:
     def _row(self, name: str, figures: Any) -> InstrumentRow:
         cells, summary = self._gates.get(name), self._summaries.get(name)
         decisions, eligible, reasons = cells.totals() if cells else (0, 0, {})
-        # the most frequent first; by name among equals, so that the order is one
+        # the most frequent first; ties by name, so that the order is defined
         top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:TOP_REASONS]
         widest = (
             max(summary.slices, key=lambda one: one.days) if summary and summary.slices else None
@@ -325,7 +324,7 @@ class ReportAccumulator:
             ],
         }
 
-    # -- taking in -------------------------------------------------------------------------------
+    # -- internals ------------------------------------------------------------------------------
 
     def _reach(self, first_ms: int, last_ms: int) -> None:
         known = self._range_ms or (first_ms, last_ms)

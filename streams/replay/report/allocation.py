@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 ACTIONS = ("published", "held", "cleared")
 DIGITS = 4
 STEPS = float(1 << 36)
-"""Weights are summed as whole multiples of 2**-36: the same sums however the epochs come in."""
+"""Weights are summed as multiples of 2**-36, so that sums do not depend on the order of epochs."""
 
 
 class AllocationCells:
@@ -33,16 +33,17 @@ class AllocationCells:
         exposure: Floats,
         action: npt.NDArray[np.uint8],
     ) -> None:
-        """Take in epochs.
+        """Add epochs.
 
         Parameters
         ----------
         epoch_ms, action
-            Instants and places in ``ACTIONS``, shape [m].
+            Times and indices in ``ACTIONS``, shape [m].
         instruments
-            What the columns of the next two stand for.
+            The instruments of the columns of the next two.
         weights, exposure
-            Weights and fractions of the account, shape [m, k]; what is not finite counts as 0.
+            Weights and fractions of the account, shape [m, k]; values that are not finite count as
+            0.
         """
         if len(epoch_ms) > 1 and (np.diff(epoch_ms) < 0).any():
             order = np.argsort(epoch_ms, kind="stable")
@@ -55,7 +56,7 @@ class AllocationCells:
             cells.add(epoch_ms, [_steps(one[:, column]) for one in (weights, exposure)])
 
     def result(self, buckets: Buckets) -> Allocation | None:
-        """Return the means per bucket, None when there was no epoch."""
+        """Return the means per bucket, None without epochs."""
         counts = self.epochs.bucketed(buckets)
         epochs = counts[:, 0]
         whole = int(epochs.sum())

@@ -1,9 +1,9 @@
-"""Sums per stretch of time, in bounded memory however many rows and years come in.
+"""Sums per time cell, in bounded memory for any number of rows and years.
 
-Rows are summed into cells of one minute at first. A table that would need more than ``MOST_CELLS``
-rows is summed up to the next coarser cells, each a whole number of the former, so that nothing is
-lost but detail: two weeks keep their minutes, a year its hours. A cell holds what became known in
-``(start, end]``: the bar that ends at midnight belongs to the day it lies in.
+Rows are first summed into cells of one minute. A table that would need more than ``MOST_CELLS``
+rows is summed into the next coarser cells, each a multiple of the former, so that only resolution
+is lost: two weeks have minutes, a year has hours. A cell contains the rows in ``(start, end]``: a
+bar that ends at midnight belongs to the day before.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ BUCKETS_MS = tuple(
     + [n * HOUR_MS for n in (1, 2, 3, 4, 6, 8, 12)]
     + [n * DAY_MS for n in (1, 2, 7, 14, 28)]
 )
-LAST_MS = 253_402_300_800_000  # the end of the year 9999: what clocks can show
+LAST_MS = 253_402_300_800_000  # the end of the year 9999, the limit of datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """The grid of every chart: ``count`` buckets of ``bucket_ms`` from ``start_ms`` on."""
+    """The grid of all charts: ``count`` buckets of ``bucket_ms`` from ``start_ms`` on."""
 
     start_ms: int
     bucket_ms: int
     count: int
 
     def index(self, at_ms: Int64s) -> Int64s:
-        """Return the bucket of each instant; the end of a bucket belongs to it."""
+        """Return the bucket of each time; the end of a bucket belongs to it."""
         return (at_ms - 1 - self.start_ms) // self.bucket_ms
 
 
 def buckets_for(first_ms: int, last_ms: int, cell_ms: int = MINUTE_MS) -> Buckets:
     """Return the finest grid of at most ``MOST_BUCKETS`` buckets over ``[first_ms, last_ms]``.
 
-    ``bucket_ms`` is a length that people count in, and a multiple of ``cell_ms``.
+    ``bucket_ms`` is a round length of time, and a multiple of ``cell_ms``.
     """
     lengths = [n for n in BUCKETS_MS if n % cell_ms == 0]
     while True:
@@ -62,19 +62,19 @@ def buckets_for(first_ms: int, last_ms: int, cell_ms: int = MINUTE_MS) -> Bucket
 
 
 class TimeCells:
-    """A table of sums: a row per cell of time, a column per thing that is counted.
+    """A table of sums: one row per time cell, one column per counted quantity.
 
     Parameters
     ----------
     columns
-        How many things are summed.
+        Number of columns.
     dtype
-        What the sums are kept in.
+        Data type of the sums.
 
     Attributes
     ----------
     cell_ms
-        Length of a cell now; it only grows.
+        Current length of a cell; it only grows.
     """
 
     def __init__(self, columns: int, dtype: npt.DTypeLike) -> None:
@@ -84,7 +84,7 @@ class TimeCells:
         self._since, self._until = LAST_MS, 0
 
     def add(self, at_ms: Int64s, columns: Iterable[npt.NDArray[Any]]) -> None:
-        """Add rows to the cells of their instants.
+        """Add rows to the cells of their times.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class TimeCells:
             self._table[rows, column] += sums
 
     def coarsen(self, cell_ms: int) -> None:
-        """Sum the cells up to cells of ``cell_ms``, a multiple of what they are."""
+        """Coarsen the cells to ``cell_ms``, a multiple of the current length."""
         if cell_ms == self.cell_ms:
             return
         if len(self._table):
@@ -128,7 +128,7 @@ class TimeCells:
         return sums
 
     def bucketed(self, buckets: Buckets) -> npt.NDArray[Any]:
-        """Return the sums per bucket, shape [buckets, columns]; what lies outside is left out."""
+        """Return the sums per bucket, shape [buckets, columns]; rows outside are ignored."""
         made = np.zeros((buckets.count, self._table.shape[1]), self._table.dtype)
         starts = (self._first + np.arange(len(self._table))) * self.cell_ms
         index = (starts - buckets.start_ms) // buckets.bucket_ms
@@ -137,9 +137,9 @@ class TimeCells:
         return made
 
     def _cover(self, first_ms: int, last_ms: int) -> None:
-        """Make room for the cells of ``[first_ms, last_ms]``.
+        """Allocate the cells of ``[first_ms, last_ms]``.
 
-        The length of a cell depends on the whole range alone, not on how it came in.
+        The length of a cell depends on the whole range only, not on the order of rows.
         """
         self._since = min(self._since, first_ms)
         self._until = max(self._until, last_ms)
@@ -152,7 +152,7 @@ class TimeCells:
         have = len(self._table)
         if have and self._first <= low and high <= self._first + have:
             return
-        # rows to spare, so that small blocks do not copy the table each time
+        # spare rows, so that small blocks do not copy the table each time
         spare = high - low if have else 0
         before = min(low, self._first) if have else low
         after = max(high + spare, self._first + have)

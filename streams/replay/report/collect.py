@@ -1,4 +1,4 @@
-"""The report of a deployment's topics: committed records of a stretch of time, read once."""
+"""The report of a deployment's topics: committed records of a time range, read once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ READ = (TRADES, SUMMARIES, GATES, WEIGHTS)
 Progress = Callable[[str, int, int], None]
 
 
-class Wanted(NamedTuple):
-    """What is to be reported.
+class ReportFilter(NamedTuple):
+    """Selection of the reported records.
 
     Attributes
     ----------
     from_ms, to_ms
-        Records that could be known from then on, and until then; both included, None for no limit.
+        Limits of ``as_of_ms``; both inclusive, None for no limit.
     instruments
         Only these; empty for all.
     """
@@ -37,7 +37,7 @@ class Wanted(NamedTuple):
     instruments: tuple[str, ...] = ()
 
     def includes(self, event: Any) -> bool:
-        """Return whether the report shows a record of its time and instrument."""
+        """Return whether the selection includes a record with this time and instrument."""
         if self.from_ms is not None and event.as_of_ms < self.from_ms:
             return False
         if self.to_ms is not None and event.as_of_ms > self.to_ms:
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
 def collect_report(
     runtime: Runtime,
     codec: Codec,
-    wanted: Wanted,
+    chosen: ReportFilter,
     progress: Progress = lambda topic, done, total: None,
 ) -> ReportData:
     """Read the topics of a deployment and return their report.
@@ -58,31 +58,33 @@ def collect_report(
     ----------
     runtime, codec
         The deployment and its schemas.
-    wanted
-        Which records.
+    chosen
+        Selection of the records.
     progress
-        Called with a topic, how many offsets of it are done, and how many there are.
+        Called with a topic, the number of offsets read, and their total.
 
     Raises
     ------
     Fatal
-        A topic does not exist, or an instrument that was asked for is nowhere in them.
+        A topic does not exist, or a requested instrument is in none of them.
     Recoverable
         No broker answers.
     """
     control = read_control(runtime, codec)
-    reading = _Reading(codec, wanted)
+    reading = _Reading(codec, chosen)
     with LogReader(runtime) as reader:
         for topic in READ:
             reading.topic(reader, topic, progress)
-    missing = sorted(set(wanted.instruments) - reading.seen)
+    missing = sorted(set(chosen.instruments) - reading.seen)
     if missing:
         known = ", ".join(sorted(reading.seen)) or "none"
-        raise Fatal(f"the log holds nothing of {', '.join(missing)}; instruments there: {known}")
+        raise Fatal(f"the log has no records of {', '.join(missing)}; its instruments: {known}")
     notes = []
     if reading.unreadable:
-        notes.append(f"{reading.unreadable:,} records could not be read and are left out.")
-    notes += [f"{topic} holds nothing of this time." for topic in READ if not reading.found[topic]]
+        notes.append(f"{reading.unreadable:,} records could not be decoded and are omitted.")
+    notes += [
+        f"{topic} has no records in this time range." for topic in READ if not reading.found[topic]
+    ]
     span: LogSpan = {
         "topic": CONTROL,
         "partition": 0,
@@ -93,9 +95,9 @@ def collect_report(
     meta = ReportMeta(
         source=f"live topics, prefix {runtime.topic_prefix or 'none'}",
         config=active_config(control),
-        instruments=wanted.instruments,
-        asked_from_ms=wanted.from_ms,
-        asked_to_ms=wanted.to_ms,
+        instruments=chosen.instruments,
+        asked_from_ms=chosen.from_ms,
+        asked_to_ms=chosen.to_ms,
         engines=tuple(reading.engines),
         params=_params(control),
         log=(*reading.spans, span),
@@ -105,10 +107,10 @@ def collect_report(
 
 
 class _Reading:
-    """What has been read so far."""
+    """The records read so far."""
 
-    def __init__(self, codec: Codec, wanted: Wanted) -> None:
-        self._codec, self._wanted = codec, wanted
+    def __init__(self, codec: Codec, chosen: ReportFilter) -> None:
+        self._codec, self._wanted = codec, chosen
         self.accumulator = ReportAccumulator()
         self.spans: list[LogSpan] = []
         self.engines: dict[str, None] = {}
@@ -143,10 +145,10 @@ class _Reading:
     def _span(
         self, reader: LogReader, topic: str, partition: int, low: int, high: int
     ) -> tuple[int, int]:
-        """Return the offsets that can hold what is wanted.
+        """Return the offsets that can contain selected records.
 
-        The first record stamped with a time is found exactly. The last one only where time never
-        goes back, as over the epochs: elsewhere an instrument that was loaded later lies behind.
+        The first record of a time is found exactly. The last one is found only in topics ordered by
+        time, such as the epochs: in other topics an instrument that was loaded later follows.
         """
         start, end = low, high
         if self._wanted.from_ms is not None and high > low:
@@ -177,7 +179,7 @@ class _Reading:
         return 1
 
     def _entries(self, event: Weights) -> Weights:
-        """Return the epoch with the wanted instruments alone."""
+        """Return the epoch with the selected instruments only."""
         self.seen.update(event.universe)
         if not self._wanted.instruments:
             return event

@@ -1,8 +1,8 @@
-"""What a report says: the JSON, as types, and what its caller tells of it.
+"""The contents of a report as types of its JSON, and the metadata from the caller.
 
 Shares are fractions 0..1, P&L and costs are basis points of one unit of notional, times are epoch
-milliseconds. A value that is not known, or not finite, is None. Lists "per bucket" have one entry
-for each bucket of ``time``.
+milliseconds. A value that is unknown or not finite is None. Lists "per bucket" have one entry for
+each bucket of ``time``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_MODELLED = (
 
 
 class LogSpan(TypedDict):
-    """Which offsets ``[start, end)`` of a topic's partition were looked at."""
+    """The offsets ``[start, end)`` of a partition that were read."""
 
     topic: str
     partition: int
@@ -39,28 +39,28 @@ class LogSpan(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ReportMeta:
-    """What the rows do not tell.
+    """Information that is not in the rows.
 
     Attributes
     ----------
     title, source
-        What stands at the top, and where the rows are from, such as ``live topics``.
+        Title of the page, and origin of the rows, such as ``live topics``.
     config
-        The settings in force at the end, None when there are none.
+        The settings in force at the end, None without any.
     instruments
-        Instruments to list even where nothing came in of them.
+        Instruments to list even without rows.
     asked_from_ms, asked_to_ms
-        The limits that were asked for, both included.
+        The requested limits, both inclusive.
     engines
         Versions of the metrics core that wrote the rows.
     params
         (instrument or empty, text) of each parameter record in force.
     log
-        Which offsets were read.
+        The offsets that were read.
     notes
-        Sentences a reader has to know, such as that records could not be read.
+        Notes for the reader, such as a number of undecodable records.
     generated_ms
-        When the report was made; None keeps the clock out of it, and its bytes the same.
+        Creation time of the report; None omits it, so that the bytes are reproducible.
     """
 
     title: str = "manifold report"
@@ -77,7 +77,7 @@ class ReportMeta:
 
 
 class Header(TypedDict):
-    """Where the rows are from, and what they were made with."""
+    """Origin of the rows, and the versions that produced them."""
 
     title: str
     source: str
@@ -126,7 +126,7 @@ class TradeFigures(TypedDict):
 
 
 class Curve(TypedDict):
-    """Added P&L after each bucket and the deepest drawdown inside it, in bps, per bucket."""
+    """Cumulative P&L after each bucket and the maximum drawdown inside it, in bps, per bucket."""
 
     equity_bps: list[float]
     drawdown_bps: list[float]
@@ -140,7 +140,7 @@ class ReasonShare(TypedDict):
 
 
 class InstrumentRow(TypedDict):
-    """One line of the table of instruments."""
+    """One row of the table of instruments."""
 
     instrument: str
     figures: TradeFigures
@@ -152,7 +152,7 @@ class InstrumentRow(TypedDict):
 
 
 class Trades(TypedDict):
-    """Some or all trades by time of exit; one list per column, codes instead of names."""
+    """Some or all trades by exit time; one list per column, with codes for names."""
 
     total: int
     shown: int
@@ -163,7 +163,7 @@ class Trades(TypedDict):
 
 
 class GateCounts(TypedDict):
-    """Decisions per bucket; ``reasons`` has only those that ever applied."""
+    """Decisions per bucket; ``reasons`` has only the reasons that occurred."""
 
     decisions: list[int]
     eligible: list[int]
@@ -171,7 +171,7 @@ class GateCounts(TypedDict):
 
 
 class GuardRow(TypedDict):
-    """How often one guard passed, of the decisions with a fresh signal."""
+    """How often one guard passed, among decisions with a fresh signal."""
 
     guard: str
     what: str
@@ -184,7 +184,7 @@ class GuardRow(TypedDict):
 
 
 class GuardShares(TypedDict):
-    """The same for one instrument: decisions that counted, and how many passed each guard."""
+    """The same for one instrument: number of counted decisions, and how many passed each guard."""
 
     instrument: str
     judged: int
@@ -193,7 +193,7 @@ class GuardShares(TypedDict):
 
 
 class Guards(TypedDict):
-    """Pass rates; ``together`` are the signal guards at the same bar, sessions aside."""
+    """Pass rates; ``together``: all signal guards at the same bar, without sessions."""
 
     judged: int
     rows: list[GuardRow]
@@ -228,7 +228,7 @@ class ConfigRow(TypedDict):
 
 
 class Headline(TypedDict):
-    """The figures on top."""
+    """The headline figures."""
 
     figures: TradeFigures
     decisions: int
@@ -259,7 +259,7 @@ class ReportData(TypedDict):
 
 
 def finite(value: Any, digits: int | None = None) -> Any:
-    """Return ``value`` fit for JSON: floats rounded, None for NaN and infinities, also inside."""
+    """Return ``value`` for JSON: floats rounded, None for NaN and infinities, recursively."""
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
@@ -274,7 +274,7 @@ def finite(value: Any, digits: int | None = None) -> Any:
 
 
 def rounded(values: Iterable[float], digits: int) -> list[Any]:
-    """Return numbers for JSON, rounded, whole ones without a fraction, None for NaN."""
+    """Return numbers for JSON: rounded, integers without a fraction, None for NaN."""
     return [_number(float(value), digits) for value in values]
 
 
@@ -286,5 +286,5 @@ def _number(value: float, digits: int) -> float | int | None:
 
 
 def share(part: float, whole: float, digits: int = 6) -> float | None:
-    """Return ``part / whole``, None of nothing."""
+    """Return ``part / whole``, None if ``whole`` is 0."""
     return round(float(part) / float(whole), digits) if whole else None

@@ -1,4 +1,4 @@
-"""Gate decisions summed over time: how many, how many eligible, which reasons, which guards."""
+"""Gate decisions summed over time: counts, eligible decisions, reasons, guards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _DECISIONS, _ELIGIBLE, _FIRST_REASON = 0, 1, 2
 
 
 def reason_word(reasons: tuple[str, ...]) -> int:
-    """Return reasons as a word: bit i is ``list(Reason)[i]``, bit 31 any this version lacks."""
+    """Return reasons as a bit mask: bit i is ``list(Reason)[i]``, bit 31 any unknown reason."""
     word = 0
     for reason in reasons:
         word |= BIT.get(reason, 1 << OTHER_BIT)
@@ -57,12 +57,12 @@ class GateCells:
         self._failed = np.zeros(len(CODES), np.int64)
 
     def add(self, as_of_ms: Int64s, eligible: npt.NDArray[np.bool_], reasons: Words) -> None:
-        """Take in decisions.
+        """Add decisions.
 
         Parameters
         ----------
         as_of_ms, eligible, reasons
-            Instants, verdicts and reason words, each of shape [n].
+            Times, verdicts and reason bit masks, each of shape [n].
         """
         if len(as_of_ms) > 1 and (np.diff(as_of_ms) < 0).any():
             order = np.argsort(as_of_ms, kind="stable")
@@ -98,7 +98,7 @@ class GateCells:
         }
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
-        """Return how many decisions, how many eligible, and reason -> how often."""
+        """Return the number of decisions, of eligible ones, and reason -> count."""
         sums = self.cells.totals()
         reasons = {
             code: int(sums[_FIRST_REASON + at])
@@ -160,7 +160,7 @@ def _sentence(together: int, judged: int) -> str | None:
         return None
     return (
         f"All signal guards together pass {together / judged:.2%} of the bars with a fresh signal "
-        f"({together:,} of {judged:,}): with these limits next to nothing will trade. "
+        f"({together:,} of {judged:,}): with these limits almost nothing will trade. "
         "Run: manifold calibrate"
     )
 

@@ -1,8 +1,8 @@
-"""The report as one HTML page that needs nothing but itself, and as JSON.
+"""The report as one self-contained HTML page, and as JSON.
 
 Tables of figures are plain HTML; charts and the list of trades are drawn by the page's own script
-from the JSON inside it. The page's policy allows this very script and style sheet and nothing else:
-no request leaves it, and text of the log cannot become code.
+from the JSON inside it. The page's content security policy allows only this script and style sheet:
+the page sends no requests, and text of the log cannot become code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streams.replay.report.data import ReportData
 from streams.replay.report.words import clock_range
 
 STDOUT = "-"
-# inside a script element these would end it, or start a comment that swallows its end
+# inside a script element these would end it, or start a comment that hides its end
 _HIDDEN = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
@@ -69,15 +69,15 @@ def write_report(data: ReportData, html_path: str | None, json_path: str | None)
     data
         What `ReportAccumulator.finish` gave.
     html_path, json_path
-        Where to; ``-`` for standard output, None to leave it out.
+        Output paths; ``-`` for standard output, None for no output.
 
     Raises
     ------
     Fatal
-        A file cannot be written, or both are to go to standard output.
+        A file cannot be written, or both would go to standard output.
     """
     if html_path == json_path == STDOUT:
-        raise Fatal("both the page and the JSON are to go to standard output; name a file for one")
+        raise Fatal("both the page and the JSON would go to standard output; name a file for one")
     if html_path is not None:
         _write(html_path, report_html(data))
     if json_path is not None:
@@ -85,7 +85,7 @@ def write_report(data: ReportData, html_path: str | None, json_path: str | None)
 
 
 def _write(path: str, text: str) -> None:
-    # a lone surrogate cannot be written; a page with a question mark is better than none
+    # a lone surrogate cannot be encoded; it is replaced by a question mark
     content = text.encode("utf-8", "replace")
     if path == STDOUT:
         sys.stdout.buffer.write(content)

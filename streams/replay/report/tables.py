@@ -1,4 +1,4 @@
-"""The parts of the page that are plain HTML: notices, figures and tables."""
+"""The static HTML parts of the page: notices, figures and tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SEVERAL = 3
 
 
 def empty(content: Any, sentence: str) -> str:
-    """Return a sentence where there is no content."""
+    """Return a sentence for a part without content."""
     return "" if content else f'<p class="none">{escape(sentence)}</p>'
 
 
 def notices(data: ReportData) -> str:
-    """Return what a reader has to know before the figures."""
+    """Return the notices above the figures."""
     said = [one for one in (data["guards"]["sentence"],) if one]
     said += data["header"]["notes"]
     if len(data["header"]["config_ids"]) > 1:
@@ -45,13 +45,13 @@ def notices(data: ReportData) -> str:
 
 
 def model(data: ReportData) -> str:
-    """Return what the figures do not take into account."""
+    """Return the list of effects that the figures do not include."""
     items = "".join(f"<li>{escape(one)}</li>" for one in data["header"]["not_modelled"])
     return f'<div class="model"><h3>What is not modelled</h3><ul>{items}</ul></div>'
 
 
 def headline(data: ReportData) -> str:
-    """Return the figures on top."""
+    """Return the headline figures."""
     top = data["headline"]
     figures = top["figures"]
     share = figures["cost_share"]
@@ -106,7 +106,7 @@ def headline(data: ReportData) -> str:
 
 
 def instruments(data: ReportData) -> str:
-    """Return the table with a row for each instrument."""
+    """Return the table with one row per instrument."""
     rows = []
     for row in data["table"]:
         reasons = ", ".join(
@@ -168,7 +168,7 @@ def _top(data: ReportData) -> str:
 
 
 def reasons(data: ReportData) -> str:
-    """Return the reasons of every instrument as a table, and what each means."""
+    """Return the table of reasons per instrument, and their descriptions."""
     totals = _reason_totals(data)
     order = sorted(totals, key=lambda reason: (-totals[reason], reason))
     if not data["gates"]:
@@ -201,7 +201,7 @@ def _part(part: int, whole: int) -> Cell:
 
 
 def guards(data: ReportData) -> str:
-    """Return the pass rates: over all, and per instrument."""
+    """Return the pass rates, overall and per instrument."""
     found = data["guards"]
     if not found["judged"]:
         return empty(None, "No decision with a fresh signal in this time.")
@@ -258,7 +258,7 @@ def weights(data: ReportData) -> str:
 
 
 def costs(data: ReportData) -> str:
-    """Return what the spread took."""
+    """Return the costs of the spread."""
     if not data["trades"]["total"]:
         return empty(None, "No trade was closed in this time, so nothing was paid.")
     rows = [
@@ -268,11 +268,11 @@ def costs(data: ReportData) -> str:
     ]
     figures = data["headline"]["figures"]
     said = (
-        f"The spread took {number(figures['cost_bps'], 1)} bps of a gross P&L of "
+        f"The spread cost {number(figures['cost_bps'], 1)} bps of a gross P&L of "
         f"{number(figures['gross_bps'], 1, sign=True)} bps."
     )
     if figures["cost_share"] is not None and figures["cost_share"] > 1:
-        said += " That is more than was earned."
+        said += " That is more than the gross P&L."
     if figures["cost_assumed"]:
         said += (
             f" At {number(figures['cost_assumed'])} trades the candles had no bid and ask, and the "
@@ -319,9 +319,8 @@ def summaries(data: ReportData) -> str:
     heads = ["Instrument", "Days", "Trades", "Calmar", "P&L, total", "Win rate", "P&L, bps"]
     heads += ["Max drawdown", "Profit factor", "Sharpe", "Exposure", "Average hold, bars"]
     heads += ["Cost, bps", "Span integrity", "As of (UTC)"]
-    return (
-        '<p class="say">Where a floor counts it stands behind the value, with whether it is '
-        "reached.</p>" + table("Latest summary of each instrument, by slice", heads, rows)
+    return '<p class="say">A floor in force is shown after the value, with its result.</p>' + table(
+        "Latest summary of each instrument, by slice", heads, rows
     )
 
 
@@ -335,7 +334,7 @@ def _against(value: float | None, floor: float | None, digits: int) -> Cell:
 
 
 def origin(data: ReportData) -> str:
-    """Return where the rows are from and what they were made with."""
+    """Return the origin of the rows and the versions that produced them."""
     header = data["header"]
     asked = clock_range(header["asked_from_ms"], header["asked_to_ms"])
     if header["asked_from_ms"] is None or header["asked_to_ms"] is None:

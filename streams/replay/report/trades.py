@@ -1,4 +1,4 @@
-"""Closed trades in columns: figures, the curve of added P&L, and the rows that are listed."""
+"""Closed trades in columns: figures, the curve of cumulative P&L, and the listed rows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BPS_DIGITS = 3
 
 
 class TradeColumns:
-    """The trades of a report as they come in; about 120 bytes each.
+    """The trades of a report in order of arrival; about 120 bytes each.
 
     Attributes
     ----------
     left_out
-        Trades whose P&L, cost or times are no numbers that can be added or shown.
+        Number of omitted trades: their P&L, cost or times are not finite or out of range.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class TradeColumns:
         self.left_out = 0
 
     def add(self, trade: SimulatedTrade) -> None:
-        """Take in a trade."""
+        """Add a trade."""
         if not (
             math.isfinite(trade.pnl_bps)
             and math.isfinite(trade.cost_bps)
@@ -62,26 +62,26 @@ class TradeColumns:
 
     @property
     def instruments(self) -> set[str]:
-        """Every instrument that traded."""
+        """All instruments with trades."""
         return set(self._names["instrument"])
 
     @property
     def params_ids(self) -> set[str]:
-        """Every parameter set that traded."""
+        """All parameter sets with trades."""
         return set(self._names["params_id"])
 
     def range_ms(self) -> tuple[int, int] | None:
-        """Return the first and the last instant at which a trade was closed."""
+        """Return the first and the last exit time."""
         at = self._integers["as_of_ms"]
         return (min(at), max(at)) if at else None
 
     def ordered(self, instruments: list[str]) -> OrderedTrades:
-        """Return the trades by exit, whatever the order they came in.
+        """Return the trades ordered by exit, independent of the order of arrival.
 
         Parameters
         ----------
         instruments
-            Every instrument of the report; their places are the codes.
+            All instruments of the report; their indices are the codes.
         """
         place = {name: at for at, name in enumerate(instruments)}
         columns: dict[str, npt.NDArray[Any]] = {}
@@ -114,9 +114,9 @@ class OrderedTrades:
     Parameters
     ----------
     columns
-        Arrays of shape [trades], by the names of the record's fields.
+        Field name of the record -> array of shape [trades].
     names
-        Column -> what its codes stand for.
+        Column -> names of its codes.
     ids
         The trades' ids.
     """
@@ -127,7 +127,7 @@ class OrderedTrades:
         self._columns, self._names, self._ids = columns, names, ids
 
     def figures(self, instrument: int | None = None) -> TradeFigures:
-        """Return the figures of all trades, or of one instrument's by its code."""
+        """Return the figures of all trades, or of one instrument's trades, by its code."""
         picked = self._picked(instrument)
         pnl, cost = picked["pnl_bps"], picked["cost_bps"]
         count, total, paid = len(pnl), float(pnl.sum()), float(cost.sum())
@@ -155,14 +155,14 @@ class OrderedTrades:
         at, equity, drawdown = self._curve(self._picked(instrument))
         place = buckets.index(at)
         last = np.searchsorted(place, np.arange(buckets.count), side="right") - 1
-        # before the first trade there is nothing: entry 0 of the padded arrays
+        # entry 0 of the padded arrays is the state before the first trade
         shown = np.concatenate(([0.0], equity))[last + 1]
         deepest = np.concatenate(([0.0], drawdown))[last + 1]
         np.maximum.at(deepest, place, drawdown)
         return {"equity_bps": rounded(shown, 2), "drawdown_bps": rounded(deepest, 2)}
 
     def listed(self) -> Trades:
-        """Return the last trades and, of all time, the best and the worst ones."""
+        """Return the last trades, and the best and the worst of all trades."""
         total = len(self._ids)
         keep = np.zeros(total, bool)
         keep[max(0, total - LAST_SHOWN) :] = True
@@ -202,10 +202,9 @@ class OrderedTrades:
 
     @staticmethod
     def _curve(picked: dict[str, npt.NDArray[Any]]) -> tuple[Int64s, Floats, Floats]:
-        """Return instants, equity after them and drawdown then; one entry per instant.
+        """Return times, equity and drawdown after them; one entry per time.
 
-        Trades closed at the same instant count together: no order among them is more right than
-        another.
+        Trades closed at the same time are added together, because their order is undefined.
         """
         at, pnl = picked["as_of_ms"], picked["pnl_bps"]
         if not len(at):

@@ -1,4 +1,4 @@
-"""Numbers, shares, times and tables as a reader of the page sees them."""
+"""Formatting of numbers, shares, times and tables of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONE = "\u2013"
 
 
 def number(value: float | None, digits: int = 0, *, sign: bool = False) -> str:
-    """Return a number with thousands separated, a dash for none."""
+    """Return a number with thousands separators, a dash for None."""
     if value is None:
         return NONE
     text = f"{value:{'+' if sign else ''},.{digits}f}"
@@ -21,7 +21,7 @@ def number(value: float | None, digits: int = 0, *, sign: bool = False) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction as per cent; a small one that is not 0 is not shown as 0."""
+    """Return a fraction in percent; a small non-zero value is not shown as 0."""
     if value is None:
         return NONE
     least = 10.0 ** -(digits + 2)
@@ -31,21 +31,21 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def when(at_ms: int | None) -> str:
-    """Return a UTC time, a dash for none."""
+    """Return a UTC time, a dash for None."""
     if at_ms is None or not 0 <= at_ms <= LAST_MS:
         return NONE
     return clock(at_ms).removesuffix(":00") if at_ms % 60_000 == 0 else clock(at_ms)
 
 
 def clock_range(from_ms: int | None, to_ms: int | None) -> str:
-    """Return a stretch of time."""
+    """Return a time range."""
     if from_ms is None or to_ms is None:
         return "nothing in this time"
     return f"{when(from_ms)} to {when(to_ms)} UTC"
 
 
 class Cell(NamedTuple):
-    """A cell of a table: what is shown, what it sorts by, and its class."""
+    """A table cell: its text, its sort key, and its class."""
 
     text: str
     key: float | None = None
@@ -72,7 +72,7 @@ def words(text: str, hint: str = "") -> Cell:
 
 
 def wide(text: str) -> Cell:
-    """Return a cell with text that may take several lines."""
+    """Return a cell with text that may wrap."""
     return Cell(text, None, "w")
 
 
@@ -84,19 +84,19 @@ def table(
     sortable: bool = True,
     total: Sequence[Cell] | None = None,
 ) -> str:
-    """Return a table in a box that scrolls by itself; the first cell of a row is its heading.
+    """Return a table in a scrollable box; the first cell of a row is its heading.
 
     Parameters
     ----------
     caption
-        What it is, for everybody.
+        Caption of the table.
     heads
         Headings of the columns.
     rows, total
-        The cells, and those of a last row that stays last.
+        The cells, and those of a last row that is not sorted.
     """
     body = list(rows)
-    # a column is aligned like its cells
+    # headings are aligned like their cells
     kinds = [cell.kind.split()[0] for cell in (body[0] if body else total or ())]
     head = "".join(
         f'<th scope="col"{_class(kinds[at] if at < len(kinds) else "")}>{escape(text)}</th>'
@@ -119,7 +119,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def details(summary: str, content: str) -> str:
-    """Return content that opens when asked for."""
+    """Return content in a collapsed ``details`` element."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 

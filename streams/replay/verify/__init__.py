@@ -1,1 +1,1 @@
-"""Deriving again and comparing bytes, and the truncation test."""
+"""Verification by re-derivation and byte comparison, and the truncation test."""

@@ -1,9 +1,8 @@
-"""A fast yes of a verification: the stages ``signals`` and ``gates`` over columns.
+"""Fast path of verify: the stages ``signals`` and ``gates`` over columns.
 
-What a partition of ``md.candles`` derives is computed for many candles at once and compared byte by
-byte with what lies in the log. Where anything is not the same, or is beyond what is done here,
-nothing is said about it: the stages themselves fold the partition again then and have the word
-(``streams.replay.verify.verify``).
+The output of a partition of ``md.candles`` is computed for many candles at once and compared byte
+by byte with the log. If anything differs or is not supported here, the fast path declines and the
+row-by-row stages fold the partition again and decide (``streams.replay.verify.verify``).
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from streams.replay.verify.rows import (
 )
 
 
-def is_record(message: Any, wanted: Output) -> bool:
-    """Return whether a client's message is what a stage has put out, byte by byte."""
+def is_record(message: Any, expected: Output) -> bool:
+    """Return whether a message equals the output of a stage, byte by byte."""
     return bool(
-        message.value() == wanted.value
-        and tuple(message.headers() or ()) == wanted.headers
-        and message.key() == wanted.key
-        and message.timestamp()[1] == wanted.timestamp_ms
+        message.value() == expected.value
+        and tuple(message.headers() or ()) == expected.headers
+        and message.key() == expected.key
+        and message.timestamp()[1] == expected.timestamp_ms
     )
 
 
-def are_records(messages: Sequence[Any], wanted: Expected) -> bool:
-    """Return whether a client's messages are these records, byte by byte."""
+def are_records(messages: Sequence[Any], expected: Expected) -> bool:
+    """Return whether messages equal these records, byte by byte."""
     return (
-        [message.value() for message in messages] == wanted.values
-        and [message.headers() for message in messages] == wanted.headers
-        and [message.key() for message in messages] == wanted.keys
-        and [message.timestamp()[1] for message in messages] == wanted.timestamps
+        [message.value() for message in messages] == expected.values
+        and [message.headers() for message in messages] == expected.headers
+        and [message.key() for message in messages] == expected.keys
+        and [message.timestamp()[1] for message in messages] == expected.timestamps
     )
 
 
 def coordinates_of(source: bytes) -> tuple[int, int]:
-    """Return partition and offset that the header ``source`` names; -1, -1 if it names none.
+    """Return partition and offset in the header ``source``; -1, -1 if there are none.
 
-    The name of the topic is not looked at.
+    The topic name is ignored.
     """
     _, partition, offset = (*source.split(b"-"), b"", b"", b"")[:3]
     if partition.isdigit() and offset.isdigit():
@@ -59,19 +58,19 @@ def coordinates_of(source: bytes) -> tuple[int, int]:
 
 
 def source_in(message: Any) -> tuple[int, int]:
-    """Return the coordinates in the header ``source`` of a client's message."""
+    """Return the coordinates in the header ``source`` of a message."""
     return coordinates_of(dict(message.headers() or ()).get("source") or b"")
 
 
 class Topics(NamedTuple):
-    """Where a partition's records are read from.
+    """The source of a partition's records.
 
     Attributes
     ----------
     candles
-        Its part of ``md.candles``, up to where ``signals`` has come.
+        Its partition of ``md.candles``, up to the position of ``signals``.
     derived
-        Its part of each derived topic that has as many partitions.
+        Its partition of each derived topic with the same partition count.
     """
 
     candles: Iterator[list[SourceRecord]]
@@ -79,44 +78,44 @@ class Topics(NamedTuple):
 
 
 class _Queue:
-    """Records that must come next, in order."""
+    """Expected records, in order."""
 
     def __init__(self) -> None:
-        self._wanted = Expected([], [], [], [])
+        self._expected = Expected([], [], [], [])
         self._taken = 0
 
     def __len__(self) -> int:
-        return len(self._wanted.values) - self._taken
+        return len(self._expected.values) - self._taken
 
-    def put(self, wanted: Expected) -> None:
-        self._wanted = self._wanted.span(self._taken, len(self._wanted.values)).then(wanted)
+    def put(self, expected: Expected) -> None:
+        self._expected = self._expected.span(self._taken, len(self._expected.values)).then(expected)
         self._taken = 0
 
     def take(self, count: int) -> Expected:
         start, self._taken = self._taken, self._taken + count
-        return self._wanted.span(start, self._taken)
+        return self._expected.span(start, self._taken)
 
 
 class PartitionCheck:
-    """Compares what a partition derives with what lies in the log.
+    """Compares the output of a partition with the log.
 
     Parameters
     ----------
     columns
-        What it derives.
+        The output of the partition.
     number
         The partition.
     topics
-        Where to read.
+        The topics to read.
     signals_done, gates_done
-        How far the stages have come in ``md.candles`` and in ``sep.manifolds``.
+        Positions of the stages in ``md.candles`` and in ``sep.manifolds``.
 
     Attributes
     ----------
     compared
-        Records compared and not told of yet, by topic.
+        Compared but not yet reported records, by topic.
     read
-        Records taken in so far, by source topic.
+        Records read so far, by source topic.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class PartitionCheck:
         self.read = {CANDLES: 0, MANIFOLDS: 0}
 
     def advance(self) -> bool:
-        """Take in another batch of candles; return whether there was one.
+        """Process the next batch of candles; return whether there was one.
 
         Raises
         ------
@@ -147,38 +146,38 @@ class PartitionCheck:
         records = next(self._candles, None)
         if records is None:
             for topic, found in self._found.items():
-                self._not_done_yet(found, self._done[topic])
+                self._require_later(found, self._done[topic])
             return False
         rows, configs = self._columns.rows(records)
         offsets = [record.offset for record in records]
         self.read[CANDLES] += len(records)
         for topic in OF_SIGNALS:
-            wanted = self._columns.wanted(rows[topic], CANDLES, offsets, configs)
-            lying = self._compare(topic, wanted)
-        # the last of them is what the gates are derived from
-        manifolds = dict(zip(rows[MANIFOLDS].places, lying, strict=True))
-        processed = {place for place, offset in manifolds.items() if offset < self._gates_done}
+            expected = self._columns.expected(rows[topic], CANDLES, offsets, configs)
+            offsets_found = self._compare(topic, expected)
+        # the gates are derived from the last topic
+        manifolds = dict(zip(rows[MANIFOLDS].indices, offsets_found, strict=True))
+        processed = {index for index, offset in manifolds.items() if offset < self._gates_done}
         self.read[MANIFOLDS] += len(processed)
         for topic in (*OF_GATES, GATES):
             own = rows[topic]
             if len(processed) < len(manifolds):
-                own = own.where([i for i, place in enumerate(own.places) if place in processed])
-            wanted = self._columns.wanted(own, MANIFOLDS, manifolds, configs)
+                own = own.where([i for i, index in enumerate(own.indices) if index in processed])
+            expected = self._columns.expected(own, MANIFOLDS, manifolds, configs)
             if topic == GATES:
-                self._decisions.put(wanted)
+                self._decisions.put(expected)
             else:
-                self._compare(topic, wanted)
+                self._compare(topic, expected)
         return True
 
-    def _compare(self, topic: str, wanted: Expected) -> list[int]:
-        messages = list(islice(self._found[topic], len(wanted.values)))
-        if not are_records(messages, wanted):
+    def _compare(self, topic: str, expected: Expected) -> list[int]:
+        messages = list(islice(self._found[topic], len(expected.values)))
+        if not are_records(messages, expected):
             raise FastPathDeclined
         self.compared[topic] += len(messages)
         return [message.offset() for message in messages]
 
     def decided(self, messages: Sequence[Any]) -> None:
-        """Compare the next records that ``opt.gates`` has of the partition.
+        """Compare the next records of the partition in ``opt.gates``.
 
         Raises
         ------
@@ -191,10 +190,10 @@ class PartitionCheck:
         if not are_records(messages[:count], self._decisions.take(count)):
             raise FastPathDeclined
         self.compared[GATES] += count
-        self._not_done_yet(messages[count:], self._gates_done)
+        self._require_later(messages[count:], self._gates_done)
 
     def end(self) -> None:
-        """Compare what is left of the partition; nothing of it may be missing.
+        """Compare the remaining records of the partition; none may be missing.
 
         Raises
         ------
@@ -206,8 +205,8 @@ class PartitionCheck:
         if len(self._decisions):
             raise FastPathDeclined
 
-    def _not_done_yet(self, messages: Iterable[Any], done: int) -> None:
-        # what was derived since the stage was asked how far it has come
+    def _require_later(self, messages: Iterable[Any], done: int) -> None:
+        # records derived after the position of the stage was read
         for message in messages:
             partition, offset = source_in(message)
             if partition != self._number or offset < done:
@@ -220,18 +219,18 @@ def compare_columns(
     decisions: Iterator[list[Any]],
     progress: Callable[[str, int], None],
 ) -> dict[str, int]:
-    """Compare everything that some partitions derive; return the records compared by topic.
+    """Compare the output of some partitions; return the number of compared records by topic.
 
     Parameters
     ----------
     checks
         The partitions.
     known
-        All partitions; what ``opt.gates`` has of others is passed over.
+        All partitions; records of others in ``opt.gates`` are skipped.
     decisions
-        All of ``opt.gates``: it decides which partition goes on, so that little has to wait.
+        All of ``opt.gates``: its order decides which partition is read next, to limit buffering.
     progress
-        Told of a topic and the records compared since the last time.
+        Called with a topic and the number of records compared since the last call.
 
     Raises
     ------
@@ -253,16 +252,16 @@ def compare_columns(
 
 
 def _of_partitions(
-    batch: Sequence[Any], wanted: Collection[int], partitions: int
+    batch: Sequence[Any], expected: Collection[int], partitions: int
 ) -> dict[int, list[Any]]:
-    """Return decisions by whose business they are, but for those that are surely another's.
+    """Return decisions by partition, without those that certainly belong to another task.
 
-    That is a matter of the key, which is cheap to get at: if a record with it was derived from
-    another partition, who looks for it there finds out.
+    Uses the key only, which is cheap to read: if a record with this key was derived from another
+    partition, the task of that partition detects it.
     """
     keys = [message.key() for message in batch]
     owners = {key: _owner(key, partitions) for key in set(keys) if key != WATERMARK_KEY}
-    others = {key for key, owner in owners.items() if owner is not None and owner not in wanted}
+    others = {key for key, owner in owners.items() if owner is not None and owner not in expected}
     found: dict[int, list[Any]] = {}
     for key, message in zip(keys, batch, strict=True):
         if key not in others:

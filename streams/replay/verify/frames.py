@@ -1,7 +1,7 @@
-"""What many candles of an instrument bring, as the values that must lie in the log.
+"""Expected record values in the log for many candles of an instrument.
 
-The columns here are the fields of ``streams.pipeline.signals.signal``, ``manifold`` and
-``decision_record``; a test holds every one of them to what those make.
+The columns are the fields of ``streams.pipeline.signals.signal``, ``manifold`` and
+``decision_record``; a test checks that all fields are equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams.core.layout import NEAR_CLOSE, NEVER, OPEN
 from streams.core.stream import format_signature
 from streams.pipeline.columns import CandleSegment
 from streams.pipeline.gate_records import Scope, found_of
-from streams.pipeline.lane import Segment
+from streams.pipeline.instrument_fold import Segment
 from streams.records.bulk import BulkRecords, Column, Words
 from streams.records.codec import Codec
 from streams.records.reasons import Reason
@@ -38,13 +38,13 @@ _OF_METRICS = (
     *("coherence", "stability", "entropy", "rupture", "lambda_hazard", "count_1h", "sigma_eff"),
 )
 _FLOORS = ("min_trades", "calmar_min", "pnl_min")
-# bits of a decision's reasons, in the order in which a record has their codes
+# bits of a decision's reasons, in the order of their codes in a record
 _ORDER = sorted(range(len(Reason)), key=lambda bit: list(Reason)[bit].value)
 _CODES = tuple(list(Reason)[bit].value for bit in _ORDER)
 
 
 class SegmentOutput(NamedTuple):
-    """What a segment of an instrument's candles has brought, and under what.
+    """The output of a segment of an instrument's candles, with its scope.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class SegmentOutput(NamedTuple):
 
 
 class FrameMaker:
-    """Makes the values of records of three topics.
+    """Encodes the record values of three topics.
 
     Parameters
     ----------
@@ -72,15 +72,15 @@ class FrameMaker:
         self._manifolds = BulkRecords("Manifold", codec.schema_id(MANIFOLDS, "Manifold"))
         self._decisions = BulkRecords("GateDecision", codec.schema_id(GATES, "GateDecision"))
 
-    def bars(self, brought: SegmentOutput) -> tuple[list[bytes], list[bytes]]:
-        """Return the signals and the manifolds of a segment, one each for every bar.
+    def bars(self, output: SegmentOutput) -> tuple[list[bytes], list[bytes]]:
+        """Return the signals and the manifolds of a segment, one of each per bar.
 
         All candles have a volume.
         """
-        scope, _, _, found = brought
+        scope, _, _, found = output
         bars, metrics = found.bars, found.derived.metrics
-        common = _common(scope) | _candles(brought) | {name: metrics[name] for name in _METRICS}
-        common |= {"signature": _signatures(metrics, brought.precision), "volume_missing": False}
+        common = _common(scope) | _candles(output) | {name: metrics[name] for name in _METRICS}
+        common |= {"signature": _signatures(metrics, output.precision), "volume_missing": False}
         of_signals = {
             "flip_ratio": metrics["flip_ratio"],
             "collapsed": metrics["collapsed"],
@@ -100,15 +100,15 @@ class FrameMaker:
             self._manifolds.write(common | of_manifolds, n),
         )
 
-    def decisions(self, brought: SegmentOutput) -> list[bytes]:
+    def decisions(self, output: SegmentOutput) -> list[bytes]:
         """Return the decisions of a segment."""
-        scope, rows = brought.scope, brought.found.derived.decisions
+        scope, rows = output.scope, output.found.derived.decisions
         signalled, evaluated = rows["has_signal"] != 0, rows["has_evaluation"] != 0
         session = rows["session_flags"]
         columns = _common(scope) | {name: rows[name] for name in _OF_DECISION}
         columns |= {f"metrics.{name}": rows[name] for name in _OF_METRICS}
         columns |= {f"floors.{name}": rows["floors"][name] for name in _FLOORS}
-        columns |= _first_seen(brought.found, rows)
+        columns |= _first_seen(output.found, rows)
         columns |= {
             "eligible": rows["reasons"] == 0,
             "metrics?": signalled,
@@ -145,7 +145,7 @@ def _common(scope: Scope) -> dict[str, Column]:
 
 
 def _first_seen(found: Segment, rows: NDArray[Any]) -> dict[str, Column]:
-    """Return ``first_seen_ms`` of the bars' own signals; a bar without a candle has none."""
+    """Return ``first_seen_ms`` of the bars' signals; a bar without a candle has none."""
     has_candle = rows["no_candle"] == 0
     at = np.searchsorted(found.bars.bar_ms, rows["bar_ms"][has_candle])
     first_seen_ms = np.zeros(len(rows), np.int64)
@@ -153,8 +153,8 @@ def _first_seen(found: Segment, rows: NDArray[Any]) -> dict[str, Column]:
     return {"metrics.first_seen_ms?": has_candle, "metrics.first_seen_ms": first_seen_ms}
 
 
-def _candles(brought: SegmentOutput) -> dict[str, Column]:
-    bars, length_ms = brought.found.bars, brought.scope.config.granularity_ms
+def _candles(output: SegmentOutput) -> dict[str, Column]:
+    bars, length_ms = output.found.bars, output.scope.config.granularity_ms
     columns: dict[str, Column] = {
         f"candle.{side}.{price}": bars.prices[4 * i + j]
         for i, side in enumerate(_SIDES)
@@ -168,7 +168,7 @@ def _candles(brought: SegmentOutput) -> dict[str, Column]:
         "candle.ask?": bars.quoted,
         "candle.volume": bars.volume,
         "gap_bars": _gaps(
-            bars.bar_ms, brought.found.before_ms, length_ms, calendar_of(brought.scope.config)
+            bars.bar_ms, output.found.before_ms, length_ms, calendar_of(output.scope.config)
         ),
     }
 
@@ -185,11 +185,11 @@ def _gaps(
 def _signatures(metrics: NDArray[Any], precision: int) -> Words:
     c, s, e = (metrics[name].astype(np.int64) for name in ("sig_c", "sig_s", "sig_e"))
     values = 10**precision + 1
-    _, first, places = np.unique(
+    _, first, indices = np.unique(
         (c * values + s) * values + e, return_index=True, return_inverse=True
     )
     buckets = zip(c[first].tolist(), s[first].tolist(), e[first].tolist(), strict=True)
-    return Words([_signature(*each, precision) for each in buckets], places)
+    return Words([_signature(*each, precision) for each in buckets], indices)
 
 
 @lru_cache(maxsize=8192)

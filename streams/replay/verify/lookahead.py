@@ -1,30 +1,29 @@
-"""The truncation test: no derived record may depend on anything that came after it.
+"""The truncation test: no derived record may depend on later input.
 
-The whole input is derived once, and again with the input cut at an instant T, for many T. What the
-whole run says by T has to be what the run that ends at T says, byte for byte (value, key, time
-stamp), and neither may have a record more.
+The whole input is derived once, and again with the input cut at a time T, for many T. The output of
+the whole run up to T must equal the output of the run that ends at T, byte for byte (value, key,
+timestamp), without additional records on either side.
 
-**What is known by T.** A record of ``md.candles`` is known at its stamp, a watermark too: one that
-is stamped T belongs to T. A candle or watermark that lies behind a later watermark for its
-instrument, or behind a newer candle of it, came late: it is known when that one was.
-``ops.control`` is taken as it is; the watermarks say from where on it holds.
+**What is known by T.** A record of ``md.candles``, candle or watermark, is known at its timestamp:
+a record with timestamp T belongs to T. A candle or watermark after a later watermark for its
+instrument, or after a newer candle of it, is late: it is known when the later one was.
+``ops.control`` is used completely; the watermarks determine from when on its records are in force.
 
-A derived record is known at its stamp, ``as_of_ms``. There are two exceptions, and both are taken
-from the input and from ``opt.gates``, never from the record's own word, so that a stage that holds
-a record back until it has seen more is found out:
+A derived record is known at its timestamp, ``as_of_ms``. There are two exceptions. Both are
+computed from the input and from ``opt.gates``, never from the record itself, so that a stage that
+delays a record until it has seen more input is detected:
 
-- A record that is derived from a late candle, and carries that candle's stamp, is known when the
-  candle was.
+- A record derived from a late candle, with that candle's timestamp, is known when the candle was.
 - ``risk.weights`` of epoch E is known when the last member of its universe has a decision for E or
-  later, or is no longer waited for, and no sooner than the epoch before it. With the watermarks of
-  a feed that is E itself; a member whose candles were refused is decided at the next watermark.
+later, or is no longer waited for, and not before the preceding epoch. With the watermarks of a feed
+this is E itself; a member whose candles were refused is decided at the next watermark.
 
-How many records are known later than they are stamped is a part of the report.
+The report contains the number of records known later than their timestamp.
 
-**Runs that end.** A run that is fed up to T and no further has written what a run that ends at T
-writes, so one run that stops at every T serves for all of them. Where the log is not in the order
-in which its records became known (history that was loaded behind newer candles), every T has a run
-of its own instead, over the records known by T in the order of the log.
+**Runs that end.** A run that has been fed up to T has the same output as a run that ends at T, so
+one run that pauses at every T is used for all of them. If the log is not ordered by the times when
+its records became known (history loaded after newer candles), every T has a separate run over the
+records known by T, in log order.
 """
 
 from __future__ import annotations
@@ -51,28 +50,28 @@ COMPARED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS)
 CHUNK = 2_000
 DIGEST = 16
 
-Lane = tuple[str, int]
-"""A topic and the partition of ``md.candles`` behind it: in it the order of records is fixed."""
+OutputPartition = tuple[str, int]
+"""A topic and the source partition of ``md.candles``: the order of records is fixed within it."""
 Progress = Callable[[str, int, int], None]
 
 
 class Subject(NamedTuple):
-    """What is examined.
+    """The input of a truncation test.
 
     Attributes
     ----------
     records, known_ms
-        The records of ``md.candles``, each partition in the order of the log, and when each of them
+        The records of ``md.candles``, each partition in log order, and the time when each of them
         was known.
     derivation
-        Makes the chain, anew for every run.
+        Creates a new chain for every run.
     by_instant
-        Whether ``ops.control`` changes on the way. ``risk.weights`` then depends on the order of
-        arrival over partitions: every run takes the records of one instant together.
+        Whether ``ops.control`` changes within the input. ``risk.weights`` then depends on the order
+        of arrival over partitions: every run processes the records of one time together.
     ends_ms, bar_ms, instruments
-        Ends of the bars, ascending; the length of a bar; whose candles they are, sorted.
+        Ends of the bars, ascending; the length of a bar; the instruments, sorted.
     calendar
-        The hours of their market.
+        The calendar of their market.
     """
 
     records: list[SourceRecord]
@@ -86,7 +85,7 @@ class Subject(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The first record that a run which ends at the cut does not have, or has otherwise."""
+    """The first record that is missing or different in the run that ends at the cut."""
 
     cut_ms: int
     topic: str
@@ -97,7 +96,7 @@ class Difference(NamedTuple):
 
 
 class CutResult(NamedTuple):
-    """A cut, and how many records per topic the whole run and the run that ends there share."""
+    """A cut, and the number of equal records per topic in the whole run and the cut run."""
 
     at_ms: int
     why: str
@@ -110,11 +109,11 @@ class LookaheadReport(NamedTuple):
     Attributes
     ----------
     records, later
-        Topic -> records of the whole run, and those known later than they are stamped.
+        Topic -> number of records of the whole run, and of those known later than their timestamp.
     cuts
         The cuts that were compared, up to the first difference.
     stepwise
-        Whether one run served for all cuts.
+        Whether one run was used for all cuts.
     """
 
     inputs: int
@@ -131,10 +130,10 @@ class LookaheadReport(NamedTuple):
 
 
 class _Knowledge:
-    """When each derived record of a run could first be known; asked in the run's order."""
+    """The time when each derived record of a run is first known; called in the order of the run."""
 
     def __init__(self, subject: Subject) -> None:
-        # only what came late: everything else is known at its stamp
+        # only late records: all others are known at their timestamp
         self._late = {
             record.coordinates: (record.timestamp_ms, known)
             for record, known in zip(subject.records, subject.known_ms, strict=True)
@@ -159,7 +158,7 @@ class _Knowledge:
         return known
 
     def _there(self, names: Sequence[str], as_of_ms: int, known: int) -> None:
-        """Note from when on no epoch up to a time waits for instruments."""
+        """Record when epochs up to a time stop waiting for instruments."""
         for name in names:
             stamps, knowns = self._decided.setdefault(name, (array("q"), array("q")))
             if not stamps or as_of_ms > stamps[-1]:
@@ -170,40 +169,40 @@ class _Knowledge:
         found = max(self._epoch_known_ms, weights.epoch_ms)
         for name in weights.universe:
             stamps, knowns = self._decided.get(name, (array("q"), array("q")))
-            place = bisect_left(stamps, weights.epoch_ms)
-            if place < len(stamps):  # else it closed too early: its stamp is what it has to keep
-                found = max(found, knowns[place])
+            index = bisect_left(stamps, weights.epoch_ms)
+            if index < len(stamps):  # otherwise it closed too early: then its timestamp counts
+                found = max(found, knowns[index])
         self._epoch_known_ms = found
         return found
 
 
-class _Said:
-    """What the whole run says in one lane: when it is known, and a digest of it."""
+class _PartitionOutput:
+    """The output of the whole run in one output partition: known times and digests."""
 
     def __init__(self) -> None:
         self.known = array("q")
         self.digests = bytearray()
 
-    def places(self, since_ms: int, until_ms: int) -> NDArray[np.intp]:
+    def indices(self, since_ms: int, until_ms: int) -> NDArray[np.intp]:
         known = np.frombuffer(self.known, np.int64)
         return np.flatnonzero((known > since_ms) & (known <= until_ms))
 
-    def digest(self, places: NDArray[np.intp]) -> bytes:
+    def digest(self, indices: NDArray[np.intp]) -> bytes:
         whole = np.frombuffer(self.digests, np.dtype((np.void, DIGEST)))
-        return bytes(whole[places].tobytes())
+        return bytes(whole[indices].tobytes())
 
 
 class Lookahead:
-    """The test of one input.
+    """The truncation test of one input.
 
     Parameters
     ----------
     subject
-        What is examined.
+        The input of the test.
     progress
-        Called with what is done, how many records of it, and how many there are.
+        Called with the current step, the number of records done, and their total.
     apart
-        Give every cut a run of its own, also where one serves for all.
+        Use a separate run for every cut, also if one run is sufficient.
     """
 
     def __init__(
@@ -214,14 +213,14 @@ class Lookahead:
         apart: bool = False,
     ) -> None:
         self._subject, self._progress = subject, progress
-        self._said: dict[Lane, _Said] = defaultdict(_Said)
+        self._outputs: dict[OutputPartition, _PartitionOutput] = defaultdict(_PartitionOutput)
         self._records: Counter[str] = Counter()
         self._later: Counter[str] = Counter()
         known = subject.known_ms
         self._stepwise = not apart and all(a <= b for a, b in pairwise(known))
 
     async def run(self, cuts: Sequence[Cut]) -> LookaheadReport:
-        """Derive, cut, derive again, compare; stops at the first difference.
+        """Run the test; stops at the first difference.
 
         Parameters
         ----------
@@ -257,12 +256,13 @@ class Lookahead:
                 known = knowledge.known_ms(one)
                 self._records[topic] += 1
                 self._later[topic] += known > one.record.timestamp_ms
-                said = self._said[_lane(one)]
-                said.known.append(known)
-                said.digests += _digest(one)
+                output = self._outputs[_output_partition(one)]
+                output.known.append(known)
+                output.digests += _digest(one)
 
     async def _runs(self, cuts: Sequence[Cut]) -> AsyncIterator[tuple[Cut, list[DerivedRecord]]]:
-        """Yield each cut with what its run has written: all of it, or since the cut before."""
+        """Yield each cut with the output of its run: all of it, or the part since the previous
+        cut."""
         records, known = self._subject.records, self._subject.known_ms
         derivation, begun = self._subject.derivation(), 0
         for number, cut in enumerate(cuts, 1):
@@ -289,52 +289,54 @@ class Lookahead:
                 self._progress(what, done, len(records))
 
     def _known_by(self, at_ms: int) -> dict[str, int]:
-        found = dict.fromkeys(COMPARED, 0)
-        for (topic, _), said in self._said.items():
-            found[topic] += int((np.frombuffer(said.known, np.int64) <= at_ms).sum())
-        return found
+        counts = dict.fromkeys(COMPARED, 0)
+        for (topic, _), output in self._outputs.items():
+            counts[topic] += int((np.frombuffer(output.known, np.int64) <= at_ms).sum())
+        return counts
 
     async def _compare(
         self, cut: Cut, derived: Sequence[DerivedRecord], since_ms: int
     ) -> Difference | None:
-        again: dict[Lane, list[DerivedRecord]] = defaultdict(list)
+        again: dict[OutputPartition, list[DerivedRecord]] = defaultdict(list)
         for one in derived:
-            again[_lane(one)].append(one)
-        lanes = sorted(self._said.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at))
-        for lane in lanes:
-            said, found = self._said[lane], again[lane]
-            places = said.places(since_ms, cut.at_ms)
-            wanted = said.digest(places)
-            digests = b"".join(map(_digest, found))
-            if digests != wanted:
-                return await self._difference(cut, lane, places, wanted, found)
+            again[_output_partition(one)].append(one)
+        partitions = sorted(
+            self._outputs.keys() | again.keys(), key=lambda at: (COMPARED.index(at[0]), at)
+        )
+        for partition in partitions:
+            output, actual = self._outputs[partition], again[partition]
+            indices = output.indices(since_ms, cut.at_ms)
+            expected = output.digest(indices)
+            digests = b"".join(map(_digest, actual))
+            if digests != expected:
+                return await self._difference(cut, partition, indices, expected, actual)
         return None
 
     async def _difference(
         self,
         cut: Cut,
-        lane: Lane,
-        places: NDArray[np.intp],
-        wanted: bytes,
-        found: Sequence[DerivedRecord],
+        partition: OutputPartition,
+        indices: NDArray[np.intp],
+        expected: bytes,
+        actual: Sequence[DerivedRecord],
     ) -> Difference:
         at = 0
-        while at < min(len(places), len(found)) and wanted[
+        while at < min(len(indices), len(actual)) and expected[
             at * DIGEST : (at + 1) * DIGEST
-        ] == _digest(found[at]):
+        ] == _digest(actual[at]):
             at += 1
-        whole = await self._again(lane, int(places[at])) if at < len(places) else None
-        return described(cut.at_ms, whole, found[at] if at < len(found) else None)
+        whole = await self._again(partition, int(indices[at])) if at < len(indices) else None
+        return described(cut.at_ms, whole, actual[at] if at < len(actual) else None)
 
-    async def _again(self, lane: Lane, place: int) -> DerivedRecord:
-        """Derive the whole input once more and return the record at a place of a lane."""
+    async def _again(self, partition: OutputPartition, index: int) -> DerivedRecord:
+        """Derive the whole input again and return a record of an output partition."""
         derivation = self._subject.derivation()
         async for derived in self._fed(derivation, self._subject.records):
             for one in derived:
-                if _lane(one) == lane:
-                    if place == 0:
+                if _output_partition(one) == partition:
+                    if index == 0:
                         return one
-                    place -= 1
+                    index -= 1
         raise RuntimeError("deriving the same input again gave fewer records")
 
 
@@ -350,8 +352,8 @@ def _chunks(
 
 
 def described(cut_ms: int, whole: DerivedRecord | None, cut: DerivedRecord | None) -> Difference:
-    """Return what is to be said of the first two records that differ; one may be missing."""
-    if whole is not None and cut is not None and _place(whole) == _place(cut):
+    """Return a description of the first two records that differ; one may be missing."""
+    if whole is not None and cut is not None and _source_partition(whole) == _source_partition(cut):
         field, detail = _field(whole.output.event, cut.output.event)
         return Difference(cut_ms, *_name(whole), field, detail)
     if whole is not None and (cut is None or whole.record.timestamp_ms <= cut.record.timestamp_ms):
@@ -371,7 +373,7 @@ def _field(whole: Event, cut: Event) -> tuple[str, str]:
     return "(bytes)", "same fields, other bytes"
 
 
-def _place(one: DerivedRecord) -> tuple[bytes | None, int]:
+def _source_partition(one: DerivedRecord) -> tuple[bytes | None, int]:
     return one.record.key, one.record.timestamp_ms
 
 
@@ -384,7 +386,7 @@ def _source(one: DerivedRecord) -> str:
     return dict(one.output.headers)["source"].decode()
 
 
-def _lane(one: DerivedRecord) -> Lane:
+def _output_partition(one: DerivedRecord) -> OutputPartition:
     topic = one.record.topic
     return topic, 0 if topic == WEIGHTS else int(_source(one).rsplit("-", 2)[1])
 

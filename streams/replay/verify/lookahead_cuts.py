@@ -1,4 +1,4 @@
-"""The instants at which an input is cut short: chosen by hand, and seeded at random."""
+"""The times at which an input is cut: a fixed set, and seeded random times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR_MS = 3_600_000
 
 
 class Cut(NamedTuple):
-    """An instant, and why it was chosen."""
+    """A cut time, and the reason for it."""
 
     at_ms: int
     why: str
@@ -31,42 +31,42 @@ def pick_cuts(
     seed: int,
     wanted_ms: Sequence[int] = (),
 ) -> list[Cut]:
-    """Return the instants, ascending; the same arguments give the same ones.
+    """Return the cuts, ascending; deterministic.
 
     Parameters
     ----------
     ends_ms
-        Ends of the bars, ascending, each once.
+        Ends of the bars, ascending, distinct.
     bar_ms
         Length of a bar.
     instruments, calendar
-        Whose session edges are looked at, and the hours of their market.
+        The instruments whose session boundaries are used, and the calendar of their market.
     count
-        How many are drawn at random: ends of bars, the millisecond before one, and any instant
-        inside a bar, a third each.
+        Number of random cuts: one third each at ends of bars, one millisecond before an end, and
+        inside a bar.
     seed
-        Of the draw.
+        Seed of the random cuts.
     wanted_ms
-        Instants that somebody asks for.
+        Requested times, epoch ms.
 
     Raises
     ------
     Fatal
-        There are fewer than two bars, or one of the wanted instants lies outside them.
+        There are fewer than two bars, or a requested time is outside them.
     """
     outside = [at for at in wanted_ms if not ends_ms or not ends_ms[0] <= at < ends_ms[-1]]
     if outside:
         raise Fatal(
-            f"{len(outside)} of the instants of --at are not between the first bar's end and the "
-            "last one's: nothing is cut off there"
+            f"{len(outside)} of the times of --at are not between the end of the first bar and "
+            "the end of the last: a cut there removes nothing"
         )
     if len(ends_ms) < 2:
-        raise Fatal("there are fewer than two bars: nothing can be cut off")
+        raise Fatal("there are fewer than two bars: nothing can be cut")
     draw = random.Random(seed)
     found = {cut.at_ms: cut for cut in _drawn(draw, ends_ms, bar_ms, count)}
     found |= {cut.at_ms: cut for cut in _chosen(ends_ms, bar_ms, instruments, calendar)}
     found |= {at_ms: Cut(at_ms, "asked for") for at_ms in wanted_ms}
-    # at the last bar's end nothing is cut off any more
+    # a cut at the last bar's end would remove nothing
     return [found[at] for at in sorted(found) if ends_ms[0] <= at < ends_ms[-1]]
 
 
@@ -105,11 +105,11 @@ def _chosen(
 def _edges(
     instrument: str, ends_ms: Sequence[int], first: int, calendar: Calendar
 ) -> Iterator[Cut]:
-    """Yield an opening and a close of an instrument's sessions where there are bars around."""
+    """Yield an opening and a close of an instrument's sessions with bars around them."""
     spans = session_intervals(calendar, instrument, ends_ms[first], ends_ms[-1])
     for place, what in ((0, "opens"), (1, "closes")):
         edges = [span[place] for span in spans]
-        # from the middle outwards: bars on both sides, and some history before
+        # from the middle outwards, so that there are bars on both sides and some history
         edges.sort(key=lambda at: abs(at - ends_ms[len(ends_ms) * 2 // 3]))
         for at_ms in edges:
             if bisect_right(ends_ms, at_ms) > first and bisect_left(ends_ms, at_ms) < len(ends_ms):

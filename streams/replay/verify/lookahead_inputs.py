@@ -1,4 +1,4 @@
-"""The input of a truncation test: candle files, or ``md.candles`` of a log."""
+"""Inputs of a truncation test: candle files, or ``md.candles`` of a log."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from streams.replay.files import Bars, control_of, source_records
 from streams.replay.verify.lookahead import Subject
 
 FIRST_RECORDS = 2
-"""What ``ops.control`` begins with: a configuration and a universe."""
+"""Number of records at the start of ``ops.control``: a configuration and a universe."""
 
 Progress = Callable[[str, int, int], None]
 
 
 def subject_of_series(found: dict[SeriesKey, Series], config: Config, partitions: int) -> Subject:
-    """Return the subject that a load of these candles gives.
+    """Return the subject for a load of these candles.
 
     Raises
     ------
     Fatal
-        There are none of CANDLE_GRAN.
+        There are no candles of CANDLE_GRAN.
     """
     series = {key: one for key, one in found.items() if key.granularity == config.candle_gran}
     if not series:
@@ -59,7 +59,8 @@ def subject_of_bars(
     until_ms: int,
     partitions: int,
 ) -> Subject:
-    """Return the subject of candles in memory; parameters as in ``streams.replay.files.derive``."""
+    """Return the subject for candles in memory; parameters as in
+    ``streams.replay.files.derive``."""
     codec = locked_codec()
     control = control_of(config, instruments, from_ms, until_ms)
     plan = FeedPlan(instruments, config.candle_gran, partitions)
@@ -70,12 +71,12 @@ def subject_of_bars(
 def subject_of_log(
     runtime: Runtime, codec: Codec, progress: Progress = lambda what, done, total: None
 ) -> Subject:
-    """Return the subject that a deployment's log is, read to its end.
+    """Return the subject for a deployment's log, read to its end.
 
     Raises
     ------
     Fatal
-        A topic is missing, or the log holds no candle or no configuration.
+        A topic is missing, or the log has no candles or no configuration.
     Recoverable
         No broker answers.
     """
@@ -89,7 +90,7 @@ def subject_of_log(
                 found[-1] += [item.record for item in batch]
                 progress(f"reading {CANDLES}", done + batch[-1].record.offset + 1 - low, total)
             done += high - low
-    # read after the candles: whatever their watermarks are stamped with is there
+    # read after the candles, so that it contains the control offsets of their watermarks
     control = read_control(runtime, codec)
     config = control.state(control.end).config
     if config is None:
@@ -106,7 +107,7 @@ def _subject(
         raise Fatal(f"there are no candles of {config.candle_gran}")
 
     def derivation() -> Derivation:
-        made = Derivation(keeps_history=_starts_runs_anew(control))
+        made = Derivation(keeps_history=_restarts_runs(control))
         made.use(make_chain(codec, control, history=made.history(codec)).stages)
         return made
 
@@ -119,10 +120,10 @@ def _subject(
 def known_times(
     records: Sequence[SourceRecord], codec: Codec, granularity: str
 ) -> tuple[list[int], list[int], tuple[str, ...]]:
-    """Return when each record was known, the ends of bars, and the instruments.
+    """Return the known time of each record, the ends of bars, and the instruments.
 
-    A candle or watermark behind a later watermark for its instrument (also one that no longer waits
-    for it), or behind a newer candle of it, is known when that one was
+    A candle or watermark after a later watermark for its instrument (also one that ends the wait
+    for it), or after a newer candle of it, is known when that one was
     (``streams.replay.verify.lookahead``).
     """
     newest: dict[tuple[int, str, str], int] = {}
@@ -148,6 +149,6 @@ def known_times(
     return known_ms, sorted(ends), tuple(sorted(names))
 
 
-def _starts_runs_anew(control: ControlLog) -> bool:
+def _restarts_runs(control: ControlLog) -> bool:
     kinds = [record.kind for _, record in control.records]
     return "params" in kinds or kinds.count("config") > 1

@@ -1,4 +1,4 @@
-"""Verification by several processes: each folds its share of the source partitions."""
+"""Verification by several processes, each with a share of the source partitions."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _verifier: Verifier | None = None
 def verify_in_processes(
     runtime: Runtime, chain: Chain, processes: int, progress: Progress
 ) -> Report:
-    """Verify a deployment; the same report as that of one process.
+    """Verify a deployment; the report equals that of one process.
 
     Parameters
     ----------
     chain
         Its stages and schemas; every process opens its own.
     processes
-        How many work at once.
+        Number of processes.
     progress
-        Called with a topic and the number of records that a share of it had.
+        Called with a topic and the number of records compared since the last call.
 
     Raises
     ------
     Fatal, Recoverable
         As for one process.
     """
-    # a fresh interpreter each: clients with threads do not survive a fork
+    # spawned, not forked: clients with threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(processes, context, _open, (runtime,)) as pool,
@@ -45,7 +45,7 @@ def verify_in_processes(
     ):
         with hold_interrupts():
             for _ in range(processes):
-                pool.submit(_load)  # they start while this one plans
+                pool.submit(_load)  # the processes start while this one plans
         report, tasks = Verifier(runtime, chain).plan(processes)
         running: dict[Future[Outcome], int] = {
             pool.submit(_compare, task): place for place, task in enumerate(tasks)
@@ -72,5 +72,5 @@ def _load() -> None:
 
 
 def _compare(task: Task) -> Outcome:
-    assert _verifier is not None  # the pool has opened it
+    assert _verifier is not None  # the pool initialiser has opened it
     return _verifier.compare(task)

@@ -1,4 +1,4 @@
-"""What a verification came to."""
+"""Report of a verification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 @dataclass
 class TopicReport:
-    """What the comparison of one derived topic came to."""
+    """Result of the comparison of one derived topic."""
 
     topic: str
     compared: int = 0
@@ -17,32 +17,32 @@ class TopicReport:
 
     @property
     def same(self) -> bool:
-        """True when nothing differed, was missing or came twice."""
+        """True when no record differs, is missing or duplicated."""
         return self.difference is None
 
 
 @dataclass
 class Report:
-    """The outcome of a verification."""
+    """Result of a verification."""
 
     topics: dict[str, TopicReport] = field(default_factory=dict)
     inputs: dict[str, int] = field(default_factory=dict)
     unprocessed: dict[str, int] = field(default_factory=dict)
 
     def passed(self, *, allow_engine: bool) -> bool:
-        """True when every topic is the same and (unless allowed) of this engine throughout."""
+        """True when every topic is equal and, unless allowed otherwise, entirely of this engine."""
         return all(t.same and (allow_engine or not t.other_engine) for t in self.topics.values())
 
 
 class Outcome(NamedTuple):
-    """What a task came to; ``read`` counts what was taken in of each source topic."""
+    """Result of a task; ``read``: number of records read from each source topic."""
 
     topics: dict[str, TopicReport]
     read: dict[str, int]
 
 
 def add(report: Report, outcome: Outcome) -> None:
-    """Add what a task came to to the whole; of a topic's differences the first one stays."""
+    """Add the result of a task to the report; only the first difference of a topic is kept."""
     for source, count in outcome.read.items():
         report.inputs[source] += count
     for name, found in outcome.topics.items():

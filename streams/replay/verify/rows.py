@@ -1,7 +1,7 @@
-"""What a partition of ``md.candles`` derives, by columns, as the records that must lie in the log.
+"""Expected records in the log for a partition of ``md.candles``, computed over columns.
 
-Candles by the thousand go through the lanes of a replay; what they bring becomes bytes in bulk, or
-by the functions that the stages use where there is little of it.
+Many candles at once go through the folds of a replay; the output is encoded in bulk, or, if it is
+small, by the functions of the stages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streams.errors import Fatal
 from streams.pipeline.columns import CandleSegment, ColumnarReplay
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, scope_of, summary_record
-from streams.pipeline.lane import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, trades_of
 from streams.pipeline.processor import ENGINE_HEADER
 from streams.records.codec import Codec
 from streams.records.control import ControlLog, ControlState
@@ -31,15 +31,15 @@ from streams.replay.verify.frames import FrameMaker, SegmentOutput
 
 OF_SIGNALS, OF_GATES = (SIGNALS, MANIFOLDS), (TRADES, SUMMARIES)
 LAST, RANKS = 1 << 20, 1 << 21
-"""Behind every decision that a watermark brings comes the watermark itself."""
+"""Rank of a watermark: after all decisions that it causes."""
 
 
 class FastPathDeclined(Exception):
-    """Something is not what the columns give; the stages have the word on it."""
+    """The fast path disagrees or does not apply; the row-by-row stages decide."""
 
 
 class Expected(NamedTuple):
-    """Records as they must lie in the log, in order: a list for each part of them."""
+    """Expected records in the log, in order: one list per field."""
 
     values: list[bytes]
     headers: list[list[tuple[str, bytes]]]
@@ -54,7 +54,7 @@ class Expected(NamedTuple):
         )
 
     def then(self, more: Expected) -> Expected:
-        """Return these records and others behind them."""
+        """Return these records followed by others."""
         return Expected(
             self.values + more.values,
             self.headers + more.headers,
@@ -64,24 +64,24 @@ class Expected(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a batch derives for a topic, in order.
+    """The output of a batch for a topic, in order.
 
     Attributes
     ----------
-    places
-        Which record of the batch each comes from.
+    indices
+        Index of the source record of each row in the batch.
     """
 
-    places: list[int]
+    indices: list[int]
     values: list[bytes]
     keys: list[bytes]
     timestamps: list[int]
 
     def where(self, chosen: Sequence[int]) -> Rows:
         """Return some of the rows."""
-        places, values, keys, timestamps = self
+        indices, values, keys, timestamps = self
         return Rows(
-            [places[i] for i in chosen],
+            [indices[i] for i in chosen],
             [values[i] for i in chosen],
             [keys[i] for i in chosen],
             [timestamps[i] for i in chosen],
@@ -89,7 +89,7 @@ class Rows(NamedTuple):
 
 
 class _Collected:
-    """Rows of a topic as they come up; a rank orders what comes from the same record."""
+    """Rows of a topic, unordered; the rank orders rows of the same source record."""
 
     def __init__(self) -> None:
         self._order: list[NDArray[np.int64]] = []
@@ -103,33 +103,33 @@ class _Collected:
         self._rows.keys.extend([key] * len(values))
         self._rows.timestamps.extend(timestamps)
 
-    def one(self, place: int, rank: int, value: bytes, key: bytes, timestamp_ms: int) -> None:
-        self.add(np.array([place * RANKS + rank]), [value], key, [timestamp_ms])
+    def one(self, index: int, rank: int, value: bytes, key: bytes, timestamp_ms: int) -> None:
+        self.add(np.array([index * RANKS + rank]), [value], key, [timestamp_ms])
 
     def rows(self) -> Rows:
         if not self._order:
             return self._rows
         order = np.concatenate(self._order)
-        found = self._rows._replace(places=(order // RANKS).tolist())
+        found = self._rows._replace(indices=(order // RANKS).tolist())
         return found.where(np.argsort(order, kind="stable").tolist())
 
 
 class _NoSink:
-    """Nobody: ``_Lanes.feed`` keeps what is derived."""
+    """Unused sink: ``_Folds.feed`` keeps the output."""
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        raise AssertionError("what is derived was passed on")
+        raise AssertionError("output was passed on")
 
     def closed(self, epochs: ClosedEpochs) -> None:
         raise AssertionError("an epoch was closed")
 
 
-class _Lanes(ColumnarReplay):
-    """The chain of one partition without the epochs; keeps what every segment brings."""
+class _Folds(ColumnarReplay):
+    """The chain of one partition without the epochs; keeps the output of every segment."""
 
     def __init__(self, control: ControlLog) -> None:
         super().__init__(control, _NoSink())
-        self.brought: list[SegmentOutput] = []
+        self.outputs: list[SegmentOutput] = []
 
     def feed(self, state: ControlState, segment: CandleSegment) -> None:
         name = segment.instrument
@@ -137,19 +137,19 @@ class _Lanes(ColumnarReplay):
         if config is None:
             return
         if config.allow_missing_volume and (segment.candles.volume == NO_VOLUME).any():
-            raise FastPathDeclined  # the stage handles candles without volume
-        lane = self._lane(name, state)
-        scope = scope_of(name, lane.config, state.config_id, state.offset, lane.params_id)
-        found = lane.segment(segment.candles, segment.marks)
-        precision = lane.config.echo_signature_precision
-        self.brought.append(SegmentOutput(scope, precision, segment, found))
+            raise FastPathDeclined  # candles without volume are left to the stage
+        fold = self._fold(name, state)
+        scope = scope_of(name, fold.config, state.config_id, state.offset, fold.params_id)
+        found = fold.segment(segment.candles, segment.watermarks)
+        precision = fold.config.echo_signature_precision
+        self.outputs.append(SegmentOutput(scope, precision, segment, found))
 
-    def marked(self, watermark: Watermark) -> None:
-        """Do nothing: only epochs want to know."""
+    def on_watermark(self, watermark: Watermark) -> None:
+        """Do nothing: only epochs need it."""
 
 
 class PartitionColumns:
-    """What one partition of ``md.candles`` derives, batch by batch.
+    """The expected output of one partition of ``md.candles``, batch by batch.
 
     Parameters
     ----------
@@ -163,42 +163,42 @@ class PartitionColumns:
         self._number, self._codec, self._control = number, codec, control
         self._frames = FrameMaker(codec)
         self._reader = CandleReader(codec)
-        self._lanes = _Lanes(control)
+        self._folds = _Folds(control)
         self._partition = Partition(iter(()))
 
     def rows(self, records: Sequence[SourceRecord]) -> tuple[dict[str, Rows], list[str]]:
-        """Return what a batch of records derives per topic, and the config in force at each place.
+        """Return the output of a batch per topic, and the configuration in force at each record.
 
         Raises
         ------
         FastPathDeclined
-            The batch has what only the stages know to handle.
+            The batch contains records that only the stages support.
         """
         batch = self._reader.read(records)
-        if any(mark.control_offset > self._control.end for _, mark in batch.watermarks):
+        if any(watermark.control_offset > self._control.end for _, watermark in batch.watermarks):
             raise FastPathDeclined
         configs = self._configs(batch, len(records))
-        self._lanes.brought = []
+        self._folds.outputs = []
         try:
-            feed_batch(self._lanes, self._control, self._partition, batch)
+            feed_batch(self._folds, self._control, self._partition, batch)
         except Fatal as error:
             raise FastPathDeclined from error
-        marks = dict(batch.watermarks)
+        watermarks = dict(batch.watermarks)
         collected = {t: _Collected() for t in (*OF_SIGNALS, *OF_GATES, GATES)}
-        for brought in self._lanes.brought:
-            self._bars(brought, collected)
-            self._gates(brought, marks, collected)
-        for place, mark in batch.watermarks:
+        for output in self._folds.outputs:
+            self._bars(output, collected)
+            self._gates(output, watermarks, collected)
+        for index, watermark in batch.watermarks:
             for topic in (*OF_SIGNALS, GATES):
-                self._one(collected, topic, (place, LAST), mark, WATERMARK_KEY)
+                self._one(collected, topic, (index, LAST), watermark, WATERMARK_KEY)
         return {topic: found.rows() for topic, found in collected.items()}, configs
 
     def _configs(self, batch: Batch, length: int) -> list[str]:
         state, configs, done = self._partition.state, [], 0
-        for place, mark in batch.watermarks:
-            if state is None or mark.control_offset > state.offset:
-                configs += [state.config_id if state else ""] * (place - done)
-                state, done = self._control.state(mark.control_offset), place
+        for index, watermark in batch.watermarks:
+            if state is None or watermark.control_offset > state.offset:
+                configs += [state.config_id if state else ""] * (index - done)
+                state, done = self._control.state(watermark.control_offset), index
         return configs + [state.config_id if state else ""] * (length - done)
 
     def _one(
@@ -212,42 +212,44 @@ class PartitionColumns:
         value = self._codec.encode(topic, event)
         collected[topic].one(*at, value, key, event.as_of_ms)  # type: ignore[union-attr]
 
-    def _bars(self, brought: SegmentOutput, collected: Mapping[str, _Collected]) -> None:
-        scope, _, segment, found = brought
+    def _bars(self, output: SegmentOutput, collected: Mapping[str, _Collected]) -> None:
+        scope, _, segment, found = output
         assert segment.at is not None
-        order = segment.at[found.places] * RANKS
+        order = segment.at[found.indices] * RANKS
         ends = (found.bars.bar_ms + scope.config.granularity_ms).tolist()
         key = scope.instrument.encode()
-        for topic, values in zip(OF_SIGNALS, self._frames.bars(brought), strict=True):
+        for topic, values in zip(OF_SIGNALS, self._frames.bars(output), strict=True):
             collected[topic].add(order, values, key, ends)
 
     def _gates(
         self,
-        brought: SegmentOutput,
-        marks: Mapping[int, Watermark],
+        output: SegmentOutput,
+        watermarks: Mapping[int, Watermark],
         collected: Mapping[str, _Collected],
     ) -> None:
-        scope, _, segment, found = brought
-        assert segment.at is not None and segment.marks_at is not None
+        scope, _, segment, found = output
+        assert segment.at is not None and segment.watermarks_at is not None
         name, key = scope.instrument, scope.instrument.encode()
         of_bar = dict(
-            zip(found.bars.bar_ms.tolist(), segment.at[found.places].tolist(), strict=True)
+            zip(found.bars.bar_ms.tolist(), segment.at[found.indices].tolist(), strict=True)
         )
-        # of several watermarks of one time the first decides
-        ends = segment.marks.as_of_ms.tolist()
-        of_mark = dict(zip(reversed(ends), reversed(segment.marks_at.tolist()), strict=True))
+        # the first of several watermarks of one time decides
+        ends = segment.watermarks.as_of_ms.tolist()
+        of_watermark = dict(
+            zip(reversed(ends), reversed(segment.watermarks_at.tolist()), strict=True)
+        )
         derived = found.derived
         decisions = derived.decisions
         bar_ms, as_of_ms = decisions["bar_ms"].tolist(), decisions["as_of_ms"].tolist()
         order = [
-            of_mark[end] * RANKS + marks[of_mark[end]].instruments.index(name)
+            of_watermark[end] * RANKS + watermarks[of_watermark[end]].instruments.index(name)
             if no_candle
             else of_bar[start] * RANKS
             for start, end, no_candle in zip(
                 bar_ms, as_of_ms, decisions["no_candle"].tolist(), strict=True
             )
         ]
-        values = self._frames.decisions(brought)
+        values = self._frames.decisions(output)
         collected[GATES].add(np.array(order, np.int64), values, key, as_of_ms)
         for trade in trades_of(derived.trades, scope):
             self._one(collected, TRADES, (of_bar[trade.exit_bar_ms], 0), trade, key)
@@ -258,22 +260,22 @@ class PartitionColumns:
             summary = summary_record(evaluation, scope, eligible=evaluation.bar_ms in eligible)
             self._one(collected, SUMMARIES, (of_bar[evaluation.bar_ms], 0), summary, key)
 
-    def wanted(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
-        """Return rows as they must lie in the log.
+    def expected(self, rows: Rows, source: str, offsets: Any, configs: Sequence[str]) -> Expected:
+        """Return rows as expected records of the log.
 
         Parameters
         ----------
         source
-            The topic that they are derived from.
+            The source topic.
         offsets
-            Place in the batch -> offset in that topic.
+            Index in the batch -> offset in the source topic.
         configs
-            The config in force at each place.
+            The configuration in force at each record.
         """
         prefix = f"{source}-{self._number}-".encode()
         of_config = {config: ("config_id", config.encode()) for config in set(configs)}
         headers = [
             [("source", b"%b%d" % (prefix, offsets[p])), ENGINE_HEADER, of_config[configs[p]]]
-            for p in rows.places
+            for p in rows.indices
         ]
         return Expected(rows.values, headers, rows.keys, rows.timestamps)

@@ -1,10 +1,9 @@
 """Re-derive every derived topic from its input topic and compare the payload bytes.
 
-The stages that run here are the ones that run live; ``verify_columns`` and ``verify_weights`` may
-say before them that all is as it should be, many records at a time. A derived record is expected
-for exactly the input the stage has committed; what was written later is left for the next run. Each
-derived record names its input in the header ``source``, which is how a hole, a repeat and a
-stranger are told apart.
+The stages are the ones that run live; before them, the fast paths in ``verify.columns`` and
+``verify.weights`` may confirm that everything is equal, many records at a time. Derived records are
+expected for exactly the input that the stage has committed; later records are ignored. The header
+``source`` of a derived record tells missing, duplicate and foreign records apart.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ MOST_PARTITIONS = 4
 
 
 class _Expected:
-    """One source partition folded again: expected outputs per derived topic, in order."""
+    """One re-derived source partition: expected outputs per derived topic, in order."""
 
     def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
         self._stage, self._processor, self._batches = stage, processor, batches
@@ -75,18 +74,18 @@ class _Expected:
 
 
 class Task(NamedTuple):
-    """Some source partitions of some stages, to be derived again and compared.
+    """Source partitions of some stages to derive again and compare.
 
     Attributes
     ----------
     stages
-        Their names; of ``signals`` and ``gates`` together the columns may say that all is the same.
+        Names of the stages; ``signals`` and ``gates`` together can use the fast path over columns.
     sources
         The partitions.
     known
         All partitions of the source topics.
     done
-        Stage -> partition -> how far it has come.
+        Stage -> partition -> position of the stage.
     """
 
     stages: tuple[str, ...]
@@ -96,7 +95,7 @@ class Task(NamedTuple):
 
 
 class Verifier:
-    """Compares the derived topics of one deployment with what its input topics give.
+    """Compares the derived topics of one deployment with the output re-derived from its input.
 
     Parameters
     ----------
@@ -119,16 +118,16 @@ class Verifier:
         self._progress = progress
 
     def run(self) -> Report:
-        """Verify every stage in this process; stops a topic at its first difference."""
+        """Verify every stage in this process; a topic is compared up to its first difference."""
         report, tasks = self.plan(1)
         for task in tasks:
             add(report, self.compare(task))
         return report
 
     def plan(self, parts: int) -> tuple[Report, list[Task]]:
-        """Return an empty report and what there is to do, for ``parts`` that work at once.
+        """Return an empty report and the tasks, for ``parts`` concurrent workers.
 
-        What takes longest and can be divided least comes first.
+        Long and indivisible tasks come first.
         """
         report, tasks = Report(), []
         partitions: dict[str, list[int]] = {}
@@ -137,44 +136,44 @@ class Verifier:
             for stage in self._stages.values():
                 report.topics |= {topic: TopicReport(topic) for topic in stage.outputs}
                 numbers = partitions[stage.name] = reader.partitions(stage.source)
-                found = reader.all_bounds(stage.source, numbers)
+                actual = reader.all_bounds(stage.source, numbers)
                 done[stage.name] = committed_offsets(self._runtime, stage.source, numbers)
                 left = {
                     (stage.source, p): (done[stage.name].get(p, 0), end)
-                    for p, (_, end) in found.items()
+                    for p, (_, end) in actual.items()
                 }
                 report.unprocessed[stage.name] = sum(remaining(reader, left).values())
                 report.inputs[stage.source] = 0
         for names in _together(partitions):
             numbers = partitions[names[0]]
-            # more shares than processes, so that all end at about the same time; and small ones:
+            # more shares than processes, so that all end at about the same time; and small, because
             # every topic of every partition has a client that reads ahead
             least = -(-len(numbers) // MOST_PARTITIONS)
             count = min(max(least, 2 * parts if parts > 1 else 1), len(numbers))
             for part in range(count):
                 tasks.append(Task(names, tuple(numbers[part::count]), tuple(numbers), done))
-        # what can be divided least comes first
+        # the least divisible tasks come first
         return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
 
     def compare(self, task: Task) -> Outcome:
-        """Derive the task's source partitions again; compare with what is there.
+        """Derive the task's source partitions again; compare with the log.
 
-        Not to be called where an event loop runs: what is read may have to ask the registry.
+        Must not be called inside an event loop, because decoding may query the registry.
         """
         in_bulk = {COLUMNAR: self._compare_columns, (WEIGHTS_STAGE,): self._compare_weights}
         if task.stages in in_bulk:
             try:
                 return in_bulk[task.stages](task)
             except FastPathDeclined:
-                pass  # the stages find out what it is
+                pass  # the stages determine the difference
         return asyncio.run(self._compare_stages(task))
 
     async def _compare_stages(self, task: Task) -> Outcome:
         outcome = Outcome({}, {})
         for name in task.stages:
-            found = await self._compare_stage(self._stages[name], task)
-            outcome.topics.update(found.topics)
-            outcome.read.update(found.read)
+            actual = await self._compare_stage(self._stages[name], task)
+            outcome.topics.update(actual.topics)
+            outcome.read.update(actual.read)
         return outcome
 
     def _compare_columns(self, task: Task) -> Outcome:
@@ -201,18 +200,18 @@ class Verifier:
                 reached = signals_done.get(p, 0), gates_done.get(p, 0)
                 checks[p] = PartitionCheck(columns, p, topics, *reached)
             compared = compare_columns(checks, task.known, decisions, self._progress)
-        found = {name: TopicReport(name, count) for name, count in compared.items()}
+        actual = {name: TopicReport(name, count) for name, count in compared.items()}
         read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
-        return Outcome(found, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+        return Outcome(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
 
     def _compare_weights(self, task: Task) -> Outcome:
         done = task.done[WEIGHTS_STAGE].get(0, 0)
         with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
             low, high = gates.bounds(GATES, 0)
             decisions = gates.read_messages(GATES, 0, low, min(high, done))
-            found = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
+            actual = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
             compared, read = compare_weights(
-                *(self._codec, self._control, decisions, found, done, self._progress)
+                *(self._codec, self._control, decisions, actual, done, self._progress)
             )
         return Outcome({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
 
@@ -236,7 +235,7 @@ class Verifier:
             batches = own.read_values(stage.source, p, low, min(high, done.get(p, 0)))
             expected[p] = _Expected(stage, stage.open(p, {}), batches)
         try:
-            # in turns: every topic's share of what one input gives waits in memory until it is met
+            # alternate between topics: expected records stay in memory until they are compared
             walks = [
                 self._walk(
                     *(topics[topic], expected, own.read_messages(topic, target, *span)),
@@ -247,17 +246,17 @@ class Verifier:
                 )
             ]
             while walks:
-                # Ctrl-C cancels a task where it waits, and nothing else here does
+                # Ctrl-C cancels a task only where it waits, and nothing else here waits
                 await asyncio.sleep(0)
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
-                await self._holes_at_the_end(topic, expected, done)
+                await self._missing_at_end(topic, expected, done)
             return Outcome(topics, {stage.source: sum(each.read for each in expected.values())})
         finally:
             for reader in readers:
                 reader.close()
 
-    async def _holes_at_the_end(
+    async def _missing_at_end(
         self, outcome: TopicReport, expected: dict[int, _Expected], done: dict[int, int]
     ) -> None:
         for partition, again in expected.items():
@@ -281,7 +280,7 @@ class Verifier:
             if not outcome.same:
                 return
             for message in batch:
-                # nearly every record is the next one of the partition that the last one was of
+                # nearly every record is the next one of the same partition as the previous record
                 if near and is_record(message, near[0]):
                     near.popleft()
                     outcome.compared += 1
@@ -304,78 +303,80 @@ class Verifier:
     ) -> int:
         partition, offset = source_in(message)
         if partition in task.known and partition not in expected:
-            return partition  # another task's
-        found = log_record(outcome.topic, message)
+            return partition  # belongs to another task
+        actual = log_record(outcome.topic, message)
         if partition not in expected:
             outcome.difference = (
-                f"{_at(found)}: its header source is "
-                f"{found.headers.get('source', '(missing)')!r}: not derived by this stage"
+                f"{_at(actual)}: its header source is "
+                f"{actual.headers.get('source', '(missing)')!r}: not derived by this stage"
             )
         elif offset < done.get(partition, 0):
-            wanted = await expected[partition].next(outcome.topic)
-            outcome.difference = self._difference(outcome, found, wanted)
+            expected_record = await expected[partition].next(outcome.topic)
+            outcome.difference = self._difference(outcome, actual, expected_record)
             outcome.compared += outcome.same
         return partition
 
     def _difference(
-        self, outcome: TopicReport, found: LogRecord, wanted: Output | None
+        self, outcome: TopicReport, actual: LogRecord, expected: Output | None
     ) -> str | None:
-        if wanted is None:
-            return f"{_at(found)}: repeat: nothing more is derived from {found.headers['source']}"
-        if found.headers["source"] != _source(wanted):
-            kind = "hole" if _later(found.headers["source"], _source(wanted)) else "repeat"
+        if expected is None:
+            return f"{_at(actual)}: repeat: nothing more is derived from {actual.headers['source']}"
+        if actual.headers["source"] != _source(expected):
+            kind = "hole" if _later(actual.headers["source"], _source(expected)) else "repeat"
             return (
-                f"{_at(found)}: {kind}: derived from {found.headers['source']}, "
-                f"expected {_name(wanted)} from {_source(wanted)}"
+                f"{_at(actual)}: {kind}: derived from {actual.headers['source']}, "
+                f"expected {_name(expected)} from {_source(expected)}"
             )
-        if found.headers.get("engine") != ENGINE_VERSION:
+        if actual.headers.get("engine") != ENGINE_VERSION:
             outcome.other_engine += 1
             return None
-        record = found.record
+        record = actual.record
         same = (
             record.value is not None
-            and self._payload(wanted, record.value) == record.value
-            and (record.key or b"") == wanted.key
-            and record.timestamp_ms == wanted.timestamp_ms
-            and found.headers == {k: v.decode() for k, v in wanted.headers}
+            and self._payload(expected, record.value) == record.value
+            and (record.key or b"") == expected.key
+            and record.timestamp_ms == expected.timestamp_ms
+            and actual.headers == {k: v.decode() for k, v in expected.headers}
         )
-        return None if same else f"{_at(found)}: differs: {self._fields(found, wanted)}"
+        return None if same else f"{_at(actual)}: differs: {self._fields(actual, expected)}"
 
-    def _payload(self, wanted: Output, recorded: bytes) -> bytes:
-        """Encode what was expected under the schema id that was recorded."""
-        if recorded[:5] == wanted.value[:5]:
-            return wanted.value
+    def _payload(self, expected: Output, recorded: bytes) -> bytes:
+        """Encode the expected event with the schema id of the record found."""
+        if recorded[:5] == expected.value[:5]:
+            return expected.value
         try:
-            return self._codec.encode_with_id(schema_id_of(recorded), wanted.event)
+            return self._codec.encode_with_id(schema_id_of(recorded), expected.event)
         except (DecodeError, EncodeError):
-            return wanted.value
+            return expected.value
 
-    def _fields(self, found: LogRecord, wanted: Output) -> str:
-        said = []
-        record = found.record
-        if (record.key or b"") != wanted.key:
-            said.append(f"key {record.key!r} is not {wanted.key!r}")
-        if record.timestamp_ms != wanted.timestamp_ms:
-            said.append(f"timestamp {record.timestamp_ms} is not {wanted.timestamp_ms}")
-        for name, value in wanted.headers:
-            if found.headers.get(name) != value.decode():
-                said.append(f"header {name} {found.headers.get(name)!r} is not {value.decode()!r}")
-        for name in sorted(found.headers.keys() - dict(wanted.headers).keys()):
-            said.append(f"header {name} {found.headers[name]!r} is not expected")
+    def _fields(self, actual: LogRecord, expected: Output) -> str:
+        texts = []
+        record = actual.record
+        if (record.key or b"") != expected.key:
+            texts.append(f"key {record.key!r} is not {expected.key!r}")
+        if record.timestamp_ms != expected.timestamp_ms:
+            texts.append(f"timestamp {record.timestamp_ms} is not {expected.timestamp_ms}")
+        for name, value in expected.headers:
+            if actual.headers.get(name) != value.decode():
+                texts.append(
+                    f"header {name} {actual.headers.get(name)!r} is not {value.decode()!r}"
+                )
+        for name in sorted(actual.headers.keys() - dict(expected.headers).keys()):
+            texts.append(f"header {name} {actual.headers[name]!r} is not expected")
         try:
-            event: Any = self._codec.decode(wanted.topic, record.value or b"")
+            event: Any = self._codec.decode(expected.topic, record.value or b"")
         except DecodeError as error:
-            return "; ".join([*said, f"value cannot be read ({error.reason}: {error.detail})"])
-        if type(event) is not type(wanted.event):
-            said.append(f"a {type(event).__name__}, expected a {type(wanted.event).__name__}")
+            return "; ".join([*texts, f"value cannot be read ({error.reason}: {error.detail})"])
+        if type(event) is not type(expected.event):
+            texts.append(f"a {type(event).__name__}, expected a {type(expected.event).__name__}")
         else:
-            pairs = zip(event._fields, event, wanted.event, strict=True)
-            said += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
-        return "; ".join(said) or "same fields, other bytes"
+            pairs = zip(event._fields, event, expected.event, strict=True)
+            texts += [f"{n} {a!r} is not {b!r}" for n, a, b in pairs if a != b]
+        return "; ".join(texts) or "same fields, other bytes"
 
 
 def _together(partitions: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
-    """Return the stages that one task can compare at once."""
+    """Return the groups of stages that one task compares together."""
     if set(COLUMNAR) <= set(partitions):
         return [COLUMNAR, *((name,) for name in partitions if name not in COLUMNAR)]
     return [(name,) for name in partitions]
@@ -393,5 +394,5 @@ def _name(output: Output) -> str:
     return f"a {type(output.event).__name__} of {output.key.decode('utf-8', 'replace')}"
 
 
-def _at(found: LogRecord) -> str:
-    return f"{found.record.topic}-{found.record.partition}-{found.record.offset}"
+def _at(actual: LogRecord) -> str:
+    return f"{actual.record.topic}-{actual.record.partition}-{actual.record.offset}"

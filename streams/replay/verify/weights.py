@@ -1,7 +1,7 @@
-"""A fast yes of a verification: the stage ``weights`` over what an epoch needs of a decision.
+"""Fast path of verify: the stage ``weights`` over the decision fields that an epoch uses.
 
-Of each decision only that part is read, many at a time; the fold is the stage's own. Where anything
-is not the same, or cannot be read so, the stage itself has the word
+Only these fields are decoded, for many decisions at once; the fold is that of the stage. If
+anything differs or cannot be decoded here, the stage itself decides
 (``streams.replay.verify.verify``).
 """
 
@@ -25,14 +25,14 @@ from streams.replay.verify.rows import Expected, FastPathDeclined
 
 
 class Decisions(NamedTuple):
-    """A batch of ``opt.gates``, one place for each record.
+    """A batch of ``opt.gates``, one element per record.
 
     Attributes
     ----------
     instruments, verdicts
-        Of the decisions; without meaning where ``others`` has something.
+        Instruments and verdicts of the decisions; undefined at the indices in ``others``.
     others
-        Place -> what is no decision.
+        Index -> event that is not a decision.
     """
 
     instruments: list[str]
@@ -41,7 +41,7 @@ class Decisions(NamedTuple):
 
 
 class DecisionReader:
-    """Reads what an epoch needs of the records of ``opt.gates``.
+    """Decodes the fields of ``opt.gates`` that an epoch uses.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ class DecisionReader:
         )
         names = [word.decode() for word in words] or [""]
         scores: list[float | None] = list(score.tolist())
-        for place in np.flatnonzero(~scored).tolist():
-            scores[place] = None
+        for index in np.flatnonzero(~scored).tolist():
+            scores[index] = None
         columns = zip(
             *(as_of_ms.tolist(), eligible.tolist(), (cooling & (until_ms > as_of_ms)).tolist()),
             *(buffer.tolist(), scores),
@@ -97,16 +97,16 @@ class DecisionReader:
         )
         verdicts = list(starmap(Verdict, columns))
         in_echo_mode = np.array([word == b"echo" for word in words] or [False])[mode]
-        for place in np.flatnonzero(plain & signalled & in_echo_mode).tolist():
-            at_ms = int(first_seen_ms[place]) if seen[place] else None
-            verdicts[place] = verdicts[place]._replace(
-                echo=EchoGate(int(count_1h[place]), float(hazard[place]), at_ms),
-                signal_bar_ms=int(signal_bar_ms[place]),
+        for index in np.flatnonzero(plain & signalled & in_echo_mode).tolist():
+            at_ms = int(first_seen_ms[index]) if seen[index] else None
+            verdicts[index] = verdicts[index]._replace(
+                echo=EchoGate(int(count_1h[index]), float(hazard[index]), at_ms),
+                signal_bar_ms=int(signal_bar_ms[index]),
             )
         return Decisions(
-            [names[place] for place in instrument.tolist()],
+            [names[index] for index in instrument.tolist()],
             verdicts,
-            {place: self._watermark(values[place]) for place in np.flatnonzero(~plain).tolist()},
+            {index: self._watermark(values[index]) for index in np.flatnonzero(~plain).tolist()},
         )
 
     def _watermark(self, value: bytes | None) -> Watermark:
@@ -127,24 +127,24 @@ def compare_weights(
     done: int,
     progress: Callable[[str, int], None],
 ) -> tuple[int, int]:
-    """Compare ``risk.weights`` with what ``opt.gates`` gives.
+    """Compare ``risk.weights`` with the weights derived from ``opt.gates``.
 
     Parameters
     ----------
     codec, control
         The schemas, and ``ops.control`` read to its end.
     decisions
-        ``opt.gates`` up to where the stage has come, as the client's messages.
+        ``opt.gates`` up to the position of the stage, as messages.
     weights
-        All of ``risk.weights``, likewise.
+        All of ``risk.weights``, as messages.
     done
-        How far the stage has come in ``opt.gates``.
+        Position of the stage in ``opt.gates``.
     progress
-        Told of the topic and the records compared since the last time.
+        Called with the topic and the number of records compared since the last call.
 
     Returns
     -------
-    Records compared, and records of ``opt.gates`` read.
+    Number of records compared, and of records of ``opt.gates`` read.
 
     Raises
     ------
@@ -152,20 +152,20 @@ def compare_weights(
         Something is not what it should be.
     """
     step, reader = WeightsStep(control, {}), DecisionReader(codec, control)
-    found = chain.from_iterable(weights)
+    actual = chain.from_iterable(weights)
     compared = read = 0
     for batch in decisions:
-        wanted = Expected([], [], [], [])
-        for place, closed in _fold(step, reader.read([message.value() for message in batch])):
+        expected = Expected([], [], [], [])
+        for index, closed in _fold(step, reader.read([message.value() for message in batch])):
             if closed:
-                _want(wanted, codec, batch[place], closed)
-        messages = list(islice(found, len(wanted.values)))
-        if not are_records(messages, wanted):
+                _expect(expected, codec, batch[index], closed)
+        messages = list(islice(actual, len(expected.values)))
+        if not are_records(messages, expected):
             raise FastPathDeclined
         compared, read = compared + len(messages), read + len(batch)
         progress(WEIGHTS, len(messages))
-    for message in found:
-        # what was derived since the stage was asked how far it has come
+    for message in actual:
+        # records derived after the position of the stage was read
         partition, offset = source_in(message)
         if partition != 0 or offset < done:
             raise FastPathDeclined
@@ -174,19 +174,19 @@ def compare_weights(
 
 def _fold(step: WeightsStep, batch: Decisions) -> Iterator[tuple[int, list[Weights]]]:
     names, verdicts, others = batch
-    decided = step.decided
-    for place, (name, verdict) in enumerate(zip(names, verdicts, strict=True)):
-        if place in others:
-            yield place, step.marked(others[place])
+    on_decision = step.on_decision
+    for index, (name, verdict) in enumerate(zip(names, verdicts, strict=True)):
+        if index in others:
+            yield index, step.on_watermark(others[index])
         else:
-            yield place, decided(name, verdict)
+            yield index, on_decision(name, verdict)
 
 
-def _want(wanted: Expected, codec: Codec, message: Any, closed: Sequence[Weights]) -> None:
+def _expect(expected: Expected, codec: Codec, message: Any, closed: Sequence[Weights]) -> None:
     source = b"%b-0-%d" % (GATES.encode(), message.offset())
     for weights in closed:
-        wanted.values.append(codec.encode(WEIGHTS, weights))
+        expected.values.append(codec.encode(WEIGHTS, weights))
         of_config = ("config_id", weights.config_id.encode())
-        wanted.headers.append([("source", source), ENGINE_HEADER, of_config])
-        wanted.keys.append(PORTFOLIO_KEY)
-        wanted.timestamps.append(weights.as_of_ms)
+        expected.headers.append([("source", source), ENGINE_HEADER, of_config])
+        expected.keys.append(PORTFOLIO_KEY)
+        expected.timestamps.append(weights.as_of_ms)

@@ -317,7 +317,9 @@ def test_an_instrument_that_fails_is_not_vouched_for_and_the_others_go_on(feed: 
     done = feed.deployment.run("feed", "oanda", "--once", OANDA_HTTP_RETRIES="0")
     assert done.returncode == 75
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("manifold: not all candles could be had (USD_JPY: OANDA answers candles")
+    assert last.startswith(
+        "manifold: not all candles could be read (USD_JPY: OANDA answers candles"
+    )
     assert "Traceback" not in done.stderr
     assert {c.instrument for c in feed.candles()} == {"EUR_USD", "GBP_USD"}
 

@@ -106,7 +106,7 @@ def test_what_a_valkey_loses_when_it_is_killed_is_written_again_with_no_new_reco
         assert subscribed.get_message(timeout=PATIENCE_S) is not None
         deployment.settle()
         assert subscribed.get_message(timeout=0.5) is None, "told again what was told before"
-    assert "continuing from there" in deployment.processes["mirror"].child.last_words(50)
+    assert "continuing from there" in deployment.processes["mirror"].child.last_output(50)
     assert dump(server.url) == held
     deployment.require_mirror_equals_rebuild(server.url.removesuffix("/0") + "/1")
 
@@ -172,4 +172,4 @@ def require_candles(deployment: Deployment, pair: str, wanted: int) -> None:
         there = deployment.keep_running(
             30.0, lambda: client.zcard(f"md:candles:{pair}:M1") == wanted
         )
-        assert there, deployment.last_words()
+        assert there, deployment.last_output()

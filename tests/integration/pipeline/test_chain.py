@@ -53,8 +53,8 @@ def chain(
         assert done.returncode == 0, done.stderr
         deployment.settle()
         yield deployment
-        assert worker.stop() == 0, worker.child.last_words(8)
-        assert mirror.stop() == 0, mirror.child.last_words(8)
+        assert worker.stop() == 0, worker.child.last_output(8)
+        assert mirror.stop() == 0, mirror.child.last_output(8)
         assert worker.restarts == mirror.restarts == 0
     finally:
         deployment.stop()
@@ -245,6 +245,6 @@ def test_a_second_worker_has_nothing_to_do_and_leaves_when_told(chain: Deploymen
     before = chain.status().ends
     second = chain.start_worker("worker-2")
     chain.keep_running(4)
-    assert second.stop() == 0, second.child.last_words(8)
+    assert second.stop() == 0, second.child.last_output(8)
     del chain.processes["worker-2"]
     assert chain.status().ends == before

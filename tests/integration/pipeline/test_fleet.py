@@ -212,7 +212,7 @@ def test_health_fails_when_a_stage_has_work_and_does_none(deploy: Deploy) -> Non
     # the gates have nothing to do: their source is empty
     stuck: dict[str, Any] = watch.stuck()
     assert list(stuck) == ["signals"]
-    assert "stands at offset 0" in stuck["signals"]
+    assert "is stalled at offset 0" in stuck["signals"]
     for partition in range(2):
         metrics.position_reached("signals", partition, 10)
     watch.refresh()

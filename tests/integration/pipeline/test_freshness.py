@@ -282,7 +282,7 @@ def test_the_last_manifold_of_an_hour_lives_until_the_next_one_must_be_there(
             client.delete(key)
             service.wait_until(lambda: state() == "fail")
         said = mirror.child.log.read_text()
-        assert "SESSION_PATTERN_MIN_OCCURRENCES asks for 2: nothing will be eligible" in said
-        assert "is shorter than ws:last:manifold lives" in said
+        assert "SESSION_PATTERN_MIN_OCCURRENCES requires 2: nothing will be eligible" in said
+        assert "is shorter than the TTL of ws:last:manifold" in said
     finally:
         deployment.stop()

@@ -65,7 +65,7 @@ def test_told_to_stop_while_it_starts(deployment: Deployment, command: tuple[str
         process = deployment.start(command[0], *command, **settings).child
         process.wait_until(lambda process=process: catches_sigterm(process.pid), PATIENCE_S)
         time.sleep(after_s)
-        assert process.stop() == 0, (after_s, process.last_words(60))
+        assert process.stop() == 0, (after_s, process.last_output(60))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_interrupted_at_work(deployment: Deployment, command: tuple[str, ...]) -
 def require_interrupted(process: Child, ended: tuple[int, ...] = (0, *INTERRUPTED)) -> None:
     """Interrupt a command as a terminal does; assert that it ends without a traceback."""
     os.killpg(process.pid, signal.SIGINT)
-    until(lambda: not process.running, lambda: process.last_words(60))
+    until(lambda: not process.running, lambda: process.last_output(60))
     said = process.log.read_text()
     assert "Traceback" not in said, said[-3_000:]
     assert process.returncode in ended, said[-3_000:]

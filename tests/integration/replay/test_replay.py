@@ -126,7 +126,7 @@ def test_topics_that_hold_something_are_not_written_again(lived: Deployment) -> 
     assert payloads(made, SIGNALS) == {}
     done = lived.run("replay", "--to-topics", made.topic_prefix, "--topic", TRADES)
     assert done.returncode == 2
-    assert "holds records already" in done.stderr
+    assert "has records already" in done.stderr
     done = lived.run("replay", "--to-topics", lived.runtime.topic_prefix)
     assert (done.returncode, "the deployment itself" in done.stderr) == (2, True)
 

@@ -181,7 +181,7 @@ def test_topics_without_a_record_give_a_page_that_says_so(
     deployment, page = deployed(kafka, tmp_path), tmp_path / "empty.html"
     done = deployment.run("report", "-o", str(page))
     assert done.returncode == 0, done.stderr
-    assert f"{TRADES} holds nothing of this time" in page.read_text(encoding="utf-8")
+    assert f"{TRADES} has no records in this time range" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,10 @@ def test_weights_are_read_by_a_client_of_others(
         env = deployment.environment | {"SCHEMA_REGISTRY_URL": registry.url}
         reader = started("read_weights.py", env=env)
         wanted = "published {'EUR_USD': 0.5, 'GBP_USD': 0.5}"
-        await_that(lambda: wanted in reader.last_words(5), lambda: reader.last_words(20))
+        await_that(lambda: wanted in reader.last_output(5), lambda: reader.last_output(20))
         script.bar({"GBP_USD": 0})
         wanted_next = "published {'EUR_USD': 1.0}"
-        await_that(lambda: wanted_next in reader.last_words(5), lambda: reader.last_words(20))
+        await_that(lambda: wanted_next in reader.last_output(5), lambda: reader.last_output(20))
     finally:
         registry.stop()
 
@@ -153,7 +153,7 @@ def test_the_executor_trades_at_the_venue(
         time.sleep(0.5)
         until = time.monotonic() + PATIENCE_S
         while not venue.trades:  # an entry has one chance: the executor may not be there yet
-            assert executor.running and time.monotonic() < until, executor.last_words(20)
+            assert executor.running and time.monotonic() < until, executor.last_output(20)
             script.bar({"EUR_USD": 0})
             script.bar({"EUR_USD": 1})
             deployment.keep_running(2.0, lambda: bool(venue.trades))
@@ -161,8 +161,8 @@ def test_the_executor_trades_at_the_venue(
         assert trade["instrument"] == "EUR_USD" and float(trade["units"]) > 0
         assert trade["stop_loss"] < 1.1 < trade["take_profit"]
         script.bar({"EUR_USD": 0})
-        await_that(lambda: not venue.trades, lambda: executor.last_words(20))
-        await_that(lambda: len(reports(deployment)) >= 2, lambda: executor.last_words(20))
+        await_that(lambda: not venue.trades, lambda: executor.last_output(20))
+        await_that(lambda: len(reports(deployment)) >= 2, lambda: executor.last_output(20))
         intents = {one.order_id: one for one in deployment.events(ORDERS)
                    if isinstance(one, OrderIntent) and one.submitted}  # fmt: skip
         assert set(venue.submitted) <= intents.keys()

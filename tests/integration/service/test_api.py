@@ -453,7 +453,7 @@ def test_the_kill_switch_goes_off_and_on_and_the_log_knows_who_and_why(
     ]
     with redis.Redis.from_url(deployment.environment["VALKEY_URL"]) as client:
         assert client.get("ops:kill_switch") == b"1"
-    assert "kill-switch: engage by api: spread" in service.process.child.last_words(20)  # type: ignore[union-attr]
+    assert "kill-switch: engage by api: spread" in service.process.child.last_output(20)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

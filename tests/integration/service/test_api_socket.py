@@ -20,7 +20,7 @@ from streams.feeds.synthetic import synthetic_market
 from streams.kafka.reader import LogReader
 from streams.records.codec import DecodeError
 from streams.records.events import Watermark
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.channels import CHANNELS, KINDS
 from streams.service.messages import EventFrame
 from streams.stack.kafka import KafkaBroker
@@ -105,7 +105,7 @@ def told(deployment: Deployment, channels: Any = CHANNELS) -> dict[str, int]:
                         except DecodeError:
                             continue
                         if not isinstance(event, Watermark):
-                            place = Place(kind.topic, partition, record.offset)
+                            place = RecordCoordinates(kind.topic, partition, record.offset)
                             found[place.id] = record.timestamp_ms
     return found
 
@@ -121,7 +121,7 @@ def in_order(ids: list[str]) -> bool:
     """Return whether ids ascend within each partition, and none is there twice."""
     by_partition: dict[Any, list[int]] = defaultdict(list)
     for text in ids:
-        place = Place.of_id(text)
+        place = RecordCoordinates.of_id(text)
         assert place is not None, text
         by_partition[place.topic, place.partition].append(place.offset)
     return all(one == sorted(set(one)) for one in by_partition.values())
@@ -201,11 +201,11 @@ def test_a_client_goes_on_where_it_was_also_over_a_killed_service(
     # what came behind the weights may have come after the first client left
     assert again[: len(seen) - seen.index(middle) - 1] == seen[seen.index(middle) + 1 :]
     every = told(deployment, wish)
-    newest: dict[tuple[str, int], Place] = {}
+    newest: dict[tuple[str, int], RecordCoordinates] = {}
     for text in every:
-        place = Place.of_id(text)
+        place = RecordCoordinates.of_id(text)
         assert place is not None
-        if place.offset > newest.get(place[:2], Place("", 0, -1)).offset:
+        if place.offset > newest.get(place[:2], RecordCoordinates("", 0, -1)).offset:
             newest[place[:2]] = place
     assert service.process is not None
     service.process.child.kill()
@@ -284,7 +284,10 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_learns_what_it_missed(
         lagging = frames_until(slow, lambda one: one["type"] == "lagging")[-1]
         assert lagging["dropped"] >= QUEUE
         assert sum(lagging["channels"].values()) == lagging["dropped"]
-        first, last = Place.of_id(lagging["first_id"]), Place.of_id(lagging["last_id"])
+        first, last = (
+            RecordCoordinates.of_id(lagging["first_id"]),
+            RecordCoordinates.of_id(lagging["last_id"]),
+        )
         assert first is not None and last is not None
     assert dropped_frames(service) >= lagging["dropped"]
 

@@ -156,9 +156,9 @@ def test_a_rotated_token_needs_no_restart(floor: Floor, tmp_path: Any) -> None:
     script.bar({"EUR_USD": 1, "GBP_USD": 1})
     executor.until(lambda said: len(said["joined"]) == 2)
     floor.broker.rotate("another-token")
-    executor.until(lambda said: "refuses us (401" in said["unreconciled"])
+    executor.until(lambda said: "refuses the login (401" in said["unreconciled"])
     status, stuck = health(floor)
-    assert status == 503 and any("refuses us (401" in one for one in stuck)
+    assert status == 503 and any("refuses the login (401" in one for one in stuck)
     script.bar({"EUR_USD": 0, "BTC_USD": 1})  # closing is tried, opening is blocked
     await_that(lambda: [r for r in closings(floor) if r["status"] == 401], executor.words)
     assert floor.broker.account()["positions"].keys() == {"EUR_USD", "GBP_USD"}

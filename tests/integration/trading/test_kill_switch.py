@@ -697,7 +697,7 @@ def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
         assert place.plain() == "engaged"
     finally:
         child.stop()
-    assert "was set to '1' by another writer" in child.last_words(5)
+    assert "was set to '1' by another writer" in child.last_output(5)
 
 
 def test_without_a_broker_status_is_engaged_and_off_is_a_sentence(

@@ -75,7 +75,10 @@ def test_printed_records_are_the_candles_of_the_log(
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"value": '{"instrument":"EUR_USD","coherence":0.5}'}, "is no candle; print md.candles"),
+        (
+            {"value": '{"instrument":"EUR_USD","coherence":0.5}'},
+            "is not a candle; print md.candles",
+        ),
         ({"value": "\x00\x00\x00\x00\x01..."}, "--use-schema-registry=value"),
         ({}, "--use-schema-registry=value"),
     ],

@@ -20,7 +20,7 @@ from streams.pipeline.chain import make_chain
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, reasons_of
-from streams.pipeline.lane import NOT_NEWER, GateOutput, trades_of
+from streams.pipeline.instrument_fold import NOT_NEWER, GateOutput, trades_of
 from streams.pipeline.memory import Derivation
 from streams.records.control import ControlLog
 from streams.records.events import (

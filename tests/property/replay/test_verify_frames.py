@@ -23,7 +23,7 @@ from streams.core.layout import (
 from streams.core.stream import Metrics, format_signature
 from streams.pipeline.columns import CandleSegment
 from streams.pipeline.gate_records import Scope, decision_record, scope_of
-from streams.pipeline.lane import GateOutput, Marks, Segment
+from streams.pipeline.instrument_fold import GateOutput, Segment, Watermarks
 from streams.pipeline.manifolds import manifold
 from streams.pipeline.signals import signal
 from streams.records.events import Candle, CandlePrices, Ohlc
@@ -53,8 +53,8 @@ def _no_decisions() -> tuple[NDArray[Any], NDArray[Any]]:
     return np.zeros(0, EVALUATION_DTYPE), np.zeros(0, DECISION_DTYPE)
 
 
-def brought(of: Scope, found: Segment, precision: int = 2) -> SegmentOutput:
-    marks = Marks(np.zeros(0, np.int64), np.zeros(0, np.int64))
+def output(of: Scope, found: Segment, precision: int = 2) -> SegmentOutput:
+    marks = Watermarks(np.zeros(0, np.int64), np.zeros(0, np.int64))
     return SegmentOutput(of, precision, CandleSegment("EUR_USD", found.bars, marks), found)
 
 
@@ -99,7 +99,7 @@ def test_decisions(mode: str, hazard: str) -> None:
         bars=found.bars._replace(bar_ms=bar_ms),
         derived=found.derived._replace(decisions=rows, metrics=metrics),
     )
-    made = FRAMES.decisions(brought(of, found))
+    made = FRAMES.decisions(output(of, found))
     wanted = []
     for fields in DECISION_STRUCT.iter_unpack(rows.tobytes()):
         one = Decision._make(fields)
@@ -141,9 +141,9 @@ def test_bars(precision: int) -> None:
     )
     metrics, late = metrics_of(chance, precision), chance.integers(0, 2, ROWS).astype(np.uint8)
     derived = nothing().derived._replace(metrics=metrics)
-    places = np.arange(ROWS)
-    found = Segment(derived, bars, places, before_ms, late)
-    made = FRAMES.bars(brought(of, found, precision))
+    indices = np.arange(ROWS)
+    found = Segment(derived, bars, indices, before_ms, late)
+    made = FRAMES.bars(output(of, found, precision))
     wanted: tuple[list[bytes], list[bytes]] = ([], [])
     for i, row in enumerate(metrics.tolist()):
         (start, *of_window, hazard, sigma, lambda_, first, t0, t1, repeated, count, ones) = row[:15]
@@ -175,6 +175,6 @@ def test_bars(precision: int) -> None:
 
 
 def test_nothing_makes_nothing() -> None:
-    empty = brought(scope(), nothing())
+    empty = output(scope(), nothing())
     assert FRAMES.bars(empty) == ([], [])
     assert FRAMES.decisions(empty) == []

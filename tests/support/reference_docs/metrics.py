@@ -76,4 +76,4 @@ def _transport() -> Any:
 
 def _feed() -> Any:
     client = SimpleNamespace(now_ms=lambda: 0)
-    return SimpleNamespace(pairs={}, lanes={}, prices={}, watermarks=0, client=client)
+    return SimpleNamespace(pairs={}, feeds={}, prices={}, watermarks=0, client=client)

@@ -135,7 +135,9 @@ def test_a_row_that_is_no_candle_is_refused_with_its_reason(
 @pytest.mark.parametrize(("missing", "there"), [("ask", "bid"), ("bid", "ask")])
 def test_one_side_alone_gives_no_mid(missing: str, there: str) -> None:
     row = {name: value for name, value in SIDED.items() if not name.startswith(missing)}
-    with pytest.raises(RowRefused, match=f"has {there} prices only: without {missing}") as caught:
+    with pytest.raises(
+        RowRefused, match=f"has only {there} prices: the mid price needs {missing}"
+    ) as caught:
         candle_from_row(row, "EUR_USD", "M1")
     assert caught.value.reason == "one_sided"
 
@@ -179,5 +181,5 @@ def test_a_row_of_no_instrument_is_refused() -> None:
 
 @pytest.mark.parametrize("side", ["bid", "ask", "mid"])
 def test_a_side_in_json_that_is_one_number_is_not_left_unread(side: str) -> None:
-    with pytest.raises(RowRefused, match=f"{side} has no open, high, low and close"):
+    with pytest.raises(RowRefused, match=f"{side} lacks open, high, low or close"):
         candle_from_row(LONG | {side: 1.2}, "EUR_USD", "M1")

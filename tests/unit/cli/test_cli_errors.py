@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.cli import COMMANDS, cli
 from streams.errors import Fatal, Recoverable
-from streams.kafka.errors import asking
+from streams.kafka.errors import call_broker
 from streams.process.child import free_port
 from tests.support.environment import kept_environment
 from tests.support.waiting import PATIENCE_S
@@ -168,10 +168,10 @@ def test_while_leaders_change_a_question_is_asked_again(code: int) -> None:
             raise found
         return found
 
-    assert asking("broker:9092", ask) == "the answer"
+    assert call_broker("broker:9092", ask) == "the answer"
     answers[:] = [KafkaException(KafkaError(code))]
     with pytest.raises(Recoverable, match="broker:9092 are changing leaders"):
-        asking("broker:9092", ask, -1.0)
+        call_broker("broker:9092", ask, -1.0)
 
 
 @pytest.mark.parametrize("option", ["--gap-permille", "--quiet"])

@@ -44,7 +44,7 @@ def given(at: int, close: float = 1.1, *, complete: bool = True, volume: int = 5
     )
 
 
-def lane(frontier_ms: int = MONDAY, name: str = "EUR_USD", **resume: object) -> InstrumentFeed:
+def feed(frontier_ms: int = MONDAY, name: str = "EUR_USD", **resume: object) -> InstrumentFeed:
     return InstrumentFeed(
         name,
         "M1",
@@ -66,7 +66,7 @@ def written(one: InstrumentFeed) -> list[tuple[int, tuple[int, ...], bool]]:
         (
             (bar.as_of_ms - MONDAY) // M1 - 1,
             tuple((candle.bar_ms - MONDAY) // M1 for candle in bar.candles),
-            bar.vouched,
+            bar.settles_bar,
         )
         for bar in one.ready
     ]
@@ -75,19 +75,19 @@ def written(one: InstrumentFeed) -> list[tuple[int, tuple[int, ...], bool]]:
 
 
 def test_complete_candles_are_written_in_order_and_the_present_one_is_not() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0), given(1), given(2, complete=False)], end(1) + 600, PAGE)
     assert written(one) == [(0, (0,), True), (1, (1,), True)]
     assert one.frontier_ms == end(1)
 
 
 def test_a_candle_of_an_older_engine_is_not_revised_by_the_same_quotes() -> None:
-    first = lane()
+    first = feed()
     first.take([given(0), given(1)], end(1) + 600, PAGE)
     logged = [candle for bar in first.ready for candle in bar.candles]
     # the log holds OANDA's own mid of them, which is rounded otherwise
     old = [c._replace(mid=Ohlc(*(p + 5e-6 for p in c.mid)), mid_derived=False) for c in logged]
-    again = lane(
+    again = feed(
         end(1), last_bar_ms=logged[-1].bar_ms, versions={c.bar_ms: {digest(c)} for c in old}
     )
     assert again.take([given(0), given(1), given(2)], end(2) + 600, PAGE) == []
@@ -97,7 +97,7 @@ def test_a_candle_of_an_older_engine_is_not_revised_by_the_same_quotes() -> None
 
 
 def test_a_candle_that_the_stages_refuse_is_written_and_said() -> None:
-    one = lane()
+    one = feed()
     good = given(0)
     crossed = good._replace(bid=good.ask, ask=good.bid)
     [notice] = one.take([crossed], end(0) + 600, PAGE)
@@ -107,14 +107,14 @@ def test_a_candle_that_the_stages_refuse_is_written_and_said() -> None:
 
 
 def test_what_was_written_is_not_written_again() -> None:
-    one = lane()
+    one = feed()
     for _ in range(3):
         one.take([given(0), given(1)], end(1) + 600, PAGE)
     assert written(one) == [(0, (0,), True), (1, (1,), True)]
 
 
 def test_a_bar_without_a_candle_is_vouched_for_only_when_asked_late_enough() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0)], end(1) + 4_999, PAGE)
     assert written(one) == [(0, (0,), True)]
     one.take([given(0)], end(1) + 5_000, PAGE)
@@ -133,7 +133,7 @@ def test_a_later_candle_does_not_hurry_a_bar_that_may_still_come() -> None:
 
 
 def test_a_failed_question_makes_nothing_known() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0)], end(0) + 600, PAGE)
     one.failed("no answer")
     assert (one.frontier_ms, one.trouble) == (end(0), "no answer")
@@ -142,7 +142,7 @@ def test_a_failed_question_makes_nothing_known() -> None:
 
 
 def test_a_bar_that_has_a_candle_which_is_not_complete_is_waited_for_however_long() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0, complete=False), given(1)], end(30), PAGE)
     assert written(one) == []
     one.take([given(0), given(1)], end(30) + 1, PAGE)
@@ -150,14 +150,14 @@ def test_a_bar_that_has_a_candle_which_is_not_complete_is_waited_for_however_lon
 
 
 def test_a_candle_that_becomes_incomplete_again_holds_nothing_up() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0), given(1)], end(1), PAGE)
     one.take([given(0), given(1, complete=False), given(2)], end(2), PAGE)
     assert written(one)[-1] == (2, (2,), True)
 
 
 def test_behind_the_last_candle_of_a_full_page_nothing_is_known() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0), given(2)], end(500), page=2)
     assert written(one) == [(0, (0,), True), (1, (), True), (2, (2,), True)]
     assert one.ask_ms <= end(500)
@@ -166,7 +166,7 @@ def test_behind_the_last_candle_of_a_full_page_nothing_is_known() -> None:
 
 
 def test_a_revised_candle_is_written_once_before_what_is_newer() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0), given(1)], end(1), PAGE)
     written(one)
     notices = one.take([given(0), given(1, 1.2), given(2)], end(2), PAGE)
@@ -178,20 +178,20 @@ def test_a_revised_candle_is_written_once_before_what_is_newer() -> None:
 
 
 def test_revised_in_volume_alone_is_revised() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0)], end(0), PAGE)
     assert [n.kind for n in one.take([given(0, volume=6)], end(0), PAGE)] == ["revised"]
 
 
 def test_a_bar_that_is_revised_without_end_is_not_written_without_end() -> None:
-    one = lane()
+    one = feed()
     for version in range(50):
         one.take([given(0, 1.1 + version / 1000)], end(0), PAGE)
     assert len(written(one)) == MOST_VERSIONS
 
 
 def test_only_the_last_candles_are_read_again() -> None:
-    one = lane()
+    one = feed()
     one.take([given(at) for at in range(10)], end(9), PAGE)
     written(one)
     assert one.from_ms == MONDAY + 7 * M1
@@ -200,7 +200,7 @@ def test_only_the_last_candles_are_read_again() -> None:
 
 
 def test_a_late_candle_is_written_before_the_next_and_said() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0)], end(1) + 5_000, PAGE)
     assert written(one) == [(0, (0,), True), (1, (), True)]
     notices = one.take([given(0), given(1), given(2)], end(2), PAGE)
@@ -209,7 +209,7 @@ def test_a_late_candle_is_written_before_the_next_and_said() -> None:
 
 
 def test_a_candle_older_than_the_newest_is_written_once_and_said() -> None:
-    one = lane()
+    one = feed()
     one.take([given(0), given(2)], end(2) + 5_000, PAGE)
     written(one)
     for expected in (["late"], []):
@@ -219,7 +219,7 @@ def test_a_candle_older_than_the_newest_is_written_once_and_said() -> None:
 
 
 def test_the_same_bar_twice_in_an_answer() -> None:
-    one = lane()
+    one = feed()
     notices = one.take([given(0), given(0), given(0, 1.2), given(1)], end(1), PAGE)
     assert written(one) == [(0, (0, 0), True), (1, (1,), True)]
     assert [n.kind for n in notices] == ["revised"]
@@ -236,7 +236,7 @@ def logged(at: int, close: float = 1.1) -> tuple[int, set[int]]:
 
 def test_a_new_process_goes_on_where_the_log_ends() -> None:
     versions = dict([logged(0), logged(1)])
-    one = lane(end(4), last_bar_ms=MONDAY + M1, versions=versions)
+    one = feed(end(4), last_bar_ms=MONDAY + M1, versions=versions)
     assert one.from_ms == MONDAY
     notices = one.take([given(0), given(1), given(3), given(5)], end(5), PAGE)
     # bar 3 was vouched for without a candle by the one before
@@ -247,28 +247,28 @@ def test_a_new_process_goes_on_where_the_log_ends() -> None:
 def test_a_new_process_knows_what_was_revised_already() -> None:
     bar_ms, first = logged(0)
     _, second = logged(0, 1.2)
-    one = lane(end(0), last_bar_ms=bar_ms, versions={bar_ms: first | second})
+    one = feed(end(0), last_bar_ms=bar_ms, versions={bar_ms: first | second})
     assert not one.take([given(0, 1.2)], end(0), PAGE)
     assert not one.take([given(0, 1.1)], end(0), PAGE)
     assert len(one.take([given(0, 1.3)], end(0), PAGE)) == 1
 
 
 def test_a_log_of_another_source_is_gone_on_from_and_not_compared_with() -> None:
-    one = lane(end(1), last_bar_ms=MONDAY + M1)
+    one = feed(end(1), last_bar_ms=MONDAY + M1)
     assert one.from_ms == MONDAY + M1
     assert not one.take([given(1, 1.9), given(2)], end(2), PAGE)
     assert written(one) == [(2, (2,), True)]
 
 
 def test_no_bar_of_a_closed_market_is_vouched_for() -> None:
-    one = lane(FRIDAY_CLOSE - M1)
+    one = feed(FRIDAY_CLOSE - M1)
     one.take([], SUNDAY_OPEN - 1, PAGE)
     assert [bar.as_of_ms for bar in one.ready] == [FRIDAY_CLOSE]
     assert one.next_end_ms == SUNDAY_OPEN + M1
 
 
 def test_after_the_close_it_is_asked_once_more_and_then_at_the_open() -> None:
-    one = lane(FRIDAY_CLOSE)
+    one = feed(FRIDAY_CLOSE)
     one.take([], FRIDAY_CLOSE + 1_000, PAGE)
     assert one.ask_ms == FRIDAY_CLOSE + 3 * M1 + 500
     after = given(FRIDAY_CLOSE)
@@ -279,7 +279,7 @@ def test_after_the_close_it_is_asked_once_more_and_then_at_the_open() -> None:
 
 
 def test_a_bar_is_asked_for_when_it_is_due_and_then_ever_less_often() -> None:
-    one = lane()
+    one = feed()
     one.take([], MONDAY + 100, PAGE)
     assert one.ask_ms == end(0) + 500
     waits = []
@@ -293,7 +293,7 @@ def test_a_bar_is_asked_for_when_it_is_due_and_then_ever_less_often() -> None:
 
 
 def test_who_is_overdue_is_no_longer_waited_for_and_who_catches_up_is() -> None:
-    quiet, prompt = lane(name="GBP_USD"), lane()
+    quiet, prompt = feed(name="GBP_USD"), feed()
     for each in (quiet, prompt):
         each.take([given(0)], end(0) + 1_000, PAGE)
     prompt.take([given(1)], end(1) + 1_000, PAGE)
@@ -330,7 +330,7 @@ def test_next_bar_end_of_every_instant_of_a_week_is_the_first_of_market_hours() 
 
 
 def test_instruments_go_on_side_by_side_while_they_wait_for_each_other() -> None:
-    one, two = lane(), lane(name="USD_JPY")
+    one, two = feed(), feed(name="USD_JPY")
     one.take([given(at) for at in range(100)], end(99), PAGE)
     assert horizon_ms([one, two], [True, True]) == end(0)
     two.take([given(at) for at in range(3)], end(2), PAGE)
@@ -349,7 +349,7 @@ def test_however_answers_come_every_candle_is_written_once_and_in_order(seed: in
     bars = 80
     there = [at for at in range(bars) if chance.random() > 0.2]
     slow = {at: end(at) + chance.randrange(0, 4_900) for at in there}
-    one, taken = lane(), list[Settled]()
+    one, taken = feed(), list[Settled]()
     now = MONDAY
     while now < end(bars) + 20_000:
         now = max(now + 1, one.ask_ms + chance.randrange(0, 3_000))

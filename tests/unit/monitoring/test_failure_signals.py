@@ -341,9 +341,9 @@ def test_an_epoch_of_ten_minutes_makes_no_blob_late() -> None:
         ),
         ({"CANDLE_GRAN": "H1", "SESSION_PATTERN_MIN_OCCURRENCES": "1"}, ["_MINUTES=62 at least"]),
         ({"CANDLE_GRAN": "H1", "ECHO_LOOKBACK_MINUTES": "1440"}, []),
-        ({"GATE_MODE": "echo", "ECHO_LOOKBACK_MINUTES": "7"}, ["ECHO_MIN_REPETITIONS asks for 3"]),
-        ({"ECHO_LOOKBACK_MINUTES": "4"}, ["lives with bars of M1 (300 s)"]),
-        ({"CANDLE_COUNT": "129"}, ["hold 1 windows"]),
+        ({"GATE_MODE": "echo", "ECHO_LOOKBACK_MINUTES": "7"}, ["ECHO_MIN_REPETITIONS requires 3"]),
+        ({"ECHO_LOOKBACK_MINUTES": "4"}, ["TTL of ws:last:manifold with bars of M1 (300 s)"]),
+        ({"CANDLE_COUNT": "129"}, ["contain at most 1 windows"]),
         # two windows of twelve hours are further apart than the longest look-back
         (
             {"CANDLE_GRAN": "H12", "ECHO_LOOKBACK_MINUTES": "1440"},

@@ -91,7 +91,7 @@ async def test_every_question_is_read_and_is_as_described(broker: Handle) -> Non
         )
         assert (await oanda.transaction(booked[0].transaction_id)) == booked[0]
         for part in ("account", "summary", "positions", "openPositions", "openTrades"):
-            assert "lastTransactionID" in await oanda.passed_through(part)
+            assert "lastTransactionID" in await oanda.raw(part)
     for request in broker.requests():
         assert request["headers"]["Authorization"] == "***"
         assert request["headers"]["Accept-Datetime-Format"] == "RFC3339"

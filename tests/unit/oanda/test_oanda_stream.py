@@ -68,7 +68,7 @@ async def test_lines_come_in_any_pieces() -> None:
     [
         ((chunk(line(LINE)[:40]),), 0.0, 0.0, "no answer"),
         ((chunk(line(LINE)[:40]), chunk(b"")), 0.0, 0.0, "ended"),
-        ((chunk(b"<html>\n"),), 0.0, 0.9, "no JSON object"),
+        ((chunk(b"<html>\n"),), 0.0, 0.9, "not a JSON object"),
         ((chunk(b"[1]\n"),), 0.0, 0.9, "not as described"),
         ((chunk(line({"type": "PRICE"})),), 0.0, 0.9, "not as described"),
         ((chunk(line(LINE | {"asks": [{"price": "1.0"}]})),), 0.0, 0.9, "asks"),

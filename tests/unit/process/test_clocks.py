@@ -92,14 +92,14 @@ def test_what_the_brokers_say_decides(skews: list[Skew], by_log: bool, refused: 
 def test_oandas_time_does_not_move_with_the_wall_clock() -> None:
     wall_ms = [10_000_000]
     clock = BrokerClock(lambda: wall_ms[0])
-    assert clock.theirs_ms(500) == 10_000_500, "nothing else is known yet"
+    assert clock.server_ms(500) == 10_000_500, "nothing else is known yet"
     clock.note("Mon, 04 Mar 2024 12:00:00 GMT", 1_000, 1_010)
-    before, skew = clock.theirs_ms(2_000), clock.skew_ms
+    before, skew = clock.server_ms(2_000), clock.skew_ms
     wall_ms[0] += 2 * HOUR
-    assert clock.theirs_ms(2_000) == before
+    assert clock.server_ms(2_000) == before
     assert skew is not None and clock.skew_ms == skew - 2 * HOUR
     wall_ms[0] -= 4 * HOUR
-    assert clock.theirs_ms(2_000) == before
+    assert clock.server_ms(2_000) == before
 
 
 def test_a_cycle_of_the_future_is_no_sign_of_life() -> None:

@@ -20,7 +20,7 @@ from streams.config.settings import Config
 from streams.pipeline.limits import GUARD_LIMITS, RARE
 from streams.records.topics import GATES
 from streams.replay.calibrate.outcome import Calibration
-from streams.replay.calibrate.sources import Found, TimeRange, windows_of_series
+from streams.replay.calibrate.sources import SourceWindows, TimeRange, windows_of_series
 from streams.replay.calibrate.suggest import Suggestion, suggest
 from streams.replay.calibrate.windows import (
     FINE,
@@ -153,8 +153,8 @@ def test_windows_that_are_all_alike_all_pass() -> None:
     assert found.passed == found.windows == 300
     assert found.settings["AUTO_MIN_COHERENCE"] == found.settings["AUTO_MAX_ENTROPY"] == "0.2500"
     config = Config()
-    made = Calibration(Found("test", config, [windows(metrics, config)], []), 0.10)
-    assert any("very same metrics" in sentence for sentence in made.sentences())
+    made = Calibration(SourceWindows("test", config, [windows(metrics, config)], []), 0.10)
+    assert any("identical metrics" in sentence for sentence in made.sentences())
 
 
 def test_several_instruments_count_together() -> None:
@@ -163,7 +163,7 @@ def test_several_instruments_count_together() -> None:
     found = suggest(both, guards_of(config), 0.10)
     assert found is not None
     assert found.passed == sum(passing(part, found.settings) for part in parts) >= 800
-    made = Calibration(Found("test", config, both, []), 0.10)
+    made = Calibration(SourceWindows("test", config, both, []), 0.10)
     for part, name in zip(parts, PAIRS, strict=True):
         assert made.achieved[name] == passing(part, found.settings) / 4_000
 
@@ -197,10 +197,10 @@ def test_a_rate_that_sessions_alone_keep_from_being_reached_is_said() -> None:
     config = Config()
     made = windows(random_metrics(1_440), config)
     share = made.in_session / made.total
-    said = Calibration(Found("test", config, [made], []), share + 0.05).sentences()
-    assert any("even no guard at all" in sentence for sentence in said)
-    said = Calibration(Found("test", config, [made], []), share - 0.05).sentences()
-    assert not any("even no guard at all" in sentence for sentence in said)
+    said = Calibration(SourceWindows("test", config, [made], []), share + 0.05).sentences()
+    assert any("even without any guard" in sentence for sentence in said)
+    said = Calibration(SourceWindows("test", config, [made], []), share - 0.05).sentences()
+    assert not any("even without any guard" in sentence for sentence in said)
 
 
 @pytest.fixture
@@ -236,9 +236,9 @@ async def test_pass_rates_are_those_of_the_gate_over_the_same_candles(candle_fil
 
 
 def test_a_stretch_leaves_out_windows_and_not_candles(candle_file: str) -> None:
-    def found(stretch: TimeRange) -> Found:
+    def found(time_range: TimeRange) -> SourceWindows:
         series = read_series([candle_file], None, None, LoadReport(), START_MS * 2)
-        return windows_of_series(series, Config(), stretch, "test")
+        return windows_of_series(series, Config(), time_range, "test")
 
     from_ms, to_ms = START_MS + 300 * MINUTE_MS, START_MS + 400 * MINUTE_MS
     whole, part = found(TimeRange()), found(TimeRange(from_ms, to_ms, ("USD_JPY",)))
@@ -276,13 +276,13 @@ def test_the_written_file_is_read_as_settings_and_says_where_it_is_from(
 def test_settings_that_hardly_pass_are_warned_of(candle_file: str) -> None:
     strict = ran(candle_file, AUTO_MIN_COHERENCE="0.9")
     assert strict.exit_code == 0, strict.output
-    assert f"under {RARE:.0%}" in strict.output
+    assert f"less than {RARE:.0%}" in strict.output
     loose = {
         "AUTO_MIN_COHERENCE": "0",
         "AUTO_MAX_ENTROPY": "1",
         "SESSION_PATTERN_MIN_OCCURRENCES": "1",
     }
-    assert f"under {RARE:.0%}" not in ran(candle_file, **loose).output
+    assert f"less than {RARE:.0%}" not in ran(candle_file, **loose).output
 
 
 def test_without_volume_it_is_as_the_setting_says(tmp_path: Path) -> None:

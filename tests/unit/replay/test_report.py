@@ -264,7 +264,7 @@ def test_what_is_not_finite_is_null_or_left_out_and_said() -> None:
     assert data["trades"]["columns"]["mae_bps"] == [None]
     assert data["summaries"][0]["slices"][0]["sharpe"] is None
     assert data["headline"]["figures"]["pnl_bps"] == 2.0
-    assert any("1 trades are left out" in note for note in data["header"]["notes"])
+    assert any("1 trades are omitted" in note for note in data["header"]["notes"])
 
 
 def test_guards_that_pass_next_to_nothing_are_called_out() -> None:

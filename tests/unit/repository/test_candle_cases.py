@@ -173,13 +173,13 @@ def test_what_a_file_holds_is_said(tmp_path: Path) -> None:
 TIMES: dict[str, tuple[Cell, str]] = {
     "hour and minute": (lambda at: f"{at:%H%M}", "4 digits"),
     "short year": (lambda at: f"{at:%y%m%d%H%M}", "they may be YYMMDDHHMM"),
-    "short year, seconds": (lambda at: f"{at.replace(year=2020):%y%m%d%H%M%S}", "have no time"),
+    "short year, seconds": (lambda at: f"{at.replace(year=2020):%y%m%d%H%M%S}", "unreadable time"),
     "date alone": (lambda at: f"{at:%Y%m%d}", "dates without a time of day"),
-    "date and hour": (lambda at: f"{at:%Y%m%d%H}", "no start of a bar"),
+    "date and hour": (lambda at: f"{at:%Y%m%d%H}", "not the start of a bar"),
     "spreadsheet": (lambda at: str(at.timestamp() / 86_400 + 25_569), "a spreadsheet's days"),
     "month first": (lambda at: f"{at:%m/%d/%Y %H:%M}", "is not written as 2014-05-01"),
-    "words": (lambda at: f"{at:%b %d %Y %H:%M}", "have no time that can be read"),
-    "ends of bars": (lambda at: f"{at:%Y-%m-%d %H:%M:59}", "no start of a bar of M1"),
+    "words": (lambda at: f"{at:%b %d %Y %H:%M}", "have an unreadable time"),
+    "ends of bars": (lambda at: f"{at:%Y-%m-%d %H:%M:59}", "not the start of a bar of M1"),
     "mixed": (lambda at: epoch(at) if at.minute % 9 else at.isoformat(), "write all times"),
 }
 
@@ -192,7 +192,7 @@ def test_times_of_an_unknown_form_leak_no_row(tmp_path: Path, what: str) -> None
     done = run(load, str(path), "--dry-run")
     assert isinstance(done.exception, Fatal)
     assert said in str(done.exception)
-    assert "no row is taken in" in str(done.exception)
+    assert "no row is accepted" in str(done.exception)
 
 
 def test_a_few_seconds_that_may_be_digits_are_asked_for(tmp_path: Path) -> None:
@@ -240,9 +240,9 @@ MID_FIELDS = ("mid_o", "mid_h", "mid_l", "mid_c")
 @pytest.mark.parametrize(
     ("columns", "cells", "said"),
     [
-        (("ticks",), ("7",), "volume ('43') and ticks ('7') are two values for one thing"),
-        (("o",), ("1.38601",), "and o ('1.38601') are two values for one thing"),
-        (("symbol", "instrument"), ("GBPUSD", "EURUSD"), "are two values for one thing"),
+        (("ticks",), ("7",), "volume ('43') and ticks ('7') are two values of one field"),
+        (("o",), ("1.38601",), "and o ('1.38601') are two values of one field"),
+        (("symbol", "instrument"), ("GBPUSD", "EURUSD"), "are two values of one field"),
         (MID_FIELDS, ("2", "2", "2", "2"), "different mid prices under two names"),
         (("bid", "ask"), ("1.3", "1.4"), "unknown columns 'bid', 'ask'; rename or remove them"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from streams.mirror.shapes import Retention, writes_of
 from streams.records.control import ControlLog
 from streams.records.events import Manifold, Watermark
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.channels import CHANNELS, KINDS, Frame, frame_of, status_frame
 from streams.service.hub import Client, Hub
 from streams.service.messages import EventFrame
@@ -42,7 +42,7 @@ async def taken(client: Client, count: int) -> list[str]:
     ids=lambda event: type(event).__name__,
 )
 def test_every_event_is_a_frame_as_described(event: Any) -> None:
-    place = Place(TOPIC_OF[type(event).__name__], 3, 17)
+    place = RecordCoordinates(TOPIC_OF[type(event).__name__], 3, 17)
     found = frame_of(place, 1_400_000_100_000, event, STATE, 60)
     if isinstance(event, Watermark):
         assert found is None
@@ -56,14 +56,14 @@ def test_every_event_is_a_frame_as_described(event: Any) -> None:
         kind.channel,
         place.id,
     )
-    assert Place.of_id(content["id"]) == place
+    assert RecordCoordinates.of_id(content["id"]) == place
     assert 'lambda_"' not in found.text and '"raw"' not in found.text
 
 
 def test_a_manifold_is_the_payload_of_the_profiles_channel() -> None:
     event = SAMPLES["Manifold"]
     assert isinstance(event, Manifold)
-    found = frame_of(Place("sep.manifolds", 0, 1), event.as_of_ms, event, STATE, 60)
+    found = frame_of(RecordCoordinates("sep.manifolds", 0, 1), event.as_of_ms, event, STATE, 60)
     write = writes_of(event, 60, Retention(0, 0))[0]
     assert found is not None
     assert json.loads(found.text)["data"] == json.loads(write.value)
@@ -84,7 +84,7 @@ def test_a_manifold_is_the_payload_of_the_profiles_channel() -> None:
     ],
 )
 def test_what_is_no_id_is_none(text: str) -> None:
-    assert Place.of_id(text) is None
+    assert RecordCoordinates.of_id(text) is None
 
 
 async def test_only_what_was_subscribed_to_comes_and_what_concerns_everybody() -> None:

@@ -16,7 +16,7 @@ from streams.monitoring.why import Known, explain, steps, summary
 from streams.records.control import ControlLog, UniverseChange
 from streams.records.events import Control
 from streams.records.kill_switch import KillSwitch
-from streams.records.log_record import Place
+from streams.records.log_record import RecordCoordinates
 from streams.service.routes_page import asset
 from streams.service.shapes_trading import WhyStep
 from streams.trading.kill_switch.reader import KillSwitchState
@@ -29,8 +29,8 @@ ON = KillSwitchState(True, ("engaged by ops: storm",), BAR_MS, "ops", "storm", 3
 NOW_MS = BAR_MS + 61_000
 
 
-def place(event: Any, offset: int = 0) -> Place:
-    return Place(TOPIC_OF[type(event).__name__], 0, offset)
+def place(event: Any, offset: int = 0) -> RecordCoordinates:
+    return RecordCoordinates(TOPIC_OF[type(event).__name__], 0, offset)
 
 
 def view_of(*events: Any) -> LiveView:

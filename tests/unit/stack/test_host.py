@@ -76,7 +76,7 @@ class Scripted(Child):
     def stop(self, seconds: float = 20.0) -> int | None:
         return self._code
 
-    def last_words(self, lines: int = 3) -> str:
+    def last_output(self, lines: int = 3) -> str:
         return f"{self._name} said so"
 
 
@@ -303,7 +303,7 @@ def test_the_output_of_a_child_is_one_log(tmp_path: Path) -> None:
     child = LoggedChild("the child", command, lines.append, env={"PYTHONIOENCODING": "utf-8"})
     child.start()
     until(lambda: not child.running)
-    assert child.last_words() == "one | two | three \u20ac"
+    assert child.last_output() == "one | two | three \u20ac"
     assert lines == ["one", "two", "three \u20ac"]
 
 

@@ -1,8 +1,7 @@
-"""Many candles of one instrument at once: the core's ``run`` where the worker has its ``step``.
+"""Fold many candles of one instrument at once: the core's ``run`` instead of its ``step``.
 
-A lane does to arrays what the stages ``signals`` and ``gates`` do to records, with the same core,
-and leaves out what only the log needs: encoding, headers, rows. What it derives is equal to the
-last bit, which a test holds it to.
+A fold does for arrays what the stages ``signals`` and ``gates`` do for records, with the same core,
+without encoding, headers and state rows. Its output is equal bit for bit, which a test checks.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ NO_VOLUME_SAID = "without volume (ALLOW_MISSING_VOLUME=1 accepts and flags them)
 NOT_NEWER = "not newer than one before: repeated, conflicting or out of order"
 
 
-class Marks(NamedTuple):
-    """Watermarks that vouch for the instrument: when, and before which candle they stand."""
+class Watermarks(NamedTuple):
+    """Watermarks that cover the instrument: their times, and the index of the candle after each."""
 
     as_of_ms: NDArray[np.int64]
     before: NDArray[np.int64]
 
 
 class GateOutput(NamedTuple):
-    """What a segment of candles has brought."""
+    """The output of a segment of candles."""
 
     signals: int
     metrics: NDArray[Any]
@@ -58,52 +57,52 @@ class GateOutput(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What a segment has brought, and of which candles.
+    """The output of a segment, and the candles behind it.
 
     Attributes
     ----------
     derived
-        What it has brought.
+        The output.
     bars
         The candles with metrics.
-    places
-        Their places among the candles of the segment.
+    indices
+        Their indices in the candles of the segment.
     before_ms
         Start of the accepted candle before each, epoch ms.
     late
-        1 for what came behind a watermark.
+        1 for a row that arrived after a watermark covering it.
     """
 
     derived: GateOutput
     bars: CandleColumns
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     before_ms: NDArray[np.int64]
     late: NDArray[np.uint8]
 
 
 class _Bars(NamedTuple):
-    """Bars with metrics, as they are kept for a run that starts anew."""
+    """Bars with metrics, kept for a run that restarts."""
 
     candles: CandleColumns
     metrics: NDArray[Any]
 
 
 class InstrumentFold:
-    """One instrument.
+    """The fold of one instrument.
 
     Parameters
     ----------
     instrument
-        Its name.
+        Name.
     config
         The configuration with the instrument's parameters.
     keeps_history
-        Whether parameters change later on: the bars of the last 60 days are kept then.
+        Whether parameters may change later: then the bars of the last 60 days are kept.
 
     Attributes
     ----------
     refused
-        Candles that were not taken in, by what was wrong with them.
+        Number of refused candles by reason.
     """
 
     def __init__(self, instrument: str, config: Config, *, keeps_history: bool = False) -> None:
@@ -130,42 +129,42 @@ class InstrumentFold:
         """``as_of_ms`` of the newest decision."""
         return self._gate.decided_ms
 
-    def feed(self, candles: CandleColumns, marks: Marks) -> GateOutput:
-        """Take in candles and watermarks, in the order of the log.
+    def feed(self, candles: CandleColumns, watermarks: Watermarks) -> GateOutput:
+        """Fold candles and watermarks, in log order.
 
         Raises
         ------
         Fatal
-            A candle that no stream can take.
+            A candle is outside the limits of the core.
         """
-        return self.segment(candles, marks).derived
+        return self.segment(candles, watermarks).derived
 
-    def segment(self, candles: CandleColumns, marks: Marks) -> Segment:
-        """Take in the same; return of which candles what is derived is as well."""
+    def segment(self, candles: CandleColumns, watermarks: Watermarks) -> Segment:
+        """Fold the same; return also the candles behind the output."""
         last_bar_ms = self._last_bar_ms
         length_ms = self.config.granularity_ms
-        places = self._accepted(candles)
-        taken = candles if len(places) == len(candles.bar_ms) else candles.where(places)
+        indices = self._accepted(candles)
+        taken = candles if len(indices) == len(candles.bar_ms) else candles.where(indices)
         metrics = self._metrics(taken)
         first = len(taken.bar_ms) - len(metrics)
         bars = taken.where(np.s_[first:])
-        # candles and marks in the order of arrival; a mark stands before the candle it names
-        order = np.concatenate([2 * places[first:] + 1, 2 * marks.before])
-        as_of_ms = np.concatenate([bars.bar_ms + length_ms, marks.as_of_ms])
+        # candles and watermarks in order of arrival; a watermark is before the candle of its index
+        order = np.concatenate([2 * indices[first:] + 1, 2 * watermarks.before])
+        as_of_ms = np.concatenate([bars.bar_ms + length_ms, watermarks.as_of_ms])
         which = np.concatenate(
-            [np.arange(len(bars.bar_ms)), np.full(len(marks.before), -1, np.int64)]
+            [np.arange(len(bars.bar_ms)), np.full(len(watermarks.before), -1, np.int64)]
         )
-        bars_late = self._late(bars, marks, places[first:])
-        late = np.concatenate([bars_late, np.zeros(len(marks.before), np.uint8)])
+        late_bars = self._late(bars, watermarks, indices[first:])
+        late = np.concatenate([late_bars, np.zeros(len(watermarks.before), np.uint8)])
         ordered = np.argsort(order, kind="stable")
-        if len(marks.as_of_ms):
-            self._watermark_ms = max(self._watermark_ms, int(marks.as_of_ms.max()))
+        if len(watermarks.as_of_ms):
+            self._watermark_ms = max(self._watermark_ms, int(watermarks.as_of_ms.max()))
         derived = self._decide(bars, metrics, which[ordered], as_of_ms[ordered], late[ordered])
         before_ms = np.concatenate([[last_bar_ms], taken.bar_ms])[first:-1]
-        return Segment(derived, bars, places[first:], before_ms, bars_late)
+        return Segment(derived, bars, indices[first:], before_ms, late_bars)
 
     def _accepted(self, candles: CandleColumns) -> NDArray[np.int64]:
-        """Return the places of the candles that are newer than all before them and complete."""
+        """Return the indices of the candles that are newer than all earlier ones and complete."""
         known = candles.volume != NO_VOLUME
         usable = np.ones_like(known) if self.config.allow_missing_volume else known
         bar_ms = np.where(usable, candles.bar_ms, -1)
@@ -182,17 +181,19 @@ class InstrumentFold:
         return self._stream.run(candles.bar_ms, high, low, close, volume)
 
     def _late(
-        self, bars: CandleColumns, marks: Marks, places: NDArray[np.int64]
+        self, bars: CandleColumns, watermarks: Watermarks, indices: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        vouched = np.maximum.accumulate(np.concatenate([[self._watermark_ms], marks.as_of_ms]))
-        seen = np.searchsorted(marks.before, places, "right")
-        return (bars.bar_ms + self.config.granularity_ms <= vouched[seen]).astype(np.uint8)
+        watermark_ms = np.maximum.accumulate(
+            np.concatenate([[self._watermark_ms], watermarks.as_of_ms])
+        )
+        seen = np.searchsorted(watermarks.before, indices, "right")
+        return (bars.bar_ms + self.config.granularity_ms <= watermark_ms[seen]).astype(np.uint8)
 
     def _decide(
         self,
         bars: CandleColumns,
         metrics: NDArray[Any],
-        places: NDArray[np.int64],
+        indices: NDArray[np.int64],
         as_of_ms: NDArray[np.int64],
         late: NDArray[np.uint8],
     ) -> GateOutput:
@@ -202,20 +203,20 @@ class InstrumentFold:
             while self._history[0].candles.bar_ms[-1] < oldest_ms:
                 self._history.popleft()
         trades, evaluations, decisions = self._gate.run(
-            _columns(bars, metrics, self.config), self._events(places, as_of_ms, late)
+            _columns(bars, metrics, self.config), self._events(indices, as_of_ms, late)
         )
         return GateOutput(len(metrics), metrics, trades, evaluations, decisions)
 
     def _events(
-        self, places: NDArray[np.int64], as_of_ms: NDArray[np.int64], late: NDArray[np.uint8]
+        self, indices: NDArray[np.int64], as_of_ms: NDArray[np.int64], late: NDArray[np.uint8]
     ) -> GateEvents:
         minutes, calendar = self.config.session_exit_minutes, calendar_of(self.config)
         found = session_states(calendar, self.instrument, as_of_ms, minutes)
         flags = OPEN * found.open + NEAR_CLOSE * found.near_close + MARKET_OPEN * found.market_open
-        return GateEvents(places, as_of_ms, late, flags.astype(np.int32), found.next_change_ms)
+        return GateEvents(indices, as_of_ms, late, flags.astype(np.int32), found.next_change_ms)
 
     def reconfigure(self, config: Config, as_of_ms: int) -> None:
-        """Go on under another configuration from a watermark at ``as_of_ms`` on."""
+        """Switch to another configuration from a watermark at ``as_of_ms`` on."""
         if config == self.config:
             return
         if config.candle_gran != self.config.candle_gran:
@@ -230,10 +231,10 @@ class InstrumentFold:
         if params_id(config) == self._run:
             self._gate.adopt(rules_of(config, self.instrument))
         else:
-            self._fold_anew(as_of_ms)
+            self._refold(as_of_ms)
 
-    def _fold_anew(self, as_of_ms: int) -> None:
-        assert self._history is not None  # whoever changes parameters has said so beforehand
+    def _refold(self, as_of_ms: int) -> None:
+        assert self._history is not None  # callers that change parameters set keeps_history
         decided_ms = self._gate.decided_ms
         self._run = params_id(self.config)
         self._gate = GateStream(rules_of(self.config, self.instrument))
@@ -243,8 +244,8 @@ class InstrumentFold:
             first = int(np.searchsorted(ends, as_of_ms - HISTORY_MS, "right"))
             kept = bars.where(np.s_[first:])
             count = len(kept.bar_ms)
-            places, late = np.arange(count), np.ones(count, np.uint8)
-            events = self._events(places, np.ascontiguousarray(ends[first:]), late)
+            indices, late = np.arange(count), np.ones(count, np.uint8)
+            events = self._events(indices, np.ascontiguousarray(ends[first:]), late)
             columns = _columns(kept, np.ascontiguousarray(metrics[first:]), self.config)
             self._gate.run(columns, events)
         self._gate.set_decided_ms(decided_ms)
@@ -270,13 +271,13 @@ def trades_of(found: NDArray[Any], scope: Scope) -> Iterator[SimulatedTrade]:
 
 
 def joined(parts: Iterable[GateOutput]) -> GateOutput:
-    """Return what several stretches of one instrument have brought, as one."""
+    """Return the outputs of several segments of one instrument as one."""
     found = list(parts)
     if len(found) == 1:
         return found[0]
     empty = (METRICS_DTYPE, TRADES_DTYPE, EVALUATION_DTYPE, DECISION_DTYPE)
     columns = [
-        np.concatenate([np.empty(0, dtype), *(part[place] for part in found)])
-        for place, dtype in enumerate(empty, 1)
+        np.concatenate([np.empty(0, dtype), *(part[index] for part in found)])
+        for index, dtype in enumerate(empty, 1)
     ]
     return GateOutput(sum(part.signals for part in found), *columns)

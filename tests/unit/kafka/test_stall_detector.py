@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from streams.kafka.lag import Standstill
+from streams.kafka.lag import StallDetector
 
 
 def test_only_a_position_with_something_left_stands_still() -> None:
     now = [100.0]
-    still = Standstill[str](lambda: now[0])
+    still = StallDetector[str](lambda: now[0])
     assert not still.note("gates", 7, 3)
     now[0] = 110.0
     assert still.note("gates", 7, 5)
