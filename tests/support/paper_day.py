@@ -21,8 +21,9 @@ from streams.kafka.follower import DecodedRecord
 from streams.mirror.probe import MirroredManifold, MirrorFacts
 from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import EpochFacts, KillFacts, LiveFacts, LogFacts, WorkerFacts
-from streams.monitoring.log_probe import EPOCHS_KEPT, WINDOW_MS, epoch_facts
+from streams.monitoring.log_probe import WINDOW_MS, epoch_facts
 from streams.monitoring.orders import order_facts
+from streams.monitoring.view import EPOCHS
 from streams.pipeline.chain import make_chain
 from streams.pipeline.memory import Derivation
 from streams.pipeline.worker.metrics import WorkerMetrics
@@ -87,7 +88,7 @@ class PaperDay:
         self._arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
         self._candles: dict[str, int | None] = dict.fromkeys(self.pairs)
         self._manifolds: dict[str, MirroredManifold] = {}
-        self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS_KEPT)
+        self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS)
         self._weights: Weights | None = None
         self._places: dict[tuple[str, int], int] = defaultdict(int)
 
