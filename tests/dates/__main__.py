@@ -56,6 +56,7 @@ WITH_SERVERS = (
     *("tests/integration/pipeline/test_chain.py", "tests/integration/service/test_api.py"),
     *("tests/integration/service/test_page.py", "tests/integration/service/test_page_people.py"),
     *("tests/integration/replay/test_report.py", "tests/integration/replay/test_replay.py"),
+    "tests/integration/migration/test_released_log.py",
 )
 """The same with servers."""
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")

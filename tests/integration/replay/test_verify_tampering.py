@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
 from streams.config.runtime import Runtime
-from streams.kafka.client import producer_config
 from streams.kafka.committed import committed_offsets
 from streams.kafka.reader import LogReader, LogRecord
-from streams.kafka.topics_admin import Cluster
 from streams.records.codec import schema_id_of
 from streams.records.events import WATERMARK_KEY
 from streams.records.topics import (
@@ -35,6 +32,7 @@ from streams.records.topics import (
 from streams.stack.kafka import KafkaBroker
 from tests.support.candle_files import market, write_csv
 from tests.support.deployment import LIVELY, Deployment
+from tests.support.log_copy import CopiedRecord, commit_offsets, write_partition
 
 pytestmark = pytest.mark.kafka
 
@@ -48,6 +46,11 @@ class Sent(NamedTuple):
     value: bytes | None
     timestamp_ms: int
     headers: dict[str, str]
+
+    def to_write(self) -> CopiedRecord:
+        """Return it with its headers as bytes."""
+        headers = tuple((k, v.encode()) for k, v in self.headers.items())
+        return CopiedRecord(self.key, self.value, self.timestamp_ms, headers)
 
 
 Change = Callable[[Sent], list[Sent]]
@@ -74,14 +77,6 @@ def original(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> It
     yield deployment
 
 
-def read(runtime: Runtime, topic: str) -> dict[int, list[LogRecord]]:
-    with LogReader(runtime) as reader:
-        return {
-            partition: [item for batch in reader.read(topic, partition) for item in batch]
-            for partition in reader.partitions(topic)
-        }
-
-
 def copied(
     original: Deployment, prefix: str, topic: str = "", change: Change = lambda sent: [sent]
 ) -> tuple[Deployment, str]:
@@ -92,14 +87,21 @@ def copied(
     """
     copy = Deployment(original.directory, **original.environment | {"TOPIC_PREFIX": prefix})
     place = ""
-    for name in COPIED:
-        partitions = read(original.runtime, name)
-        fullest = max(partitions, key=lambda p: len(partitions[p]))
-        for partition, records in partitions.items():
-            chosen = _chosen(records) if (name, partition) == (topic, fullest) else -1
-            if chosen >= 0:
-                place = f"{name}-{partition}-{records[chosen].record.offset}"
-            _copy(copy.runtime, name, partition, records, chosen, change)
+    with LogReader(original.runtime) as reader:
+        for name in COPIED:
+            bounds = reader.all_bounds(name, reader.partitions(name))
+            partitions = {
+                partition: [item for batch in reader.read(name, partition) for item in batch]
+                for partition in bounds
+            }
+            fullest = max(partitions, key=lambda p: len(partitions[p]))
+            for partition, records in partitions.items():
+                chosen = _chosen(records) if (name, partition) == (topic, fullest) else -1
+                if chosen >= 0:
+                    place = f"{name}-{partition}-{records[chosen].record.offset}"
+                to_write = _changed(records, chosen, change)
+                full_name, end = copy.runtime.topic(name), bounds[partition][1]
+                write_partition(copy.runtime, full_name, partition, to_write, end)
     _commit_as(original.runtime, copy.runtime)
     return copy, place
 
@@ -110,54 +112,24 @@ def _chosen(records: list[LogRecord]) -> int:
     return next(i for i in range(third, len(records)) if records[i].record.key != WATERMARK_KEY)
 
 
-def _copy(
-    runtime: Runtime,
-    topic: str,
-    partition: int,
-    records: list[LogRecord],
-    chosen: int,
-    change: Change,
-) -> None:
-    producer = Producer(producer_config(runtime) | {"transactional.id": f"copy-{uuid.uuid4().hex}"})
-    # facts are written without transactions, derived records with
-    derived = topic not in (CONTROL, CANDLES)
-    if not derived:
-        producer = Producer(producer_config(runtime))
-    else:
-        producer.init_transactions(30)
-        producer.begin_transaction()
-    position = 0
+def _changed(
+    records: list[LogRecord], chosen: int, change: Change
+) -> Iterator[tuple[int, list[CopiedRecord]]]:
     for at, (record, headers) in enumerate(records):
-        if record.offset > position:
-            assert derived and record.offset == position + 1
-            producer.commit_transaction(30)
-            producer.begin_transaction()
-        position = record.offset + 1
         sent = Sent(record.key, record.value, record.timestamp_ms, headers)
-        for item in change(sent) if at == chosen else [sent]:
-            producer.produce(
-                runtime.topic(topic),
-                item.value,
-                item.key,
-                partition=partition,
-                timestamp=item.timestamp_ms,
-                headers=[(k, v.encode()) for k, v in item.headers.items()],
-            )
-    if derived:
-        producer.commit_transaction(30)
-    assert producer.flush(30) == 0
+        written = change(sent) if at == chosen else [sent]
+        yield record.offset, [one.to_write() for one in written]
 
 
 def _commit_as(original: Runtime, copy: Runtime) -> None:
-    offsets = []
-    for topic in STAGE_SOURCES.values():
-        with LogReader(original) as reader:
-            partitions = reader.partitions(topic)
-        for partition, offset in committed_offsets(original, topic, partitions).items():
-            offsets.append(TopicPartition(copy.topic(topic), partition, offset))
-    asked = [ConsumerGroupTopicPartitions(copy.application, offsets)]
-    admin = Cluster(copy).client
-    admin.alter_consumer_group_offsets(asked)[copy.application].result(30)
+    with LogReader(original) as reader:
+        partitions = {topic: reader.partitions(topic) for topic in STAGE_SOURCES.values()}
+    offsets = {
+        (copy.topic(topic), partition): offset
+        for topic, numbers in partitions.items()
+        for partition, offset in committed_offsets(original, topic, numbers).items()
+    }
+    commit_offsets(copy, copy.application, offsets)
 
 
 def verified(copy: Deployment, *arguments: str, code: int) -> dict[str, Any]:
