@@ -184,8 +184,10 @@ def lag_shape(lag: dict[str, int]) -> LagShape:
 def trading_shape(live: Live) -> TradingShape:
     """Return the state of the executor."""
     executor = live.facts.executor
-    said = {} if executor.status is None else dict(executor.status)
-    return TradingShape(executor=executor.state, detail=executor.detail, **said)
+    # the executor reports more, for the failure signals only
+    known = {} if executor.status is None else dict(executor.status)
+    shown = {name: known[name] for name in TradingShape.model_fields.keys() & known.keys()}
+    return TradingShape(executor=executor.state, detail=executor.detail, **shown)
 
 
 def _instrument(

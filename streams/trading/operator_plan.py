@@ -166,7 +166,7 @@ def _reducing(
     name: str, units: Decimal, held: Holding | None, sight: Sight
 ) -> tuple[GuardVerdict, ...]:
     there = held is not None and units > 0
-    shown = f"{held.signed_units:f} units" if held else f"nothing of ours is held in {name}"
+    shown = f"{held.signed_units:f} units" if held else f"no position of the executor in {name}"
     others = sight.by_trade and name in sight.foreign
     return (GuardVerdict("held", there, shown), foreign_guard(others))
 

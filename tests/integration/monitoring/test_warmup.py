@@ -156,7 +156,7 @@ def test_a_pair_without_candles_is_no_success(
     deployment, _, _ = warm
     done = deployment.run("warmup", "--steps", "prime", HOTBAND_PAIRS="EUR_USD,AUD_USD")
     assert done.returncode == 1
-    assert "NO AUD_USD: the log has no candle of it" in done.stdout
+    assert "NO AUD_USD: no candle in the log" in done.stdout
 
 
 async def gathered(gatherer: Gatherer) -> Gathered:

@@ -152,7 +152,7 @@ def test_a_file_is_applied_whole_with_yes_or_with_the_word_of_a_person(
     same = place.deployment.run(*apply, "--yes")
     assert same.returncode == 0, same.stderr
     assert "is active already" in same.stdout
-    assert "left out" in same.stderr and "KAFKA_BOOTSTRAP_SERVERS" in same.stderr
+    assert "ignored in" in same.stderr and "KAFKA_BOOTSTRAP_SERVERS" in same.stderr
 
     before, count = place.active(), len(place.configs())
     lines = file.read_text().splitlines()

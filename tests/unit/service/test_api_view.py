@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +18,8 @@ from streams.records.control import ControlLog, UniverseChange
 from streams.records.events import Control
 from streams.records.kill_switch import KillSwitch
 from streams.records.log_record import RecordCoordinates
+from streams.service.global_status import trading_shape
+from streams.service.live import Live
 from streams.service.routes_page import asset
 from streams.service.shapes_trading import WhyStep
 from streams.trading.kill_switch.reader import KillSwitchState
@@ -301,6 +304,14 @@ def test_an_executor_that_answers_as_agreed_is_running() -> None:
     assert judged(answer(), NOW_MS - 1000, 60_000).detail.endswith("was 0 s ago")
     assert judged(answer(last_cycle_ms=0), NOW_MS, 60_000).state == "running"
     assert judged(answer(something_new=1), NOW_MS, 60_000).state == "running"
+
+
+def test_whatever_the_executor_reports_the_service_shows_what_it_documents() -> None:
+    more = {"reading": "slow", "cannot_close": {"EUR_USD": "halted"}, "untraded": {"X_Y": "why"}}
+    found = judged(answer(**more), NOW_MS, 60_000)
+    live = SimpleNamespace(facts=SimpleNamespace(executor=found))
+    shown = trading_shape(cast(Live, live))
+    assert shown.executor == "running" and shown.account == found.status.account
 
 
 def test_one_that_did_nothing_for_long_is_stale() -> None:
