@@ -12,7 +12,7 @@ import numpy as np
 from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, joined
 from streams.candles.columns import CandleColumns
 from streams.candles.frames import CandleFrames
-from streams.candles.rules import candle_refusal, stamp_problem, watermark_problem
+from streams.candles.rules import candle_refusal, watermark_problem
 from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
@@ -23,6 +23,7 @@ from streams.records.control import ControlLog, ControlState
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
+from streams.records.validation import stamp_problem
 
 UNREADABLE = "no valid candle or watermark"
 
@@ -192,7 +193,7 @@ class CandleReader:
             except DecodeError:
                 refused += 1
                 continue
-            early = stamp_problem(event.as_of_ms, record.timestamp_ms)
+            early = stamp_problem(event, record.timestamp_ms)
             if isinstance(event, Watermark):
                 if watermark_problem(event, record.key) or early:
                     refused += 1
