@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "io/avro_cursor.hpp"
@@ -23,7 +24,7 @@ enum class Kind : std::int32_t {
   array,     // int64: how many items there are up to and with this record
 };
 
-/// One step of a program; the layout is FIELD_DTYPE of streams/records/avro/bulk_frames.py.
+/// One step of a program; the layout is FIELD_DTYPE of streams/core/layout.py.
 struct Field {
   Kind kind;
   std::int32_t next;          // of an optional and an array: the step behind it
@@ -31,6 +32,15 @@ struct Field {
   std::int64_t stride;        // bytes from element to element
   const std::uint8_t* words;  // of a literal and of texts: their bytes
   const std::int64_t* ends;   // of texts: where each ends; of a literal: its length
+  // of a number; of the bytes of a text; of the items of an array: what is read lies between
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+
+  template <class T>
+  bool admits(T value) const {
+    const double real = static_cast<double>(value);
+    return low <= real && real <= high;
+  }
 
   template <class T>
   T at(std::int64_t i) const {
@@ -43,7 +53,7 @@ struct Field {
     if (column != nullptr) std::memcpy(column + i * stride, &value, sizeof value);
   }
 };
-static_assert(sizeof(Field) == 40, "FIELD_DTYPE is 40 bytes");
+static_assert(sizeof(Field) == 56, "FIELD_DTYPE is 56 bytes");
 
 /// Writes records; what it has written stays until it writes again.
 class RecordWriter {
@@ -177,7 +187,7 @@ class RecordReader {
         case Kind::text: {
           const std::int64_t length = rest_.number();
           const std::uint8_t* text = rest_.bytes(length);
-          rest_.good = rest_.good && ascii(text, length);
+          rest_.good = rest_.good && field.admits(length) && ascii(text, length);
           if (!rest_.good) break;
           if (kept) {
             const std::int64_t word = words_.intern(text, length);
@@ -188,6 +198,7 @@ class RecordReader {
         }
         case Kind::number: {
           const std::int64_t value = rest_.number();
+          rest_.good = rest_.good && field.admits(value);
           if (kept) field.put(i, value);
           break;
         }
@@ -196,7 +207,7 @@ class RecordReader {
           const std::uint8_t* from_frame = rest_.bytes(sizeof value);
           if (!rest_.good) break;
           std::memcpy(&value, from_frame, sizeof value);
-          rest_.good = value - value == 0.0;
+          rest_.good = value - value == 0.0 && field.admits(value);
           if (kept) field.put(i, value);
           break;
         }
@@ -216,7 +227,7 @@ class RecordReader {
         case Kind::array: {
           // the codec writes one block, without its size
           const std::int64_t items = rest_.number();
-          rest_.good = rest_.good && items >= 0;
+          rest_.good = rest_.good && items >= 0 && field.admits(items);
           for (std::int64_t item = 0; rest_.good && item < items; ++item) {
             take(at + 1, field.next, item, false);
           }

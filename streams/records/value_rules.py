@@ -17,11 +17,11 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 LOWEST_PRICE: Final = 1e-12
 HIGHEST_PRICE: Final = 1e12
 """Price range of the engine; no real price is outside."""
-MOST_REAL: Final = 1e30
+MOST_REAL: Final = 1e100
 """Limit of every other real number: sums and products of a few stay finite."""
 MOST_UNITS: Final = 1e15
 MOST_COUNT: Final = 10**12
-MOST_OFFSET: Final = 2**62
+MOST_OFFSET: Final = 2**53
 LONGEST_FUTURE_MS: Final = 10 * 366 * 86_400_000
 """How far behind ``LATEST_MS`` a time in a record may lie that says when something ends."""
 SHORT, LONG, LONGEST = 128, 10_000, 1 << 20
@@ -40,6 +40,8 @@ class Rule(NamedTuple):
         Completes "VALUE is not".
     low, high
         Bounds of a number, of a text's length in characters, or of the number of a list's items.
+    bounded
+        Whether these bounds alone say all that ``test`` does.
     item
         Rule of a list's items.
     fields
@@ -52,6 +54,7 @@ class Rule(NamedTuple):
     words: str
     low: float = -math.inf
     high: float = math.inf
+    bounded: bool = True
     item: Rule | None = None
     fields: type | None = None
     optional: bool = False
@@ -68,7 +71,7 @@ def text(most: int) -> Rule:
 
 def choice(*words: str) -> Rule:
     longest = max(map(len, words))
-    return Rule(f"{{v}} in {words!r}", f"one of {', '.join(words)}", 0, longest)
+    return Rule(f"{{v}} in {words!r}", f"one of {', '.join(words)}", 0, longest, False)
 
 
 def some(rule: Rule) -> Rule:
@@ -83,7 +86,7 @@ def many(rule: Rule, most: int = MOST_ITEMS) -> Rule:
     return Rule(test, words, 0, most, item=rule, fields=rule.fields)
 
 
-def record(kind: type) -> Rule:
+def record_of(kind: type) -> Rule:
     return Rule(f"{_valid_name(kind)}({{v}})", f"a valid {kind.__name__}", fields=kind)
 
 
@@ -109,12 +112,14 @@ _NAMES: Final[dict[str, Any]] = {
 """What the compiled expressions refer to."""
 
 BOOL = Rule("True", "true or false")
-COMPLETE = Rule("{v} is True", "true: the candle is not complete")
-INSTRUMENT = Rule("is_name({v})", "a name such as EUR_USD", 1, 32)
-GRANULARITY = Rule("{v} in GRANULARITY_MS", f"one of {', '.join(GRANULARITY_MS)}", 1, 16)
+COMPLETE = Rule("{v} is True", "true: the candle is not complete", bounded=False)
+INSTRUMENT = Rule("is_name({v})", "a name such as EUR_USD", 1, 32, False)
+GRANULARITY = Rule("{v} in GRANULARITY_MS", f"one of {', '.join(GRANULARITY_MS)}", 1, 16, False)
 TIME = number(EARLIEST_MS, LATEST_MS, "a time between 1971 and 2100")
 END = number(EARLIEST_MS, LATEST_MS + LONGEST_FUTURE_MS, "a time between 1971 and 2110")
-TIME_OR_0 = Rule(f"({{v}} == 0 or {TIME.test})", "0 or a time between 1971 and 2100", 0, LATEST_MS)
+TIME_OR_0 = Rule(
+    f"({{v}} == 0 or {TIME.test})", "0 or a time between 1971 and 2100", 0, LATEST_MS, False
+)
 OFFSET = number(0, MOST_OFFSET, "an offset")
 COUNT = number(0, MOST_COUNT)
 RATIO = number(-1e-6, 1 + 1e-6, "a number from 0 to 1")
@@ -194,6 +199,16 @@ def set_rules(
 def rules_of(kind: type) -> dict[str, Rule]:
     """Return the rules of a record's fields, by Python name, in their order."""
     return _FIELDS[kind]
+
+
+def fields_in(test: str) -> tuple[str, ...]:
+    """Return the names in a relation, fields and functions."""
+    return compile(test, "<relation>", "eval").co_names
+
+
+def kind_named(record: str) -> type:
+    """Return the type of a record by its name in ``schemas/``."""
+    return next(kind for kind in _FIELDS if kind.__name__ == record)
 
 
 def relations_of(kind: type) -> tuple[tuple[str, str], ...]:
