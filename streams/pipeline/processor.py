@@ -23,9 +23,12 @@ from streams.records.events import (
     Weights,
 )
 from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
-from streams.records.topics import DEAD_LETTERS, TOPICS
+from streams.records.topics import CANDLES, DEAD_LETTERS, TOPICS
+from streams.records.validation import stamp_problem
 
 STATE_VERSION = 1
+MOST_LETTER_BYTES = 990_000
+"""Most bytes of the keys and the value in a dead letter, which is written under the same key."""
 PARTITION_ROW = b"~"
 ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
 ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
@@ -172,11 +175,11 @@ class PartitionProcessor:
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
         outputs: list[Output] = []
-        decode, step, source = self._codec.decode, self.step.step, self._source
+        codec, step, source, decode = self._codec, self.step.step, self._source, decoded_source
         arrived = self._arrivals.take
         for record in records:
             try:
-                event = decode(source, record.value)
+                event = decode(codec, source, record)
             except DecodeError as error:
                 letter = dead_letter(record, error.reason, error.detail, self._stage)
                 source_header = ("source", record.coordinates.encode())
@@ -210,6 +213,27 @@ class PartitionProcessor:
         )
 
 
+def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Event:
+    """Return the event of a stage's source record.
+
+    A stage's own input, ``md.candles``, has rules of its own for keys and time stamps
+    (``streams.candles.rules``). The other stages read what a stage wrote.
+
+    Raises
+    ------
+    DecodeError
+        It becomes a dead letter.
+    """
+    event = codec.decode(source, record.value)
+    if source != CANDLES:
+        problem = stamp_problem(event, record.timestamp_ms)
+        if record.key != record_key(event):
+            problem = f"the key {(record.key or b'')[:64]!r} is not that of the record"
+        if problem is not None:
+            raise DecodeError("invalid_value", problem, event)
+    return event
+
+
 def record_key(event: Event) -> bytes:
     """Return the Kafka key of a derived event."""
     kind = event.__class__
@@ -223,13 +247,18 @@ def record_key(event: Event) -> bytes:
 
 
 def dead_letter(record: SourceRecord, reason: str, detail: str, stage: str) -> DeadLetter:
-    """Return the dead letter of a source record."""
+    """Return the dead letter of a source record; one that a broker would refuse is cut."""
+    key, value = record.key, record.value
+    if 2 * len(key or b"") + len(value or b"") > MOST_LETTER_BYTES:
+        detail += f" (cut: key of {len(key or b'')} bytes, value of {len(value or b'')})"
+        key = key and key[: MOST_LETTER_BYTES // 4]
+        value = value and value[: MOST_LETTER_BYTES - 2 * len(key or b"")]
     return DeadLetter(
         record.topic,
         record.partition,
         record.offset,
-        record.key,
-        record.value,
+        key,
+        value,
         str(reason),
         detail,
         stage,
@@ -290,6 +319,6 @@ class LogStage:
     def read(self, record: SourceRecord) -> Event | None:
         """Return the event of a source record, None when it becomes a dead letter in the fold."""
         try:
-            return self._codec.decode(self.source, record.value)
+            return decoded_source(self._codec, self.source, record)
         except DecodeError:
             return None

@@ -18,6 +18,7 @@ from streams.config.settings import Config, UnknownSettings
 from streams.errors import Fatal
 from streams.records.events import Control
 from streams.records.kill_switch import kill_switch_problem
+from streams.records.value_rules import is_name
 
 
 class UniverseChange(NamedTuple):
@@ -51,6 +52,9 @@ class UniverseChange(NamedTuple):
         names, start, end = raw.get("instruments"), raw.get("from_ms"), raw.get("until_ms")
         if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
             raise ValueError("a universe record needs instruments, a list of names")
+        wrong = next((name for name in names if not is_name(name)), None)
+        if wrong is not None:
+            raise ValueError(f"the instrument {wrong[:64]!r} is not a name such as EUR_USD")
         if type(start) is not int or not (end is None or type(end) is int):
             raise ValueError("a universe record needs whole numbers from_ms and until_ms")
         if raw["mode"] == "add" and end is None:

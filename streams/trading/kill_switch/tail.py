@@ -66,7 +66,8 @@ class ControlTail:
         try:
             event = self._codec.decode(CONTROL, record.value)
         except DecodeError as problem:
-            unreadable = Unreadable(record.key, str(problem), record.timestamp_ms)
+            kind = problem.event.kind if isinstance(problem.event, Control) else ""
+            unreadable = Unreadable(record.key, str(problem), record.timestamp_ms, kind)
             return after(self.switch, record.offset, unreadable)
         if isinstance(event, Control):
             return after(self.switch, record.offset, event)

@@ -25,6 +25,7 @@ from streams.trading.flatten import flatten_record
 from tests.support.sample_events import SAMPLES
 
 SHIFT = 500
+T0 = 1_704_880_800_000
 OLD, NEW = "old.", "new."
 
 
@@ -146,7 +147,7 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
     source, target = gaps(data, len(kinds)), gaps(data, len(kinds))
     words = {"on": KillSwitchCommand(True), "off": KillSwitchCommand(False)}
     records = [
-        Control("audit", None, "{}", "a", "r", at)
+        Control("audit", None, "{}", "a", "r", T0 + at)
         if kind == "other"
         else Control(
             "kill_switch",
@@ -154,7 +155,7 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
             words.get(kind, KillSwitchCommand(False, read_to)).to_json(),
             "a",
             "r",
-            at,
+            T0 + at,
         )
         for at, (kind, read_to) in enumerate(kinds)
     ]
@@ -179,9 +180,9 @@ def test_control_records_refer_back_only_where_a_clearing_says_how_far_it_had_re
         "{}": False,
     }
     for text, back in refers.items():
-        record = Control("kill_switch", None, text, "a", "r", 0)
+        record = Control("kill_switch", None, text, "a", "r", T0)
         assert made.refers_back(CODEC.encode(CONTROL, record)) is back
-    assert not made.refers_back(CODEC.encode(CONTROL, flatten_record("1", "a", "r", 0)))
+    assert not made.refers_back(CODEC.encode(CONTROL, flatten_record("1", "a", "r", T0)))
     assert not made.refers_back(b"garbage") and not made.refers_back(None)
 
 
@@ -191,11 +192,11 @@ def test_a_watermark_meets_the_same_state_of_control() -> None:
     logs = (ControlLog(), ControlLog())
     for log, offsets in zip(logs, (source, target), strict=True):
         for offset, text in zip(offsets, texts, strict=True):
-            log.append(offset, Control("config", None, text, "a", "r", 0))
+            log.append(offset, Control("config", None, text, "a", "r", T0))
     logs[0].advance(9)
     made = Translator(CODEC, CHANGES, offsets_of(source, 9, target))
     for offset in range(10):
-        mark = Watermark(0, "M1", offset, ("EUR_USD",))
+        mark = Watermark(T0, "M1", offset, ("EUR_USD",))
         moved = CODEC.decode(CANDLES, made.value(CANDLES, 0, CODEC.encode(CANDLES, mark)))
         assert isinstance(moved, Watermark)
         states = logs[0].state(offset), logs[1].state(moved.control_offset)
