@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NamedTuple
 
 from streams.candles.freshness import SETTLE_MS, fresh_for_ms
@@ -142,7 +143,19 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
 
 
 def _text(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+    try:
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except ValueError:
+        return _text(_finite(content))
+
+
+def _finite(content: Any) -> Any:
+    """Return JSON content with null for the numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _ohlc(prices: Ohlc | None) -> dict[str, float] | None:

@@ -90,7 +90,7 @@ set_rules(
         "ones": number(0, 128),
         "candle": record_of(of.CandlePrices),
     },
-    AS_OF_BAR_END,
+    BAR_BEFORE,
 )
 set_rules(
     of.Manifold,
@@ -105,7 +105,7 @@ set_rules(
         "candle": record_of(of.CandlePrices),
         "late": BOOL,
     },
-    AS_OF_BAR_END,
+    BAR_BEFORE,
 )
 set_rules(
     of.SimulatedTrade,
@@ -126,7 +126,7 @@ set_rules(
         "cost_assumed": BOOL,
         "params_id": CODE,
     },
-    AS_OF_BAR_END,
+    BAR_BEFORE,
     ("entry_bar_ms <= exit_bar_ms", "exit_bar_ms {exit_bar_ms} is before the entry"),
 )
 set_rules(
@@ -160,7 +160,7 @@ set_rules(
         "params": some(record_of(of.SummaryParams)),
         "eligible": BOOL,
     },
-    AS_OF_BAR_END,
+    BAR_BEFORE,
     ("span_days in [each.days for each in slices]", "no slice has the span of {span_days} days"),
 )
 set_rules(
@@ -222,7 +222,7 @@ set_rules(
         "evaluation": some(record_of(of.GateEvaluation)),
         "details": many(record_of(of.ReasonDetail), 64),
     },
-    AS_OF_BAR_END,
+    BAR_BEFORE,
 )
 set_rules(
     of.WeightEntry,
