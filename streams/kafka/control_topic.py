@@ -11,6 +11,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, producer_config
+from streams.kafka.decoding import decode_record
 from streams.kafka.delivery import Delivery
 from streams.kafka.errors import STAMP_REFUSED
 from streams.kafka.reader import LogReader
@@ -20,6 +21,7 @@ from streams.records.config_following import require_followable
 from streams.records.control import ControlLog, control_key
 from streams.records.events import Control
 from streams.records.topics import CONTROL
+from streams.records.validation import problem_of
 
 DELIVERY_SECONDS = 30.0
 
@@ -61,9 +63,9 @@ def read_control(
     end = reader.bounds(CONTROL, 0)[1]
     for batch in reader.read(CONTROL, 0, log.end, end):
         for found in batch:
-            offset, value = found.record.offset, found.record.value
+            offset = found.record.offset
             try:
-                record = codec.decode(CONTROL, value)
+                record = decode_record(codec, found.record)
             except DecodeError as error:
                 log.refuse(offset, f"{error.reason}: {error.detail}")
                 continue
@@ -137,12 +139,18 @@ class ControlAppender:
 
         Raises
         ------
+        Fatal
+            A record is invalid, and no reader would take it; nothing was written.
         StampRefused
             This machine's clock is far ahead of theirs; nothing was written.
         Recoverable
             The brokers did not acknowledge in time; none, some or all of the records may be
             written.
         """
+        for record in records:
+            problem = problem_of(record)
+            if problem is not None:
+                raise Fatal(f"the {record.kind} record is not written to ops.control: {problem}")
         self.connect()
         producer = self._producer
         assert producer is not None

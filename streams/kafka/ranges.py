@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.errors import Fatal
+from streams.kafka.decoding import event_of
 from streams.kafka.reader import LogReader
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import Watermark
 from streams.records.topics import CANDLES
 
@@ -71,10 +72,7 @@ def _opening(
 ) -> Watermark | None:
     for batch in reader.read(CANDLES, partition, start, end):
         for each in batch:
-            try:
-                event = codec.decode(CANDLES, each.record.value)
-            except DecodeError:
-                continue
+            event = event_of(codec, each.record)
             if isinstance(event, Watermark):
                 return event._replace(as_of_ms=from_ms)
     return None

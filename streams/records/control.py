@@ -121,9 +121,17 @@ class ControlState(NamedTuple):
 
 
 class ControlLog:
-    """``ops.control`` as read so far; append-only."""
+    """``ops.control`` as read so far; append-only.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    lenient
+        Whether settings of a newer version are listed in ``refused`` as well: for programs that
+        only show what is in the log, and must not end.
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self._lenient = lenient
         self._records: list[tuple[int, Control]] = []
         self._end = 0
         self._states: dict[int, ControlState] = {}
@@ -146,7 +154,12 @@ class ControlLog:
         in ``refused`` with the reason.
         """
         self.advance(offset)
-        problem = control_problem(record)
+        try:
+            problem = control_problem(record)
+        except UnknownSettings as error:
+            if not self._lenient:
+                raise
+            problem = str(error)
         if problem:
             self.refused.append((offset, problem))
         else:

@@ -40,7 +40,7 @@ from streams.records.kill_switch import KillSwitch, Unreadable, after
 from streams.records.log_record import Output, Place, SourceRecord
 from streams.records.topics import CONTROL, DEAD_LETTERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
-from streams.records.validation import VALID, problem_of
+from streams.records.validation import VALID, problem_of, stamp_problem
 from streams.replay.tail import as_json
 from streams.service.channels import frame_of
 from streams.trading.kill_switch.reader import KillSwitchState
@@ -76,6 +76,14 @@ def decoded(made: Made) -> Any:
     return event
 
 
+def refused_by_codec(made: Made) -> bool:
+    try:
+        CODEC.decode(made.topic, made.value)
+    except DecodeError:
+        return True
+    return False
+
+
 def test_every_sample_is_valid() -> None:
     for event in (*SAMPLES.values(), *BARE_SAMPLES.values()):
         assert problem_of(event) is None
@@ -104,7 +112,10 @@ def test_every_reader_takes_every_record(seed: int) -> None:
 def decoded_or_described(made: Made) -> None:
     """``manifold tail`` prints every record."""
     record = SourceRecord(made.topic, 0, 7, made.timestamp_ms, made.key, made.value)
-    json.dumps(as_json(CODEC, LogRecord(record, {}), made.topic))
+    shown = as_json(CODEC, LogRecord(record, {}), made.topic)
+    assert json.dumps(shown)
+    early = stamp_problem(made.event, made.timestamp_ms)
+    assert ("invalid" in shown) == (refused_by_codec(made) or early is not None)
     try:
         event = CODEC.decode(made.topic, made.value)
     except DecodeError as error:
@@ -117,8 +128,9 @@ def decoded_or_described(made: Made) -> None:
 def view_and_why(made: Sequence[Made]) -> None:
     view = LiveView()
     for offset, one in enumerate(made):
-        event = decoded(one)
-        if event is None:
+        try:
+            event: Any = CODEC.decode(one.topic, one.value)
+        except DecodeError:
             if one.topic == CONTROL:
                 view.control.refuse(offset, "invalid")
             continue
