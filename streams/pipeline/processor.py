@@ -6,6 +6,7 @@ turns what cannot be decoded into dead letters, and encodes what it derives.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -23,10 +24,14 @@ from streams.records.events import (
     Weights,
 )
 from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
+from streams.records.reasons import Refusal
 from streams.records.topics import CANDLES, DEAD_LETTERS, TOPICS
 from streams.records.validation import stamp_problem
 
 STATE_VERSION = 1
+CONTROL_TRIES, CONTROL_PAUSE_S = 10, 0.5
+"""For so long a stage waits for the offset of ``ops.control`` that a watermark is stamped with."""
+CONTROL_MISSING = "control_offset lies behind the end of ops.control"
 MOST_LETTER_BYTES = 990_000
 """Most bytes of the keys and the value in a dead letter, which is written under the same key."""
 PARTITION_ROW = b"~"
@@ -167,8 +172,11 @@ class PartitionProcessor:
         The fold itself, for a stage that has to ask it what it needs.
     """
 
-    def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
+    def __init__(
+        self, stage: str, source: str, codec: Codec, step: Step, control: ControlLog
+    ) -> None:
         self._stage, self._source, self._codec, self.step = stage, source, codec, step
+        self._control = control
         self._config_headers: dict[str, Header] = {}
         self._arrivals = BarArrivals()
 
@@ -176,10 +184,12 @@ class PartitionProcessor:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
         outputs: list[Output] = []
         codec, step, source, decode = self._codec, self.step.step, self._source, decoded_source
-        arrived = self._arrivals.take
+        arrived, missing = self._arrivals.take, self._control.refused_watermarks
         for record in records:
             try:
                 event = decode(codec, source, record)
+                if event.__class__ is Watermark and record.place in missing:
+                    raise DecodeError(Refusal.CONTROL_MISSING, CONTROL_MISSING)
             except DecodeError as error:
                 letter = dead_letter(record, error.reason, error.detail, self._stage)
                 source_header = ("source", record.coordinates.encode())
@@ -297,7 +307,11 @@ class LogStage:
     def open(self, partition: int, rows: Rows) -> PartitionProcessor:
         """Return the processor of ``partition`` whose state is ``rows``."""
         return PartitionProcessor(
-            self.name, self.source, self._codec, self._make(self._control, rows)
+            self.name,
+            self.source,
+            self._codec,
+            self._make(self._control, rows),
+            self._control,
         )
 
     async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
@@ -305,12 +319,25 @@ class LogStage:
         unknown = self._codec.unknown_ids(record.value for record in records)
         if unknown:
             await self._codec.resolve(unknown)
-        needed = 0
-        for record in records:
-            if record.key == WATERMARK_KEY:
-                needed = max(needed, self._stamped(record))
+        known = self._control.refused_watermarks
+        stamped = {
+            record.place: self._stamped(record)
+            for record in records
+            if record.key == WATERMARK_KEY and record.place not in known
+        }
+        needed = max(stamped.values(), default=0)
         if needed > self._control.end and self._load_control is not None:
-            await self._load_control(needed)
+            await self._read_control(self._load_control, needed)
+        known.update(place for place, offset in stamped.items() if offset > self._control.end)
+
+    async def _read_control(self, load: LoadControl, needed: int) -> None:
+        """Read ``ops.control`` up to an offset, which may become visible a little later."""
+        await load(needed)
+        for _ in range(CONTROL_TRIES):
+            if needed <= self._control.end:
+                return
+            await asyncio.sleep(CONTROL_PAUSE_S)
+            await load(needed)
 
     def _stamped(self, record: SourceRecord) -> int:
         event = self.read(record)

@@ -128,10 +128,18 @@ class ControlLog:
     lenient
         Whether settings of a newer version are listed in ``refused`` as well: for programs that
         only show what is in the log, and must not end.
+
+    Attributes
+    ----------
+    refused_watermarks
+        (topic, partition, offset) of watermarks that name an offset behind the end of this log as
+        it was when a stage met them. That depends on when it was, so it is on record: the stage
+        wrote a dead letter, and whoever derives its output again reads it there.
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
         self._lenient = lenient
+        self.refused_watermarks: set[tuple[str, int, int]] = set()
         self._records: list[tuple[int, Control]] = []
         self._end = 0
         self._states: dict[int, ControlState] = {}

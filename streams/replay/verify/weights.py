@@ -127,7 +127,8 @@ class DecisionReader:
             event = decoded_source(self._codec, GATES, SourceRecord(GATES, 0, *at))
         except DecodeError as error:
             raise FastPathDeclined from error
-        if not isinstance(event, Watermark) or event.control_offset > self._control.end:
+        refused = (GATES, 0, message.offset()) in self._control.refused_watermarks
+        if refused or not isinstance(event, Watermark) or event.control_offset > self._control.end:
             raise FastPathDeclined
         return event
 
