@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
 from streams.config.settings import Config, UnknownSettings
+from streams.kafka.follower import DecodedRecord
 from streams.kafka.reader import LogRecord
 from streams.mirror.shapes import Retention, writes_of
 from streams.monitoring.describe import gate_view, order_view, weights_view
@@ -27,6 +29,7 @@ from streams.monitoring.orders import order_facts
 from streams.monitoring.view import LiveView
 from streams.monitoring.why import Known, explain
 from streams.pipeline.processor import record_key
+from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.records.codec import DecodeError
 from streams.records.control import (
     ControlLog,
@@ -41,11 +44,19 @@ from streams.records.log_record import Output, Place, SourceRecord
 from streams.records.topics import CONTROL, DEAD_LETTERS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.records.validation import VALID, problem_of, stamp_problem
+from streams.replay.report.accumulate import ReportAccumulator
+from streams.replay.report.data import ReportMeta
+from streams.replay.report.page import report_json
 from streams.replay.tail import as_json
 from streams.service.channels import frame_of
+from streams.service.metrics import ServiceMetrics
+from streams.trading.account_command import account_of
 from streams.trading.kill_switch.reader import KillSwitchState
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import commands_of
+from streams.trading.operator_orders import orders_of
+from streams.trading.runs import Allocation, Runs
+from streams.trading.start import fold as fold_orders
 from tests.property.pipeline.test_stages_property import STAGES, control, one_log, whole
 from tests.property.replay.test_verify_columns import batches
 from tests.support.invalid_records import CODEC, Made, records
@@ -105,6 +116,9 @@ def test_every_reader_takes_every_record(seed: int) -> None:
     mirrored(made)
     ledger_of(made)
     control_of(made)
+    executed(made)
+    if seed % 16 == 0:  # takes a second
+        reported(made)
     for stage in STAGES:
         staged(stage, made)
 
@@ -210,6 +224,50 @@ def control_of(made: Sequence[Made]) -> None:
     for at_ms in (0, NOW_MS, 1 << 62):
         state.universe.members(at_ms)
     commands_of(log.records, "paper")
+
+
+def executed(made: Sequence[Made]) -> None:
+    """What an executor reads at its start, and goes on to follow."""
+    runs, allocation, ledger = Runs(), Allocation(), Ledger("paper", "paper")
+    found = [
+        DecodedRecord(one.topic, 0, offset, event, "sep.manifolds-0-7")
+        for offset, one in enumerate(made)
+        if (event := decoded(one)) is not None
+    ]
+    fold_orders(ledger, found)
+    for one in found:
+        if isinstance(one.event, GateDecision):
+            runs.take(one.event, one.source)
+        elif isinstance(one.event, Weights):
+            allocation.take(one.event)
+        elif isinstance(one.event, Control):
+            account_of(one.event)
+    orders_of([(one.offset, one.event) for one in found if isinstance(one.event, Control)], "paper")
+
+
+@lru_cache
+def metrics() -> tuple[WorkerMetrics, ServiceMetrics]:
+    return WorkerMetrics(), ServiceMetrics()
+
+
+def reported(made: Sequence[Made]) -> None:
+    """The report of the log, and the metrics of what is derived."""
+    accumulator, view = ReportAccumulator(), LiveView()
+    worker, service = metrics()
+    for offset, one in enumerate(made):
+        event = decoded(one)
+        if event is None:
+            continue
+        accumulator.add_event(event)
+        view.apply(Place(one.topic, 0, offset), event)
+        source = SourceRecord(one.topic, 0, offset, one.timestamp_ms, one.key, one.value)
+        output = Output(one.topic, 0, one.key or b"", one.value, one.timestamp_ms, (), event)
+        worker.processed("gates", 0, [source], [output], 0.1)
+    service.show_view(view)
+    generate_latest(worker.registry)
+    generate_latest(service.registry)
+    report = accumulator.finish(ReportMeta())
+    assert report_json(report)
 
 
 @lru_cache
