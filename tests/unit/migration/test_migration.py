@@ -21,6 +21,7 @@ from streams.records.events import Candle, Control, Watermark
 from streams.records.kill_switch import KillSwitch, KillSwitchCommand, fold
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 from streams.records.trading_events import BrokerReport, OrderIntent
+from streams.records.value_rules import MOST_OFFSET
 from streams.trading.flatten import flatten_record
 from tests.support.sample_events import SAMPLES
 
@@ -252,3 +253,10 @@ def test_the_lock_file_has_the_same_ids_under_every_prefix() -> None:
         i: i for i in {*ids_of("")[f"{CANDLES}-value"], *ids_of("")[f"{CANDLES}-Watermark"]}
     }
     assert locked_codec(OLD).schema_id(CANDLES, "Candle") == ids_of("")[f"{CANDLES}-value"][-1]
+
+
+def test_a_watermark_of_control_that_is_not_there_is_refused_there_as_here() -> None:
+    made = Translator(CODEC, SAME, offsets_of((0, 2), 3, (0, 5)))
+    mark = Watermark(T0, "M1", 40, ("EUR_USD",))
+    moved = CODEC.decode(CANDLES, made.value(CANDLES, 7, CODEC.encode(CANDLES, mark)))
+    assert moved == mark._replace(control_offset=MOST_OFFSET)
