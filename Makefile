@@ -24,9 +24,10 @@ up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
 test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry.
 	@$(BIN)/python -m pytest -n 6 --dist loadgroup --no-loadscope-reorder --ignore tests/slow $(PYTEST_ARGS)
 
-faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills, 2,000 histories of the executor).
-	@MANIFOLD_FAULT_KILLS=100 MANIFOLD_HISTORIES=2000 $(BIN)/python -m pytest tests/faults \
-	  tests/property/trading/test_executor_histories.py $(PYTEST_ARGS)
+faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills, 2,000 histories of the executor, 200,000 invalid records).
+	@MANIFOLD_FAULT_KILLS=100 MANIFOLD_HISTORIES=2000 MANIFOLD_INVALID_RECORDS=200000 \
+	  $(BIN)/python -m pytest tests/faults tests/property/trading/test_executor_histories.py \
+	  tests/property/records/test_invalid_records.py $(PYTEST_ARGS)
 
 dates: $(VENV)/.dev ## Run demo, stack and tests at other dates, time zones and languages (DATES=short).
 	-@deploy/setup.sh dates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from streams.errors import Fatal
 
@@ -35,6 +36,12 @@ def clock(at_ms: int | None) -> str:
     except (ValueError, OverflowError, OSError):
         return f"@{at_ms}"
 
+
+EARLIEST_MS: Final = 31_536_000_000
+"""1971-01-01: an earlier time has a wrong unit or format."""
+LATEST_MS: Final = 4_102_444_800_000
+"""2100-01-01: a later time has a wrong unit or format, and calendars are limited."""
+HOUR_MS: Final = 3_600_000
 
 GRANULARITY_MS: dict[str, int] = {
     "S5": 5_000,

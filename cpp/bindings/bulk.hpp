@@ -55,10 +55,12 @@ class LineHandle {
 /// A reader of frames of one schema id.
 class FrameHandle {
  public:
-  void expect(std::uintptr_t prefix, std::int64_t hour_ms, std::int64_t end_ms) {
+  void expect(std::uintptr_t prefix, std::int64_t hour_ms, std::int64_t start_ms,
+              std::int64_t end_ms) {
     std::memcpy(reader_.prefix, reinterpret_cast<const std::uint8_t*>(prefix),
                 FrameReader::kPrefix);
     reader_.hour_ms = hour_ms;
+    reader_.start_ms = start_ms;
     reader_.end_ms = end_ms;
   }
   bool add_granularity(std::uintptr_t name, std::int64_t length, std::int64_t length_ms) {

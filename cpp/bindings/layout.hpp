@@ -125,7 +125,8 @@ constexpr FieldOffset kLayouts[] = {
     M_FIELD(Share, id), M_FIELD(Share, score), M_FIELD(Share, weight), M_FIELD(Share, exposure),
     M_SIZE(Share, "share"),
     M_FIELD(Field, kind), M_FIELD(Field, next), M_FIELD(Field, column), M_FIELD(Field, stride),
-    M_FIELD(Field, words), M_FIELD(Field, ends), M_SIZE(Field, "field"),
+    M_FIELD(Field, words), M_FIELD(Field, ends), M_FIELD(Field, low), M_FIELD(Field, high),
+    M_SIZE(Field, "field"),
 };
 #undef M_FIELD
 #undef M_FIELD_AS

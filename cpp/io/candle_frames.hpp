@@ -32,7 +32,7 @@ class FrameReader {
 
   FrameColumns columns{};
   std::uint8_t prefix[kPrefix] = {};
-  std::int64_t hour_ms = 0, end_ms = 0;  // of streams/candles/rules.py
+  std::int64_t hour_ms = 0, start_ms = 0, end_ms = 0;  // of streams/instants.py
 
   const Interner<kMostInstruments, kLongestInstrument>& instruments() const { return instruments_; }
 
@@ -161,7 +161,7 @@ class FrameReader {
   }
 
   bool time_holds(std::int64_t bar_ms, std::int64_t as_of_ms, std::int64_t length_ms) const {
-    if (bar_ms < 0 || as_of_ms > end_ms || as_of_ms - length_ms != bar_ms) return false;
+    if (bar_ms < start_ms || as_of_ms > end_ms || as_of_ms - length_ms != bar_ms) return false;
     return bar_ms % (length_ms < hour_ms ? length_ms : hour_ms) == 0;
   }
 

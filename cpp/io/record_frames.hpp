@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "io/avro_cursor.hpp"
@@ -23,7 +24,7 @@ enum class Kind : std::int32_t {
   array,     // int64: number of items up to and including this record
 };
 
-/// One step of a program; the layout is FIELD_DTYPE of streams/records/avro/bulk_frames.py.
+/// One step of a program; the layout is FIELD_DTYPE of streams/core/layout.py.
 struct Field {
   Kind kind;
   std::int32_t next;          // of an optional and an array: the step after it
@@ -31,6 +32,15 @@ struct Field {
   std::int64_t stride;        // bytes from element to element
   const std::uint8_t* words;  // of a literal and of texts: their bytes
   const std::int64_t* ends;   // of texts: the end of each; of a literal: its length
+  // of a number; of the bytes of a text; of the items of an array: the accepted range
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+
+  template <class T>
+  bool admits(T value) const {
+    const double real = static_cast<double>(value);
+    return low <= real && real <= high;
+  }
 
   template <class T>
   T at(std::int64_t i) const {
@@ -43,7 +53,7 @@ struct Field {
     if (column != nullptr) std::memcpy(column + i * stride, &value, sizeof value);
   }
 };
-static_assert(sizeof(Field) == 40, "FIELD_DTYPE is 40 bytes");
+static_assert(sizeof(Field) == 56, "FIELD_DTYPE is 56 bytes");
 
 /// Writes records; its bytes are valid until the next call of `write`.
 class RecordWriter {
@@ -178,7 +188,7 @@ class RecordReader {
         case Kind::text: {
           const std::int64_t length = cursor_.number();
           const std::uint8_t* text = cursor_.bytes(length);
-          cursor_.good = cursor_.good && ascii(text, length);
+          cursor_.good = cursor_.good && field.admits(length) && ascii(text, length);
           if (!cursor_.good) break;
           if (kept) {
             const std::int64_t word = words_.intern(text, length);
@@ -189,6 +199,7 @@ class RecordReader {
         }
         case Kind::number: {
           const std::int64_t value = cursor_.number();
+          cursor_.good = cursor_.good && field.admits(value);
           if (kept) field.put(i, value);
           break;
         }
@@ -197,7 +208,7 @@ class RecordReader {
           const std::uint8_t* from_frame = cursor_.bytes(sizeof value);
           if (!cursor_.good) break;
           std::memcpy(&value, from_frame, sizeof value);
-          cursor_.good = value - value == 0.0;
+          cursor_.good = value - value == 0.0 && field.admits(value);
           if (kept) field.put(i, value);
           break;
         }
@@ -217,7 +228,7 @@ class RecordReader {
         case Kind::array: {
           // the codec writes one block, without its size
           const std::int64_t items = cursor_.number();
-          cursor_.good = cursor_.good && items >= 0;
+          cursor_.good = cursor_.good && items >= 0 && field.admits(items);
           for (std::int64_t item = 0; cursor_.good && item < items; ++item) {
             take(at + 1, field.next, item, false);
           }

@@ -12,11 +12,10 @@ from typing import Any, Final, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.rules import END_MS, HOUR_MS
 from streams.core.columns import address_of
 from streams.core.loader import core
 from streams.errors import Fatal
-from streams.instants import GRANULARITY_MS
+from streams.instants import EARLIEST_MS, GRANULARITY_MS, HOUR_MS, LATEST_MS
 from streams.records import schemas
 from streams.records.avro.schema import kind_of, named_records
 from streams.records.events import CandleSource
@@ -94,7 +93,7 @@ class BulkCandles:
             raise Fatal("out of memory: candles cannot be decoded in bulk")
         self._handle.__python_owns__ = True
         prefix = np.frombuffer(b"\0" + schema_id.to_bytes(4, "big"), np.uint8)
-        self._handle.expect(address_of(prefix), HOUR_MS, END_MS)
+        self._handle.expect(address_of(prefix), HOUR_MS, EARLIEST_MS, LATEST_MS)
         known = True
         for name, length_ms in GRANULARITY_MS.items():
             word = np.frombuffer(name.encode(), np.uint8)

@@ -29,13 +29,14 @@ from streams.candles.files import (
     read_candles,
 )
 from streams.candles.rows import names_of
-from streams.candles.rules import END_MS, HOUR_MS, NAME, bar_step_ms
+from streams.candles.rules import END_MS, bar_step_ms
 from streams.candles.text_blocks import PIECE_BYTES, LineSource
-from streams.candles.times import EARLIEST_MS, TimeColumn, TimeForm
+from streams.candles.times import TimeColumn, TimeForm
 from streams.core.candle_lines import GRANULARITY, INSTRUMENT, PLAIN, LineReader, empty_columns
-from streams.instants import GRANULARITY_MS
+from streams.instants import EARLIEST_MS, GRANULARITY_MS, HOUR_MS
 from streams.instruments import decorated_pair
 from streams.records.events import Candle, Ohlc
+from streams.records.value_rules import is_name
 
 BLOCK_ROWS = 65_536
 OBJECTS = 1_024
@@ -346,7 +347,7 @@ class _SeriesIndex:
         row = {"instrument": instrument, "granularity": granularity}
         name, length_name = names_of(row, *self._told)
         length = GRANULARITY_MS.get(length_name)
-        if length is None or not NAME.fullmatch(name) or decorated_pair(name) is not None:
+        if length is None or not is_name(name) or decorated_pair(name) is not None:
             # no row has a time this early, so all rows of this series are left to the full parser
             place, length, latest = 0, HOUR_MS, EARLIEST_MS - 1
         else:

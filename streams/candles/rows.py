@@ -16,12 +16,12 @@ from streams.candles.rules import (
     RowRefused,
     bar_step_ms,
     candle_refusal,
-    price_problem,
 )
 from streams.candles.times import TIME_NAMES, TimeColumn
 from streams.instants import GRANULARITY_MS, clock
 from streams.instruments import decorated_pair, instrument_name
 from streams.records.events import Candle, CandleSource, Ohlc
+from streams.records.value_rules import price_problem
 
 VOLUME_NAMES = ("volume", "v", "ticks")
 COMPLETE_NAMES = ("complete", "iscomplete", "is_complete", "closed", "isclosed", "is_closed")

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.rules import HOUR_MS
-from streams.instants import GRANULARITY_MS
+from streams.instants import GRANULARITY_MS, HOUR_MS
 
 CHANCE = 1e-9
 LEAST_SHORT = 3

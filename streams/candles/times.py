@@ -16,12 +16,9 @@ from enum import IntEnum
 from typing import Any, Final
 
 from streams.candles.rules import FileRefused, RowRefused
+from streams.instants import EARLIEST_MS, LATEST_MS
 
 TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
-EARLIEST_MS: Final = 31_536_000_000
-"""1971-01-01: an earlier result means a wrong format."""
-LATEST_MS: Final = 4_102_444_800_000
-"""2100-01-01: a later result means a wrong format."""
 
 
 class TimeForm(IntEnum):

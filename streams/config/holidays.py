@@ -99,7 +99,7 @@ def _object(text: str) -> Mapping[str, object]:
     try:
         # read as pairs: a dict would drop a repeated date silently
         pairs = json.loads(text, object_pairs_hook=list) if text.lstrip().startswith("{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         pairs = None
     if pairs is None:
         raise ValueError(f"{text[:40]!r} is neither oanda nor none nor JSON such as {_EXAMPLE}")

@@ -224,7 +224,7 @@ ENTRY_DTYPE = np.dtype([("id", "i8"), *((n, "f8") for n in ("score", "weight", "
 FIELD_DTYPE: Final = np.dtype(
     [
         *(("kind", "i4"), ("next", "i4"), ("column", "u8"), ("stride", "i8")),
-        *(("words", "u8"), ("ends", "u8")),
+        *(("words", "u8"), ("ends", "u8"), ("low", "f8"), ("high", "f8")),
     ]
 )
 """One step of a program; cpp/io/record_frames.hpp."""

@@ -14,6 +14,7 @@ from streams.candles.market_clock import open_ms_between
 from streams.errors import Fatal
 from streams.feeds.oanda_state import FeedState
 from streams.instants import GRANULARITY_MS
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.process.metrics import METRICS_TYPE
 from streams.records.config_following import ConfigCollector
@@ -127,6 +128,7 @@ def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Appl
     registry = CollectorRegistry()
     registry.register(FeedCollector(state))
     registry.register(ConfigCollector(state.followed))
+    registry.register(InvalidRecordsCollector())
     registry.register(OandaCollector(state.client, {"prices": state.stream.health}))
     silence_s = state.client.settings.oanda_stream_silence_sec
 

@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from streams.candles.columns import SeriesKey, digest
 from streams.config.runtime import Runtime
+from streams.kafka.decoding import event_of
 from streams.kafka.reader import LogReader
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import WATERMARK_KEY, Candle, CandleSource, Watermark
+from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
 
 
@@ -89,20 +91,17 @@ def survey(
             )
             for batch in reader.read(CANDLES, partition, start):
                 for item in batch:
-                    key, value = item.record.key, item.record.value
+                    key = item.record.key
                     if key == WATERMARK_KEY or key in names:
-                        _note(found, codec, value, since_ms, source)
+                        _note(found, codec, item.record, since_ms, source)
                 progress(len(batch))
     return found
 
 
 def _note(
-    found: Survey, codec: Codec, value: bytes | None, since_ms: int, source: CandleSource | None
+    found: Survey, codec: Codec, record: SourceRecord, since_ms: int, source: CandleSource | None
 ) -> None:
-    try:
-        event = codec.decode(CANDLES, value)
-    except DecodeError:
-        return  # the signals stage writes a dead letter for it
+    event = event_of(codec, record)  # the signals stage writes a dead letter for an invalid record
     if isinstance(event, Watermark):
         for name in event.instruments:
             key = SeriesKey(name, event.granularity)

@@ -11,6 +11,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import SILENT, producer_config
+from streams.kafka.decoding import decode_record, event_of
 from streams.kafka.delivery import Delivery
 from streams.kafka.errors import TIMESTAMP_REFUSED
 from streams.kafka.reader import LogReader
@@ -18,8 +19,10 @@ from streams.process.clock_skew import ADVICE
 from streams.records.codec import Codec, DecodeError
 from streams.records.config_following import require_followable
 from streams.records.control import ControlLog, control_key
-from streams.records.events import Control
-from streams.records.topics import CONTROL
+from streams.records.events import WATERMARK_KEY, Control, DeadLetter
+from streams.records.reasons import Refusal
+from streams.records.topics import CONTROL, DEAD_LETTERS
+from streams.records.validation import problem_of
 
 DELIVERY_SECONDS = 30.0
 
@@ -61,15 +64,37 @@ def read_control(
     end = reader.bounds(CONTROL, 0)[1]
     for batch in reader.read(CONTROL, 0, log.end, end):
         for found in batch:
-            offset, value = found.record.offset, found.record.value
+            offset = found.record.offset
             try:
-                record = codec.decode(CONTROL, value)
+                record = decode_record(codec, found.record)
             except DecodeError as error:
                 log.refuse(offset, f"{error.reason}: {error.detail}")
                 continue
             if isinstance(record, Control):
                 log.append(offset, record)
     log.advance(max(end, log.end))
+    return log
+
+
+def read_refused_watermarks(runtime: Runtime, codec: Codec, log: ControlLog) -> ControlLog:
+    """Note in ``log`` which watermarks the stages refused for their offset of ``ops.control``.
+
+    For whoever derives their output again: ``ops.control`` may hold that offset by now.
+
+    Raises
+    ------
+    Fatal, Recoverable
+        The topic ``dead.letters`` does not exist; no broker answers.
+    """
+    with LogReader(runtime) as reader:
+        for partition in reader.partitions(DEAD_LETTERS):
+            for batch in reader.read(DEAD_LETTERS, partition):
+                for found in batch:
+                    if found.record.key != WATERMARK_KEY:
+                        continue
+                    letter = event_of(codec, found.record)
+                    if isinstance(letter, DeadLetter) and letter.reason == Refusal.CONTROL_MISSING:
+                        log.refused_watermarks.add((letter.topic, letter.partition, letter.offset))
     return log
 
 
@@ -137,12 +162,18 @@ class ControlAppender:
 
         Raises
         ------
+        Fatal
+            A record is invalid, and no reader would take it; nothing was written.
         StampRefused
             This machine's clock is far ahead of theirs; nothing was written.
         Recoverable
             The brokers did not acknowledge in time; none, some or all of the records may be
             written.
         """
+        for record in records:
+            problem = problem_of(record)
+            if problem is not None:
+                raise Fatal(f"the {record.kind} record is not written to ops.control: {problem}")
         self.connect()
         producer = self._producer
         assert producer is not None

@@ -18,9 +18,10 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.kafka.client import SILENT, aiokafka_config, confluent_config
+from streams.kafka.decoding import event_of
 from streams.kafka.reader import LogRecord, log_record
 from streams.process.pausing import BackOff, pause
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import Event
 
 POLL_S = 0.5
@@ -210,9 +211,8 @@ class LogFollower:
 def decoded(codec: Codec, read: LogRecord) -> DecodedRecord | None:
     """Return the decoded record; None when its value is not an event of its topic."""
     record = read.record
-    try:
-        event = codec.decode(record.topic, record.value)
-    except DecodeError:
+    event = event_of(codec, record)
+    if event is None:
         return None
     source = read.headers.get("source", "")
     return DecodedRecord(record.topic, record.partition, record.offset, event, source)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.errors import Fatal
+from streams.kafka.decoding import event_of
 from streams.kafka.reader import LogReader
-from streams.records.codec import Codec, DecodeError
-from streams.records.events import Watermark
+from streams.records.codec import Codec
+from streams.records.control import ControlLog
+from streams.records.events import WATERMARK_KEY, Watermark
 from streams.records.topics import CANDLES
 
 
@@ -27,7 +29,13 @@ class Span(NamedTuple):
     opening: Watermark | None
 
 
-def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | None) -> list[Span]:
+def spans_of(
+    reader: LogReader,
+    codec: Codec,
+    control: ControlLog,
+    from_ms: int | None,
+    to_ms: int | None,
+) -> list[Span]:
     """Return the spans of ``md.candles`` to read.
 
     For a range that starts later, the instruments and the ``ops.control`` offset of its first
@@ -35,6 +43,8 @@ def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | 
 
     Parameters
     ----------
+    control
+        ``ops.control``, read to its end; a watermark that names an offset behind it is refused.
     from_ms, to_ms
         First and last ``as_of_ms``, both inclusive; None for no limit.
 
@@ -57,7 +67,7 @@ def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | 
             continue
         opening = None
         if from_ms is not None and start > low:
-            opening = _opening(reader, codec, partition, start, high, from_ms)
+            opening = _opening(reader, codec, control, (partition, start, high), from_ms)
         found.append(Span(partition, start, end, opening))
     if not found:
         raise Fatal(
@@ -67,14 +77,18 @@ def spans_of(reader: LogReader, codec: Codec, from_ms: int | None, to_ms: int | 
 
 
 def _opening(
-    reader: LogReader, codec: Codec, partition: int, start: int, end: int, from_ms: int
+    reader: LogReader,
+    codec: Codec,
+    control: ControlLog,
+    span: tuple[int, int, int],
+    from_ms: int,
 ) -> Watermark | None:
-    for batch in reader.read(CANDLES, partition, start, end):
+    for batch in reader.read(CANDLES, *span):
         for each in batch:
-            try:
-                event = codec.decode(CANDLES, each.record.value)
-            except DecodeError:
+            event = event_of(codec, each.record)
+            refused = each.record.place in control.refused_watermarks
+            if refused or each.record.key != WATERMARK_KEY or not isinstance(event, Watermark):
                 continue
-            if isinstance(event, Watermark):
+            if event.control_offset <= control.end:
                 return event._replace(as_of_ms=from_ms)
     return None

@@ -17,6 +17,7 @@ from streams.records.events import Candle, Control, Event, Watermark
 from streams.records.kill_switch import KIND, KillSwitchCommand, kill_switch_problem
 from streams.records.topics import CANDLES, CONTROL, TOPICS, subject
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
+from streams.records.value_rules import MOST_OFFSET
 
 FRAME = 5
 _STAMPED = (Watermark, OrderIntent, BrokerReport, AccountState)
@@ -42,6 +43,11 @@ class ControlOffsets:
     def __init__(self, source: Sequence[int], end: int) -> None:
         self._source, self._end = source, end
         self.target: Sequence[int] = ()
+
+    @property
+    def end(self) -> int:
+        """End offset of the topic under the old prefix."""
+        return self._end
 
     @property
     def records(self) -> int:
@@ -136,6 +142,8 @@ class Translator:
         return isinstance(event, Control) and _cleared_up_to(event) is not None
 
     def _translated(self, event: Event, offset: int) -> Event:
+        if isinstance(event, Watermark) and event.control_offset > self._offsets.end:
+            return event._replace(control_offset=MOST_OFFSET)  # refused there as here
         if isinstance(event, _STAMPED):
             end = self._offsets.translated(event.control_offset)
             return event._replace(control_offset=end)

@@ -12,15 +12,17 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config, UnknownSettings
 from streams.errors import Recoverable
 from streams.kafka.control_topic import read_control
+from streams.kafka.decoding import event_of
 from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
 from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
 from streams.process.pausing import BackOff, pause
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
+from streams.records.log_record import SourceRecord
 from streams.records.topics import CONTROL, MIRRORED
 
 BATCH = 5_000
@@ -31,24 +33,28 @@ T = TypeVar("T")
 log = logging.getLogger("manifold.mirror")
 
 
-def writes_of_values(
+def writes_of_records(
     codec: Codec,
-    found: Iterable[tuple[str, bytes | None]],
+    found: Iterable[SourceRecord],
     alloc_interval_sec: int,
     retention: Retention,
 ) -> list[Write]:
-    """Return the writes of (topic, value) pairs; a value that cannot be decoded writes nothing.
+    """Return the writes of records; one that is refused writes nothing.
 
-    The stages write such values to ``dead.letters``.
+    The stages write such records to ``dead.letters``.
     """
     writes: list[Write] = []
-    for topic, value in found:
-        try:
-            event = codec.decode(topic, value)
-        except DecodeError:
-            continue
-        writes += writes_of(event, alloc_interval_sec, retention)
+    for record in found:
+        event = event_of(codec, record)
+        if event is not None:
+            writes += writes_of(event, alloc_interval_sec, retention)
     return writes
+
+
+def _source_record(topic: str, record: Any) -> SourceRecord:
+    return SourceRecord(
+        topic, record.partition, record.offset, record.timestamp, record.key, record.value
+    )
 
 
 def _checked_cluster(runtime: Runtime) -> str:
@@ -164,9 +170,9 @@ class Follower:
         writes: list[Write] = []
         for tp, records in batches.items():
             told = sum(record.offset < self._published.get(tp, 0) for record in records)
-            values = [(names[tp.topic], record.value) for record in records]
+            values = [_source_record(names[tp.topic], record) for record in records]
             for part, again in ((values[:told], True), (values[told:], False)):
-                found = writes_of_values(self._codec, part, interval_sec, self._retention)
+                found = writes_of_records(self._codec, part, interval_sec, self._retention)
                 writes += [silent(write) for write in found] if again else found
         after = {tp: records[-1].offset + 1 for tp, records in batches.items()}
         advances = [Advance(self._field(tp), known[tp], at) for tp, at in after.items()]

@@ -8,7 +8,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
 from streams.kafka.reader import LogReader
-from streams.mirror.follow import retention_of, writes_of_values
+from streams.mirror.follow import retention_of, writes_of_records
 from streams.mirror.keys import position_field
 from streams.mirror.writer import MirrorWriter, clear, connect
 from streams.records.codec import Codec
@@ -44,9 +44,9 @@ async def rebuild(
                 for partition in reader.partitions(topic):
                     field = position_field(reader.cluster_id, runtime.topic(topic), partition)
                     for batch in reader.read(topic, partition):
-                        found = ((topic, item.record.value) for item in batch)
+                        found = (item.record for item in batch)
                         await writer.apply(
-                            writes_of_values(codec, found, config.alloc_interval_sec, retention)
+                            writes_of_records(codec, found, config.alloc_interval_sec, retention)
                         )
                         reached[field] = batch[-1].record.offset + 1
                         progress(topic, len(batch))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NamedTuple
 
 from streams.candles.freshness import SETTLE_MS, fresh_for_ms
 from streams.candles.rules import candle_refusal
+from streams.config.settings import UnknownSettings
 from streams.instants import GRANULARITY_MS
 from streams.mirror import keys
 from streams.pipeline.weights import gates_blob, status_object
@@ -142,7 +144,19 @@ def writes_of(event: Event, alloc_interval_sec: int, retention: Retention) -> li
 
 
 def _text(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+    try:
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except ValueError:
+        return _text(_finite(content))
+
+
+def _finite(content: Any) -> Any:
+    """Return JSON content with null for the numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _ohlc(prices: Ohlc | None) -> dict[str, float] | None:
@@ -304,7 +318,7 @@ def _decision(event: GateDecision) -> list[Write]:
 
 
 def _control(event: Control) -> list[Write]:
-    if event.kind not in ("params", "config") or control_problem(event):
+    if event.kind not in ("params", "config") or _without_effect(event):
         return []
     name = keys.GLOBAL if event.kind == "config" else event.instrument or ""
     found = global_config(event) if event.kind == "config" else best_config(event)
@@ -324,6 +338,14 @@ def _control(event: Control) -> list[Write]:
         Latest(keys.best_config_key(name), event.as_of_ms, _text(found), gone_ms, channel),
         Latest(keys.best_config_meta_key(name), event.as_of_ms, _text(meta), gone_ms),
     ]
+
+
+def _without_effect(event: Control) -> bool:
+    """Return whether a control record is invalid, or of a newer version of this program."""
+    try:
+        return control_problem(event) is not None
+    except UnknownSettings:
+        return True
 
 
 def _weights(event: Weights, alloc_interval_sec: int) -> list[Write]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis.asyncio as valkey
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
@@ -15,10 +16,15 @@ from streams.kafka.client import tls_context
 from streams.mirror import keys
 from streams.mirror.shapes import Entry, Latest, Point, Write
 
+MOST_DIGITS = 18
+"""Of an offset."""
+
+log = logging.getLogger("manifold.mirror")
+
 # KEYS: value, guard; ARGV: as_of_ms, value, expires_ms or "", channel or ""
 LATEST = """
 local known = redis.call('HGET', KEYS[2], KEYS[1])
-if known and tonumber(known) >= tonumber(ARGV[1]) then return 0 end
+if known and string.match(known, '^%d+$') and tonumber(known) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[2], KEYS[1], ARGV[1])
 if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
 else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
@@ -71,7 +77,9 @@ return added
 ADVANCE = """
 local moved = 1
 for i = 1, #ARGV, 3 do
-  if (redis.call('HGET', KEYS[1], ARGV[i]) or '') == ARGV[i + 1] then
+  local known = redis.call('HGET', KEYS[1], ARGV[i]) or ''
+  if not (string.match(known, '^%d+$') and #known <= 18) then known = '' end
+  if known == ARGV[i + 1] then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
   else moved = 0 end
 end
@@ -82,7 +90,7 @@ return moved
 REACH = """
 for i = 1, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[1], ARGV[i])
-  if not known or tonumber(known) < tonumber(ARGV[i + 1]) then
+  if not known or not string.match(known, '^%d+$') or tonumber(known) < tonumber(ARGV[i + 1]) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   end
 end
@@ -151,23 +159,29 @@ class MirrorWriter:
         self._client, self._publish = client, publish
         self.written = 0
         self.guarded = 0
+        self._named: set[str] = set()
 
     async def positions(self, fields: Sequence[str]) -> list[int | None]:
-        """Return the stored position of each partition; None where there is none.
+        """Return the stored position of each partition; None where there is none, or no number.
 
         Raises
         ------
         Recoverable, Fatal
             As ``apply``.
         """
+        if not fields:
+            return []
         try:
-            found = await self._client.hmget(keys.POSITIONS, fields) if fields else []
+            found = await self._client.hmget(keys.POSITIONS, fields)
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
-        return [None if text is None else int(text) for text in found]
+            types = {keys.POSITIONS: "hash"}
+            if not (_wrong_type(error) and await self._remove_wrong_types(types)):
+                raise translate_error(error) from error
+            found = [None] * len(fields)
+        return [self._position(field, text) for field, text in zip(fields, found, strict=True)]
 
     async def apply(self, writes: Sequence[Write], advances: Sequence[Advance] = ()) -> bool:
-        """Write in order, in one round trip, and the positions last.
+        """Write in order, in one round trip, and the positions after that.
 
         Of several last values of one key only the newest is sent. If Valkey loses writes, it loses
         the latest ones, so a position is never ahead of the values.
@@ -184,31 +198,76 @@ class MirrorWriter:
             Valkey cannot be reached; the writes are idempotent and can be repeated.
         Fatal
             The login or the certificate is refused.
+
+        Notes
+        -----
+        A key that holds a value of another type than the mirror writes is removed and written anew.
         """
+        try:
+            return await self._apply(writes, advances)
+        except ResponseError as error:
+            types = {keys.GUARD: "hash", keys.POSITIONS: "hash"}
+            types |= {one.key: "zset" for one in writes if not isinstance(one, Latest)}
+            if not (_wrong_type(error) and await self._remove_wrong_types(types)):
+                raise translate_error(error) from error
+        except (RedisError, OSError) as error:
+            raise translate_error(error) from error
+        try:
+            return await self._apply(writes, advances)
+        except (RedisError, OSError) as error:
+            raise translate_error(error) from error
+
+    async def _apply(self, writes: Sequence[Write], advances: Sequence[Advance]) -> bool:
         newest: dict[str, int] = {}
         for write in writes:
             if isinstance(write, Latest):
                 newest[write.key] = max(newest.get(write.key, -1), write.as_of_ms)
-        try:
-            latest = await self._client.script_load(LATEST)
-            point = await self._client.script_load(POINT)
-            entry = await self._client.script_load(ENTRY)
-            advance = await self._client.script_load(ADVANCE)
-            pipeline = self._client.pipeline(transaction=False)
-            for write in writes:
-                if isinstance(write, Point):
-                    pipeline.evalsha(point, 2, *_point(write))
-                elif isinstance(write, Entry):
-                    pipeline.evalsha(entry, 1, write.key, write.at_ms, write.member, write.newest)
-                elif write.as_of_ms == newest[write.key]:
-                    pipeline.evalsha(latest, 2, *_latest(write, self._publish))
-            pipeline.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
-            *done, moved = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+        latest = await self._client.script_load(LATEST)
+        point = await self._client.script_load(POINT)
+        entry = await self._client.script_load(ENTRY)
+        advance = await self._client.script_load(ADVANCE)
+        pipeline = self._client.pipeline(transaction=False)
+        for write in writes:
+            if isinstance(write, Point):
+                pipeline.evalsha(point, 2, *_point(write))
+            elif isinstance(write, Entry):
+                pipeline.evalsha(entry, 1, write.key, write.at_ms, write.member, write.newest)
+            elif write.as_of_ms == newest[write.key]:
+                pipeline.evalsha(latest, 2, *_latest(write, self._publish))
+        # the positions are moved only when everything before them is written
+        done = await pipeline.execute()
+        moved = await self._client.evalsha(advance, 1, keys.POSITIONS, *_advances(advances))
         self.written += sum(done)
         self.guarded += len(done) - sum(done)
         return bool(moved)
+
+    def _position(self, field: str, text: str | bytes | None) -> int | None:
+        if text is None:
+            return None
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        if shown.isascii() and shown.isdigit() and len(shown) <= MOST_DIGITS:
+            return int(shown)
+        self._name_once(field, f"{field}: the position in Valkey is no offset: {shown[:64]!r}")
+        return None
+
+    async def _remove_wrong_types(self, types: Mapping[str, str]) -> bool:
+        """Remove the keys whose value has another type; return whether there were any."""
+        removed = 0
+        try:
+            for key, kind in types.items():
+                found = await self._client.type(key)
+                found = found.decode() if isinstance(found, bytes) else found
+                if found not in ("none", kind):
+                    self._name_once(key, f"{key} in Valkey is a {found}, no {kind}: written anew")
+                    removed += await self._client.unlink(key)
+        except (RedisError, OSError) as error:
+            raise translate_error(error) from error
+        return removed > 0
+
+    def _name_once(self, what: str, words: str) -> None:
+        if what not in self._named:
+            self._named.add(what)
+            log.warning("%s", words)
 
     async def reach(self, positions: Mapping[str, int]) -> None:
         """Move positions forward to those of a rebuild that began at the first record.
@@ -238,6 +297,10 @@ class MirrorWriter:
             return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
             raise translate_error(error) from error
+
+
+def _wrong_type(error: Exception) -> bool:
+    return "WRONGTYPE" in str(error)
 
 
 def _latest(write: Latest, publish: bool) -> tuple[str | int, ...]:

@@ -10,13 +10,14 @@ from typing import Final
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.control_topic import read_control
+from streams.kafka.decoding import event_of
 from streams.kafka.lag import LagProbe
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.monitoring.facts import EpochFacts, LogFacts
 from streams.monitoring.orders import order_facts
 from streams.monitoring.view import LiveView
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import Event, Weights
 from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CANDLES, DEAD_LETTERS, FILLS, MIRRORED, ORDERS, WEIGHTS
@@ -148,11 +149,9 @@ class LogProbe:
     def _take(self, topic: str, partition: int, start: int, end: int) -> None:
         for batch in self._reader.read(topic, partition, start, end):
             for found in batch:
-                try:
-                    event = self._codec.decode(topic, found.record.value)
-                except DecodeError:
-                    continue  # the stages write a dead letter for it
-                self._note(RecordCoordinates(topic, partition, found.record.offset), event)
+                event = event_of(self._codec, found.record)
+                if event is not None:
+                    self._note(RecordCoordinates(topic, partition, found.record.offset), event)
 
     def _note(self, place: RecordCoordinates, event: Event) -> None:
         if isinstance(event, OrderIntent):

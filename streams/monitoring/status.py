@@ -9,11 +9,12 @@ from typing import Any
 
 from streams.config.runtime import Runtime
 from streams.kafka.control_topic import read_control
+from streams.kafka.decoding import event_of
 from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
 from streams.monitoring.view import LiveView
 from streams.pipeline.limits import GUARD_LIMITS
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import DeadLetter, Event, GateDecision, Weights
 from streams.records.log_record import RecordCoordinates
 from streams.records.reasons import Reason
@@ -192,7 +193,6 @@ def events_between(
     """Yield the events at the offsets [start, end) of a partition."""
     for batch in reader.read(topic, partition, start, end):
         for found in batch:
-            try:
-                yield codec.decode(topic, found.record.value)
-            except DecodeError:
-                continue  # the stages write a dead letter for it
+            event = event_of(codec, found.record)
+            if event is not None:
+                yield event

@@ -69,7 +69,7 @@ class LiveView:
     """
 
     def __init__(self, control: ControlLog | None = None) -> None:
-        self.control = ControlLog() if control is None else control
+        self.control = ControlLog(lenient=True) if control is None else control
         self.candles: dict[str, Candle] = {}
         self.manifolds: dict[str, Manifold] = {}
         self.signals: dict[str, Signal] = {}

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from streams.config.runtime import Runtime
 from streams.kafka.control_topic import read_control
+from streams.kafka.decoding import event_of
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader, LogRecord
 from streams.monitoring.view import LiveView, Origin
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
+from streams.records.control import ControlLog
 from streams.records.events import Event
 from streams.records.log_record import RecordCoordinates
 from streams.records.topics import (
@@ -51,9 +53,8 @@ class Record(NamedTuple):
 def decoded(codec: Codec, found: LogRecord) -> Record | None:
     """Decode a record; None if it is not an event (a stage writes a dead letter for it)."""
     record = found.record
-    try:
-        event = codec.decode(record.topic, record.value)
-    except DecodeError:
+    event = event_of(codec, record)
+    if event is None:
         return None
     place = RecordCoordinates(record.topic, record.partition, record.offset)
     source, engine = found.headers.get("source", ""), found.headers.get("engine", "")
@@ -84,7 +85,7 @@ def read_start(runtime: Runtime, codec: Codec) -> Start:
     Fatal, Recoverable
         A topic is missing; no broker answers.
     """
-    view = LiveView(read_control(runtime, codec))
+    view = LiveView(read_control(runtime, codec, ControlLog(lenient=True)))
     ends: Ends = {(CONTROL, 0): view.control.end}
     with LogReader(runtime) as reader:
         lows: Ends = {}

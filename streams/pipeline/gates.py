@@ -252,7 +252,8 @@ class GatesStage(LogStage):
                 met[name] = None
                 continue
             event = self.read(record)
-            if not isinstance(event, Watermark):
+            refused = record.place in self._control.refused_watermarks
+            if refused or not isinstance(event, Watermark):
                 continue
             if event.control_offset > state.offset:
                 for name in met:

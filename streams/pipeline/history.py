@@ -8,6 +8,7 @@ import logging
 from streams.config.runtime import Runtime
 from streams.kafka.reader import LogReader
 from streams.pipeline.gates import LoadHistory
+from streams.pipeline.processor import decoded_source
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Manifold
 from streams.records.log_record import SourceRecord
@@ -59,7 +60,7 @@ def read_history(
                 if record.key not in keys or record.timestamp_ms <= since_ms:
                     continue
                 try:
-                    event = codec.decode(MANIFOLDS, record.value)
+                    event = decoded_source(codec, MANIFOLDS, record)
                 except DecodeError:
                     continue  # it was a dead letter, not a bar of the run
                 if isinstance(event, Manifold):

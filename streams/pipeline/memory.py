@@ -11,8 +11,9 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from streams.pipeline.gates import HISTORY_MS, LoadHistory
+from streams.pipeline.processor import decoded_source
 from streams.pipeline.stage import Processor, Stage
-from streams.records.codec import Codec
+from streams.records.codec import Codec, DecodeError
 from streams.records.events import Manifold
 from streams.records.log_record import DerivedRecord, Output, SourceRecord
 from streams.records.topics import MANIFOLDS
@@ -52,7 +53,10 @@ class Derivation:
             for record in self._manifolds[at.partition] if self._manifolds is not None else ():
                 before = record.offset < at.offset and record.timestamp_ms > since_ms
                 if before and record.key in keys:
-                    event = codec.decode(MANIFOLDS, record.value)
+                    try:
+                        event = decoded_source(codec, MANIFOLDS, record)
+                    except DecodeError:
+                        continue  # a dead letter then, and no bar of the run
                     if isinstance(event, Manifold):
                         found[event.instrument].append(event)
             return found

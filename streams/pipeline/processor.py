@@ -6,6 +6,7 @@ writes dead letters for records that cannot be decoded, and encodes its output.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -23,9 +24,16 @@ from streams.records.events import (
     Weights,
 )
 from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
-from streams.records.topics import DEAD_LETTERS, TOPICS
+from streams.records.reasons import Refusal
+from streams.records.topics import CANDLES, DEAD_LETTERS, TOPICS
+from streams.records.validation import stamp_problem
 
 STATE_VERSION = 1
+CONTROL_TRIES, CONTROL_PAUSE_S = 10, 0.5
+"""For so long a stage waits for the offset of ``ops.control`` that a watermark is stamped with."""
+CONTROL_MISSING = "control_offset lies behind the end of ops.control"
+MOST_LETTER_BYTES = 990_000
+"""Most bytes of the keys and the value in a dead letter, which is written under the same key."""
 PARTITION_ROW = b"~"
 ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
 ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
@@ -165,19 +173,24 @@ class PartitionProcessor:
         The fold, for a stage that must know what it needs.
     """
 
-    def __init__(self, stage: str, source: str, codec: Codec, step: Step) -> None:
+    def __init__(
+        self, stage: str, source: str, codec: Codec, step: Step, control: ControlLog
+    ) -> None:
         self._stage, self._source, self._codec, self.step = stage, source, codec, step
+        self._control = control
         self._config_headers: dict[str, Header] = {}
         self._arrivals = BarArrivals()
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""
         outputs: list[Output] = []
-        decode, step, source = self._codec.decode, self.step.step, self._source
-        arrived = self._arrivals.take
+        codec, step, source, decode = self._codec, self.step.step, self._source, decoded_source
+        arrived, missing = self._arrivals.take, self._control.refused_watermarks
         for record in records:
             try:
-                event = decode(source, record.value)
+                event = decode(codec, source, record)
+                if event.__class__ is Watermark and record.place in missing:
+                    raise DecodeError(Refusal.CONTROL_MISSING, CONTROL_MISSING)
             except DecodeError as error:
                 letter = dead_letter(record, error.reason, error.detail, self._stage)
                 source_header = ("source", record.coordinates.encode())
@@ -211,6 +224,27 @@ class PartitionProcessor:
         )
 
 
+def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Event:
+    """Return the event of a stage's source record.
+
+    A stage's own input, ``md.candles``, has rules of its own for keys and time stamps
+    (``streams.candles.rules``). The other stages read what a stage wrote.
+
+    Raises
+    ------
+    DecodeError
+        It becomes a dead letter.
+    """
+    event = codec.decode(source, record.value)
+    if source != CANDLES:
+        problem = stamp_problem(event, record.timestamp_ms)
+        if record.key != record_key(event):
+            problem = f"the key {(record.key or b'')[:64]!r} is not that of the record"
+        if problem is not None:
+            raise DecodeError("invalid_value", problem, event)
+    return event
+
+
 def record_key(event: Event) -> bytes:
     """Return the Kafka key of a derived event."""
     kind = event.__class__
@@ -224,13 +258,18 @@ def record_key(event: Event) -> bytes:
 
 
 def dead_letter(record: SourceRecord, reason: str, detail: str, stage: str) -> DeadLetter:
-    """Return the dead letter of a source record."""
+    """Return the dead letter of a source record; one that a broker would refuse is cut."""
+    key, value = record.key, record.value
+    if 2 * len(key or b"") + len(value or b"") > MOST_LETTER_BYTES:
+        detail += f" (cut: key of {len(key or b'')} bytes, value of {len(value or b'')})"
+        key = key and key[: MOST_LETTER_BYTES // 4]
+        value = value and value[: MOST_LETTER_BYTES - 2 * len(key or b"")]
     return DeadLetter(
         record.topic,
         record.partition,
         record.offset,
-        record.key,
-        record.value,
+        key,
+        value,
         str(reason),
         detail,
         stage,
@@ -269,7 +308,11 @@ class LogStage:
     def open(self, partition: int, rows: Rows) -> PartitionProcessor:
         """Return the processor of ``partition`` whose state is ``rows``."""
         return PartitionProcessor(
-            self.name, self.source, self._codec, self._make(self._control, rows)
+            self.name,
+            self.source,
+            self._codec,
+            self._make(self._control, rows),
+            self._control,
         )
 
     async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
@@ -277,12 +320,25 @@ class LogStage:
         unknown = self._codec.unknown_ids(record.value for record in records)
         if unknown:
             await self._codec.resolve(unknown)
-        needed = 0
-        for record in records:
-            if record.key == WATERMARK_KEY:
-                needed = max(needed, self._stamped(record))
+        known = self._control.refused_watermarks
+        stamped = {
+            record.place: self._stamped(record)
+            for record in records
+            if record.key == WATERMARK_KEY and record.place not in known
+        }
+        needed = max(stamped.values(), default=0)
         if needed > self._control.end and self._load_control is not None:
-            await self._load_control(needed)
+            await self._read_control(self._load_control, needed)
+        known.update(place for place, offset in stamped.items() if offset > self._control.end)
+
+    async def _read_control(self, load: LoadControl, needed: int) -> None:
+        """Read ``ops.control`` up to an offset, which may become visible a little later."""
+        await load(needed)
+        for _ in range(CONTROL_TRIES):
+            if needed <= self._control.end:
+                return
+            await asyncio.sleep(CONTROL_PAUSE_S)
+            await load(needed)
 
     def _stamped(self, record: SourceRecord) -> int:
         event = self.read(record)
@@ -291,6 +347,6 @@ class LogStage:
     def read(self, record: SourceRecord) -> Event | None:
         """Return the event of a source record; None if the fold writes a dead letter for it."""
         try:
-            return self._codec.decode(self.source, record.value)
+            return decoded_source(self._codec, self.source, record)
         except DecodeError:
             return None

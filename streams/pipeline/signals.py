@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from streams.candles.calendar import calendar_of
-from streams.candles.rules import candle_refusal, stamp_problem, watermark_problem
+from streams.candles.rules import candle_refusal, watermark_problem
 from streams.config.settings import Config
 from streams.core import CandleStream, Metrics
 from streams.errors import Fatal
@@ -30,6 +30,7 @@ from streams.records.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.records.log_record import RowChanges, Rows, SourceRecord
 from streams.records.reasons import Refusal
 from streams.records.topics import CANDLES, DEAD_LETTERS, MANIFOLDS, SIGNALS
+from streams.records.validation import stamp_problem
 
 STAGE = "signals"
 LAST_ROW = "last"
@@ -124,7 +125,7 @@ class SignalsStep(ControlledStep):
 
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Process a candle or a watermark; return signal and manifold, or a dead letter."""
-        early = stamp_problem(event.as_of_ms, at.timestamp_ms)
+        early = stamp_problem(event, at.timestamp_ms)
         if isinstance(event, Watermark):
             problem = watermark_problem(event, at.key) or early
             if problem:

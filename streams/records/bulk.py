@@ -1,7 +1,8 @@
 """Bulk encoding and decoding of frames of one record type, from and to columns.
 
 Encoded frames equal those of the codec byte for byte. Decoding is a fast path: frames that do not
-certainly match are marked, and the codec decides about them.
+certainly match, or with values that ``streams.records.validation`` may refuse, are marked, and the
+codec decides about them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,25 @@ from streams.core.columns import address_of
 from streams.core.layout import FIELD_DTYPE
 from streams.core.loader import core
 from streams.errors import Fatal
+from streams.instants import GRANULARITY_MS, HOUR_MS
 from streams.records import schemas
 from streams.records.avro.runtime import ENCODER_GLOBALS
-from streams.records.avro.schema import JsonSchema, UnsupportedSchema, kind_of, named_records
+from streams.records.avro.schema import (
+    JsonSchema,
+    UnsupportedSchema,
+    kind_of,
+    named_records,
+    python_name,
+)
+from streams.records.value_rules import (
+    Rule,
+    compiled,
+    fields_in,
+    kind_named,
+    record_of,
+    relations_of,
+    rules_of,
+)
 
 _LITERAL, _TEXT, _NUMBER, _REAL, _BOOLEAN, _OPTIONAL, _ARRAY = range(7)
 _NUMBERS: Final = ("long", "timestamp-millis")
@@ -45,11 +62,11 @@ class _Program:
     """Steps of a program, and the buffers they point to, which must live as long."""
 
     def __init__(self) -> None:
-        self.steps: list[list[int]] = []
+        self.steps: list[list[float]] = []
         self._held: list[Any] = []
 
     def add(self, kind: int, column: NDArray[Any] | None = None) -> int:
-        step = [kind, 0, 0, 0, 0, 0]
+        step: list[float] = [kind, 0, 0, 0, 0, 0, -np.inf, np.inf]
         if column is not None:
             self._held.append(column)
             step[2:4] = address_of(column), column.strides[0]
@@ -60,7 +77,7 @@ class _Program:
         words = np.frombuffer(data or b"\0", np.uint8)
         borders = np.array(ends, np.int64)
         self._held += [words, borders]
-        self.steps[step][4:] = address_of(words), address_of(borders)
+        self.steps[step][4:6] = address_of(words), address_of(borders)
 
     def literal(self, data: bytes) -> None:
         last = self._held[-1] if self.steps and self.steps[-1][0] == _LITERAL else None
@@ -70,6 +87,10 @@ class _Program:
         step = self.add(_LITERAL)
         self.words(step, data, [len(data)])
         self._held.append(data)
+
+    def limit(self, step: int, rule: Rule) -> None:
+        """Read only what lies within the bounds of a rule."""
+        self.steps[step][6:] = rule.low, rule.high
 
     def close(self, step: int) -> None:
         """End the body of an optional or an array; literals are not merged across it."""
@@ -99,6 +120,7 @@ class BulkRecords:
     def __init__(self, record: str, schema_id: int) -> None:
         self._schema = schemas.newest(record)
         self._records = named_records(self._schema)
+        self._kind = kind_named(record)
         self._prefix = b"\0" + schema_id.to_bytes(4, "big")
         self._handle = core().make_records()
         if not self._handle:
@@ -188,8 +210,9 @@ class BulkRecords:
             Path, as in ``write`` but not inside arrays, -> output column: int64 for integers and
             text indices, float64, bool. Elements of absent optionals are not changed.
         """
+        columns = self._checked_columns(len(values)) | dict(wanted)
         program = _Program()
-        self._reading(program, self._schema, "", wanted)
+        self._reading(program, self._schema, "", columns, record_of(self._kind))
         fields = program.fields()
         data = b"".join([value or b"" for value in values])
         ends = np.cumsum([len(value or b"") for value in values], dtype=np.int64)
@@ -199,26 +222,66 @@ class BulkRecords:
             *(address_of(fields), len(fields), address_of(held), address_of(ends)),
             *(len(values), address_of(plain)),
         )
-        return plain, [
+        words = [
             ctypes.string_at(int(self._handle.word_address(at)), int(self._handle.word_length(at)))
             for at in range(int(self._handle.words()))
         ]
+        return plain & self._admitted(columns, words), words
+
+    def _checked_columns(self, n: int) -> dict[str, NDArray[Any]]:
+        """Return a column for every field that is more than bounded, or is in a relation."""
+        fields = rules_of(self._kind)
+        named = {name for test, _ in relations_of(self._kind) for name in fields_in(test)}
+        named |= {name for name, rule in fields.items() if not rule.bounded}
+        return {name: np.zeros(n, np.int64) for name in sorted(named & fields.keys())}
+
+    def _admitted(self, columns: Mapping[str, NDArray[Any]], words: Sequence[bytes]) -> Any:
+        """Return which frames fulfil the rules that are no bounds, and the relations."""
+        texts = [word.decode() for word in words] or [""]
+        admitted: Any = np.True_
+        for name, rule in rules_of(self._kind).items():
+            if not rule.bounded:
+                valid = compiled(rule)
+                admitted = admitted & np.array([valid(text) for text in texts])[columns[name]]
+        lengths = np.array([GRANULARITY_MS.get(text, -1) for text in texts], np.int64)
+        names = {"GRANULARITY_MS": lengths, "HOUR_MS": HOUR_MS, "min": np.minimum}
+        for test, _ in relations_of(self._kind):
+            admitted = admitted & eval(test, names, dict(columns))
+        return admitted
 
     def _reading(
-        self, program: _Program, schema: Any, path: str, wanted: Mapping[str, NDArray[Any]]
+        self,
+        program: _Program,
+        schema: Any,
+        path: str,
+        wanted: Mapping[str, NDArray[Any]],
+        rule: Rule,
     ) -> None:
         kind = kind_of(schema)
-        if kind in ("optional", "array"):
-            step = program.add(_OPTIONAL if kind == "optional" else _ARRAY, wanted.get(path + "?"))
-            body = schema[1] if kind == "optional" else schema["items"]
-            self._reading(program, body, path if kind == "optional" else path + "#", wanted)
+        if kind == "optional":
+            step = program.add(_OPTIONAL, wanted.get(path + "?"))
+            self._reading(program, schema[1], path, wanted, rule)
+            program.close(step)
+        elif kind == "array":
+            step = program.add(_ARRAY)
+            program.limit(step, rule)
+            assert rule.item is not None
+            self._reading(program, schema["items"], path + "#", wanted, rule.item)
             program.close(step)
         elif kind in _SCALARS:
-            program.add(_SCALARS[kind], wanted.get(path))
+            if not rule.bounded and path not in wanted:
+                raise UnsupportedSchema(f"{path} is checked by more than bounds")
+            program.limit(program.add(_SCALARS[kind], wanted.get(path)), rule)
         else:
+            record = rule.fields
+            if record is None or (path and relations_of(record)):
+                raise UnsupportedSchema(f"{path} is checked by more than bounds")
+            rules = rules_of(record)
             for field in self._named(schema)["fields"]:
                 inner = f"{path}.{field['name']}" if path else field["name"]
-                self._reading(program, field["type"], inner, wanted)
+                self._reading(
+                    program, field["type"], inner, wanted, rules[python_name(field["name"])]
+                )
 
 
 _SCALARS: Final = {

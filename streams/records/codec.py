@@ -19,8 +19,10 @@ from streams.records.avro.decoder import compile_decoder, compile_with_fastavro
 from streams.records.avro.encoder import compile_encoder
 from streams.records.avro.runtime import Malformed
 from streams.records.avro.schema import JsonSchema, UnsupportedSchema, full_name
-from streams.records.events import Event
+from streams.records.events import Candle, Event, Watermark
+from streams.records.reasons import Refusal
 from streams.records.topics import TOPICS, subject
+from streams.records.validation import VALID, problem_of
 
 DecodeReason = Literal[
     "null_value",
@@ -38,10 +40,15 @@ DECODE_REASONS: Final[dict[DecodeReason, str]] = {
     "wrong_record": "the schema is of a record type that does not belong to this topic",
     "truncated": "the record ends too early",
     "trailing_bytes": "there are bytes after the end of the record",
-    "invalid_value": "a value that its field does not allow, such as NaN",
+    "invalid_value": "a value that its field does not allow: not a number, out of range, too long, "
+    "or in contradiction to another field",
 }
 """``reason`` of a dead letter that could not be decoded -> meaning."""
 
+_INVALID: Final[dict[type, DecodeReason | Refusal]] = {
+    Candle: Refusal.INVALID_CANDLE,
+    Watermark: Refusal.INVALID_WATERMARK,
+}
 NAMESPACE: Final = "manifold"
 
 _FRAME: Final = struct.Struct(">bI")
@@ -70,15 +77,20 @@ class DecodeError(Exception):
     Attributes
     ----------
     reason
-        One of ``DECODE_REASONS``.
+        One of ``DECODE_REASONS``; of a candle or watermark that is invalid, its ``Refusal``.
     detail
         Description of the problem.
+    event
+        The record, where it could be decoded and is invalid; None otherwise.
     """
 
-    def __init__(self, reason: DecodeReason, detail: str) -> None:
+    def __init__(
+        self, reason: DecodeReason | Refusal, detail: str, event: Event | None = None
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason: DecodeReason = reason
+        self.reason: DecodeReason | Refusal = reason
         self.detail = detail
+        self.event = event
 
 
 class EncodeError(Fatal):
@@ -213,7 +225,7 @@ class Codec:
     # -- reading ---------------------------------------------------------------------------------
 
     def decode(self, topic: str, value: bytes | None) -> Event:
-        """Decode a frame.
+        """Decode a frame and check the values of the record (``streams.records.validation``).
 
         Parameters
         ----------
@@ -238,6 +250,9 @@ class Codec:
             raise DecodeError(error.reason, str(error)) from None
         except (IndexError, struct.error):
             raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from None
+        if not VALID[event.__class__](event):
+            reason = _INVALID.get(event.__class__, "invalid_value")
+            raise DecodeError(reason, problem_of(event) or "", event)
         return event
 
     def _refusal(self, topic: str, value: bytes) -> DecodeError:

@@ -18,6 +18,7 @@ from streams.config.settings import Config, UnknownSettings
 from streams.errors import Fatal
 from streams.records.events import Control
 from streams.records.kill_switch import kill_switch_problem
+from streams.records.value_rules import is_name
 
 
 class UniverseChange(NamedTuple):
@@ -51,6 +52,9 @@ class UniverseChange(NamedTuple):
         names, start, end = raw.get("instruments"), raw.get("from_ms"), raw.get("until_ms")
         if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
             raise ValueError("a universe record needs instruments, a list of names")
+        wrong = next((name for name in names if not is_name(name)), None)
+        if wrong is not None:
+            raise ValueError(f"the instrument {wrong[:64]!r} is not a name such as EUR_USD")
         if type(start) is not int or not (end is None or type(end) is int):
             raise ValueError("a universe record needs whole numbers from_ms and until_ms")
         if raw["mode"] == "add" and end is None:
@@ -117,9 +121,25 @@ class ControlState(NamedTuple):
 
 
 class ControlLog:
-    """``ops.control`` as read so far; append-only."""
+    """``ops.control`` as read so far; append-only.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    lenient
+        Whether settings of a newer version are listed in ``refused`` as well: for programs that
+        only show what is in the log, and must not end.
+
+    Attributes
+    ----------
+    refused_watermarks
+        (topic, partition, offset) of watermarks that name an offset behind the end of this log as
+        it was when a stage met them. That depends on when it was, so it is on record: the stage
+        wrote a dead letter, and whoever derives its output again reads it there.
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self._lenient = lenient
+        self.refused_watermarks: set[tuple[str, int, int]] = set()
         self._records: list[tuple[int, Control]] = []
         self._end = 0
         self._states: dict[int, ControlState] = {}
@@ -142,7 +162,12 @@ class ControlLog:
         in ``refused`` with the reason.
         """
         self.advance(offset)
-        problem = control_problem(record)
+        try:
+            problem = control_problem(record)
+        except UnknownSettings as error:
+            if not self._lenient:
+                raise
+            problem = str(error)
         if problem:
             self.refused.append((offset, problem))
         else:

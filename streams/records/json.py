@@ -93,7 +93,7 @@ def value_text(codec: Codec, value: bytes) -> str:
     body = io.BytesIO(value[5:])
     try:
         datum = fastavro.schemaless_reader(body, _plain(schema_id, json.dumps(schema)), None)
-    except (EOFError, IndexError, ValueError, UnicodeDecodeError) as error:
+    except (EOFError, LookupError, ArithmeticError, TypeError, ValueError) as error:
         raise DecodeError("truncated", f"the record ends after {len(value)} bytes") from error
     if body.tell() != len(value) - 5:
         raise DecodeError("trailing_bytes", f"{len(value) - 5 - body.tell()} bytes too many")

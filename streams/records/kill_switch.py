@@ -67,7 +67,7 @@ class KillSwitchCommand(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Bytes in ``ops.control`` that are not a control record.
+    """A record in ``ops.control`` that is not a valid control record.
 
     Attributes
     ----------
@@ -77,11 +77,14 @@ class Unreadable(NamedTuple):
         Description of the problem.
     as_of_ms
         Time stamp of the record, epoch ms.
+    kind
+        Its kind, where it could be decoded and only its values are invalid; "" otherwise.
     """
 
     key: bytes | None
     detail: str
     as_of_ms: int
+    kind: str = ""
 
 
 class KillSwitch(NamedTuple):
@@ -141,10 +144,12 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
     """Return the state after one more record.
 
     Bytes that cannot be decoded engage, unless their key is of another kind: they may have been an
-    operator's command.
+    operator's command. A record with invalid values engages when it is of this kind.
     """
     if isinstance(record, Unreadable):
-        if record.key is not None and record.key.split(b":")[0] in OTHER_KINDS:
+        if record.kind and record.kind != KIND:
+            return switch
+        if not record.kind and record.key is not None and _named(record.key) in OTHER_KINDS:
             return switch
         why = f"ops.control: the record at offset {offset} cannot be read ({record.detail})"
         return _said(switch, offset, record.as_of_ms, (why,), "", record.detail)
@@ -164,6 +169,10 @@ def after(switch: KillSwitch, offset: int, record: Control | Unreadable) -> Kill
         late = f"the off at offset {offset} by {record.actor} was sent before its author read that"
         return switch._replace(why=(switch.why[0], f"{late}: repeat it"))
     return _said(switch, offset, record.as_of_ms, (), record.actor, record.reason)
+
+
+def _named(key: bytes) -> bytes:
+    return key.split(b":")[0]
 
 
 def _came_first(switch: KillSwitch, off: KillSwitchCommand) -> bool:

@@ -30,6 +30,11 @@ class SourceRecord(NamedTuple):
     value: bytes | None
 
     @property
+    def place(self) -> tuple[str, int, int]:
+        """Topic, partition and offset."""
+        return self.topic, self.partition, self.offset
+
+    @property
     def coordinates(self) -> str:
         """``topic-partition-offset``, the value of the ``source`` header of derived records."""
         return f"{self.topic}-{self.partition}-{self.offset}"

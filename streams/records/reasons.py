@@ -65,3 +65,7 @@ class Refusal(Documented):
     OUT_OF_ORDER = "out_of_order", "the bar is older than the instrument's last accepted one"
     NO_CONFIG = "no_config", "no watermark with a configuration came before the record"
     INVALID_WATERMARK = "invalid_watermark", "the key, times or names of the watermark are invalid"
+    CONTROL_MISSING = (
+        "control_missing",
+        "the watermark is stamped with an offset of ops.control that did not exist",
+    )

@@ -22,7 +22,7 @@ from streams.core import ENGINE_VERSION
 from streams.errors import Fatal
 from streams.feeds.load import merged
 from streams.feeds.writer import bars_of
-from streams.kafka.control_topic import active_config, read_control
+from streams.kafka.control_topic import active_config, read_control, read_refused_watermarks
 from streams.kafka.ranges import Span, spans_of
 from streams.kafka.reader import LogReader, LogRecord
 from streams.kafka.registry import open_codec
@@ -246,6 +246,7 @@ class LogJob(_Job):
         found = read_control(self.runtime, self._codec)
         if active_config(found) is None:
             raise Fatal("ops.control holds no configuration yet: load candles first")
+        read_refused_watermarks(self.runtime, self._codec, found)
         self._control: ControlLog = overlaid(found, self.settings, self.instruments)
         self._spans: list[Span] | None = None
 
@@ -312,5 +313,5 @@ class LogJob(_Job):
     def _range(self) -> list[Span]:
         if self._spans is None:
             with LogReader(self.runtime) as reader:
-                self._spans = spans_of(reader, self._codec, self.from_ms, self.to_ms)
+                self._spans = spans_of(reader, self._codec, self._control, self.from_ms, self.to_ms)
         return self._spans

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, joined
 from streams.candles.columns import CandleColumns
 from streams.candles.frames import CandleFrames
-from streams.candles.rules import candle_refusal, stamp_problem, watermark_problem
+from streams.candles.rules import candle_refusal, watermark_problem
 from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
@@ -23,7 +23,9 @@ from streams.records.control import ControlLog, ControlState
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
+from streams.records.validation import stamp_problem
 
+Refuses = Callable[[SourceRecord, Watermark], bool]
 UNREADABLE = "no valid candle or watermark"
 
 
@@ -112,7 +114,12 @@ def replay_batches(
     openings
         Replacement for the watermarks before the first batch of a partition.
     """
-    reader = CandleReader(codec)
+    reader = CandleReader(
+        codec,
+        lambda record, mark: (
+            record.place in control.refused_watermarks or mark.control_offset > control.end
+        ),
+    )
     running = {number: Partition(found) for number, found in batches.items()}
     for number, opening in openings.items():
         _open(replay, control, running[number], opening, instruments)
@@ -137,10 +144,12 @@ class CandleReader:
     ----------
     codec
         The schemas; unknown ids are resolved.
+    refuses
+        Tells which watermarks are refused because of ``ops.control``.
     """
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
+    def __init__(self, codec: Codec, refuses: Refuses) -> None:
+        self._codec, self._refuses = codec, refuses
         self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
 
     def read(self, sources: Sequence[SourceRecord]) -> Batch:
@@ -192,9 +201,9 @@ class CandleReader:
             except DecodeError:
                 refused += 1
                 continue
-            early = stamp_problem(event.as_of_ms, record.timestamp_ms)
+            early = stamp_problem(event, record.timestamp_ms)
             if isinstance(event, Watermark):
-                if watermark_problem(event, record.key) or early:
+                if watermark_problem(event, record.key) or early or self._refuses(record, event):
                     refused += 1
                 else:
                     watermarks.append((index, event))

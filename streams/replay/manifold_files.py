@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from streams.candles.rules import NAME
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS, clock
+from streams.records.value_rules import NAME
 from streams.replay.snapshot import SHARED
 from streams.replay.snapshot_candles import day_of
 

@@ -37,6 +37,7 @@ def overlaid(
     for offset, record in control.records:
         made.append(offset, _changed(record, settings, instruments))
     made.advance(control.end)
+    made.refused_watermarks |= control.refused_watermarks
     return made
 
 

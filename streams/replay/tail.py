@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from streams.instants import instant_ms
+from streams.kafka.decoding import refusal_of
 from streams.kafka.reader import LogReader, LogRecord
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import WATERMARK_KEY
@@ -23,7 +24,8 @@ def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
     """Return a record in the format of ``rpk topic consume --use-schema-registry=value``.
 
     ``value`` is the JSON text of the record; a value that is not framed Avro is printed unchanged
-    (bytes that are not UTF-8 replaced), as in rpk.
+    (bytes that are not UTF-8 replaced), as in rpk. A record that readers refuse also has
+    ``invalid``: what is wrong with it.
     """
     record = found.record
     shown: dict[str, Any] = {"topic": topic}
@@ -39,6 +41,9 @@ def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
     shown["timestamp"] = record.timestamp_ms
     shown["partition"] = record.partition
     shown["offset"] = record.offset
+    problem = refusal_of(codec, record)
+    if problem is not None:
+        shown["invalid"] = problem
     return shown
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
+from streams.kafka.decoding import decode_record
 from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
-from streams.records.log_record import RecordCoordinates
+from streams.records.log_record import RecordCoordinates, SourceRecord
 from streams.records.topics import CONTROL
 from streams.service.channels import frame_of, text_of
 from streams.service.hub import Hub
@@ -144,7 +145,8 @@ class LogFollower:
         place = RecordCoordinates(topic, record.partition, record.offset)
         self.records += 1
         try:
-            event = self._codec.decode(topic, record.value)
+            at = record.partition, record.offset, record.timestamp, record.key, record.value
+            event = decode_record(self._codec, SourceRecord(topic, *at))
         except DecodeError as error:
             if topic == CONTROL:
                 self.view.control.refuse(record.offset, f"{error.reason}: {error.detail}")

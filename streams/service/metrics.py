@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.monitoring.metrics import LivenessMetrics
 from streams.monitoring.view import LiveView
 from streams.pipeline.worker.gauges import ProfileGauges
@@ -19,6 +20,7 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(InvalidRecordsCollector())
         made: dict[str, Any] = {"registry": self.registry}
         self.kill_switch = KillSwitchMetrics(self.registry)
         self.liveness = LivenessMetrics(self.registry)

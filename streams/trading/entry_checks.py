@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
+from streams.kafka.decoding import event_of
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import Manifold, Ohlc
 from streams.records.topics import MANIFOLDS
 from streams.trading.brokers.brackets import average_true_range
@@ -48,9 +49,8 @@ def _manifolds(
             for one in batch:
                 if one.record.key != key:
                     continue
-                try:
-                    event = codec.decode(MANIFOLDS, one.record.value)
-                except DecodeError:
+                event = event_of(codec, one.record)
+                if event is None:
                     return None
                 if isinstance(event, Manifold):
                     found.append(event)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.records.config_following import ConfigCollector, FollowedConfig
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.ledger import RELEASED
@@ -34,6 +35,7 @@ class ExecutorMetrics:
     def __init__(self, followed: FollowedConfig | None = None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(ConfigCollector(followed))
+        self.registry.register(InvalidRecordsCollector())
         of = self.registry
         self.nav_change = Gauge(
             "sep_nav_change_7d",

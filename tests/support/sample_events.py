@@ -103,14 +103,14 @@ SAMPLES: dict[str, Event] = {
 
 BARE_SAMPLES: dict[str, Event] = {
     "Candle": Candle(*STAMP[:4], MID, None, None, False, None, "file"),
-    "Watermark": Watermark(0, "M1", 0, ()),
+    "Watermark": Watermark(BAR_MS, "M1", 0, ()),
     "GateDecision": GateDecision(
         *STAMP, False, ("warming",), None, True, None, 0.0, 0, 0, 0, None, True, False, 0, 0, None,
         None, None, "echo",
     ),
-    "Control": Control("kill_switch", None, '"1"', "ops", "\u00fcberpr\u00fcfen", -1),
+    "Control": Control("kill_switch", None, '"1"', "ops", "\u00fcberpr\u00fcfen", BAR_MS),
     "AccountState": AccountState(
-        "paper", "paper", 0, CONFIG_ID, "start", 1.0, 1.0, 0, 1.0, "", None, "",
+        "paper", "paper", BAR_MS, CONFIG_ID, "start", 1.0, 1.0, BAR_MS, 1.0, "", None, "",
     ),
     "DeadLetter": DeadLetter("md.candles", 0, 0, None, None, "null_value", "", "signals"),
 }  # fmt: skip

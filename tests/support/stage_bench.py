@@ -155,11 +155,11 @@ class Bench:
     ) -> dict[str, list[Manifold]]:
         found: dict[str, list[Manifold]] = {name: [] for name in names}
         for record in self.log.values():
-            name = (record.key or b"").decode()
+            name = (record.key or b"").decode(errors="replace")
             if record.offset < at.offset and name in names and record.timestamp_ms > since_ms:
-                event = CODEC.decode(self.stage.source, record.value)
-                assert isinstance(event, Manifold)
-                found[name].append(event)
+                event = self.stage.read(record)
+                if isinstance(event, Manifold):
+                    found[name].append(event)
         return found
 
     def feed(self, *events: Event | bytes | None) -> list[Output]:

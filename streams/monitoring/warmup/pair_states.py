@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from streams.config.runtime import Runtime
+from streams.kafka.decoding import event_of
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.monitoring.warmup.warm_state import PairState
-from streams.records.codec import Codec, DecodeError
+from streams.records.codec import Codec
 from streams.records.events import Candle, Event, GateDecision, Manifold
 from streams.records.topics import CANDLES, GATES, MANIFOLDS
 
@@ -90,7 +91,7 @@ def _candles(
     first = here - unfinished
     for batch in reader.read(CANDLES, partition):
         for found in batch:
-            event_ = _decoded(codec, CANDLES, found.record.value)
+            event_ = event_of(codec, found.record)
             if isinstance(event_, Candle) and event_.instrument in first:
                 first.discard(event_.instrument)
                 states[event_.instrument] = states[event_.instrument]._replace(
@@ -119,15 +120,8 @@ def _backwards(
         chunk: list[Found] = []
         for batch in reader.read(topic, partition, start, end):
             for found in batch:
-                event = _decoded(codec, topic, found.record.value)
+                event = event_of(codec, found.record)
                 if event is not None:
                     chunk.append((event, found.headers.get("engine", "")))
         yield from reversed(chunk)
         end, reach = start, reach * 4
-
-
-def _decoded(codec: Codec, topic: str, value: bytes | None) -> Event | None:
-    try:
-        return codec.decode(topic, value)
-    except DecodeError:
-        return None  # the stages write a dead letter for it

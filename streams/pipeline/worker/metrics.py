@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.core.layout import EXIT_REASONS
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.pipeline.worker.gauges import ProfileGauges
 from streams.process.metrics import Children
 from streams.records.codec import DECODE_REASONS
@@ -54,6 +55,7 @@ class WorkerMetrics:
         self, followed: FollowedConfig | None = None, instruments: Sequence[str] = ()
     ) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(InvalidRecordsCollector())
         self.registry.register(ConfigCollector(followed))
         made: dict[str, Any] = {"registry": self.registry}
         stage, place = ["stage"], ["stage", "partition"]

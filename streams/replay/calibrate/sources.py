@@ -15,6 +15,7 @@ from streams.core import METRICS_DTYPE, CandleStream
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS
 from streams.kafka.control_topic import read_control
+from streams.kafka.decoding import decode_record
 from streams.kafka.reader import LogReader, LogRecord
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import WATERMARK_KEY, Manifold
@@ -215,7 +216,7 @@ class _LogReading:
             if self._wanted and key not in self._wanted:
                 continue
             try:
-                event = self._codec.decode(MANIFOLDS, found.record.value)
+                event = decode_record(self._codec, found.record)
             except DecodeError:
                 self._unreadable += 1
                 continue

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.kafka.control_topic import active_config, read_control
-from streams.kafka.reader import LogReader
-from streams.records.codec import Codec, DecodeError
+from streams.kafka.decoding import event_of
+from streams.kafka.reader import LogReader, LogRecord
+from streams.records.codec import Codec
 from streams.records.control import ControlLog
 from streams.records.events import GateDecision, SimulatedTrade, Summary, Watermark, Weights
 from streams.records.topics import CONTROL, GATES, SUMMARIES, TRADES, WEIGHTS
@@ -127,7 +128,7 @@ class _Reading:
             records = 0
             for batch in reader.read(topic, partition, start, end):
                 for found in batch:
-                    records += self._take(topic, found.record.value, found.headers)
+                    records += self._take(found)
                 progress(topic, done + batch[-1].record.offset + 1 - start, total)
             done += end - start
             progress(topic, done, total)
@@ -157,10 +158,9 @@ class _Reading:
             end = min(high, reader.offset_at(topic, partition, self._wanted.to_ms + 1))
         return start, max(start, end)
 
-    def _take(self, topic: str, value: bytes | None, headers: dict[str, str]) -> int:
-        try:
-            event = self._codec.decode(topic, value)
-        except DecodeError:
+    def _take(self, found: LogRecord) -> int:
+        event, headers = event_of(self._codec, found.record), found.headers
+        if event is None:
             self.unreadable += 1
             return 0
         if isinstance(event, Watermark):

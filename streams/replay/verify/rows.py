@@ -162,7 +162,8 @@ class PartitionColumns:
     def __init__(self, number: int, codec: Codec, control: ControlLog) -> None:
         self._number, self._codec, self._control = number, codec, control
         self._frames = FrameMaker(codec)
-        self._reader = CandleReader(codec)
+        known = control.refused_watermarks
+        self._reader = CandleReader(codec, lambda record, mark: record.place in known)
         self._folds = _Folds(control)
         self._partition = Partition(iter(()))
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from streams.config.runtime import Runtime
 from streams.core import ENGINE_VERSION
 from streams.kafka.committed import committed_offsets
+from streams.kafka.control_topic import read_refused_watermarks
 from streams.kafka.lag import remaining
 from streams.kafka.reader import LogReader, LogRecord, log_record
 from streams.pipeline.chain import Chain
@@ -116,6 +117,7 @@ class Verifier:
         self._runtime, self._codec, self._control = runtime, chain.codec, chain.control
         self._stages = {stage.name: stage for stage in chain.stages}
         self._progress = progress
+        read_refused_watermarks(runtime, chain.codec, chain.control)
 
     def run(self) -> Report:
         """Verify every stage in this process; a topic is compared up to its first difference."""

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.pipeline.processor import ENGINE_HEADER
+from streams.pipeline.processor import ENGINE_HEADER, decoded_source
 from streams.pipeline.weights import Verdict, WeightsStep
 from streams.records.bulk import BulkRecords
 from streams.records.codec import Codec, DecodeError
 from streams.records.control import ControlLog
 from streams.records.events import PORTFOLIO_KEY, EchoGate, Watermark, Weights
+from streams.records.log_record import SourceRecord
 from streams.records.topics import GATES, WEIGHTS
 from streams.replay.verify.columns import are_records, source_in
 from streams.replay.verify.rows import Expected, FastPathDeclined
@@ -53,14 +54,16 @@ class DecisionReader:
         self._codec, self._control = codec, control
         self._bulk = BulkRecords("GateDecision", codec.schema_id(GATES, "GateDecision"))
 
-    def read(self, values: Sequence[bytes | None]) -> Decisions:
-        """Return a batch.
+    def read(self, messages: Sequence[Any]) -> Decisions:
+        """Return a batch of the client's messages.
 
         Raises
         ------
         FastPathDeclined
-            A record is neither a watermark of known control nor a decision of the newest schema.
+            A record is neither a watermark of known control nor a decision of the newest schema, or
+            its key or time stamp is not that of its content.
         """
+        values = [message.value() for message in messages]
         n = len(values)
         instrument, as_of_ms, until_ms, mode = (np.zeros(n, np.int64) for _ in range(4))
         eligible, cooling, scored, signalled, seen = (np.zeros(n, np.bool_) for _ in range(5))
@@ -86,6 +89,15 @@ class DecisionReader:
                 "metrics.first_seen_ms": first_seen_ms,
             },
         )
+        stamps = np.array([message.timestamp()[1] for message in messages], np.int64)
+        keys = words or [b""]
+        keyed = all(
+            message.key() == keys[place]
+            for message, place, read in zip(messages, instrument.tolist(), plain, strict=True)
+            if read
+        )
+        if not keyed or (plain & (as_of_ms > stamps)).any():
+            raise FastPathDeclined
         names = [word.decode() for word in words] or [""]
         scores: list[float | None] = list(score.tolist())
         for index in np.flatnonzero(~scored).tolist():
@@ -106,15 +118,17 @@ class DecisionReader:
         return Decisions(
             [names[index] for index in instrument.tolist()],
             verdicts,
-            {index: self._watermark(values[index]) for index in np.flatnonzero(~plain).tolist()},
+            {index: self._watermark(messages[index]) for index in np.flatnonzero(~plain).tolist()},
         )
 
-    def _watermark(self, value: bytes | None) -> Watermark:
+    def _watermark(self, message: Any) -> Watermark:
         try:
-            event = self._codec.decode(GATES, value)
+            at = message.offset(), message.timestamp()[1], message.key(), message.value()
+            event = decoded_source(self._codec, GATES, SourceRecord(GATES, 0, *at))
         except DecodeError as error:
             raise FastPathDeclined from error
-        if not isinstance(event, Watermark) or event.control_offset > self._control.end:
+        refused = (GATES, 0, message.offset()) in self._control.refused_watermarks
+        if refused or not isinstance(event, Watermark) or event.control_offset > self._control.end:
             raise FastPathDeclined
         return event
 
@@ -156,7 +170,7 @@ def compare_weights(
     compared = read = 0
     for batch in decisions:
         expected = Expected([], [], [], [])
-        for index, closed in _fold(step, reader.read([message.value() for message in batch])):
+        for index, closed in _fold(step, reader.read(batch)):
             if closed:
                 _expect(expected, codec, batch[index], closed)
         messages = list(islice(actual, len(expected.values)))

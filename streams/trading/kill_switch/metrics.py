@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.trading.kill_switch.lease import ACTOR
 
 SOURCES = ("log", "unknown")
@@ -25,6 +26,8 @@ class KillSwitchMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
+        if registry is None:
+            self.registry.register(InvalidRecordsCollector())
         made: dict[str, Any] = {"registry": self.registry}
         self.engaged = Gauge(
             "manifold_kill_switch_engaged",

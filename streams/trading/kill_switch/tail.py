@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streams.config.runtime import Runtime
+from streams.kafka.decoding import decode_record
 from streams.kafka.tail import LogReplaced, PartitionTail
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Control
@@ -64,9 +65,10 @@ class ControlTail:
 
     def _after(self, record: SourceRecord) -> KillSwitch:
         try:
-            event = self._codec.decode(CONTROL, record.value)
+            event = decode_record(self._codec, record)
         except DecodeError as problem:
-            unreadable = Unreadable(record.key, str(problem), record.timestamp_ms)
+            kind = problem.event.kind if isinstance(problem.event, Control) else ""
+            unreadable = Unreadable(record.key, str(problem), record.timestamp_ms, kind)
             return after(self.switch, record.offset, unreadable)
         if isinstance(event, Control):
             return after(self.switch, record.offset, event)

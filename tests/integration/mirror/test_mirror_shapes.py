@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.client import producer_config
-from streams.mirror.keys import LEDGER_ENTRIES
+from streams.mirror.keys import GUARD, LEDGER_ENTRIES, POSITIONS
 from streams.mirror.shapes import Retention, writes_of
-from streams.mirror.writer import MirrorWriter, connect
+from streams.mirror.writer import Advance, MirrorWriter, connect
 from streams.records.events import (
     Candle,
     Control,
@@ -1015,3 +1015,52 @@ def test_a_rebuild_leaves_out_what_has_run_out_and_what_is_over_the_bounds(
         index = client.zrange(f"sep:signal_index:{pair}", 0, -1)
         assert index == [f"sep:signal:{pair}:{now - back * MINUTE_MS}000000" for back in (2, 1)]
     assert len(signal_keys(client)) == 4
+
+
+def url_of(client: Any) -> str:
+    options = client.connection_pool.connection_kwargs
+    return f"redis://{options['host']}:{options['port']}/{options.get('db', 0)}"
+
+
+@pytest.mark.parametrize("stored", ["junk", "", "-1", "1e3", "nan", "9" * 30, " 7", "\u00b2"])
+def test_a_position_that_is_no_offset_counts_as_none(client: Any, stored: str) -> None:
+    client.delete(POSITIONS)
+    client.hset(POSITIONS, "p", stored)
+
+    async def positions() -> tuple[list[int | None], bool, list[int | None]]:
+        connected = connect(Runtime.from_env({"VALKEY_URL": url_of(client)}))
+        try:
+            writer = MirrorWriter(connected)
+            before = await writer.positions(["p", "q"])
+            moved = await writer.apply([], [Advance("p", None, 7)])
+            return before, moved, await writer.positions(["p"])
+        finally:
+            await connected.aclose()
+
+    assert asyncio.run(positions()) == ([None, None], True, [7])
+
+
+def test_keys_of_another_type_are_written_anew_and_stall_nothing(client: Any) -> None:
+    bar_ms = recent_minute() - 10 * MINUTE_MS
+    name = "XXX_YYY"
+    client.set(f"md:candles:{name}:M1", "a text")
+    client.set(f"sep:signal_index:{name}", "a text")
+    client.delete(GUARD, POSITIONS)
+    client.set(GUARD, "a text")
+    client.lpush(POSITIONS, "a list")
+    client.sadd(f"ws:last:manifold:{name}", "a set")
+    events = [candle(bar_ms, name), signal(bar_ms, name), manifold(recent_minute(), name)]
+    deliver(url_of(client), [*events, candle(bar_ms)])
+    assert client.zcard(f"md:candles:{name}:M1") == 1
+    assert client.zcard(f"sep:signal_index:{name}") == 1
+    assert client.type(GUARD) == "hash"
+    assert json.loads(client.get(f"ws:last:manifold:{name}"))["instrument"] == name
+    assert client.type(POSITIONS) in ("hash", "none")
+
+
+def test_a_guard_that_is_no_time_hides_no_newer_value(client: Any) -> None:
+    for junk in ("junk", "inf", "nan", ""):
+        client.hset(GUARD, "opt:rolling:passes:XXX_YYY", junk)
+        deliver(url_of(client), [DECISION._replace(instrument="XXX_YYY", passes=3)])
+        assert client.get("opt:rolling:passes:XXX_YYY") == "3"
+        client.delete("opt:rolling:passes:XXX_YYY")

@@ -19,9 +19,9 @@ from streams.candles.bulk_avro import (
     FrameColumns,
     joined,
 )
-from streams.candles.rules import HOUR_MS, candle_refusal
+from streams.candles.rules import candle_refusal
 from streams.errors import Fatal
-from streams.instants import GRANULARITY_MS
+from streams.instants import EARLIEST_MS, GRANULARITY_MS, HOUR_MS, LATEST_MS
 from streams.records.codec import locked_codec
 from streams.records.events import Candle, Control, Ohlc, Watermark
 from streams.records.topics import CANDLES
@@ -85,7 +85,7 @@ def candles(draw: st.DrawFn) -> Candle:
     granularity = draw(st.sampled_from(GRANULARITIES))
     length = GRANULARITY_MS[granularity]
     step = min(length, HOUR_MS)
-    bar_ms = step * draw(st.integers(0, (4_102_444_800_000 - length) // step))
+    bar_ms = step * draw(st.integers(EARLIEST_MS // step, (LATEST_MS - length) // step))
     bid = draw(st.none() | ohlcs())
     return Candle(
         draw(st.sampled_from(("EUR_USD", "NZD_USD")) | NAMES),

@@ -50,6 +50,16 @@ def plain(value: typing.Any) -> typing.Any:
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+def decoded(record: str, frame: bytes) -> events.Event:
+    """Return the event of a frame, also of one whose values make no sense."""
+    try:
+        return CODEC.decode(RECORDS[record], frame)
+    except DecodeError as error:
+        if error.event is None:
+            raise
+        return error.event
+
+
 def any_event() -> st.SearchStrategy[tuple[str, events.Event]]:
     return st.sampled_from(sorted(RECORDS)).flatmap(
         lambda record: st.tuples(st.just(record), values(getattr(events, record)))
@@ -68,7 +78,7 @@ def test_frames_are_fastavros_and_come_back(record: str) -> None:
     def holds(event: events.Event) -> None:
         frame = CODEC.encode(RECORDS[record], event)
         assert frame[5:] == written_by_fastavro(record, event)
-        again = CODEC.decode(RECORDS[record], frame)
+        again = decoded(record, frame)
         assert repr(again) == repr(event)  # repr also tells -0.0 from 0.0 and 1 from 1.0
 
     holds()
@@ -105,17 +115,17 @@ def test_damage_is_an_outcome_and_never_another_error(
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(5, len(frame) - 1))] = data.draw(st.integers(0, 255))
     try:
-        again = CODEC.decode(RECORDS[record], bytes(frame))
+        again = decoded(record, bytes(frame))
     except DecodeError:
         return
-    assert CODEC.decode(RECORDS[record], CODEC.encode(RECORDS[record], again)) == again
+    assert decoded(record, CODEC.encode(RECORDS[record], again)) == again
 
 
 @given(st.sampled_from(sorted(RECORDS)), st.binary(max_size=200))
 def test_any_body_is_an_event_or_an_outcome(record: str, body: bytes) -> None:
     prefix = CODEC.schema_id(RECORDS[record], record).to_bytes(5, "big")
     try:
-        event = CODEC.decode(RECORDS[record], prefix + body)
+        event = decoded(record, prefix + body)
     except DecodeError:
         return
     assert written_by_fastavro(record, event)

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from streams.feeds.oanda_status import FeedCollector
+from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.records.config_following import ConfigCollector
@@ -41,6 +42,7 @@ def programs() -> dict[str, list[Any]]:
         "manifold worker": _of(WorkerMetrics().registry),
         "manifold feed oanda": [
             ConfigCollector(),
+            InvalidRecordsCollector(),
             FeedCollector(_feed()),
             OandaCollector(_transport(), {}),
         ],

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from streams.candles.rules import END_MS, CandleRefusal, candle_refusal, watermark_problem
 from streams.core import check_candle
-from streams.instants import GRANULARITY_MS
+from streams.instants import EARLIEST_MS, GRANULARITY_MS
 from streams.records.events import WATERMARK_KEY, Candle, Ohlc, Watermark
 from streams.records.reasons import Refusal
 
 INVALID = Refusal.INVALID_CANDLE
 KEY = b"EUR_USD"
 MID = Ohlc(1.1, 1.2, 1.0, 1.15)
-GOOD = Candle("EUR_USD", "M1", 60_000, 120_000, MID, MID, MID, True, 10, "file")
+T0 = 1_704_880_800_000
+GOOD = Candle("EUR_USD", "M1", T0, T0 + 60_000, MID, MID, MID, True, 10, "file")
 
 
 def problem(**changes: Any) -> str | None:
@@ -44,7 +45,7 @@ def test_a_good_candle_has_no_problem() -> None:
         {"volume": None},
         {"volume": 0},
         {"volume": 2**62},
-        {"bar_ms": 0, "as_of_ms": 60_000},
+        {"bar_ms": EARLIEST_MS, "as_of_ms": EARLIEST_MS + 60_000},
         {"mid": Ohlc(1.0, 1.0, 1.0, 1.0)},
         {"mid": Ohlc(1e-12, 1e-12, 1e-12, 1e-12)},
         {"mid": Ohlc(1e12, 1e12, 1e-12, 1e12)},
@@ -64,14 +65,18 @@ def test_unusual_but_possible_candles_enter(changes: dict[str, Any]) -> None:
         ({"granularity": "D"}, "granularity 'D'"),
         ({"granularity": ""}, "granularity ''"),
         ({"complete": False}, "not complete"),
-        ({"as_of_ms": 60_000}, "as_of_ms 60000"),
-        ({"as_of_ms": 120_001}, "as_of_ms 120001"),
-        ({"bar_ms": 60_001, "as_of_ms": 120_001}, "not the start of a bar"),
-        ({"bar_ms": -60_000, "as_of_ms": 0}, "not the start of a bar"),
-        ({"granularity": "M5", "as_of_ms": 360_000}, "not the start of a bar"),
+        ({"as_of_ms": T0}, f"as_of_ms {T0} is not bar_ms"),
+        ({"as_of_ms": T0 + 60_001}, f"as_of_ms {T0 + 60_001} is not bar_ms"),
+        ({"bar_ms": T0 + 1, "as_of_ms": T0 + 60_001}, "not the start of a bar"),
+        ({"bar_ms": -60_000, "as_of_ms": 0}, "between 1971 and 2100"),
+        ({"bar_ms": EARLIEST_MS - 60_000, "as_of_ms": EARLIEST_MS}, "between 1971 and 2100"),
+        (
+            {"granularity": "M5", "bar_ms": T0 + 60_000, "as_of_ms": T0 + 360_000},
+            "not the start of a bar",
+        ),
         ({"volume": -1}, "volume -1"),
-        ({"bar_ms": END_MS, "as_of_ms": END_MS + 60_000}, "behind the year 2099"),
-        ({"bar_ms": 60_000 * 2**46, "as_of_ms": 60_000 * (2**46 + 1)}, "behind the year 2099"),
+        ({"bar_ms": END_MS, "as_of_ms": END_MS + 60_000}, "between 1971 and 2100"),
+        ({"bar_ms": 60_000 * 2**46, "as_of_ms": 60_000 * (2**46 + 1)}, "between 1971 and 2100"),
     ],
 )
 def test_a_refusal_names_what_is_wrong(changes: dict[str, Any], words: str) -> None:
@@ -105,24 +110,24 @@ def test_a_candle_under_another_key_is_refused(key: bytes | None) -> None:
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     found = words(candle_refusal(GOOD._replace(instrument=name), name.encode()), INVALID)
     assert "is not a name such as EUR_USD" in (found or "")
-    mark = Watermark(0, "M1", 0, ("EUR_USD", name))
+    mark = Watermark(T0, "M1", 0, ("EUR_USD", name))
     assert "is not a name such as EUR_USD" in (watermark_problem(mark, WATERMARK_KEY) or "")
 
 
 @pytest.mark.parametrize("name", ["EUR_USD", "SPX500_USD", "XAU_USD", "BTC-USD", "brent.fut"])
 def test_names_of_other_markets_enter(name: str) -> None:
     assert candle_refusal(GOOD._replace(instrument=name), name.encode()) is None
-    assert watermark_problem(Watermark(0, "M1", 0, (name,)), WATERMARK_KEY) is None
+    assert watermark_problem(Watermark(T0, "M1", 0, (name,)), WATERMARK_KEY) is None
 
 
 @pytest.mark.parametrize(
     ("watermark", "key", "words"),
     [
-        (Watermark(0, "M1", 0, ()), b"EUR_USD", "the key"),
-        (Watermark(0, "M1", 0, ()), None, "the key"),
+        (Watermark(T0, "M1", 0, ()), b"EUR_USD", "the key"),
+        (Watermark(T0, "M1", 0, ()), None, "the key"),
         (Watermark(-1, "M1", 0, ()), WATERMARK_KEY, "as_of_ms -1"),
         (Watermark(END_MS + 1, "M1", 0, ()), WATERMARK_KEY, "as_of_ms"),
-        (Watermark(0, "M1", -1, ()), WATERMARK_KEY, "control_offset -1"),
+        (Watermark(T0, "M1", -1, ()), WATERMARK_KEY, "control_offset -1"),
     ],
 )
 def test_a_watermark_that_cannot_be_followed_is_refused(
@@ -166,7 +171,7 @@ def test_prices_that_do_not_lie_between_low_and_high_are_refused(side: str, pric
 def test_every_granularity_has_bars_that_start_on_its_grid(granularity: str) -> None:
     length = GRANULARITY_MS[granularity]
     # long bars start at 17:00 New York, so only the hour is asked of them
-    start = 21 * 3_600_000
+    start = T0 + 3_600_000
     candle = GOOD._replace(granularity=granularity, bar_ms=start, as_of_ms=start + length)
     assert candle_refusal(candle, KEY) is None
     off = candle._replace(bar_ms=start + 1_000, as_of_ms=start + 1_000 + length)
@@ -180,7 +185,7 @@ ohlc = st.builds(Ohlc, prices, prices, prices, prices)
 
 
 @settings(deadline=None)
-@given(ohlc, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**26).map(lambda n: n * 60_000))
+@given(ohlc, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**26).map(lambda n: T0 + n * 60_000))
 def test_the_engine_takes_every_candle_the_rules_let_in(
     mid: Ohlc, volume: int, bar_ms: int
 ) -> None:
@@ -193,7 +198,7 @@ ordered = st.lists(st.floats(min_value=1e-12, max_value=1e12), min_size=4, max_s
 
 
 @settings(deadline=None)
-@given(ordered, st.integers(0, 2**63 - 1), st.integers(0, 2**26).map(lambda n: n * 60_000))
+@given(ordered, st.integers(0, 2**63 - 1), st.integers(0, 2**26).map(lambda n: T0 + n * 60_000))
 def test_any_ordered_prices_within_bounds_enter(p: list[float], volume: int, bar_ms: int) -> None:
     candle = GOOD._replace(
         mid=Ohlc(p[1], p[3], p[0], p[2]), volume=volume, bar_ms=bar_ms, as_of_ms=bar_ms + 60_000

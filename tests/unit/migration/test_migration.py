@@ -21,10 +21,12 @@ from streams.records.events import Candle, Control, Watermark
 from streams.records.kill_switch import KillSwitch, KillSwitchCommand, fold
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 from streams.records.trading_events import BrokerReport, OrderIntent
+from streams.records.value_rules import MOST_OFFSET
 from streams.trading.flatten import flatten_record
 from tests.support.sample_events import SAMPLES
 
 SHIFT = 500
+T0 = 1_704_880_800_000
 OLD, NEW = "old.", "new."
 
 
@@ -146,7 +148,7 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
     source, target = gaps(data, len(kinds)), gaps(data, len(kinds))
     words = {"on": KillSwitchCommand(True), "off": KillSwitchCommand(False)}
     records = [
-        Control("audit", None, "{}", "a", "r", at)
+        Control("audit", None, "{}", "a", "r", T0 + at)
         if kind == "other"
         else Control(
             "kill_switch",
@@ -154,7 +156,7 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
             words.get(kind, KillSwitchCommand(False, read_to)).to_json(),
             "a",
             "r",
-            at,
+            T0 + at,
         )
         for at, (kind, read_to) in enumerate(kinds)
     ]
@@ -179,9 +181,9 @@ def test_control_records_refer_back_only_where_a_clearing_says_how_far_it_had_re
         "{}": False,
     }
     for text, back in refers.items():
-        record = Control("kill_switch", None, text, "a", "r", 0)
+        record = Control("kill_switch", None, text, "a", "r", T0)
         assert made.refers_back(CODEC.encode(CONTROL, record)) is back
-    assert not made.refers_back(CODEC.encode(CONTROL, flatten_record("1", "a", "r", 0)))
+    assert not made.refers_back(CODEC.encode(CONTROL, flatten_record("1", "a", "r", T0)))
     assert not made.refers_back(b"garbage") and not made.refers_back(None)
 
 
@@ -191,11 +193,11 @@ def test_a_watermark_meets_the_same_state_of_control() -> None:
     logs = (ControlLog(), ControlLog())
     for log, offsets in zip(logs, (source, target), strict=True):
         for offset, text in zip(offsets, texts, strict=True):
-            log.append(offset, Control("config", None, text, "a", "r", 0))
+            log.append(offset, Control("config", None, text, "a", "r", T0))
     logs[0].advance(9)
     made = Translator(CODEC, CHANGES, offsets_of(source, 9, target))
     for offset in range(10):
-        mark = Watermark(0, "M1", offset, ("EUR_USD",))
+        mark = Watermark(T0, "M1", offset, ("EUR_USD",))
         moved = CODEC.decode(CANDLES, made.value(CANDLES, 0, CODEC.encode(CANDLES, mark)))
         assert isinstance(moved, Watermark)
         states = logs[0].state(offset), logs[1].state(moved.control_offset)
@@ -251,3 +253,10 @@ def test_the_lock_file_has_the_same_ids_under_every_prefix() -> None:
         i: i for i in {*ids_of("")[f"{CANDLES}-value"], *ids_of("")[f"{CANDLES}-Watermark"]}
     }
     assert locked_codec(OLD).schema_id(CANDLES, "Candle") == ids_of("")[f"{CANDLES}-value"][-1]
+
+
+def test_a_watermark_of_control_that_is_not_there_is_refused_there_as_here() -> None:
+    made = Translator(CODEC, SAME, offsets_of((0, 2), 3, (0, 5)))
+    mark = Watermark(T0, "M1", 40, ("EUR_USD",))
+    moved = CODEC.decode(CANDLES, made.value(CANDLES, 7, CODEC.encode(CANDLES, mark)))
+    assert moved == mark._replace(control_offset=MOST_OFFSET)

@@ -1,0 +1,127 @@
+"""Decode records outside the stages: what is refused is counted, named once and skipped.
+
+The stages make dead letters of the same records. ``sep_invalid_records_total`` counts every record
+once per process, however often it is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.records.codec import Codec, DecodeError
+from streams.records.events import Event
+from streams.records.log_record import SourceRecord
+from streams.records.validation import stamp_problem
+
+INVALID_RECORDS: Final = "sep_invalid_records"
+MOST_KNOWN: Final = 10_000
+_SHOWN: Final = 300
+
+log = logging.getLogger("manifold.records")
+
+
+class InvalidRecords:
+    """The records that a process has refused.
+
+    Attributes
+    ----------
+    counts
+        (topic, reason) -> number of records.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._known: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+
+    def note(self, record: SourceRecord, error: DecodeError) -> None:
+        """Count a record, and name the first one of its topic and reason in the log."""
+        place = record.topic, record.partition, record.offset
+        if place in self._known:
+            return
+        self._known[place] = None
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        kind = record.topic, str(error.reason)
+        self.counts[kind] += 1
+        if self.counts[kind] == 1:
+            detail = error.detail[:_SHOWN]
+            log.warning(
+                "%s is skipped, as is every such record: %s (%s)",
+                *(record.coordinates, error.reason, printable(detail)),
+            )
+
+
+INVALID: Final = InvalidRecords()
+"""Those of this process."""
+
+
+class InvalidRecordsCollector(Collector):
+    """Exports ``sep_invalid_records_total`` of this process."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counts as they are now."""
+        family = CounterMetricFamily(
+            INVALID_RECORDS,
+            "Records of the log that this process has refused and skipped",
+            labels=["topic", "reason"],
+        )
+        for kind, count in sorted(INVALID.counts.items()):
+            family.add_metric([*kind], count)
+        yield family
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters, which would change what a terminal shows."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def decode_record(codec: Codec, record: SourceRecord) -> Event:
+    """Return the event of a record, which may be used.
+
+    Parameters
+    ----------
+    record
+        A record of any topic, with that topic's name without prefix.
+
+    Raises
+    ------
+    DecodeError
+        It is refused, and counted: it cannot be decoded, its values are invalid, or it claims to be
+        of a later time than its time stamp.
+    """
+    try:
+        return _decoded(codec, record)
+    except DecodeError as error:
+        INVALID.note(record, error)
+        raise
+
+
+def refusal_of(codec: Codec, record: SourceRecord) -> str | None:
+    """Return why ``decode_record`` refuses a record, None when it does not; nothing is counted."""
+    try:
+        _decoded(codec, record)
+    except DecodeError as error:
+        return printable(str(error))
+    return None
+
+
+def _decoded(codec: Codec, record: SourceRecord) -> Event:
+    event = codec.decode(record.topic, record.value)
+    problem = stamp_problem(event, record.timestamp_ms)
+    if problem is not None:
+        raise DecodeError("invalid_value", problem, event)
+    return event
+
+
+def event_of(codec: Codec, record: SourceRecord) -> Event | None:
+    """Return the event of a record; None when it is refused, as ``decode_record`` does."""
+    try:
+        return decode_record(codec, record)
+    except DecodeError:
+        return None
