@@ -14,6 +14,7 @@ import click
 from streams import __version__
 from streams.config.environment import read_env_file
 from streams.errors import Fatal, Recoverable
+from streams.process.interrupts import redeliver_lost_interrupts
 
 EXIT_INTERRUPTED = 130
 
@@ -177,6 +178,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # characters that the terminal's encoding lacks are escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
+    redeliver_lost_interrupts()
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
     except (Fatal, Recoverable) as error:

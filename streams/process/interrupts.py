@@ -1,11 +1,16 @@
-"""Delay Ctrl-C where an interrupt would do damage."""
+"""Interrupts (Ctrl-C): delay them where they would do damage, deliver them where they are lost."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+AGAIN_S: Final = 0.05
+"""Seconds after which a lost interrupt is delivered again."""
 
 
 @contextmanager
@@ -36,3 +41,24 @@ def hold_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if held:
             signal.raise_signal(signal.SIGINT)
+
+
+def redeliver_lost_interrupts() -> None:
+    """Deliver SIGINT again when Python dropped its ``KeyboardInterrupt``.
+
+    An exception raised in a finalizer (``__del__``, a garbage collector's callback) is printed and
+    ignored; a command interrupted at that instant would go on to its end.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            before(lost)
+            return
+        # delayed: the finalizer has not ended yet; a signal to the thread also ends a wait
+        main = threading.main_thread().ident
+        again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook

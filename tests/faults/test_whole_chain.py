@@ -86,13 +86,13 @@ def test_worker_killed_while_it_folds_history_under_new_parameters(
     kafka: KafkaBroker, valkey_url: str, deploy: Deploy
 ) -> None:
     deployment = deploy(kafka, valkey_url)
-    market = ["feed", "synthetic", "--bars", "1500", "--start", "2024-03-04"]
+    market = ["feed", "synthetic", "--bars", "2000", "--start", "2024-03-04"]
     assert deployment.run(*market).returncode == 0
     worker = deployment.start_worker()
     deployment.settle()
     changed = ("AUTO_DIRECTION_LOOKBACK=6", "--reason", "a try")
     assert deployment.run("params", "set", "EUR_USD", *changed).returncode == 0
-    market[3] = "1700"
+    market[3] = "2300"
     deployment.start("market", *market, "--speed", str(BARS_A_SECOND * 60), once=True)
 
     def new_runs() -> int:

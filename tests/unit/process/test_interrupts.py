@@ -12,9 +12,10 @@ import pytest
 
 from streams.pipeline.chain import make_chain
 from streams.pipeline.memory import Derivation
-from streams.process.interrupts import hold_interrupts
+from streams.process.interrupts import hold_interrupts, redeliver_lost_interrupts
 from tests.support.changing_log import a_log, changing_control
 from tests.support.stage_bench import CODEC
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,38 @@ def test_in_another_thread_it_leaves_the_handler_alone() -> None:
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+class Finalized:
+    """Receives an interrupt while it is deleted."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_inside_a_finalizer_is_delivered_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    redeliver_lost_interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        made = Finalized()
+        del made
+        threading.Event().wait(PATIENCE_S / 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_of_finalizers_are_printed_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(lost.exc_type))
+    redeliver_lost_interrupts()
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    Broken()
+    assert printed == [ZeroDivisionError]
 
 
 def test_a_derivation_is_interrupted_at_its_next_chunk() -> None:

@@ -154,7 +154,7 @@ async def test_where_nothing_is_held_an_order_is_refused_unless_a_setting_allows
         stand.order("new", PAIR, side, "500")
         told = await until_told(stand, "new")
         assert told["status"] == "refused"
-        wanted = "held: nothing" if side == "reduce" else "reduce_only: OPERATOR_ORDERS=reduce"
+        wanted = "held: no position" if side == "reduce" else "reduce_only: OPERATOR_ORDERS=reduce"
         assert wanted in told["detail"]
         assert stand.positions() == {} and stand.ledger.unsent(PAIR) is None
 
