@@ -120,6 +120,7 @@ END = number(EARLIEST_MS, LATEST_MS + LONGEST_FUTURE_MS, "a time between 1971 an
 TIME_OR_0 = Rule(
     f"({{v}} == 0 or {TIME.test})", "0 or a time between 1971 and 2100", 0, LATEST_MS, False
 )
+TIME_OR_NONE = number(-1, LATEST_MS, "-1, 0 or a time up to 2100")
 OFFSET = number(0, MOST_OFFSET, "an offset")
 COUNT = number(0, MOST_COUNT)
 RATIO = number(-1e-6, 1 + 1e-6, "a number from 0 to 1")
