@@ -25,6 +25,8 @@ from streams.records.topics import CONTROL, DEAD_LETTERS
 from streams.records.validation import problem_of
 
 DELIVERY_SECONDS = 30.0
+TRIES, PAUSE_S = 11, 0.5
+"""How often, and after what pause, an offset that is not there is looked for."""
 
 
 def read_control(
@@ -106,6 +108,8 @@ def loader(
 ) -> Callable[[int], Awaitable[None]]:
     """Return a function that reads ``log`` up to an offset; stages call it before a batch.
 
+    An offset that is not there may become visible a little later: it waits for it, 5 s at most.
+
     Parameters
     ----------
     looked
@@ -117,7 +121,10 @@ def loader(
 
     async def load(upto: int) -> None:
         async with reading:
-            if upto > log.end:
+            for attempt in range(TRIES):
+                if upto <= log.end:
+                    return
+                await asyncio.sleep(PAUSE_S if attempt else 0)
                 looked(await asyncio.to_thread(read_control, runtime, codec, log))
 
     return load

@@ -6,7 +6,6 @@ writes dead letters for records that cannot be decoded, and encodes its output.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -29,8 +28,6 @@ from streams.records.topics import CANDLES, DEAD_LETTERS, TOPICS
 from streams.records.validation import stamp_problem
 
 STATE_VERSION = 1
-CONTROL_TRIES, CONTROL_PAUSE_S = 10, 0.5
-"""For so long a stage waits for the offset of ``ops.control`` that a watermark is stamped with."""
 CONTROL_MISSING = "control_offset lies behind the end of ops.control"
 MOST_LETTER_BYTES = 990_000
 """Most bytes of the keys and the value in a dead letter, which is written under the same key."""
@@ -224,7 +221,7 @@ class PartitionProcessor:
         )
 
 
-def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Event:
+def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Any:
     """Return the event of a stage's source record.
 
     A stage's own input, ``md.candles``, has rules of its own for keys and time stamps
@@ -235,13 +232,15 @@ def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Event:
     DecodeError
         It becomes a dead letter.
     """
-    event = codec.decode(source, record.value)
-    if source != CANDLES:
-        problem = stamp_problem(event, record.timestamp_ms)
-        if record.key != record_key(event):
-            problem = f"the key {(record.key or b'')[:64]!r} is not that of the record"
-        if problem is not None:
-            raise DecodeError("invalid_value", problem, event)
+    event: Any = codec.decode(source, record.value)
+    if source == CANDLES:
+        return event
+    key = WATERMARK_KEY if event.__class__ is Watermark else event.instrument.encode()
+    if record.key != key:
+        problem = f"the key {(record.key or b'')[:64]!r} is not that of the record"
+        raise DecodeError("invalid_value", problem, event)
+    if event.as_of_ms > record.timestamp_ms:
+        raise DecodeError("invalid_value", stamp_problem(event, record.timestamp_ms) or "", event)
     return event
 
 
@@ -328,17 +327,8 @@ class LogStage:
         }
         needed = max(stamped.values(), default=0)
         if needed > self._control.end and self._load_control is not None:
-            await self._read_control(self._load_control, needed)
+            await self._load_control(needed)
         known.update(place for place, offset in stamped.items() if offset > self._control.end)
-
-    async def _read_control(self, load: LoadControl, needed: int) -> None:
-        """Read ``ops.control`` up to an offset, which may become visible a little later."""
-        await load(needed)
-        for _ in range(CONTROL_TRIES):
-            if needed <= self._control.end:
-                return
-            await asyncio.sleep(CONTROL_PAUSE_S)
-            await load(needed)
 
     def _stamped(self, record: SourceRecord) -> int:
         event = self.read(record)
@@ -347,6 +337,7 @@ class LogStage:
     def read(self, record: SourceRecord) -> Event | None:
         """Return the event of a source record; None if the fold writes a dead letter for it."""
         try:
-            return decoded_source(self._codec, self.source, record)
+            event: Event = decoded_source(self._codec, self.source, record)
         except DecodeError:
             return None
+        return event

@@ -79,9 +79,15 @@ def some(rule: Rule) -> Rule:
 
 
 def many(rule: Rule, most: int = MOST_ITEMS) -> Rule:
-    name = f"each_{len(_NAMES)}"
-    _NAMES[name] = compiled(rule)
-    test = f"(not {{v}} or len({{v}}) <= {most} and all(map({name}, {{v}})))"
+    name = rule.test.removesuffix("({v})")
+    if rule.test.startswith("len({v}) <= "):
+        each = f"max(map(len, {{v}})) <= {rule.high!r}"
+    else:
+        if name not in _NAMES:
+            name = f"each_{len(_NAMES)}"
+            _NAMES[name] = compiled(rule)
+        each = f"all(map({name}, {{v}}))"
+    test = f"(not {{v}} or len({{v}}) <= {most} and {each})"
     words = f"at most {most} of which each is {rule.words}"
     return Rule(test, words, 0, most, item=rule, fields=rule.fields)
 
@@ -107,7 +113,7 @@ def is_name(text: str) -> bool:
 
 _NAMES: Final[dict[str, Any]] = {
     "is_name": is_name, "GRANULARITY_MS": GRANULARITY_MS, "HOUR_MS": HOUR_MS, "len": len,
-    "all": all, "map": map, "min": min, "any": any,
+    "all": all, "map": map, "min": min, "max": max,
 }  # fmt: skip
 """What the compiled expressions refer to."""
 
@@ -120,6 +126,7 @@ END = number(EARLIEST_MS, LATEST_MS + LONGEST_FUTURE_MS, "a time between 1971 an
 TIME_OR_0 = Rule(
     f"({{v}} == 0 or {TIME.test})", "0 or a time between 1971 and 2100", 0, LATEST_MS, False
 )
+TIME_OR_NONE = number(-1, LATEST_MS, "-1, 0 or a time up to 2100")
 OFFSET = number(0, MOST_OFFSET, "an offset")
 COUNT = number(0, MOST_COUNT)
 RATIO = number(-1e-6, 1 + 1e-6, "a number from 0 to 1")

@@ -101,6 +101,21 @@ def test_every_sample_is_valid() -> None:
     assert {type(event) for event in SAMPLES.values()} <= set(VALID)
 
 
+def test_what_only_some_records_of_the_product_have_is_valid() -> None:
+    order: Any = SAMPLES["OrderIntent"]
+    report: Any = SAMPLES["BrokerReport"]
+    candle: Any = SAMPLES["Candle"]
+    for event in (
+        order._replace(entry_bar_ms=-1),  # an operator's order
+        order._replace(placed_ms=0, bar_ms=order.as_of_ms),
+        report._replace(time_ms=0, side="", price=None, reason=None),
+        report._replace(realized_pl=-1e9, nav=-5.0),
+        candle._replace(volume=None, bid=None),
+        candle._replace(volume=2**63 - 1),
+    ):
+        assert problem_of(event) is None
+
+
 def test_the_records_are_of_all_types_valid_and_invalid() -> None:
     found = Counter((type(m.event), decoded(m) is not None) for m in records(1, 3_000))
     assert found.keys() >= {(type(e), ok) for e in SAMPLES.values() for ok in (True, False)}

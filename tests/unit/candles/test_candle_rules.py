@@ -185,7 +185,7 @@ ohlc = st.builds(Ohlc, prices, prices, prices, prices)
 
 
 @settings(deadline=None)
-@given(ohlc, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**26).map(lambda n: T0 + n * 60_000))
+@given(ohlc, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**25).map(lambda n: T0 + n * 60_000))
 def test_the_engine_takes_every_candle_the_rules_let_in(
     mid: Ohlc, volume: int, bar_ms: int
 ) -> None:
@@ -198,7 +198,7 @@ ordered = st.lists(st.floats(min_value=1e-12, max_value=1e12), min_size=4, max_s
 
 
 @settings(deadline=None)
-@given(ordered, st.integers(0, 2**63 - 1), st.integers(0, 2**26).map(lambda n: T0 + n * 60_000))
+@given(ordered, st.integers(0, 2**63 - 1), st.integers(0, 2**25).map(lambda n: T0 + n * 60_000))
 def test_any_ordered_prices_within_bounds_enter(p: list[float], volume: int, bar_ms: int) -> None:
     candle = GOOD._replace(
         mid=Ohlc(p[1], p[3], p[0], p[2]), volume=volume, bar_ms=bar_ms, as_of_ms=bar_ms + 60_000

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from streams.config.settings import Config
-from streams.errors import Fatal
 from streams.pipeline.limits import guard_lines
 from streams.records.control import ControlLog
 from streams.records.events import GateDecision, GateMetrics
@@ -368,9 +367,9 @@ def test_a_watermark_of_an_older_control_changes_nothing_back() -> None:
     assert one(made, manifold(at(0))).control_offset == 2
 
 
-def test_a_watermark_ahead_of_ops_control_stops_the_reader_with_the_way_out() -> None:
-    with pytest.raises(Fatal, match="new topic prefix"):
-        bench().feed(mark(at(1), 9, A))
+def test_a_watermark_ahead_of_ops_control_is_a_dead_letter() -> None:
+    (output,) = bench().feed(mark(at(1), 9, A))
+    assert output.event.reason == "control_missing"
 
 
 def test_rows_go_through_a_restart_at_any_point() -> None:

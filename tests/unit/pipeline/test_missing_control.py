@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streams.pipeline import processor
+from streams.config.runtime import Runtime
+from streams.kafka import control_topic
 from streams.pipeline.signals import signals_stage
 from streams.records.control import ControlLog
 from streams.records.events import Control, DeadLetter, Watermark
@@ -85,16 +86,18 @@ def test_it_is_derived_again_alike_when_the_log_has_grown(stage: str) -> None:
 def test_the_worker_waits_a_little_for_it(
     monkeypatch: pytest.MonkeyPatch, shows_at: int | None
 ) -> None:
-    monkeypatch.setattr(processor, "CONTROL_PAUSE_S", 0.001)
     log, grown, asked = control(), longer(), []
 
-    async def load(upto: int) -> None:
-        asked.append(upto)
+    def read(runtime: Any, codec: Any, known: ControlLog) -> ControlLog:
+        asked.append(known.end)
         if shows_at is not None and len(asked) > shows_at:
-            for offset, record in grown.records[log.end :]:
-                log.append(offset, record)
+            for offset, record in grown.records[known.end :]:
+                known.append(offset, record)
+        return known
 
-    stage = signals_stage(CODEC, log, load)
+    monkeypatch.setattr(control_topic, "PAUSE_S", 0.001)
+    monkeypatch.setattr(control_topic, "read_control", read)
+    stage = signals_stage(CODEC, log, control_topic.loader(Runtime(), CODEC, log))
     opened = stage.open(0, {})
     bench = Bench("signals", log)
     records = [bench.record(mark(T0, 9, A))]
@@ -103,7 +106,7 @@ def test_the_worker_waits_a_little_for_it(
     kinds = {type(o.event) for o in outputs}
     assert kinds == ({DeadLetter} if shows_at is None else {Watermark})
     assert {o.topic for o in outputs} <= {SIGNALS, MANIFOLDS, "dead.letters"}
-    assert len(asked) == (1 + processor.CONTROL_TRIES if shows_at is None else shows_at + 1)
+    assert len(asked) == (control_topic.TRIES if shows_at is None else shows_at + 1)
 
 
 def test_the_columns_of_a_verification_take_it_from_the_record() -> None:
