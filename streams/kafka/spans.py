@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from streams.errors import Fatal
 from streams.kafka.follower import DecodedRecord, Place, decoded
-from streams.kafka.reader import LogReader
+from streams.kafka.reader import LogReader, LogRecord
 from streams.records.codec import Codec
 
 Span = tuple[int, int]
@@ -22,31 +21,28 @@ def full_range(reader: LogReader, topics: Iterable[str]) -> dict[Place, Span]:
 
 
 def read_spans(
-    reader: LogReader, codec: Codec, spans: Mapping[Place, Span], *, strict: bool = False
+    reader: LogReader,
+    codec: Codec,
+    spans: Mapping[Place, Span],
+    refused: list[LogRecord] | None = None,
 ) -> list[DecodedRecord]:
     """Return the committed records of the stretches [start, end), in the order of each partition.
 
     Parameters
     ----------
-    strict
-        Whether a record that cannot be decoded is an error; otherwise it is left out.
+    refused
+        Takes the records that cannot be decoded; they are left out of the result.
 
     Raises
     ------
     Recoverable
         The brokers do not deliver all records in time.
-    Fatal
-        A record cannot be decoded and ``strict`` is set.
     """
     found: list[DecodedRecord] = []
     for record in reader.read_many(spans):
         one = decoded(codec, record)
         if one is not None:
             found.append(one)
-        elif strict:
-            at = record.record
-            raise Fatal(
-                f"{at.topic}-{at.partition} has a record at offset {at.offset} that cannot be "
-                "read: what is held cannot be known; run the version that wrote it"
-            )
+        elif refused is not None:
+            refused.append(record)
     return found

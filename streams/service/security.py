@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streams.config.service import Service
+from streams.process.status_access import host_name
 from streams.service.channels import text_of
 from streams.service.clients import Network, client_of, is_address
 from streams.service.limits import Buckets, Room
+from streams.service.repeated_keys import repeated_key
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -222,14 +224,6 @@ def _budget(headers: dict[str, str], peer: str, known: bool, kill_switch: bool =
     return f"{peer} with the own page" if own_page else peer
 
 
-def host_name(host: str) -> str:
-    """Return the name in a Host header, lower case and without port; empty when it is none."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
 class Guard:
     """ASGI middleware: access control, a body size limit, and headers on every answer.
 
@@ -313,6 +307,10 @@ class Guard:
         except TimeoutError:
             raise Refused(408, "timeout", f"no body within {BODY_WITHIN_S:.0f} s") from None
         whole = b"".join(parts)
+        repeated = repeated_key(whole)
+        if repeated is not None:
+            detail = f"the body has the key {repeated[:64]!r} more than once"
+            raise Refused(400, "invalid_request", detail)
         given = False
 
         async def replay() -> Message:

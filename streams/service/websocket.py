@@ -32,6 +32,7 @@ from streams.service.messages import (
     Token,
     Unsubscribe,
 )
+from streams.service.repeated_keys import repeated_key
 from streams.service.security import Doorkeeper
 
 PROTOCOL = "manifold"
@@ -192,6 +193,10 @@ class _Talk:
             raise _Closed(CLOSE_SLOW, "the queue of this client is full")
         if len(text) > MAX_MESSAGE:
             raise _Closed(CLOSE_TOO_BIG, f"a message is longer than {MAX_MESSAGE}")
+        repeated = repeated_key(text)
+        if repeated is not None:
+            self._fail("invalid_message", f"the key {repeated[:64]!r} is given more than once")
+            return
         try:
             said = CLIENT_MESSAGE.validate_json(text)
         except ValidationError as error:

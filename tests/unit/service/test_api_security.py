@@ -300,3 +300,24 @@ async def test_every_answer_has_the_headers_and_nothing_is_cached() -> None:
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert headers[b"cache-control"] == b"no-store"
         assert b"access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"enabled":true,"enabled":false}', 400),
+        (b'{"a":[{"b":1,"\\u0062":2}]}', 400),
+        (b'{"a":{"b":1},"b":[{"b":2},{"b":3}]}', 200),
+        (b"[" * 5_000, 200),
+        (b'{"enabled":true,', 200),
+        (b"\xff\xfe", 200),
+        (b"1" * 5_000, 200),
+        (b"", 200),
+    ],
+)
+async def test_a_body_with_a_repeated_key_is_refused(body: bytes, status: int) -> None:
+    guard = Guard(_echo, keeper(), 10_000)
+    sent = await _run(guard, scope("POST", "/x", authorization=BEARER), _part(body))
+    assert sent[0]["status"] == status
+    if status == 400:
+        assert b"more than once" in sent[1]["body"]
