@@ -26,7 +26,7 @@ local function state(name, most)
   if kind ~= 'string' then return kind, '' end
   local length = redis.call('STRLEN', name)
   if length <= most then return kind, redis.call('GET', name) end
-  return kind, redis.call('GETRANGE', name, 0, 31) .. '... (' .. length .. ' bytes)'
+  return kind, redis.call('GETRANGE', name, 0, 9) .. '... (' .. length .. ' bytes)'
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
