@@ -25,6 +25,7 @@ from streams.errors import Fatal
 from streams.records.events import Candle
 
 STANDARD_INPUT = "-"
+MOST_UNPACKED = 1 << 28
 
 
 class Refused(NamedTuple):
@@ -121,12 +122,13 @@ def text_of(path: str) -> str:
     Raises
     ------
     Fatal
-        The file cannot be read, is a damaged gzip file, or is not UTF-8.
+        The file cannot be read, is a damaged gzip file, is too large when it is decompressed, or is
+        not UTF-8.
     """
     try:
         raw = sys.stdin.buffer.read() if path == STANDARD_INPUT else Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
-            raw = _unpacked(path, raw)
+            raw = unpacked(path, raw)
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"is not text (byte {error.start} is not UTF-8)"
@@ -137,9 +139,28 @@ def text_of(path: str) -> str:
         raise Fatal(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _unpacked(path: str, raw: bytes) -> bytes:
+def unpacked(path: str, raw: bytes, most: int = MOST_UNPACKED) -> bytes:
+    """Return the content of a gzip file.
+
+    Parameters
+    ----------
+    most
+        The largest content in bytes: a few kB of gzip may hold any number of GB.
+
+    Raises
+    ------
+    Fatal
+        It is damaged, or its content is larger.
+    """
     try:
-        return gzip.decompress(raw)
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+            content = packed.read(most + 1)
+            if len(content) > most:
+                raise Fatal(
+                    f"{path} holds more than {most >> 20} MiB when it is decompressed; split it "
+                    "into smaller files"
+                )
+            return content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Fatal(f"{path} is a damaged or truncated gzip file: {error}") from error
 

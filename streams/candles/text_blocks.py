@@ -13,6 +13,7 @@ from streams.candles.files import text_of
 from streams.errors import Fatal
 
 PIECE_BYTES = 1 << 22
+MOST_LINE = 1 << 26
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FAULTS = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 
@@ -66,6 +67,8 @@ class LineSource:
             pieces.append(piece)
             if not piece or b"\n" in piece:
                 break
+            if sum(map(len, pieces)) > MOST_LINE:
+                raise Fatal(f"{self._path} has a line of more than {MOST_LINE >> 20} MiB")
         joined = b"".join(pieces)
         end = joined.rfind(b"\n") + 1 if piece else len(joined)
         self.data, self._rest, self.at = joined[:end], joined[end:], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from streams import __version__
+from streams.cli.output import echo
 from streams.config.environment import read_env_file
 from streams.errors import Fatal, Recoverable
 from streams.process.interrupts import redeliver_lost_interrupts
@@ -125,6 +127,16 @@ def read_env_file_option(*names: str) -> Callable[[Any], Any]:
     return click.option(*names, **_ENV_FILE)
 
 
+EXHAUSTED = {
+    errno.ENOSPC: "the disk is full: free space and run the command again",
+    errno.EDQUOT: "the disk quota is used up: free space and run the command again",
+    errno.EMFILE: "this process may open no more files: raise the limit (ulimit -n, LimitNOFILE)",
+    errno.ENFILE: "this machine has no file descriptors left: end some processes",
+    errno.ENOMEM: "this machine has no memory left",
+}
+"""What an error of the operating system means, where no command says it better."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -144,7 +156,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # click would exit with 1, which here means a difference
-            click.echo("manifold: interrupted", err=True)
+            echo("manifold: interrupted", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -182,10 +194,16 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
     except (Fatal, Recoverable) as error:
-        click.echo(f"manifold: {error}", err=True)
+        echo(f"manifold: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed the pipe (head, less): no error, and nothing to print
         # to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in EXHAUSTED:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        echo(f"manifold: {EXHAUSTED[error.errno]}{where}", err=True)
+        sys.exit(Recoverable.exit_code)

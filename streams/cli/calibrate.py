@@ -17,6 +17,7 @@ from streams.candles.columns import SeriesKey
 from streams.candles.load_report import LoadReport
 from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.cli.report import names_of, require_place
 from streams.config.runtime import Runtime
@@ -153,7 +154,7 @@ def _calibrated(found: SourceWindows, pass_rate: float) -> Calibration:
 
 def _say(made: Calibration, report: LoadReport, output: str | None, *, as_json: bool) -> None:
     if output == STDOUT:
-        click.echo(made.env_text(), nl=False)
+        echo(made.env_text(), nl=False)
         return
     if output is not None:
         try:
@@ -161,7 +162,7 @@ def _say(made: Calibration, report: LoadReport, output: str | None, *, as_json: 
         except OSError as error:
             raise Fatal(f"cannot write {output}: {error.strerror}") from error
     if as_json:
-        click.echo(json.dumps(made.as_dict() | {"refused_rows": report.refused_rows()}))
+        echo(json.dumps(made.as_dict() | {"refused_rows": report.refused_rows()}))
         return
     console = Console()
     if not console.is_terminal:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from streams.candles.load_report import LoadReport
+from streams.cli.output import echo
 
 EXIT_REFUSED: Final = 3
 SHOWN_REFUSALS: Final = 20
@@ -35,19 +36,19 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def say_found(report: LoadReport, *, err: bool = False) -> None:
     """Print a summary of each file, one line per series."""
     for found in report.series:
-        click.echo(found.text(), err=err)
+        echo(found.text(), err=err)
 
 
 def say_refused(report: LoadReport, more: str = "") -> None:
     """Print the first refused rows and the number of the others to standard error."""
     for refused in report.refused[:SHOWN_REFUSALS]:
-        click.echo(refused.text(), err=True)
+        echo(refused.text(), err=True)
     if len(report.refused) > SHOWN_REFUSALS:
         left = len(report.refused) - SHOWN_REFUSALS
-        click.echo(f"... and {left:,} more refused{more}", err=True)
+        echo(f"... and {left:,} more refused{more}", err=True)
     if report.refused:
         reasons = ", ".join(f"{name} {n:,}" for name, n in report.refused_by_reason().items())
-        click.echo(f"{len(report.refused):,} of {report.read:,} rows refused: {reasons}", err=True)
+        echo(f"{len(report.refused):,} of {report.read:,} rows refused: {reasons}", err=True)
 
 
 def exit_code(report: LoadReport) -> int:

@@ -9,7 +9,6 @@ import click
 
 from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
-    REASON,
     WAIT,
     give,
     held,
@@ -20,6 +19,8 @@ from streams.cli.executor_command import (
     why_it_waits,
 )
 from streams.cli.order import UNITS, give_order
+from streams.cli.output import echo
+from streams.cli.reason import REASON
 from streams.errors import Fatal, Recoverable
 
 
@@ -51,7 +52,7 @@ def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_
     books = here.books()
     name = known_instrument(here.control(), books, instrument)
     if not held(books, name):
-        click.echo(f"no position of the executor in {name}")
+        echo(f"no position of the executor in {name}")
         say_released(here, books, name)
         return
     if units is not None:
@@ -64,5 +65,5 @@ def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_
             f"{why_it_waits(here, name)}; exec.fills has the broker's answers (manifold flatten "
             "closes without an executor)"
         )
-    click.echo(f"no position of the executor in {name} any more")
+    echo(f"no position of the executor in {name} any more")
     say_released(here, here.books(), name)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
+from streams.cli.output import cell, echo
 from streams.config.difference import SET_ALIKE, differences
 from streams.config.environment import FromEnvironment, read_env_file, setting_fields, text_of
 from streams.config.groups import LIVE_GROUPS
@@ -22,6 +23,7 @@ from streams.kafka.config_writing import write_change
 from streams.kafka.control_topic import active_config, read_control
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import require_clock
+from streams.printable import says_something
 from streams.records.codec import Codec
 from streams.records.config_change import ConfigChange, configuration_texts, named, whole
 from streams.records.control import ControlLog
@@ -70,7 +72,7 @@ def show(as_json: bool, offline: bool, as_env: bool) -> None:
             raise Fatal(
                 "--env prints the active configuration as lines: leave --json and --offline"
             )
-        click.echo(env_text(_required(_open(runtime)[1])), nl=False)
+        echo(env_text(_required(_open(runtime)[1])), nl=False)
         return
     live = {name: group.from_env() for name, group in LIVE_GROUPS.items()}
     active, trouble = (None, "not read") if offline else _active(runtime)
@@ -84,7 +86,7 @@ def show(as_json: bool, offline: bool, as_env: bool) -> None:
             "config": mine.table(),
             "runtime": runtime.table(),
         } | {name: group.table() for name, group in live.items()}
-        click.echo(json.dumps(content, default=str))
+        echo(json.dumps(content, default=str))
         return
     console = Console()
     console.print(_table("settings that can change a result", mine.table()))
@@ -97,9 +99,9 @@ def show(as_json: bool, offline: bool, as_env: bool) -> None:
         told = same if not differs and active.config_id != mine.config_id else ""
         console.print(f"active in ops.control: {active.config_id}{told}")
     else:
-        console.print(f"active in ops.control: unknown ({trouble})")
+        console.print(f"active in ops.control: unknown ({cell(trouble or '')})")
     for one in differs:
-        console.print(f"  differs: {one.words}", highlight=False)
+        console.print(f"  differs: {cell(one.words)}", highlight=False)
 
 
 def env_text(active: Config) -> str:
@@ -250,15 +252,17 @@ def apply(
     offset, undone = None, ""
     if change.needed and not dry_run:
         if asks and not click.confirm("make it the configuration of the whole deployment?"):
-            click.echo("nothing was changed")
+            echo("nothing was changed")
             raise click.exceptions.Exit(1)
         offset, undone = _write(runtime, codec, log, change, actor, reason or "")
     _report(change, offset, undone, as_json=as_json, dry_run=dry_run)
 
 
 def _ready(reason: str | None, dry_run: bool) -> Runtime:
-    if not dry_run and not (reason or "").strip():
-        raise Fatal("--reason is missing or empty; it is recorded in the log")
+    if not dry_run and not says_something(reason or ""):
+        raise Fatal(
+            "--reason is missing or empty, or has no visible character; it is recorded in the log"
+        )
     runtime = Runtime.from_env()
     if not dry_run:
         require_clock(runtime)
@@ -274,7 +278,7 @@ def _write(
 
 def _say_left_out(file: str | None, others: list[str]) -> None:
     if others:
-        click.echo(
+        echo(
             f"ignored in {file}, because they change no result: {', '.join(sorted(others))}",
             err=True,
         )
@@ -282,9 +286,9 @@ def _say_left_out(file: str | None, others: list[str]) -> None:
 
 def _say(change: ConfigChange) -> None:
     for one in change.changes:
-        click.echo(f"  {one.words}")
+        echo(f"  {one.words}")
     for text in change.refolds:
-        click.echo(f"  {text}")
+        echo(f"  {text}")
 
 
 def _report(
@@ -292,14 +296,14 @@ def _report(
 ) -> None:
     name = change.after.config_id
     if as_json:
-        click.echo(json.dumps(change.as_dict() | {"offset": offset, "undone": undone}))
+        echo(json.dumps(change.as_dict() | {"offset": offset, "undone": undone}))
     elif not change.needed:
-        click.echo(f"config {name} is active already; nothing changed")
+        echo(f"config {name} is active already; nothing changed")
     elif dry_run:
-        click.echo(f"config {name} would be active; nothing was changed (--dry-run)")
+        echo(f"config {name} would be active; nothing was changed (--dry-run)")
     else:
-        click.echo(f"config {name} is active (ops.control {offset})")
-        click.echo(
+        echo(f"config {name} is active (ops.control {offset})")
+        echo(
             "every process follows it. The failure signal config_differs is on while a process "
             f"was started with an environment that differs from it: {SET_ALIKE}"
         )

@@ -9,6 +9,7 @@ import sys
 import click
 
 from streams.checks import Finding, as_json, worst
+from streams.cli.output import echo
 from streams.monitoring.doctor.doctor import doctor as examine_all
 
 EXIT_FAILED = 1
@@ -36,10 +37,10 @@ def doctor(as_json_: bool) -> None:
     """
     found = examine_all(os.environ)
     if as_json_:
-        click.echo(json.dumps(as_json(found), indent=2))
+        echo(json.dumps(as_json(found), indent=2))
     else:
         for line in lines(found):
-            click.echo(line)
+            echo(line)
     failed = worst(found) == "fail"
     sys.stdout.flush()
     if failed:

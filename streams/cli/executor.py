@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import click
 
+from streams.cli.output import echo, echo_line
 from streams.config.service import Service
 from streams.config.trading import Trading
 from streams.errors import Recoverable
@@ -44,8 +45,9 @@ def executor(as_json: bool) -> None:
         else judged(answer, int(time.time() * 1000), stale_ms)
     )
     if not isinstance(answer, Executor) and found.status is not None:
-        click.echo(answer.decode() if as_json else "\n".join(status_lines(json.loads(answer))))
-    click.echo(found.detail, err=as_json)
+        for line in [answer.decode()] if as_json else status_lines(json.loads(answer)):
+            echo_line(line)
+    echo(found.detail, err=as_json)
     well = found.state == "running" and found.status is not None and found.status.reconciled
     sys.exit(0 if well else 1)
 

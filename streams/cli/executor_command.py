@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from streams.cli.output import echo
+from streams.cli.reason import require_reason
 from streams.config.runtime import Runtime
 from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from streams.trading.ledger import Ledger
     from streams.trading.operator_commands import Commands, InstrumentCommand
 
-REASON = click.option(
-    "--reason", required=True, help="State the reason; it is recorded in the log."
-)
 WAIT = click.option(
     "--wait",
     "wait_s",
@@ -107,19 +106,13 @@ def open_account(reason: str) -> Account:
     return account(Runtime.from_env(), Trading.from_env())
 
 
-def require_reason(reason: str) -> None:
-    """Refuse an empty reason."""
-    if not reason.strip():
-        raise Fatal("--reason is empty; it is recorded in the log")
-
-
 def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, reason: str) -> int:
     """Write a command about one instrument, print its offset, and return it."""
     from streams.trading.operator_commands import instrument_command
 
     record = instrument_command(kind, instrument, here.account_id, actor, reason, now_ms())
     offset = here.append(record)
-    click.echo(f"{kind} {instrument} of account {here.account_id} written (ops.control {offset})")
+    echo(f"{kind} {instrument} of account {here.account_id} written (ops.control {offset})")
     return offset
 
 
@@ -150,7 +143,7 @@ def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
             f"queried: {error}"
         ]
     for line in found:
-        click.echo(line)
+        echo(line)
 
 
 async def _open_trades(trading: Trading) -> Sequence[OpenTrade]:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from streams.candles.calendar import calendar_of
+from streams.cli.output import echo
 from streams.config.feeds import FeedSettings
 from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
@@ -173,9 +174,9 @@ def synthetic(
         pace,
     )
     if as_json:
-        click.echo(json.dumps({"written": written, "start_ms": start_ms, "seed": seed}))
+        echo(json.dumps({"written": written, "start_ms": start_ms, "seed": seed}))
     else:
-        click.echo(f"{written:,} records written, from {clock(start_ms)} on")
+        echo(f"{written:,} records written, from {clock(start_ms)} on")
 
 
 @feed.command()
@@ -263,6 +264,6 @@ def oanda(
 
     done = asyncio.run(follow())
     if as_json:
-        click.echo(json.dumps(done))
+        echo(json.dumps(done))
     else:
-        click.echo(f"{done['candles']:,} candles and {done['watermarks']:,} watermarks written")
+        echo(f"{done['candles']:,} candles and {done['watermarks']:,} watermarks written")

@@ -9,13 +9,13 @@ import click
 
 from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
-    REASON,
     Account,
     account,
     now_ms,
-    require_reason,
     say_released,
 )
+from streams.cli.output import echo
+from streams.cli.reason import REASON, require_reason
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
@@ -84,30 +84,33 @@ def flatten(
     here = account(runtime, trading)
     offset = _say(here, actor, reason)
     if no_takeover:
-        click.echo("the command is in the log; a running executor carries it out")
+        echo("the command is in the log; a running executor carries it out")
         return
     begun = time.monotonic()
     held = _wait(here, wait_s, offset)
-    if held:
+    invalid = here.books().invalid
+    if invalid:
+        echo(f"{len(invalid)} invalid record(s) in the order log: asking the broker what is open")
+    if held or invalid:
         waited_s = time.monotonic() - begun
-        click.echo(
-            f"still open according to the log after {waited_s:.1f} s: {', '.join(held)}; "
-            "taking over"
+        echo(
+            f"still open according to the log after {waited_s:.1f} s: "
+            f"{', '.join(held) or 'nothing'}; taking over"
         )
         from streams.cli.trade import run
 
         outcome = run(runtime, config, trading, flatten_within_s=within_s)
         held = _held(here.books())
         _require_flat(held, outcome, within_s)
-    click.echo(f"no position of the executor in account {here.account_id}")
+    echo(f"no position of the executor in account {here.account_id}")
     say_released(here, here.books())
 
 
 def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
     for what, why in sorted(outcome.unread.items()):
-        click.echo(f"could not be read: {what}: {why}", err=True)
+        echo(f"could not be read: {what}: {why}", err=True)
     for name, why in sorted(outcome.cannot_close.items()):
-        click.echo(f"cannot close {name}: {why}", err=True)
+        echo(f"cannot close {name}: {why}", err=True)
     if held:
         raise Recoverable(
             f"still open according to the log: {', '.join(held)}; see exec.fills for the broker's "
@@ -128,11 +131,11 @@ def _say(here: Account, actor: str, reason: str) -> int:
 
     at_ms = now_ms()
     engaged = engage(here.runtime, here.codec, actor, f"flatten: {reason}", at_ms)
-    click.echo(f"kill switch engaged (ops.control {engaged.offset})")
+    echo(f"kill switch engaged (ops.control {engaged.offset})")
     if engaged.key_problem:
-        click.echo(f"the key in Valkey could not be set: {engaged.key_problem}", err=True)
+        echo(f"the key in Valkey could not be set: {engaged.key_problem}", err=True)
     offset = here.append(flatten_record(here.account_id, actor, reason, at_ms))
-    click.echo(f"flatten of account {here.account_id} written (ops.control {offset})")
+    echo(f"flatten of account {here.account_id} written (ops.control {offset})")
     return offset
 
 

@@ -13,23 +13,23 @@ from typing import Any
 import click
 
 from streams.cli.actor import ACTOR
+from streams.cli.output import echo, echo_line
+from streams.cli.reason import REASON
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
-from streams.errors import Fatal
+from streams.config.status_ports import status_access
 from streams.instants import clock
 from streams.kafka.control_topic import StampRefused
 from streams.kafka.reader import LogReader
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import brokers_now_ms, require_clock, warn_of_clock
 from streams.process.sigterm import exit_on_sigterm
+from streams.process.status_access import metrics_web, open_status_port
 from streams.records.topics import CONTROL
 from streams.trading.kill_switch.commands import READ_S, Engaged, disengage, engage
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
 from streams.trading.kill_switch.reader import KillSwitchReader, KillSwitchState
 
-REASON = click.option(
-    "--reason", required=True, help="State the reason; it is recorded in the log."
-)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
@@ -61,7 +61,7 @@ def on(reason: str, actor: str, as_json: bool) -> None:
 
     def logged(offset: int) -> None:
         if not as_json:
-            click.echo(f"engaged: ops.control has it at offset {offset}")
+            echo(f"engaged: ops.control has it at offset {offset}")
 
     codec = asyncio.run(open_codec(runtime))
 
@@ -78,11 +78,11 @@ def on(reason: str, actor: str, as_json: bool) -> None:
         done = engaged(brokers_now_ms(runtime))
     warn_of_clock(runtime)
     if as_json:
-        click.echo(json.dumps({"engaged": True, **done._asdict()}))
+        echo(json.dumps({"engaged": True, **done._asdict()}))
     elif not done.key_problem:
-        click.echo(f"{settings.kill_switch_key} is not 0")
+        echo(f"{settings.kill_switch_key} is not 0")
     if done.key_problem:
-        click.echo(f"manifold: the log has it, but: {done.key_problem}", err=True)
+        echo(f"manifold: the log has it, but: {done.key_problem}", err=True)
         sys.exit(75)
 
 
@@ -107,11 +107,11 @@ def off(reason: str, actor: str, as_json: bool) -> None:
     done = disengage(runtime, codec, actor, reason, _now_ms(), settings)
     if as_json:
         why = [done.still] if done.still else []
-        click.echo(json.dumps({"engaged": bool(why), "offset": done.offset, "why": why}))
+        echo(json.dumps({"engaged": bool(why), "offset": done.offset, "why": why}))
     else:
-        click.echo(f"off: ops.control has it at offset {done.offset}")
+        echo(f"off: ops.control has it at offset {done.offset}")
     if done.still:
-        click.echo(f"manifold: still engaged: {done.still}", err=True)
+        echo(f"manifold: still engaged: {done.still}", err=True)
         sys.exit(1)
 
 
@@ -132,10 +132,10 @@ def status(as_json: bool) -> None:
     finally:
         reader.close()
     if as_json:
-        click.echo(json.dumps(as_dict(found)))
+        echo(json.dumps(as_dict(found)))
     else:
         for line in _lines(found):
-            click.echo(line)
+            echo_line(line)
     sys.exit(1 if found.engaged else 0)
 
 
@@ -165,20 +165,15 @@ def keep(metrics_port: int) -> None:
 
 async def _keep(runtime: Runtime, settings: KillSwitchSettings, metrics_port: int) -> None:
     keeper = KillSwitchKeeper(runtime, await open_codec(runtime), settings)
-    if metrics_port:
-        from prometheus_client import start_http_server
-
-        try:
-            start_http_server(metrics_port, runtime.metrics_host, keeper.metrics.registry)
-        except OSError as error:
-            raise Fatal(
-                f"--metrics-port {metrics_port} cannot be used on {runtime.metrics_host} "
-                f"({error.strerror}); choose another, or 0 for none"
-            ) from error
+    application, access = metrics_web(keeper.metrics.registry), status_access(runtime.metrics_host)
+    page = await open_status_port(application, access, metrics_port, "--metrics-port")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop)
-    await keeper.run()
+    try:
+        await keeper.run()
+    finally:
+        await page.cleanup()
 
 
 def as_dict(found: KillSwitchState) -> dict[str, Any]:

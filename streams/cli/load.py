@@ -14,6 +14,7 @@ from rich.progress import TaskID
 from streams.candles.load_report import LoadReport
 from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_found, say_refused
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -90,11 +91,11 @@ def _say(report: LoadReport, refused_file: str | None, *, as_json: bool, dry_run
             raise Fatal(f"cannot write {refused_file}: {error.strerror}") from error
     say_refused(report, " (--refused FILE lists all)")
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        echo(json.dumps(report.as_dict()))
         return
     say_found(report)
     done = "checked" if dry_run else f"{report.written:,} written"
-    click.echo(
+    echo(
         f"{report.read:,} rows read, {done}, {report.already_there:,} already there, "
         f"{report.duplicates:,} duplicates, {len(report.refused):,} refused"
     )

@@ -15,6 +15,7 @@ from rich.table import Table
 from streams.candles.load_report import LoadReport
 from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -117,7 +118,7 @@ def lookahead(
         found = asyncio.run(Lookahead(subject, progress, apart=apart).run(chosen))
     if as_json:
         shown = _as_dict(found, len(chosen), seed) | {"refused_rows": report.refused_rows()}
-        click.echo(json.dumps(shown))
+        echo(json.dumps(shown))
     else:
         _print(found, subject, len(chosen))
     sys.exit(exit_code(report) if found.passed else 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from streams.candles.freshness import lookback_problems
+from streams.cli.output import echo
 from streams.config.feeds import FeedSettings
 from streams.config.settings import Config
 
@@ -18,4 +17,4 @@ def warn_of_lookback(config: Config) -> None:
         FEED_SETTLE_MS is unusable.
     """
     for problem in lookback_problems(config, FeedSettings.from_env().feed_settle_ms):
-        click.echo(f"manifold: warning: {problem}", err=True)
+        echo(f"manifold: warning: {problem}", err=True)

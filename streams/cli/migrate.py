@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from streams.cli.output import echo
 from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
 from streams.config.trading import Trading
@@ -63,20 +64,20 @@ def migrate(to_prefix: str, dry_run: bool, as_json: bool) -> None:
             progress=lambda topic, count: bar.advance(tasks[topic], count),
         )
     if as_json:
-        click.echo(json.dumps(found.as_dict()))
+        echo(json.dumps(found.as_dict()))
     else:
         _print(found)
 
 
 def _print(found: Migration) -> None:
     for topic, one in found.topics.items():
-        click.echo(
+        echo(
             f"{topic:<12} {one.records:>12,} records  {one.there:>12,} were there  "
             f"{one.copied:>12,} copied"
         )
     if found.dry_run:
-        click.echo(f"a dry run: {found.left:,} records to copy to {found.new!r}")
+        echo(f"a dry run: {found.left:,} records to copy to {found.new!r}")
         return
-    click.echo(f"complete: every record is under {found.new!r}, compared one by one. Next:")
+    echo(f"complete: every record is under {found.new!r}, compared one by one. Next:")
     for number, step in enumerate(next_steps(found.new), 1):
-        click.echo(f"  {number}. {step}")
+        echo(f"  {number}. {step}")

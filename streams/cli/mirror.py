@@ -10,6 +10,7 @@ import signal
 import click
 
 from streams.cli.lookback import warn_of_lookback
+from streams.cli.output import echo
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.control_topic import config_in_force
@@ -45,7 +46,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
     if rebuild:
         warn_of_clock(runtime)
         written = asyncio.run(_rebuild(runtime, config))
-        click.echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
+        echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
         exit_on_sigterm()
         warn_of_clock(runtime)

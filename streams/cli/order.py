@@ -13,7 +13,6 @@ import click
 from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
     LOOK_S,
-    REASON,
     WAIT,
     Account,
     known_instrument,
@@ -21,6 +20,8 @@ from streams.cli.executor_command import (
     open_account,
     why_it_waits,
 )
+from streams.cli.output import echo
+from streams.cli.reason import REASON
 from streams.errors import Fatal, Recoverable
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def give_order(
         stop_loss=stop_loss, take_profit=take_profit,
     )  # fmt: skip
     offset = here.append(record)
-    click.echo(
+    echo(
         f"order {request_id}: {side} {units:f} {instrument} of account {here.account_id} written "
         f"(ops.control {offset})"
     )
@@ -165,7 +166,7 @@ def give_order(
             f"{why_it_waits(here, instrument)}; see exec.orders and exec.fills"
         )
     code, words = told
-    click.echo(words)
+    echo(words)
     return code
 
 

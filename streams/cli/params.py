@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.actor import ACTOR
+from streams.cli.output import cell, echo
+from streams.cli.reason import REASON, require_reason
 from streams.config.run_parameters import (
     RUN_PARAMETERS,
     overridden,
@@ -61,20 +63,20 @@ def show(instrument: str, as_json: bool) -> None:
             "params": found,
             "own": {key.upper(): value for key, value in own.items()},
         }
-        click.echo(json.dumps(content))
+        echo(json.dumps(content))
         return
     table = Table(title=f"{name}: parameters {params_id(mine)}", title_justify="left")
     for column in ("setting", "value", ""):
         table.add_column(column)
     for key, value in found.items():
-        table.add_row(key, str(value), "its own" if key.lower() in own else "")
+        table.add_row(key, cell(str(value)), "its own" if key.lower() in own else "")
     Console().print(table)
 
 
 @params.command("set")
 @click.argument("instrument")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
-@click.option("--reason", required=True, help="State the reason; it is recorded in the log.")
+@REASON
 @ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_json: bool) -> None:
@@ -98,7 +100,7 @@ def set_(instrument: str, changes: tuple[str, ...], reason: str, actor: str, as_
 @params.command("import")
 @click.argument("instrument")
 @click.argument("file", type=click.File())
-@click.option("--reason", required=True, help="State the reason; it is recorded in the log.")
+@REASON
 @ACTOR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def import_(instrument: str, file: TextIO, reason: str, actor: str, as_json: bool) -> None:
@@ -121,8 +123,7 @@ def _change(
     actor: str,
     as_json: bool,
 ) -> None:
-    if not reason.strip():
-        raise Fatal("--reason is empty; it is recorded in the log")
+    require_reason(reason)
     name, runtime = instrument_name(instrument), Runtime.from_env()
     require_clock(runtime)
     state, config = _state(runtime)
@@ -142,13 +143,13 @@ def _change(
     differs = before.differences(after)
     if as_json:
         content = {"instrument": name, "params_id": params_id(after), "changed": differs}
-        click.echo(json.dumps(content))
+        echo(json.dumps(content))
     elif changed:
-        click.echo(f"{name}: parameters {params_id(after)}; a new run begins at the next watermark")
+        echo(f"{name}: parameters {params_id(after)}; a new run begins at the next watermark")
         for line in differs:
-            click.echo(f"  {line}")
+            echo(f"  {line}")
     else:
-        click.echo(f"{name}: parameters {params_id(after)} are active already; nothing changed")
+        echo(f"{name}: parameters {params_id(after)} are active already; nothing changed")
 
 
 def _typed(key: str, text: str) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, give, known_instrument, open_account
+from streams.cli.executor_command import give, known_instrument, open_account
+from streams.cli.output import echo
+from streams.cli.reason import REASON
 
 
 @click.command()
@@ -27,6 +29,6 @@ def pause(instrument: str, reason: str, actor: str) -> None:
     name = known_instrument(control, here.books(), instrument)
     before = here.commands(control).paused.get(name)
     if before is not None:
-        click.echo(f"{name} is paused already {before.words}")
+        echo(f"{name} is paused already {before.words}")
         return
     give(here, "pause", name, actor, reason)

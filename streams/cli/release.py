@@ -6,7 +6,6 @@ import click
 
 from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
-    REASON,
     WAIT,
     give,
     held,
@@ -15,6 +14,8 @@ from streams.cli.executor_command import (
     wait_until_gone,
     why_it_waits,
 )
+from streams.cli.output import echo
+from streams.cli.reason import REASON
 from streams.errors import Fatal, Recoverable
 
 
@@ -44,7 +45,7 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
             f"it; close it with manifold close {name}"
         )
     if not held(books, name):
-        click.echo(f"no position of the executor in {name}")
+        echo(f"no position of the executor in {name}")
         return
     give(here, "release", name, actor, reason)
     left = wait_until_gone(here, name, wait_s)
@@ -53,4 +54,4 @@ def release(instrument: str, reason: str, actor: str, wait_s: float) -> None:
             f"{name}: {', '.join(left)} still open according to the log after {wait_s:g} s; "
             f"{why_it_waits(here, name)}"
         )
-    click.echo(f"no position of the executor in {name} any more")
+    echo(f"no position of the executor in {name} any more")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_refused
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.cli.report import PUBLISH, names_of, require_place, say_published
 from streams.errors import Fatal
@@ -159,7 +160,7 @@ async def _lines(job: Job, topics: Sequence[str]) -> None:
     async for _, derived in job.records():
         for one in derived:
             if one.record.topic in topics:
-                click.echo(job.line(one))
+                echo(job.line(one))
     _say_files(job, err=True)
 
 
@@ -174,16 +175,14 @@ def _to_topics(job: Job, prefix: str, topics: Sequence[str]) -> None:
                     writer.write(one for one in derived if one.record.topic in topics)
                     bar.advance(task, count)
             except asyncio.CancelledError:  # Ctrl-C: what is written stays
-                click.echo("interrupted: what was derived so far is written", err=True)
+                echo("interrupted: what was derived so far is written", err=True)
             finally:
                 writer.flush()
             return writer.written
 
         written = asyncio.run(run())
     _say_files(job)
-    click.echo(
-        f"{written:,} records written to topics {prefix}*: rpk topic consume {prefix}{topics[0]}"
-    )
+    echo(f"{written:,} records written to topics {prefix}*: rpk topic consume {prefix}{topics[0]}")
 
 
 def _summary(
@@ -216,7 +215,7 @@ def _summary(
             content["refused_rows"] = job.load.refused_rows()
             content["series"] = [one._asdict() for one in job.load.series]
         rows = {row["instrument"]: row for row in data["table"]}
-        click.echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
+        echo(json.dumps(content | {"headline": data["headline"], "instruments": rows}))
         return
     console = Console()
     console.print(backtest_table(data))

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.progress import TaskID
 
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
@@ -102,7 +103,7 @@ def report(
         say_published(data, html)
     for path in (html, json_file):
         if path not in (None, STDOUT):
-            click.echo(f"{path}: {_summary(data)}", err=STDOUT in (html, json_file))
+            echo(f"{path}: {_summary(data)}", err=STDOUT in (html, json_file))
 
 
 def say_published(data: ReportData, html: str | None) -> None:
@@ -110,7 +111,7 @@ def say_published(data: ReportData, html: str | None) -> None:
     name = "" if html in (None, STDOUT) else str(html)
     now_ms = int(time.time() * 1000)
     key = asyncio.run(publish_report(Runtime.from_env(), name, data, now_ms))
-    click.echo(f"published as {key}", err=True)
+    echo(f"published as {key}", err=True)
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import REASON, give, known_instrument, open_account
+from streams.cli.executor_command import give, known_instrument, open_account
+from streams.cli.output import echo
+from streams.cli.reason import REASON
 
 
 @click.command()
@@ -25,6 +27,6 @@ def resume(instrument: str, reason: str, actor: str) -> None:
     control = here.control()
     name = known_instrument(control, here.books(), instrument)
     if name not in here.commands(control).paused:
-        click.echo(f"{name} is not paused in account {here.account_id}")
+        echo(f"{name} is not paused in account {here.account_id}")
         return
     give(here, "resume", name, actor, reason)

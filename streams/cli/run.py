@@ -17,9 +17,11 @@ from typing import Any
 import click
 
 from streams.cli import read_env_file_option
+from streams.cli.output import echo
 from streams.config.host import RunSettings
 from streams.config.roles import ROLES
 from streams.config.runtime import Runtime
+from streams.config.status_ports import status_headers
 from streams.errors import Recoverable
 from streams.process.service_manager import ServiceManager
 from streams.stack.host import Host
@@ -125,7 +127,7 @@ class _Log:
         if name == "run":
             text = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {text}"
         with self._lock:
-            click.echo(f"{name:<{self._width}} | {text}")
+            echo(f"{name:<{self._width}} | {text}")
             sys.stdout.flush()
 
 
@@ -156,15 +158,16 @@ def _show(runtime: Runtime, settings: RunSettings, as_json: bool) -> int:
     host = "127.0.0.1" if runtime.metrics_host in ("0.0.0.0", "::") else runtime.metrics_host
     url = f"http://{host}:{settings.run_status_port}/status"
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
+        asked = urllib.request.Request(url, headers=status_headers(url))
+        with urllib.request.urlopen(asked, timeout=ANSWER_S) as answer:
             status: dict[str, Any] = json.load(answer)
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Recoverable(f"no manifold run answers at {url} (RUN_STATUS_PORT): {error}") from error
     if as_json:
-        click.echo(json.dumps(status))
+        echo(json.dumps(status))
     else:
         for line in status_lines(status):
-            click.echo(line)
+            echo(line)
     return 0 if status["well"] else 1
 
 

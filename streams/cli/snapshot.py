@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streams.cli.candle_files import exit_code, say_refused
+from streams.cli.output import echo
 from streams.cli.snapshot_sources import Sources, day, source_of
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -142,7 +143,7 @@ def _put(
     """Write manifolds, or print them."""
     if not outputs:
         for manifold, _ in manifolds:
-            click.echo(text_of_manifold(manifold, pretty=pretty))
+            echo(text_of_manifold(manifold, pretty=pretty))
         return
     empty = [manifold["instrument"] for manifold, _ in manifolds if not manifold["count"]]
     if empty:
@@ -156,7 +157,7 @@ def _put(
     for manifold, candle_gran in manifolds:
         for output in outputs:
             place = _write(manifold, candle_gran, output, pretty)
-            click.echo(f"{manifold['instrument']} {day_name(manifold)}: {place}", err=True)
+            echo(f"{manifold['instrument']} {day_name(manifold)}: {place}", err=True)
 
 
 def _is_folder(output: str) -> bool:

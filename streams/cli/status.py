@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from streams.cli.output import cell, echo
 from streams.config.runtime import Runtime
 from streams.instants import clock
 from streams.kafka.registry import open_codec
@@ -34,7 +35,7 @@ def status(as_json: bool) -> None:
     warn_of_clock(runtime)
     found = collect(runtime, asyncio.run(open_codec(runtime)))
     if as_json:
-        click.echo(json.dumps(found.as_dict(int(time.time() * 1000))))
+        echo(json.dumps(found.as_dict(int(time.time() * 1000))))
     else:
         console = Console()
         for table in tables(found):
@@ -49,7 +50,7 @@ def tables(found: Status) -> list[Table]:
     title = f"the log (config {found.config_id or 'none yet'})"
     if found.market_calendar == "continuous":
         title += "; synthetic market: trades at weekends"
-    log = Table(title=title, title_justify="left")
+    log = Table(title=cell(title), title_justify="left")
     log.add_column("topic")
     log.add_column("offsets", justify="right")
     for topic, end in found.ends.items():
@@ -65,7 +66,7 @@ def tables(found: Status) -> list[Table]:
         letters.add_column("reason")
         letters.add_column("count", justify="right")
         for reason, count in found.dead_letters.most_common():
-            letters.add_row(reason, f"{count:,}")
+            letters.add_row(cell(reason), f"{count:,}")
         made.append(letters)
     return made
 
@@ -79,7 +80,7 @@ def rates_table(found: Status) -> Table:
     table.add_column("guard (reason when it fails)")
     table.add_column("passes", justify="right")
     for guard, rate in found.pass_rates.items():
-        table.add_row(guard, f"{rate:.1%}")
+        table.add_row(cell(guard), f"{rate:.1%}")
     if found.all_guards is not None:
         table.add_section()
         table.add_row("all guards together", f"{found.all_guards:.2%}")
@@ -94,8 +95,8 @@ def gates_table(found: Status) -> Table:
     for name, decision in sorted(found.decisions.items()):
         verdict = "[green]yes[/]" if decision.eligible else "[red]no[/]"
         score = "-" if decision.score is None else f"{decision.score:.3f}"
-        reasons = ", ".join(decision.reasons)
-        table.add_row(name, clock(decision.as_of_ms), verdict, score, reasons)
+        reasons = cell(", ".join(decision.reasons))
+        table.add_row(cell(name), clock(decision.as_of_ms), verdict, score, reasons)
     return table
 
 
@@ -105,12 +106,12 @@ def weights_table(found: Status) -> Table:
     title = "weights: none yet"
     if weights is not None:
         title = f"weights of {clock(weights.epoch_ms)} UTC: {weights.action} ({weights.reason})"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for name in ("instrument", "score", "weight", "share of the account"):
         table.add_column(name, justify="left" if name == "instrument" else "right")
     for entry in weights.entries if weights else ():
         table.add_row(
-            entry.instrument,
+            cell(entry.instrument),
             f"{entry.score:.3f}",
             f"{entry.weight:.3f}",
             f"{entry.target_exposure_pct:.1%}",

@@ -13,6 +13,7 @@ from rich.console import Console
 from streams.candles.load_report import LoadReport
 from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.settings import Config
 from streams.errors import Fatal
@@ -92,7 +93,7 @@ def hazard(
             found.append(study_of(candles, wanted, horizons))
     if as_json:
         studies = [one.as_dict() for one in found]
-        click.echo(json.dumps({"studies": studies, "refused_rows": report.refused_rows()}))
+        echo(json.dumps({"studies": studies, "refused_rows": report.refused_rows()}))
         sys.exit(exit_code(report))
     console = Console()
     if not console.is_terminal:

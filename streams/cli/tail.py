@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from streams.cli.output import echo
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.instruments import instrument_name
@@ -80,7 +81,7 @@ def tail(
     with contextlib.suppress(KeyboardInterrupt):
         for record in itertools.islice(found, num):
             shown = as_json(codec, record, runtime.topic(name))
-            click.echo(json.dumps(shown, **style, ensure_ascii=False))
+            echo(json.dumps(shown, **style, ensure_ascii=False))
 
 
 def _read(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from streams.cli.output import echo
 from streams.config.runtime import Runtime
 from streams.kafka.cluster_check import as_json, check_cluster
 from streams.kafka.topics_admin import Cluster, create_topics, expected_topics, require_topics
@@ -50,11 +51,11 @@ def create(as_json_: bool) -> None:
     done = create_topics(runtime, cluster)
     require_topics(runtime, cluster)
     if as_json_:
-        click.echo(json.dumps(done))
+        echo(json.dumps(done))
         return
     width = max(map(len, done))
     for name, outcome in done.items():
-        click.echo(f"{name:<{width}}  {outcome}")
+        echo(f"{name:<{width}}  {outcome}")
 
 
 @topics.command("list")
@@ -85,7 +86,7 @@ def list_(as_json_: bool) -> None:
                 "content": topic.spec.content,
             }
         )
-    click.echo(json.dumps(rows, indent=2) if as_json_ else _table(rows))
+    echo(json.dumps(rows, indent=2) if as_json_ else _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -120,9 +121,9 @@ def check(as_json_: bool) -> None:
     """
     found = asyncio.run(check_cluster(Runtime.from_env()))
     if as_json_:
-        click.echo(json.dumps(as_json(found), indent=2))
+        echo(json.dumps(as_json(found), indent=2))
     else:
         for finding in found:
-            click.echo(f"{MARKS[finding.state]} {finding.name:<14}  {finding.detail}")
+            echo(f"{MARKS[finding.state]} {finding.name:<14}  {finding.detail}")
     if not all(finding.ok for finding in found):
         sys.exit(EXIT_DRIFT)

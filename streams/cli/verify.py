@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from streams.cli.output import echo
 from streams.config.runtime import Runtime
 from streams.kafka.reader import LogReader
 from streams.monitoring.clock_check import warn_of_clock
@@ -50,7 +51,7 @@ def verify(allow_engine: bool, processes: int | None, as_json: bool) -> None:
     report = _run(runtime, processes, quiet=as_json)
     passed = report.passed(allow_engine=allow_engine)
     if as_json:
-        click.echo(json.dumps(asdict(report) | {"passed": passed}, indent=2))
+        echo(json.dumps(asdict(report) | {"passed": passed}, indent=2))
     else:
         _print(report, passed, allow_engine)
     sys.exit(0 if passed else 1)
@@ -87,13 +88,13 @@ def _processes_for(runtime: Runtime) -> int:
 def _print(report: Report, passed: bool, allow_engine: bool) -> None:
     for topic in report.topics.values():
         state = "same" if topic.same else "DIFFERENT"
-        click.echo(f"{topic.topic:<16} {topic.compared:>12,} records compared   {state}")
+        echo(f"{topic.topic:<16} {topic.compared:>12,} records compared   {state}")
         if topic.difference:
-            click.echo(f"  {topic.difference}")
+            echo(f"  {topic.difference}")
         if topic.other_engine:
             word = "accepted" if allow_engine else "not verifiable (--allow-engine accepts them)"
-            click.echo(f"  {topic.other_engine:,} records of another engine version: {word}")
+            echo(f"  {topic.other_engine:,} records of another engine version: {word}")
     for stage, left in report.unprocessed.items():
         if left:
-            click.echo(f"{stage}: {left:,} offsets of its input are not processed yet")
-    click.echo("replay equals live" if passed else "replay does NOT equal live")
+            echo(f"{stage}: {left:,} offsets of its input are not processed yet")
+    echo("replay equals live" if passed else "replay does NOT equal live")

@@ -13,6 +13,7 @@ from rich.progress import TaskID
 
 from streams.cli import EXIT_INTERRUPTED
 from streams.cli.candle_files import EXIT_REFUSED
+from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -92,14 +93,14 @@ def warmup(
                 _run(wanted, runtime, files, days, patience, progress)
             )
     except KeyboardInterrupt:
-        click.echo("manifold: stopped; the same command continues from here", err=True)
+        echo("manifold: stopped; the same command continues from here", err=True)
         # a write in a thread is aborted as by SIGKILL, after which a load can be repeated
         os._exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(json.dumps(report(found, states, config)))
+        echo(json.dumps(report(found, states, config)))
     else:
         for line in lines(found, states, config):
-            click.echo(line)
+            echo(line)
     if any(step.problems and not step.refused for step in found):
         sys.exit(EXIT_DIFFERS)
     sys.exit(EXIT_REFUSED if any(step.refused for step in found) else 0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from streams.cli.output import echo, echo_line
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.config.service import Service
@@ -65,10 +66,10 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     config = read_control(runtime, codec).state(offset).config_of(name)
     explained = explain(name, _known(runtime, codec, read, at_ms))
     if as_json:
-        click.echo(json.dumps(_as_dict(found, config) | explained.as_dict()))
+        echo(json.dumps(_as_dict(found, config) | explained.as_dict()))
         return
     for line in (*_lines(found, config), "", *_step_lines(explained.steps), explained.summary):
-        click.echo(line)
+        echo_line(line)
 
 
 def past_ms(text: str, now_ms: int) -> int:

@@ -47,14 +47,23 @@ class Service(FromEnvironment):
     api_allowed_hosts: tuple[str, ...] = setting(
         (), "further host names accepted in the Host header, comma separated"
     )
+    api_trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "addresses or networks of proxies whose X-Forwarded-For names the client, comma separated; "
+        "from other addresses the header is ignored",
+    )
     api_rate_per_sec: float = setting(
         100.0,
-        "maximum requests per second of one client; 0 = no limit",
+        "maximum requests per second of one client, and of all requests with the token together; "
+        "0 = no limit",
         unit="1/s",
         bounds=(0, 1e6),
     )
     api_write_rate_per_min: float = setting(
-        60.0, "maximum mutating requests per minute of one client", unit="1/min", bounds=(1, 1e6)
+        60.0,
+        "maximum mutating requests per minute; the kill switch has the same number for itself",
+        unit="1/min",
+        bounds=(1, 1e6),
     )
     api_max_body_bytes: int = setting(
         65_536, "maximum size of a request body", unit="bytes", bounds=(256, 16_777_216)
@@ -91,6 +100,7 @@ class Service(FromEnvironment):
                 f"API_HOST={self.api_host} can be reached from other machines: set API_TOKEN or "
                 "API_TOKEN_FILE (such as: openssl rand -hex 32), or listen on 127.0.0.1"
             )
+        _ = self.proxies
         ports = [port for port in self.ports.values() if port]
         if len(set(ports)) != len(ports):
             said = ", ".join(f"{name}={port}" for name, port in self.ports.items())
@@ -108,6 +118,17 @@ class Service(FromEnvironment):
             "HYDRATOR_STATUS_PORT": self.hydrator_status_port,
             METRICS_PORT: self.api_metrics_port,
         }
+
+    @property
+    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks of API_TRUSTED_PROXIES."""
+        try:
+            names = self.api_trusted_proxies
+            return tuple(ipaddress.ip_network(name, strict=False) for name in names)
+        except ValueError as error:
+            raise Fatal(
+                f"API_TRUSTED_PROXIES: {error}; give addresses or networks such as 10.0.0.0/8"
+            ) from None
 
     @property
     def loopback(self) -> bool:

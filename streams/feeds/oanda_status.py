@@ -11,12 +11,13 @@ from prometheus_client.registry import Collector
 
 from streams.candles.calendar import Calendar
 from streams.candles.market_clock import open_ms_between
-from streams.errors import Fatal
+from streams.config.status_ports import status_access
 from streams.feeds.oanda_state import FeedState
 from streams.instants import GRANULARITY_MS
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.process.metrics import METRICS_TYPE
+from streams.process.status_access import open_status_port
 from streams.records.config_following import ConfigCollector
 
 LATE_BARS = 3
@@ -157,14 +158,5 @@ async def serve_status(
     Fatal
         The port is in use.
     """
-    runner = web.AppRunner(make_web(state, granularity, calendar), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise Fatal(
-            f"FEED_METRICS_PORT={port} cannot be used on {host} ({error.strerror}); choose "
-            "another, or 0 for none"
-        ) from error
-    return runner
+    application = make_web(state, granularity, calendar)
+    return await open_status_port(application, status_access(host), port, "FEED_METRICS_PORT")

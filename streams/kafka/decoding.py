@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.printable import one_line
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Event
 from streams.records.log_record import SourceRecord
@@ -53,7 +54,7 @@ class InvalidRecords:
             detail = error.detail[:_SHOWN]
             log.warning(
                 "%s is skipped, as is every such record: %s (%s)",
-                *(record.coordinates, error.reason, printable(detail)),
+                *(record.coordinates, error.reason, one_line(detail)),
             )
 
 
@@ -74,11 +75,6 @@ class InvalidRecordsCollector(Collector):
         for kind, count in sorted(INVALID.counts.items()):
             family.add_metric([*kind], count)
         yield family
-
-
-def printable(text: str) -> str:
-    """Return a text without control characters, which would change what a terminal shows."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def decode_record(codec: Codec, record: SourceRecord) -> Event:
@@ -107,7 +103,7 @@ def refusal_of(codec: Codec, record: SourceRecord) -> str | None:
     try:
         _decoded(codec, record)
     except DecodeError as error:
-        return printable(str(error))
+        return one_line(str(error))
     return None
 
 

@@ -9,6 +9,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from streams.config.difference import Difference
+from streams.config.status_ports import status_headers
 from streams.monitoring.facts import ExecutorFacts
 from streams.process.clock_skew import ADVICE
 
@@ -217,7 +218,10 @@ async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
     """Return the executor's state, also when there is no answer; never raises."""
     try:
         async with session.get(
-            url, timeout=aiohttp.ClientTimeout(total=ANSWER_S), allow_redirects=False
+            url,
+            timeout=aiohttp.ClientTimeout(total=ANSWER_S),
+            allow_redirects=False,
+            headers=status_headers(url),
         ) as answer:
             body = await answer.content.read(MAX_BYTES)
             if answer.status != 200:

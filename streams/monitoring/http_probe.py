@@ -16,6 +16,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.config.difference import Difference
+from streams.config.status_ports import status_headers
 from streams.errors import Recoverable
 from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
@@ -182,7 +183,8 @@ class StatusPages:
         place = urlsplit(url)
         where = f"{place.hostname}:{place.port}{place.path}"
         try:
-            async with self._session.get(url, allow_redirects=False) as answer:
+            headers = status_headers(url)
+            async with self._session.get(url, allow_redirects=False, headers=headers) as answer:
                 if answer.status != 200:
                     raise Recoverable(f"{where} answers {answer.status}")
                 content = await answer.content.read(LARGEST_PAGE)

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from streams.candles.files import unpacked
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS, clock
 from streams.records.value_rules import NAME
 from streams.replay.snapshot import SHARED
 from streams.replay.snapshot_candles import day_of
 
+MOST_TEXT: Final = 1 << 26
 _SHAPE: Final[dict[str, type | tuple[type, ...]]] = {
     "instrument": str,
     "granularity": str,
@@ -123,7 +125,7 @@ def manifold_of(data: bytes, what: str) -> dict[str, Any]:
         It is not a manifold; the message has the reason.
     """
     try:
-        text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        text = unpacked(what, data, MOST_TEXT) if data[:2] == b"\x1f\x8b" else data
         found = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         raise Fatal(f"{what} is not the JSON of a manifold: {error}") from error

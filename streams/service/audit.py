@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import ControlAppender
+from streams.printable import one_line
 from streams.records.codec import Codec
 from streams.records.events import Control
 from streams.service.errors import ApiError
@@ -67,14 +68,10 @@ class AuditLog:
 
 def note(what: str, actor: str, reason: str) -> None:
     """Write who changes what and why into the process log too."""
-    log.warning("%s by %s: %s", what, _one_line(actor), _one_line(reason))
+    log.warning("%s by %s: %s", what, one_line(actor), one_line(reason))
 
 
 def not_recorded(why: str) -> ApiError:
     """Return the answer to a call that was refused because it could not be recorded in the log."""
     detail = f"nothing was done: the call could not be recorded in the log first ({why})"
     return ApiError(503, "not_recorded", detail, retry_after_s=AGAIN_S)
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,10 +1,11 @@
-"""Rate limits: one token bucket per client."""
+"""Limits: one token bucket per client, and room for requests in progress."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 MOST_CLIENTS = 10_000
 
@@ -61,3 +62,31 @@ class Buckets:
         self._buckets.move_to_end(client)
         while len(self._buckets) > MOST_CLIENTS:
             self._buckets.popitem(last=False)
+
+
+class Room:
+    """The number of requests in progress.
+
+    Parameters
+    ----------
+    most
+        How many there may be.
+    reserved
+        The part of ``most`` that only requests with the token use.
+    """
+
+    def __init__(self, most: int, reserved: int) -> None:
+        self._most, self._reserved, self._used = most, reserved, 0
+
+    def free(self, known: bool) -> bool:
+        """Return whether one more request may start; ``known``: it has the token."""
+        return self._used < self._most - (0 if known else self._reserved)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Count one request while it is in progress."""
+        self._used += 1
+        try:
+            yield
+        finally:
+            self._used -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request
@@ -37,14 +38,18 @@ class Asset(NamedTuple):
     tag: str
 
 
+@lru_cache(maxsize=1)
+def _files() -> dict[str, Traversable]:
+    """Return the files of the page; a name of a client never reaches the file system."""
+    folder = resources.files("streams.service").joinpath("page")
+    return {place.name: place for place in folder.iterdir() if place.is_file()}
+
+
 @lru_cache(maxsize=256)
 def asset(name: str) -> Asset | None:
     """Return a file of the page by name; None if it does not exist or is of an unknown type."""
-    kind = TYPES.get(name.rpartition(".")[2])
-    if kind is None or "/" in name or "\\" in name or name.startswith("."):
-        return None
-    place = resources.files("streams.service").joinpath("page", name)
-    if not place.is_file():
+    kind, place = TYPES.get(name.rpartition(".")[2]), _files().get(name)
+    if kind is None or place is None:
         return None
     content = place.read_bytes()
     return Asset(content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from streams.config.service import Service
+from streams.process.status_access import host_name
 from streams.service.channels import text_of
-from streams.service.limits import Buckets
+from streams.service.clients import Network, client_of, is_address
+from streams.service.limits import Buckets, Room
+from streams.service.repeated_keys import repeated_key
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -28,9 +30,16 @@ SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/health", "/api/health", "/openapi.json", "/asyncapi.json"))
 """Paths that never need a token: they contain no account data."""
 OPEN_PREFIXES = ("/page/",)
+KILL_SWITCH = ("POST", "/api/kill-switch")
 WRONG_TOKENS_PER_MIN = 20.0
 BURST_S = 2.0
 BODY_WITHIN_S = 5.0
+MOST_REQUESTS = 500
+"""Requests in progress per port; more are answered with 503."""
+RESERVED_REQUESTS = 100
+"""The part of MOST_REQUESTS that only requests with the token use."""
+BY_TOKEN = "the token"
+"""The client of every request with the token: no other request spends its budget."""
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
@@ -50,6 +59,7 @@ NO_TOKEN_SET = (
     "no API_TOKEN is set, so nothing can be changed here: set API_TOKEN or API_TOKEN_FILE (such "
     "as: openssl rand -hex 32) and start manifold serve again; manifold kill on|off works without"
 )
+TOO_MANY = "too many requests are in progress"
 TOKEN_WANTED = "this call needs the header Authorization: Bearer API_TOKEN"
 
 
@@ -64,10 +74,15 @@ class Refused(Exception):
 class Doorkeeper:
     """The rules.
 
+    A request with the token has a budget of its own, whatever other clients of its address do; the
+    kill switch has one of its own again. Without the token the budget is that of the address, with
+    the service's own page apart from everything else (a foreign page's requests come from the
+    address of the operator).
+
     Parameters
     ----------
     settings
-        Token, hosts, ports and limits.
+        Token, hosts, ports, proxies and limits.
     """
 
     def __init__(self, settings: Service) -> None:
@@ -75,6 +90,7 @@ class Doorkeeper:
         self._hosts = settings.hosts
         self._token = settings.api_token.encode()
         self._any_host = settings.api_host in ("0.0.0.0", "::") and not settings.api_allowed_hosts
+        self._proxies: Sequence[Network] = settings.proxies
         self._asked = Buckets(settings.api_rate_per_sec, 1.0, BURST_S)
         self._changed = Buckets(settings.api_write_rate_per_min, 60.0, 10.0)
         self._wrong = Buckets(WRONG_TOKENS_PER_MIN, 60.0, 30.0)
@@ -86,29 +102,33 @@ class Doorkeeper:
         """Whether read calls need the token too: the service is reachable from other machines."""
         return not self._settings.loopback
 
-    def knows(self, token: str, peer: str) -> bool:
-        """Return whether this is the token; wrong attempts are rate-limited per client."""
-        if not self._token or self._wrong.empty(peer):
-            return False
-        right = hmac.compare_digest(self._token, token.encode("utf-8", "replace"))
-        if not right:
-            self._wrong.take(peer)
-        return right
+    def knows(self, token: str) -> bool:
+        """Return whether this is the token."""
+        given = token.encode("utf-8", "replace")
+        return bool(self._token) and hmac.compare_digest(self._token, given)
 
-    def check(self, scope: Scope) -> None:
-        """Check an HTTP request.
+    def client_of(self, scope: Scope) -> str:
+        """Return the client's address; behind a proxy of API_TRUSTED_PROXIES, the one it names."""
+        client = scope.get("client")
+        forwarded = headers_of(scope).get("x-forwarded-for", "")
+        return client_of(str(client[0]) if client else "?", forwarded, self._proxies)
+
+    def check(self, scope: Scope) -> bool:
+        """Check an HTTP request; return whether it has the token.
 
         Raises
         ------
         Refused
             With the status and the reason.
         """
-        headers, peer = headers_of(scope), client_of(scope)
+        headers, peer = headers_of(scope), self.client_of(scope)
         problem = self._host_problem(headers)
         if problem is not None:
             raise Refused(400, "invalid_host", problem)
-        if not self._asked.take(peer):
-            wait_s = self._asked.wait_s(peer)
+        known = self.knows(_bearer(headers))
+        client = _budget(headers, peer, known, is_kill_switch(scope))
+        if not self._asked.take(client):
+            wait_s = self._asked.wait_s(client)
             raise Refused(429, "too_many_requests", "API_RATE_PER_SEC is exceeded", wait_s)
         changes = scope["method"] not in SAFE
         if changes:
@@ -117,38 +137,42 @@ class Doorkeeper:
                 raise Refused(403, "invalid_origin", problem)
         path = str(scope["path"])
         opened = path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
-        if changes or (self.guards_reading and not opened):
-            self._check_token(headers, peer)
-        if changes and not self._changed.take(peer):
-            wait_s = self._changed.wait_s(peer)
+        if not known and (changes or (self.guards_reading and not opened)):
+            raise self._no_token(headers, peer)
+        if changes and not self._changed.take(client):
+            wait_s = self._changed.wait_s(client)
             raise Refused(429, "too_many_requests", "API_WRITE_RATE_PER_MIN is exceeded", wait_s)
+        return known
 
-    def socket_problem(self, scope: Scope) -> tuple[int, str] | None:
-        """Return why a WebSocket is refused (status and sentence), None when it is accepted."""
+    def socket_problem(self, scope: Scope, known: bool = False) -> tuple[int, str] | None:
+        """Return why a WebSocket is refused (status and sentence), None when it is accepted.
+
+        ``known``: it is opened with the token.
+        """
         headers = headers_of(scope)
         problem = self._host_problem(headers)
         if problem is not None:
             return 400, problem
-        if not self._asked.take(client_of(scope)):
-            return 429, "API_RATE_PER_SEC is exceeded"
         problem = self._origin_problem(headers)
-        return None if problem is None else (403, problem)
+        if problem is not None:
+            return 403, problem
+        if not self._asked.take(_budget(headers, self.client_of(scope), known)):
+            return 429, "API_RATE_PER_SEC is exceeded"
+        return None
 
-    def _check_token(self, headers: dict[str, str], peer: str) -> None:
+    def _no_token(self, headers: dict[str, str], peer: str) -> Refused:
         if not self._token:
-            raise Refused(403, "no_token_set", NO_TOKEN_SET)
-        if self._wrong.empty(peer):
+            return Refused(403, "no_token_set", NO_TOKEN_SET)
+        if not _bearer(headers):
+            return Refused(401, "token_required", TOKEN_WANTED)
+        if not self._wrong.take(peer):
             wait_s = self._wrong.wait_s(peer)
-            raise Refused(429, "too_many_requests", "too many wrong tokens", wait_s)
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise Refused(401, "token_required", TOKEN_WANTED)
-        if not self.knows(token.strip(), peer):
-            raise Refused(401, "wrong_token", "this is not the API_TOKEN of the service")
+            return Refused(429, "too_many_requests", "too many wrong tokens", wait_s)
+        return Refused(401, "wrong_token", "this is not the API_TOKEN of the service")
 
     def _host_problem(self, headers: dict[str, str]) -> str | None:
         name = host_name(headers.get("host", ""))
-        if name in self._hosts or (self._any_host and _is_address(name)):
+        if name in self._hosts or (self._any_host and is_address(name)):
             return None
         return (
             "the Host header names none of this service's hosts; add further names to "
@@ -181,26 +205,23 @@ def headers_of(scope: Scope) -> dict[str, str]:
     }
 
 
-def client_of(scope: Scope) -> str:
-    """Return the client's address."""
-    client = scope.get("client")
-    return str(client[0]) if client else "?"
+def is_kill_switch(scope: Scope) -> bool:
+    """Return whether a request changes the kill switch."""
+    return (scope["method"], scope["path"]) == KILL_SWITCH
 
 
-def host_name(host: str) -> str:
-    """Return the name in a Host header, lower case and without port; empty when it is none."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+def _bearer(headers: dict[str, str]) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _budget(headers: dict[str, str], peer: str, known: bool, kill_switch: bool = False) -> str:
+    """Return whose budget a request spends."""
+    if known:
+        return f"{BY_TOKEN} at the kill switch" if kill_switch else BY_TOKEN
+    # the browser sets this header; a page cannot
+    own_page = headers.get("sec-fetch-site") == "same-origin"
+    return f"{peer} with the own page" if own_page else peer
 
 
 class Guard:
@@ -227,6 +248,7 @@ class Guard:
     ) -> None:
         self._app, self._doorkeeper, self._max_body = app, doorkeeper, max_body
         self._answered = answered
+        self._room = Room(MOST_REQUESTS, RESERVED_REQUESTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -245,13 +267,25 @@ class Guard:
             await send(message)
 
         try:
-            self._doorkeeper.check(scope)
-            body = await self._bounded(scope, receive)
+            known = self._doorkeeper.check(scope)
+            # the kill switch is never refused for want of room
+            first = known and is_kill_switch(scope)
+            if not self._room.free(known) and not first:
+                raise Refused(503, "too_many_requests", TOO_MANY, 1)
         except Refused as refused:
-            self._doorkeeper.refused += 1
-            await _answer(guarded_send, refused)
+            await self._refuse(guarded_send, refused)
             return
-        await self._app(scope, body, guarded_send)
+        with self._room.taken():
+            try:
+                body = await self._bounded(scope, receive)
+            except Refused as refused:
+                await self._refuse(guarded_send, refused)
+                return
+            await self._app(scope, body, guarded_send)
+
+    async def _refuse(self, send: Send, refused: Refused) -> None:
+        self._doorkeeper.refused += 1
+        await _answer(send, refused)
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """Read the whole body, up to the limit, before the request is handled."""
@@ -273,6 +307,10 @@ class Guard:
         except TimeoutError:
             raise Refused(408, "timeout", f"no body within {BODY_WITHIN_S:.0f} s") from None
         whole = b"".join(parts)
+        repeated = repeated_key(whole)
+        if repeated is not None:
+            detail = f"the body has the key {repeated[:64]!r} more than once"
+            raise Refused(400, "invalid_request", detail)
         given = False
 
         async def replay() -> Message:

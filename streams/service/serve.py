@@ -32,6 +32,13 @@ from streams.service.app import make_app, make_socket_app
 from streams.service.audit import AuditLog
 from streams.service.budget import keep_budget
 from streams.service.channels import Frame, status_frame
+from streams.service.connections import (
+    MOST_WAITING,
+    BoundedProtocol,
+    Waiting,
+    allow_files,
+    protocol_with,
+)
 from streams.service.facts import Change, Facts
 from streams.service.follower import LogFollower
 from streams.service.history import History
@@ -40,7 +47,7 @@ from streams.service.live import Live, Pen, wall_ms
 from streams.service.long_runs import LongRuns
 from streams.service.metrics import ServiceMetrics
 from streams.service.oanda import OandaDoor
-from streams.service.security import App, Doorkeeper
+from streams.service.security import MOST_REQUESTS, App, Doorkeeper
 from streams.service.status_ports import make_allocator_app, make_hydrator_app, make_metrics_app
 from streams.service.websocket import WebSocketDoor, beat
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
@@ -50,8 +57,9 @@ BACKLOG = 1_024
 LEAVE_WITHIN_S = 5
 USER_TIMEOUT_MS = 30_000
 MAX_FRAME = 65_536
-MOST_REQUESTS = 500
-"""Connections per port besides the WebSocket clients; more are answered with 503."""
+OTHER_FILES = 200
+"""Open files besides clients: log, Valkey, broker, code."""
+LEAST_WAITING = 64
 ENDLESS = ("facts", "heartbeat", "long runs", "signals", "budget")
 SEND_BUFFER = 131_072
 """Send buffer of a client in the kernel, in bytes; the rest waits in its queue."""
@@ -183,8 +191,8 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
         "HYDRATOR_STATUS_PORT": make_hydrator_app(live),
         METRICS_PORT: make_metrics_app(live),
     }
-    most = live.settings.ws_max_clients + MOST_REQUESTS
-    servers = {name: _server(apps[name], most) for name in sockets}
+    protocol = protocol_with(_waiting(live.settings.ws_max_clients))
+    servers = {name: _server(apps[name], protocol) for name in sockets}
     await live.facts.read_kill_switch()
     parts = [
         asyncio.create_task(live.follower.run(), name="follower"),
@@ -234,10 +242,25 @@ async def _leave(
     await live.mirror.close()
 
 
-def _server(app: App, most_connections: int) -> uvicorn.Server:
+def _waiting(most_clients: int) -> Waiting:
+    """Return the connections without a request, as many as this process's open files allow."""
+    files = allow_files()
+    room = files - most_clients - MOST_REQUESTS - OTHER_FILES
+    if room < LEAST_WAITING:
+        log.warning(
+            "this process may open %d files, too few for WS_MAX_CLIENTS=%d: raise the limit "
+            "(ulimit -n, LimitNOFILE) or set fewer clients",
+            files,
+            most_clients,
+        )
+    return Waiting(max(LEAST_WAITING, min(MOST_WAITING, room)))
+
+
+def _server(app: App, protocol: type[BoundedProtocol]) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # the same protocol in other words
+            http=protocol,
             ws="websockets-sansio",
             ws_per_message_deflate=False,
             ws_max_size=MAX_FRAME,
@@ -249,7 +272,6 @@ def _server(app: App, most_connections: int) -> uvicorn.Server:
             timeout_graceful_shutdown=LEAVE_WITHIN_S - 2,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=32_768,
-            limit_concurrency=most_connections,
         )
     )
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from streams.instruments import instrument_name
 from streams.monitoring.executor_status import Shape
+from streams.printable import says_something
 
 INSTRUMENT_FORM = r"^[A-Z0-9]{2,12}_[A-Z0-9]{2,12}$"
 
@@ -25,6 +27,12 @@ AnySpelling = BeforeValidator(_respelt)
 """Accepts any notation of one or several comma-separated instruments: nzd/usd, NZDUSD."""
 
 
+def _visible(text: str) -> str:
+    if not says_something(text):
+        raise PydanticCustomError("invisible", "it has no visible character")
+    return text
+
+
 class Problem(Shape):
     """An error: a code, and a sentence."""
 
@@ -37,8 +45,12 @@ class Said(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")] = "none given"
-    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+    reason: Annotated[
+        str, Field(min_length=1, max_length=500, pattern=r"\S"), AfterValidator(_visible)
+    ] = "none given"
+    actor: Annotated[
+        str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_visible)
+    ] = "api"
 
 
 class ReasonShape(Shape):

@@ -32,7 +32,8 @@ from streams.service.messages import (
     Token,
     Unsubscribe,
 )
-from streams.service.security import Doorkeeper, client_of
+from streams.service.repeated_keys import repeated_key
+from streams.service.security import Doorkeeper
 
 PROTOCOL = "manifold"
 TOKEN_PROTOCOL = "token."
@@ -40,6 +41,8 @@ MAX_MESSAGE = 16_384
 CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FULL, CLOSE_RESTART, CLOSE_SLOW = 1008, 1009, 1013, 1012, 4008
 SLOW_CLIENT_S = 30.0
 TOKEN_WITHIN_S = 5.0
+RESERVED_PART = 10
+"""One part in so many of WS_MAX_CLIENTS is for clients that connect with the token."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -79,21 +82,25 @@ class WebSocketDoor:
         """Serve one client until it or the service closes the connection."""
         if (await receive())["type"] != "websocket.connect":
             return
-        problem = self._doorkeeper.socket_problem(scope)
+        offered = [str(name) for name in scope.get("subprotocols", [])]
+        given = [n.removeprefix(TOKEN_PROTOCOL) for n in offered if n.startswith(TOKEN_PROTOCOL)]
+        known = any(map(self._doorkeeper.knows, given))
+        problem = self._doorkeeper.socket_problem(scope, known)
         if problem is not None:
             self.refused += 1
             await _deny(send, *problem)
             return
-        if len(self._hub.clients) >= self._settings.ws_max_clients:
+        most = self._settings.ws_max_clients
+        if not known:
+            most -= most // RESERVED_PART
+        if len(self._hub.clients) >= most:
             self.refused += 1
             await _deny(send, 503, "too many WebSocket clients (WS_MAX_CLIENTS)")
             return
-        offered = [str(name) for name in scope.get("subprotocols", [])]
         chosen = PROTOCOL if PROTOCOL in offered else None
         await send({"type": "websocket.accept", "subprotocol": chosen})
-        given = [n.removeprefix(TOKEN_PROTOCOL) for n in offered if n.startswith(TOKEN_PROTOCOL)]
         talk = _Talk(self._settings, self._doorkeeper, self._hub, self._history, receive, send)
-        await talk.run(given, client_of(scope))
+        await talk.run(given)
 
 
 class _Talk:
@@ -114,10 +121,10 @@ class _Talk:
         self._sent_at = time.monotonic()
         self._sending = False
 
-    async def run(self, tokens: Sequence[str], peer: str) -> None:
+    async def run(self, tokens: Sequence[str]) -> None:
         self._hub.join(self._client)
         sender = asyncio.create_task(self._send_all())
-        reader = asyncio.create_task(self._read_all(tokens, peer))
+        reader = asyncio.create_task(self._read_all(tokens))
         watcher = asyncio.create_task(self._watch())
         tasks = (sender, reader, watcher)
         try:
@@ -158,7 +165,7 @@ class _Talk:
             if not self._known and now - begun > TOKEN_WITHIN_S:
                 raise _Closed(CLOSE_POLICY, "no token was given")
 
-    async def _read_all(self, tokens: Sequence[str], peer: str) -> None:
+    async def _read_all(self, tokens: Sequence[str]) -> None:
         self._say(
             Connection(
                 available_channels=list(CHANNELS),  # type: ignore[arg-type]
@@ -168,16 +175,16 @@ class _Talk:
             )
         )
         for token in tokens:
-            self._take_token(token, peer)
+            self._take_token(token)
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 raise _Closed(None)
-            if not self._messages.take(peer):
+            if not self._messages.take(""):
                 raise _Closed(CLOSE_POLICY, "too many messages (WS_MESSAGE_RATE_PER_SEC)")
-            await self._take(message, peer)
+            await self._take(message)
 
-    async def _take(self, message: Message, peer: str) -> None:
+    async def _take(self, message: Message) -> None:
         text = message.get("text")
         if text is None:
             self._fail("not_text", "messages are JSON text, not bytes")
@@ -186,13 +193,17 @@ class _Talk:
             raise _Closed(CLOSE_SLOW, "the queue of this client is full")
         if len(text) > MAX_MESSAGE:
             raise _Closed(CLOSE_TOO_BIG, f"a message is longer than {MAX_MESSAGE}")
+        repeated = repeated_key(text)
+        if repeated is not None:
+            self._fail("invalid_message", f"the key {repeated[:64]!r} is given more than once")
+            return
         try:
             said = CLIENT_MESSAGE.validate_json(text)
         except ValidationError as error:
             self._fail("invalid_message", _in_words(error))
             return
         if isinstance(said, Token):
-            self._take_token(said.token, peer)
+            self._take_token(said.token)
         elif isinstance(said, Ping):
             self._say(Pong(ts_ms=_now_ms()))
         elif not self._known:
@@ -206,8 +217,8 @@ class _Talk:
             )
             self._say(self._subscription(None))
 
-    def _take_token(self, token: str, peer: str) -> None:
-        if not self._doorkeeper.knows(token, peer):
+    def _take_token(self, token: str) -> None:
+        if not self._doorkeeper.knows(token):
             raise _Closed(CLOSE_POLICY, "the token is wrong")
         self._known = True
         self._say(Authenticated())

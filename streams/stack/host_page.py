@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from streams.config.status_ports import status_access
 from streams.errors import Fatal
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,6 +31,7 @@ class HostPage:
     """
 
     def __init__(self, host: str, port: int) -> None:
+        self._access = status_access(host)
         self._shown: dict[str, Any] = {"phase": "starting", "well": False, "processes": []}
         self._server: ThreadingHTTPServer | None = None
         if not port:
@@ -64,7 +66,12 @@ class HostPage:
 
             def do_GET(self) -> None:
                 status, path = page._shown, self.path.partition("?")[0]
-                if path == "/metrics":
+                asked = (self.headers.get("Host", ""), self.headers.get("Authorization", ""))
+                refused = page._access.refusal(path, *asked)
+                if refused is not None:
+                    content = {"error": refused.error, "detail": refused.detail}
+                    self._answer(refused.status, "application/json", json.dumps(content).encode())
+                elif path == "/metrics":
                     self._answer(200, METRICS_TYPE, metrics_of(status))
                 elif path in ("/status", "/healthz"):
                     code = 200 if path == "/status" or status["well"] else 503

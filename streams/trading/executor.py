@@ -32,6 +32,7 @@ from streams.trading.opening import Opener
 from streams.trading.operator_commands import Commands, commands_of, resets_a_limit
 from streams.trading.operator_orders import OperatorOrder, orders_of
 from streams.trading.operator_sending import reduce_by_order
+from streams.trading.order_log import why_blocked
 from streams.trading.paper import PaperBroker
 from streams.trading.planning_state import PlanningState
 from streams.trading.reading import TRANSACTIONS
@@ -90,8 +91,9 @@ class Executor:
             ordering, lambda: calendar_of(self._active()), clock,
         )  # fmt: skip
         self.opener = Opener(
-            parts, self.terms, self.reconciler, self._desk, lambda: self.unreconciled, ordering,
-            clock,
+            parts, self.terms, self.reconciler, self._desk,
+            lambda: why_blocked(parts.ledger.invalid, self.commands.checked, self.unreconciled),
+            ordering, clock,
         )  # fmt: skip
         self.closer.changed = lambda: self._reconcile_within(LOOK_AGAIN_S)
         if not only_flatten:

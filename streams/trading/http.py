@@ -8,13 +8,15 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from streams.config.status_ports import status_access
 from streams.config.trading import Trading
-from streams.errors import Fatal
 from streams.instants import clock
 from streams.process.metrics import METRICS_TYPE
+from streams.process.status_access import open_status_port
 from streams.trading.closing_pauses import CANNOT_CLOSE
 from streams.trading.executor import Executor
 from streams.trading.operator_sending import orders_shown
+from streams.trading.order_log import why_blocked
 from streams.trading.reports import doubt_words
 
 
@@ -23,6 +25,8 @@ def status_of(executor: Executor) -> dict[str, Any]:
     parts = executor.parts
     ledger, broker, trading = parts.ledger, parts.broker, parts.trading
     account, kill = executor.account, executor.kill_state
+    checked = executor.commands.checked
+    blocked = why_blocked(ledger.invalid, checked, executor.unreconciled)
     return {
         "ts_ms": int(time.time() * 1000),
         "venue": trading.trading_venue,
@@ -76,8 +80,8 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "unread": dict(executor.reconciler.reading.unread),
         "unresolved": sorted(ledger.unresolved),
         "last_cycle_ms": executor.last_cycle_ms,
-        "reconciled": not executor.unreconciled,
-        "unreconciled": executor.unreconciled,
+        "reconciled": not blocked,
+        "unreconciled": blocked,
         "differences": list(executor.remarks),
         "by_hand": executor.reconciler.by_hand,
         "paused": {name: given._asdict() for name, given in executor.commands.paused.items()},
@@ -179,16 +183,6 @@ async def open_page(executor: Executor, trading: Trading) -> web.AppRunner:
     Fatal
         The port is in use.
     """
-    runner = web.AppRunner(make_web(executor), access_log=None)
-    await runner.setup()
-    if not trading.trade_status_port:
-        return runner
-    try:
-        await web.TCPSite(runner, trading.trade_status_host, trading.trade_status_port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise Fatal(
-            f"TRADE_STATUS_PORT={trading.trade_status_port} cannot be used on "
-            f"{trading.trade_status_host} ({error.strerror}); choose another, or 0 for none"
-        ) from error
-    return runner
+    access = status_access(trading.trade_status_host)
+    port = trading.trade_status_port
+    return await open_status_port(make_web(executor), access, port, "TRADE_STATUS_PORT")

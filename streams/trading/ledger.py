@@ -21,6 +21,7 @@ from streams.trading.fifo import refused_by_fifo
 from streams.trading.holdings import ClosedTrade, Holding, rule_of, transaction_order
 from streams.trading.market_day import Marks, Worth
 from streams.trading.nav_history import NavHistory
+from streams.trading.order_log import SKIPPED, InvalidRecord
 
 RELEASED = "released"
 """Cause of the report that removes a released position from the ledger."""
@@ -66,6 +67,8 @@ class Ledger:
         Trades released to the operator -> the report of the release.
     requests
         Request id of an operator's order -> its intent, sent or refused.
+    invalid
+        Records of the order log that cannot be applied: they may have been of this account.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -89,6 +92,7 @@ class Ledger:
         self.brackets: dict[str, TradeBrackets] = {}
         self.released: dict[str, BrokerReport] = {}
         self.requests: dict[str, OrderIntent] = {}
+        self.invalid: list[InvalidRecord] = []
         self.realized_pl = 0.0
         self.cursor = ""
         self.highest_transaction_id = ""
@@ -185,7 +189,9 @@ class Ledger:
 
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
         """Return the sequence number of the next intent of a joined trade."""
-        return self._sequences.get((instrument, entry_bar_ms), 0)
+        known = self._sequences.get((instrument, entry_bar_ms), 0)
+        # an invalid record may have been of this trade: its id is not used again
+        return max(known, SKIPPED) if self.invalid else known
 
     def attempted(self, instrument: str, entry_bar_ms: int) -> bool:
         """Return whether the entry of that bar already has an intent."""

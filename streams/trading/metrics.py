@@ -46,6 +46,11 @@ class ExecutorMetrics:
         self.nav = Gauge("sep_nav", "Net asset value, in the account's currency", registry=of)
         self.balance = Gauge("sep_nav_balance", "Balance, in the account's currency", registry=of)
         self.margin = Gauge("sep_margin_ratio", "Margin used / (used + available)", registry=of)
+        self.invalid = Gauge(
+            "manifold_order_log_invalid_records",
+            "Invalid records of exec.orders and exec.fills found at the start; they block opening",
+            registry=of,
+        )
         self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
         self.entries = Counter(
             "sep_strategy_entry", "Trades joined, by instrument", ["instrument"], registry=of

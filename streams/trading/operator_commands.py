@@ -8,11 +8,13 @@ later ones. ``pause`` applies until ``resume``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, get_args
 
 from streams.instants import clock
 from streams.records.events import Control
+from streams.trading.order_log import InvalidRecord, last_offsets, offsets_of
 
 InstrumentCommand = Literal["pause", "resume", "release", "close"]
 Limit = Literal["drawdown"]
@@ -20,6 +22,8 @@ Limit = Literal["drawdown"]
 INSTRUMENT_COMMANDS: Final[tuple[InstrumentCommand, ...]] = get_args(InstrumentCommand)
 LIMITS: Final[tuple[Limit, ...]] = get_args(Limit)
 RESET: Final = "limits_reset"
+ORDER_LOG: Final = "order_log"
+"""What is reset when the invalid records of the order log have been compared with the broker."""
 
 
 class Given(NamedTuple):
@@ -43,12 +47,16 @@ class Commands(NamedTuple):
     ----------
     resets
         The drawdown resets, in the order of ``ops.control``.
+    checked
+        Partition of the order log -> last offset up to which an operator has compared invalid
+        records with the broker.
     """
 
     paused: Mapping[str, Given]
     released: Mapping[str, Given]
     closed: Mapping[str, Given]
     resets: tuple[Given, ...]
+    checked: Mapping[str, int] = MappingProxyType({})
 
     def releases(self, instrument: str, control_offset: int) -> Given | None:
         """Return the command that releases positions opened under ``control_offset``."""
@@ -102,6 +110,14 @@ def limits_reset(limit: Limit, account_id: str, actor: str, reason: str, now_ms:
     return Control(RESET, None, value, actor, reason, now_ms)
 
 
+def order_log_checked(
+    invalid: Sequence[InvalidRecord], account_id: str, actor: str, reason: str, now_ms: int
+) -> Control:
+    """Return the record that allows opening again with these invalid records in the order log."""
+    value = _value(account_id=account_id, limit=ORDER_LOG, records=last_offsets(invalid))
+    return Control(RESET, None, value, actor, reason, now_ms)
+
+
 def command_problem(record: Control) -> str | None:
     """Return what is wrong with a command; None when it is valid, or not such a command."""
     about_instrument = record.kind in INSTRUMENT_COMMANDS
@@ -114,10 +130,17 @@ def command_problem(record: Control) -> str | None:
         said = json.loads(record.value)
     except ValueError:
         return f"{record.kind} record: its value is not JSON"
+    if record.kind == RESET and isinstance(said, dict) and said.get("limit") == ORDER_LOG:
+        names |= {"records"}
     given = isinstance(said, dict) and said.keys() == names
     if not given or not all(isinstance(text, str) and text for text in said.values()):
         return f"{record.kind} record: it needs {' and '.join(sorted(names))}, and nothing else"
-    if record.kind == RESET and said["limit"] not in LIMITS:
+    if "records" in names:
+        try:
+            offsets_of(said["records"])
+        except ValueError as error:
+            return f"{record.kind} record: {error}"
+    elif record.kind == RESET and said["limit"] not in LIMITS:
         return f"{record.kind} record: no limit is called {said['limit']!r}"
     return None
 
@@ -139,18 +162,23 @@ def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Comm
     paused: dict[str, Given] = {}
     found: dict[str, dict[str, Given]] = {"pause": paused, "release": {}, "close": {}}
     resets: list[Given] = []
+    checked: dict[str, int] = {}
     for offset, record in records:
         name = record.instrument or ""
         if account_of(record) != account_id:
             continue
         given = Given(offset, record.actor, record.reason, record.as_of_ms)
-        if record.kind == RESET:
+        said = json.loads(record.value)
+        if said.get("limit") == ORDER_LOG:
+            for place, last in offsets_of(said["records"]).items():
+                checked[place] = max(checked.get(place, -1), last)
+        elif record.kind == RESET:
             resets.append(given)
         elif record.kind == "resume":
             paused.pop(name, None)
         elif record.kind != "pause" or name not in paused:
             found[record.kind][name] = given
-    return Commands(paused, found["release"], found["close"], tuple(resets))
+    return Commands(paused, found["release"], found["close"], tuple(resets), checked)
 
 
 def _value(**content: str) -> str:

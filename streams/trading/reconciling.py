@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 from streams.errors import Recoverable
 from streams.trading.account_states import AccountStates
 from streams.trading.bracket_keeping import BracketKeeper
-from streams.trading.brokers.broker import Account
+from streams.trading.brokers.broker import Account, OpenTrade
 from streams.trading.context import ExecutorContext
 from streams.trading.guards import MarginGate
 from streams.trading.kill_rules import KillRules, engage_by_itself
+from streams.trading.operator_commands import commands_of
+from streams.trading.order_log import restored_intent, why_blocked
 from streams.trading.reading import ACCOUNT, ORDERS, POSITIONS, TRADES, TRANSACTIONS, Reading
 from streams.trading.reconcile import Comparison, compare
 from streams.trading.reports import Told, adjustment
@@ -73,6 +76,8 @@ class Reconciler:
             await self.rules.losses(account)
             if POSITIONS not in unread:
                 await reading.ask(EXPOSURE, self.rules.exposure(account, reading.positions or ()))
+        if parts.ledger.invalid and TRADES not in unread:
+            await self._restore(trades)
         problems: list[str] = []
         if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
             self._require_quiet(reading.as_of)
@@ -84,12 +89,28 @@ class Reconciler:
         self._say((*self.comparison.differences, *problems))
         if unread:
             raise Recoverable("; ".join(why for _, why in sorted(unread.items())))
-        parts.metrics.reconciled.set(1)
+        checked = commands_of(parts.control.records, parts.broker.account_id).checked
+        parts.metrics.reconciled.set(int(not why_blocked(parts.ledger.invalid, checked)))
         parts.metrics.differences.set(len(self.comparison.differences))
 
     def _require_quiet(self, as_of: int | None) -> None:
         if as_of is None or as_of != self._parts.dispatch.changes:
             raise Recoverable("an order is being answered: compared with the broker after it")
+
+    async def _restore(self, trades: Sequence[OpenTrade]) -> None:
+        """Enter the trades in the log whose intents are invalid records; see ``order_log``."""
+        parts, ledger = self._parts, self._parts.ledger
+        config = parts.control.state(parts.control.end).config
+        for trade in trades:
+            if config is None or not trade.client_id or trade.client_id in ledger.intents:
+                continue
+            found = restored_intent(
+                trade, parts.runtime.application, parts.broker.mode, parts.broker.account_id,
+                config, parts.control.records,
+            )  # fmt: skip
+            if found is not None:
+                log.warning("%s: trade %s: %s", trade.instrument, trade.trade_id, found.reason)
+                await parts.dispatch.note(found)
 
     async def _correct(self) -> None:
         parts, as_of = self._parts, self._parts.dispatch.changes

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.kafka.control_topic import read_control, seed_config
+from streams.kafka.decoding import refusal_of
 from streams.kafka.follower import DecodedRecord, LogFollower, PartitionKey
-from streams.kafka.reader import LogReader
+from streams.kafka.reader import LogReader, LogRecord
 from streams.kafka.spans import Span, full_range, read_spans
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
@@ -19,6 +22,7 @@ from streams.records.control import ControlLog
 from streams.records.events import Candle, GateDecision, Weights
 from streams.records.topics import CANDLES, CONTROL, FILLS, GATES, ORDERS, WEIGHTS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
+from streams.records.validation import problem_of
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.paper_book import PaperRules
 from streams.trading.context import ExecutorContext
@@ -27,8 +31,12 @@ from streams.trading.journal import Journal
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
 from streams.trading.nav_history import NavPoint
+from streams.trading.operator_commands import commands_of
+from streams.trading.order_log import InvalidRecord, why_blocked
 from streams.trading.paper import PaperBroker
 from streams.trading.runs import Allocation, Runs
+
+log = logging.getLogger("manifold.executor")
 
 TAIL = 5_000
 """Minimum number of records read per partition: enough for the last decisions and prices."""
@@ -58,8 +66,7 @@ async def open_parts(
     Raises
     ------
     Fatal
-        The active configuration cannot be followed, a topic is missing, or an order record cannot
-        be read.
+        The active configuration cannot be followed, or a topic is missing.
     Recoverable
         A broker does not answer.
     """
@@ -90,6 +97,10 @@ async def open_parts(
         broker.expect_access()
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
     metrics = ExecutorMetrics(followed)
+    metrics.invalid.set(len(ledger.invalid))
+    blocked = why_blocked(ledger.invalid, commands_of(control.records, account_id).checked)
+    if blocked:
+        log.error("%s", blocked)
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
     return ExecutorContext(
         runtime, codec, trading, control, broker, ledger, runs, allocation,
@@ -115,17 +126,22 @@ def _rules(trading: Trading, config: Config) -> PaperRules:
 
 
 def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
-    """Read the full_range order log into a ledger.
+    """Read the whole order log into a ledger; records that are invalid are listed there.
 
     Raises
     ------
     Fatal
-        A record cannot be read, or a topic is missing.
+        A topic is missing.
     Recoverable
         No broker answers.
     """
     with LogReader(runtime) as reader:
-        found = read_spans(reader, codec, full_range(reader, (ORDERS, FILLS)), strict=True)
+        refused: list[LogRecord] = []
+        found = read_spans(reader, codec, full_range(reader, (ORDERS, FILLS)), refused)
+    for one in refused:
+        at = one.record
+        problem = refusal_of(codec, at) or "it cannot be decoded"
+        ledger.invalid.append(InvalidRecord(at.topic, at.partition, at.offset, problem))
     fold(ledger, found)
 
 
@@ -133,30 +149,45 @@ def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
     """Apply the order log to a ledger: intents, then reports.
 
     Within an instrument in log order; NAV values by time, from the newest record of the limits'
-    reference values on.
+    reference values on. Records that are invalid are left out and listed in ``ledger.invalid``.
     """
-    records = list(found)
+    records = [one for one in found if _valid(ledger, one)]
     worth: list[tuple[int, float | None]] = []
     states: list[NavPoint] = []
     for one in records:
         if isinstance(one.event, OrderIntent):
-            ledger.take_intent(one.event)
+            _apply(ledger, one, ledger.take_intent)
             if one.event.order_id in ledger.intents:
                 worth.append((one.event.placed_ms, one.event.nav))
     for one in records:
         if isinstance(one.event, BrokerReport):
-            ledger.take_report(one.event)
+            _apply(ledger, one, ledger.take_report)
             if one.event.order_id in ledger.intents:
                 worth.append((one.event.time_ms, one.event.nav))
     for one in records:
         if isinstance(one.event, AccountState):
-            ledger.take_state(one.event)
+            _apply(ledger, one, ledger.take_state)
             if ledger.state is one.event:
                 states.append(NavPoint(one.event.as_of_ms, one.event.nav, one.event.amount))
     for at_ms, nav in sorted(worth, key=lambda pair: pair[0]):
         ledger.observe(at_ms, nav)
     told = [NavPoint(at_ms, nav) for at_ms, nav in worth if nav is not None]
     ledger.nav_history.recall([*states, *told])
+
+
+def _valid(ledger: Ledger, one: DecodedRecord) -> bool:
+    problem = problem_of(one.event)
+    if problem is not None:
+        ledger.invalid.append(InvalidRecord(one.topic, one.partition, one.offset, problem))
+    return problem is None
+
+
+def _apply(ledger: Ledger, one: DecodedRecord, take: Callable[[Any], None]) -> None:
+    try:
+        take(one.event)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"it cannot be applied: {type(error).__name__}: {error}"
+        ledger.invalid.append(InvalidRecord(one.topic, one.partition, one.offset, problem))
 
 
 def _decided(

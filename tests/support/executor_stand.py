@@ -35,6 +35,7 @@ from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
 from streams.trading.operator_commands import InstrumentCommand, instrument_command
 from streams.trading.operator_orders import Side, order_record
+from streams.trading.order_log import InvalidRecord
 from streams.trading.runs import Allocation, Runs
 from streams.trading.start import fold
 from tests.support.execution_bench import METRICS, MINUTE, decision, weights
@@ -61,6 +62,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.invalid: list[InvalidRecord] = []
 
     def write(self, records: Sequence[Record]) -> None:
         """Append."""
@@ -69,6 +71,7 @@ class Memory:
     def ledger(self, account_id: str, mode: str = "practice") -> Ledger:
         """Fold it as an executor does that starts."""
         made = Ledger(account_id, mode)
+        made.invalid += self.invalid
         fold(made, [DecodedRecord("", 0, n, one, "") for n, one in enumerate(self.records)])
         return made
 

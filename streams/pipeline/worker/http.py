@@ -10,11 +10,13 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from streams.config.runtime import Runtime
+from streams.config.status_ports import status_access
 from streams.errors import Fatal, Recoverable
 from streams.kafka.lag import StallDetector, remaining
 from streams.kafka.reader import LogReader
 from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.process.metrics import METRICS_TYPE
+from streams.process.status_access import open_status_port
 from streams.records.topics import STAGE_SOURCES
 
 LAG_EVERY_S = 5.0
@@ -112,16 +114,9 @@ async def serve(runtime: Runtime, metrics: WorkerMetrics) -> None:
         The port is in use.
     """
     watch = LagWatch(runtime, metrics)
-    runner = web.AppRunner(make_web(metrics, watch), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, runtime.metrics_host, runtime.metrics_port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise Fatal(
-            f"METRICS_PORT={runtime.metrics_port} cannot be used on {runtime.metrics_host} "
-            f"({error.strerror}); choose another, or 0 for none"
-        ) from error
+    access = status_access(runtime.metrics_host)
+    port = runtime.metrics_port
+    runner = await open_status_port(make_web(metrics, watch), access, port, "METRICS_PORT")
     try:
         await watch.run()
     finally:

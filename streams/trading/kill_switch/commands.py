@@ -11,6 +11,7 @@ from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import append_control
+from streams.printable import says_something
 from streams.records.codec import Codec
 from streams.records.events import Control
 from streams.records.kill_switch import KIND, KillSwitchCommand
@@ -163,8 +164,10 @@ def disengage(
 
 def _checked(actor: str, reason: str, settings: KillSwitchSettings | None) -> KillSwitchSettings:
     for name, text in (("actor", actor), ("reason", reason)):
-        if not text.strip():
-            raise Fatal(f"the {name} is empty; it is recorded in the log")
+        if not says_something(text):
+            raise Fatal(
+                f"the {name} is empty or has no visible character; it is recorded in the log"
+            )
     return settings or KillSwitchSettings.from_env()
 
 

@@ -17,17 +17,22 @@ from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 
 ANSWER_S = 1.0
 
-_STATE = """
-local function state(name)
+MOST_VALUE, MOST_LEASE = 256, 65_536
+"""Sizes in bytes. A longer text is none of ours: its beginning is read, and its length."""
+
+_STATE = f"""
+local function state(name, most)
   local kind = redis.call('TYPE', name)['ok']
   if kind ~= 'string' then return kind, '' end
-  return kind, redis.call('GET', name)
+  local length = redis.call('STRLEN', name)
+  if length <= most then return kind, redis.call('GET', name) end
+  return kind, redis.call('GETRANGE', name, 0, 9) .. '... (' .. length .. ' bytes)'
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local kind, value = state(KEYS[1])
+local kind, value = state(KEYS[1], {MOST_VALUE})
 local expires = redis.call('PEXPIRETIME', KEYS[1])
-local kept_kind, kept = state(KEYS[2])
+local kept_kind, kept = state(KEYS[2], {MOST_LEASE})
 """
 
 # KEYS: key, companion

@@ -634,6 +634,25 @@ def test_words_between_the_candles_and_a_rebuild_of_the_mirror_leave_each_other_
         deployment.stop()
 
 
+def test_a_huge_value_is_read_as_engaged_within_a_second(make_place: MakePlace) -> None:
+    place = make_place()
+    place.off()
+    keeper = place.keeper()
+    keeper.round()
+    reader = place.reader()
+    try:
+        assert not reader.read().engaged
+        place.valkey.set(KEY, b"0" * 50_000_000)
+        began = time.monotonic()
+        found = reader.read()
+        assert time.monotonic() - began < 1.0
+        assert found.engaged and any("50000000 bytes" in why for why in found.why)
+        keeper.round()
+        assert reader.read().engaged
+    finally:
+        reader.close()
+
+
 def manifold(*arguments: str) -> int:
     """Run a command in this process; return its exit code."""
     with pytest.raises(SystemExit) as left:
@@ -672,8 +691,15 @@ def test_the_commands(
     keeper.round()
     assert manifold("kill", "off", "--reason", "again") == 0
     assert "off: ops.control has it at offset 4" in capsys.readouterr().out
-    assert manifold("kill", "on", "--reason", " ") == 2
-    assert "the reason is empty" in capsys.readouterr().err
+    for nothing in (" ", "\u200b\u2060\u3164", "\x1b\r"):
+        assert manifold("kill", "on", "--reason", nothing) == 2
+        assert "the reason is empty or has no visible" in capsys.readouterr().err
+    assert manifold("kill", "on", "--reason", "\x1b[2Joff\u202e\nENGAGED no more") == 0
+    capsys.readouterr()
+    assert manifold("kill", "status") == 1
+    told = capsys.readouterr().out
+    assert "\\u001b[2Joff\\u202e\\u000aENGAGED no more" in told
+    assert "\x1b" not in told and "\u202e" not in told and "\nENGAGED" not in told
 
 
 def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(

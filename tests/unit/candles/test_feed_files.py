@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.candles.files import Refused, read_candles
+from streams.candles.files import MOST_UNPACKED, Refused, read_candles, text_of
+from streams.candles.text_blocks import LineSource
 from streams.errors import Fatal
 from streams.records.events import Candle
 
@@ -173,3 +174,27 @@ def test_a_file_that_holds_no_candles_is_one_sentence(
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match=r"cannot read .*nothing\.csv: No such file"):
         rows(str(tmp_path / "nothing.csv"))
+
+
+def test_a_gzip_bomb_is_refused_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.json.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'{"candles":[')
+        for _ in range(MOST_UNPACKED // (1 << 22) + 1):
+            file.write(b" " * (1 << 22))
+    assert path.stat().st_size < 4_000_000
+    with pytest.raises(Fatal, match=r"bomb\.json\.gz holds more than 256 MiB when it is decomp"):
+        text_of(str(path))
+
+
+def test_a_line_without_end_is_refused_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.candles.text_blocks.MOST_LINE", 1 << 20)
+    path = tmp_path / "line.csv.gz"
+    path.write_bytes(gzip.compress(b"time,open,high,low,close\n" + b"1" * (1 << 22)))
+    source = LineSource(str(path), 1 << 18)
+    assert source.text(0) == "time,open,high,low,close\n"
+    with pytest.raises(Fatal, match="has a line of more than"):
+        while source.more():
+            source.at = len(source.data)

@@ -14,7 +14,6 @@ from streams.kafka.decoding import (
     InvalidRecordsCollector,
     decode_record,
     event_of,
-    printable,
     refusal_of,
 )
 from streams.records.codec import DecodeError, locked_codec
@@ -75,7 +74,3 @@ def test_the_counts_are_exported(fresh: InvalidRecords) -> None:
     event_of(CODEC, record(1, GATE, 0))
     labels = {"topic": GATES, "reason": "invalid_value"}
     assert registry.get_sample_value("sep_invalid_records_total", labels) == 1.0
-
-
-def test_printable() -> None:
-    assert printable("a\x1b[31m\u202eb\n\u00e4") == "a?[31m?b?\u00e4"

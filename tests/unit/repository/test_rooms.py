@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ROOMS = (
     "errors",
     "instants",
+    "printable",
     "instruments",
     "intervals",
     "checks",

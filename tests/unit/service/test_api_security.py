@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from streams.config.service import Service
 from streams.service.limits import MOST_CLIENTS, Buckets
-from streams.service.security import Doorkeeper, Guard, Refused
+from streams.service.security import (
+    MOST_REQUESTS,
+    RESERVED_REQUESTS,
+    Doorkeeper,
+    Guard,
+    Refused,
+)
 
 TOKEN = "0123456789abcdef0123"
 
@@ -93,7 +101,7 @@ def test_without_a_token_nothing_can_be_changed() -> None:
     door = Doorkeeper(Service.from_env({}))
     asked = scope("POST", "/api/kill-switch", authorization="Bearer ")
     assert refusal(door, asked) == (403, "no_token_set")
-    assert not door.knows("", "127.0.0.1")
+    assert not door.knows("")
 
 
 def test_beyond_loopback_reading_needs_the_token_too() -> None:
@@ -104,13 +112,85 @@ def test_beyond_loopback_reading_needs_the_token_too() -> None:
         door.check(scope(path=path, host="192.168.1.5"))
 
 
-def test_a_guesser_is_not_listened_to_for_long() -> None:
+def test_a_guesser_is_refused_soon_and_never_locks_the_operator_out() -> None:
     door = keeper()
     wrong = scope("POST", "/api/kill-switch", authorization="Bearer wrong-wrong-wrong-wrong")
     answers = [refusal(door, wrong)[0] for _ in range(30)]
     assert answers[0] == 401 and answers[-1] == 429
-    right = scope("POST", "/api/kill-switch", authorization=BEARER)
-    assert refusal(door, right)[0] == 429, "a guess must not be told from the outside"
+    door.check(scope("POST", "/api/kill-switch", authorization=BEARER))
+
+
+def test_requests_without_the_token_never_spend_the_budget_of_those_with_it() -> None:
+    door = keeper(API_RATE_PER_SEC="5")
+    wrong = scope(authorization="Bearer wrong-wrong-wrong-wrong")
+    for asked in (scope(), wrong, scope("POST", "/api/kill-switch")):
+        for _ in range(20):
+            with contextlib.suppress(Refused):
+                door.check(asked)
+    assert refusal(door, scope()) == (429, "too_many_requests")
+    assert door.check(scope(authorization=BEARER))
+    door.check(scope(sec_fetch_site="same-origin"))
+    assert refusal(door, scope(sec_fetch_site="cross-site"))[0] == 429
+    assert door.socket_problem(scope()) == (429, "API_RATE_PER_SEC is exceeded")
+    assert door.socket_problem(scope(), known=True) is None
+
+
+def test_the_kill_switch_has_a_budget_of_its_own() -> None:
+    door = keeper(API_WRITE_RATE_PER_MIN="6")
+    pause = scope("POST", "/api/trade/pause", authorization=BEARER)
+    door.check(pause)
+    assert refusal(door, pause)[0] == 429
+    door.check(scope("POST", "/api/kill-switch", authorization=BEARER))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("10.0.0.7", "203.0.113.5", "203.0.113.5"),
+        ("10.0.0.7", "1.2.3.4, 203.0.113.5, 10.0.0.9", "203.0.113.5"),
+        ("10.0.0.7", "", "10.0.0.7"),
+        ("10.0.0.7", "not an address", "10.0.0.7"),
+        ("192.0.2.1", "203.0.113.5", "192.0.2.1"),
+        ("2001:db8::1:2:3:4", "", "2001:db8::/64"),
+        ("::1", "", "::1"),
+        ("?", "203.0.113.5", "?"),
+    ],
+)
+def test_only_a_named_proxy_names_the_client(peer: str, forwarded: str, expected: str) -> None:
+    door = keeper(API_TRUSTED_PROXIES="10.0.0.0/8")
+    asked = scope(x_forwarded_for=forwarded) | {"client": (peer, 1)}
+    assert door.client_of(asked) == expected
+    if peer == "10.0.0.7":
+        assert keeper().client_of(asked) == peer, "no proxy is trusted unless a setting names it"
+
+
+async def test_room_is_reserved_for_requests_with_the_token_and_for_the_kill_switch() -> None:
+    release = asyncio.Event()
+
+    async def slow(_: Any, __: Any, send: Any) -> None:
+        await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = Guard(slow, keeper(API_RATE_PER_SEC="0"), 10)
+    unknown, known = scope(), scope(authorization=BEARER)
+    running = []
+
+    async def start(asked: dict[str, Any], count: int) -> None:
+        running.extend(asyncio.create_task(_run(guard, asked)) for _ in range(count))
+        await asyncio.sleep(0)
+
+    await start(unknown, MOST_REQUESTS - RESERVED_REQUESTS)
+    assert (await _run(guard, unknown))[0]["status"] == 503
+    await start(known, RESERVED_REQUESTS)
+    assert (await _run(guard, known))[0]["status"] == 503
+    kill = scope("POST", "/api/kill-switch", authorization=BEARER)
+    switch = asyncio.create_task(_run(guard, kill, _part(b"{}")))
+    await asyncio.sleep(0)
+    release.set()
+    assert (await switch)[0]["status"] == 200
+    assert {sent[0]["status"] for sent in await asyncio.gather(*running)} == {200}
+    assert (await _run(guard, unknown))[0]["status"] == 200
 
 
 @pytest.mark.parametrize(
@@ -220,3 +300,24 @@ async def test_every_answer_has_the_headers_and_nothing_is_cached() -> None:
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert headers[b"cache-control"] == b"no-store"
         assert b"access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"enabled":true,"enabled":false}', 400),
+        (b'{"a":[{"b":1,"\\u0062":2}]}', 400),
+        (b'{"a":{"b":1},"b":[{"b":2},{"b":3}]}', 200),
+        (b"[" * 5_000, 200),
+        (b'{"enabled":true,', 200),
+        (b"\xff\xfe", 200),
+        (b"1" * 5_000, 200),
+        (b"", 200),
+    ],
+)
+async def test_a_body_with_a_repeated_key_is_refused(body: bytes, status: int) -> None:
+    guard = Guard(_echo, keeper(), 10_000)
+    sent = await _run(guard, scope("POST", "/x", authorization=BEARER), _part(body))
+    assert sent[0]["status"] == status
+    if status == 400:
+        assert b"more than once" in sent[1]["body"]

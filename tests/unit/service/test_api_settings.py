@@ -57,6 +57,10 @@ def test_the_token_is_masked_where_settings_are_shown() -> None:
         ({"WS_MAX_QUEUE": "0"}, "WS_MAX_QUEUE"),
         ({"API_RATE_PER_SEC": "-1"}, "API_RATE_PER_SEC"),
         ({"TRADE_STATUS_URL": "file:///etc/passwd"}, "TRADE_STATUS_URL"),
+        (
+            {"API_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example"},
+            "(?i)API_TRUSTED_PROXIES.*proxy.example",
+        ),
         ({"WS_HEARTBEAT_SEC": "nan"}, "WS_HEARTBEAT_SEC"),
     ],
 )

@@ -24,7 +24,7 @@ SETTINGS: dict[str, str] = next(p["data"] for p in PARTS if p["kind"] == "Config
 PROBED = {
     ("worker", 9108): {"/healthz"},
     ("feed", 9110): {"/healthz"},
-    ("trade", 8120): {"/healthz", "/status"},
+    ("trade", 8120): {"/healthz"},
     ("serve", 8000): {"/health"},
 }
 SERVICE_METRICS = 9112
@@ -91,7 +91,7 @@ def test_a_workload_runs_a_command_and_is_probed_where_that_answers(
     scraped = workload["spec"]["template"]["metadata"].get("annotations", {})
     if scraped:
         assert int(scraped["prometheus.io/port"]) in numbers.values()
-    if name == "serve":  # the others have no host names and tokens in front of their metrics
+    if name == "serve":  # the others take METRICS_TOKEN
         given = {one["name"]: one["value"] for one in made["env"]}
         assert scraped["prometheus.io/port"] == given["API_METRICS_PORT"] == str(SERVICE_METRICS)
 

@@ -1,0 +1,141 @@
+"""Deadlines and room for connections: a client that sends half a request occupies nothing.
+
+The HTTP server has no deadline for the header of a request. Here a connection without a request in
+progress has ``HEADERS_WITHIN_S`` from its first byte (or from its start), and at most ``most`` of
+such connections are kept: the one that has waited longest is closed for a new one. A request that
+arrives whole is therefore always read, however many half-sent ones there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADERS_WITHIN_S = 5.0
+MOST_WAITING = 512
+"""Connections without a request in progress, over all ports."""
+WANTED_FILES = 65_536
+TIMEOUT_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+log = logging.getLogger("manifold.api")
+
+
+class Waiting:
+    """The connections without a request in progress, oldest first.
+
+    Parameters
+    ----------
+    most
+        How many are kept.
+    """
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self._most = most
+        self._connections: dict[BoundedProtocol, None] = {}
+        self.closed = 0
+
+    def add(self, connection: BoundedProtocol) -> None:
+        """Add a connection as the newest; close the oldest when there are too many."""
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+        while len(self._connections) > self._most:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            self.closed += 1
+            oldest.transport.abort()
+
+    def discard(self, connection: BoundedProtocol) -> None:
+        """Remove a connection that is closed, or whose request has arrived."""
+        self._connections.pop(connection, None)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with a deadline for the header of a request; ``waiting`` is set by a subclass."""
+
+    waiting: Waiting
+    headers_within_s = HEADERS_WITHIN_S
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the deadline of the first request."""
+        super().connection_made(transport)
+        self.waiting.add(self)
+        self._start_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; the deadline ends when the header is complete."""
+        if self._deadline is None and not self._in_progress:
+            self._start_deadline()
+        super().data_received(data)
+        if self._in_progress:
+            self._end_waiting()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to the WebSocket."""
+        self._end_waiting()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; what has arrived of it has the deadline again."""
+        super().on_response_complete()
+        if self.transport.is_closing() or self._in_progress:
+            return
+        self.waiting.add(self)
+        if self.conn.trailing_data[0] or self.conn.their_state is not h11.IDLE:
+            self._start_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._end_waiting()
+        super().connection_lost(exc)
+
+    @property
+    def _in_progress(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.headers_within_s, self._too_late)
+
+    def _end_waiting(self) -> None:
+        self.waiting.discard(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self._in_progress or self.transport.is_closing():
+            return
+        self.waiting.discard(self)
+        self.waiting.closed += 1
+        if self.conn.our_state is h11.IDLE:
+            self.transport.write(TIMEOUT_ANSWER)
+        self.transport.close()
+
+
+def protocol_with(waiting_connections: Waiting) -> type[BoundedProtocol]:
+    """Return the protocol of a server whose connections are counted together with others."""
+
+    class Bounded(BoundedProtocol):
+        waiting = waiting_connections
+
+    return Bounded
+
+
+def allow_files() -> int:
+    """Raise this process's limit of open files as far as it may; return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = WANTED_FILES if hard == unlimited else min(WANTED_FILES, hard)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return WANTED_FILES if soft == unlimited else soft
