@@ -113,7 +113,7 @@ def test_the_settings_are_read_as_they_stand(name: str, env_file: str, tmp_path:
     given = read_env_file(str(ROOT / env_file)) if env_file else {}
     assert not given.keys() - PASSED, "compose would not pass it in"
     found = environment(OURS[name], given)
-    for secret in ("API_TOKEN_FILE", "OANDA_API_KEY_FILE"):
+    for secret in ("API_TOKEN_FILE", "METRICS_TOKEN_FILE", "OANDA_API_KEY_FILE"):
         if secret in found:
             assert found[secret].removeprefix("/run/secrets/") in OURS[name]["secrets"]
             (tmp_path / secret).write_text("t" * 32, encoding="utf-8")
