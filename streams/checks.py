@@ -92,6 +92,6 @@ def worst(found: Sequence[Finding]) -> State:
     return "fail" if "fail" in states else "warn" if "warn" in states else "ok"
 
 
-def as_json(found: Sequence[Finding]) -> dict[str, Any]:
+def findings_json(found: Sequence[Finding]) -> dict[str, Any]:
     """Return the findings as ``manifold doctor --json`` prints them."""
     return {"ok": worst(found) != "fail", "findings": [one._asdict() for one in found]}

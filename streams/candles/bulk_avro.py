@@ -138,7 +138,7 @@ class BulkCandles:
         return found._replace(instruments=_instruments(self._handle))
 
 
-def joined(values: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
+def concatenated(values: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
     """Concatenate record values for ``BulkCandles.read``; None becomes an empty frame.
 
     An empty frame is never ``PLAIN``, so the codec still distinguishes the two.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.candles.bulk_header import roles_of
+from streams.candles.bulk_header import column_roles
 from streams.candles.columns import NO_VOLUME, SeriesKey
 from streams.candles.csv_header import check_header, header_names
 from streams.candles.file_names import file_names
@@ -28,7 +28,7 @@ from streams.candles.files import (
     in_the_future,
     read_candles,
 )
-from streams.candles.rows import names_of
+from streams.candles.rows import series_names
 from streams.candles.rules import END_MS, bar_step_ms
 from streams.candles.text_blocks import PIECE_BYTES, LineSource
 from streams.candles.times import TimeColumn, TimeForm
@@ -180,7 +180,7 @@ class BulkFile:
         if self._path != STANDARD_INPUT and Path(self._path).is_file():
             with closing(LineSource(self._path, self._piece_bytes)) as source:
                 header = _plain_header(source)
-                roles = None if header is None else roles_of(header)
+                roles = None if header is None else column_roles(header)
                 if header is not None and roles is not None:
                     check_header(self._path, header, self._instrument, self._granularity)
                     yield from self._scanned(rows, source, header, roles)
@@ -345,7 +345,7 @@ class _SeriesIndex:
     def learn(self, instrument: str, granularity: str) -> None:
         """Register a pair of cells; empty where the file has no such column."""
         row = {"instrument": instrument, "granularity": granularity}
-        name, length_name = names_of(row, *self._told)
+        name, length_name = series_names(row, *self._told)
         length = GRANULARITY_MS.get(length_name)
         if length is None or not is_name(name) or decorated_pair(name) is not None:
             # no row has a time this early, so all rows of this series are left to the full parser

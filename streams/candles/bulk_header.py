@@ -34,7 +34,7 @@ _GROUPS = (
 )
 
 
-def roles_of(header: Sequence[str]) -> bytes | None:
+def column_roles(header: Sequence[str]) -> bytes | None:
     """Return the role of each column, one byte each; None when the roles are ambiguous.
 
     In a file with two columns for one value (``open`` and ``o``, ``bid_o`` and ``bid.o``) the

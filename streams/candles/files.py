@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streams.candles.csv_header import check_header, header_names
 from streams.candles.file_names import file_names
-from streams.candles.record_text import candle_fields, documents, parsed
+from streams.candles.record_text import candle_fields, documents, parse_json_text
 from streams.candles.rows import candle_from_row
 from streams.candles.rules import FileRefused, RowRefused
 from streams.candles.times import TimeColumn
@@ -77,7 +77,7 @@ def read_candles(
     """
     instrument, granularity = file_names(path, instrument, granularity)
     times = times or TimeColumn()
-    text = text_of(path)
+    text = file_text(path)
     start = text.lstrip()[:1]
     if not start:
         raise Fatal(f"{path} is empty")
@@ -116,7 +116,7 @@ def candle_of(
         return Refused(path, line, refused.reason, str(refused))
 
 
-def text_of(path: str) -> str:
+def file_text(path: str) -> str:
     """Return the text of a file, plain or gzip.
 
     Raises
@@ -169,7 +169,7 @@ def _is_lines(text: str) -> bool:
     """Return whether a text is JSON lines: the first line is a complete value and more follow."""
     first, _, rest = text.lstrip().partition("\n")
     try:
-        value = parsed(first)
+        value = parse_json_text(first)
     except (ValueError, RecursionError):
         return False
     return bool(rest.strip()) or not (isinstance(value, list) or "candles" in value)
@@ -223,7 +223,7 @@ def _json_lines(path: str, text: str) -> Iterator[tuple[int, RawRow]]:
         if not line.strip():
             continue
         try:
-            value = parsed(line)
+            value = parse_json_text(line)
         except (ValueError, RecursionError) as error:
             yield number, Refused(path, number, "bad_json", str(error))
             continue

@@ -18,7 +18,7 @@ _TYPES: Final = frozenset({"boolean", "int", "long", "float", "double", "bytes",
 """Type tags of optional values in Avro's JSON encoding, besides full record names."""
 
 
-def parsed(text: str) -> Any:
+def parse_json_text(text: str) -> Any:
     """Parse a JSON text; decimals are kept as written, because a double would lose digits.
 
     Raises
@@ -76,7 +76,7 @@ def candle_fields(row: dict[str, Any]) -> dict[str, Any] | None:
 def _value_of(row: Mapping[str, Any]) -> dict[str, Any]:
     text, topic = row.get("value"), row["topic"]
     try:
-        value = parsed(text) if isinstance(text, str) else text
+        value = parse_json_text(text) if isinstance(text, str) else text
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

@@ -69,7 +69,7 @@ def candle_from_row(
     FileRefused
         The row shows that the file cannot be read correctly.
     """
-    instrument, granularity = names_of(row, instrument, granularity)
+    instrument, granularity = series_names(row, instrument, granularity)
     if not instrument:
         raise RowRefused(
             "no_instrument", "neither the row, the file name nor --instrument contains one"
@@ -105,7 +105,7 @@ def candle_from_row(
     return candle
 
 
-def names_of(
+def series_names(
     row: Mapping[str, Any], instrument: str | None, granularity: str | None
 ) -> tuple[str, str]:
     """Return the normalised instrument and granularity of a row; empty if unknown.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from streams.candles.files import text_of
+from streams.candles.files import file_text
 from streams.errors import Fatal
 
 PIECE_BYTES = 1 << 22
@@ -99,7 +99,7 @@ class LineSource:
             self._refuse(error)
 
     def _refuse(self, error: Exception) -> NoReturn:
-        text_of(self._path)
+        file_text(self._path)
         raise Fatal(f"cannot read {self._path}: it changed meanwhile ({error})") from error
 
 

@@ -19,7 +19,7 @@ from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.output import echo
 from streams.cli.progress import progress_bar
-from streams.cli.report import names_of, require_place
+from streams.cli.report import chosen_instruments, require_place
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
@@ -32,7 +32,7 @@ from streams.replay.calibrate.sources import (
     windows_of_log,
     windows_of_series,
 )
-from streams.replay.calibrate.tables import tables
+from streams.replay.calibrate.tables import calibration_tables
 from streams.replay.report.page import STDOUT
 from streams.replay.tail import when_ms
 
@@ -103,7 +103,7 @@ def calibrate(
     time_range = TimeRange(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
-        names_of(instruments),
+        chosen_instruments(instruments),
     )
     if (
         time_range.from_ms is not None
@@ -167,7 +167,7 @@ def _say(made: Calibration, report: LoadReport, output: str | None, *, as_json: 
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
-    for table in tables(made):
+    for table in calibration_tables(made):
         console.print(table)
     for sentence in made.sentences():
         console.print(sentence, style="yellow", soft_wrap=True, highlight=False)

@@ -18,7 +18,7 @@ from streams.cli.executor_command import (
     wait_until_gone,
     why_it_waits,
 )
-from streams.cli.order import UNITS, give_order
+from streams.cli.order import UNITS, submit_order
 from streams.cli.output import echo
 from streams.cli.reason import REASON
 from streams.errors import Fatal, Recoverable
@@ -56,7 +56,7 @@ def close(instrument: str, units: Decimal | None, reason: str, actor: str, wait_
         say_released(here, books, name)
         return
     if units is not None:
-        sys.exit(give_order(here, name, "reduce", units, actor, reason, wait_s))
+        sys.exit(submit_order(here, name, "reduce", units, actor, reason, wait_s))
     give(here, "close", name, actor, reason)
     left = wait_until_gone(here, name, wait_s)
     if left:

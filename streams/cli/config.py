@@ -14,7 +14,7 @@ from rich.table import Table
 from streams.cli.actor import ACTOR
 from streams.cli.output import cell, echo
 from streams.config.difference import SET_ALIKE, differences
-from streams.config.environment import FromEnvironment, read_env_file, setting_fields, text_of
+from streams.config.environment import FromEnvironment, read_env_file, setting_fields, setting_text
 from streams.config.groups import LIVE_GROUPS
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -108,7 +108,7 @@ def env_text(active: Config) -> str:
     """Return a configuration as lines of a settings file; what is unset is a comment."""
     lines = [f"# the configuration {active.config_id} of ops.control"]
     for item in setting_fields(active):
-        text = text_of(getattr(active, item.name))
+        text = setting_text(getattr(active, item.name))
         quoted = f"'{text}'" if "{" in text else text
         name = item.name.upper()
         lines.append(f"{name}={quoted}" if text else f"# {name} is unset")

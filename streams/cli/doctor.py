@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from streams.checks import Finding, as_json, worst
+from streams.checks import Finding, findings_json, worst
 from streams.cli.output import echo
 from streams.monitoring.doctor.doctor import doctor as examine_all
 
@@ -37,9 +37,9 @@ def doctor(as_json_: bool) -> None:
     """
     found = examine_all(os.environ)
     if as_json_:
-        echo(json.dumps(as_json(found), indent=2))
+        echo(json.dumps(findings_json(found), indent=2))
     else:
-        for line in lines(found):
+        for line in finding_lines(found):
             echo(line)
     failed = worst(found) == "fail"
     sys.stdout.flush()
@@ -47,7 +47,7 @@ def doctor(as_json_: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def lines(found: list[Finding]) -> list[str]:
+def finding_lines(found: list[Finding]) -> list[str]:
     """Return the findings as text: one line each, with the fix below it."""
     said = []
     for one in found:

@@ -16,7 +16,7 @@ from streams.config.service import Service
 from streams.config.trading import Trading
 from streams.errors import Recoverable
 from streams.instants import clock
-from streams.monitoring.executor_status import Executor, judged, read
+from streams.monitoring.executor_status import ExecutorState, parse_executor, read
 
 SHOWN_ORDERS = 5
 
@@ -36,28 +36,28 @@ def executor(as_json: bool) -> None:
     """
     url = Service.from_env().trade_status_url
     answer = asyncio.run(_answer(url))
-    if isinstance(answer, Executor) and answer.state == "absent":
+    if isinstance(answer, ExecutorState) and answer.state == "absent":
         raise Recoverable(f"{answer.detail} ({url})")
     stale_ms = int(1000 * Trading.from_env().cycle_patience_s)
     found = (
         answer
-        if isinstance(answer, Executor)
-        else judged(answer, int(time.time() * 1000), stale_ms)
+        if isinstance(answer, ExecutorState)
+        else parse_executor(answer, int(time.time() * 1000), stale_ms)
     )
-    if not isinstance(answer, Executor) and found.status is not None:
-        for line in [answer.decode()] if as_json else status_lines(json.loads(answer)):
+    if not isinstance(answer, ExecutorState) and found.status is not None:
+        for line in [answer.decode()] if as_json else executor_lines(json.loads(answer)):
             echo_line(line)
     echo(found.detail, err=as_json)
     well = found.state == "running" and found.status is not None and found.status.reconciled
     sys.exit(0 if well else 1)
 
 
-async def _answer(url: str) -> bytes | Executor:
+async def _answer(url: str) -> bytes | ExecutorState:
     async with aiohttp.ClientSession() as session:
         return await read(session, url)
 
 
-def status_lines(said: dict[str, Any]) -> list[str]:
+def executor_lines(said: dict[str, Any]) -> list[str]:
     """Return an executor's status as lines of text."""
     lines = [f"account {said['account_id']}, venue {said['venue']} ({said['mode']})"]
     lines += [name.upper() for name in ("read_only", "dry_run") if said.get(name)]

@@ -17,10 +17,11 @@ from streams.errors import Fatal, Recoverable
 from streams.instruments import instrument_name
 from streams.kafka.control_topic import append_control, read_control
 from streams.kafka.registry import open_codec
+from streams.process.clock_skew import now_ms
 from streams.records.events import Control
 
 if TYPE_CHECKING:
-    from streams.monitoring.executor_status import Executor
+    from streams.monitoring.executor_status import ExecutorState
     from streams.records.codec import Codec
     from streams.records.control import ControlLog
     from streams.trading.brokers.broker import OpenTrade
@@ -38,7 +39,7 @@ WAIT = click.option(
 LOOK_S = 0.3
 
 
-class Account(NamedTuple):
+class ExecutorAccount(NamedTuple):
     """The account named by TRADING_VENUE and its settings, in a deployment."""
 
     runtime: Runtime
@@ -71,7 +72,7 @@ class Account(NamedTuple):
         return append_control(self.runtime, self.codec, [record])[0]
 
 
-def account(runtime: Runtime, trading: Trading) -> Account:
+def account(runtime: Runtime, trading: Trading) -> ExecutorAccount:
     """Return the account that the settings name, without a request to its venue.
 
     Raises
@@ -83,18 +84,18 @@ def account(runtime: Runtime, trading: Trading) -> Account:
     """
     from streams.cli.trade import open_venue
 
-    async def ask() -> Account:
+    async def ask() -> ExecutorAccount:
         codec, venue = await open_codec(runtime), await open_venue(trading)
         if venue is None:
-            return Account(runtime, codec, trading.paper_account_id, "paper", trading)
-        found = Account(runtime, codec, venue.account_id, str(venue.mode), trading)
+            return ExecutorAccount(runtime, codec, trading.paper_account_id, "paper", trading)
+        found = ExecutorAccount(runtime, codec, venue.account_id, str(venue.mode), trading)
         await venue.aclose()
         return found
 
     return asyncio.run(ask())
 
 
-def open_account(reason: str) -> Account:
+def open_account(reason: str) -> ExecutorAccount:
     """Return the account of this environment, for a command that needs a reason.
 
     Raises
@@ -106,7 +107,9 @@ def open_account(reason: str) -> Account:
     return account(Runtime.from_env(), Trading.from_env())
 
 
-def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, reason: str) -> int:
+def give(
+    here: ExecutorAccount, kind: InstrumentCommand, instrument: str, actor: str, reason: str
+) -> int:
     """Write a command about one instrument, print its offset, and return it."""
     from streams.trading.operator_commands import instrument_command
 
@@ -116,7 +119,7 @@ def give(here: Account, kind: InstrumentCommand, instrument: str, actor: str, re
     return offset
 
 
-def say_released(here: Account, ledger: Ledger, instrument: str = "") -> None:
+def say_released(here: ExecutorAccount, ledger: Ledger, instrument: str = "") -> None:
     """Print the released positions that are still open at the broker.
 
     Parameters
@@ -189,7 +192,7 @@ def held(ledger: Ledger, instrument: str) -> list[str]:
     return said + [doubt_words(intent) for intent in ledger.waiting(instrument)]
 
 
-def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
+def wait_until_gone(here: ExecutorAccount, instrument: str, wait_s: float) -> list[str]:
     """Wait until no position is left in an instrument; return what is left, as text."""
     end = time.monotonic() + wait_s
     while (left := held(here.books(), instrument)) and time.monotonic() < end:
@@ -197,7 +200,7 @@ def wait_until_gone(here: Account, instrument: str, wait_s: float) -> list[str]:
     return left
 
 
-def why_it_waits(here: Account, instrument: str) -> str:
+def why_it_waits(here: ExecutorAccount, instrument: str) -> str:
     """Return the executor's own reason for a command that it has not carried out."""
     from streams.config.service import Service
     from streams.monitoring.executor_status import ask_once
@@ -208,7 +211,7 @@ def why_it_waits(here: Account, instrument: str) -> str:
     return waits_for(found, here.account_id, instrument)
 
 
-def waits_for(found: Executor, account_id: str, instrument: str) -> str:
+def waits_for(found: ExecutorState, account_id: str, instrument: str) -> str:
     """Return what a command about an instrument waits for, from the executor's status."""
     status = found.status
     if status is None:
@@ -223,8 +226,3 @@ def waits_for(found: Executor, account_id: str, instrument: str) -> str:
         *([] if status.reconciled else [status.unreconciled]),
     ]
     return "; ".join(["an executor runs" if found.state == "running" else found.detail, *said])
-
-
-def now_ms() -> int:
-    """Return the machine's clock in epoch milliseconds."""
-    return int(time.time() * 1000)

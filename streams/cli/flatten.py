@@ -9,9 +9,8 @@ import click
 
 from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
-    Account,
+    ExecutorAccount,
     account,
-    now_ms,
     say_released,
 )
 from streams.cli.output import echo
@@ -20,9 +19,10 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.errors import Fatal, Recoverable
+from streams.process.clock_skew import now_ms
 
 if TYPE_CHECKING:
-    from streams.cli.trade import Outcome
+    from streams.cli.trade import AccountAtEnd
     from streams.trading.ledger import Ledger
 
 LOOK_S = 0.3
@@ -97,16 +97,16 @@ def flatten(
             f"still open according to the log after {waited_s:.1f} s: "
             f"{', '.join(held) or 'nothing'}; taking over"
         )
-        from streams.cli.trade import run
+        from streams.cli.trade import run_executor
 
-        outcome = run(runtime, config, trading, flatten_within_s=within_s)
+        outcome = run_executor(runtime, config, trading, flatten_within_s=within_s)
         held = _held(here.books())
         _require_flat(held, outcome, within_s)
     echo(f"no position of the executor in account {here.account_id}")
     say_released(here, here.books())
 
 
-def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
+def _require_flat(held: list[str], outcome: AccountAtEnd, within_s: float) -> None:
     for what, why in sorted(outcome.unread.items()):
         echo(f"could not be read: {what}: {why}", err=True)
     for name, why in sorted(outcome.cannot_close.items()):
@@ -124,7 +124,7 @@ def _require_flat(held: list[str], outcome: Outcome, within_s: float) -> None:
         )
 
 
-def _say(here: Account, actor: str, reason: str) -> int:
+def _say(here: ExecutorAccount, actor: str, reason: str) -> int:
     """Engage the kill switch and write the command; return its offset."""
     from streams.trading.flatten import flatten_record
     from streams.trading.kill_switch.commands import engage
@@ -139,7 +139,7 @@ def _say(here: Account, actor: str, reason: str) -> int:
     return offset
 
 
-def _wait(here: Account, wait_s: float | None, offset: int) -> list[str]:
+def _wait(here: ExecutorAccount, wait_s: float | None, offset: int) -> list[str]:
     """Wait for a running executor; return the positions left when it is done or does not begin."""
     begun = time.monotonic()
     while True:

@@ -132,7 +132,7 @@ def status(as_json: bool) -> None:
     finally:
         reader.close()
     if as_json:
-        echo(json.dumps(as_dict(found)))
+        echo(json.dumps(kill_state_dict(found)))
     else:
         for line in _lines(found):
             echo_line(line)
@@ -176,7 +176,7 @@ async def _keep(runtime: Runtime, settings: KillSwitchSettings, metrics_port: in
         await page.cleanup()
 
 
-def as_dict(found: KillSwitchState) -> dict[str, Any]:
+def kill_state_dict(found: KillSwitchState) -> dict[str, Any]:
     """Return the state for ``--json``."""
     content = found._asdict()
     content["log"] = None if found.log is None else found.log._asdict()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from streams.cli.actor import ACTOR
-from streams.cli.executor_command import now_ms, open_account
+from streams.cli.executor_command import open_account
 from streams.cli.output import echo
 from streams.cli.reason import REASON
 from streams.errors import Fatal
+from streams.process.clock_skew import now_ms
 
 SHOWN = 20
 

@@ -23,7 +23,7 @@ from streams.instants import clock, instant_ms
 from streams.kafka.registry import open_codec
 from streams.replay.verify.lookahead import (
     COMPARED,
-    Difference,
+    CutDifference,
     Lookahead,
     LookaheadReport,
     Subject,
@@ -166,7 +166,7 @@ def _print(found: LookaheadReport, subject: Subject, chosen: int) -> None:
     )
 
 
-def _sentence(difference: Difference) -> str:
+def _sentence(difference: CutDifference) -> str:
     at_ms = difference.cut_ms
     return (
         f"LOOK-AHEAD at the cut {clock(at_ms)}.{at_ms % 1000:03d}: {difference.topic} of "

@@ -14,15 +14,15 @@ from streams.cli.actor import ACTOR
 from streams.cli.executor_command import (
     LOOK_S,
     WAIT,
-    Account,
+    ExecutorAccount,
     known_instrument,
-    now_ms,
     open_account,
     why_it_waits,
 )
 from streams.cli.output import echo
 from streams.cli.reason import REASON
 from streams.errors import Fatal, Recoverable
+from streams.process.clock_skew import now_ms
 
 if TYPE_CHECKING:
     from streams.trading.operator_orders import Side
@@ -104,7 +104,7 @@ def order(
     name = known_instrument(here.control(), here.books(), instrument)
     side, units = chosen[0]
     sys.exit(
-        give_order(
+        submit_order(
             here,
             name,
             side,
@@ -119,8 +119,8 @@ def order(
     )
 
 
-def give_order(
-    here: Account,
+def submit_order(
+    here: ExecutorAccount,
     instrument: str,
     side: Side,
     units: Decimal,
@@ -170,7 +170,7 @@ def give_order(
     return code
 
 
-def _told(here: Account, request_id: str) -> tuple[int, str] | None:
+def _told(here: ExecutorAccount, request_id: str) -> tuple[int, str] | None:
     """Return the exit code and a text for the result of an order; None while it is open."""
     ledger = here.books()
     intent = ledger.requests.get(request_id)

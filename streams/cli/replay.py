@@ -16,7 +16,7 @@ from rich.table import Table
 from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_refused
 from streams.cli.output import echo
 from streams.cli.progress import progress_bar
-from streams.cli.report import PUBLISH, names_of, require_place, say_published
+from streams.cli.report import PUBLISH, chosen_instruments, require_place, say_published
 from streams.errors import Fatal
 from streams.records.topics import (
     DEAD_LETTERS,
@@ -120,7 +120,7 @@ def replay(
     wanted = {
         "from_ms": None if start is None else when_ms("--from", start, now),
         "to_ms": None if end is None else when_ms("--to", end, now),
-        "instruments": names_of(instruments),
+        "instruments": chosen_instruments(instruments),
         "settings": _settings(changes),
     }
     if files:

@@ -83,7 +83,7 @@ def report(
     chosen = ReportFilter(
         None if start is None else when_ms("--from", start, now),
         None if end is None else when_ms("--to", end, now),
-        names_of(instruments),
+        chosen_instruments(instruments),
     )
     if None not in chosen[:2] and chosen.from_ms > chosen.to_ms:  # type: ignore[operator]
         raise Fatal(f"--from {start} is after --to {end}")
@@ -114,7 +114,7 @@ def say_published(data: ReportData, html: str | None) -> None:
     echo(f"published as {key}", err=True)
 
 
-def names_of(text: str | None) -> tuple[str, ...]:
+def chosen_instruments(text: str | None) -> tuple[str, ...]:
     """Return the instruments of ``--instruments``; none when it was not given.
 
     Raises

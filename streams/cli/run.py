@@ -166,12 +166,12 @@ def _show(runtime: Runtime, settings: RunSettings, as_json: bool) -> int:
     if as_json:
         echo(json.dumps(status))
     else:
-        for line in status_lines(status):
+        for line in host_lines(status):
             echo(line)
     return 0 if status["well"] else 1
 
 
-def status_lines(status: dict[str, Any]) -> list[str]:
+def host_lines(status: dict[str, Any]) -> list[str]:
     """Return the status of a host as text."""
     lines = [f"{status['phase']}; warm-up: {status.get('warmup') or 'running'}"]
     for one in status["processes"]:

@@ -13,12 +13,12 @@ from streams.cli.status import gates_table, weights_table
 from streams.instants import clock
 from streams.records.topics import STAGE_SOURCES
 from streams.stack.up import Stack
-from streams.stack.watch import Sight
+from streams.stack.watch import StackProbe
 
 PLAIN_EVERY_S = 5.0
 
 
-def screen(stack: Stack, sight: Sight) -> RenderableType:
+def screen(stack: Stack, sight: StackProbe) -> RenderableType:
     """Return the screen at one moment."""
     parts: list[RenderableType] = [_head(stack), _processes(stack)]
     if sight.trouble:
@@ -31,7 +31,7 @@ def screen(stack: Stack, sight: Sight) -> RenderableType:
     return Group(*parts)
 
 
-def plain_line(stack: Stack, sight: Sight) -> str:
+def plain_line(stack: Stack, sight: StackProbe) -> str:
     """Return the state at one moment as one line."""
     ended = [f"{n}: {p.state}" for n, p in stack.processes.items() if not p.child.running]
     status = sight.status
@@ -85,7 +85,7 @@ def _processes(stack: Stack) -> Table:
     return table
 
 
-def _topics(sight: Sight) -> Table:
+def _topics(sight: StackProbe) -> Table:
     status, rates = sight.status, sight.rates or {}
     assert status is not None
     table = Table(box=None, pad_edge=False)

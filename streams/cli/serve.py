@@ -44,7 +44,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     exit_on_sigterm()
     from streams.monitoring.clock_check import warn_of_clock
     from streams.service.serve import Settings
-    from streams.service.serve import serve as run
+    from streams.service.serve import serve_api as run
 
     settings = Settings.from_env(os.environ)
     logging.basicConfig(

@@ -52,7 +52,7 @@ class Source(NamedTuple):
     span: tuple[date, ...] = ()
 
 
-class Found(NamedTuple):
+class SnapshotInput(NamedTuple):
     """The candles of a manifold, and the configuration that it is computed with."""
 
     instrument: str
@@ -126,7 +126,7 @@ class Sources:
         self._opened: tuple[Runtime, Codec, ControlLog] | None = None
         self.report = LoadReport()
 
-    def read(self, source: Source) -> Iterator[Found]:
+    def read(self, source: Source) -> Iterator[SnapshotInput]:
         """Yield the candles of each manifold of a source.
 
         Raises
@@ -164,7 +164,7 @@ class Sources:
         if not any(parts):
             raise Fatal(f"{source.name}: no candle in {_words(chosen)}")
         for part in parts:
-            yield Found(source.name, part, config)
+            yield SnapshotInput(source.name, part, config)
 
     def _log(self) -> tuple[Runtime, Codec, ControlLog]:
         if self._opened is None:
@@ -173,7 +173,7 @@ class Sources:
             self._opened = runtime, codec, read_control(runtime, codec)
         return self._opened
 
-    def _file(self, path: str) -> Iterator[Found]:
+    def _file(self, path: str) -> Iterator[SnapshotInput]:
         config = Config.from_env()
         name, length = file_names(path, self._instrument, self._granularity)
         given = (name or UNNAMED, length or config.candle_gran)
@@ -183,7 +183,7 @@ class Sources:
         self.report.refused += report.refused
         report.require_candles(series)
         if not series:
-            yield Found(given[0], [], config)
+            yield SnapshotInput(given[0], [], config)
         for key in sorted(series):
             candles = list(series[key].candles())
             chosen = self._chosen.counted_from(candles[-1].bar_ms)
@@ -191,7 +191,7 @@ class Sources:
             if not any(parts):
                 raise Fatal(f"{path}: {key.instrument}: no candle in {_words(chosen)}")
             for part in parts:
-                yield Found(key.instrument, part, config)
+                yield SnapshotInput(key.instrument, part, config)
 
 
 def _words(chosen: Selection) -> str:

@@ -38,14 +38,14 @@ def status(as_json: bool) -> None:
         echo(json.dumps(found.as_dict(int(time.time() * 1000))))
     else:
         console = Console()
-        for table in tables(found):
+        for table in status_tables(found):
             console.print(table)
         rare = None if found.all_guards is None else rarely_passing(found.all_guards)
         if rare:
             console.print(rare, style="yellow", soft_wrap=True, highlight=False)
 
 
-def tables(found: Status) -> list[Table]:
+def status_tables(found: Status) -> list[Table]:
     """Return the status as tables."""
     title = f"the log (config {found.config_id or 'none yet'})"
     if found.market_calendar == "continuous":

@@ -19,7 +19,7 @@ from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.replay.calibrate.hazard import study as study_of
 from streams.replay.calibrate.hazard_runs import by_bar_length
-from streams.replay.calibrate.hazard_tables import tables
+from streams.replay.calibrate.hazard_tables import effect_tables
 
 PLAIN_WIDTH = 150
 STRENGTHS, AHEAD = "0.25,0.5,1,2", "12,60,240"
@@ -99,7 +99,7 @@ def hazard(
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
     for one in found:
-        for table in tables(one):
+        for table in effect_tables(one):
             console.print(table)
         for note in one.notes:
             console.print(note, style="yellow", soft_wrap=True, highlight=False)

@@ -21,7 +21,7 @@ from streams.instruments import instrument_name
 from streams.kafka.reader import LogReader, LogRecord
 from streams.kafka.registry import open_codec
 from streams.records.topics import TOPICS
-from streams.replay.tail import as_json, records, start_offset
+from streams.replay.tail import record_json, records, start_offset
 
 POLL_S = 0.25
 
@@ -80,7 +80,7 @@ def tail(
     style: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
     with contextlib.suppress(KeyboardInterrupt):
         for record in itertools.islice(found, num):
-            shown = as_json(codec, record, runtime.topic(name))
+            shown = record_json(codec, record, runtime.topic(name))
             echo(json.dumps(shown, **style, ensure_ascii=False))
 
 

@@ -11,7 +11,7 @@ import click
 
 from streams.cli.output import echo
 from streams.config.runtime import Runtime
-from streams.kafka.cluster_check import as_json, check_cluster
+from streams.kafka.cluster_check import check_cluster, cluster_findings_json
 from streams.kafka.topics_admin import Cluster, create_topics, expected_topics, require_topics
 
 EXIT_DRIFT = 1
@@ -121,7 +121,7 @@ def check(as_json_: bool) -> None:
     """
     found = asyncio.run(check_cluster(Runtime.from_env()))
     if as_json_:
-        echo(json.dumps(as_json(found), indent=2))
+        echo(json.dumps(cluster_findings_json(found), indent=2))
     else:
         for finding in found:
             echo(f"{MARKS[finding.state]} {finding.name:<14}  {finding.detail}")

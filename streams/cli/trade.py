@@ -58,10 +58,10 @@ def trade(venue: str | None, status_port: int | None) -> None:
         os.environ["TRADING_VENUE"] = venue
     if status_port is not None:
         os.environ["TRADE_STATUS_PORT"] = str(status_port)
-    run(Runtime.from_env(), Config.from_env(), Trading.from_env())
+    run_executor(Runtime.from_env(), Config.from_env(), Trading.from_env())
 
 
-class Outcome(NamedTuple):
+class AccountAtEnd(NamedTuple):
     """The state of the account when an executor ended.
 
     Attributes
@@ -79,9 +79,9 @@ class Outcome(NamedTuple):
     cannot_close: dict[str, str]
 
 
-def run(
+def run_executor(
     runtime: Runtime, config: Config, trading: Trading, *, flatten_within_s: float | None = None
-) -> Outcome:
+) -> AccountAtEnd:
     """Run an executor until it is stopped; return the state of the account.
 
     Parameters
@@ -109,7 +109,7 @@ def run(
 
 async def _trade(
     runtime: Runtime, config: Config, trading: Trading, flatten_within_s: float | None
-) -> Outcome:
+) -> AccountAtEnd:
     from streams.errors import MustRestart
     from streams.kafka.registry import open_codec
 
@@ -131,7 +131,7 @@ async def _execute(
     trading: Trading,
     flatten_within_s: float | None,
     stopping: asyncio.Event,
-) -> Outcome:
+) -> AccountAtEnd:
     """Run one executor.
 
     Raises
@@ -172,7 +172,7 @@ async def _execute(
         if page is not None:
             await page.cleanup()
     unread = dict(executor.reconciler.reading.unread)
-    return Outcome(executor.confirmed_flat, unread, executor.closer.cannot_close)
+    return AccountAtEnd(executor.confirmed_flat, unread, executor.closer.cannot_close)
 
 
 async def open_venue(trading: Trading) -> OandaBroker | None:

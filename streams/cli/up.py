@@ -20,7 +20,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.records.codec import locked_codec
-from streams.stack.up import BROKERS, MARKETS, Plan, Ports, Stack, stack_settings
+from streams.stack.up import BROKERS, MARKETS, Ports, Stack, StackPlan, stack_settings
 from streams.stack.watch import Watch
 
 POLL_S = 0.25
@@ -150,7 +150,7 @@ def up(
     end_ms = lively_end_ms(now_ms, runtime.hotband_pairs, config) if demo else now_ms
     start_ms = calendar_of(config).start_of_last_bars_ms(end_ms, bars, config.granularity_ms)
     ports = Ports(broker_port, registry_port, valkey_port, metrics_port)
-    plan = Plan(broker, data_dir, ports, seed, start_ms, bars if demo else None, market)
+    plan = StackPlan(broker, data_dir, ports, seed, start_ms, bars if demo else None, market)
     # SIGTERM from a supervisor ends it as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()

@@ -22,7 +22,7 @@ from streams.instants import clock
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import require_clock
 from streams.monitoring.warmup.warm_state import PairState, missing
-from streams.monitoring.warmup.warmup import STEPS, Done, Progress, Warmup, report
+from streams.monitoring.warmup.warmup import STEPS, Done, Progress, Warmup, warmup_json
 
 EXIT_DIFFERS = 1
 PATIENCE_SEC = 60.0
@@ -97,9 +97,9 @@ def warmup(
         # a write in a thread is aborted as by SIGKILL, after which a load can be repeated
         os._exit(EXIT_INTERRUPTED)
     if as_json:
-        echo(json.dumps(report(found, states, config)))
+        echo(json.dumps(warmup_json(found, states, config)))
     else:
-        for line in lines(found, states, config):
+        for line in warmup_lines(found, states, config):
             echo(line)
     if any(step.problems and not step.refused for step in found):
         sys.exit(EXIT_DIFFERS)
@@ -122,7 +122,7 @@ async def _run(
     return found, await this.states(), await this.config()
 
 
-def lines(steps: list[Done], states: list[PairState], config: Config) -> list[str]:
+def warmup_lines(steps: list[Done], states: list[PairState], config: Config) -> list[str]:
     """Return the result of a warm-up as text."""
     said = []
     for step in steps:

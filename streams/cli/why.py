@@ -23,7 +23,7 @@ from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import warn_of_clock
 from streams.monitoring.executor_status import ask_once
 from streams.monitoring.view_at import Read, known_in_the_past, known_now, read_instrument
-from streams.monitoring.why import WAYS, Known, Step, explain
+from streams.monitoring.why import WAYS, Known, StepResult, explain
 from streams.pipeline.limits import guard_lines
 from streams.records.codec import Codec
 from streams.records.events import Candle, GateDecision, ReasonDetail, Signal, Weights
@@ -56,7 +56,7 @@ def why(instrument: str, at: str | None, as_json: bool) -> None:
     name = instrument_name(instrument)
     read = read_instrument(runtime, codec, name, at_ms)
     view = read.view
-    found = Found(
+    found = LatestRecords(
         name, view.candles.get(name), view.signals.get(name), view.decisions.get(name), view.weights
     )
     if found.candle is None and found.decision is None:
@@ -86,7 +86,7 @@ def past_ms(text: str, now_ms: int) -> int:
     return at_ms
 
 
-class Found(NamedTuple):
+class LatestRecords(NamedTuple):
     """The records of one instrument from its last candle to its weight."""
 
     instrument: str
@@ -111,7 +111,7 @@ def _known(runtime: Runtime, codec: Codec, read: Read, at_ms: int | None) -> Kno
     return known_now(read, config, state, executor, now_ms)
 
 
-def _step_lines(taken: list[Step]) -> list[str]:
+def _step_lines(taken: list[StepResult]) -> list[str]:
     marks = {True: "ok  ", False: "FAIL", None: "?   "}
     return [
         f"  {marks[step.ok]} {step.step:<12} {step.detail}"
@@ -120,7 +120,7 @@ def _step_lines(taken: list[Step]) -> list[str]:
     ]
 
 
-def _place(found: Found) -> str:
+def _place(found: LatestRecords) -> str:
     weights = found.weights
     if weights is None:
         return "no weights yet"
@@ -138,7 +138,7 @@ def _place(found: Found) -> str:
     return "no weight: not eligible at the latest epoch"
 
 
-def _as_dict(found: Found, config: Config | None) -> dict[str, Any]:
+def _as_dict(found: LatestRecords, config: Config | None) -> dict[str, Any]:
     decision = found.decision
     lines = guard_lines(decision, config) if decision and config else []
     return {
@@ -175,7 +175,7 @@ def _as_dict(found: Found, config: Config | None) -> dict[str, Any]:
     }
 
 
-def _lines(found: Found, config: Config | None) -> list[str]:
+def _lines(found: LatestRecords, config: Config | None) -> list[str]:
     decision, candle = found.decision, found.candle
     lines = [f"{found.instrument}"]
     lines.append(f"  last candle   bar {clock(candle.bar_ms)}" if candle else "  no candle yet")

@@ -42,10 +42,10 @@ def worker(worker_id: str | None, metrics_port: int | None) -> None:
         os.environ["WORKER_ID"] = worker_id
     if metrics_port is not None:
         os.environ["METRICS_PORT"] = str(metrics_port)
-    run(Runtime.from_env(), Config.from_env())
+    run_worker(Runtime.from_env(), Config.from_env())
 
 
-def run(runtime: Runtime, config: Config) -> None:
+def run_worker(runtime: Runtime, config: Config) -> None:
     """Check the deployment, then run the Faust worker until it is stopped."""
     import uvloop
 
@@ -57,8 +57,8 @@ def run(runtime: Runtime, config: Config) -> None:
     from streams.kafka.topics_admin import require_topics
     from streams.monitoring.clock_check import warn_of_clock
     from streams.pipeline.chain import open_chain
-    from streams.pipeline.worker.app import make_app, run_app
-    from streams.pipeline.worker.http import serve
+    from streams.pipeline.worker.app import make_worker_app, run_app
+    from streams.pipeline.worker.http import serve_metrics
     from streams.pipeline.worker.log_limit import quiet_logs
     from streams.pipeline.worker.metrics import WorkerMetrics
     from streams.process.child import require_port
@@ -74,13 +74,13 @@ def run(runtime: Runtime, config: Config) -> None:
     followed.look(seed_config(runtime, chain.codec, config, chain.control, now_ms))
     warn_of_lookback(followed.active)
     metrics = WorkerMetrics(followed, runtime.hotband_pairs)
-    app = make_app(runtime, chain.stages, metrics)
+    app = make_worker_app(runtime, chain.stages, metrics)
     if runtime.metrics_port:
         require_port(runtime.metrics_port, "METRICS_PORT")
 
         @app.task
         async def show_metrics() -> None:
-            await serve(runtime, metrics)
+            await serve_metrics(runtime, metrics)
 
     quiet_logs()
     warm_up()

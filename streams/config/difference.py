@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from streams.config.environment import text_of
+from streams.config.environment import setting_text
 from streams.config.settings import Config
 
 SET_ALIKE: Final = (
@@ -33,6 +33,8 @@ class Difference(NamedTuple):
 def differences(here: Config, active: Config) -> tuple[Difference, ...]:
     """Return the settings in which an environment differs from the active configuration."""
     return tuple(
-        Difference(name.upper(), text_of(getattr(here, name)), text_of(getattr(active, name)))
+        Difference(
+            name.upper(), setting_text(getattr(here, name)), setting_text(getattr(active, name))
+        )
         for name in here.differing(active)
     )

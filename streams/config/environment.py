@@ -159,7 +159,7 @@ class FromEnvironment:
         return rows
 
 
-def text_of(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """Return a setting's value as environment text; empty when it is unset."""
     if value is None:
         return ""

@@ -10,7 +10,7 @@ from typing import Final
 from streams.config.environment import FromEnvironment, environment_names, setting_fields
 from streams.config.groups import GROUPS
 from streams.config.settings import Config
-from streams.config.unused_variables import Unused, unused, words_of
+from streams.config.unused_variables import Unused, describe_unused, unused
 
 ALIKE: Final = 0.86
 SHORTEST: Final = 6
@@ -64,7 +64,7 @@ def not_of_the_configuration(name: str) -> str:
         )
     row = not_read(name)
     if row is not None:
-        return words_of(name, row)
+        return describe_unused(name, row)
     names = {each for item in setting_fields(Config) for each in environment_names(item)}
     alike = looks_like(name, names)
     hint = f"it looks like {alike}; " if alike else ""

@@ -163,7 +163,7 @@ def unused(name: str, known: Collection[str]) -> Unused | None:
     return None
 
 
-def words_of(name: str, row: Unused) -> str:
+def describe_unused(name: str, row: Unused) -> str:
     """Return one sentence: why a variable is not read and what to use instead."""
     return f"{name} is not read: {row.why}; use instead: {row.instead}"
 

@@ -17,17 +17,17 @@ from streams.core.layout import METRICS_DTYPE, SIGNALS_DTYPE
 from streams.core.loader import ENGINE_VERSION, BuildInfo, build_info, cpp_dir
 from streams.core.loader import core as load
 from streams.core.status import check_candle
-from streams.core.stream import CandleStream, Metrics, format_signature
+from streams.core.stream import BarMetrics, CandleStream, format_signature
 
 __all__ = [
     "ENGINE_VERSION",
     "METRICS_DTYPE",
     "SIGNALS_DTYPE",
+    "BarMetrics",
     "BatchManifold",
     "BitMetrics",
     "BuildInfo",
     "CandleStream",
-    "Metrics",
     "WindowGrid",
     "analyze_bits",
     "build_info",

@@ -20,7 +20,7 @@ _MAGIC = b"QFHS\x01"
 _LENGTH = struct.Struct("<I")
 
 
-class Metrics(NamedTuple):
+class BarMetrics(NamedTuple):
     """Metrics at a bar, of the window of the last 128 bits and of the manifold.
 
     Attributes
@@ -159,7 +159,7 @@ class CandleStream:
 
     def step(
         self, bar_ms: int, high: float, low: float, close: float, volume: int
-    ) -> Metrics | None:
+    ) -> BarMetrics | None:
         """Process one complete candle.
 
         Parameters
@@ -186,7 +186,7 @@ class CandleStream:
                 return None
             raise_for(status, f"candle {bar_ms}")
         a, b, c, d, e, f, g, h, signature, i, j, k, m, n, o, p, q = self._unpack(self._wire)
-        return Metrics(a, b, c, d, e, f, g, h, signature.decode(), i, j, k, m, n, o, p, q)
+        return BarMetrics(a, b, c, d, e, f, g, h, signature.decode(), i, j, k, m, n, o, p, q)
 
     def run(
         self,

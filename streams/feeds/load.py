@@ -107,14 +107,14 @@ def _load_granularity(
             progress(f"writing {granularity}", done[0], total)
 
         plan = FeedPlan(names, granularity, writer.partitions)
-        write_feed(writer, plan, bars_of(merged(new)), from_ms, wrote)
+        write_feed(writer, plan, bars_of(merge_series(new)), from_ms, wrote)
     else:
         _complete(writer, series, ends, known, granularity, length)
     report.written += total
     report.watermarks += writer.written - before - total
 
 
-def merged(series: Mapping[SeriesKey, Series]) -> Iterator[Candle]:
+def merge_series(series: Mapping[SeriesKey, Series]) -> Iterator[Candle]:
     """Yield the candles of all series by end time, ties by instrument."""
     return heapq.merge(
         *(one.candles() for one in series.values()), key=lambda c: (c.as_of_ms, c.instrument)

@@ -23,11 +23,11 @@ from streams.feeds.oanda_instrument import (
     InstrumentFeed,
     Settled,
     horizon_ms,
-    merged,
     not_waited_for,
+    take_ended_bars,
 )
 from streams.feeds.oanda_resume import resumes
-from streams.feeds.oanda_state import FeedState, pair_states
+from streams.feeds.oanda_state import FeedState, feed_progress
 from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.writer import CONTROL_EVERY_S, FactWriter
 from streams.instants import clock
@@ -145,7 +145,7 @@ class OandaFeed:
         self.state = FeedState(
             self._client,
             feeds,
-            pair_states(feeds, self.config.granularity_ms),
+            feed_progress(feeds, self.config.granularity_ms),
             price_stream(self._client, self._names),
             self.followed,
         )
@@ -278,7 +278,7 @@ class OandaFeed:
             ended = all(task.done() for task in feeds)
             self._more.clear()
             until_ms = min(self._horizon_ms(), self._last_ms)
-            await self._write(merged(list(self.state.feeds.values()), until_ms))
+            await self._write(take_ended_bars(list(self.state.feeds.values()), until_ms))
             if ended:
                 return
             await self._stop_waiting()
@@ -369,7 +369,7 @@ class OandaFeed:
     async def _finish(self) -> None:
         """Write the settled bars, and the watermarks that are still missing."""
         feeds = list(self.state.feeds.values())
-        await self._write(merged(feeds, self._last_ms))
+        await self._write(take_ended_bars(feeds, self._last_ms))
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:

@@ -354,7 +354,7 @@ def not_waited_for(
     return found
 
 
-def merged(feeds: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
+def take_ended_bars(feeds: Sequence[InstrumentFeed], until_ms: int) -> list[Settled]:
     """Remove and return the bars that end up to ``until_ms``, by time, ties by instrument."""
     taken: list[Settled] = []
     for feed in feeds:

@@ -16,7 +16,7 @@ from streams.records.events import Candle
 
 
 @dataclass
-class PairState:
+class FeedProgress:
     """What was written for one instrument.
 
     Attributes
@@ -45,10 +45,12 @@ class PairState:
     not_waited: int = 0
 
 
-def pair_states(feeds: Mapping[str, InstrumentFeed], granularity_ms: int) -> dict[str, PairState]:
+def feed_progress(
+    feeds: Mapping[str, InstrumentFeed], granularity_ms: int
+) -> dict[str, FeedProgress]:
     """Return the state of each instrument at the start of the feed."""
     return {
-        name: PairState(
+        name: FeedProgress(
             settled_ms=feed.frontier_ms,
             candle_as_of_ms=feed.last_bar_ms + granularity_ms if feed.last_bar_ms >= 0 else -1,
         )
@@ -62,7 +64,7 @@ class FeedState:
 
     client: OandaClient
     feeds: dict[str, InstrumentFeed]
-    pairs: dict[str, PairState]
+    pairs: dict[str, FeedProgress]
     stream: OandaStream[Price]
     followed: FollowedConfig | None = None
     prices: dict[str, Price] = field(default_factory=dict)

@@ -124,7 +124,7 @@ def feed_problems(
     return found
 
 
-def make_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Application:
+def make_feed_web(state: FeedState, granularity: str, calendar: Calendar) -> web.Application:
     """Return the web application with ``/metrics`` and ``/healthz``."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(state))
@@ -158,5 +158,5 @@ async def serve_status(
     Fatal
         The port is in use.
     """
-    application = make_web(state, granularity, calendar)
+    application = make_feed_web(state, granularity, calendar)
     return await open_status_port(application, status_access(host), port, "FEED_METRICS_PORT")

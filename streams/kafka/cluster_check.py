@@ -333,7 +333,7 @@ async def check_registry(runtime: Runtime) -> Finding:
     return Finding("registry", "ok", detail)
 
 
-def as_json(found: list[Finding]) -> dict[str, Any]:
+def cluster_findings_json(found: list[Finding]) -> dict[str, Any]:
     """Return the findings as ``manifold topics check --json`` prints them."""
     findings = [
         {"name": f.name, "ok": f.ok, "detail": f.detail, "warning": f.state == "warn"}

@@ -103,7 +103,7 @@ async def open_consumer(
         await _close_consumer(consumer)
 
 
-async def fetch(
+async def poll_records(
     consumer: Any, max_records: int
 ) -> tuple[dict[LogPartition, list[Any]], tuple[LogPartition, ...]]:
     """Return the records received, and the partitions whose requested offset is out of range."""
@@ -202,13 +202,15 @@ class LogFollower:
                     self.trouble = f"reading {message.topic()}: {error.str()}"
                 continue
             self.trouble = ""
-            record = decoded(self._codec, log_record(self._names[message.topic()], message))
+            record = decode_log_record(
+                self._codec, log_record(self._names[message.topic()], message)
+            )
             if record is not None:
                 batch.append(record)
         return batch
 
 
-def decoded(codec: Codec, read: LogRecord) -> DecodedRecord | None:
+def decode_log_record(codec: Codec, read: LogRecord) -> DecodedRecord | None:
     """Return the decoded record; None when its value is not an event of its topic."""
     record = read.record
     event = event_of(codec, record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from streams.kafka.follower import DecodedRecord, PartitionKey, decoded
+from streams.kafka.follower import DecodedRecord, PartitionKey, decode_log_record
 from streams.kafka.reader import LogReader, LogRecord
 from streams.records.codec import Codec
 
@@ -40,7 +40,7 @@ def read_spans(
     """
     records: list[DecodedRecord] = []
     for source in reader.read_many(spans):
-        record = decoded(codec, source)
+        record = decode_log_record(codec, source)
         if record is not None:
             records.append(record)
         elif refused is not None:

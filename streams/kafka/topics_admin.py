@@ -287,13 +287,13 @@ def drifts(
     found: list[Drift] = []
     for topic in expected:
         if topic.name in actual:
-            found += compare(topic, actual[topic.name], runtime.topic_replication_factor)
+            found += topic_drift(topic, actual[topic.name], runtime.topic_replication_factor)
         else:
             found.append(Drift(topic.name, "missing", "", "", "run manifold topics create"))
     return found
 
 
-def compare(expected: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
+def topic_drift(expected: ExpectedTopic, actual: ActualTopic, replicas: int) -> list[Drift]:
     """Return the differences of one topic; more replicas than required are no difference."""
     found = []
     if actual.partitions != expected.partitions:

@@ -23,7 +23,7 @@ from streams.kafka.transactions import transactional_id, transactional_producer
 from streams.migration.plan import COPIED, DERIVED
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import Control
-from streams.records.kill_switch import Unreadable, fold
+from streams.records.kill_switch import Unreadable, fold_kill_switch
 from streams.records.topics import CONTROL, ORDERS
 from streams.records.trading_events import OrderIntent
 from streams.trading.journal import STAGE
@@ -160,7 +160,7 @@ def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReade
                 continue
             if isinstance(event, Control):
                 records.append((record.offset, event))
-    if not fold(records).engaged:
+    if not fold_kill_switch(records).engaged:
         raise Fatal(
             f"the kill switch is off in {runtime.topic(CONTROL)}, and an executor could open a "
             "position while the log is copied: run manifold kill on --reason TEXT first; it is "

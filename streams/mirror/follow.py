@@ -13,7 +13,7 @@ from streams.config.settings import Config, UnknownSettings
 from streams.errors import Recoverable
 from streams.kafka.control_topic import read_control
 from streams.kafka.decoding import event_of
-from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
+from streams.kafka.follower import LogPartition, keep_following, open_consumer, poll_records
 from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
 from streams.mirror.shapes import Retention, Write, silent, writes_of
@@ -124,7 +124,7 @@ class Follower:
         ) as consumer:
             while not self._stopping.is_set():
                 known = await self._positioned(consumer, known)
-                received, _ = await fetch(consumer, BATCH)
+                received, _ = await poll_records(consumer, BATCH)
                 # records of a partition without a position yet are read again after the seek
                 batches = {tp: found for tp, found in received.items() if found and tp in known}
                 if batches:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from streams.config.runtime import Runtime
 from streams.instants import GRANULARITY_MS
 from streams.mirror import keys
-from streams.mirror.writer import connect, translate_error
+from streams.mirror.writer import connect, translate_valkey_error
 
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
 
@@ -86,7 +86,7 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
     try:
         blob, status, weights, *rest = await pipeline.execute()
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     manifolds, signals, decided, candles = {}, {}, {}, {}
     for place, pair in enumerate(pairs):
         history, last, index, guard, series = rest[5 * place : 5 * place + 5]

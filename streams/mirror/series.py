@@ -13,7 +13,7 @@ from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.mirror import keys
 from streams.mirror.probe import MirrorFacts, mirror_facts
-from streams.mirror.writer import connect, translate_error
+from streams.mirror.writer import connect, translate_valkey_error
 
 ANSWER_S = 3.0
 
@@ -71,4 +71,4 @@ class Mirror:
                 f"Valkey (VALKEY_URL) gave no answer within {ANSWER_S:g} s"
             ) from error
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error

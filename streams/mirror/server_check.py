@@ -12,7 +12,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.mirror.follow import retention_of
 from streams.mirror.sizing import Need, memory_need
-from streams.mirror.writer import connect, translate_error
+from streams.mirror.writer import connect, translate_valkey_error
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9
@@ -46,7 +46,7 @@ async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
         memory = _memory(info, need, pairs)
         return [_server(info, runtime), *trial, memory, _persistence(info)]
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     finally:
         await client.aclose()
 

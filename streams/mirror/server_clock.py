@@ -7,7 +7,7 @@ import asyncio
 import redis
 
 from streams.config.runtime import Runtime
-from streams.mirror.writer import connection_options
+from streams.mirror.writer import valkey_options
 from streams.process.clock_skew import ANSWER_SEC, SECOND_MS, VALKEY, Skew, ahead_ms, now_ms
 
 
@@ -21,7 +21,7 @@ def _ask_valkey(runtime: Runtime) -> list[Skew]:
             runtime.valkey_url,
             socket_timeout=ANSWER_SEC,
             socket_connect_timeout=ANSWER_SEC,
-            **connection_options(runtime),
+            **valkey_options(runtime),
         ) as client:
             client.ping()
             before_ms = now_ms()

@@ -74,7 +74,7 @@ class Point(NamedTuple):
     gone_ms: int | None = None
 
 
-class Entry(NamedTuple):
+class SeriesMember(NamedTuple):
     """A member of a time series that may hold several members per instant.
 
     Attributes
@@ -89,7 +89,7 @@ class Entry(NamedTuple):
     newest: int
 
 
-Write = Latest | Point | Entry
+Write = Latest | Point | SeriesMember
 
 
 def silent(write: Write) -> Write:
@@ -358,7 +358,7 @@ def _weights(event: Weights, alloc_interval_sec: int) -> list[Write]:
     ]
 
 
-def ledger_entry(event: OrderIntent | BrokerReport) -> Entry:
+def ledger_entry(event: OrderIntent | BrokerReport) -> SeriesMember:
     """Return an order, or a broker report on one, as an entry of the decision ledger."""
     content: dict[str, Any] = {
         "instrument": event.instrument,
@@ -393,4 +393,4 @@ def ledger_entry(event: OrderIntent | BrokerReport) -> Entry:
             "transaction_id": event.transaction_id or None,
             "reason": event.reason,
         }
-    return Entry(keys.LEDGER, at_ms, _text(content | {"ts_ms": at_ms}), keys.LEDGER_ENTRIES)
+    return SeriesMember(keys.LEDGER, at_ms, _text(content | {"ts_ms": at_ms}), keys.LEDGER_ENTRIES)

@@ -11,14 +11,14 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from streams.candles.columns import SeriesKey
-from streams.candles.record_text import parsed
+from streams.candles.record_text import parse_json_text
 from streams.candles.rows import candle_from_row
 from streams.candles.rules import FileRefused, RowRefused
 from streams.candles.times import TimeColumn
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
 from streams.mirror.keys import DAY_MANIFOLD_TTL_SEC, candles_key, day_manifold_key
-from streams.mirror.writer import connect, translate_error
+from streams.mirror.writer import connect, translate_valkey_error
 from streams.records.events import Candle
 from streams.replay.manifold_files import day_name, manifold_of, packed
 from streams.replay.snapshot_candles import Selection
@@ -45,7 +45,7 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
             members = await client.zrevrangebyscore(name, high, low, start=0, num=chosen.last + 1)
             members.reverse()
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     finally:
         await client.aclose()
     if not members:
@@ -59,7 +59,7 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
 
 def _candle(name: str, place: int, text: str, key: SeriesKey, times: TimeColumn) -> Candle:
     try:
-        row = parsed(text)
+        row = parse_json_text(text)
         if not isinstance(row, dict):
             raise ValueError("not an object")
         lower = {str(field).lower(): value for field, value in row.items()}
@@ -84,7 +84,7 @@ async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
     try:
         await client.set(name, packed(manifold), ex=DAY_MANIFOLD_TTL_SEC)
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     finally:
         await client.aclose()
     return name
@@ -104,7 +104,7 @@ async def read_day(runtime: Runtime, name: str) -> dict[str, Any]:
     try:
         data: bytes | None = await client.get(name)
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     finally:
         await client.aclose()
     if data is None:

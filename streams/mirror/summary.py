@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from streams.config.runtime import Runtime
 from streams.mirror.keys import ALLOCATION_WEIGHTS
-from streams.mirror.writer import connect, translate_error
+from streams.mirror.writer import connect, translate_valkey_error
 
 
 class MirrorSummary(NamedTuple):
@@ -42,6 +42,6 @@ async def read_summary(runtime: Runtime) -> MirrorSummary:
         text = weights.decode() if isinstance(weights, bytes) else weights
         return MirrorSummary(int(await client.dbsize()), text)
     except RedisError as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     finally:
         await client.aclose()

@@ -14,7 +14,7 @@ from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import tls_context
 from streams.mirror import keys
-from streams.mirror.shapes import Entry, Latest, Point, Write
+from streams.mirror.shapes import Latest, Point, SeriesMember, Write
 
 MOST_DIGITS = 18
 """Of an offset."""
@@ -106,7 +106,7 @@ class Advance(NamedTuple):
     after: int
 
 
-def connection_options(runtime: Runtime) -> dict[str, Any]:
+def valkey_options(runtime: Runtime) -> dict[str, Any]:
     """Return the connection options of a client of ``VALKEY_URL``, except the address.
 
     Raises
@@ -135,7 +135,7 @@ def connect(runtime: Runtime, *, text: bool = True) -> Any:
     Fatal
         The address or the CA file is unusable; the password is never shown.
     """
-    options = connection_options(runtime)
+    options = valkey_options(runtime)
     try:
         return valkey.Redis.from_url(
             runtime.valkey_url, decode_responses=text, socket_connect_timeout=5, **options
@@ -176,7 +176,7 @@ class MirrorWriter:
         except (RedisError, OSError) as error:
             types = {keys.POSITIONS: "hash"}
             if not (_wrong_type(error) and await self._remove_wrong_types(types)):
-                raise translate_error(error) from error
+                raise translate_valkey_error(error) from error
             found = [None] * len(fields)
         return [self._position(field, text) for field, text in zip(fields, found, strict=True)]
 
@@ -209,13 +209,13 @@ class MirrorWriter:
             types = {keys.GUARD: "hash", keys.POSITIONS: "hash"}
             types |= {one.key: "zset" for one in writes if not isinstance(one, Latest)}
             if not (_wrong_type(error) and await self._remove_wrong_types(types)):
-                raise translate_error(error) from error
+                raise translate_valkey_error(error) from error
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
         try:
             return await self._apply(writes, advances)
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
     async def _apply(self, writes: Sequence[Write], advances: Sequence[Advance]) -> bool:
         newest: dict[str, int] = {}
@@ -230,7 +230,7 @@ class MirrorWriter:
         for write in writes:
             if isinstance(write, Point):
                 pipeline.evalsha(point, 2, *_point(write))
-            elif isinstance(write, Entry):
+            elif isinstance(write, SeriesMember):
                 pipeline.evalsha(entry, 1, write.key, write.at_ms, write.member, write.newest)
             elif write.as_of_ms == newest[write.key]:
                 pipeline.evalsha(latest, 2, *_latest(write, self._publish))
@@ -261,7 +261,7 @@ class MirrorWriter:
                     self._name_once(key, f"{key} in Valkey is a {found}, no {kind}: written anew")
                     removed += await self._client.unlink(key)
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
         return removed > 0
 
     def _name_once(self, what: str, words: str) -> None:
@@ -283,7 +283,7 @@ class MirrorWriter:
         try:
             await self._client.eval(REACH, 1, keys.POSITIONS, *pairs)
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
     async def run_id(self) -> str:
         """Return the server's run id; another run may have lost the last writes.
@@ -296,7 +296,7 @@ class MirrorWriter:
         try:
             return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
 
 def _wrong_type(error: Exception) -> bool:
@@ -324,7 +324,7 @@ def _advances(advances: Sequence[Advance]) -> list[str | int]:
     return parts
 
 
-def translate_error(error: Exception) -> Fatal | Recoverable:
+def translate_valkey_error(error: Exception) -> Fatal | Recoverable:
     """Translate an error of the client into Fatal or Recoverable; the password is never shown."""
     said = str(error).split("//")[0] or type(error).__name__
     if isinstance(error, AuthenticationError | NoPermissionError):
@@ -363,5 +363,5 @@ async def clear(client: Any) -> int:
             if batch:
                 removed += await client.unlink(*batch)
     except (RedisError, OSError) as error:
-        raise translate_error(error) from error
+        raise translate_valkey_error(error) from error
     return removed

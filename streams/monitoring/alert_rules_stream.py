@@ -48,11 +48,11 @@ def manifold_stale(at: Judged) -> FailureSignal:
 def missing_manifolds(at: Judged, mirror: MirrorFacts) -> list[str]:
     """Return the pairs whose ``ws:last:manifold`` lacks metrics or expired too early."""
     known = ((pair, mirror.manifolds.get(pair)) for pair in at.facts.pairs)
-    found = [manifold_problem(at, pair, one) for pair, one in known if one is not None]
+    found = [mirrored_manifold_problem(at, pair, one) for pair, one in known if one is not None]
     return [problem for problem in found if problem is not None]
 
 
-def manifold_problem(at: Judged, pair: str, found: MirroredManifold) -> str | None:
+def mirrored_manifold_problem(at: Judged, pair: str, found: MirroredManifold) -> str | None:
     """Return the problem with ``ws:last:manifold`` of a pair, apart from its age."""
     if found.missing:
         return f"{pair} lacks {' '.join(found.missing)}"

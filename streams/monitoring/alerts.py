@@ -15,9 +15,9 @@ from streams.monitoring import alert_rules_config as config_rules
 from streams.monitoring import alert_rules_stream as stream_rules
 from streams.monitoring import alert_rules_trading as trading_rules
 from streams.monitoring.facts import LiveFacts
-from streams.monitoring.verdict import FailureSignal, Judged, Limits, State, judged
+from streams.monitoring.verdict import FailureSignal, Judged, Limits, State, rule_input
 
-__all__ = ["NAMES", "FailureSignal", "Limits", "LiveFacts", "State", "judge"]
+__all__ = ["NAMES", "FailureSignal", "Limits", "LiveFacts", "State", "failure_signals"]
 
 RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     trading_rules.kill_switch_stuck,
@@ -45,7 +45,7 @@ NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in RULES)
 """All failure signals, in display order."""
 
 
-def judge(
+def failure_signals(
     facts: LiveFacts, now_ms: int, config: Config, limits: Limits | None = None
 ) -> tuple[FailureSignal, ...]:
     """Return every failure signal, in the order of ``NAMES``.
@@ -61,5 +61,5 @@ def judge(
     limits
         Thresholds of the failure signals; the profile's by default.
     """
-    at = judged(facts, now_ms, config, Limits() if limits is None else limits)
+    at = rule_input(facts, now_ms, config, Limits() if limits is None else limits)
     return tuple(rule(at) for rule in RULES)

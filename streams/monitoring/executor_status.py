@@ -132,7 +132,7 @@ class ExecutorShape(Shape):
     last_transaction_id: str | None = None
 
 
-class Executor(NamedTuple):
+class ExecutorState(NamedTuple):
     """The state of the executor as last queried.
 
     Attributes
@@ -151,7 +151,7 @@ class Executor(NamedTuple):
     detail: str
 
 
-NOT_ASKED = Executor("absent", None, "the executor was not queried yet")
+NOT_ASKED = ExecutorState("absent", None, "the executor was not queried yet")
 
 
 def agreed_status(answer: bytes | str) -> ExecutorShape:
@@ -184,7 +184,7 @@ def executor_facts(status: ExecutorShape) -> ExecutorFacts:
     )
 
 
-def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
+def parse_executor(answer: bytes, now_ms: int, stale_ms: int) -> ExecutorState:
     """Parse an answer of the executor.
 
     Parameters
@@ -196,25 +196,29 @@ def judged(answer: bytes, now_ms: int, stale_ms: int) -> Executor:
         status = agreed_status(answer)
     except ValueError as error:  # pydantic's error is a ValueError
         first = str(error).splitlines()[0]
-        return Executor("stale", None, f"the executor's /status is malformed: {first}")
+        return ExecutorState("stale", None, f"the executor's /status is malformed: {first}")
     if not status.last_cycle_ms:
-        return Executor("running", status, "the executor has started and not completed a cycle yet")
+        return ExecutorState(
+            "running", status, "the executor has started and not completed a cycle yet"
+        )
     age_s = (now_ms - status.last_cycle_ms) / 1000
     if age_s * 1000 < -stale_ms:
         # the executor may have ended long ago
         said = f"the executor's last cycle is {-age_s:.0f} s after this clock's time"
-        return Executor("stale", status, f"{said}: the clocks differ; {ADVICE}")
+        return ExecutorState("stale", status, f"{said}: the clocks differ; {ADVICE}")
     if age_s * 1000 > stale_ms:
-        return Executor("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
+        return ExecutorState("stale", status, f"the executor's last cycle was {age_s:.0f} s ago")
     # its answer may be newer than the time it is compared with
-    return Executor("running", status, f"the executor's last cycle was {max(0.0, age_s):.0f} s ago")
+    return ExecutorState(
+        "running", status, f"the executor's last cycle was {max(0.0, age_s):.0f} s ago"
+    )
 
 
 def _refused(constant: str) -> Any:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
+async def read(session: aiohttp.ClientSession, url: str) -> bytes | ExecutorState:
     """Return the executor's state, also when there is no answer; never raises."""
     try:
         async with session.get(
@@ -225,21 +229,23 @@ async def read(session: aiohttp.ClientSession, url: str) -> bytes | Executor:
         ) as answer:
             body = await answer.content.read(MAX_BYTES)
             if answer.status != 200:
-                return Executor("stale", None, f"the executor answers with {answer.status}")
+                return ExecutorState("stale", None, f"the executor answers with {answer.status}")
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return Executor(
+        return ExecutorState(
             "absent", None, "no executor answers at TRADE_STATUS_URL: start manifold trade"
         )
     return body
 
 
-async def ask(session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int) -> Executor:
+async def ask(
+    session: aiohttp.ClientSession, url: str, now_ms: int, stale_ms: int
+) -> ExecutorState:
     """Query the executor; never raises."""
     body = await read(session, url)
-    return body if isinstance(body, Executor) else judged(body, now_ms, stale_ms)
+    return body if isinstance(body, ExecutorState) else parse_executor(body, now_ms, stale_ms)
 
 
-async def ask_once(url: str, now_ms: int, stale_ms: int) -> Executor:
+async def ask_once(url: str, now_ms: int, stale_ms: int) -> ExecutorState:
     """Query the executor over a new connection; never raises."""
     async with aiohttp.ClientSession() as session:
         return await ask(session, url, now_ms, stale_ms)

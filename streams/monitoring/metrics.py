@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from streams.candles.calendar import calendar_of
 from streams.candles.market_clock import market_at
 from streams.config.settings import Config
-from streams.monitoring.alerts import judge
+from streams.monitoring.alerts import failure_signals
 from streams.monitoring.facts import SOURCES, LiveFacts
 from streams.monitoring.verdict import SEVERITY, FailureSignal, Limits
 
@@ -89,9 +89,9 @@ class LivenessMetrics:
         Parameters
         ----------
         facts, now_ms, config, limits
-            As in ``judge``.
+            As in ``failure_signals``.
         """
-        signals = judge(facts, now_ms, config, limits)
+        signals = failure_signals(facts, now_ms, config, limits)
         for one in signals:
             self.signal.labels(one.name).set(SEVERITY[one.state])
             bad = one.state in ("warn", "fail") and one.since_ms is not None

@@ -18,7 +18,7 @@ from streams.monitoring.verdict import (
     Judged,
     Limits,
     State,
-    judged,
+    rule_input,
     several,
     span,
 )
@@ -47,7 +47,7 @@ def preflight(
     facts, now_ms, config, limits
         As in ``judge``.
     """
-    at = judged(facts, now_ms, config, Limits() if limits is None else limits)
+    at = rule_input(facts, now_ms, config, Limits() if limits is None else limits)
     return tuple(check(at) for check in _CHECKS)
 
 

@@ -120,7 +120,7 @@ WORDS: Final[dict[Source, str]] = {
 }
 
 
-def judged(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Judged:
+def rule_input(facts: LiveFacts, now_ms: int, config: Config, limits: Limits) -> Judged:
     """Return the input of the rules."""
     calendar = calendar_of(config)
     return Judged(facts, now_ms, config, limits, market_at(calendar, now_ms), calendar)

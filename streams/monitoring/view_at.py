@@ -10,14 +10,14 @@ from streams.config.settings import Config
 from streams.kafka.control_topic import read_control
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
-from streams.monitoring.executor_status import NOT_ASKED, Executor
+from streams.monitoring.executor_status import NOT_ASKED, ExecutorState
 from streams.monitoring.status import backwards, events_between
 from streams.monitoring.view import LiveView
 from streams.monitoring.why import Known
 from streams.records.codec import Codec
 from streams.records.control import ControlLog
 from streams.records.events import Event, GateDecision, Weights
-from streams.records.kill_switch import fold
+from streams.records.kill_switch import fold_kill_switch
 from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CANDLES, FILLS, GATES, ORDERS, SIGNALS, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
@@ -67,7 +67,7 @@ def read_instrument(
 
 def known_in_the_past(read: Read, config: Config, at_ms: int) -> Known:
     """Return the input of an explanation as of a past instant."""
-    said = fold(read.view.control.records)
+    said = fold_kill_switch(read.view.control.records)
     kill_switch = KillSwitchState(
         said.engaged, said.why, said.since_ms, said.actor, said.reason, said.offset, said, None
     )
@@ -77,7 +77,7 @@ def known_in_the_past(read: Read, config: Config, at_ms: int) -> Known:
 
 
 def known_now(
-    read: Read, config: Config, kill_switch: KillSwitchState, executor: Executor, now_ms: int
+    read: Read, config: Config, kill_switch: KillSwitchState, executor: ExecutorState, now_ms: int
 ) -> Known:
     """Return the input of an explanation as of now."""
     view = read.view

@@ -50,7 +50,7 @@ class Record(NamedTuple):
     origin: Origin
 
 
-def decoded(codec: Codec, found: LogRecord) -> Record | None:
+def decode_live_record(codec: Codec, found: LogRecord) -> Record | None:
     """Decode a record; None if it is not an event (a stage writes a dead letter for it)."""
     record = found.record
     event = event_of(codec, record)
@@ -122,7 +122,7 @@ def _last(ends: Ends, lows: Ends, topics: Sequence[str]) -> Spans:
 
 def _fold(view: LiveView, reader: LogReader, codec: Codec, spans: Spans) -> None:
     for found in reader.read_many(spans):
-        record = decoded(codec, found)
+        record = decode_live_record(codec, found)
         if record is not None:
             view.apply(record.place, record.event, record.origin)
 

@@ -27,7 +27,7 @@ def rejects_of(content: Any) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, Mapping)]
 
 
-def refusal_of(content: Any) -> tuple[str, str]:
+def oanda_refusal(content: Any) -> tuple[str, str]:
     """Return OANDA's code and message of a refusal; empty if missing."""
     if not isinstance(content, Mapping):
         return "", ""
@@ -48,7 +48,7 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes | None:
     return b"".join(pieces)
 
 
-def parsed(body: bytes | None) -> dict[str, Any] | None:
+def json_object(body: bytes | None) -> dict[str, Any] | None:
     """Return the JSON object of a body; None when it is not a JSON object."""
     try:
         content = json.loads(body or b"", parse_constant=_no_number)

@@ -24,20 +24,20 @@ from streams.oanda.shapes import (
     BrokerCandle,
     HomeRate,
     InstrumentSpec,
-    OrderState,
+    OandaOrder,
     PositionState,
     Price,
     TradeState,
 )
 from streams.oanda.transactions import OrderAnswer, TransactionState
-from streams.oanda.transport import Query, Sleep, Transport
+from streams.oanda.transport import HttpTransport, Query, Sleep
 
 LONGEST_PAGE = 5000
 """OANDA's maximum number of candles per response."""
 MOST_PAGES = 1000
 
 
-class Prices(NamedTuple):
+class PriceQuotes(NamedTuple):
     """Prices, and conversion rates to the account's currency."""
 
     prices: tuple[Price, ...]
@@ -68,7 +68,7 @@ class MarketOrder(NamedTuple):
     price_bound: Decimal | None = None
 
 
-class OandaClient(Transport):
+class OandaClient(HttpTransport):
     """Client of OANDA's account, prices and orders. Use it as an async context manager.
 
     Read methods raise as ``Transport.ask``, changing methods as ``Transport.change``; responses are
@@ -104,7 +104,7 @@ class OandaClient(Transport):
         answer = await self.ask("candles", path, query)
         return shapes.candles_of(answer.content, endpoint, instrument, granularity)
 
-    async def prices(self, instruments: Sequence[str], *, home_rates: bool = False) -> Prices:
+    async def prices(self, instruments: Sequence[str], *, home_rates: bool = False) -> PriceQuotes:
         """Return the newest prices; instruments without a bid or an ask are omitted."""
         query = [("instruments", ",".join(instruments))]
         if home_rates:
@@ -112,7 +112,7 @@ class OandaClient(Transport):
         fields = await self._fields("pricing", "/pricing", query)
         found = [shapes.price_of(each) for each in fields.each("prices")]
         rates = fields.each("homeConversions") if fields.has("homeConversions") else ()
-        return Prices(
+        return PriceQuotes(
             tuple(price for price in found if price is not None),
             tuple(shapes.home_rate_of(each) for each in rates),
         )
@@ -120,7 +120,7 @@ class OandaClient(Transport):
     async def account_summary(self) -> AccountSummary:
         """Return the account summary."""
         fields = await self._fields("account summary", "/summary")
-        return shapes.summary_of(fields.part("account"))
+        return shapes.parse_account(fields.part("account"))
 
     async def account_properties(self) -> AccountProperties | None:
         """Return this account's entry in the list of accounts; None when it is not listed."""
@@ -144,12 +144,12 @@ class OandaClient(Transport):
         fields = await self._fields("open trades", "/openTrades")
         return tuple(shapes.trade_of(each) for each in fields.each("trades"))
 
-    async def pending_orders(self) -> tuple[OrderState, ...]:
+    async def pending_orders(self) -> tuple[OandaOrder, ...]:
         """Return the pending orders, including brackets of trades."""
         fields = await self._fields("pending orders", "/pendingOrders")
-        return tuple(shapes.order_of(each) for each in fields.each("orders"))
+        return tuple(shapes.parse_order(each) for each in fields.each("orders"))
 
-    async def order_by_client_id(self, client_id: str) -> OrderState | None:
+    async def order_by_client_id(self, client_id: str) -> OandaOrder | None:
         """Return the order with this client id, None when OANDA has none."""
         path = f"/orders/{quote(f'@{client_id}', safe='@')}"
         try:
@@ -159,7 +159,7 @@ class OandaClient(Transport):
             if error.status == 404 and error.code:
                 return None
             raise
-        return shapes.order_of(fields.part("order"))
+        return shapes.parse_order(fields.part("order"))
 
     async def transaction(self, transaction_id: str) -> TransactionState:
         """Return one transaction of the account."""
@@ -195,7 +195,7 @@ class OandaClient(Transport):
         wanted: dict[str, Any] = {
             "type": "MARKET",
             "instrument": order.instrument,
-            "units": plain(order.units),
+            "units": decimal_text(order.units),
             "timeInForce": "FOK",
             # DEFAULT would close a trade of another client in the opposite direction
             "positionFill": "REDUCE_ONLY" if order.reduce_only else "OPEN_ONLY",
@@ -205,11 +205,17 @@ class OandaClient(Transport):
         if order.client_id and not order.reduce_only:
             wanted["tradeClientExtensions"] = {"id": order.client_id}
         if order.price_bound is not None:
-            wanted["priceBound"] = plain(order.price_bound)
+            wanted["priceBound"] = decimal_text(order.price_bound)
         if order.stop_loss is not None:
-            wanted["stopLossOnFill"] = {"price": plain(order.stop_loss), "timeInForce": "GTC"}
+            wanted["stopLossOnFill"] = {
+                "price": decimal_text(order.stop_loss),
+                "timeInForce": "GTC",
+            }
         if order.take_profit is not None:
-            wanted["takeProfitOnFill"] = {"price": plain(order.take_profit), "timeInForce": "GTC"}
+            wanted["takeProfitOnFill"] = {
+                "price": decimal_text(order.take_profit),
+                "timeInForce": "GTC",
+            }
         body = {"order": wanted}
         return await self._change("order", "POST", "/orders", body, closing=order.reduce_only)
 
@@ -230,7 +236,7 @@ class OandaClient(Transport):
         trade_id
             OANDA's id, or ``@`` and the client id of the trade.
         """
-        body = {"units": "ALL" if units is None else plain(units)}
+        body = {"units": "ALL" if units is None else decimal_text(units)}
         path = f"/trades/{quote(trade_id, safe='@')}/close"
         return await self._change("trade close", "PUT", path, body, closing=True)
 
@@ -243,7 +249,7 @@ class OandaClient(Transport):
         ``client_id`` becomes the client id of the order.
         """
         other = {"long": "short", "short": "long"}[side]
-        amount = "ALL" if units is None else plain(units)
+        amount = "ALL" if units is None else decimal_text(units)
         path = f"/positions/{quote(instrument, safe='')}/close"
         body: dict[str, Any] = {f"{side}Units": amount, f"{other}Units": "NONE"}
         if client_id:
@@ -258,7 +264,7 @@ class OandaClient(Transport):
         None removes a bracket; brackets that are not passed stay unchanged.
         """
         body = {
-            name: None if price is None else {"price": plain(price), "timeInForce": "GTC"}
+            name: None if price is None else {"price": decimal_text(price), "timeInForce": "GTC"}
             for name, price in prices.items()
         }
         path = f"{self._account}/trades/{quote(trade_id, safe='@')}/orders"
@@ -318,6 +324,6 @@ def rfc3339(at_ms: int) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}000000Z"
 
 
-def plain(number: Decimal) -> str:
+def decimal_text(number: Decimal) -> str:
     """Return a number without an exponent, as OANDA requires."""
     return f"{number:f}"

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from streams.oanda.stream import StreamHealth
-from streams.oanda.transport import Transport
+from streams.oanda.transport import HttpTransport
 
 FAILURES = ("error", "timeout", "400", "401", "403", "404", "429", "500", "502", "503", "504")
 """Request outcomes that are exported for every endpoint from its first request on."""
@@ -27,7 +27,7 @@ class OandaCollector(Collector):
         Stream name -> health.
     """
 
-    def __init__(self, transport: Transport, streams: Mapping[str, StreamHealth]) -> None:
+    def __init__(self, transport: HttpTransport, streams: Mapping[str, StreamHealth]) -> None:
         self._transport, self._streams = transport, streams
 
     def collect(self) -> Iterator[Metric]:

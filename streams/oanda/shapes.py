@@ -53,7 +53,7 @@ class HomeRate(NamedTuple):
     loss: Decimal
 
 
-class Heartbeat(NamedTuple):
+class StreamHeartbeat(NamedTuple):
     """A heartbeat of a stream; that of the transaction stream contains the newest id."""
 
     time_ms: int
@@ -139,7 +139,7 @@ class TradeState(NamedTuple):
     trailing_stop: float | None = None
 
 
-class OrderState(NamedTuple):
+class OandaOrder(NamedTuple):
     """One order in any state."""
 
     order_id: str
@@ -214,9 +214,9 @@ def price_of(fields: Fields) -> Price | None:
     return Price(name, at_ms, bid, ask, tradeable)
 
 
-def heartbeat_of(fields: Fields) -> Heartbeat:
+def heartbeat_of(fields: Fields) -> StreamHeartbeat:
     """Parse a heartbeat."""
-    return Heartbeat(fields.time_ms("time"), fields.maybe("lastTransactionID", fields.text))
+    return StreamHeartbeat(fields.time_ms("time"), fields.maybe("lastTransactionID", fields.text))
 
 
 def home_rate_of(fields: Fields) -> HomeRate:
@@ -226,7 +226,7 @@ def home_rate_of(fields: Fields) -> HomeRate:
     )
 
 
-def summary_of(fields: Fields) -> AccountSummary:
+def parse_account(fields: Fields) -> AccountSummary:
     """Parse an account or its summary."""
     return AccountSummary(
         fields.text("id"),
@@ -306,9 +306,9 @@ def _client_id(fields: Fields) -> str:
     return fields.part("clientExtensions").maybe("id", fields.part("clientExtensions").text) or ""
 
 
-def order_of(fields: Fields) -> OrderState:
+def parse_order(fields: Fields) -> OandaOrder:
     """Parse an order. Orders on a trade (brackets) have neither instrument nor units."""
-    return OrderState(
+    return OandaOrder(
         fields.text("id"),
         fields.text("type"),
         fields.text("state"),

@@ -18,8 +18,8 @@ from yarl import URL
 from streams.oanda.errors import NotAsDescribed, RateLimited, Unavailable
 from streams.oanda.limits import pause_s
 from streams.oanda.parsing import Fields
-from streams.oanda.shapes import Heartbeat, Price, heartbeat_of, price_of
-from streams.oanda.transport import CONNECT_S, Query, Transport
+from streams.oanda.shapes import Price, StreamHeartbeat, heartbeat_of, price_of
+from streams.oanda.transport import CONNECT_S, HttpTransport, Query
 from streams.process.steady_clock import steady_ms
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class OandaStream(Generic[T]):
 
     def __init__(
         self,
-        transport: Transport,
+        transport: HttpTransport,
         endpoint: str,
         path: str,
         query: Query,
@@ -94,7 +94,7 @@ class OandaStream(Generic[T]):
         self._query, self._read = query, read
         self.health = StreamHealth()
 
-    async def events(self) -> AsyncGenerator[Connected | Heartbeat | T, None]:
+    async def events(self) -> AsyncGenerator[Connected | StreamHeartbeat | T, None]:
         """Yield ``Connected``, then events; again after every failure, without end.
 
         Raises
@@ -124,7 +124,7 @@ class OandaStream(Generic[T]):
             await self._transport.sleep(pause_s(backoff, tries, asked_s))
             self.health.reconnects += 1
 
-    async def _once(self, attempt: int) -> AsyncGenerator[Connected | Heartbeat | T, None]:
+    async def _once(self, attempt: int) -> AsyncGenerator[Connected | StreamHeartbeat | T, None]:
         # a new connection each time: remaining data of a failed one must not be read
         session = self._transport.session(1, None)
         try:
@@ -206,7 +206,7 @@ class OandaStream(Generic[T]):
             problem = self._transport.translate_error(self._endpoint, error)
         raise problem
 
-    def _event(self, line: bytes) -> Heartbeat | T | None:
+    def _event(self, line: bytes) -> StreamHeartbeat | T | None:
         content: Any = None
         try:
             content = json.loads(line)
@@ -222,7 +222,7 @@ class OandaStream(Generic[T]):
         return self._read(fields)
 
 
-def price_stream(transport: Transport, instruments: Sequence[str]) -> OandaStream[Price]:
+def price_stream(transport: HttpTransport, instruments: Sequence[str]) -> OandaStream[Price]:
     """Return the stream of prices; a price without a bid or an ask is skipped."""
     return OandaStream(
         transport,
@@ -233,5 +233,5 @@ def price_stream(transport: Transport, instruments: Sequence[str]) -> OandaStrea
     )
 
 
-def _account(transport: Transport) -> str:
+def _account(transport: HttpTransport) -> str:
     return f"/v3/accounts/{quote(transport.settings.oanda_account_id, safe='')}"

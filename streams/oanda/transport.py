@@ -22,7 +22,7 @@ from streams import __version__
 from streams.config.oanda import Oanda
 from streams.errors import Fatal
 from streams.oanda.access import Access
-from streams.oanda.answers import Answer, parsed, read_body, refusal_of
+from streams.oanda.answers import Answer, json_object, oanda_refusal, read_body
 from streams.oanda.clock import BrokerClock
 from streams.oanda.errors import (
     AccessSuspended,
@@ -82,7 +82,7 @@ class Counts:
     connections: int = 0
 
 
-class Transport:
+class HttpTransport:
     """Sends requests and classifies responses. Use it as an async context manager.
 
     Parameters
@@ -335,7 +335,7 @@ class Transport:
         status = response.status
         if status == 429:
             return self.limited(endpoint, response)
-        content = parsed(body)
+        content = json_object(body)
         if status in (200, 201):
             if content is not None:
                 return Answer(status, content)
@@ -373,7 +373,7 @@ class Transport:
         return self.access.clean(text)[:300]
 
     def _refusal(self, content: Any) -> tuple[str, str]:
-        code, message = (self.clean(part) for part in refusal_of(content))
+        code, message = (self.clean(part) for part in oanda_refusal(content))
         return code, "".join(f": {part}" for part in (code, message) if part)
 
     def _require_closed(self, endpoint: str) -> None:

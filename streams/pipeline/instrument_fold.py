@@ -264,13 +264,13 @@ def _columns(bars: CandleColumns, metrics: NDArray[Any], config: Config) -> BarC
     )
 
 
-def trades_of(found: NDArray[Any], scope: Scope) -> Iterator[SimulatedTrade]:
+def closed_trades(found: NDArray[Any], scope: Scope) -> Iterator[SimulatedTrade]:
     """Yield the records of closed trades (``TRADES_DTYPE``)."""
     for *fields, _unused in found.tolist():
         yield trade_record(Trade(*fields), scope)
 
 
-def joined(parts: Iterable[GateOutput]) -> GateOutput:
+def concatenated_outputs(parts: Iterable[GateOutput]) -> GateOutput:
     """Return the outputs of several segments of one instrument as one."""
     found = list(parts)
     if len(found) == 1:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from streams.core import Metrics
+from streams.core import BarMetrics
 from streams.records.events import Candle, CandlePrices, Manifold
 
 
 def manifold(
     candle: Candle,
     prices: CandlePrices,
-    metrics: Metrics,
+    metrics: BarMetrics,
     stamp: tuple[str, int],
     *,
     volume_missing: bool,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from streams.records.events import Watermark
 
 
-class Span(NamedTuple):
+class EpochSpan(NamedTuple):
     """Epochs in (``after_ms``, ``until_ms``] use the latest decision up to ``decided_ms``."""
 
     after_ms: int
@@ -33,10 +33,12 @@ class NotWaitedFor:
     """
 
     def __init__(self, spans: dict[str, list[Iterable[int]]] | None = None) -> None:
-        self._spans = {name: [Span(*one) for one in each] for name, each in (spans or {}).items()}
+        self._spans = {
+            name: [EpochSpan(*one) for one in each] for name, each in (spans or {}).items()
+        }
 
     @property
-    def spans(self) -> dict[str, list[Span]]:
+    def spans(self) -> dict[str, list[EpochSpan]]:
         """Instrument -> the spans that an open epoch may need."""
         return self._spans
 
@@ -53,7 +55,7 @@ class NotWaitedFor:
         after_ms = max(decided_ms, self.until_ms(name))
         if until_ms <= after_ms:
             return False
-        self._spans.setdefault(name, []).append(Span(after_ms, until_ms, decided_ms))
+        self._spans.setdefault(name, []).append(EpochSpan(after_ms, until_ms, decided_ms))
         return True
 
     def until_ms(self, name: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from streams.candles.calendar import calendar_of
 from streams.candles.rules import candle_refusal, watermark_problem
 from streams.config.settings import Config
-from streams.core import CandleStream, Metrics
+from streams.core import BarMetrics, CandleStream
 from streams.errors import Fatal
 from streams.pipeline.manifolds import manifold
 from streams.pipeline.processor import (
@@ -40,7 +40,7 @@ WINDOW_CANDLES = 129
 def signal(
     candle: Candle,
     prices: CandlePrices,
-    metrics: Metrics,
+    metrics: BarMetrics,
     stamp: tuple[str, int],
     *,
     volume_missing: bool,

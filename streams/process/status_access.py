@@ -22,7 +22,7 @@ OPEN_PATH: Final = "/healthz"
 OWN_NAMES: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
-class AccessRefused(NamedTuple):
+class StatusRefusal(NamedTuple):
     """Why a request is refused: status, code and sentence."""
 
     status: int
@@ -52,7 +52,7 @@ class StatusAccess(NamedTuple):
         """Whether other machines can reach it."""
         return not is_loopback(self.host)
 
-    def refusal(self, path: str, host: str, authorization: str) -> AccessRefused | None:
+    def refusal(self, path: str, host: str, authorization: str) -> StatusRefusal | None:
         """Return why a request is refused; None when it is answered.
 
         Parameters
@@ -70,14 +70,14 @@ class StatusAccess(NamedTuple):
         name = host_name(host)
         if not (name in OWN_NAMES | self.names | {self.host} or (self.public and _address(name))):
             detail = "the Host header names no host of this port (API_ALLOWED_HOSTS)"
-            return AccessRefused(400, "invalid_host", detail)
+            return StatusRefusal(400, "invalid_host", detail)
         if not self.public or path == OPEN_PATH:
             return None
         if not self.tokens:
             detail = f"it listens on {self.host} and no METRICS_TOKEN is set: only {OPEN_PATH}"
-            return AccessRefused(401, "no_token_set", detail)
+            return StatusRefusal(401, "no_token_set", detail)
         detail = "this address needs the header Authorization: Bearer METRICS_TOKEN"
-        return AccessRefused(401, "token_required", detail)
+        return StatusRefusal(401, "token_required", detail)
 
 
 def host_name(host: str) -> str:

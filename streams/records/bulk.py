@@ -32,11 +32,11 @@ from streams.records.avro.schema import (
 from streams.records.value_rules import (
     Rule,
     compiled,
+    field_rules,
     fields_in,
     kind_named,
     record_of,
     relations_of,
-    rules_of,
 )
 
 _LITERAL, _TEXT, _NUMBER, _REAL, _BOOLEAN, _OPTIONAL, _ARRAY = range(7)
@@ -230,7 +230,7 @@ class BulkRecords:
 
     def _checked_columns(self, n: int) -> dict[str, NDArray[Any]]:
         """Return a column for every field that is more than bounded, or is in a relation."""
-        fields = rules_of(self._kind)
+        fields = field_rules(self._kind)
         named = {name for test, _ in relations_of(self._kind) for name in fields_in(test)}
         named |= {name for name, rule in fields.items() if not rule.bounded}
         return {name: np.zeros(n, np.int64) for name in sorted(named & fields.keys())}
@@ -239,7 +239,7 @@ class BulkRecords:
         """Return which frames fulfil the rules that are no bounds, and the relations."""
         texts = [word.decode() for word in words] or [""]
         admitted: Any = np.True_
-        for name, rule in rules_of(self._kind).items():
+        for name, rule in field_rules(self._kind).items():
             if not rule.bounded:
                 valid = compiled(rule)
                 admitted = admitted & np.array([valid(text) for text in texts])[columns[name]]
@@ -276,7 +276,7 @@ class BulkRecords:
             record = rule.fields
             if record is None or (path and relations_of(record)):
                 raise UnsupportedSchema(f"{path} is checked by more than bounds")
-            rules = rules_of(record)
+            rules = field_rules(record)
             for field in self._named(schema)["fields"]:
                 inner = f"{path}.{field['name']}" if path else field["name"]
                 self._reading(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from streams.config.environment import text_of
+from streams.config.environment import setting_text
 from streams.config.names import all_names, looks_like, not_of_the_configuration, not_read
 from streams.config.run_parameters import RUN_PARAMETERS, overrides_of, params_id
 from streams.config.settings import Config
@@ -209,8 +209,8 @@ def _change(state: ControlState, after: Config) -> ConfigChange:
     changes = tuple(
         SettingChange(
             name.upper(),
-            text_of(getattr(from_values, name)),
-            text_of(getattr(after, name)),
+            setting_text(getattr(from_values, name)),
+            setting_text(getattr(after, name)),
             effect_of(name),
         )
         for name in from_values.differing(after)

@@ -31,7 +31,7 @@ from streams.records.value_rules import (
     WORDS,
     choice,
     many,
-    number,
+    number_rule,
     record_of,
     set_rules,
     some,
@@ -87,7 +87,7 @@ set_rules(
     | {
         "flip_ratio": RATIO,
         "collapsed": BOOL,
-        "ones": number(0, 128),
+        "ones": number_rule(0, 128),
         "candle": record_of(of.CandlePrices),
     },
     BAR_BEFORE,
@@ -133,7 +133,7 @@ set_rules(
     of.SummarySlice,
     {name: some(REAL) for name in of.SummarySlice._fields}
     | {
-        "days": number(1, 36_600),
+        "days": number_rule(1, 36_600),
         "trades": COUNT,
         "pnl_bps": REAL,
         "pnl_total": REAL,
@@ -152,7 +152,7 @@ set_rules(
     STAMP
     | {
         "params_id": CODE,
-        "span_days": number(1, 36_600),
+        "span_days": number_rule(1, 36_600),
         "slices": many(record_of(of.SummarySlice), 64),
         "floors": record_of(of.Floors),
         "floor_samples": COUNT,

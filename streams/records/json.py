@@ -36,14 +36,14 @@ def avro_json(schema: Any, value: Any, names: dict[str, Any] | None = None) -> A
         return _union(schema, value, names)
     kind = schema if isinstance(schema, str) else schema["type"]
     if kind == "record":
-        names[full_name(schema)] = schema
+        names[type_full_name(schema)] = schema
         return {f["name"]: avro_json(f["type"], value[f["name"]], names) for f in schema["fields"]}
     if kind == "array":
         return [avro_json(schema["items"], item, names) for item in value]
     if kind == "map":
         return {key: avro_json(schema["values"], item, names) for key, item in value.items()}
     if kind == "enum":
-        names[full_name(schema)] = schema
+        names[type_full_name(schema)] = schema
     if kind in ("bytes", "fixed"):
         return bytes(value).decode("latin-1")
     if isinstance(kind, (dict, list)):
@@ -51,7 +51,7 @@ def avro_json(schema: Any, value: Any, names: dict[str, Any] | None = None) -> A
     return value
 
 
-def full_name(schema: dict[str, Any]) -> str:
+def type_full_name(schema: dict[str, Any]) -> str:
     """Return a named type's name with its namespace."""
     name: str = schema["name"]
     space = schema.get("namespace")
@@ -67,7 +67,7 @@ def _union(branches: list[Any], value: Any, names: dict[str, Any]) -> Any:
         if kind == "null":
             continue
         named = kind in ("record", "enum", "fixed")
-        tag = full_name(resolved) if named else _tag(resolved, kind)
+        tag = type_full_name(resolved) if named else _tag(resolved, kind)
         return {tag: avro_json(branch, value, names)}
     raise Fatal(f"a value {value!r} fits none of the types {branches}")
 

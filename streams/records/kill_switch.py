@@ -126,7 +126,7 @@ def kill_switch_problem(record: Control) -> str | None:
     return None
 
 
-def fold(records: Iterable[tuple[int, Control | Unreadable]]) -> KillSwitch:
+def fold_kill_switch(records: Iterable[tuple[int, Control | Unreadable]]) -> KillSwitch:
     """Fold the records of ``ops.control``, in the order of their offsets.
 
     Parameters

@@ -18,10 +18,10 @@ from streams.records.json_limits import json_problem
 from streams.records.value_rules import (
     Rule,
     compiled,
+    field_rules,
     price_problem,
     relation_holds,
     relations_of,
-    rules_of,
     tests,
 )
 
@@ -68,7 +68,7 @@ def _problems(event: Any, path: str) -> Iterator[str]:
     kind = event.__class__
     if kind is Ohlc:
         yield f"{path[:-1]}: {price_problem(event)}"
-    for (name, rule), value in zip(rules_of(kind).items(), event, strict=True):
+    for (name, rule), value in zip(field_rules(kind).items(), event, strict=True):
         if not compiled(rule)(value):
             yield from _problems_of_value(value, rule, f"{path}{name.rstrip('_')}")
     for test, words in relations_of(kind):

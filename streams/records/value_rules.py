@@ -60,7 +60,7 @@ class Rule(NamedTuple):
     optional: bool = False
 
 
-def number(low: float, high: float, words: str = "") -> Rule:
+def number_rule(low: float, high: float, words: str = "") -> Rule:
     what = words or f"a number from {low:g} to {high:g}"
     return Rule(f"{low!r} <= {{v}} <= {high!r}", what, low, high)
 
@@ -121,21 +121,21 @@ BOOL = Rule("True", "true or false")
 COMPLETE = Rule("{v} is True", "true: the candle is not complete", bounded=False)
 INSTRUMENT = Rule("is_name({v})", "a name such as EUR_USD", 1, 32, False)
 GRANULARITY = Rule("{v} in GRANULARITY_MS", f"one of {', '.join(GRANULARITY_MS)}", 1, 16, False)
-TIME = number(EARLIEST_MS, LATEST_MS, "a time between 1971 and 2100")
-END = number(EARLIEST_MS, LATEST_MS + LONGEST_FUTURE_MS, "a time between 1971 and 2110")
+TIME = number_rule(EARLIEST_MS, LATEST_MS, "a time between 1971 and 2100")
+END = number_rule(EARLIEST_MS, LATEST_MS + LONGEST_FUTURE_MS, "a time between 1971 and 2110")
 TIME_OR_0 = Rule(
     f"({{v}} == 0 or {TIME.test})", "0 or a time between 1971 and 2100", 0, LATEST_MS, False
 )
-TIME_OR_NONE = number(-1, LATEST_MS, "-1, 0 or a time up to 2100")
-OFFSET = number(0, MOST_OFFSET, "an offset")
-COUNT = number(0, MOST_COUNT)
-RATIO = number(-1e-6, 1 + 1e-6, "a number from 0 to 1")
-REAL = number(-MOST_REAL, MOST_REAL)
-PRICE = number(LOWEST_PRICE, HIGHEST_PRICE)
-LEVEL = number(-HIGHEST_PRICE, HIGHEST_PRICE)
-UNITS = number(-MOST_UNITS, MOST_UNITS)
-QUANTITY = number(0.0, MOST_UNITS)
-WAY = number(-1, 1, "-1, 0 or 1")
+TIME_OR_NONE = number_rule(-1, LATEST_MS, "-1, 0 or a time up to 2100")
+OFFSET = number_rule(0, MOST_OFFSET, "an offset")
+COUNT = number_rule(0, MOST_COUNT)
+RATIO = number_rule(-1e-6, 1 + 1e-6, "a number from 0 to 1")
+REAL = number_rule(-MOST_REAL, MOST_REAL)
+PRICE = number_rule(LOWEST_PRICE, HIGHEST_PRICE)
+LEVEL = number_rule(-HIGHEST_PRICE, HIGHEST_PRICE)
+UNITS = number_rule(-MOST_UNITS, MOST_UNITS)
+QUANTITY = number_rule(0.0, MOST_UNITS)
+WAY = number_rule(-1, 1, "-1, 0 or 1")
 CODE = text(SHORT)
 WORDS = text(LONG)
 ID = Rule(
@@ -166,7 +166,7 @@ WINDOW = {
     "volume_missing": BOOL,
     "gap_bars": COUNT,
 }
-VOLUME = some(number(0, 2**63, "a number of ticks, 0 or more"))
+VOLUME = some(number_rule(0, 2**63, "a number of ticks, 0 or more"))
 MODE = choice("adaptive", "echo", "static")
 
 AS_OF_BAR_END = (
@@ -204,7 +204,7 @@ def set_rules(
     _VALID[kind] = _NAMES[_valid_name(kind)] = _NAMES.pop("valid")
 
 
-def rules_of(kind: type) -> dict[str, Rule]:
+def field_rules(kind: type) -> dict[str, Rule]:
     """Return the rules of a record's fields, by Python name, in their order."""
     return _FIELDS[kind]
 

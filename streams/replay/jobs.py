@@ -20,7 +20,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.core import ENGINE_VERSION
 from streams.errors import Fatal
-from streams.feeds.load import merged
+from streams.feeds.load import merge_series
 from streams.feeds.writer import bars_of
 from streams.kafka.control_topic import active_config, read_control, read_refused_watermarks
 from streams.kafka.ranges import Span, spans_of
@@ -38,7 +38,7 @@ from streams.replay.overlay import overlaid, with_settings
 from streams.replay.processes import Share, replay_log_in_processes
 from streams.replay.report.data import LogSpan, ReportData, ReportMeta
 from streams.replay.report_sink import ReportSink
-from streams.replay.tail import as_json
+from streams.replay.tail import record_json
 from streams.replay.to_topics import TopicWriter
 
 SHORT_RANGE = 500_000
@@ -104,7 +104,7 @@ class _Job(ABC):
     def line(self, one: DerivedRecord) -> str:
         """Return a derived record as a line of JSON."""
         headers = {key: value.decode() for key, value in one.output.headers}
-        shown: dict[str, Any] = as_json(
+        shown: dict[str, Any] = record_json(
             self.codec, LogRecord(one.record, headers), one.record.topic
         )
         return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
@@ -167,7 +167,7 @@ class FileJob(_Job):
         keyed = {one.key: one for one in series.values()}
         chunks = derive(
             self.config,
-            bars_of(merged(keyed)),
+            bars_of(merge_series(keyed)),
             sorted(series),
             first,
             last,

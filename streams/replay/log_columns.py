@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, joined
+from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, concatenated
 from streams.candles.columns import CandleColumns
 from streams.candles.frames import CandleFrames
 from streams.candles.rules import candle_refusal, watermark_problem
@@ -29,7 +29,7 @@ Refuses = Callable[[SourceRecord, Watermark], bool]
 UNREADABLE = "no valid candle or watermark"
 
 
-class Batch(NamedTuple):
+class RecordBatch(NamedTuple):
     """Records of one partition, in log order.
 
     Attributes
@@ -152,12 +152,12 @@ class CandleReader:
         self._codec, self._refuses = codec, refuses
         self._bulk = BulkCandles(codec.schema_id(CANDLES, "Candle"))
 
-    def read(self, sources: Sequence[SourceRecord]) -> Batch:
+    def read(self, sources: Sequence[SourceRecord]) -> RecordBatch:
         """Return a batch as columns and watermarks; other records are refused.
 
         The stage writes dead letters for the same records.
         """
-        found = self._bulk.read(*joined([record.value for record in sources]))
+        found = self._bulk.read(*concatenated([record.value for record in sources]))
         stamps = np.array([record.timestamp_ms for record in sources], np.int64)
         plain = (found.status == PLAIN) & (found.as_of_ms <= stamps)
         at = np.flatnonzero(plain)
@@ -186,7 +186,7 @@ class CandleReader:
 
     def _rest(
         self, sources: Sequence[SourceRecord], slow: Sequence[int], frames: CandleFrames
-    ) -> Batch:
+    ) -> RecordBatch:
         """Decode the records that the fast path did not decode, one by one."""
         unknown = self._codec.unknown_ids(sources[index].value for index in slow)
         if unknown:
@@ -211,7 +211,7 @@ class CandleReader:
                 refused += 1
             else:
                 candles.append((index, event))
-        return Batch(frames.with_candles(candles), watermarks, refused)
+        return RecordBatch(frames.with_candles(candles), watermarks, refused)
 
 
 def _open(
@@ -237,7 +237,7 @@ def feed_batch(
     replay: ColumnarReplay,
     control: ControlLog,
     partition: Partition,
-    batch: Batch,
+    batch: RecordBatch,
     instruments: Sequence[str] = (),
 ) -> None:
     """Feed a batch of a partition; calls ``replay.switch`` where ``ops.control`` takes effect."""
@@ -260,7 +260,7 @@ def feed_batch(
 def _feed_segment(
     replay: ColumnarReplay,
     partition: Partition,
-    batch: Batch,
+    batch: RecordBatch,
     start: int,
     end: int,
     watermarks: Sequence[tuple[int, Watermark]],

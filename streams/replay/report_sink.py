@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streams.core.gate_values import Evaluation
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, summary_record
-from streams.pipeline.instrument_fold import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, closed_trades
 from streams.replay.report.accumulate import ReportAccumulator
 
 
@@ -28,14 +28,14 @@ class ReportSink:
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
         """Receive the output of a segment of an instrument's candles."""
-        self.report.add_trades(trades_of(found.trades, scope))
+        self.report.add_trades(closed_trades(found.trades, scope))
         decisions = found.decisions
         if len(decisions):
             reasons = np.ascontiguousarray(decisions["reasons"])
             as_of_ms = np.ascontiguousarray(decisions["as_of_ms"])
             self.report.add_gates(scope.instrument, as_of_ms, reasons == 0, reasons)
         if len(found.evaluations):
-            last = evaluation_of(found.evaluations[-1])
+            last = evaluation_of_row(found.evaluations[-1])
             eligible = bool(len(decisions)) and not decisions["reasons"][-1]
             self.report.add_summary(summary_record(last, scope, eligible=eligible))
 
@@ -51,7 +51,7 @@ class ReportSink:
         self.report.add_weights(epochs.epoch_ms, epochs.universe, weights, exposure, actions)
 
 
-def evaluation_of(row: NDArray[Any]) -> Evaluation:
+def evaluation_of_row(row: NDArray[Any]) -> Evaluation:
     """Return a row of ``EVALUATION_DTYPE`` as the core's evaluation."""
     slices = row["slices"].tolist()[: int(row["slice_count"])]
     times = (int(row["bar_ms"]), int(row["as_of_ms"]), int(row["floor_samples"]))

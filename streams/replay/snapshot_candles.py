@@ -55,12 +55,12 @@ class Selection(NamedTuple):
     @property
     def since_ms(self) -> int | None:
         """Return the start of the earliest day, None without days."""
-        return day_start_ms(min(self.days)) if self.days else None
+        return utc_day_start_ms(min(self.days)) if self.days else None
 
     @property
     def until_ms(self) -> int | None:
         """Return the latest allowed end of a candle; None for no limit."""
-        ends = [day_start_ms(max(self.days)) + DAY_MS] if self.days else []
+        ends = [utc_day_start_ms(max(self.days)) + DAY_MS] if self.days else []
         return min([*ends, *([] if self.at_ms is None else [self.at_ms])], default=None)
 
     def split(self, candles: Sequence[Candle]) -> list[list[Candle]]:
@@ -81,7 +81,7 @@ def day_of(at_ms: int) -> date:
     return datetime.fromtimestamp(at_ms / 1000, UTC).date()
 
 
-def day_start_ms(day: date) -> int:
+def utc_day_start_ms(day: date) -> int:
     """Return the start of a UTC day, epoch ms."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 

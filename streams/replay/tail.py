@@ -20,7 +20,7 @@ from streams.records.json import value_text
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def as_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
+def record_json(codec: Codec, found: LogRecord, topic: str) -> dict[str, Any]:
     """Return a record in the format of ``rpk topic consume --use-schema-registry=value``.
 
     ``value`` is the JSON text of the record; a value that is not framed Avro is printed unchanged

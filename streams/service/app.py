@@ -52,7 +52,7 @@ def make_rest() -> FastAPI:
     return app
 
 
-def make_app(live: Live, door: WebSocketDoor) -> App:
+def make_api_app(live: Live, door: WebSocketDoor) -> App:
     """Return the application of the API port: REST, the page, and ``/ws``."""
     rest = make_rest()
     rest.state.live = live

@@ -38,7 +38,7 @@ class RunId(NamedTuple):
         return cls(instrument, params_id)
 
 
-class Found(NamedTuple):
+class RunTrades(NamedTuple):
     """Trades of a run, newest first.
 
     Attributes
@@ -51,10 +51,10 @@ class Found(NamedTuple):
     complete: bool
 
 
-def trades_of(run: RunId, limit: int) -> Callable[[Runtime, Codec], Found]:
+def last_trades(run: RunId, limit: int) -> Callable[[Runtime, Codec], RunTrades]:
     """Return the query for the last closed trades of a run."""
 
-    def question(runtime: Runtime, codec: Codec) -> Found:
+    def question(runtime: Runtime, codec: Codec) -> RunTrades:
         found: list[SimulatedTrade] = []
         ended = True
         for event in _newest(runtime, codec, TRADES, run.instrument):
@@ -62,14 +62,14 @@ def trades_of(run: RunId, limit: int) -> Callable[[Runtime, Codec], Found]:
                 ended = False
             elif isinstance(event, SimulatedTrade) and event.params_id == run.params_id:
                 if len(found) == limit:
-                    return Found(found, False)
+                    return RunTrades(found, False)
                 found.append(event)
-        return Found(found, ended)
+        return RunTrades(found, ended)
 
     return question
 
 
-def summary_of(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
+def last_evaluation(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
     """Return the query for the last evaluation of a run; its answer is None without one."""
 
     def question(runtime: Runtime, codec: Codec) -> Summary | None:
@@ -81,7 +81,7 @@ def summary_of(run: RunId) -> Callable[[Runtime, Codec], Summary | None]:
     return question
 
 
-def runs_of(instrument: str) -> Callable[[Runtime, Codec], list[Summary]]:
+def last_runs(instrument: str) -> Callable[[Runtime, Codec], list[Summary]]:
     """Return the query for the last evaluation of every run of an instrument, newest first."""
 
     def question(runtime: Runtime, codec: Codec) -> list[Summary]:

@@ -139,18 +139,18 @@ def frame_of(
         writes = writes_of(event, alloc_interval_sec, Retention(0, 0))
         body = next(write.value for write in writes if isinstance(write, Latest))
     else:
-        body = text_of(_data(event, control))
-    text = f'{text_of(head)[:-1]},"data":{body}}}'
+        body = compact_json(_data(event, control))
+    text = f'{compact_json(head)[:-1]},"data":{body}}}'
     return Frame(place.id, kind.channel, instrument, ts_ms, text)
 
 
 def status_frame(ts_ms: int, data: dict[str, Any]) -> Frame:
     """Return the frame of a change without a record in the log; it has no id."""
     head = {"type": STATUS.type, "channel": STATUS.channel, "id": None, "ts_ms": ts_ms}
-    return Frame(None, STATUS.channel, None, ts_ms, text_of({**head, "data": data}))
+    return Frame(None, STATUS.channel, None, ts_ms, compact_json({**head, "data": data}))
 
 
-def text_of(content: Any) -> str:
+def compact_json(content: Any) -> str:
     """Return compact JSON.
 
     Raises

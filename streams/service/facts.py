@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import aiohttp
 
-from streams.monitoring.alerts import FailureSignal, judge
+from streams.monitoring.alerts import FailureSignal, failure_signals
 from streams.monitoring.collect import Gathered, Gatherer
-from streams.monitoring.executor_status import NOT_ASKED, Executor, ask
+from streams.monitoring.executor_status import NOT_ASKED, ExecutorState, ask
 from streams.monitoring.facts import LiveFacts
 from streams.monitoring.preflight import Check, preflight
 from streams.monitoring.sources import kill_facts
@@ -87,7 +87,7 @@ class Facts:
         self._gathered: Gathered | None = None
         self._gathered_at = time.monotonic()
         self._states: dict[str, str] = {}
-        self.executor: Executor = NOT_ASKED
+        self.executor: ExecutorState = NOT_ASKED
 
     @property
     def kill_switch(self) -> KillSwitchState:
@@ -120,7 +120,9 @@ class Facts:
         """Return the failure signals as of now; empty before the first probe."""
         found = self.gathered
         return (
-            () if found is None else judge(self._facts(found), now_ms, found.config, self._limits)
+            ()
+            if found is None
+            else failure_signals(self._facts(found), now_ms, found.config, self._limits)
         )
 
     def preflight(self, now_ms: int) -> Sequence[Check]:

@@ -16,13 +16,13 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Recoverable
 from streams.kafka.decoding import decode_record
-from streams.kafka.follower import LogPartition, fetch, keep_following, open_consumer
+from streams.kafka.follower import LogPartition, keep_following, open_consumer, poll_records
 from streams.monitoring.view import LiveView, Origin
 from streams.monitoring.view_start import FOLLOWED, Start
 from streams.records.codec import Codec, DecodeError
 from streams.records.log_record import RecordCoordinates, SourceRecord
 from streams.records.topics import CONTROL
-from streams.service.channels import frame_of, text_of
+from streams.service.channels import compact_json, frame_of
 from streams.service.hub import Hub
 
 BATCH = 2_000
@@ -34,7 +34,7 @@ PROBE_S, PROBE_WITHIN_S = 2.0, 4.0
 log = logging.getLogger("manifold.api")
 
 
-class LogFollower:
+class ViewFollower:
     """One consumer of all partitions.
 
     Parameters
@@ -101,7 +101,7 @@ class LogFollower:
                 await self._take(consumer)
 
     async def _take(self, consumer: Any) -> None:
-        received, lost = await fetch(consumer, BATCH)
+        received, lost = await poll_records(consumer, BATCH)
         if lost:
             await self._restart_at_end(consumer, lost)
             return
@@ -183,7 +183,7 @@ class LogFollower:
         self.skipped += max(0, to - at)
         self._hub.passed(RecordCoordinates(topic, partition, to - 1))
         self._hub.tell_all(
-            text_of(
+            compact_json(
                 {
                     "type": "gap",
                     "topic": topic,

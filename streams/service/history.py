@@ -15,7 +15,7 @@ from streams.config.settings import Config
 from streams.errors import Recoverable
 from streams.kafka.reader import LogReader
 from streams.monitoring.view import LiveView
-from streams.monitoring.view_start import Record, Spans, decoded
+from streams.monitoring.view_start import Record, Spans, decode_live_record
 from streams.records.codec import Codec
 from streams.records.control import ControlState
 from streams.records.log_record import RecordCoordinates
@@ -103,7 +103,7 @@ def _records(
 ) -> Iterator[Record]:
     for batch in reader.read(topic, partition, start, end):
         for each in batch:
-            record = decoded(codec, each)
+            record = decode_live_record(codec, each)
             if record is not None:
                 yield record
 
@@ -161,7 +161,7 @@ def frames_since(
         records: list[tuple[int, Record]] = []
         reached_ms: dict[tuple[str, int], int] = {}
         for each in reader.read_many(spans):
-            record = decoded(codec, each)
+            record = decode_live_record(codec, each)
             if record is None:
                 continue
             place = record.place[:2]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from streams.records.log_record import RecordCoordinates
-from streams.service.channels import CHANNELS, Frame, text_of
+from streams.service.channels import CHANNELS, Frame, compact_json
 
 RING = 10_000
 
@@ -102,7 +102,7 @@ class Client:
 
     def _lagging(self) -> str:
         first, last = self._missed_ids
-        text = text_of(
+        text = compact_json(
             {
                 "type": "lagging",
                 "dropped": sum(self._missed.values()),

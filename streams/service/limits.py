@@ -10,7 +10,7 @@ from contextlib import contextmanager
 MOST_CLIENTS = 10_000
 
 
-class Buckets:
+class TokenBuckets:
     """Token buckets.
 
     Parameters

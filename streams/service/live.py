@@ -16,11 +16,12 @@ from streams.config.service import Service
 from streams.config.settings import Config
 from streams.mirror.series import Mirror
 from streams.monitoring.view import LiveView
+from streams.process.clock_skew import now_ms
 from streams.records.codec import Codec
 from streams.service.audit import AuditLog
 from streams.service.errors import ApiError
 from streams.service.facts import Facts
-from streams.service.follower import LogFollower
+from streams.service.follower import ViewFollower
 from streams.service.history import History
 from streams.service.hub import Hub
 from streams.service.long_runs import LongRuns
@@ -30,11 +31,6 @@ from streams.service.security import Doorkeeper
 from streams.trading.kill_switch.keeper import KillSwitchKeeper
 
 SILENT_S = 10.0
-
-
-def wall_ms() -> int:
-    """Return the wall clock, epoch ms UTC."""
-    return int(time.time() * 1000)
 
 
 class KeptStatus(NamedTuple):
@@ -81,7 +77,7 @@ class Live:
     engaging: Pen
     clearing: Pen
     hub: Hub
-    follower: LogFollower
+    follower: ViewFollower
     facts: Facts
     history: History
     mirror: Mirror
@@ -91,7 +87,7 @@ class Live:
     keeper: KillSwitchKeeper
     audit_log: AuditLog
     long_runs: LongRuns
-    now_ms: Callable[[], int] = wall_ms
+    now_ms: Callable[[], int] = now_ms
     kept_status: KeptStatus | None = None
     changing_config: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import APIRouter
 from pydantic import Field
 
-from streams.config.environment import setting_fields, text_of
+from streams.config.environment import setting_fields, setting_text
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
 from streams.kafka.config_writing import undone
@@ -52,7 +52,7 @@ class GivenSettings(Said):
     @property
     def texts(self) -> dict[str, str]:
         """The settings in the notation of environment variables."""
-        return {name: text_of(value) for name, value in self.settings.items()}
+        return {name: setting_text(value) for name, value in self.settings.items()}
 
 
 class SettingChangeShape(Shape):
@@ -141,8 +141,8 @@ def _settings(config: Config) -> list[SettingShape]:
         SettingShape(
             name=item.name.upper(),
             other_names=list(item.metadata["names"]),
-            value=text_of(getattr(config, item.name)),
-            default=text_of(getattr(default, item.name)),
+            value=setting_text(getattr(config, item.name)),
+            default=setting_text(getattr(default, item.name)),
             unit=item.metadata["unit"],
             doc=item.metadata["doc"],
             effect=effect_of(item.name),

@@ -87,7 +87,7 @@ class AuthenticityAnswer(Shape):
     instruments: list[Authenticity]
 
 
-def health_of(live: Live) -> Health:
+def service_health(live: Live) -> Health:
     """Return the service's health."""
     now_ms = live.now_ms()
     trouble = [said for said in (live.log_trouble(),) if said is not None]
@@ -116,7 +116,7 @@ DEGRADED = READS | {503: {"model": Health, "description": "the log is not being 
 @router.get("/api/status", responses=DEGRADED)
 async def health(live: LiveDep, response: Response) -> Health:
     """Whether the service follows the log; 503 with the reason when it does not."""
-    found = health_of(live)
+    found = service_health(live)
     if found.trouble:
         response.status_code = 503
     return found

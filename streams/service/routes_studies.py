@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from streams.config.settings import Config
 from streams.records.events import Summary
 from streams.records.plain import plain
-from streams.service.backtests import Found, RunId, runs_of, summary_of, trades_of
+from streams.service.backtests import RunId, RunTrades, last_evaluation, last_runs, last_trades
 from streams.service.calls import CallDep
 from streams.service.errors import ApiError
 from streams.service.live import Live, LiveDep
@@ -152,7 +152,7 @@ async def results(live: LiveDep, run_id: RunQuery) -> Results:
     found = present
     queued = live.long_runs.of_id(run.text)
     if present is None or present.params_id != run.params_id:
-        found = queued.summary if queued else await live.history.ask(summary_of(run))
+        found = queued.summary if queued else await live.history.ask(last_evaluation(run))
     if found is None:
         raise ApiError(404, "no_long_run", f"bt.summaries holds no run {run.text}")
     return Results(
@@ -175,9 +175,9 @@ async def trades(
     queued, present = live.long_runs.of_id(run.text), live.view.summaries.get(run.instrument)
     if queued is not None and (present is None or present.params_id != run.params_id):
         newest = list(queued.trades)
-        found = Found(newest[:limit], len(newest) <= limit and len(newest) < MOST_TRADES)
+        found = RunTrades(newest[:limit], len(newest) <= limit and len(newest) < MOST_TRADES)
     else:
-        found = await live.history.ask(trades_of(run, limit))
+        found = await live.history.ask(last_trades(run, limit))
     fields = TradeShape.model_fields
     return Trades(
         run_id=run.text,
@@ -213,7 +213,7 @@ async def _run(live: Live, instrument: str, wanted: Wanted, min_trades: int) -> 
     config = live.view.state.config_of(instrument)
     if present is not None and wanted.fits(present, config) and _trades(present) >= min_trades:
         return present
-    found: Sequence[Summary] = await live.history.ask(runs_of(instrument))
+    found: Sequence[Summary] = await live.history.ask(last_runs(instrument))
     queued = [
         one.summary
         for one in live.long_runs.done(instrument)

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from streams.config.service import Service
 from streams.process.status_access import host_name
-from streams.service.channels import text_of
+from streams.service.channels import compact_json
 from streams.service.clients import Network, client_of, is_address
-from streams.service.limits import Buckets, Room
+from streams.service.limits import Room, TokenBuckets
 from streams.service.repeated_keys import repeated_key
 
 Message = MutableMapping[str, Any]
@@ -63,7 +63,7 @@ TOO_MANY = "too many requests are in progress"
 TOKEN_WANTED = "this call needs the header Authorization: Bearer API_TOKEN"
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """A refused request."""
 
     def __init__(self, status: int, error: str, detail: str, wait_s: int | None = None) -> None:
@@ -91,9 +91,9 @@ class Doorkeeper:
         self._token = settings.api_token.encode()
         self._any_host = settings.api_host in ("0.0.0.0", "::") and not settings.api_allowed_hosts
         self._proxies: Sequence[Network] = settings.proxies
-        self._asked = Buckets(settings.api_rate_per_sec, 1.0, BURST_S)
-        self._changed = Buckets(settings.api_write_rate_per_min, 60.0, 10.0)
-        self._wrong = Buckets(WRONG_TOKENS_PER_MIN, 60.0, 30.0)
+        self._asked = TokenBuckets(settings.api_rate_per_sec, 1.0, BURST_S)
+        self._changed = TokenBuckets(settings.api_write_rate_per_min, 60.0, 10.0)
+        self._wrong = TokenBuckets(WRONG_TOKENS_PER_MIN, 60.0, 30.0)
         self._ports = {settings.api_port, settings.ws_port}
         self.refused = 0
 
@@ -124,24 +124,26 @@ class Doorkeeper:
         headers, peer = headers_of(scope), self.client_of(scope)
         problem = self._host_problem(headers)
         if problem is not None:
-            raise Refused(400, "invalid_host", problem)
+            raise CallRefused(400, "invalid_host", problem)
         known = self.knows(_bearer(headers))
         client = _budget(headers, peer, known, is_kill_switch(scope))
         if not self._asked.take(client):
             wait_s = self._asked.wait_s(client)
-            raise Refused(429, "too_many_requests", "API_RATE_PER_SEC is exceeded", wait_s)
+            raise CallRefused(429, "too_many_requests", "API_RATE_PER_SEC is exceeded", wait_s)
         changes = scope["method"] not in SAFE
         if changes:
             problem = self._origin_problem(headers)
             if problem is not None:
-                raise Refused(403, "invalid_origin", problem)
+                raise CallRefused(403, "invalid_origin", problem)
         path = str(scope["path"])
         opened = path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
         if not known and (changes or (self.guards_reading and not opened)):
             raise self._no_token(headers, peer)
         if changes and not self._changed.take(client):
             wait_s = self._changed.wait_s(client)
-            raise Refused(429, "too_many_requests", "API_WRITE_RATE_PER_MIN is exceeded", wait_s)
+            raise CallRefused(
+                429, "too_many_requests", "API_WRITE_RATE_PER_MIN is exceeded", wait_s
+            )
         return known
 
     def socket_problem(self, scope: Scope, known: bool = False) -> tuple[int, str] | None:
@@ -160,15 +162,15 @@ class Doorkeeper:
             return 429, "API_RATE_PER_SEC is exceeded"
         return None
 
-    def _no_token(self, headers: dict[str, str], peer: str) -> Refused:
+    def _no_token(self, headers: dict[str, str], peer: str) -> CallRefused:
         if not self._token:
-            return Refused(403, "no_token_set", NO_TOKEN_SET)
+            return CallRefused(403, "no_token_set", NO_TOKEN_SET)
         if not _bearer(headers):
-            return Refused(401, "token_required", TOKEN_WANTED)
+            return CallRefused(401, "token_required", TOKEN_WANTED)
         if not self._wrong.take(peer):
             wait_s = self._wrong.wait_s(peer)
-            return Refused(429, "too_many_requests", "too many wrong tokens", wait_s)
-        return Refused(401, "wrong_token", "this is not the API_TOKEN of the service")
+            return CallRefused(429, "too_many_requests", "too many wrong tokens", wait_s)
+        return CallRefused(401, "wrong_token", "this is not the API_TOKEN of the service")
 
     def _host_problem(self, headers: dict[str, str]) -> str | None:
         name = host_name(headers.get("host", ""))
@@ -271,19 +273,19 @@ class Guard:
             # the kill switch is never refused for want of room
             first = known and is_kill_switch(scope)
             if not self._room.free(known) and not first:
-                raise Refused(503, "too_many_requests", TOO_MANY, 1)
-        except Refused as refused:
+                raise CallRefused(503, "too_many_requests", TOO_MANY, 1)
+        except CallRefused as refused:
             await self._refuse(guarded_send, refused)
             return
         with self._room.taken():
             try:
                 body = await self._bounded(scope, receive)
-            except Refused as refused:
+            except CallRefused as refused:
                 await self._refuse(guarded_send, refused)
                 return
             await self._app(scope, body, guarded_send)
 
-    async def _refuse(self, send: Send, refused: Refused) -> None:
+    async def _refuse(self, send: Send, refused: CallRefused) -> None:
         self._doorkeeper.refused += 1
         await _answer(send, refused)
 
@@ -305,12 +307,12 @@ class Guard:
                     if sum(map(len, parts)) > self._max_body:
                         raise self._too_large()
         except TimeoutError:
-            raise Refused(408, "timeout", f"no body within {BODY_WITHIN_S:.0f} s") from None
+            raise CallRefused(408, "timeout", f"no body within {BODY_WITHIN_S:.0f} s") from None
         whole = b"".join(parts)
         repeated = repeated_key(whole)
         if repeated is not None:
             detail = f"the body has the key {repeated[:64]!r} more than once"
-            raise Refused(400, "invalid_request", detail)
+            raise CallRefused(400, "invalid_request", detail)
         given = False
 
         async def replay() -> Message:
@@ -322,12 +324,12 @@ class Guard:
 
         return replay
 
-    def _too_large(self) -> Refused:
-        return Refused(413, "too_large", f"a body has at most {self._max_body} bytes")
+    def _too_large(self) -> CallRefused:
+        return CallRefused(413, "too_large", f"a body has at most {self._max_body} bytes")
 
 
-async def _answer(send: Send, refused: Refused) -> None:
-    body = text_of({"error": refused.error, "detail": refused.detail}).encode()
+async def _answer(send: Send, refused: CallRefused) -> None:
+    body = compact_json({"error": refused.error, "detail": refused.detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if refused.wait_s is not None:
         headers.append((b"retry-after", b"%d" % refused.wait_s))

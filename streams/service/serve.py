@@ -26,9 +26,10 @@ from streams.mirror.series import Mirror
 from streams.monitoring.sources import feed_url, limits_of, open_gatherer
 from streams.monitoring.verdict import Limits
 from streams.monitoring.view_start import read_start
+from streams.process.clock_skew import now_ms
 from streams.records.codec import Codec
 from streams.records.log_record import RecordCoordinates
-from streams.service.app import make_app, make_socket_app
+from streams.service.app import make_api_app, make_socket_app
 from streams.service.audit import AuditLog
 from streams.service.budget import keep_budget
 from streams.service.channels import Frame, status_frame
@@ -40,10 +41,10 @@ from streams.service.connections import (
     protocol_with,
 )
 from streams.service.facts import Change, Facts
-from streams.service.follower import LogFollower
+from streams.service.follower import ViewFollower
 from streams.service.history import History
 from streams.service.hub import Hub
-from streams.service.live import Live, Pen, wall_ms
+from streams.service.live import Live, Pen
 from streams.service.long_runs import LongRuns
 from streams.service.metrics import ServiceMetrics
 from streams.service.oanda import OandaDoor
@@ -108,7 +109,7 @@ class Settings(NamedTuple):
         )
 
 
-async def serve(settings: Settings) -> None:
+async def serve_api(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises
@@ -146,7 +147,7 @@ async def _assemble(settings: Settings) -> Live:
     gatherer = open_gatherer(settings.env, runtime, config, await codec(), reader)
 
     def changed(change: Change) -> None:
-        hub.publish(status_frame(wall_ms(), change._asdict()))
+        hub.publish(status_frame(now_ms(), change._asdict()))
 
     return Live(
         runtime=runtime,
@@ -156,7 +157,7 @@ async def _assemble(settings: Settings) -> Live:
         engaging=Pen(await codec()),
         clearing=Pen(await codec()),
         hub=hub,
-        follower=LogFollower(
+        follower=ViewFollower(
             runtime, config, following, start, hub, max(1, min(100, service.ws_max_queue // 2))
         ),
         facts=Facts(
@@ -185,7 +186,7 @@ async def _run(live: Live, sockets: dict[str, socket.socket], stopping: asyncio.
 
     door = WebSocketDoor(live.settings, live.doorkeeper, live.hub, missed)
     apps = {
-        "API_PORT": make_app(live, door),
+        "API_PORT": make_api_app(live, door),
         "WS_PORT": make_socket_app(live, door),
         "ALLOCATOR_STATUS_PORT": make_allocator_app(live),
         "HYDRATOR_STATUS_PORT": make_hydrator_app(live),

@@ -9,9 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from streams import __version__
 from streams.mirror.probe import MirroredManifold
-from streams.monitoring.alert_rules_stream import manifold_problem
+from streams.monitoring.alert_rules_stream import mirrored_manifold_problem
 from streams.monitoring.facts import LiveFacts
-from streams.monitoring.verdict import Judged, judged
+from streams.monitoring.verdict import Judged, rule_input
 from streams.pipeline.weights import status_object
 from streams.service.errors import ApiError, add_handlers
 from streams.service.exposition import metrics_text
@@ -46,7 +46,7 @@ async def hydrator_status(live: Live) -> dict[str, Any]:
     names = tuple(sorted({*live.view.universe, *live.view.manifolds}))
     config, found = live.config, await live.mirror.facts(names, live.config.candle_gran)
     now_ms = live.now_ms()
-    at = judged(LiveFacts(names, valkey=found), now_ms, config, live.facts.limits)
+    at = rule_input(LiveFacts(names, valkey=found), now_ms, config, live.facts.limits)
     instruments = {name: _hydrated(name, found.manifolds[name], at) for name in names}
     stamps = [one.as_of_ms for one in found.manifolds.values() if one.as_of_ms is not None]
     newest = max(stamps, default=None)
@@ -72,7 +72,7 @@ def _hydrated(name: str, found: MirroredManifold, at: Judged) -> dict[str, Any]:
         "age_ms": None if as_of_ms is None else max(0, at.now_ms - as_of_ms),
         "there": found.there,
         "missing": list(found.missing),
-        "stale": old or manifold_problem(at, name, found) is not None,
+        "stale": old or mirrored_manifold_problem(at, name, found) is not None,
     }
 
 

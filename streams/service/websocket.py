@@ -14,10 +14,10 @@ from streams import __version__
 from streams.config.service import Service
 from streams.errors import Fatal, Recoverable
 from streams.records.log_record import RecordCoordinates
-from streams.service.channels import CHANNELS, Frame, text_of
+from streams.service.channels import CHANNELS, Frame, compact_json
 from streams.service.history import CannotResume
 from streams.service.hub import Client, Hub
-from streams.service.limits import Buckets
+from streams.service.limits import TokenBuckets
 from streams.service.messages import (
     CLIENT_MESSAGE,
     Authenticated,
@@ -117,7 +117,7 @@ class _Talk:
         self._history, self._receive, self._asgi_send = history, receive, send
         self._client = Client(settings.ws_max_queue)
         self._known = not doorkeeper.guards_reading
-        self._messages = Buckets(settings.ws_message_rate_per_sec, 1.0, burst=2.0)
+        self._messages = TokenBuckets(settings.ws_message_rate_per_sec, 1.0, burst=2.0)
         self._sent_at = time.monotonic()
         self._sending = False
 
@@ -293,7 +293,7 @@ def _now_ms() -> int:
 
 
 async def _deny(send: Send, status: int, detail: str) -> None:
-    body = text_of({"error": "refused", "detail": detail}).encode()
+    body = compact_json({"error": "refused", "detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -114,7 +114,7 @@ class KafkaBroker:
         program = maven.java()
         # a changed pom file with the same Kafka version needs another directory
         mark = crc32(pom_file().read_bytes())
-        jars = maven.fetch(pom_file(), f"kafka-{kafka_version()}-{mark:08x}")
+        jars = maven.fetch_jars(pom_file(), f"kafka-{kafka_version()}-{mark:08x}")
         require_space(self.directory, 256)
         require_port(self.port, "the Kafka broker")
         require_port(self.controller_port, "the Kafka controller")

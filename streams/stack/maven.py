@@ -36,7 +36,7 @@ def java() -> str:
     return found
 
 
-def fetch(pom: Path, name: str) -> Path:
+def fetch_jars(pom: Path, name: str) -> Path:
     """Return the directory of the jars of ``pom``, downloaded once.
 
     Parameters

@@ -51,7 +51,7 @@ class Ports:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """What to start.
 
     Attributes
@@ -114,7 +114,7 @@ class Stack:
         The settings; connections in it are replaced by those of the stack.
     """
 
-    def __init__(self, plan: Plan, environment: Mapping[str, str]) -> None:
+    def __init__(self, plan: StackPlan, environment: Mapping[str, str]) -> None:
         self.plan = plan
         self.directory = (plan.directory / plan.broker).absolute()
         self.timings = Timings()

@@ -27,7 +27,7 @@ class StageWork(NamedTuple):
     seconds: float
 
 
-class Sight(NamedTuple):
+class StackProbe(NamedTuple):
     """The stack at the last probe.
 
     Attributes
@@ -62,7 +62,7 @@ class Watch:
         self._stopping = threading.Event()
         self._ends: deque[tuple[float, dict[str, int]]] = deque()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.sight = Sight()
+        self.sight = StackProbe()
         self.first_weights_at: float | None = None
 
     def start(self) -> None:
@@ -82,7 +82,7 @@ class Watch:
                 self.sight = self.sight._replace(settled=False, trouble=str(error))
             self._stopping.wait(EVERY_S)
 
-    def _look(self) -> Sight:
+    def _look(self) -> StackProbe:
         status = collect(self._runtime, self._codec)
         now = time.monotonic()
         if status.weights is not None and self.first_weights_at is None:
@@ -97,7 +97,7 @@ class Watch:
         # a stage may commit between the query of its source and that of its position
         still = before is not None and before.ends == status.ends and not any(before.lag.values())
         settled = still and status.weights is not None and not any(status.lag.values())
-        return Sight(status, rates, settled)
+        return StackProbe(status, rates, settled)
 
 
 def stage_work(metrics_port: int) -> dict[str, StageWork]:

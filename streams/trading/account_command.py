@@ -28,7 +28,7 @@ def account_word_problem(record: Control) -> str | None:
     return None
 
 
-def account_of(record: Control) -> str | None:
+def record_account(record: Control) -> str | None:
     """Return the account that a record is for; None when it names none."""
     if account_word_problem(record) is not None:
         return None

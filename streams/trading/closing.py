@@ -16,7 +16,7 @@ from streams.candles.calendar import Calendar
 from streams.records.trading_events import BrokerReport
 from streams.trading.brokers.broker import Broker
 from streams.trading.closing_pauses import ClosingPauses
-from streams.trading.closing_plan import CLOSING, Closing, Sight, closings, wanted
+from streams.trading.closing_plan import CLOSING, Closing, VenueState, closings, wanted
 from streams.trading.dispatch import Dispatch, Written
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
@@ -65,7 +65,7 @@ class Closer:
         dispatch: Dispatch,
         metrics: ExecutorMetrics,
         desk: Callable[[], PlanningState],
-        sight: Callable[[], Sight],
+        sight: Callable[[], VenueState],
         ordering: asyncio.Lock,
         calendar: Callable[[], Calendar],
         clock: Callable[[], float] = time.monotonic,

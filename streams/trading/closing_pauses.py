@@ -27,7 +27,7 @@ Subject = tuple[str, str]
 """An instrument, and the part to close: a trade, or the position opened by an order."""
 
 
-class Refusal(NamedTuple):
+class RetriedClosing(NamedTuple):
     """A closing that is retried.
 
     Attributes
@@ -79,12 +79,12 @@ class ClosingPauses:
 
     def __init__(self, calendar: Callable[[], Calendar] = lambda: FX) -> None:
         self._calendar = calendar
-        self._refusals: dict[Subject, Refusal] = {}
+        self._refusals: dict[Subject, RetriedClosing] = {}
         self._resting: dict[Subject, float] = {}
 
     def refused(
         self, subject: Subject, reason: str, now: float, now_ms: int, *, reached: bool
-    ) -> Refusal:
+    ) -> RetriedClosing:
         """Record a failed closing.
 
         Parameters
@@ -105,7 +105,7 @@ class ClosingPauses:
         halted = reason in HALTED and not market.open
         opens_ms = market.next_change_ms or 0 if halted else 0
         since_ms = now_ms if before is None else before.since_ms
-        made = Refusal(reason, since_ms, tries, now + pause_s, opens_ms, reached)
+        made = RetriedClosing(reason, since_ms, tries, now + pause_s, opens_ms, reached)
         self._refusals[key] = made
         return made
 

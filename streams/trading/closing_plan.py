@@ -3,7 +3,7 @@
 A position is closed at the end or reversal of its run, at the end of the market week, or by an
 operator's flatten or close. A trade of the executor is closed completely by its id: that cannot
 affect other trades, cannot close twice, and needs no number of units. For venues that do not know
-or allow ids, see ``Sight``.
+or allow ids, see ``VenueState``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from streams.trading.brokers.units import units_of
 from streams.trading.guards import sending_guards
 from streams.trading.holdings import Holding, joined_by
 from streams.trading.planning_state import Order, PlanningState, order_intent, said_before
-from streams.trading.runs import Joined, RunState
+from streams.trading.runs import JoinedTrade, RunState
 from streams.trading.week_end import why_week_end
 
 By = Literal["trade", "position", "units"]
 CLOSING = ("reduce", "close")
 
 
-class Sight(NamedTuple):
+class VenueState(NamedTuple):
     """The state of the venue used to plan closings; any part may be old or missing.
 
     Attributes
@@ -86,7 +86,7 @@ class Closing(NamedTuple):
         return self.instrument, self.trade_id or self.opening_id
 
 
-def wanted(desk: PlanningState, sight: Sight) -> list[Closing]:
+def wanted(desk: PlanningState, sight: VenueState) -> list[Closing]:
     """Return every closing that is due, whatever was attempted before."""
     found: list[Closing] = []
     for _, held in sorted(desk.ledger.holdings.items()):
@@ -98,7 +98,7 @@ def wanted(desk: PlanningState, sight: Sight) -> list[Closing]:
     return found
 
 
-def _of_holding(held: Holding, sight: Sight, reason: str) -> Iterator[Closing]:
+def _of_holding(held: Holding, sight: VenueState, reason: str) -> Iterator[Closing]:
     name, way, opening = held.instrument, held.direction, held.opening_id
     if not sight.by_trade:
         yield Closing(name, way, held.units, "units", "", opening, reason)
@@ -111,7 +111,7 @@ def _of_holding(held: Holding, sight: Sight, reason: str) -> Iterator[Closing]:
                 yield Closing(name, way, units, by, trade, opening, reason)
 
 
-def _not_booked(desk: PlanningState, sight: Sight) -> Iterator[Closing]:
+def _not_booked(desk: PlanningState, sight: VenueState) -> Iterator[Closing]:
     """Yield the executor's trades missing in the ledger: an answer was lost, or came too late.
 
     They are booked and then closed normally once the venue's transactions can be read. This covers
@@ -147,7 +147,7 @@ def _not_booked(desk: PlanningState, sight: Sight) -> Iterator[Closing]:
             )  # fmt: skip
 
 
-def _why_close_order(desk: PlanningState, intent: OrderIntent, sight: Sight) -> str:
+def _why_close_order(desk: PlanningState, intent: OrderIntent, sight: VenueState) -> str:
     """Return why the possible position of an unresolved opening order is to be closed."""
     if desk.commands.releases(intent.instrument, intent.control_offset):
         return ""
@@ -158,7 +158,7 @@ def _why_close_order(desk: PlanningState, intent: OrderIntent, sight: Sight) -> 
 
 
 def closings(
-    desk: PlanningState, sight: Sight, *, held_back: Collection[tuple[str, str]] = ()
+    desk: PlanningState, sight: VenueState, *, held_back: Collection[tuple[str, str]] = ()
 ) -> list[tuple[Closing, OrderIntent]]:
     """Return the closing orders to send now; write each one before planning the next.
 
@@ -187,7 +187,7 @@ def closings(
     return found
 
 
-def _under_way(desk: PlanningState, sight: Sight, one: Closing) -> bool:
+def _under_way(desk: PlanningState, sight: VenueState, one: Closing) -> bool:
     """Return whether a pending order excludes this one.
 
     A trade can be closed completely only once, so a closing by trade is sent again even if the
@@ -228,7 +228,7 @@ def why_asked(desk: PlanningState, instrument: str, control_offset: int) -> str:
     return ""
 
 
-def _why_left(desk: PlanningState, instrument: str, joined: Joined) -> str:
+def _why_left(desk: PlanningState, instrument: str, joined: JoinedTrade) -> str:
     run = desk.runs.of(instrument)
     if run is None or run.follows(joined) or behind(desk, instrument, joined, run):
         return ""
@@ -237,7 +237,7 @@ def _why_left(desk: PlanningState, instrument: str, joined: Joined) -> str:
     return f"the run is out of the trade: position {run.decision.position}"
 
 
-def behind(desk: PlanningState, instrument: str, joined: Joined, run: RunState) -> bool:
+def behind(desk: PlanningState, instrument: str, joined: JoinedTrade, run: RunState) -> bool:
     """Return whether the log is being derived again up to the last order's decision.
 
     Earlier decisions were already followed.
@@ -245,6 +245,6 @@ def behind(desk: PlanningState, instrument: str, joined: Joined, run: RunState) 
     return run.decision.as_of_ms < followed_ms(desk, instrument, joined)
 
 
-def followed_ms(desk: PlanningState, instrument: str, joined: Joined) -> int:
+def followed_ms(desk: PlanningState, instrument: str, joined: JoinedTrade) -> int:
     """Return ``as_of`` of the newest decision behind an order of a joined trade."""
     return max(joined.entry_ms, desk.ledger.decided_ms.get(instrument, 0))

@@ -12,10 +12,10 @@ from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
 from streams.trading.brokers.broker import Broker
-from streams.trading.dispatch import Dispatch, KillSwitch
+from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
-from streams.trading.runs import Allocation, Runs
+from streams.trading.runs import Runs, WeightsHistory
 
 
 class MadeWith(NamedTuple):
@@ -45,10 +45,10 @@ class ExecutorContext(NamedTuple):
     broker: Broker
     ledger: Ledger
     runs: Runs
-    allocation: Allocation
+    allocation: WeightsHistory
     following: LogFollower
     dispatch: Dispatch
-    kill: KillSwitch
+    kill: KillSwitchSource
     metrics: ExecutorMetrics
     followed: FollowedConfig
 

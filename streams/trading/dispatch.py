@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol
 from streams.errors import Fatal, Recoverable
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.trading.brokers.broker import Broker, OrderRequest, OrderResult, OutcomeUnknown
-from streams.trading.brokers.nameless_orders import SETTLE_MS, order_of
+from streams.trading.brokers.nameless_orders import SETTLE_MS, matching_order
 from streams.trading.brokers.transaction import Transaction
 from streams.trading.brokers.units import ZERO, units_of
 from streams.trading.holdings import rule_of, transaction_order
@@ -38,7 +38,7 @@ from streams.trading.reports import (
     ACCEPTED,
     Told,
     accepted,
-    report,
+    own_report,
     report_of_result,
     report_of_transaction,
     report_words,
@@ -65,7 +65,7 @@ class KillState(Protocol):
         ...
 
 
-class KillSwitch(Protocol):
+class KillSwitchSource(Protocol):
     """The kill switch, read right before every order that opens or increases."""
 
     async def aread(self) -> KillState:
@@ -107,7 +107,7 @@ class Dispatch:
         journal: Journal,
         broker: Broker,
         ledger: Ledger,
-        kill: KillSwitch,
+        kill: KillSwitchSource,
         metrics: ExecutorMetrics,
         cursor: str,
         clock: Callable[[], float] = time.monotonic,
@@ -165,11 +165,13 @@ class Dispatch:
             state = await self._kill.aread()
             if state.engaged:
                 why = "; ".join(state.why)
-                await self._report(report(intent, "cancelled", self._told(), f"kill switch: {why}"))
+                await self._report(
+                    own_report(intent, "cancelled", self._told(), f"kill switch: {why}")
+                )
                 return
         if self._clock() - committed_at > STALE_S:
             reason = f"not sent: more than {STALE_S:g} s went by after the intent was written"
-            await self._report(report(intent, "cancelled", self._told(), reason))
+            await self._report(own_report(intent, "cancelled", self._told(), reason))
             return
         await self._hand_over(intent, committed_at)
 
@@ -178,13 +180,13 @@ class Dispatch:
             result = await self._broker.submit(request_of(intent))
         except OutcomeUnknown as error:
             log.warning("%s: the answer was lost, looking it up: %s", intent.order_id, error)
-            await self._report(report(intent, "unknown", self._told(), str(error)))
+            await self._report(own_report(intent, "unknown", self._told(), str(error)))
             return
         except Recoverable as error:
-            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            await self._report(own_report(intent, "cancelled", self._told(), f"not sent: {error}"))
             return
         except Fatal as error:
-            await self._report(report(intent, "cancelled", self._told(), f"not sent: {error}"))
+            await self._report(own_report(intent, "cancelled", self._told(), f"not sent: {error}"))
             raise
         self._metrics.answer_seconds.observe(self._clock() - committed_at)
         await self._answered(intent, result)
@@ -218,7 +220,7 @@ class Dispatch:
         for intent in given_up:
             if self._is_open(intent):
                 reason = "the venue does not know it: it never arrived, and is not sent again"
-                await self._report(report(intent, "cancelled", self._told(), reason))
+                await self._report(own_report(intent, "cancelled", self._told(), reason))
 
     async def _read_book(self) -> None:
         for booked in await self._broker.transactions(self.cursor):
@@ -235,7 +237,9 @@ class Dispatch:
             return True
         found = (self._ledger.intents.get(order) for order in self.in_flight)
         intents = [i for i in found if i is not None]
-        nameless = None if self._broker.takes_client_ids else order_of(booked.ordered, intents)
+        nameless = (
+            None if self._broker.takes_client_ids else matching_order(booked.ordered, intents)
+        )
         return nameless is not None or any(self._closes(i, booked) for i in intents)
 
     def _closes(self, intent: OrderIntent, booked: Transaction) -> bool:
@@ -277,7 +281,7 @@ class Dispatch:
             return  # released to the operator before
         intent = self._ledger.intents.get(booked.client_id) or self._closing_of(booked)
         if intent is None and not self._broker.takes_client_ids:
-            intent = order_of(booked.ordered, self._ledger.unresolved.values())
+            intent = matching_order(booked.ordered, self._ledger.unresolved.values())
         if intent is not None and (booked.closes_trade or booked.ordered):
             booked = booked._replace(cause="order")
         if intent is None:

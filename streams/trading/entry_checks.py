@@ -11,7 +11,7 @@ from streams.records.codec import Codec
 from streams.records.events import Manifold, Ohlc
 from streams.records.topics import MANIFOLDS
 from streams.trading.brokers.brackets import average_true_range
-from streams.trading.plan import Candidate
+from streams.trading.plan import RunCandidate
 from streams.trading.runs import SourceSpan
 
 RANGE_BARS = 1_500
@@ -20,7 +20,7 @@ RANGE_BARS = 1_500
 LATE = "a late candle came before it: the run may have entered a bar ago"
 
 
-def late_entry(runtime: Runtime, codec: Codec, candidate: Candidate) -> str:
+def late_entry(runtime: Runtime, codec: Codec, candidate: RunCandidate) -> str:
     """Return why the decision is not at the run's entry; empty when it is.
 
     After a bar without a candle, a late candle of that bar may already have made the run enter; the
@@ -58,7 +58,7 @@ def _manifolds(
 
 
 def entry_range(
-    runtime: Runtime, codec: Codec, config: Config, candidate: Candidate
+    runtime: Runtime, codec: Codec, config: Config, candidate: RunCandidate
 ) -> float | None:
     """Return the run's average true range at its entry; None without atr levels or enough bars.
 

@@ -24,7 +24,7 @@ from streams.records.topics import CANDLES
 from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.closing import Closer
-from streams.trading.closing_plan import Sight
+from streams.trading.closing_plan import VenueState
 from streams.trading.context import ExecutorContext, MadeWith, Progress
 from streams.trading.dispatch import KillState
 from streams.trading.flatten import flatten_of
@@ -368,9 +368,9 @@ class Executor:
             raise Fatal("ops.control has no configuration; start a worker or a feed first")
         return config
 
-    def _sight(self) -> Sight:
+    def _sight(self) -> VenueState:
         parts, reading, closer = self._parts, self.reconciler.reading, self.closer
-        return Sight(
+        return VenueState(
             parts.broker.closes_by_trade, reading.trades or (), reading.others_hold,
             frozenset(closer.no_ids), frozenset(closer.gone), frozenset(parts.dispatch.in_flight),
             TRANSACTIONS in reading.unread,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from streams.records.events import Control
-from streams.trading.account_command import account_of, account_word
+from streams.trading.account_command import account_word, record_account
 from streams.trading.planning_state import Flatten
 
 KIND: Final = "flatten"
@@ -26,6 +26,6 @@ def flatten_of(records: Iterable[tuple[int, Control]], account_id: str) -> Flatt
     """Return the last flatten command of an account; None when there is none."""
     found = None
     for offset, record in records:
-        if record.kind == KIND and account_of(record) == account_id:
+        if record.kind == KIND and record_account(record) == account_id:
             found = Flatten(offset, record.actor, record.reason)
     return found

@@ -37,7 +37,7 @@ class Switches(NamedTuple):
     unreconciled: str = ""
 
 
-class Market(NamedTuple):
+class VenueFacts(NamedTuple):
     """Facts of the venue: account, terms, prices and their ages."""
 
     now_ms: int
@@ -89,7 +89,7 @@ class Exposure(NamedTuple):
     week_end: str = ""
 
 
-class Plan(NamedTuple):
+class OrderBasis(NamedTuple):
     """Facts of the log: the decision and the weights of the order.
 
     Attributes
@@ -134,8 +134,8 @@ def foreign_guard(others_hold: bool) -> GuardVerdict:
     return GuardVerdict("foreign", not others_hold, detail if others_hold else "nothing of others")
 
 
-def judge(
-    trading: Trading, switches: Switches, plan: Plan, market: Market, exposure: Exposure
+def evaluate_guards(
+    trading: Trading, switches: Switches, plan: OrderBasis, market: VenueFacts, exposure: Exposure
 ) -> tuple[GuardVerdict, ...]:
     """Return the result of every guard for an order that opens or increases."""
     killed = switches.killed
@@ -163,7 +163,7 @@ def judge(
     )
 
 
-def _run(plan: Plan) -> Iterator[GuardVerdict]:
+def _run(plan: OrderBasis) -> Iterator[GuardVerdict]:
     timely = not plan.not_at_entry
     yield GuardVerdict("own_entry", timely, plan.not_at_entry or "at the run's own entry")
     # with entry in the exit bar allowed, `position` does not show that a trade ended
@@ -172,14 +172,14 @@ def _run(plan: Plan) -> Iterator[GuardVerdict]:
     yield GuardVerdict("selected", plan.selected, "has weight" if plan.selected else "no weight")
 
 
-def _session(plan: Plan) -> Iterator[GuardVerdict]:
+def _session(plan: OrderBasis) -> Iterator[GuardVerdict]:
     if plan.config.session_trading_enabled:
         decision = plan.decision
         yield _said("session", decision.session_open, "session open", decision.session_open)
         yield _said("near_close", not decision.near_close, "near its close", decision.near_close)
 
 
-def _freshness(trading: Trading, plan: Plan, market: Market) -> Iterator[GuardVerdict]:
+def _freshness(trading: Trading, plan: OrderBasis, market: VenueFacts) -> Iterator[GuardVerdict]:
     decision, config, now_ms = plan.decision, plan.config, market.now_ms
     limit_s = float(config.fresh_max_signal_age_sec)
     bar_ms = decision.signal_bar_ms
@@ -193,7 +193,7 @@ def _freshness(trading: Trading, plan: Plan, market: Market) -> Iterator[GuardVe
     yield _age("price_age", priced_ms, now_ms, price_s)
 
 
-def _gate(plan: Plan) -> Iterator[GuardVerdict]:
+def _gate(plan: OrderBasis) -> Iterator[GuardVerdict]:
     decision = plan.decision
     reasons = ", ".join(decision.reasons)
     eligible = decision.eligible and not decision.reasons
@@ -203,7 +203,7 @@ def _gate(plan: Plan) -> Iterator[GuardVerdict]:
     yield GuardVerdict("cooldown", cooled, "none" if cooled else f"until {until_ms}")
 
 
-def _metrics(plan: Plan) -> Iterator[GuardVerdict]:
+def _metrics(plan: OrderBasis) -> Iterator[GuardVerdict]:
     metrics, config = plan.decision.metrics, plan.config
     if metrics is None:
         yield GuardVerdict("metrics", False, "the decision has no metrics")
@@ -218,7 +218,7 @@ def _metrics(plan: Plan) -> Iterator[GuardVerdict]:
         yield GuardVerdict(limit.metric, passed, f"{found:.4f}, wanted {limit.relation} {wanted:g}")
 
 
-def _price(trading: Trading, market: Market) -> Iterator[GuardVerdict]:
+def _price(trading: Trading, market: VenueFacts) -> Iterator[GuardVerdict]:
     quote = market.quote
     if quote is None:
         yield GuardVerdict("tradeable", False, "the venue has no price")
@@ -235,7 +235,7 @@ def _price(trading: Trading, market: Market) -> Iterator[GuardVerdict]:
     )
 
 
-def _margin(trading: Trading, market: Market, exposure: Exposure) -> Iterator[GuardVerdict]:
+def _margin(trading: Trading, market: VenueFacts, exposure: Exposure) -> Iterator[GuardVerdict]:
     account, terms, value = market.account, market.terms, market.unit_value
     high, low = trading.margin_hyst_high, trading.margin_hyst_low
     if account is None:
@@ -259,7 +259,7 @@ def _margin(trading: Trading, market: Market, exposure: Exposure) -> Iterator[Gu
     )
 
 
-def _entry_cooldown(plan: Plan, market: Market, exposure: Exposure) -> GuardVerdict:
+def _entry_cooldown(plan: OrderBasis, market: VenueFacts, exposure: Exposure) -> GuardVerdict:
     last_ms, wanted_s = exposure.last_opened_ms, plan.config.entry_cooldown_sec
     if not plan.opening or last_ms is None:
         return GuardVerdict("entry_cooldown", True, "no entry before")
@@ -284,7 +284,7 @@ def _losses(trading: Trading, exposure: Exposure) -> Iterator[GuardVerdict]:
 
 
 def _limits(
-    trading: Trading, plan: Plan, market: Market, exposure: Exposure
+    trading: Trading, plan: OrderBasis, market: VenueFacts, exposure: Exposure
 ) -> Iterator[GuardVerdict]:
     units, after = exposure.order_units, exposure.held_units + exposure.order_units
     least = None if market.terms is None else market.terms.min_units

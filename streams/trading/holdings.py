@@ -11,7 +11,7 @@ from streams.instants import GRANULARITY_MS
 from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import LevelRule
 from streams.trading.brokers.units import ZERO
-from streams.trading.runs import Joined
+from streams.trading.runs import JoinedTrade
 
 NO_RUN = -1
 """Entry bar of an operator position: no bar begins before 1970."""
@@ -70,9 +70,9 @@ class Holding:
         return self.direction * self.units
 
     @property
-    def joined(self) -> Joined:
+    def joined(self) -> JoinedTrade:
         """The trade of the run that was joined."""
-        return Joined(self.direction, self.entry_ms)
+        return JoinedTrade(self.direction, self.entry_ms)
 
 
 class ClosedTrade(NamedTuple):
@@ -83,11 +83,11 @@ class ClosedTrade(NamedTuple):
     realized_pl: float
 
 
-def joined_by(intent: OrderIntent) -> Joined:
+def joined_by(intent: OrderIntent) -> JoinedTrade:
     """Return the run's trade that an opening order joins."""
     entry_bar_ms = -1 if intent.entry_bar_ms is None else intent.entry_bar_ms
     direction = 1 if intent.side == "buy" else -1
-    return Joined(direction, entry_bar_ms + GRANULARITY_MS[intent.granularity])
+    return JoinedTrade(direction, entry_bar_ms + GRANULARITY_MS[intent.granularity])
 
 
 def rule_of(intent: OrderIntent) -> LevelRule | None:

@@ -140,7 +140,7 @@ def _blocked(executor: Executor) -> dict[str, list[str]]:
     return found
 
 
-def health_of(executor: Executor, now: float) -> dict[str, Any]:
+def executor_health(executor: Executor, now: float) -> dict[str, Any]:
     """Return whether an executor is healthy; ``now`` is its monotonic clock."""
     patience_s = executor.parts.trading.cycle_patience_s
     stuck = []
@@ -154,7 +154,7 @@ def health_of(executor: Executor, now: float) -> dict[str, Any]:
     return {"healthy": not stuck, "stuck": stuck}
 
 
-def make_web(executor: Executor) -> web.Application:
+def make_executor_web(executor: Executor) -> web.Application:
     """Return the web application with its addresses."""
 
     async def show_status(_: web.Request) -> web.Response:
@@ -165,7 +165,7 @@ def make_web(executor: Executor) -> web.Application:
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def show_health(_: web.Request) -> web.Response:
-        found = health_of(executor, time.monotonic())
+        found = executor_health(executor, time.monotonic())
         return web.json_response(found, status=200 if found["healthy"] else 503)
 
     application = web.Application()
@@ -185,4 +185,4 @@ async def open_page(executor: Executor, trading: Trading) -> web.AppRunner:
     """
     access = status_access(trading.trade_status_host)
     port = trading.trade_status_port
-    return await open_status_port(make_web(executor), access, port, "TRADE_STATUS_PORT")
+    return await open_status_port(make_executor_web(executor), access, port, "TRADE_STATUS_PORT")

@@ -11,7 +11,7 @@ from streams.candles.zones import zone
 DAY_BEGINS = time(17)
 
 
-def day_start_ms(at_ms: int) -> int:
+def trading_day_start_ms(at_ms: int) -> int:
     """Return the last 17:00 New York that is not after ``at_ms`` (both epoch ms)."""
     place = zone("America/New_York")
     local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(place)
@@ -52,7 +52,7 @@ class Worth:
         """Add a NAV; one that is not a number, or older than the last, is ignored."""
         if not math.isfinite(nav) or at_ms < self._last_ms:
             return
-        day_ms = day_start_ms(at_ms)
+        day_ms = trading_day_start_ms(at_ms)
         if self._day_ms != day_ms:
             self.at_day_start = nav if self.now is None else self.now
             self._day_ms = day_ms
@@ -85,7 +85,11 @@ class Worth:
     def daily_loss(self, at_ms: int) -> float | None:
         """Return the loss since the start of the day, as a fraction of the NAV then; None if
         unknown."""
-        if self.now is None or self.at_day_start is None or self._day_ms != day_start_ms(at_ms):
+        if (
+            self.now is None
+            or self.at_day_start is None
+            or self._day_ms != trading_day_start_ms(at_ms)
+        ):
             return None
         return _fall(self.at_day_start, self.now)
 

@@ -16,7 +16,7 @@ from streams.trading.entry_checks import entry_range, late_entry
 from streams.trading.guards import Switches
 from streams.trading.operator_plan import due, needs_venue, with_venue
 from streams.trading.operator_sending import wall_ms
-from streams.trading.plan import Candidate, candidates, openings, resizable, resizings
+from streams.trading.plan import RunCandidate, candidates, openings, resizable, resizings
 from streams.trading.planning_state import PlanningState, Venue
 from streams.trading.reconciling import Reconciler
 from streams.trading.terms import Terms
@@ -96,7 +96,7 @@ class Opener:
 
     def _next(
         self,
-        entries: list[Candidate],
+        entries: list[RunCandidate],
         venue: Venue,
         names: set[str],
         tried: set[tuple[str, str]],
@@ -110,7 +110,9 @@ class Opener:
         found = (*openings(desk, venue, left), *resizings(desk, venue, names))
         return next((i for i in found if (i.instrument, i.kind) not in tried), None)
 
-    async def _venue(self, desk: PlanningState, entries: list[Candidate], names: set[str]) -> Venue:
+    async def _venue(
+        self, desk: PlanningState, entries: list[RunCandidate], names: set[str]
+    ) -> Venue:
         broker, ledger, terms = self._parts.broker, self._parts.ledger, self._terms
         involved = names | set(ledger.holdings) | {i.instrument for i in ledger.unresolved.values()}
         currencies = sorted({c for name in involved for c in name.split("_")})
@@ -135,7 +137,7 @@ class Opener:
         )  # fmt: skip
 
     async def _entry_checks(
-        self, desk: PlanningState, entries: list[Candidate]
+        self, desk: PlanningState, entries: list[RunCandidate]
     ) -> tuple[Mapping[str, str], Mapping[str, float | None]]:
         parts = self._parts
         late: dict[str, str] = {}

@@ -145,16 +145,22 @@ def command_problem(record: Control) -> str | None:
     return None
 
 
-def account_of(record: Control) -> str | None:
+def command_account(record: Control) -> str | None:
     """Return the account of a command; None when it is not a valid command."""
     if record.kind not in (*INSTRUMENT_COMMANDS, RESET) or command_problem(record):
         return None
     return str(json.loads(record.value)["account_id"])
 
 
+def accounts_of(records: Iterable[tuple[int, Control]]) -> list[str]:
+    """Return the accounts that received commands about instruments, sorted."""
+    commands = (record for _, record in records if record.kind in INSTRUMENT_COMMANDS)
+    return sorted({a for one in commands if (a := command_account(one)) is not None})
+
+
 def resets_a_limit(record: Control, account_id: str) -> bool:
     """Return whether a record resets a limit of an account."""
-    return record.kind == RESET and account_of(record) == account_id
+    return record.kind == RESET and command_account(record) == account_id
 
 
 def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Commands:
@@ -165,7 +171,7 @@ def commands_of(records: Iterable[tuple[int, Control]], account_id: str) -> Comm
     checked: dict[str, int] = {}
     for offset, record in records:
         name = record.instrument or ""
-        if account_of(record) != account_id:
+        if command_account(record) != account_id:
             continue
         given = Given(offset, record.actor, record.reason, record.as_of_ms)
         said = json.loads(record.value)

@@ -9,12 +9,12 @@ from streams.records.trading_events import GuardVerdict, OrderIntent
 from streams.trading.brokers.brackets import in_precision
 from streams.trading.brokers.broker import InstrumentTerms, Quote
 from streams.trading.brokers.units import ZERO, floored
-from streams.trading.closing_plan import Sight
+from streams.trading.closing_plan import VenueState
 from streams.trading.fifo import distinct_increase, distinct_reduction
-from streams.trading.guards import Plan, foreign_guard, sending_guards
+from streams.trading.guards import OrderBasis, foreign_guard, sending_guards
 from streams.trading.holdings import NO_RUN, Holding
 from streams.trading.operator_orders import OperatorOrder
-from streams.trading.plan import judged, priced
+from streams.trading.plan import guard_results, priced
 from streams.trading.planning_state import Kind, Order, PlanningState, Venue, order_intent
 
 WITHIN_S: Final = 60.0
@@ -68,7 +68,7 @@ def needs_venue(desk: PlanningState, request: Request, now_ms: int) -> bool:
     return request.kind in ("open", "increase") and all(v.passed for v in verdicts)
 
 
-def without_venue(desk: PlanningState, request: Request, sight: Sight, now_ms: int,
+def without_venue(desk: PlanningState, request: Request, sight: VenueState, now_ms: int,
                   terms: InstrumentTerms | None) -> OrderIntent:  # fmt: skip
     """Return the intent of a reduction, or of an order that is refused whatever the venue says.
 
@@ -113,10 +113,10 @@ def with_venue(
     rules = _rules(desk, request, held, now_ms)
     if run is None:  # not evaluated here: see needs_venue
         return _intent(desk, request, held, units, tuple(rules))
-    plan = Plan(held is None, run.decision, desk.config_of(run.decision), "", None, True)
+    plan = OrderBasis(held is None, run.decision, desk.config_of(run.decision), "", None, True)
     made = _order(request, held, units)
     problem = "" if terms is not None else f"the venue does not trade {name}"
-    verdicts = judged(
+    verdicts = guard_results(
         desk, venue, plan, made, ZERO if held is None else held.units, under_way, problem
     )
     guards = tuple(v for v in verdicts if v.guard not in OF_A_RUN or (problem and not v.passed))
@@ -163,7 +163,7 @@ def _rules(
 
 
 def _reducing(
-    name: str, units: Decimal, held: Holding | None, sight: Sight
+    name: str, units: Decimal, held: Holding | None, sight: VenueState
 ) -> tuple[GuardVerdict, ...]:
     there = held is not None and units > 0
     shown = f"{held.signed_units:f} units" if held else f"no position of the executor in {name}"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from streams.trading.closing_plan import Sight
+from streams.trading.closing_plan import VenueState
 from streams.trading.context import ExecutorContext
 from streams.trading.ledger import Ledger
 from streams.trading.operator_orders import OperatorOrder
@@ -30,7 +30,7 @@ async def reduce_by_order(
     parts: ExecutorContext,
     terms: Terms,
     desk: Callable[[], PlanningState],
-    sight: Callable[[], Sight],
+    sight: Callable[[], VenueState],
     ordering: asyncio.Lock,
 ) -> None:
     """Send the operator orders that reduce, and record those that are refused in any case.

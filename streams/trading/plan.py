@@ -30,7 +30,14 @@ from streams.trading.brokers.units import ZERO, units_of
 from streams.trading.closing_plan import before_weekend, behind, followed_ms, why_close
 from streams.trading.currency_exposure import CurrencyShare, net_values, shares
 from streams.trading.fifo import distinct_increase, distinct_reduction
-from streams.trading.guards import Exposure, Market, Plan, foreign_guard, judge, sending_guards
+from streams.trading.guards import (
+    Exposure,
+    OrderBasis,
+    VenueFacts,
+    evaluate_guards,
+    foreign_guard,
+    sending_guards,
+)
 from streams.trading.holdings import Holding, losses_in_a_row
 from streams.trading.planning_state import (
     Kind,
@@ -46,7 +53,7 @@ LONGEST_PAUSE_MS = 900_000
 """Maximum pause in ms after a size that the venue refused."""
 
 
-class Candidate(NamedTuple):
+class RunCandidate(NamedTuple):
     """A run's entry that has a weight and may be joined."""
 
     instrument: str
@@ -54,7 +61,7 @@ class Candidate(NamedTuple):
     weights: Weights
 
 
-def candidates(desk: PlanningState) -> list[Candidate]:
+def candidates(desk: PlanningState) -> list[RunCandidate]:
     """Return the entries that are eligible, selected in their bar's epoch, and not tried yet."""
     found = []
     for name, entry in desk.runs.entries().items():
@@ -66,7 +73,7 @@ def candidates(desk: PlanningState) -> list[Candidate]:
             continue
         weights = desk.allocation.at(decision.as_of_ms)
         if weights is not None and entry_of(weights, name) is not None:
-            found.append(Candidate(name, entry, weights))
+            found.append(RunCandidate(name, entry, weights))
     return found
 
 
@@ -96,7 +103,7 @@ def resizable(desk: PlanningState, now_ms: int) -> list[Holding]:
 
 
 def openings(
-    desk: PlanningState, venue: Venue, entries: Iterable[Candidate] | None = None
+    desk: PlanningState, venue: Venue, entries: Iterable[RunCandidate] | None = None
 ) -> list[OrderIntent]:
     """Return the opening orders, each with all guard results.
 
@@ -120,11 +127,11 @@ def openings(
         not_at_entry = venue.late.get(name, "")
         if name in desk.ledger.holdings or desk.ledger.waiting(name):
             not_at_entry = "an earlier trade of it is not done with"
-        plan = Plan(
+        plan = OrderBasis(
             True, entry.decision, desk.config_of(entry.decision), not_at_entry,
             candidate.weights.epoch_ms, selected is not None,
         )  # fmt: skip
-        guards = judged(desk, venue, plan, order, ZERO, under_way, problem)
+        guards = guard_results(desk, venue, plan, order, ZERO, under_way, problem)
         intent, levels_problem = _with_levels(desk, venue, plan, order, guards)
         if levels_problem:
             verdict = GuardVerdict("levels", False, levels_problem)
@@ -179,8 +186,8 @@ def _resizing(
             foreign_guard(name in venue.foreign_held),
         )
         return order_intent(desk, order, guards)
-    plan = Plan(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
-    guards = judged(desk, venue, plan, order, held.units, under_way, problem)
+    plan = OrderBasis(False, run.decision, desk.config_of(run.decision), "", newest.epoch_ms, True)
+    guards = guard_results(desk, venue, plan, order, held.units, under_way, problem)
     whole = GuardVerdict("reduced", not held.reduced, held.reduced or "nothing closed by others")
     guards = (*guards, whole)
     terms = venue.terms[name]
@@ -281,10 +288,10 @@ def currency_shares(
     return shares(net_values(units, known), order.instrument, change, base)
 
 
-def judged(
+def guard_results(
     desk: PlanningState,
     venue: Venue,
-    plan: Plan,
+    plan: OrderBasis,
     order: Order,
     held_units: Decimal,
     under_way: list[OrderIntent],
@@ -309,7 +316,7 @@ def judged(
         base: float | None = account_base(venue.account)
     except SizingRefused:
         base = None
-    market = Market(
+    market = VenueFacts(
         venue.now_ms, venue.account, venue.terms.get(name), venue.quotes.get(name),
         venue.price_interval_ms, venue.rates.get(base_currency(name)),
     )  # fmt: skip
@@ -322,7 +329,7 @@ def judged(
         len(losses_in_a_row(ledger.closed, ledger.losses_judged_to)),
         currency_shares(desk, venue, order, under_way, base), before_weekend(desk, name),
     )  # fmt: skip
-    guards = judge(desk.trading, venue.switches, plan, market, exposure)
+    guards = evaluate_guards(desk.trading, venue.switches, plan, market, exposure)
     paused = desk.commands.paused.get(name)
     return (
         *guards,
@@ -345,7 +352,11 @@ def priced(
 
 
 def _with_levels(
-    desk: PlanningState, venue: Venue, plan: Plan, order: Order, guards: tuple[GuardVerdict, ...]
+    desk: PlanningState,
+    venue: Venue,
+    plan: OrderBasis,
+    order: Order,
+    guards: tuple[GuardVerdict, ...],
 ) -> tuple[OrderIntent, str]:
     intent = priced(desk, venue, order, guards)
     quote, terms = venue.quotes.get(order.instrument), venue.terms.get(order.instrument)

@@ -17,7 +17,7 @@ from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import NO_COMMANDS, Commands
 from streams.trading.operator_orders import OperatorOrder
 from streams.trading.order_ids import order_id
-from streams.trading.runs import Allocation, Runs, RunState
+from streams.trading.runs import Runs, RunState, WeightsHistory
 
 Kind = Literal["open", "increase", "reduce", "close", "brackets"]
 
@@ -56,7 +56,7 @@ class PlanningState(NamedTuple):
     mode: Mode
     trading: Trading
     runs: Runs
-    allocation: Allocation
+    allocation: WeightsHistory
     ledger: Ledger
     flatten: Flatten | None
     control_end: int

@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
     corrections: tuple[Correction, ...]
 
 
-def compare(
+def compare_positions(
     ledger: Ledger, trades: Sequence[OpenTrade], orders: Sequence[PendingOrder]
 ) -> Comparison:
     """Compare the positions in the ledger with those at the broker.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from streams.records.events import Control
-from streams.trading.account_command import account_of, account_word
+from streams.trading.account_command import account_word, record_account
 
 KIND: Final = "reconcile"
 
@@ -21,4 +21,4 @@ def reconcile_record(account_id: str, actor: str, reason: str, now_ms: int) -> C
 
 def asks_to_reconcile(record: Control, account_id: str) -> bool:
     """Return whether a record makes the executor of an account reconcile at once."""
-    return record.kind == KIND and account_of(record) == account_id
+    return record.kind == KIND and record_account(record) == account_id

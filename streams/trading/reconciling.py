@@ -16,7 +16,7 @@ from streams.trading.kill_rules import KillRules, engage_by_itself
 from streams.trading.operator_commands import commands_of
 from streams.trading.order_log import restored_intent, why_blocked
 from streams.trading.reading import ACCOUNT, ORDERS, POSITIONS, TRADES, TRANSACTIONS, Reading
-from streams.trading.reconcile import Comparison, compare
+from streams.trading.reconcile import Comparison, compare_positions
 from streams.trading.reports import Told, adjustment
 from streams.trading.terms import Terms
 
@@ -81,7 +81,7 @@ class Reconciler:
         problems: list[str] = []
         if not {TRANSACTIONS, TRADES, ORDERS} & unread.keys():
             self._require_quiet(reading.as_of)
-            self.comparison = compare(parts.ledger, trades, reading.orders or ())
+            self.comparison = compare_positions(parts.ledger, trades, reading.orders or ())
             parts.dispatch.others_filled -= seen_before
             await self._correct()
             await self._terms.learn(parts.runs.decided(), again=False)

@@ -42,7 +42,7 @@ def status_word(made: BrokerReport) -> str:
     return "accepted" if accepted(made) else made.status
 
 
-def report(
+def own_report(
     intent: OrderIntent, status: Status, told: Told, reason: str, raw: str = "{}"
 ) -> BrokerReport:
     """Return the executor's own report about an order: not sent, lost, or unknown to the venue."""

@@ -16,7 +16,7 @@ from streams.records.events import GateDecision, WeightEntry, Weights
 EPOCHS_KEPT = 64
 
 
-class Joined(NamedTuple):
+class JoinedTrade(NamedTuple):
     """A joined trade: its direction, and ``as_of`` of the entry decision."""
 
     direction: int
@@ -63,7 +63,7 @@ class RunState(NamedTuple):
     since_ms: int | None
     entry: Entry | None
 
-    def follows(self, joined: Joined) -> bool:
+    def follows(self, joined: JoinedTrade) -> bool:
         """Return whether the run is still in the trade that was joined."""
         return self.decision.position == joined.direction and self.since_ms == joined.entry_ms
 
@@ -84,7 +84,7 @@ class Runs:
         must be applied.
     """
 
-    def __init__(self, joined: Mapping[str, Joined] | None = None) -> None:
+    def __init__(self, joined: Mapping[str, JoinedTrade] | None = None) -> None:
         self._joined = dict(joined or {})
         self._states: dict[str, RunState] = {}
 
@@ -158,7 +158,7 @@ def _place(source: str) -> tuple[int, int] | None:
     return int(parts[1]), int(parts[2])
 
 
-class Allocation:
+class WeightsHistory:
     """The fold over ``risk.weights``: the newest epochs."""
 
     def __init__(self) -> None:

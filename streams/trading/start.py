@@ -26,7 +26,7 @@ from streams.records.validation import problem_of
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.paper_book import PaperRules
 from streams.trading.context import ExecutorContext
-from streams.trading.dispatch import Dispatch, KillSwitch
+from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.journal import Journal
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
@@ -34,7 +34,7 @@ from streams.trading.nav_history import NavPoint
 from streams.trading.operator_commands import commands_of
 from streams.trading.order_log import InvalidRecord, why_blocked
 from streams.trading.paper import PaperBroker
-from streams.trading.runs import Allocation, Runs
+from streams.trading.runs import Runs, WeightsHistory
 
 log = logging.getLogger("manifold.executor")
 
@@ -47,7 +47,7 @@ async def open_parts(
     codec: Codec,
     trading: Trading,
     config: Config,
-    kill: KillSwitch,
+    kill: KillSwitchSource,
     venue: Broker | None,
     *,
     only_flatten: bool = False,
@@ -87,7 +87,7 @@ async def open_parts(
         spans |= candles
     joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
     runs = Runs(joined)
-    allocation = Allocation()
+    allocation = WeightsHistory()
     for one in decided:
         if isinstance(one.event, GateDecision):
             runs.take(one.event, one.source)
@@ -142,10 +142,10 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
         at = one.record
         problem = refusal_of(codec, at) or "it cannot be decoded"
         ledger.invalid.append(InvalidRecord(at.topic, at.partition, at.offset, problem))
-    fold(ledger, found)
+    apply_order_log(ledger, found)
 
 
-def fold(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
+def apply_order_log(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
     """Apply the order log to a ledger: intents, then reports.
 
     Within an instrument in log order; NAV values by time, from the newest record of the limits'

@@ -22,7 +22,7 @@ import faust
 
 from streams.config.runtime import Runtime
 from streams.pipeline.worker import runtime as safety
-from streams.pipeline.worker.app import make_app
+from streams.pipeline.worker.app import make_worker_app
 from streams.pipeline.worker.consumer import ExactlyOnceConsumer, ExactlyOnceConsumerThread
 from streams.pipeline.worker.log_limit import quiet_logs
 from streams.records.log_record import Batch, Output, RowChanges, Rows, SourceRecord
@@ -204,7 +204,7 @@ def main() -> None:
         lose_what_was_fetched(fault)
     watch_takeovers()
     stages = tuple(CountingStage(n, fault, delay_s) for n in range(int(os.environ["CHAIN"])))
-    app = make_app(runtime, stages, Witness(), fault)
+    app = make_worker_app(runtime, stages, Witness(), fault)
     quiet_logs()
 
     @app.on_rebalance_complete.connect(weak=False)

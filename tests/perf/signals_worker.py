@@ -16,7 +16,7 @@ from streams.config.settings import Config
 from streams.core.loader import warm_up
 from streams.kafka.control_topic import seed_config
 from streams.pipeline.chain import open_chain
-from streams.pipeline.worker.app import make_app
+from streams.pipeline.worker.app import make_worker_app
 from streams.pipeline.worker.log_limit import quiet_logs
 from streams.pipeline.worker.metrics import WorkerMetrics
 from streams.process.gc_tuning import tune_gc
@@ -28,7 +28,7 @@ def main() -> None:
     runtime = Runtime.from_env()
     chain = asyncio.run(open_chain(runtime))
     seed_config(runtime, chain.codec, Config.from_env(), chain.control, int(time.time() * 1000))
-    app = make_app(runtime, chain.stages[:1], WorkerMetrics())
+    app = make_worker_app(runtime, chain.stages[:1], WorkerMetrics())
     quiet_logs()
     warm_up()
     tune_gc()

@@ -12,7 +12,7 @@ from streams.trading.brokers.broker import Account, InstrumentTerms, Quote
 from streams.trading.guards import Switches
 from streams.trading.ledger import Ledger
 from streams.trading.plan import PlanningState, Venue
-from streams.trading.runs import Allocation, Runs
+from streams.trading.runs import Runs, WeightsHistory
 
 MINUTE = 60_000
 T0 = 1_704_880_800_000
@@ -51,7 +51,7 @@ def desk(
     **changed: Any,
 ) -> PlanningState:  # fmt: skip
     """Return a desk whose log holds these decisions and weights."""
-    runs, allocation = Runs(), Allocation()
+    runs, allocation = Runs(), WeightsHistory()
     for number, one in enumerate(decisions):
         runs.take(one, f"sep.manifolds-0-{number}")
     for one in epochs:

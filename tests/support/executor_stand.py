@@ -27,7 +27,7 @@ from streams.records.topics import GATES, WEIGHTS
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.oanda import OandaBroker
 from streams.trading.context import ExecutorContext
-from streams.trading.dispatch import Dispatch, KillSwitch
+from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.executor import Executor
 from streams.trading.flatten import flatten_record
 from streams.trading.journal import Record
@@ -36,8 +36,8 @@ from streams.trading.metrics import ExecutorMetrics
 from streams.trading.operator_commands import InstrumentCommand, instrument_command
 from streams.trading.operator_orders import Side, order_record
 from streams.trading.order_log import InvalidRecord
-from streams.trading.runs import Allocation, Runs
-from streams.trading.start import fold
+from streams.trading.runs import Runs, WeightsHistory
+from streams.trading.start import apply_order_log
 from tests.support.execution_bench import METRICS, MINUTE, decision, weights
 from tests.support.v20 import Handle
 from tests.support.waiting import PATIENCE_S
@@ -72,7 +72,9 @@ class Memory:
         """Fold it as an executor does that starts."""
         made = Ledger(account_id, mode)
         made.invalid += self.invalid
-        fold(made, [DecodedRecord("", 0, n, one, "") for n, one in enumerate(self.records)])
+        apply_order_log(
+            made, [DecodedRecord("", 0, n, one, "") for n, one in enumerate(self.records)]
+        )
         return made
 
 
@@ -105,12 +107,13 @@ def bar_records(
 
 async def parts_of(
     venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
-    log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[DecodedRecord]], kill: KillSwitch,
+    log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[DecodedRecord]],
+    kill: KillSwitchSource,
 ) -> ExecutorContext:  # fmt: skip
     """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
     if ledger.intents:
         venue.expect_access()
-    runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), Allocation()
+    runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), WeightsHistory()
     for one in log:
         if isinstance(one.event, GateDecision):
             runs.take(one.event, one.source)

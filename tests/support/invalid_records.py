@@ -11,7 +11,7 @@ from streams.pipeline.processor import record_key
 from streams.records.codec import EncodeError, locked_codec
 from streams.records.events import Control, Event, Watermark
 from streams.records.topics import TOPICS
-from streams.records.value_rules import rules_of
+from streams.records.value_rules import field_rules
 from tests.support.sample_events import BARE_SAMPLES, SAMPLES
 
 CODEC = locked_codec()
@@ -73,7 +73,7 @@ def valid(rng: random.Random, record: str) -> Event:
     events = [e for e in (SAMPLES[record], BARE_SAMPLES.get(record)) if e is not None]
     event: Any = rng.choice(events)
     changed: dict[str, Any] = {}
-    for name, rule in rules_of(type(event)).items():
+    for name, rule in field_rules(type(event)).items():
         value = getattr(event, name)
         if not rule.bounded or rule.fields or rule.item or rng.random() < 0.7:
             continue

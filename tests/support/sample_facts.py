@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from streams.config.settings import Config
 from streams.mirror.probe import MirroredManifold, MirrorFacts
-from streams.monitoring.alerts import judge
+from streams.monitoring.alerts import failure_signals
 from streams.monitoring.facts import (
     CallFacts,
     EpochFacts,
@@ -72,5 +72,5 @@ def signal(
     name: str, facts: LiveFacts, now_ms: int = OPEN, config: Config | None = None
 ) -> FailureSignal:
     """Return one failure signal of the facts."""
-    found = judge(facts, now_ms, config or Config())
+    found = failure_signals(facts, now_ms, config or Config())
     return next(one for one in found if one.name == name)

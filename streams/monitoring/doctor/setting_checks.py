@@ -14,7 +14,7 @@ from streams.config.groups import GROUPS
 from streams.config.names import known_names, looks_like, not_read
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
-from streams.config.unused_variables import words_of
+from streams.config.unused_variables import describe_unused
 from streams.errors import Fatal
 from streams.kafka.control_topic import active_config, read_control
 from streams.records.codec import Codec
@@ -24,7 +24,9 @@ OWN_PREFIX: Final = "MANIFOLD_"
 CORRECT: Final = "correct it; manifold config show lists all"
 
 
-def parsed(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) -> list[Finding]:
+def settings_readable(
+    groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]
+) -> list[Finding]:
     """Return whether every group of settings can be read from the environment."""
     wrong = []
     count = 0
@@ -62,7 +64,7 @@ def misspelt(groups: Iterable[type[FromEnvironment]], env: Mapping[str, str]) ->
 def unread(env: Mapping[str, str]) -> list[Finding]:
     """Return the environment variables of the original that are not read here."""
     rows = ((name, not_read(name)) for name in sorted(env))
-    found = [words_of(name, row) for name, row in rows if row is not None]
+    found = [describe_unused(name, row) for name, row in rows if row is not None]
     if not found:
         return [Finding("unused variables", "ok", "no unused variable of the original is set")]
     action = "remove it: nothing reads it; docs/unused-variables.md has all of them"
@@ -107,4 +109,4 @@ def look_back(env: Mapping[str, str]) -> list[Finding]:
 
 def examine_settings(env: Mapping[str, str]) -> list[Finding]:
     """Return the findings that need only the environment."""
-    return [*parsed(GROUPS, env), *misspelt(GROUPS, env), *look_back(env), *unread(env)]
+    return [*settings_readable(GROUPS, env), *misspelt(GROUPS, env), *look_back(env), *unread(env)]

@@ -140,6 +140,6 @@ def _behind(there: int | None, wanted: int) -> str:
     )
 
 
-def as_dict(state: PairState, config: Config) -> dict[str, Any]:
+def pair_state_dict(state: PairState, config: Config) -> dict[str, Any]:
     """Return an instrument's state and needs for ``--json``."""
     return {**state._asdict(), "missing": missing(state, config)._asdict()}

@@ -29,7 +29,7 @@ from streams.monitoring.sources import feed_url
 from streams.monitoring.warmup.background import in_background
 from streams.monitoring.warmup.catch_up import CatchUp, until
 from streams.monitoring.warmup.pair_states import pair_states
-from streams.monitoring.warmup.warm_state import PairState, as_dict, hydrated, primed
+from streams.monitoring.warmup.warm_state import PairState, hydrated, pair_state_dict, primed
 from streams.records.codec import Codec
 
 STEPS: Final = ("backfill", "prime", "hydrate")
@@ -228,7 +228,9 @@ def _nothing_to_fill_from(states: Sequence[PairState]) -> tuple[str, dict[str, s
     )
 
 
-def report(steps: Sequence[Done], states: Sequence[PairState], config: Config) -> dict[str, Any]:
+def warmup_json(
+    steps: Sequence[Done], states: Sequence[PairState], config: Config
+) -> dict[str, Any]:
     """Return a warm-up for ``--json``."""
     return {
         "ok": not any(step.problems for step in steps),
@@ -236,5 +238,5 @@ def report(steps: Sequence[Done], states: Sequence[PairState], config: Config) -
             {**step._asdict(), "problems": dict(step.problems), "seconds": round(step.seconds, 3)}
             for step in steps
         ],
-        "instruments": {state.instrument: as_dict(state, config) for state in states},
+        "instruments": {state.instrument: pair_state_dict(state, config) for state in states},
     }

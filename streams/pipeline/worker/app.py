@@ -39,7 +39,7 @@ class ManifoldApp(faust.App):
         await super().on_stop()
 
 
-def make_app(
+def make_worker_app(
     runtime: Runtime,
     stages: tuple[Stage, ...],
     observer: Observer | None = None,

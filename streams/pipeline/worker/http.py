@@ -84,7 +84,7 @@ class LagWatch:
         return found
 
 
-def make_web(metrics: WorkerMetrics, watch: LagWatch) -> web.Application:
+def make_worker_web(metrics: WorkerMetrics, watch: LagWatch) -> web.Application:
     """Return the web application with ``/metrics`` and ``/healthz``."""
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -105,7 +105,7 @@ def make_web(metrics: WorkerMetrics, watch: LagWatch) -> web.Application:
     return application
 
 
-async def serve(runtime: Runtime, metrics: WorkerMetrics) -> None:
+async def serve_metrics(runtime: Runtime, metrics: WorkerMetrics) -> None:
     """Serve until cancelled.
 
     Raises
@@ -116,7 +116,7 @@ async def serve(runtime: Runtime, metrics: WorkerMetrics) -> None:
     watch = LagWatch(runtime, metrics)
     access = status_access(runtime.metrics_host)
     port = runtime.metrics_port
-    runner = await open_status_port(make_web(metrics, watch), access, port, "METRICS_PORT")
+    runner = await open_status_port(make_worker_web(metrics, watch), access, port, "METRICS_PORT")
     try:
         await watch.run()
     finally:

@@ -15,9 +15,9 @@ from streams.records.avro.schema import (
     Compiler,
     JsonSchema,
     UnsupportedSchema,
+    field_runs,
     kind_of,
     python_name,
-    runs_of,
     shape_of,
 )
 
@@ -134,7 +134,7 @@ class _Decoder(Compiler):
             raise UnsupportedSchema(f"{name} contains itself")
         self.open_records.append(name)
         values: dict[str, str] = {}
-        for run in runs_of([(f["name"], kind_of(f["type"]), f) for f in record["fields"]]):
+        for run in field_runs([(f["name"], kind_of(f["type"]), f) for f in record["fields"]]):
             if run[0][1] == "double":
                 names = [n for n, _, _ in run]
                 values.update(zip(names, self.read_doubles(names, depth), strict=True))

@@ -10,9 +10,9 @@ from streams.records.avro.schema import (
     Compiler,
     JsonSchema,
     UnsupportedSchema,
+    field_runs,
     kind_of,
     python_name,
-    runs_of,
 )
 
 
@@ -66,7 +66,7 @@ class _Encoder(Compiler):
                 f"    if _total - _total != 0.0: F({', '.join(f'({n!r}, {n})' for n in doubles)})",
             ]
         parts = [prefix] if prefix else []
-        for run in runs_of(list(zip(used, kinds, record["fields"], strict=True))):
+        for run in field_runs(list(zip(used, kinds, record["fields"], strict=True))):
             if run[0][1] == "double":
                 pack = self.packer(len(run), "pack")
                 parts.append(f"{pack}({', '.join(n for n, _, _ in run)})")

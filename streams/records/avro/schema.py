@@ -68,7 +68,9 @@ def shape_of(schema: Any) -> Any:
     return kind_of(schema)
 
 
-def runs_of(fields: list[tuple[str, str, JsonSchema]]) -> list[list[tuple[str, str, JsonSchema]]]:
+def field_runs(
+    fields: list[tuple[str, str, JsonSchema]],
+) -> list[list[tuple[str, str, JsonSchema]]]:
     """Group adjacent doubles, which are packed together; other fields are single."""
     runs: list[list[tuple[str, str, JsonSchema]]] = []
     for field in fields:

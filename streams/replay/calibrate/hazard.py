@@ -10,17 +10,22 @@ import numpy as np
 
 from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.replay.calibrate.hazard_effect import Effect, Ledger, effect, ledger_of
+from streams.replay.calibrate.hazard_effect import Effect, EpochPnl, effect, ledger_of
 from streams.replay.calibrate.hazard_measures import (
     Bars,
     Following,
-    bars_of,
     correlation,
     distribution,
     following,
+    measured_bars,
     rank_correlation,
 )
-from streams.replay.calibrate.hazard_runs import Candles, Run, guards_open, run
+from streams.replay.calibrate.hazard_runs import (
+    ChainRun,
+    GranularityCandles,
+    guards_open,
+    run_chain,
+)
 
 LEAST_BARS: Final = 100
 HALVES: Final = ("in", "out")
@@ -128,7 +133,9 @@ class Study(NamedTuple):
         return cleaned
 
 
-def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, ...]) -> Study:
+def study(
+    candles: GranularityCandles, strengths: tuple[float, ...], horizons: tuple[int, ...]
+) -> Study:
     """Study the candles of one bar length.
 
     Parameters
@@ -146,9 +153,9 @@ def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, .
         There are too few candles.
     """
     config = replace(candles.config, alloc_score_weight_hazard=None)
-    base = run(candles, config)
+    base = run_chain(candles, config)
     length_ms = config.granularity_ms
-    bars = {n: bars_of(base.decisions[n], candles.series[n], length_ms) for n in base.names}
+    bars = {n: measured_bars(base.decisions[n], candles.series[n], length_ms) for n in base.names}
     ends = np.concatenate([one.as_of_ms for one in bars.values()])
     if len(ends) < LEAST_BARS:
         raise Fatal(
@@ -168,7 +175,7 @@ def study(candles: Candles, strengths: tuple[float, ...], horizons: tuple[int, .
     gates = {}
     for gate, settings in (("as configured", config), ("guards open", guards_open(config))):
         ours = candles._replace(config=settings)
-        plain = base if settings == config else run(ours, settings)
+        plain = base if settings == config else run_chain(ours, settings)
         gates[gate] = _effects(ours, plain, scale, strengths, split_ms)
     term_sd = {term: sd for term, (_, sd) in scale.terms.items()}
     return Study(
@@ -196,14 +203,18 @@ def _scale(bars: list[Bars]) -> _Scale:
 
 
 def _effects(
-    candles: Candles, plain: Run, scale: _Scale, strengths: tuple[float, ...], split_ms: int
+    candles: GranularityCandles,
+    plain: ChainRun,
+    scale: _Scale,
+    strengths: tuple[float, ...],
+    split_ms: int,
 ) -> list[Strength]:
     """Return every term at every strength under the settings of the candles, first without a
     term."""
     chosen = {"in": plain.epoch_ms <= split_ms, "out": plain.epoch_ms > split_ms}
     ledger = ledger_of(plain, candles)
 
-    def halves(other: Run, of_other: Ledger) -> dict[str, Effect]:
+    def halves(other: ChainRun, of_other: EpochPnl) -> dict[str, Effect]:
         return {h: effect(other, of_other, plain, ledger, at) for h, at in chosen.items()}
 
     found = [Strength("", 0.0, 0.0, 0.0, halves(plain, ledger))]
@@ -213,7 +224,7 @@ def _effects(
             settings = replace(
                 candles.config, alloc_score_weight_hazard=weight, alloc_score_hazard=term
             )
-            other = run(candles, settings)
+            other = run_chain(candles, settings)
             level = weight * mean / scale.score_mean if scale.score_mean else math.nan
             compared = halves(other, ledger_of(other, candles))
             found.append(Strength(term, strength, weight, level, compared))

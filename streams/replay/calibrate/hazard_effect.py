@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.replay.calibrate.hazard_runs import Candles, Run
+from streams.replay.calibrate.hazard_runs import ChainRun, GranularityCandles
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Effect(NamedTuple):
     t: float
 
 
-class Ledger(NamedTuple):
+class EpochPnl(NamedTuple):
     """P&L per epoch, as fractions of the account; ``pnl`` is after ``cost``."""
 
     epoch_ms: Ints
@@ -65,7 +65,7 @@ class Ledger(NamedTuple):
     cost: Floats
 
 
-def ledger_of(run: Run, candles: Candles) -> Ledger:
+def ledger_of(run: ChainRun, candles: GranularityCandles) -> EpochPnl:
     """Return the P&L of exposures times the runs' positions.
 
     The exposure of an instrument is that of the epoch, its sign the position of its backtest run at
@@ -91,11 +91,15 @@ def ledger_of(run: Run, candles: Candles) -> Ledger:
     moves[:-1] = close[1:] / close[:-1] - 1.0
     changes = np.abs(np.diff(signed, axis=0, prepend=np.zeros((1, shape[1]))))
     cost = (changes * spread).sum(axis=1)
-    return Ledger(run.epoch_ms, (signed * moves).sum(axis=1) - cost, cost)
+    return EpochPnl(run.epoch_ms, (signed * moves).sum(axis=1) - cost, cost)
 
 
 def effect(
-    run: Run, ledger: Ledger, base: Run, base_ledger: Ledger, chosen: NDArray[np.bool_]
+    run: ChainRun,
+    ledger: EpochPnl,
+    base: ChainRun,
+    base_ledger: EpochPnl,
+    chosen: NDArray[np.bool_],
 ) -> Effect:
     """Return the results of the chosen epochs, compared with a run over the same epochs."""
     selected, before = run.weights[chosen] > 0, base.weights[chosen] > 0

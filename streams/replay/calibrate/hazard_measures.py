@@ -62,7 +62,7 @@ class Following(NamedTuple):
     lambda_beyond_past: float
 
 
-def bars_of(decisions: NDArray[Any], candles: CandleColumns, length_ms: int) -> Bars:
+def measured_bars(decisions: NDArray[Any], candles: CandleColumns, length_ms: int) -> Bars:
     """Return the bars of an instrument with a candle and a signal."""
     own = decisions[(decisions["no_candle"] == 0) & (decisions["has_signal"] != 0)]
     at = np.searchsorted(candles.bar_ms, own["bar_ms"])

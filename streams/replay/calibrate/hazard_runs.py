@@ -23,7 +23,7 @@ from streams.replay.files import control_of
 Floats = NDArray[np.float64]
 
 
-class Candles(NamedTuple):
+class GranularityCandles(NamedTuple):
     """The candles of one bar length.
 
     Attributes
@@ -41,7 +41,7 @@ class Candles(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Run(NamedTuple):
+class ChainRun(NamedTuple):
     """The output of the chain for candles.
 
     Attributes
@@ -89,7 +89,9 @@ class _Kept:
         self.shares.append(shares)
 
 
-def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str, Candles]:
+def by_bar_length(
+    found: Mapping[SeriesKey, Series], config: Config
+) -> dict[str, GranularityCandles]:
     """Return the candles of each bar length with the settings in force for them.
 
     If no candle of an instrument has a volume, it counts as 0, which is noted.
@@ -100,7 +102,7 @@ def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str
         A bar length has fewer than two instruments, so there is nothing to select from.
     """
     lengths = sorted({key.granularity for key in found}, key=lambda name: GRANULARITY_MS[name])
-    made: dict[str, Candles] = {}
+    made: dict[str, GranularityCandles] = {}
     for length in lengths:
         keys = sorted(key for key in found if key.granularity == length)
         series = {key.instrument: found[key].columns() for key in keys}
@@ -121,7 +123,7 @@ def by_bar_length(found: Mapping[SeriesKey, Series], config: Config) -> dict[str
                 f"{len(series)} instruments could have weight, and nothing would be selected."
             )
             settings = replace(settings, alloc_top_k=most)
-        made[length] = Candles(series, settings, tuple(notes))
+        made[length] = GranularityCandles(series, settings, tuple(notes))
     return made
 
 
@@ -139,7 +141,7 @@ def guards_open(config: Config) -> Config:
     )
 
 
-def run(candles: Candles, config: Config) -> Run:
+def run_chain(candles: GranularityCandles, config: Config) -> ChainRun:
     """Run the chain over candles."""
     names = tuple(sorted(candles.series))
     bars = [one.bar_ms for one in candles.series.values()]
@@ -153,4 +155,4 @@ def run(candles: Candles, config: Config) -> Run:
         raise Fatal(f"no epoch in the candles of {config.candle_gran}; load more of them")
     shares = np.concatenate(kept.shares, axis=1)
     decisions = {name: np.concatenate(rows) for name, rows in kept.decisions.items()}
-    return Run(names, np.concatenate(kept.epochs), shares[0], shares[1], decisions)
+    return ChainRun(names, np.concatenate(kept.epochs), shares[0], shares[1], decisions)

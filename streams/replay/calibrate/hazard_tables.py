@@ -14,7 +14,7 @@ from streams.replay.calibrate.tables import text_table
 SAMPLE = {"in": "in sample", "out": "out of sample"}
 
 
-def tables(found: Study) -> list[Table]:
+def effect_tables(found: Study) -> list[Table]:
     """Return the tables: distribution, correlations, and the effect for every gate and half."""
     effects = [_effect(found, gate, half) for gate in found.gates for half in HALVES]
     return [_distribution(found), _correlations(found), *effects]

@@ -20,7 +20,7 @@ from streams.kafka.reader import LogReader, LogRecord
 from streams.records.codec import Codec, DecodeError
 from streams.records.events import WATERMARK_KEY, Manifold
 from streams.records.topics import MANIFOLDS
-from streams.replay.calibrate.windows import COUNT, METRICS, Guard, Windows, guards_of
+from streams.replay.calibrate.windows import COUNT, METRICS, ActiveGuard, Windows, guards_of
 
 ROWS = 65_536
 """Number of candles per call of the core."""
@@ -198,7 +198,7 @@ class _LogReading:
     def __init__(self, codec: Codec, config: Config, time_range: TimeRange) -> None:
         self._codec, self._granularity = codec, config.candle_gran
         self._wanted = {name.encode() for name in time_range.instruments}
-        self.to_calibrate: list[Guard] = guards_of(config)
+        self.to_calibrate: list[ActiveGuard] = guards_of(config)
         self.windows: dict[str, Windows] = {}
         self.seen: set[str] = set()
         self._unreadable = self._other = 0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.pipeline.limits import GuardLimit
-from streams.replay.calibrate.windows import COUNT, STEPS, Chunk, Guard, Windows
+from streams.replay.calibrate.windows import COUNT, STEPS, ActiveGuard, WindowChunk, Windows
 
 
 class Suggestion(NamedTuple):
@@ -42,7 +42,7 @@ class Suggestion(NamedTuple):
 class _Thresholds:
     """The thresholds for a number of windows that pass each guard."""
 
-    def __init__(self, windows: Sequence[Windows], guards: Sequence[Guard]) -> None:
+    def __init__(self, windows: Sequence[Windows], guards: Sequence[ActiveGuard]) -> None:
         self.rules = [guard.rule for guard in guards if guard.rule.metric != COUNT]
         self._reached = {rule.metric: _count_passing(windows, rule) for rule in self.rules}
 
@@ -54,7 +54,7 @@ class _Thresholds:
             found[rule.metric] = STEPS - place if rule.relation == ">=" else place
         return found
 
-    def passes(self, chunk: Chunk, steps: dict[str, int]) -> NDArray[np.bool_]:
+    def passes(self, chunk: WindowChunk, steps: dict[str, int]) -> NDArray[np.bool_]:
         together = np.ones(len(chunk.counts), bool)
         for rule in self.rules:
             found, limit = chunk.steps[rule.metric], steps[rule.metric]
@@ -72,7 +72,7 @@ def _count_passing(windows: Sequence[Windows], rule: GuardLimit) -> NDArray[np.i
 
 
 def suggest(
-    windows: Sequence[Windows], guards: Sequence[Guard], pass_rate: float
+    windows: Sequence[Windows], guards: Sequence[ActiveGuard], pass_rate: float
 ) -> Suggestion | None:
     """Return the tightest thresholds that the target share of windows passes.
 
@@ -122,7 +122,7 @@ def suggest(
     )
 
 
-def passed_by(one: Windows, settings: dict[str, str], guards: Sequence[Guard]) -> int:
+def passed_by(one: Windows, settings: dict[str, str], guards: Sequence[ActiveGuard]) -> int:
     """Return how many windows of an instrument pass the suggested thresholds."""
     thresholds = _Thresholds([one], guards)
     steps = {
@@ -144,10 +144,10 @@ def _repetitions(windows: Sequence[Windows], most: int, need: int) -> int:
     return 1
 
 
-def _repeating(chunk: Chunk, least: int) -> Chunk:
+def _repeating(chunk: WindowChunk, least: int) -> WindowChunk:
     """Return the windows of a chunk that repeat often enough."""
     if least <= 1:
         return chunk
     chosen = chunk.counts >= least
     steps = {metric: found[chosen] for metric, found in chunk.steps.items()}
-    return Chunk(steps, chunk.counts[chosen], chunk.in_session[chosen])
+    return WindowChunk(steps, chunk.counts[chosen], chunk.in_session[chosen])

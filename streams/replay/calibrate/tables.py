@@ -18,7 +18,7 @@ WIDE = 4
 Rows = list[tuple[str, dict[str, Any]]]
 
 
-def tables(made: Calibration) -> list[Table]:
+def calibration_tables(made: Calibration) -> list[Table]:
     """Return pass rates, quantiles and the suggestion."""
     shown = made.as_dict()
     rows: Rows = list(shown["instruments"].items())

@@ -29,7 +29,7 @@ MOST_COUNT = 65_535
 Steps = NDArray[np.uint16]
 
 
-class Guard(NamedTuple):
+class ActiveGuard(NamedTuple):
     """A guard in force: its reason code, its metric, and its limit."""
 
     reason: str
@@ -37,7 +37,7 @@ class Guard(NamedTuple):
     limit: float
 
 
-class Chunk(NamedTuple):
+class WindowChunk(NamedTuple):
     """Windows in order of arrival.
 
     Attributes
@@ -55,13 +55,13 @@ class Chunk(NamedTuple):
     in_session: NDArray[np.bool_]
 
 
-def guards_of(config: Config) -> list[Guard]:
+def guards_of(config: Config) -> list[ActiveGuard]:
     """Return the guards of ``config``, in the order of its gate mode."""
     found = []
     for reason, rule in GUARD_LIMITS[config.gate_mode].items():
         limit = getattr(config, rule.setting)
         if limit is not None:
-            found.append(Guard(reason, rule, float(limit)))
+            found.append(ActiveGuard(reason, rule, float(limit)))
     return found
 
 
@@ -103,14 +103,16 @@ class Windows:
         Number of windows that pass all guards together, that are in session, and both.
     """
 
-    def __init__(self, instrument: str, config: Config, to_calibrate: Sequence[Guard]) -> None:
+    def __init__(
+        self, instrument: str, config: Config, to_calibrate: Sequence[ActiveGuard]
+    ) -> None:
         self.instrument, self.config = instrument, config
         self.guards = guards_of(config)
         self.total = self.passed_all = self.in_session = self.passed_in_session = 0
         self.passed = {guard.reason: 0 for guard in self.guards}
         self.first_ms: int | None = None
         self.last_ms: int | None = None
-        self.chunks: list[Chunk] = []
+        self.chunks: list[WindowChunk] = []
         self._to_calibrate = [guard.rule for guard in to_calibrate if guard.rule.metric != COUNT]
         self._fine = {metric: np.zeros(FINE + 1, np.int64) for metric in METRICS}
         self._counts = np.zeros(1, np.int64)
@@ -167,7 +169,7 @@ class Windows:
             ).astype(np.uint16)
             for rule in self._to_calibrate
         }
-        self.chunks.append(Chunk(steps, counts, in_session))
+        self.chunks.append(WindowChunk(steps, counts, in_session))
 
     def _in_session_mask(self, as_of_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not self.config.session_trading_enabled:

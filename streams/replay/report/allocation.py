@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.replay.report.cells import Buckets, Int64s, TimeCells
-from streams.replay.report.data import Allocation, rounded
+from streams.replay.report.data import AllocationSeries, rounded
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class AllocationCells:
             cells = self.instruments.setdefault(name, TimeCells(2, np.int64))
             cells.add(epoch_ms, [_steps(one[:, column]) for one in (weights, exposure)])
 
-    def result(self, buckets: Buckets) -> Allocation | None:
+    def result(self, buckets: Buckets) -> AllocationSeries | None:
         """Return the means per bucket, None without epochs."""
         counts = self.epochs.bucketed(buckets)
         epochs = counts[:, 0]

@@ -151,7 +151,7 @@ class InstrumentRow(TypedDict):
     top_reasons: list[ReasonShare]
 
 
-class Trades(TypedDict):
+class TradeSample(TypedDict):
     """Some or all trades by exit time; one list per column, with codes for names."""
 
     total: int
@@ -203,7 +203,7 @@ class Guards(TypedDict):
     instruments: list[GuardShares]
 
 
-class Allocation(TypedDict):
+class AllocationSeries(TypedDict):
     """Weights over time: means over the epochs of a bucket, None where it has no epoch."""
 
     epochs: list[int]
@@ -249,11 +249,11 @@ class ReportData(TypedDict):
     curves: dict[str, Curve]
     curve_all: Curve | None
     table: list[InstrumentRow]
-    trades: Trades
+    trades: TradeSample
     reason_docs: dict[str, str]
     gates: dict[str, GateCounts]
     guards: Guards
-    allocation: Allocation | None
+    allocation: AllocationSeries | None
     summaries: list[dict[str, Any]]
     config: list[ConfigRow]
 

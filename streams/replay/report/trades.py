@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streams.records.events import SimulatedTrade
 from streams.replay.report.cells import LAST_MS, Buckets, Int64s
-from streams.replay.report.data import Curve, TradeFigures, Trades, rounded, share
+from streams.replay.report.data import Curve, TradeFigures, TradeSample, rounded, share
 
 Floats = npt.NDArray[np.float64]
 
@@ -161,7 +161,7 @@ class OrderedTrades:
         np.maximum.at(deepest, place, drawdown)
         return {"equity_bps": rounded(shown, 2), "drawdown_bps": rounded(deepest, 2)}
 
-    def listed(self) -> Trades:
+    def listed(self) -> TradeSample:
         """Return the last trades, and the best and the worst of all trades."""
         total = len(self._ids)
         keep = np.zeros(total, bool)

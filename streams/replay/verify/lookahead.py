@@ -84,7 +84,7 @@ class Subject(NamedTuple):
     calendar: Calendar
 
 
-class Difference(NamedTuple):
+class CutDifference(NamedTuple):
     """The first record that is missing or different in the run that ends at the cut."""
 
     cut_ms: int
@@ -121,7 +121,7 @@ class LookaheadReport(NamedTuple):
     later: dict[str, int]
     cuts: list[CutResult]
     stepwise: bool
-    difference: Difference | None
+    difference: CutDifference | None
 
     @property
     def passed(self) -> bool:
@@ -296,7 +296,7 @@ class Lookahead:
 
     async def _compare(
         self, cut: Cut, derived: Sequence[DerivedRecord], since_ms: int
-    ) -> Difference | None:
+    ) -> CutDifference | None:
         again: dict[OutputPartition, list[DerivedRecord]] = defaultdict(list)
         for one in derived:
             again[_output_partition(one)].append(one)
@@ -319,7 +319,7 @@ class Lookahead:
         indices: NDArray[np.intp],
         expected: bytes,
         actual: Sequence[DerivedRecord],
-    ) -> Difference:
+    ) -> CutDifference:
         at = 0
         while at < min(len(indices), len(actual)) and expected[
             at * DIGEST : (at + 1) * DIGEST
@@ -351,17 +351,17 @@ def _chunks(
         yield records[start : start + CHUNK]
 
 
-def described(cut_ms: int, whole: DerivedRecord | None, cut: DerivedRecord | None) -> Difference:
+def described(cut_ms: int, whole: DerivedRecord | None, cut: DerivedRecord | None) -> CutDifference:
     """Return a description of the first two records that differ; one may be missing."""
     if whole is not None and cut is not None and _source_partition(whole) == _source_partition(cut):
         field, detail = _field(whole.output.event, cut.output.event)
-        return Difference(cut_ms, *_name(whole), field, detail)
+        return CutDifference(cut_ms, *_name(whole), field, detail)
     if whole is not None and (cut is None or whole.record.timestamp_ms <= cut.record.timestamp_ms):
         detail = "the whole run has it, the run that ends at the cut does not"
-        return Difference(cut_ms, *_name(whole), "(the record)", detail)
+        return CutDifference(cut_ms, *_name(whole), "(the record)", detail)
     assert cut is not None
     detail = "the run that ends at the cut has it, the whole run does not"
-    return Difference(cut_ms, *_name(cut), "(the record)", detail)
+    return CutDifference(cut_ms, *_name(cut), "(the record)", detail)
 
 
 def _field(whole: Event, cut: Event) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from streams.candles.series import Series
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
-from streams.feeds.load import merged
+from streams.feeds.load import merge_series
 from streams.feeds.plan import FeedPlan
 from streams.feeds.writer import bars_of
 from streams.instants import GRANULARITY_MS
@@ -48,7 +48,9 @@ def subject_of_series(found: dict[SeriesKey, Series], config: Config, partitions
     names = tuple(sorted(key.instrument for key in series))
     from_ms = min(int(one.bars()[0]) for one in series.values())
     until_ms = max(int(one.bars()[-1]) for one in series.values()) + config.granularity_ms
-    return subject_of_bars(bars_of(merged(series)), config, names, from_ms, until_ms, partitions)
+    return subject_of_bars(
+        bars_of(merge_series(series)), config, names, from_ms, until_ms, partitions
+    )
 
 
 def subject_of_bars(

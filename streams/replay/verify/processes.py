@@ -12,7 +12,7 @@ from streams.pipeline.chain import Chain, open_chain
 from streams.process.children import kill_children_on_error
 from streams.process.gc_tuning import tune_gc
 from streams.process.interrupts import hold_interrupts
-from streams.replay.verify.report import Outcome, Report, add
+from streams.replay.verify.report import Report, TaskResult, add
 from streams.replay.verify.verify import Progress, Task, Verifier
 
 _verifier: Verifier | None = None
@@ -47,10 +47,10 @@ def verify_in_processes(
             for _ in range(processes):
                 pool.submit(_load)  # the processes start while this one plans
         report, tasks = Verifier(runtime, chain).plan(processes)
-        running: dict[Future[Outcome], int] = {
+        running: dict[Future[TaskResult], int] = {
             pool.submit(_compare, task): place for place, task in enumerate(tasks)
         }
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, TaskResult] = {}
         for done in as_completed(running):
             outcome = outcomes[running[done]] = done.result()
             for name, topic in outcome.topics.items():
@@ -71,6 +71,6 @@ def _load() -> None:
     core()
 
 
-def _compare(task: Task) -> Outcome:
+def _compare(task: Task) -> TaskResult:
     assert _verifier is not None  # the pool initialiser has opened it
     return _verifier.compare(task)

@@ -34,14 +34,14 @@ class Report:
         return all(t.same and (allow_engine or not t.other_engine) for t in self.topics.values())
 
 
-class Outcome(NamedTuple):
+class TaskResult(NamedTuple):
     """Result of a task; ``read``: number of records read from each source topic."""
 
     topics: dict[str, TopicReport]
     read: dict[str, int]
 
 
-def add(report: Report, outcome: Outcome) -> None:
+def add(report: Report, outcome: TaskResult) -> None:
     """Add the result of a task to the report; only the first difference of a topic is kept."""
     for source, count in outcome.read.items():
         report.inputs[source] += count

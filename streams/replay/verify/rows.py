@@ -19,14 +19,14 @@ from streams.errors import Fatal
 from streams.pipeline.columns import CandleSegment, ColumnarReplay
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, scope_of, summary_record
-from streams.pipeline.instrument_fold import GateOutput, trades_of
+from streams.pipeline.instrument_fold import GateOutput, closed_trades
 from streams.pipeline.processor import ENGINE_HEADER
 from streams.records.codec import Codec
 from streams.records.control import ControlLog, ControlState
 from streams.records.events import WATERMARK_KEY, Event, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.topics import GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES
-from streams.replay.log_columns import Batch, CandleReader, Partition, feed_batch
+from streams.replay.log_columns import CandleReader, Partition, RecordBatch, feed_batch
 from streams.replay.verify.frames import FrameMaker, SegmentOutput
 
 OF_SIGNALS, OF_GATES = (SIGNALS, MANIFOLDS), (TRADES, SUMMARIES)
@@ -194,7 +194,7 @@ class PartitionColumns:
                 self._one(collected, topic, (index, LAST), watermark, WATERMARK_KEY)
         return {topic: found.rows() for topic, found in collected.items()}, configs
 
-    def _configs(self, batch: Batch, length: int) -> list[str]:
+    def _configs(self, batch: RecordBatch, length: int) -> list[str]:
         state, configs, done = self._partition.state, [], 0
         for index, watermark in batch.watermarks:
             if state is None or watermark.control_offset > state.offset:
@@ -252,7 +252,7 @@ class PartitionColumns:
         ]
         values = self._frames.decisions(output)
         collected[GATES].add(np.array(order, np.int64), values, key, as_of_ms)
-        for trade in trades_of(derived.trades, scope):
+        for trade in closed_trades(derived.trades, scope):
             self._one(collected, TRADES, (of_bar[trade.exit_bar_ms], 0), trade, key)
         opened = (decisions["no_candle"] == 0) & (decisions["reasons"] == 0)
         eligible = set(decisions["bar_ms"][opened].tolist())

@@ -35,7 +35,7 @@ from streams.replay.verify.columns import (
     is_record,
     source_in,
 )
-from streams.replay.verify.report import Outcome, Report, TopicReport, add
+from streams.replay.verify.report import Report, TaskResult, TopicReport, add
 from streams.replay.verify.rows import FastPathDeclined, PartitionColumns
 from streams.replay.verify.weights import compare_weights
 
@@ -157,7 +157,7 @@ class Verifier:
         # the least divisible tasks come first
         return report, sorted(tasks, key=lambda task: -len(task.sources) / len(task.known))
 
-    def compare(self, task: Task) -> Outcome:
+    def compare(self, task: Task) -> TaskResult:
         """Derive the task's source partitions again; compare with the log.
 
         Must not be called inside an event loop, because decoding may query the registry.
@@ -170,15 +170,15 @@ class Verifier:
                 pass  # the stages determine the difference
         return asyncio.run(self._compare_stages(task))
 
-    async def _compare_stages(self, task: Task) -> Outcome:
-        outcome = Outcome({}, {})
+    async def _compare_stages(self, task: Task) -> TaskResult:
+        outcome = TaskResult({}, {})
         for name in task.stages:
             actual = await self._compare_stage(self._stages[name], task)
             outcome.topics.update(actual.topics)
             outcome.read.update(actual.read)
         return outcome
 
-    def _compare_columns(self, task: Task) -> Outcome:
+    def _compare_columns(self, task: Task) -> TaskResult:
         runtime, signals_done, gates_done = self._runtime, *(task.done[n] for n in COLUMNAR)
         with ExitStack() as clients:
             asked = clients.enter_context(LogReader(runtime))
@@ -204,9 +204,9 @@ class Verifier:
             compared = compare_columns(checks, task.known, decisions, self._progress)
         actual = {name: TopicReport(name, count) for name, count in compared.items()}
         read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
-        return Outcome(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+        return TaskResult(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
 
-    def _compare_weights(self, task: Task) -> Outcome:
+    def _compare_weights(self, task: Task) -> TaskResult:
         done = task.done[WEIGHTS_STAGE].get(0, 0)
         with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
             low, high = gates.bounds(GATES, 0)
@@ -215,9 +215,9 @@ class Verifier:
             compared, read = compare_weights(
                 *(self._codec, self._control, decisions, actual, done, self._progress)
             )
-        return Outcome({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
+        return TaskResult({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
 
-    async def _compare_stage(self, stage: LogStage, task: Task) -> Outcome:
+    async def _compare_stage(self, stage: LogStage, task: Task) -> TaskResult:
         done = task.done[stage.name]
         topics = {topic: TopicReport(topic) for topic in stage.outputs}
         with LogReader(self._runtime) as reader:
@@ -253,7 +253,7 @@ class Verifier:
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
                 await self._missing_at_end(topic, expected, done)
-            return Outcome(topics, {stage.source: sum(each.read for each in expected.values())})
+            return TaskResult(topics, {stage.source: sum(each.read for each in expected.values())})
         finally:
             for reader in readers:
                 reader.close()

@@ -51,7 +51,7 @@ def _ordered(found: TransactionState) -> Ordered:
     return Ordered(found.instrument, found.units, found.time_ms)
 
 
-def order_of(ordered: Ordered | None, waiting: Iterable[OrderIntent]) -> OrderIntent | None:
+def matching_order(ordered: Ordered | None, waiting: Iterable[OrderIntent]) -> OrderIntent | None:
     """Return the executor's order that matches one at the venue; the oldest of several.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Any
 from streams.config.oanda import Oanda
 from streams.config.trading import Trading
 from streams.oanda.answers import rejects_of
-from streams.oanda.client import MarketOrder, OandaClient, Prices
+from streams.oanda.client import MarketOrder, OandaClient, PriceQuotes
 from streams.oanda.errors import AnswerLost, OrderRefused, RequestRefused
 from streams.oanda.metrics import OandaCollector
 from streams.oanda.shapes import HomeRate, InstrumentSpec, PositionState
@@ -138,7 +138,7 @@ class OandaBroker:
         self._rates = _rates([rate for found in answers for rate in found.home_rates], quotes)
         return quotes
 
-    async def _price(self, name: str) -> Prices | None:
+    async def _price(self, name: str) -> PriceQuotes | None:
         try:
             return await self._client.prices([name], home_rates=True)
         except RequestRefused:

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.mirror.writer import connection_options, translate_error
+from streams.mirror.writer import translate_valkey_error, valkey_options
 from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 
 ANSWER_S = 1.0
@@ -65,7 +65,7 @@ class KillSwitchKey:
     """
 
     def __init__(self, runtime: Runtime, settings: KillSwitchSettings) -> None:
-        options = connection_options(runtime)
+        options = valkey_options(runtime)
         try:
             # one immediate retry, for a connection that the server has closed
             self._client: Any = redis.Redis.from_url(
@@ -92,7 +92,7 @@ class KillSwitchKey:
         try:
             return as_look(self._look(keys=self._names))
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
     def swap(
         self,
@@ -133,7 +133,7 @@ class KillSwitchKey:
         try:
             return bool(self._swap(keys=self._names, args=arguments))
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
     def set_engaged(self) -> None:
         """Set the key to "1" as an operator does; it is not reset before the log has it.
@@ -146,7 +146,7 @@ class KillSwitchKey:
         try:
             self._client.set(self._names[0], "1")
         except (RedisError, OSError) as error:
-            raise translate_error(error) from error
+            raise translate_valkey_error(error) from error
 
     def close(self) -> None:
         """Close the connection."""

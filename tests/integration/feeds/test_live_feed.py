@@ -17,7 +17,7 @@ from streams.kafka.control_topic import read_control, seed_config
 from streams.records.control import ControlLog
 from streams.records.topics import CANDLES
 from streams.stack.kafka import KafkaBroker
-from streams.stack.up import Plan, Ports, Stack, stack_settings
+from streams.stack.up import Ports, Stack, StackPlan, stack_settings
 from tests.support.deployment import Deployment
 from tests.support.v20 import V20Server
 
@@ -102,7 +102,7 @@ def test_a_stack_goes_on_with_the_calendar_of_its_log_and_says_so(
     made = Config.from_env(environment)
     seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
     said: list[str] = []
-    plan = Plan("kafka", tmp_path / "stack", Ports(broker=kafka.port), 1, FRIDAY_MS, None)
+    plan = StackPlan("kafka", tmp_path / "stack", Ports(broker=kafka.port), 1, FRIDAY_MS, None)
     same = Stack(plan, environment)
     same._follow_calendar(said.append)
     assert said == []

@@ -15,7 +15,7 @@ import redis
 
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.settings import Config
-from streams.monitoring.alerts import judge
+from streams.monitoring.alerts import failure_signals
 from streams.monitoring.collect import Gathered, Gatherer
 from streams.monitoring.sources import open_gatherer
 from streams.monitoring.warmup.warmup import Warmup
@@ -190,7 +190,7 @@ async def test_the_live_facts_are_those_of_the_deployment(
     assert facts.log.epochs[-1].epoch_ms == facts.valkey.blob_ms == facts.valkey.status_ms
     assert facts.kill_switch.engaged
     assert facts.kill_switch.logged is None
-    states = {one.name: one.state for one in judge(facts, found.now_ms, found.config)}
+    states = {one.name: one.state for one in failure_signals(facts, found.now_ms, found.config)}
     assert states["executor_stale"] == "unknown"
     assert states["stage_lag"] == "ok"
     assert states["candle_stale"] in ("fail", "quiet")  # the file's candles are of 2014
@@ -210,7 +210,9 @@ async def test_a_source_that_is_away_takes_nothing_with_it(
     assert found.facts.log is not None
     assert found.facts.valkey is None
     assert "geheim" not in repr(found)
-    states = {one.name: one.state for one in judge(found.facts, found.now_ms, found.config)}
+    states = {
+        one.name: one.state for one in failure_signals(found.facts, found.now_ms, found.config)
+    }
     assert states["manifold_stale"] == "unknown"
     assert found.facts.kill_switch is not None and found.facts.kill_switch.engaged
 

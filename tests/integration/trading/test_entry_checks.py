@@ -17,7 +17,7 @@ from streams.records.events import CandlePrices, Manifold, Ohlc
 from streams.records.topics import MANIFOLDS
 from streams.stack.kafka import KafkaBroker
 from streams.trading.entry_checks import LATE, entry_range, late_entry
-from streams.trading.plan import Candidate
+from streams.trading.plan import RunCandidate
 from streams.trading.runs import Entry, SourceSpan
 from tests.support.execution_bench import MINUTE, PAIR, T0, decision, weights
 from tests.support.reference_backtest import Rules
@@ -74,8 +74,8 @@ def filled(kafka: KafkaBroker, topic_prefix: str) -> Filled:
     return Filled(runtime, codec, offsets, [mid_of(bar) for bar in range(BARS)])
 
 
-def candidate(bar: int, span: SourceSpan | None) -> Candidate:
-    return Candidate(PAIR, Entry(1, decision(bar, 1), span), weights(bar, EUR_USD=0.1))
+def candidate(bar: int, span: SourceSpan | None) -> RunCandidate:
+    return RunCandidate(PAIR, Entry(1, decision(bar, 1), span), weights(bar, EUR_USD=0.1))
 
 
 def test_only_a_late_candle_of_the_instrument_itself_counts(filled: Filled) -> None:

@@ -17,7 +17,7 @@ from streams.candles.bulk_avro import (
     SOURCES,
     BulkCandles,
     FrameColumns,
-    joined,
+    concatenated,
 )
 from streams.candles.rules import candle_refusal
 from streams.errors import Fatal
@@ -33,7 +33,7 @@ PREFIX = CODEC.encode(CANDLES, market(["EUR_USD"], 1)[0])[:5]
 
 
 def frames_of(frames: Sequence[bytes | None]) -> FrameColumns:
-    return BulkCandles(CODEC.schema_id(CANDLES, "Candle")).read(*joined(list(frames)))
+    return BulkCandles(CODEC.schema_id(CANDLES, "Candle")).read(*concatenated(list(frames)))
 
 
 def candle_at(found: FrameColumns, at: int) -> Candle:
@@ -188,7 +188,7 @@ def test_each_call_has_its_own_instruments() -> None:
     candle = market(["EUR_USD"], 1)[0]
     for name in ("EUR_USD", "NZD_USD"):
         frame = CODEC.encode(CANDLES, candle._replace(instrument=name))
-        assert reader.read(*joined([frame])).instruments == [name.encode()]
+        assert reader.read(*concatenated([frame])).instruments == [name.encode()]
 
 
 @pytest.mark.parametrize("offsets", [[], [-1, 2], [0, 4], [2, 1], [0, 3, 2, 3]])

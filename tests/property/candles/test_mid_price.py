@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.candles.files import Refused, read_candles, text_of
+from streams.candles.files import Refused, file_text, read_candles
 from streams.candles.mid_price import WrittenPrice, mid_of_points, mid_price
 from streams.oanda.shapes import candles_of
 from streams.records.events import Candle, Ohlc
@@ -171,7 +171,7 @@ def recorded(shared_data: Path | None, tmp_path: Path) -> str:
 
 def test_ties_of_decimals_are_ties_of_doubles(shared_data: Path | None, tmp_path: Path) -> None:
     path = recorded(shared_data, tmp_path)
-    rows = list(csv.DictReader(text_of(path).splitlines()))
+    rows = list(csv.DictReader(file_text(path).splitlines()))
     mids = [
         [(exact(row[f"bid_{name}"]) + exact(row[f"ask_{name}"])) / 2 for name in "ohlc"]
         for row in rows

@@ -17,7 +17,7 @@ from streams.records.events import WATERMARK_KEY, Candle, Event, Watermark
 from streams.records.json import value_text
 from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
-from streams.replay.tail import as_json
+from streams.replay.tail import record_json
 from tests.support.candle_files import START_MS, market
 
 CODEC = locked_codec("")
@@ -35,7 +35,7 @@ def printed(style: str, events: list[Event]) -> str:
             lines.append(value_text(CODEC, value))
             continue
         record = SourceRecord(CANDLES, 0, offset, event.as_of_ms, key, value)
-        shown = as_json(CODEC, LogRecord(record, {"engine": "qfh"}), CANDLES)
+        shown = record_json(CODEC, LogRecord(record, {"engine": "qfh"}), CANDLES)
         if style == "tail":
             lines.append(json.dumps(shown, separators=(",", ":")))
         else:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core import METRICS_DTYPE, CandleStream, Metrics, format_signature
+from streams.core import METRICS_DTYPE, BarMetrics, CandleStream, format_signature
 from tests.support.engine_market import Columns, market, same_bits
 
 LENGTH = 1600
@@ -23,10 +23,10 @@ def pieces(cuts: list[int]) -> list[Columns]:
     return [TAPE.part(begin, end) for begin, end in itertools.pairwise(edges)]
 
 
-def as_metrics(row: np.void, precision: int) -> Metrics:
+def as_metrics(row: np.void, precision: int) -> BarMetrics:
     found = dict(zip(METRICS_DTYPE.names or (), row.item(), strict=True))
     buckets = (found.pop("sig_c"), found.pop("sig_s"), found.pop("sig_e"))
-    return Metrics(**found, signature=format_signature(*buckets, precision))
+    return BarMetrics(**found, signature=format_signature(*buckets, precision))
 
 
 @pytest.mark.parametrize("parameters", [(129, 1, 0), (300, 60, 2), (1500, 1440, 6)])

@@ -9,7 +9,7 @@ from streams.candles.calendar import FX
 from streams.candles.market_clock import market_at, open_ms_between
 from streams.config.settings import Config
 from streams.mirror.probe import MirroredManifold
-from streams.monitoring.alerts import judge
+from streams.monitoring.alerts import failure_signals
 from streams.monitoring.facts import LiveFacts
 from streams.monitoring.verdict import SEVERITY
 from tests.support.sample_facts import PAIRS, healthy, ms
@@ -37,15 +37,17 @@ def aged(now_ms: int, age_ms: int) -> LiveFacts:
 @settings(max_examples=150, deadline=None)
 def test_older_is_never_better(now_ms: int, one: int, other: int) -> None:
     young, old = sorted((one, other))
-    before = {s.name: SEVERITY[s.state] for s in judge(aged(now_ms, young), now_ms, CONFIG)}
-    after = {s.name: SEVERITY[s.state] for s in judge(aged(now_ms, old), now_ms, CONFIG)}
+    before = {
+        s.name: SEVERITY[s.state] for s in failure_signals(aged(now_ms, young), now_ms, CONFIG)
+    }
+    after = {s.name: SEVERITY[s.state] for s in failure_signals(aged(now_ms, old), now_ms, CONFIG)}
     assert all(before[name] <= after[name] for name in BY_TIME)
 
 
 @given(INSTANTS, AGES)
 @settings(max_examples=150, deadline=None)
 def test_closed_is_quiet_and_open_is_judged(now_ms: int, age_ms: int) -> None:
-    found = {s.name: s.state for s in judge(aged(now_ms, age_ms), now_ms, CONFIG)}
+    found = {s.name: s.state for s in failure_signals(aged(now_ms, age_ms), now_ms, CONFIG)}
     is_open = market_at(FX, now_ms).open
     assert all((found[name] == "quiet") == (not is_open) for name in BY_TIME)
 
@@ -53,7 +55,7 @@ def test_closed_is_quiet_and_open_is_judged(now_ms: int, age_ms: int) -> None:
 @given(INSTANTS, AGES)
 @settings(max_examples=150, deadline=None)
 def test_a_state_is_since_an_instant_that_has_been(now_ms: int, age_ms: int) -> None:
-    for found in judge(aged(now_ms, age_ms), now_ms, CONFIG):
+    for found in failure_signals(aged(now_ms, age_ms), now_ms, CONFIG):
         assert found.since_ms is None or found.since_ms <= now_ms
         assert found.detail
         assert (found.state not in ("warn", "fail")) or found.action

@@ -20,7 +20,7 @@ from streams.pipeline.chain import make_chain
 from streams.pipeline.columns import ColumnarReplay, replay_series
 from streams.pipeline.epochs import ClosedEpochs
 from streams.pipeline.gate_records import Scope, reasons_of
-from streams.pipeline.instrument_fold import NOT_NEWER, GateOutput, trades_of
+from streams.pipeline.instrument_fold import NOT_NEWER, GateOutput, closed_trades
 from streams.pipeline.memory import Derivation
 from streams.records.control import ControlLog
 from streams.records.events import (
@@ -57,7 +57,7 @@ class Collected:
         self.weights: list[tuple[Any, ...]] = []
 
     def derived(self, scope: Scope, found: GateOutput) -> None:
-        self.trades += trades_of(found.trades, scope)
+        self.trades += closed_trades(found.trades, scope)
         for row in found.evaluations:
             figures = [tuple(one)[:2] for one in row["slices"][: row["slice_count"]].tolist()]
             self.summaries.append(

@@ -24,7 +24,7 @@ from streams.kafka.follower import DecodedRecord
 from streams.kafka.reader import LogRecord
 from streams.mirror.shapes import Retention, writes_of
 from streams.monitoring.describe import gate_view, order_view, weights_view
-from streams.monitoring.executor_status import Executor
+from streams.monitoring.executor_status import ExecutorState
 from streams.monitoring.log_probe import epoch_facts
 from streams.monitoring.orders import order_facts
 from streams.monitoring.view import LiveView
@@ -48,16 +48,16 @@ from streams.records.validation import VALID, problem_of, stamp_problem
 from streams.replay.report.accumulate import ReportAccumulator
 from streams.replay.report.data import ReportMeta
 from streams.replay.report.page import report_json
-from streams.replay.tail import as_json
+from streams.replay.tail import record_json
 from streams.service.channels import frame_of
 from streams.service.metrics import ServiceMetrics
-from streams.trading.account_command import account_of
+from streams.trading.account_command import record_account
 from streams.trading.kill_switch.reader import KillSwitchState
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import commands_of
 from streams.trading.operator_orders import orders_of
-from streams.trading.runs import Allocation, Runs
-from streams.trading.start import fold as fold_orders
+from streams.trading.runs import Runs, WeightsHistory
+from streams.trading.start import apply_order_log as fold_orders
 from tests.property.pipeline.test_stages_property import STAGES, control, one_log, whole
 from tests.property.replay.test_verify_columns import batches
 from tests.support.invalid_records import CODEC, Made, records
@@ -142,7 +142,7 @@ def test_every_reader_takes_every_record(seed: int) -> None:
 def decoded_or_described(made: Made) -> None:
     """``manifold tail`` prints every record."""
     record = SourceRecord(made.topic, 0, 7, made.timestamp_ms, made.key, made.value)
-    shown = as_json(CODEC, LogRecord(record, {}), made.topic)
+    shown = record_json(CODEC, LogRecord(record, {}), made.topic)
     assert json.dumps(shown)
     early = stamp_problem(made.event, made.timestamp_ms)
     assert ("invalid" in shown) == (refused_by_codec(made) or early is not None)
@@ -176,7 +176,7 @@ def view_and_why(made: Sequence[Made]) -> None:
     assert len(orders) <= 50
     order_facts(view.orders.values(), view.reports, NOW_MS, 3_600_000)
     kill = KillSwitchState(True, ("test",), None, "", "", None, None, None)
-    executor = Executor("absent", None, "no executor")
+    executor = ExecutorState("absent", None, "no executor")
     known = Known(view, view.config or Config(), kill, executor, NOW_MS)
     for name in (*view.instruments[:3], "EUR_USD"):
         json.dumps(explain(name, known).as_dict(), allow_nan=False)
@@ -244,7 +244,7 @@ def control_of(made: Sequence[Made]) -> None:
 
 def executed(made: Sequence[Made]) -> None:
     """What an executor reads at its start, and goes on to follow."""
-    runs, allocation, ledger = Runs(), Allocation(), Ledger("paper", "paper")
+    runs, allocation, ledger = Runs(), WeightsHistory(), Ledger("paper", "paper")
     found = [
         DecodedRecord(one.topic, 0, offset, event, "sep.manifolds-0-7")
         for offset, one in enumerate(made)
@@ -257,7 +257,7 @@ def executed(made: Sequence[Made]) -> None:
         elif isinstance(one.event, Weights):
             allocation.take(one.event)
         elif isinstance(one.event, Control):
-            account_of(one.event)
+            record_account(one.event)
     orders_of([(one.offset, one.event) for one in found if isinstance(one.event, Control)], "paper")
 
 

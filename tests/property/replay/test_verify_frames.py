@@ -20,7 +20,7 @@ from streams.core.layout import (
     NEVER,
     TRADES_DTYPE,
 )
-from streams.core.stream import Metrics, format_signature
+from streams.core.stream import BarMetrics, format_signature
 from streams.pipeline.columns import CandleSegment
 from streams.pipeline.gate_records import Scope, decision_record, scope_of
 from streams.pipeline.instrument_fold import GateOutput, Segment, Watermarks
@@ -150,7 +150,7 @@ def test_bars(precision: int) -> None:
         c, s, e, collapsed = row[15:]
         signature = format_signature(c, s, e, precision)
         said = (start, *of_window, hazard, collapsed, signature)
-        told = Metrics._make((*said, repeated, first, ones, sigma, lambda_, count, t0, t1))
+        told = BarMetrics._make((*said, repeated, first, ones, sigma, lambda_, count, t0, t1))
         prices = bars.prices[:, i].tolist()
         sides = Ohlc(*prices[4:8]), Ohlc(*prices[8:])
         bid, ask = sides if bars.quoted[i] else (None, None)

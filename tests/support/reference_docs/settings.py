@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import MISSING, Field
 from typing import Any, get_type_hints
 
-from streams.config.environment import FromEnvironment, environment_names, setting_fields, text_of
+from streams.config.environment import (
+    FromEnvironment,
+    environment_names,
+    setting_fields,
+    setting_text,
+)
 from streams.config.groups import LIVE_GROUPS
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -54,7 +59,7 @@ def _group(group: type[FromEnvironment]) -> str:
 def _default(item: Field[Any]) -> str:
     if item.default is MISSING:
         return COMPUTED[item.name]
-    shown = code(text_of(item.default)) or "none"
+    shown = code(setting_text(item.default)) or "none"
     return f"{shown} (secret)" if item.metadata["secret"] else shown
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.candles.files import MOST_UNPACKED, Refused, read_candles, text_of
+from streams.candles.files import MOST_UNPACKED, Refused, file_text, read_candles
 from streams.candles.text_blocks import LineSource
 from streams.errors import Fatal
 from streams.records.events import Candle
@@ -184,7 +184,7 @@ def test_a_gzip_bomb_is_refused_by_its_size(tmp_path: Path) -> None:
             file.write(b" " * (1 << 22))
     assert path.stat().st_size < 4_000_000
     with pytest.raises(Fatal, match=r"bomb\.json\.gz holds more than 256 MiB when it is decomp"):
-        text_of(str(path))
+        file_text(str(path))
 
 
 def test_a_line_without_end_is_refused_by_its_size(

@@ -8,7 +8,7 @@ from streams.candles.bulk_csv import Block
 from streams.candles.columns import NO_VOLUME, SeriesKey, digest
 from streams.candles.load_report import LoadReport
 from streams.candles.series import Series, read_series
-from streams.feeds.load import merged
+from streams.feeds.load import merge_series
 from streams.records.events import Candle, Ohlc
 
 KEY = SeriesKey("EUR_USD", "M1")
@@ -105,7 +105,7 @@ def test_files_are_merged_by_time_and_ties_by_instrument(tmp_path: object) -> No
     nzd.add(block(candle(1, instrument="AUD_USD")), "b.csv")
     eur.close()
     nzd.close()
-    order = [(c.bar_ms, c.instrument) for c in merged({KEY: eur, nzd.key: nzd})]
+    order = [(c.bar_ms, c.instrument) for c in merge_series({KEY: eur, nzd.key: nzd})]
     assert order == [(0, "EUR_USD"), (MINUTE_MS, "AUD_USD"), (MINUTE_MS, "EUR_USD")]
 
 

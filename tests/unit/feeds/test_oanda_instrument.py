@@ -14,9 +14,9 @@ from streams.feeds.oanda_instrument import (
     Resume,
     Settled,
     horizon_ms,
-    merged,
     next_bar_end,
     not_waited_for,
+    take_ended_bars,
 )
 from streams.oanda.shapes import BrokerCandle
 from streams.records.events import Candle, Ohlc
@@ -335,11 +335,11 @@ def test_instruments_go_on_side_by_side_while_they_wait_for_each_other() -> None
     assert horizon_ms([one, two], [True, True]) == end(0)
     two.take([given(at) for at in range(3)], end(2), PAGE)
     until = horizon_ms([one, two], [True, True])
-    order = [(bar.as_of_ms, bar.instrument) for bar in merged([one, two], until)]
+    order = [(bar.as_of_ms, bar.instrument) for bar in take_ended_bars([one, two], until)]
     assert order == sorted(order)
     assert order[-1] == (end(3), "EUR_USD")
     assert horizon_ms([one, two], [True, False]) > end(99)
-    assert len(merged([one, two], horizon_ms([one, two], [False, False]))) == 96
+    assert len(take_ended_bars([one, two], horizon_ms([one, two], [False, False]))) == 96
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -18,7 +18,7 @@ from streams.records import schemas
 from streams.records.codec import Codec, locked_codec
 from streams.records.control import ControlLog
 from streams.records.events import Candle, Control, Watermark
-from streams.records.kill_switch import KillSwitch, KillSwitchCommand, fold
+from streams.records.kill_switch import KillSwitch, KillSwitchCommand, fold_kill_switch
 from streams.records.topics import CANDLES, CONTROL, FILLS, ORDERS, TOPICS
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.records.value_rules import MOST_OFFSET
@@ -167,8 +167,8 @@ def test_the_kill_switch_says_the_same_under_other_offsets(
         offsets.target = target[:number]  # only what lies before it is copied by then
         value = made.value(CONTROL, old_at, CODEC.encode(CONTROL, record))
         moved.append((target[number], CODEC.decode(CONTROL, value)))
-        before: KillSwitch = fold(zip(source, records[: number + 1], strict=False))
-        after: KillSwitch = fold(moved)
+        before: KillSwitch = fold_kill_switch(zip(source, records[: number + 1], strict=False))
+        after: KillSwitch = fold_kill_switch(moved)
         assert (after.engaged, after.since_ms) == (before.engaged, before.since_ms)
 
 

@@ -12,7 +12,7 @@ from streams.candles.market_clock import market_at, open_ms_between
 from streams.config.difference import Difference
 from streams.config.settings import Config
 from streams.mirror.probe import MirroredManifold
-from streams.monitoring.alerts import NAMES, judge
+from streams.monitoring.alerts import NAMES, failure_signals
 from streams.monitoring.facts import CallFacts, KillFacts, LiveFacts, WaitingOrder, WorkerFacts
 from streams.monitoring.preflight import preflight, ready
 from tests.support.sample_facts import HOUR_MS, MINUTE_MS, OPEN, PAIRS, epoch, healthy, ms, signal
@@ -41,7 +41,7 @@ def lagging(**lags: int) -> dict[str, int]:
 
 
 def test_a_healthy_deployment_is_ok_in_everything() -> None:
-    found = judge(healthy(), OPEN, Config())
+    found = failure_signals(healthy(), OPEN, Config())
     assert [one.name for one in found] == list(NAMES)
     assert {one.name: one.detail for one in found if one.state != "ok"} == {}
     assert ready(preflight(healthy(), OPEN, Config()))
@@ -49,7 +49,7 @@ def test_a_healthy_deployment_is_ok_in_everything() -> None:
 
 def test_of_nothing_known_nothing_is_ok() -> None:
     away = LiveFacts(PAIRS, away={"log": "no broker answers"})
-    found = judge(away, OPEN, Config())
+    found = failure_signals(away, OPEN, Config())
     assert {one.state for one in found} == {"unknown"}
     assert "no broker answers" in signal("candle_stale", away).detail
     checks = preflight(LiveFacts(PAIRS), OPEN, Config())
@@ -191,7 +191,7 @@ def test_what_makes_a_signal(name: str, facts: LiveFacts, wanted: str) -> None:
     assert words in found.detail
     if state in ("warn", "fail"):
         assert found.action, "a person must know what to do"
-    failing = {one.name for one in judge(facts, OPEN, Config()) if one.state == "fail"}
+    failing = {one.name for one in failure_signals(facts, OPEN, Config()) if one.state == "fail"}
     assert failing <= {name}, "one cause is one signal"
 
 
@@ -202,7 +202,7 @@ def test_nothing_is_late_while_the_market_is_closed(now_ms: int) -> None:
     old = healthy(now_ms - 12 * HOUR_MS)._replace(
         executor=healthy(now_ms).executor, kill_switch=healthy(now_ms).kill_switch
     )
-    found = {one.name: one.state for one in judge(old, now_ms, Config())}
+    found = {one.name: one.state for one in failure_signals(old, now_ms, Config())}
     assert {name: found[name] for name in BY_TIME} == dict.fromkeys(BY_TIME, "quiet")
     assert not {"warn", "fail"} & set(found.values())
     assert ready(preflight(old, now_ms, Config()))
@@ -370,7 +370,7 @@ def test_few_open_sessions_are_no_failure() -> None:
 
 def test_what_a_deployment_does_not_have_is_quiet() -> None:
     facts = healthy(executor=None, feed=None, unused=frozenset({"executor", "feed"}))
-    found = {one.name: one.state for one in judge(facts, OPEN, Config())}
+    found = {one.name: one.state for one in failure_signals(facts, OPEN, Config())}
     quiet = {"stream_silent", "oanda_errors", "executor_stale", "closing_blocked", "margin_high"}
     assert {name for name, state in found.items() if state == "quiet"} == quiet
 

@@ -11,7 +11,7 @@ import pytest
 
 from streams.oanda.client import OandaClient
 from streams.oanda.errors import AccessRefused
-from streams.oanda.shapes import Heartbeat, Price
+from streams.oanda.shapes import Price, StreamHeartbeat
 from streams.oanda.stream import Connected, OandaStream, price_stream
 from tests.support.oanda_clients import client
 from tests.support.oanda_raw import answering, serving
@@ -60,7 +60,7 @@ async def test_lines_come_in_any_pieces() -> None:
         stream = price_stream(oanda, ["EUR_USD"])
         events = await heard(stream, lambda found: len(found) == 4)
     price = Price("EUR_USD", 1_709_553_600_123, 1.1, 1.1001, True)
-    assert events == [Connected(0), price, Heartbeat(1_709_553_601_000), price]
+    assert events == [Connected(0), price, StreamHeartbeat(1_709_553_601_000), price]
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ async def test_prices_come_as_they_happen(broker: Handle) -> None:
 
         seen, _ = await asyncio.gather(heard(price_stream(oanda, ["EUR_USD"]), is_there), happen())
     assert isinstance(seen[0], Connected)
-    assert any(isinstance(event, Heartbeat) for event in seen)
+    assert any(isinstance(event, StreamHeartbeat) for event in seen)

@@ -13,7 +13,7 @@ from streams.mirror.shapes import Retention, writes_of
 from streams.records.audit import KIND, MAX_VALUE, audit_record
 from streams.records.control import ControlLog, control_key, control_problem
 from streams.records.events import Control, ControlKind, Event
-from streams.records.kill_switch import KillSwitchCommand, fold
+from streams.records.kill_switch import KillSwitchCommand, fold_kill_switch
 from streams.records.topics import GATES, MANIFOLDS, WEIGHTS
 from streams.trading.flatten import flatten_record
 from streams.trading.operator_commands import INSTRUMENT_COMMANDS, instrument_command, limits_reset
@@ -83,7 +83,7 @@ def test_the_state_after_them_is_the_one_before() -> None:
 
 def test_the_kill_switch_and_the_mirror_pass_over_a_call() -> None:
     off = Control("kill_switch", None, KillSwitchCommand(False).to_json(), "ann", "checked", T0)
-    assert fold([(0, off), (1, CALL), (2, WORDS[1])]) == fold([(0, off)])
+    assert fold_kill_switch([(0, off), (1, CALL), (2, WORDS[1])]) == fold_kill_switch([(0, off)])
     assert [writes_of(word, 60, Retention(0, 0)) for word in WORDS] == [[]] * len(WORDS)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.cli.config import env_text
-from streams.config.environment import read_env_file, setting_fields, text_of
+from streams.config.environment import read_env_file, setting_fields, setting_text
 from streams.config.run_parameters import params_id
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
@@ -123,7 +123,7 @@ def configs(draw: st.DrawFn) -> Config:
 @given(configs())
 @settings(max_examples=200, deadline=None)
 def test_a_value_is_written_as_the_environment_reads_it(config: Config) -> None:
-    texts = {name.upper(): text_of(getattr(config, name)) for name in NAMES}
+    texts = {name.upper(): setting_text(getattr(config, name)) for name in NAMES}
     assert Config.from_env(texts) == config
 
 
@@ -145,7 +145,7 @@ def test_the_active_configuration_as_a_file_is_the_same_configuration(
 def test_what_is_not_named_stays_as_it_is(active: Config, wanted: Config, names: set[str]) -> None:
     if names & {"eval_slices_days", "eval_span_days"}:
         names |= {"eval_slices_days", "eval_span_days"}  # they must fit each other
-    texts = {name.upper(): text_of(getattr(wanted, name)) for name in names}
+    texts = {name.upper(): setting_text(getattr(wanted, name)) for name in names}
     found = named(state(config_record(active)), texts)
     assert {name: getattr(found.after, name) for name in NAMES} == {
         name: getattr(wanted if name in names else active, name) for name in NAMES

@@ -8,7 +8,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.cluster_check import session_finding
 from streams.kafka.errors import translate_error
 from streams.kafka.registry import LockedRegistry
-from streams.kafka.topics_admin import ActualTopic, ExpectedTopic, compare, expected_topics
+from streams.kafka.topics_admin import ActualTopic, ExpectedTopic, expected_topics, topic_drift
 from streams.records import topics
 
 RUNTIME = Runtime.from_env({"TOPIC_PREFIX": "eu1.", "TOPIC_PARTITIONS": "5", "APP_ID": "fx"})
@@ -69,11 +69,11 @@ def test_subjects_carry_prefix_topic_and_the_second_record() -> None:
     ],
 )
 def test_what_is_drift(actual: ActualTopic, aspects: list[str]) -> None:
-    assert [drift.aspect for drift in compare(CANDLES, actual, replicas=1)] == aspects
+    assert [drift.aspect for drift in topic_drift(CANDLES, actual, replicas=1)] == aspects
 
 
 def test_a_drift_names_topic_values_and_remedy() -> None:
-    [drift] = compare(CANDLES, as_wanted(CANDLES, **{"retention.ms": "1"}), replicas=1)
+    [drift] = topic_drift(CANDLES, as_wanted(CANDLES, **{"retention.ms": "1"}), replicas=1)
     assert drift.sentence == (
         "eu1.md.candles: retention.ms is 1, not -1; "
         "rpk topic alter-config eu1.md.candles --set retention.ms=-1"
@@ -81,11 +81,11 @@ def test_a_drift_names_topic_values_and_remedy() -> None:
 
 
 def test_the_way_out_of_another_partition_count_depends_on_the_topic() -> None:
-    [keyed] = compare(CANDLES, as_wanted(CANDLES)._replace(partitions=6), replicas=1)
+    [keyed] = topic_drift(CANDLES, as_wanted(CANDLES)._replace(partitions=6), replicas=1)
     assert "new TOPIC_PREFIX and replay" in keyed.remedy
     assert "TOPIC_PARTITIONS=6" in keyed.remedy
     gates = WANTED["eu1.opt.gates"]
-    [fixed] = compare(gates, as_wanted(gates)._replace(partitions=6), replicas=1)
+    [fixed] = topic_drift(gates, as_wanted(gates)._replace(partitions=6), replicas=1)
     assert "TOPIC_PARTITIONS" not in fixed.remedy
 
 

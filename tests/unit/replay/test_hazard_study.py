@@ -19,7 +19,7 @@ from streams.config.settings import Config
 from streams.core.layout import DECISION_DTYPE
 from streams.errors import Fatal
 from streams.feeds.synthetic import MarketRates, synthetic_market
-from streams.replay.calibrate.hazard_effect import Ledger, effect, ledger_of
+from streams.replay.calibrate.hazard_effect import EpochPnl, effect, ledger_of
 from streams.replay.calibrate.hazard_measures import (
     Bars,
     beyond,
@@ -29,7 +29,13 @@ from streams.replay.calibrate.hazard_measures import (
     rank_correlation,
     ranks,
 )
-from streams.replay.calibrate.hazard_runs import Candles, Run, by_bar_length, guards_open, run
+from streams.replay.calibrate.hazard_runs import (
+    ChainRun,
+    GranularityCandles,
+    by_bar_length,
+    guards_open,
+    run_chain,
+)
 from tests.support.candle_files import START_MS, write_csv
 
 PAIRS = ("EUR_USD", "USD_JPY")
@@ -92,7 +98,9 @@ def test_volatility_follows_and_is_not_that_of_the_past() -> None:
 # -- money ---------------------------------------------------------------------------------------
 
 
-def a_run(exposure: list[float], position: list[int], close: list[float]) -> tuple[Run, Candles]:
+def a_run(
+    exposure: list[float], position: list[int], close: list[float]
+) -> tuple[ChainRun, GranularityCandles]:
     """One instrument, an epoch at the end of every bar, a spread of 2 in 100."""
     n = len(close)
     bar_ms = START_MS + MINUTE_MS * np.arange(n)
@@ -103,9 +111,9 @@ def a_run(exposure: list[float], position: list[int], close: list[float]) -> tup
     rows = np.zeros(n, DECISION_DTYPE)
     rows["as_of_ms"], rows["position"] = bar_ms + MINUTE_MS, position
     shares = np.array(exposure)[:, np.newaxis]
-    made = Run((PAIRS[0],), bar_ms + MINUTE_MS, (shares > 0) * 1.0, shares, {PAIRS[0]: rows})
+    made = ChainRun((PAIRS[0],), bar_ms + MINUTE_MS, (shares > 0) * 1.0, shares, {PAIRS[0]: rows})
     columns = CandleColumns(bar_ms, prices, np.ones(n, bool), np.ones(n, np.int64))
-    return made, Candles({PAIRS[0]: columns}, Config(), ())
+    return made, GranularityCandles({PAIRS[0]: columns}, Config(), ())
 
 
 def test_money_is_made_from_one_epoch_to_the_next_and_changes_cost_half_the_spread() -> None:
@@ -122,8 +130,8 @@ def test_an_effect_is_compared_epoch_by_epoch_and_day_by_day() -> None:
     every = np.ones(4, bool)
     epoch_ms = START_MS // DAY_MS * DAY_MS + DAY_MS * np.array([0, 0, 1, 2])
     made = made._replace(epoch_ms=epoch_ms)
-    base = Ledger(epoch_ms, np.zeros(4), np.zeros(4))
-    better = Ledger(epoch_ms, np.array([3e-4, -1e-4, 1e-4, 3e-4]), np.full(4, 1e-5))
+    base = EpochPnl(epoch_ms, np.zeros(4), np.zeros(4))
+    better = EpochPnl(epoch_ms, np.array([3e-4, -1e-4, 1e-4, 3e-4]), np.full(4, 1e-5))
     found = effect(made, better, made, base, every)
     assert (found.epochs, found.days, found.weighted, found.selection_changed) == (4, 3, 1.0, 0.0)
     assert (found.pnl_bps, found.cost_bps) == (pytest.approx(6.0), pytest.approx(0.4))
@@ -156,7 +164,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return made
 
 
-def candles_of(files: list[str], **env: str) -> dict[str, Candles]:
+def candles_of(files: list[str], **env: str) -> dict[str, GranularityCandles]:
     found = read_series(files, None, None, LoadReport(), START_MS + 100 * DAY_MS)
     return by_bar_length(found, Config.from_env(env))
 
@@ -183,7 +191,7 @@ def test_lambda_hazard_selects_as_more_weight_of_rupture_does_and_lambda_does_no
     of_window = replace(config, alloc_score_weight_hazard=0.5, alloc_score_hazard="lambda_hazard")
     of_lambda = replace(config, alloc_score_weight_hazard=0.5)
     plain, by_rupture, by_window, by_lambda = (
-        run(candles, one).weights > 0 for one in (config, of_rupture, of_window, of_lambda)
+        run_chain(candles, one).weights > 0 for one in (config, of_rupture, of_window, of_lambda)
     )
     assert plain.any(axis=1).mean() > 0.5
     assert (by_window == by_rupture).all()

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from streams.config.service import Service
-from streams.service.limits import MOST_CLIENTS, Buckets
+from streams.service.limits import MOST_CLIENTS, TokenBuckets
 from streams.service.security import (
     MOST_REQUESTS,
     RESERVED_REQUESTS,
+    CallRefused,
     Doorkeeper,
     Guard,
-    Refused,
 )
 
 TOKEN = "0123456789abcdef0123"
@@ -37,7 +37,7 @@ def scope(method: str = "GET", path: str = "/api/pairs", **headers: str) -> dict
 
 
 def refusal(door: Doorkeeper, asked: dict[str, Any]) -> tuple[int, str]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(CallRefused) as caught:
         door.check(asked)
     return caught.value.status, caught.value.error
 
@@ -125,7 +125,7 @@ def test_requests_without_the_token_never_spend_the_budget_of_those_with_it() ->
     wrong = scope(authorization="Bearer wrong-wrong-wrong-wrong")
     for asked in (scope(), wrong, scope("POST", "/api/kill-switch")):
         for _ in range(20):
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(CallRefused):
                 door.check(asked)
     assert refusal(door, scope()) == (429, "too_many_requests")
     assert door.check(scope(authorization=BEARER))
@@ -235,7 +235,7 @@ def test_who_asks_too_often_waits() -> None:
         try:
             door.check(scope())
             answers.append(200)
-        except Refused as refused:
+        except CallRefused as refused:
             answers.append(refused.status)
             assert refused.wait_s == 1
     assert answers.count(200) in (10, 11) and answers[-1] == 429
@@ -243,7 +243,7 @@ def test_who_asks_too_often_waits() -> None:
 
 def test_buckets_fill_with_time_and_forget_the_oldest_client() -> None:
     now = [0.0]
-    buckets = Buckets(2.0, 1.0, burst=1.0, clock=lambda: now[0])
+    buckets = TokenBuckets(2.0, 1.0, burst=1.0, clock=lambda: now[0])
     assert [buckets.take("a") for _ in range(3)] == [True, True, False]
     assert buckets.take("b")
     now[0] = 0.5

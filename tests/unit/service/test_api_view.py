@@ -11,7 +11,12 @@ import pytest
 
 from streams.config.settings import Config
 from streams.monitoring.describe import gate_view, order_view
-from streams.monitoring.executor_status import NOT_ASKED, Executor, ExecutorShape, judged
+from streams.monitoring.executor_status import (
+    NOT_ASKED,
+    ExecutorShape,
+    ExecutorState,
+    parse_executor,
+)
 from streams.monitoring.view import MAX_ORDERS, LiveView
 from streams.monitoring.why import Known, explain, steps, summary
 from streams.records.control import ControlLog, UniverseChange
@@ -118,7 +123,7 @@ def test_a_decision_says_in_words_what_would_change_it() -> None:
 # -- why ---------------------------------------------------------------------------------------
 
 
-def status(**more: Any) -> Executor:
+def status(**more: Any) -> ExecutorState:
     shape = {
         "ts_ms": NOW_MS,
         "venue": "paper",
@@ -135,7 +140,7 @@ def status(**more: Any) -> Executor:
         ],
         **more,
     }
-    return Executor("running", ExecutorShape.model_validate(shape), "at work")
+    return ExecutorState("running", ExecutorShape.model_validate(shape), "at work")
 
 
 def traded() -> LiveView:
@@ -148,7 +153,9 @@ def traded() -> LiveView:
     )
 
 
-def asked(view: LiveView, kill: KillSwitchState = OFF, executor: Executor | None = None) -> Any:
+def asked(
+    view: LiveView, kill: KillSwitchState = OFF, executor: ExecutorState | None = None
+) -> Any:
     # Tuesday 2014-05-13 17:34 UTC: the market is open
     known = Known(view, Config(), kill, executor or status(), NOW_MS)
     found = steps("EUR_USD", known)
@@ -299,26 +306,26 @@ def answer(**more: Any) -> bytes:
 
 
 def test_an_executor_that_answers_as_agreed_is_running() -> None:
-    found = judged(answer(), NOW_MS + 1000, 60_000)
+    found = parse_executor(answer(), NOW_MS + 1000, 60_000)
     assert (found.state, found.status is not None) == ("running", True)
-    assert judged(answer(), NOW_MS - 1000, 60_000).detail.endswith("was 0 s ago")
-    assert judged(answer(last_cycle_ms=0), NOW_MS, 60_000).state == "running"
-    assert judged(answer(something_new=1), NOW_MS, 60_000).state == "running"
+    assert parse_executor(answer(), NOW_MS - 1000, 60_000).detail.endswith("was 0 s ago")
+    assert parse_executor(answer(last_cycle_ms=0), NOW_MS, 60_000).state == "running"
+    assert parse_executor(answer(something_new=1), NOW_MS, 60_000).state == "running"
 
 
 def test_whatever_the_executor_reports_the_service_shows_what_it_documents() -> None:
     more = {"reading": "slow", "cannot_close": {"EUR_USD": "halted"}, "untraded": {"X_Y": "why"}}
-    found = judged(answer(**more), NOW_MS, 60_000)
+    found = parse_executor(answer(**more), NOW_MS, 60_000)
     live = SimpleNamespace(facts=SimpleNamespace(executor=found))
     shown = trading_shape(cast(Live, live))
     assert shown.executor == "running" and shown.account == found.status.account
 
 
 def test_one_that_did_nothing_for_long_is_stale() -> None:
-    assert judged(answer(), NOW_MS + 60_001, 60_000).state == "stale"
+    assert parse_executor(answer(), NOW_MS + 60_001, 60_000).state == "stale"
     # one that lies in the future may be of an executor that ended long ago
-    assert "the clocks differ" in judged(answer(), NOW_MS - 7_200_000, 60_000).detail
-    assert judged(answer(), NOW_MS - 7_200_000, 60_000).state == "stale"
+    assert "the clocks differ" in parse_executor(answer(), NOW_MS - 7_200_000, 60_000).detail
+    assert parse_executor(answer(), NOW_MS - 7_200_000, 60_000).state == "stale"
 
 
 @pytest.mark.parametrize(
@@ -335,7 +342,7 @@ def test_one_that_did_nothing_for_long_is_stale() -> None:
     ],
 )
 def test_one_that_says_something_else_is_stale_and_nothing_of_it_is_taken(text: bytes) -> None:
-    found = judged(text, NOW_MS, 60_000)
+    found = parse_executor(text, NOW_MS, 60_000)
     assert (found.state, found.status) == ("stale", None)
     assert found.detail
 

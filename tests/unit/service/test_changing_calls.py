@@ -19,15 +19,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 import streams
-from streams.feeds.oanda_status import make_web as make_feed_web
-from streams.pipeline.worker.http import make_web as make_worker_web
+from streams.feeds.oanda_status import make_feed_web as make_feed_web
+from streams.pipeline.worker.http import make_worker_web as make_worker_web
 from streams.service.app import ROUTERS, make_rest
 from streams.service.calls import call_of
 from streams.service.messages import ClientMessage, Ping, Subscribe, Token, Unsubscribe
 from streams.service.security import SAFE
 from streams.service.shapes import Said
 from streams.stack.registry_server import make_registry_web
-from streams.trading.http import make_web as make_executor_web
+from streams.trading.http import make_executor_web as make_executor_web
 
 OWN_WAY = {"/api/kill-switch"}
 """Engaging works without the log; its record is the word itself."""

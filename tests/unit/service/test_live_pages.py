@@ -38,7 +38,7 @@ from streams.monitoring.sources import own_worker_url
 from streams.monitoring.warmup.warm_state import PairState, missing
 from streams.oanda.metrics import OandaCollector
 from streams.oanda.stream import StreamHealth
-from streams.oanda.transport import Transport
+from streams.oanda.transport import HttpTransport
 from streams.process.child import free_port
 from streams.process.steady_clock import steady_ms, wall_less_steady_ms
 from streams.records.trading_events import BrokerReport, OrderIntent
@@ -111,7 +111,7 @@ def test_a_status_that_is_not_as_agreed_is_no_status(wrong: Any) -> None:
 
 
 def test_a_feeds_metrics_are_read_by_the_names_it_exports() -> None:
-    transport = Transport(Oanda(oanda_api_key="t", oanda_account_id="101-001-1-001"))
+    transport = HttpTransport(Oanda(oanda_api_key="t", oanda_account_id="101-001-1-001"))
     health = StreamHealth()
     registry = CollectorRegistry()
     registry.register(OandaCollector(transport, {"prices": health}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streams.stack.up import Plan, Ports, Stack
+from streams.stack.up import Ports, Stack, StackPlan
 
 SECRETS = {
     "OANDA_API_KEY": "key-0123456789abcdef",
@@ -15,7 +15,7 @@ SECRETS = {
 
 
 def text_of(directory: Path, environment: dict[str, str]) -> str:
-    stack = Stack(Plan("embedded", directory, Ports(), 1, 0, None), environment)
+    stack = Stack(StackPlan("embedded", directory, Ports(), 1, 0, None), environment)
     return stack._env_text()
 
 

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from streams.cli.up import up
 from streams.errors import Fatal
-from streams.stack.up import Plan, Ports, Stack, stack_settings
+from streams.stack.up import Ports, Stack, StackPlan, stack_settings
 
 SEED = 7
 
 
 def stack(directory: Path, market: str, bars: int | None = None, broker: str = "kafka") -> Stack:
-    made = Stack(Plan(broker, directory, Ports(), SEED, 60_000, bars, market), {})
+    made = Stack(StackPlan(broker, directory, Ports(), SEED, 60_000, bars, market), {})
     made.directory.mkdir(parents=True, exist_ok=True)
     return made
 

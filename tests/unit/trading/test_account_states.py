@@ -20,7 +20,7 @@ from streams.trading.brokers.broker import Account
 from streams.trading.brokers.transaction import Transaction
 from streams.trading.ledger import Ledger
 from streams.trading.market_day import Marks, Worth
-from streams.trading.start import fold
+from streams.trading.start import apply_order_log
 from tests.support.execution_bench import ACCOUNT, CONFIG, T0
 
 HOUR = 3_600_000
@@ -81,7 +81,7 @@ def keeper(venue: Venue, log: Log) -> AccountStates:
 
 def folded(records: list[AccountState]) -> Ledger:
     ledger = Ledger("paper", "paper")
-    fold(ledger, [DecodedRecord(FILLS, 0, n, one, "") for n, one in enumerate(records)])
+    apply_order_log(ledger, [DecodedRecord(FILLS, 0, n, one, "") for n, one in enumerate(records)])
     return ledger
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.brokers.transaction import Transaction
-from streams.trading.closing_plan import Sight, closings
+from streams.trading.closing_plan import VenueState, closings
 from streams.trading.plan import openings
 from streams.trading.planning_state import Flatten, PlanningState
 from streams.trading.reports import Told, report_of_transaction
 from tests.support.execution_bench import MINUTE, PAIR, T0, decision, desk, venue, weights
 
-HERE = Sight(by_trade=True)
+HERE = VenueState(by_trade=True)
 STORM = Flatten(5, "ops", "storm")
 """A word that stands behind every opening of these tests."""
 
@@ -42,7 +42,9 @@ def fill(at: PlanningState, intent: OrderIntent, trade: str, units: int, transac
     at.ledger.take_report(report_of_transaction(intent, booked, Told(T0, 0, None)))
 
 
-def planned(at: PlanningState, sight: Sight = HERE, **more: Any) -> list[tuple[str, str, float]]:
+def planned(
+    at: PlanningState, sight: VenueState = HERE, **more: Any
+) -> list[tuple[str, str, float]]:
     """Return the closings that are due: how, which trade, units."""
     return [(i.close_by, i.trade_id, i.units) for _, i in closings(at, sight, **more)]
 

@@ -17,10 +17,10 @@ from streams.trading.currency_exposure import CurrencyShare
 from streams.trading.guards import (
     Exposure,
     MarginGate,
-    Market,
-    Plan,
+    OrderBasis,
     Switches,
-    judge,
+    VenueFacts,
+    evaluate_guards,
     sending_guards,
 )
 from tests.support.execution_bench import (
@@ -35,9 +35,9 @@ from tests.support.execution_bench import (
 )
 
 NOW = T0 + 2 * MINUTE
-PLAN = Plan(True, decision(1, 1), CONFIG, "", NOW, True)
+PLAN = OrderBasis(True, decision(1, 1), CONFIG, "", NOW, True)
 QUOTE = Quote(PAIR, 1.1, 1.1001, NOW - 1000)
-MARKET = Market(NOW, ACCOUNT, TERMS, QUOTE, 0, 1.1)
+MARKET = VenueFacts(NOW, ACCOUNT, TERMS, QUOTE, 0, 1.1)
 EXPOSURE = Exposure(Decimal(1000), Decimal(0), 0, 0, "", 0.0, 1e5, None, False, 0.0, 0.0)
 OFF = Switches("practice", ())
 ORDER = (
@@ -54,11 +54,11 @@ ORDER = (
 def failing(
     trading: Trading = Trading(),  # noqa: B008
     switches: Switches = OFF,
-    plan: Plan = PLAN,
-    market: Market = MARKET,
+    plan: OrderBasis = PLAN,
+    market: VenueFacts = MARKET,
     exposure: Exposure = EXPOSURE,
 ) -> set[str]:
-    verdicts = judge(trading, switches, plan, market, exposure)
+    verdicts = evaluate_guards(trading, switches, plan, market, exposure)
     if plan.decision.metrics is not None:
         assert [v.guard for v in verdicts] == list(ORDER)
     assert all(v.detail for v in verdicts)
@@ -196,7 +196,7 @@ def test_every_guard_is_evaluated_even_when_the_first_one_says_no() -> None:
 
 def test_sessions_do_not_bind_where_they_are_switched_off() -> None:
     plan = PLAN._replace(config=Config(session_trading_enabled=False))
-    guards = {v.guard for v in judge(Trading(), OFF, plan, MARKET, EXPOSURE)}
+    guards = {v.guard for v in evaluate_guards(Trading(), OFF, plan, MARKET, EXPOSURE)}
     assert not guards & {"session", "near_close"}
 
 

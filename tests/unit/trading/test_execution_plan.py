@@ -14,16 +14,16 @@ from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.brokers.broker import OpenTrade, PendingOrder
 from streams.trading.brokers.transaction import Transaction
 from streams.trading.brokers.units import units_of
-from streams.trading.closing_plan import Sight
+from streams.trading.closing_plan import VenueState
 from streams.trading.closing_plan import closings as planned_closings
 from streams.trading.flatten import flatten_of, flatten_record
 from streams.trading.guards import Switches
 from streams.trading.ledger import Ledger
 from streams.trading.plan import candidates, openings, resizings
 from streams.trading.planning_state import Flatten, PlanningState
-from streams.trading.reconcile import compare
+from streams.trading.reconcile import compare_positions
 from streams.trading.reconcile_command import asks_to_reconcile, reconcile_record
-from streams.trading.reports import Told, adjustment, report, report_of_transaction
+from streams.trading.reports import Told, adjustment, own_report, report_of_transaction
 from tests.support.execution_bench import ACCOUNT, MINUTE, PAIR, T0, decision, desk, venue, weights
 
 ENTERED = (decision(0, 0), decision(1, 1))
@@ -33,7 +33,7 @@ RAMPED = Trading(pm_ramp_step_pct=0.25, reconcile_interval_sec=30)
 
 def closings(at: PlanningState) -> list[OrderIntent]:
     """Return the closing orders of a venue that closes by units, as the paper account does."""
-    return [intent for _, intent in planned_closings(at, Sight(by_trade=False))]
+    return [intent for _, intent in planned_closings(at, VenueState(by_trade=False))]
 
 
 def filled(
@@ -300,7 +300,7 @@ def test_the_books_of_drawn_fills_are_a_running_sum() -> None:
             at.take_report(filled(intent, transaction_id=str(number)))
             net += units if side == "buy" else -units
         else:
-            at.take_report(report(intent, status, Told(T0, MINUTE, None), "test"))  # type: ignore[arg-type]
+            at.take_report(own_report(intent, status, Told(T0, MINUTE, None), "test"))  # type: ignore[arg-type]
         held = at.holdings.get(PAIR)
         assert (held.signed_units if held else 0.0) == net
         assert not at.unresolved
@@ -311,7 +311,7 @@ def test_a_fill_that_comes_after_the_order_was_given_up_counts() -> None:
     at = desk(*ENTERED, epochs=SELECTED)
     (intent,) = openings(at, venue(1))
     at.ledger.take_intent(intent)
-    at.ledger.take_report(report(intent, "cancelled", Told(T0, 0, None), "never arrived"))
+    at.ledger.take_report(own_report(intent, "cancelled", Told(T0, 0, None), "never arrived"))
     assert not at.ledger.unresolved and not at.ledger.holdings
     at.ledger.take_report(filled(intent))
     assert at.ledger.holdings[PAIR].units == intent.units
@@ -323,16 +323,16 @@ def trade(units: float, client_id: str = "", trade_id: str = "t9") -> OpenTrade:
 
 def test_books_that_agree_have_no_differences() -> None:
     at, intent = joined()
-    found = compare(at.ledger, [trade(2272.0, intent.order_id)], [])
+    found = compare_positions(at.ledger, [trade(2272.0, intent.order_id)], [])
     assert found == ((), {}, frozenset(), ())
-    assert compare(at.ledger, [trade(2272.0, trade_id="t1")], []).differences == ()
+    assert compare_positions(at.ledger, [trade(2272.0, trade_id="t1")], []).differences == ()
 
 
 def test_what_the_broker_has_more_or_less_is_said_and_put_right() -> None:
     for there in (0.0, 1000.0, 5000.0):
         at, intent = joined()
         trades = [trade(there, intent.order_id)] if there else []
-        found = compare(at.ledger, trades, [])
+        found = compare_positions(at.ledger, trades, [])
         assert "2272" in found.differences[0] and f"{there:g}" in found.differences[0]
         (correction,) = found.corrections
         made = adjustment(
@@ -349,14 +349,14 @@ def test_nothing_is_put_right_while_an_order_is_in_doubt() -> None:
     at.runs.take(decision(2, 0), "sep.manifolds-0-9")
     (closing,) = closings(at)
     at.ledger.take_intent(closing)
-    found = compare(at.ledger, [], [])
+    found = compare_positions(at.ledger, [], [])
     assert len(found.differences) == 1 and found.corrections == ()
 
 
 def test_what_is_not_ours_blocks_its_instrument_and_is_no_correction() -> None:
     at, intent = joined()
     trades = [trade(2272.0, intent.order_id), trade(500.0, "someone", "t77")]
-    found = compare(at.ledger, trades, [PendingOrder("o1", "GBP_USD", Decimal(5), "")])
+    found = compare_positions(at.ledger, trades, [PendingOrder("o1", "GBP_USD", Decimal(5), "")])
     assert found.corrections == ()
     assert set(found.foreign) == {PAIR, "GBP_USD"}
     assert found.foreign_held == {PAIR}

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from streams.records.events import GateDecision
-from streams.trading.runs import Allocation, Joined, Runs, SourceSpan, entry_of
+from streams.trading.runs import JoinedTrade, Runs, SourceSpan, WeightsHistory, entry_of
 from tests.support.execution_bench import MINUTE, PAIR, T0, decision, weights
 
 
@@ -77,7 +77,7 @@ def test_a_joined_trade_lasts_until_the_position_or_the_run_changes(seed: int) -
         assert (joined is not None) == (begins and params[entry] == params[entry - 1])
         if joined is None:
             continue
-        trade = Joined(joined.direction, joined.decision.as_of_ms)
+        trade = JoinedTrade(joined.direction, joined.decision.as_of_ms)
         # an executor that starts anywhere reads from the entry on, and only knows what it joined
         again = Runs({PAIR: trade})
         for bar, goes_on in enumerate(reference_followed(positions, params, entry), entry):
@@ -90,7 +90,7 @@ def test_a_joined_trade_lasts_until_the_position_or_the_run_changes(seed: int) -
 
 
 def test_weights_are_those_of_the_entrys_epoch() -> None:
-    allocation = Allocation()
+    allocation = WeightsHistory()
     assert allocation.awaited(T0 + MINUTE, MINUTE)
     allocation.take(weights(0, EUR_USD=0.1))
     assert not allocation.awaited(T0 + MINUTE, MINUTE)
@@ -102,7 +102,7 @@ def test_weights_are_those_of_the_entrys_epoch() -> None:
 
 
 def test_with_rare_epochs_the_last_one_counts() -> None:
-    allocation = Allocation()
+    allocation = WeightsHistory()
     allocation.take(weights(-1, EUR_USD=0.1))  # 10:00
     assert not allocation.awaited(T0 + 7 * MINUTE, 10 * MINUTE)
     assert entry_of(allocation.at(T0 + 7 * MINUTE), PAIR) is not None

@@ -22,7 +22,7 @@ from streams.trading.brokers.sizing import (
     next_change,
     target_units,
 )
-from streams.trading.market_day import Worth, day_start_ms
+from streams.trading.market_day import Worth, trading_day_start_ms
 from streams.trading.order_ids import order_id
 from tests.support.execution_bench import ACCOUNT, TERMS
 from tests.support.reference_stages import ms
@@ -180,7 +180,7 @@ def test_no_level_is_made_up() -> None:
     ],
 )
 def test_the_market_day_begins_at_five_in_new_york(at_ms: int, begins_ms: int) -> None:
-    assert day_start_ms(at_ms) == begins_ms
+    assert trading_day_start_ms(at_ms) == begins_ms
 
 
 def test_loss_of_the_day_and_fall_from_the_peak() -> None:

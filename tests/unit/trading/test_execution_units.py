@@ -13,7 +13,7 @@ from streams.trading.brokers.broker import InstrumentTerms
 from streams.trading.brokers.sizing import StepRules, next_change, target_units
 from streams.trading.brokers.transaction import Transaction
 from streams.trading.brokers.units import MOST_DIGITS, floored, plain_units, units_of, units_text
-from streams.trading.closing_plan import Sight, closings
+from streams.trading.closing_plan import VenueState, closings
 from streams.trading.dispatch import request_of
 from streams.trading.ledger import Ledger
 from streams.trading.plan import openings
@@ -81,12 +81,12 @@ def test_a_closing_has_the_units_of_what_is_held_in_every_precision(
     at = desk(decision(0, 0), decision(1, 1), decision(2, 0))
     for number, count in enumerate(steps, 1):
         book(at.ledger, number, "buy", Decimal(count).scaleb(-digits))
-    ((_, whole),) = closings(at, Sight(by_trade=False))
+    ((_, whole),) = closings(at, VenueState(by_trade=False))
     request = request_of(whole)
     assert request.units == -Decimal(sum(steps)).scaleb(-digits)
     text = units_text(abs(request.units))
     assert "E" not in text and len(text.partition(".")[2]) <= digits
-    each = closings(at, Sight(by_trade=True))
+    each = closings(at, VenueState(by_trade=True))
     assert [i.trade_id for _, i in each] == [f"t{n}" for n in range(1, len(steps) + 1)]
     assert sum(request_of(i).units for _, i in each) == request.units
 

@@ -6,7 +6,7 @@ import pytest
 
 from streams.cli.executor_command import known_instrument, waits_for
 from streams.errors import Fatal
-from streams.monitoring.executor_status import Executor, ExecutorShape
+from streams.monitoring.executor_status import ExecutorShape, ExecutorState
 from streams.records.control import ControlLog, UniverseChange
 from streams.records.events import Control
 from streams.trading.ledger import Ledger
@@ -27,14 +27,14 @@ def test_an_instrument_is_known_when_a_feed_declared_it_or_an_order_was_made_in_
 
 
 def test_what_a_command_waits_for_is_what_the_executor_says() -> None:
-    absent = Executor("absent", None, "no executor answers")
+    absent = ExecutorState("absent", None, "no executor answers")
     assert "of account a carries it out when it runs" in waits_for(absent, "a", "EUR_USD")
     shape = {
         "ts_ms": 0, "venue": "oanda", "account_id": "a", "mode": "practice", "read_only": False,
         "dry_run": False, "kill_switch": {"engaged": False}, "reconciled": False,
         "unreconciled": "transactions: 503", "waiting": {"EUR_USD": ["release by bob: B"]},
     }  # fmt: skip
-    found = Executor("running", ExecutorShape.model_validate(shape), "at work")
+    found = ExecutorState("running", ExecutorShape.model_validate(shape), "at work")
     said = waits_for(found, "a", "EUR_USD")
     assert said == "an executor runs; release by bob: B; transactions: 503"
     assert "is of account a; one of account b" in waits_for(found, "b", "EUR_USD")

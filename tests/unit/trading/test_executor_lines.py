@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.cli.executor import status_lines
+from streams.cli.executor import executor_lines
 
 
 def said(**more: Any) -> list[str]:
@@ -12,7 +12,7 @@ def said(**more: Any) -> list[str]:
     kill = {"engaged": False, "why": []}
     base = {"account_id": "a", "venue": "oanda", "mode": "practice", "kill_switch": kill,
             "reconciled": True}  # fmt: skip
-    return status_lines(base | more)
+    return executor_lines(base | more)
 
 
 def test_a_position_that_the_last_reading_does_not_have_is_not_called_nothing() -> None:

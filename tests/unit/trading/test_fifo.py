@@ -17,7 +17,7 @@ from streams.trading.fifo import (
     refused_by_fifo,
 )
 from streams.trading.plan import openings, resizable, resizings
-from streams.trading.reports import Told, report
+from streams.trading.reports import Told, own_report
 from tests.support.execution_bench import MINUTE, T0, TERMS, desk, venue
 from tests.support.v20 import V20Server
 from tests.unit.trading.test_execution_plan import ENTERED, SELECTED, filled
@@ -77,7 +77,7 @@ def test_after_the_first_refusal_sizes_differ_and_the_pauses_grow() -> None:
         assert (more.units == opening.units) == (count == 1), "the rule is not known before"
         more = more._replace(placed_ms=now_ms)
         at.ledger.take_intent(more)
-        told = report(
+        told = own_report(
             more, "cancelled", Told(now_ms, 0, None), "FIFO_VIOLATION_SAFEGUARD_VIOLATION"
         )
         at.ledger.take_report(told._replace(transaction_id=str(20 + count)))
@@ -97,7 +97,9 @@ def test_what_never_reached_the_venue_is_no_refusal() -> None:
     at = desk(*ENTERED, epochs=SELECTED)
     (opening,) = openings(at, venue(1))
     at.ledger.take_intent(opening)
-    at.ledger.take_report(report(opening, "cancelled", Told(T0, 0, None), "not sent: no network"))
+    at.ledger.take_report(
+        own_report(opening, "cancelled", Told(T0, 0, None), "not sent: no network")
+    )
     assert not at.ledger.refused and not at.ledger.fifo
 
 

@@ -15,7 +15,13 @@ from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.mirror.keys import KEYS, KEYS_OF_OTHERS
 from streams.records.events import Control, Event
-from streams.records.kill_switch import NO_RECORD, KillSwitch, KillSwitchCommand, Unreadable, fold
+from streams.records.kill_switch import (
+    NO_RECORD,
+    KillSwitch,
+    KillSwitchCommand,
+    Unreadable,
+    fold_kill_switch,
+)
 from streams.records.topics import GATES, MANIFOLDS, WEIGHTS
 from streams.trading.kill_switch.commands import engage
 from streams.trading.kill_switch.lease import (
@@ -49,7 +55,7 @@ def said(value: str, at_ms: int = 0, actor: str = "ann", instrument: str | None 
 
 
 def log_of(*records: Control | Unreadable) -> KillSwitch:
-    return fold(enumerate(records))
+    return fold_kill_switch(enumerate(records))
 
 
 # -- the fold -------------------------------------------------------------------------------------
@@ -173,12 +179,14 @@ def test_off_is_only_what_a_word_of_off_after_every_other_word_says(
 @given(st.lists(words, max_size=12), st.integers(0, 12))
 def test_the_fold_goes_on_from_any_point(kinds: list[Any], cut: int) -> None:
     records = [record(*kind, at_ms) for at_ms, kind in enumerate(kinds)]
-    assert fold(enumerate(records[:cut])) == fold(list(enumerate(records))[:cut])
+    assert fold_kill_switch(enumerate(records[:cut])) == fold_kill_switch(
+        list(enumerate(records))[:cut]
+    )
 
 
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(json.dumps))
 def test_only_an_object_with_exactly_that_boolean_is_off(text: str) -> None:
-    if fold([(0, said(text))]).engaged:
+    if fold_kill_switch([(0, said(text))]).engaged:
         return
     assert json.loads(text)["engaged"] is False
 

@@ -10,7 +10,7 @@ import pytest
 from streams.oanda.parsing import Fields
 from streams.oanda.transactions import transaction_of
 from streams.records.trading_events import OrderIntent
-from streams.trading.brokers.nameless_orders import SETTLE_MS, NamelessOrders, order_of
+from streams.trading.brokers.nameless_orders import SETTLE_MS, NamelessOrders, matching_order
 from streams.trading.brokers.transaction import Ordered
 from tests.support.sample_events import SAMPLES
 
@@ -42,14 +42,14 @@ def intent(**changed: Any) -> OrderIntent:
 def test_ours_has_the_instrument_the_units_and_the_time(
     changed: dict[str, Any], ours: bool
 ) -> None:
-    found = order_of(Ordered("EUR_USD", Decimal(-1000), TAKEN_MS), [intent(**changed)])
+    found = matching_order(Ordered("EUR_USD", Decimal(-1000), TAKEN_MS), [intent(**changed)])
     assert (found is not None) == ours
 
 
 def test_of_several_it_is_the_oldest_and_nothing_is_made_of_nothing() -> None:
     old, new = intent(placed_ms=TAKEN_MS - 2), intent(order_id="o-2", placed_ms=TAKEN_MS - 1)
-    assert order_of(Ordered("EUR_USD", Decimal(-1000), TAKEN_MS), [new, old]) == old
-    assert order_of(None, [old]) is None
+    assert matching_order(Ordered("EUR_USD", Decimal(-1000), TAKEN_MS), [new, old]) == old
+    assert matching_order(None, [old]) is None
 
 
 def booked(kind: str, number: int, **more: Any) -> Any:

@@ -14,7 +14,7 @@ from streams.records.topics import FILLS
 from streams.records.trading_events import AccountState
 from streams.trading.ledger import Ledger
 from streams.trading.nav_history import HOUR_MS, WEEK_MS, NavHistory, NavPoint
-from streams.trading.start import fold
+from streams.trading.start import apply_order_log
 
 T0 = 1_704_880_800_000
 
@@ -84,7 +84,7 @@ def test_the_log_gives_back_what_was_known() -> None:
     """A restart must not begin a new week."""
     ledger = Ledger("paper", "paper")
     mine = [state(0, "start", 100.0), state(100, "transfer", 150.0, 50.0), state(168, "day", 147.0)]
-    fold(ledger, [*mine, state(169, "day", 1.0, account="another")])
+    apply_order_log(ledger, [*mine, state(169, "day", 1.0, account="another")])
     assert ledger.nav_history.change() == pytest.approx(-0.02)
 
 

@@ -10,7 +10,7 @@ import pytest
 from streams.records.control import ControlLog
 from streams.records.events import Control
 from streams.trading.account_states import AccountStates
-from streams.trading.closing_plan import Sight
+from streams.trading.closing_plan import VenueState
 from streams.trading.closing_plan import closings as planned_closings
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import (
@@ -24,7 +24,7 @@ from streams.trading.operator_commands import (
 )
 from streams.trading.plan import openings, resizings
 from streams.trading.planning_state import Flatten
-from streams.trading.reconcile import compare
+from streams.trading.reconcile import compare_positions
 from streams.trading.releasing import releasable
 from streams.trading.reports import Told, release_report
 from tests.support.execution_bench import CONFIG, MINUTE, PAIR, T0, desk, venue
@@ -118,10 +118,10 @@ def test_what_was_released_is_neither_closed_nor_resized_nor_ours() -> None:
     assert at.ledger.holdings == {} and at.ledger.ended == {} and not at.ledger.closed_ahead
     assert not at.ledger.is_ours(trade, intent.order_id)
     there = opened(trade, 2272, intent.order_id)
-    found = compare(at.ledger, [there], [])
+    found = compare_positions(at.ledger, [there], [])
     assert found.corrections == () and "was released" in found.foreign[PAIR]
     # nor is it closed for a lost answer
-    blind = Sight(by_trade=True, trades=(there,), books_stale=True)
+    blind = VenueState(by_trade=True, trades=(there,), books_stale=True)
     assert planned_closings(at._replace(flatten=Flatten(9, "ops", "storm")), blind) == []
 
 

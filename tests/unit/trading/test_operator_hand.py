@@ -8,7 +8,7 @@ from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.brokers.units import units_of
 from streams.trading.ledger import Ledger
 from streams.trading.plan import resizings
-from streams.trading.reports import Told, adjustment, release_report, report, report_words
+from streams.trading.reports import Told, adjustment, own_report, release_report, report_words
 from tests.support.execution_bench import MINUTE, PAIR, T0, decision, venue
 from tests.unit.trading.test_execution_plan import closings, filled, joined
 
@@ -73,7 +73,7 @@ def test_the_log_says_what_was_an_order_of_ours_and_what_was_not() -> None:
     )
     stopped = closed_by_hand(intent, 1000.0, cause="stop_loss")
     assert report_words(intent, stopped).startswith(f"{PAIR}: sell 1000 units by stop_loss: filled")
-    lost = report(intent, "unknown", Told(0, 0, None), "no answer")
+    lost = own_report(intent, "unknown", Told(0, 0, None), "no answer")
     units = f"{units_of(intent.units):f}"
     assert report_words(intent, lost) == f"{PAIR} open buy {units} units: unknown (no answer)"
     held = at.ledger.holdings[PAIR]

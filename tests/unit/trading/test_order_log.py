@@ -13,7 +13,7 @@ from streams.records.events import Control
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.records.validation import problem_of
 from streams.trading.flatten import flatten_record
-from streams.trading.http import health_of, status_of
+from streams.trading.http import executor_health, status_of
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import (
     command_problem,
@@ -28,7 +28,7 @@ from streams.trading.order_log import (
     offsets_of,
     why_blocked,
 )
-from streams.trading.start import fold
+from streams.trading.start import apply_order_log
 from tests.support.executor_stand import Stand
 from tests.support.sample_events import SAMPLES
 from tests.support.v20 import Handle, V20Server
@@ -70,7 +70,9 @@ def test_a_senseless_record_is_listed_and_not_applied(
     assert problem_of(record) is None
     ledger = Ledger(INTENT.account_id, INTENT.mode)
     bad = record._replace(**changed)
-    fold(ledger, [DecodedRecord("exec.orders", 1, n, one, "") for n, one in enumerate((bad,))])
+    apply_order_log(
+        ledger, [DecodedRecord("exec.orders", 1, n, one, "") for n, one in enumerate((bad,))]
+    )
     (found,) = ledger.invalid
     assert (found.place, found.offset) == ("exec.orders-1", 0)
     assert not ledger.intents and not ledger.reports
@@ -82,7 +84,7 @@ def test_a_record_that_cannot_be_applied_is_listed() -> None:
             raise LookupError(intent.order_id)
 
     ledger = Refusing(INTENT.account_id, INTENT.mode)
-    fold(ledger, [DecodedRecord("exec.orders", 1, 5, INTENT, "")])
+    apply_order_log(ledger, [DecodedRecord("exec.orders", 1, 5, INTENT, "")])
     assert [one.offset for one in ledger.invalid] == [5]
 
 
@@ -135,7 +137,9 @@ async def test_nothing_is_opened_closings_go_on_and_an_operator_allows_opening_a
         said = status_of(executor)
         assert not said["reconciled"] and "offset 17 of exec.orders-2" in said["unreconciled"]
         assert "manifold limits reset order_log" in said["unreconciled"]
-        assert health_of(executor, executor.last_cycle_at)["healthy"], "a restart changes nothing"
+        assert executor_health(executor, executor.last_cycle_at)["healthy"], (
+            "a restart changes nothing"
+        )
         stand.bar(EUR_USD=0, GBP_USD=-1, USD_JPY=0)
         await stand.until(lambda: list(stand.positions()) == ["GBP_USD"])
         stand.bar(EUR_USD=0, GBP_USD=-1, USD_JPY=1)

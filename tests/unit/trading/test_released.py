@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streams.cli.executor_command import Account, say_released
+from streams.cli.executor_command import ExecutorAccount, say_released
 from streams.config.runtime import Runtime
 from tests.support.executor_stand import OANDA, TRADING, Stand
 from tests.support.v20 import Handle, V20Server
@@ -31,7 +31,7 @@ async def test_what_was_released_is_named_while_it_is_open(
     for name, value in (broker.environment() | OANDA).items():
         monkeypatch.setenv(name, value)
     codec: Any = None
-    here = Account(Runtime.from_env({}), codec, broker.account_id, "practice", TRADING)
+    here = ExecutorAccount(Runtime.from_env({}), codec, broker.account_id, "practice", TRADING)
     stand = Stand(broker, parse_time(broker.state()["time"]) // 1_000_000 - 3_600_000)
 
     async def said(instrument: str = "") -> list[str]:

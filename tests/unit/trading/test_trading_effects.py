@@ -6,7 +6,7 @@ import pytest
 
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.monitoring.alerts import judge
+from streams.monitoring.alerts import failure_signals
 from streams.monitoring.facts import KillFacts
 from streams.monitoring.sources import limits_of
 from streams.trading.brokers.broker import Quote
@@ -58,5 +58,8 @@ def test_the_runs_levels_are_given_to_the_broker_where_that_is_set() -> None:
 def test_an_engaged_switch_warns_after_the_time_that_is_set(seconds: str, state: str) -> None:
     engaged = KillFacts(True, True, ("log",), OPEN - 3 * HOUR_MS, "ana", "lunch")
     limits = limits_of({"KILL_SWITCH_LONG_SEC": seconds})
-    found = {one.name: one for one in judge(healthy(kill_switch=engaged), OPEN, Config(), limits)}
+    found = {
+        one.name: one
+        for one in failure_signals(healthy(kill_switch=engaged), OPEN, Config(), limits)
+    }
     assert found["kill_switch_stuck"].state == state
