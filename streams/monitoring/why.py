@@ -298,8 +298,7 @@ def _operator(name: str, known: Known) -> StepResult:
 
 
 def _waiting(name: str, known: Known) -> list[str]:
-    """Return the pending commands about positions, from the log; used when no executor reports
-    them."""
+    """Return the pending commands from the log; used when no executor reports them."""
     records = known.view.control.records
     found = (
         commands_of(records, account_id).not_carried_out(name, held.control_offset)
