@@ -20,7 +20,7 @@ from streams.candles.mid_price import mid_prices
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.feeds.live import run_feed
-from streams.feeds.synthetic import ArrivingCandles
+from streams.feeds.synthetic import BarArrivals
 from streams.kafka.registry import open_codec
 from streams.records.events import Candle, Ohlc
 
@@ -28,7 +28,7 @@ MINUTE_MS = 60_000
 Tick = tuple[float, float]
 
 
-def bars(lines: Iterable[str], names: tuple[str, ...]) -> Iterator[ArrivingCandles]:
+def bars(lines: Iterable[str], names: tuple[str, ...]) -> Iterator[BarArrivals]:
     """Yield every complete minute, with a candle for each instrument that had a tick in it."""
     start_ms, ticks = -1, dict[str, list[Tick]]()
     for line in lines:
@@ -43,7 +43,7 @@ def bars(lines: Iterable[str], names: tuple[str, ...]) -> Iterator[ArrivingCandl
             ticks.setdefault(name, []).append((float(bid), float(ask)))
 
 
-def complete(bar_ms: int, ticks: dict[str, list[Tick]]) -> ArrivingCandles:
+def complete(bar_ms: int, ticks: dict[str, list[Tick]]) -> BarArrivals:
     """Return a minute's candles."""
     end_ms = bar_ms + MINUTE_MS
     candles = []
@@ -53,7 +53,7 @@ def complete(bar_ms: int, ticks: dict[str, list[Tick]]) -> ArrivingCandles:
         candles.append(
             Candle(name, "M1", bar_ms, end_ms, mid, bid, ask, True, len(found), "file", True)
         )
-    return ArrivingCandles(end_ms, tuple(candles))
+    return BarArrivals(end_ms, tuple(candles))
 
 
 def ohlc(prices: list[float]) -> Ohlc:

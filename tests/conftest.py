@@ -43,6 +43,7 @@ NOTES: list[str] = []
 SPREAD = {
     *("test_execution_faults", "test_holes", "test_kills", "test_live_loop_kills"),
     *("test_lost_commits", "test_takeover", "test_whole_chain", "test_stack", "test_stopping"),
+    "test_executor_closing",
 }
 """Files whose tests run in whichever process is free."""
 

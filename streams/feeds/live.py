@@ -11,7 +11,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.survey import survey
-from streams.feeds.synthetic import ArrivingCandles
+from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter, write_feed
 from streams.instants import GRANULARITY_MS
 from streams.kafka.partitioner import partition_of
@@ -37,7 +37,7 @@ def run_feed(
     config: Config,
     instruments: Sequence[str],
     granularity: str,
-    arrivals: Iterator[ArrivingCandles],
+    arrivals: Iterator[BarArrivals],
     actor: str,
     now_ms: int,
     pace: Pace = unpaced,
@@ -108,7 +108,7 @@ def take_over(
     return farewell.closing(from_ms, writer.control.end)
 
 
-def _newer(arrivals: Iterator[ArrivingCandles], last_bars: dict[str, int]) -> Iterator[Bar]:
+def _newer(arrivals: Iterator[BarArrivals], last_bars: dict[str, int]) -> Iterator[Bar]:
     resume_ms = max(last_bars.values(), default=-1)
     for bar in arrivals:
         kept = [c for c in bar.candles if c.bar_ms > last_bars.get(c.instrument, -1)]

@@ -50,7 +50,7 @@ class MarketRates:
     duplicate: int = 2
 
 
-class ArrivingCandles(NamedTuple):
+class BarArrivals(NamedTuple):
     """The candles that arrive when a bar ends, in order: late candles of earlier bars first."""
 
     as_of_ms: int
@@ -132,7 +132,7 @@ def synthetic_market(
     rates: MarketRates | None = None,
     *,
     calendar: Calendar = FX,
-) -> Iterator[ArrivingCandles]:
+) -> Iterator[BarArrivals]:
     """Yield the candles that arrive at the end of each bar.
 
     Parameters
@@ -171,5 +171,5 @@ def synthetic_market(
             arriving.append(candle)
             if luck >= PERMILLE - rates.duplicate:
                 arriving.append(candle)
-        yield ArrivingCandles(bar_ms + length, tuple(arriving))
+        yield BarArrivals(bar_ms + length, tuple(arriving))
         bar_ms += length

@@ -133,7 +133,7 @@ def read_row(row: bytes | None) -> dict[str, Any]:
     return content
 
 
-class BarArrivals:
+class BarCompleteness:
     """Tracks whether the newest bar of a partition is complete: all named instruments have
     arrived."""
 
@@ -176,7 +176,7 @@ class PartitionProcessor:
         self._stage, self._source, self._codec, self.step = stage, source, codec, step
         self._control = control
         self._config_headers: dict[str, Header] = {}
-        self._arrivals = BarArrivals()
+        self._arrivals = BarCompleteness()
 
     def process(self, records: Sequence[SourceRecord]) -> Batch:
         """Fold ``records`` in order; data errors become dead letters, never exceptions."""

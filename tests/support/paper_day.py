@@ -16,7 +16,7 @@ from typing import Any
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.feeds.plan import Fact, FeedPlan
-from streams.feeds.synthetic import ArrivingCandles, MarketRates, synthetic_market
+from streams.feeds.synthetic import BarArrivals, MarketRates, synthetic_market
 from streams.kafka.follower import DecodedRecord
 from streams.mirror.probe import MirroredManifold, MirrorFacts
 from streams.monitoring.executor_status import agreed_status, executor_facts
@@ -140,7 +140,7 @@ class PaperDay:
         self.executor = Executor(parts, clock=time.monotonic)
         await self.executor.run(asyncio.Event())
 
-    async def _bar(self, bar: ArrivingCandles) -> list[DecodedRecord]:
+    async def _bar(self, bar: BarArrivals) -> list[DecodedRecord]:
         """Write a bar; return what the executor sees of it and of what is derived."""
         derived = await self._feed(self._plan.bar(bar.as_of_ms, bar.candles, self._control.end))
         found = [self._found(CANDLES, 0, candle, "") for candle in bar.candles]

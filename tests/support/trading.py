@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.settings import Config
 from streams.feeds.plan import FeedPlan
-from streams.feeds.synthetic import ArrivingCandles
+from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter
 from streams.kafka.client import producer_config
 from streams.kafka.control_topic import read_control, seed_config
@@ -124,9 +124,7 @@ class ExecutorProcess:
 class BarByBar:
     """Writes a market into the log, one bar at a time, as a feed does."""
 
-    def __init__(
-        self, deployment: Deployment, market: Iterator[ArrivingCandles], from_ms: int
-    ) -> None:
+    def __init__(self, deployment: Deployment, market: Iterator[BarArrivals], from_ms: int) -> None:
         names = sorted(deployment.runtime.hotband_pairs)
         config = Config.from_env(deployment.environment)
         now_ms = int(time.time() * 1000)
@@ -137,7 +135,7 @@ class BarByBar:
         self._writer.write(self._plan.opening(from_ms, self._writer.control.end))
         self._writer.flush()
 
-    def next(self) -> ArrivingCandles:
+    def next(self) -> BarArrivals:
         """Write the next bar and return it."""
         bar = next(self._market)
         facts = self._plan.bar(bar.as_of_ms, bar.candles, self._writer.control.end)

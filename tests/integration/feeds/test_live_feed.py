@@ -77,7 +77,7 @@ def test_a_feed_started_again_at_a_weekend_writes_nothing_before_the_opening(
     before_the_close = 59
     codec, runtime = deployment.codec, deployment.runtime
     market = synthetic_market(1, PAIRS, FRIDAY_MS, before_the_close)
-    run_feed(runtime, codec, config, PAIRS, "M1", market, "test", 0)
+    run_feed(runtime, codec, config, PAIRS, "M1", market, "test", 1_600_000_000_000)
     ends = deployment.status().ends
     waits: list[int] = []
 
@@ -100,7 +100,7 @@ def test_a_stack_goes_on_with_the_calendar_of_its_log_and_says_so(
     other = {"fx": "continuous", "continuous": "fx"}[made_with]
     environment = deployment.environment | {"MARKET_CALENDAR": made_with}
     made = Config.from_env(environment)
-    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 1_600_000_000_000)
     said: list[str] = []
     plan = StackPlan("kafka", tmp_path / "stack", Ports(broker=kafka.port), 1, FRIDAY_MS, None)
     same = Stack(plan, environment)
@@ -136,7 +136,9 @@ def test_no_price_of_oanda_enters_a_synthetic_market(
 ) -> None:
     if active is not None:
         made = Config.from_env(deployment.environment | {"MARKET_CALENDAR": active})
-        seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+        seed_config(
+            deployment.runtime, deployment.codec, made, control(deployment), 1_600_000_000_000
+        )
     before = control(deployment).end
     with V20Server(hours="always") as broker:
         for command in (
@@ -156,7 +158,7 @@ def test_an_environment_of_a_synthetic_market_follows_a_log_of_real_prices(
     deployment: Deployment,
 ) -> None:
     made = Config.from_env(deployment.environment | {"MARKET_CALENDAR": "fx"})
-    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 0)
+    seed_config(deployment.runtime, deployment.codec, made, control(deployment), 1_600_000_000_000)
     with V20Server(hours="always") as broker:
         settings = broker.environment() | {"MARKET_CALENDAR": "continuous"}
         done = deployment.run("feed", "oanda", "--once", "--json", **settings)

@@ -22,7 +22,7 @@ import pytest
 from streams.config.settings import Config
 from streams.feeds.live import run_feed
 from streams.feeds.plan import FeedPlan
-from streams.feeds.synthetic import ArrivingCandles
+from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter, bars_of, write_feed
 from streams.kafka.control_topic import read_control
 from streams.kafka.reader import LogReader
@@ -466,12 +466,12 @@ def test_after_another_source_it_goes_on_and_takes_over_the_universe(feed: Feed)
     ends = range(start_ms + S5, start_ms + 11 * S5, S5)
     flat = Ohlc(1.0, 1.0, 1.0, 1.0)
 
-    def arriving(as_of_ms: int) -> ArrivingCandles:
+    def arriving(as_of_ms: int) -> BarArrivals:
         made = [
             Candle(name, "S5", as_of_ms - S5, as_of_ms, flat, flat, flat, False, 3, "file")
             for name in ("EUR_USD", "AUD_USD")
         ]
-        return ArrivingCandles(as_of_ms, tuple(made))
+        return BarArrivals(as_of_ms, tuple(made))
 
     run_feed(
         deployment.runtime,
@@ -481,7 +481,7 @@ def test_after_another_source_it_goes_on_and_takes_over_the_universe(feed: Feed)
         "S5",
         map(arriving, ends),
         "another source",
-        0,
+        1_600_000_000_000,
     )
     report = feed.once()
     assert report["revised"] == report["late"] == 0, "another source's bars are not compared"

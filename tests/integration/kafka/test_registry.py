@@ -22,8 +22,10 @@ from streams.records.topics import TOPICS, subject
 from tests.support.certificates import certificate
 
 MID = Ohlc(1.1, 1.2, 1.0, 1.15)
-CANDLE = Candle("EUR_USD", "M1", 60_000, 120_000, MID, None, None, False, 7, "file")
-WATERMARK = Watermark(120_000, "M1", 3, ("EUR_USD",))
+CANDLE = Candle(
+    "EUR_USD", "M1", 1_700_000_040_000, 1_700_000_100_000, MID, None, None, False, 7, "file"
+)
+WATERMARK = Watermark(1_700_000_100_000, "M1", 3, ("EUR_USD",))
 
 
 def runtime_of(url: str, prefix: str, **more: str) -> Runtime:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams.feeds.synthetic import ArrivingCandles, MarketRates, synthetic_market
+from streams.feeds.synthetic import BarArrivals, MarketRates, synthetic_market
 from streams.kafka.control_topic import append_control
 from streams.records.topics import FILLS, ORDERS
 from streams.stack.kafka import KafkaBroker
@@ -84,7 +84,7 @@ def bars_until(bars: BarByBar, executor: ExecutorProcess, joined: bool) -> dict[
     raise AssertionError(executor.words())
 
 
-def market_from(start_ms: int) -> Iterator[ArrivingCandles]:
+def market_from(start_ms: int) -> Iterator[BarArrivals]:
     """Return a weekday's market as if it began at ``start_ms``, whatever day that is."""
     ahead_ms = start_ms - MONDAY_MS
     for bar in synthetic_market(5, PAIRS, MONDAY_MS, None, rates=MarketRates(20, 0, 0)):

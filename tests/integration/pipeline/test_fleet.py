@@ -141,7 +141,9 @@ def test_what_is_not_installed_cannot_be_followed_until_the_fleet_adopts_what_is
 ) -> None:
     deployment = deploy()
     installed = Config().tzdata_version
-    other = Control("config", None, Config(tzdata_version="2020.1").to_json(), "t", "t", 1)
+    other = Control(
+        "config", None, Config(tzdata_version="2020.1").to_json(), "t", "t", 1_600_000_000_000
+    )
     append_control(deployment.runtime, deployment.codec, [other])
     for command in (("worker",), (*MARKET, "--bars", "10"), ("trade", "--status-port", "0")):
         refused = deployment.run(*command)

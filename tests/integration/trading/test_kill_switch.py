@@ -702,6 +702,11 @@ def test_the_commands(
     assert "\x1b" not in told and "\u202e" not in told and "\nENGAGED" not in told
 
 
+def shown_at(port: int) -> list[str]:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+        return list(answer.read().decode().splitlines())
+
+
 def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
     make_place: MakePlace, tmp_path: Path
 ) -> None:
@@ -713,9 +718,8 @@ def test_the_command_that_keeps_shows_what_it_knows_and_leaves_when_told(
         child.wait_until(lambda: place.plain() == "off", PATIENCE_S)
         place.valkey.set(KEY, "1")
         until(lambda: place.valkey.pttl(KEY) > 0)
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
-            shown = answer.read().decode().splitlines()
-        assert "manifold_kill_switch_engaged 1.0" in shown
+        until(lambda: "manifold_kill_switch_engaged 1.0" in shown_at(port))
+        shown = shown_at(port)
         assert 'manifold_kill_switch_source{source="log"} 1.0' in shown
         assert 'manifold_kill_switch_appended_total{actor="environment"} 1.0' in shown
         assert 'manifold_kill_switch_appended_total{actor="valkey"} 1.0' in shown

@@ -50,7 +50,11 @@ def hall(
     switch_off(made)
     script = script_of(made)
     universe = UniverseChange("replace", PAIRS, 0, None).to_json()
-    append_control(made.runtime, made.codec, [Control("universe", None, universe, "test", "", 0)])
+    append_control(
+        made.runtime,
+        made.codec,
+        [Control("universe", None, universe, "test", "", 1_600_000_000_000)],
+    )
     yield made, script
     made.stop()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.pipeline.processor import BarArrivals
+from streams.pipeline.processor import BarCompleteness
 from streams.pipeline.worker.runtime import IDLE_COMMIT_S, LINGER_S, MAX_BATCH, UnwrittenBatch
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
@@ -23,7 +23,7 @@ def mark(bar: int, *names: str) -> Watermark:
 
 
 def after(*events: Candle | Watermark) -> bool:
-    arrivals = BarArrivals()
+    arrivals = BarCompleteness()
     for event in events:
         arrivals.take(event)
     return arrivals.complete

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,15 @@ def test_valkey_evicts_nothing() -> None:
     assert default is not None and default[2] == "1gb"
 
 
-def test_prometheus_and_grafana_find_what_they_are_given() -> None:
+def test_prometheus_and_grafana_find_what_they_are_given(tmp_path: Path) -> None:
+    # the token's file exists in the container only
+    (tmp_path / "token").write_text("secret", encoding="utf-8")
+    config = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
+    config = config.replace("/run/secrets/metrics-token", str(tmp_path / "token"))
+    (tmp_path / "prometheus.yml").write_text(config, encoding="utf-8")
+    shutil.copy(PROMETHEUS / "rules.yml", tmp_path)
     done = subprocess.run(
-        [program("promtool"), "check", "config", str(PROMETHEUS / "prometheus.yml")],
+        [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
