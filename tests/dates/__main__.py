@@ -25,7 +25,7 @@ READERS_OF_THE_CLOCK = (
     ),
     *(
         "tests/unit/service/test_api_hub.py",
-        "tests/unit/core/test_series.py",
+        "tests/unit/candles/test_series.py",
         "tests/unit/replay/test_report.py",
     ),
     *("tests/unit/cli/test_cli_errors.py", "tests/unit/oanda/test_oanda_client.py"),
