@@ -1,4 +1,4 @@
-"""Texts of other people: whether one says anything, and how it is printed on a terminal."""
+"""Checks and escapes texts of other people, for the terminal and for logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from typing import Final
 
 _HIDDEN: Final = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls: the terminal obeys them
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, which terminals execute
     "\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # order, joining, tags
     "\ud800-\udfff"
@@ -15,13 +15,13 @@ _HIDDEN: Final = (
 _UNSAFE: Final = re.compile(f"[{_HIDDEN}]")
 _UNSAFE_IN_A_LINE: Final = re.compile(f"[{_HIDDEN}\n]")
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
-"""Characters that Unicode counts as letters or symbols and fonts show as nothing."""
+"""Characters that Unicode counts as letters or symbols and that fonts show as blank."""
 
 
 def says_something(text: str) -> bool:
     """Return whether a text has a visible character.
 
-    Blanks, control and format characters, and combining marks without a letter are none.
+    Blanks, control and format characters, and combining marks alone are not visible.
     """
     return any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in text)
 

@@ -145,12 +145,12 @@ def unpacked(path: str, raw: bytes, most: int = MOST_UNPACKED) -> bytes:
     Parameters
     ----------
     most
-        The largest content in bytes: a few kB of gzip may hold any number of GB.
+        Maximum size of the content, bytes: a few kB of gzip can decompress to many GB.
 
     Raises
     ------
     Fatal
-        It is damaged, or its content is larger.
+        The file is damaged, or its content is larger.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:

@@ -22,7 +22,7 @@ TIME_NAMES = ("time", "t", "timestamp", "ts", "bar_ms", "date", "datetime")
 
 
 class TimeForm(IntEnum):
-    """Time format of a file; the values are those of cpp/io/candle_lines.hpp."""
+    """Time format of a file; the values are those of cpp/io/line_form.hpp."""
 
     UNKNOWN = 0
     ISO = 1

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -19,7 +18,8 @@ from streams.candles.series import read_series
 from streams.cli.candle_files import exit_code, file_options, say_refused
 from streams.cli.output import echo
 from streams.cli.progress import progress_bar
-from streams.cli.report import chosen_instruments, require_place
+from streams.cli.report import require_place
+from streams.cli.time_range import chosen_range
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
@@ -28,13 +28,11 @@ from streams.replay.calibrate.outcome import Calibration
 from streams.replay.calibrate.sources import (
     Columnar,
     SourceWindows,
-    TimeRange,
     windows_of_log,
     windows_of_series,
 )
 from streams.replay.calibrate.tables import calibration_tables
 from streams.replay.report.page import STDOUT
-from streams.replay.tail import when_ms
 
 PLAIN_WIDTH = 120
 
@@ -99,18 +97,7 @@ def calibrate(
       manifold calibrate EUR_USD-M1.csv.gz --pass-rate 0.05 --output calibrated.env
       manifold calibrate --from -7d --instruments EUR_USD --json
     """
-    now = datetime.now(UTC)
-    time_range = TimeRange(
-        None if start is None else when_ms("--from", start, now),
-        None if end is None else when_ms("--to", end, now),
-        chosen_instruments(instruments),
-    )
-    if (
-        time_range.from_ms is not None
-        and time_range.to_ms is not None
-        and time_range.from_ms > time_range.to_ms
-    ):
-        raise Fatal(f"--from {start} is after --to {end}")
+    time_range = chosen_range(start, end, instruments)
     require_place(output)
     if as_json and output == STDOUT:
         raise Fatal(

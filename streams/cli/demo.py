@@ -20,7 +20,7 @@ from streams.monitoring.status import Status
 from streams.pipeline.chain import open_chain
 from streams.records.codec import locked_codec
 from streams.records.topics import CANDLES, SIGNALS
-from streams.replay.report.collect import ReportFilter, collect_report
+from streams.replay.report.collect import TimeRange, collect_report
 from streams.replay.report.page import write_report
 from streams.replay.verify.report import Report
 from streams.replay.verify.verify import Verifier
@@ -60,7 +60,7 @@ def show_outcome(
     work = stage_work(stack.plan.ports.metrics)
     report = Verifier(stack.runtime, asyncio.run(open_chain(stack.runtime))).run()
     valkey = asyncio.run(read_summary(stack.runtime))
-    data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), ReportFilter())
+    data = collect_report(stack.runtime, locked_codec(stack.runtime.topic_prefix), TimeRange())
     report_file.parent.mkdir(parents=True, exist_ok=True)
     write_report(data, str(report_file), None)
     status = watch.sight.status

@@ -1,4 +1,4 @@
-"""What commands print: no control character of a record reaches the terminal."""
+"""Output of the commands, with control characters of records escaped."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def echo_line(text: str, *, err: bool = False) -> None:
-    """Print one line; a line feed in it is escaped, so that a record cannot add lines."""
+    """Print one line; a line feed in it is escaped too."""
     click.echo(one_line(text), err=err)
 
 
 def cell(text: str) -> str:
-    """Return a text of a record for a table of rich, whose markup it must not be."""
+    """Return a text for a cell of a rich table; its markup is escaped."""
     return escape(one_line(text))

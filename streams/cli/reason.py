@@ -1,4 +1,4 @@
-"""The --reason option: why the command is given (recorded in the log)."""
+"""The --reason option, recorded in the log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ REASON = click.option(
 
 
 def require_reason(reason: str) -> None:
-    """Refuse an empty reason, and one of invisible characters.
+    """Refuse a reason without a visible character.
 
     Raises
     ------
     Fatal
-        It is one.
+        The reason has none.
     """
     if not says_something(reason):
         raise Fatal("--reason is empty or has no visible character; it is recorded in the log")

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 from rich.console import Console
@@ -16,7 +15,8 @@ from rich.table import Table
 from streams.cli.candle_files import EXIT_REFUSED, file_options, say_found, say_refused
 from streams.cli.output import echo
 from streams.cli.progress import progress_bar
-from streams.cli.report import PUBLISH, chosen_instruments, require_place, say_published
+from streams.cli.report import PUBLISH, require_place, say_published
+from streams.cli.time_range import chosen_range, range_options
 from streams.errors import Fatal
 from streams.records.topics import (
     DEAD_LETTERS,
@@ -31,30 +31,13 @@ from streams.replay.jobs import FileJob, Job, LogJob
 from streams.replay.report.data import ReportData
 from streams.replay.report.page import write_report
 from streams.replay.report.words import clock_range
-from streams.replay.tail import when_ms
 
 DERIVED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES, GATES, WEIGHTS, DEAD_LETTERS)
 
 
 @click.command()
 @click.argument("files", nargs=-1)
-@click.option(
-    "--from",
-    "start",
-    metavar="TIME",
-    help="Start the range at this time: UTC, or relative such as -7d.  [default: the first record]",
-)
-@click.option(
-    "--to",
-    "end",
-    metavar="TIME",
-    help="End the range at this time, in the same form.  [default: the newest record]",
-)
-@click.option(
-    "--instruments",
-    metavar="A,B",
-    help="Limit to these instruments, comma separated.  [default: all]",
-)
+@range_options
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable."
 )
@@ -115,12 +98,9 @@ def replay(
         )
     for place in (page, report_json):
         require_place(place)
-    now = datetime.now(UTC)
     job: Job
     wanted = {
-        "from_ms": None if start is None else when_ms("--from", start, now),
-        "to_ms": None if end is None else when_ms("--to", end, now),
-        "instruments": chosen_instruments(instruments),
+        **chosen_range(start, end, instruments)._asdict(),
         "settings": _settings(changes),
     }
     if files:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -12,17 +11,16 @@ from rich.progress import TaskID
 
 from streams.cli.output import echo
 from streams.cli.progress import progress_bar
+from streams.cli.time_range import chosen_range, range_options
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
-from streams.instruments import instrument_names
 from streams.kafka.registry import open_codec
 from streams.mirror.keys import BACKTEST_REPORT
 from streams.mirror.published import publish_report
-from streams.replay.report.collect import ReportFilter, collect_report
+from streams.replay.report.collect import collect_report
 from streams.replay.report.data import ReportData
 from streams.replay.report.page import STDOUT, write_report
 from streams.replay.report.words import clock_range
-from streams.replay.tail import when_ms
 
 PAGE = "report.html"
 
@@ -37,23 +35,7 @@ PUBLISH = click.option(
 @click.option(
     "--json", "json_file", metavar="FILE", help="Write the JSON to this file; - prints it."
 )
-@click.option(
-    "--from",
-    "start",
-    metavar="TIME",
-    help="Start the range at this time: UTC, or relative such as -7d.  [default: the first record]",
-)
-@click.option(
-    "--to",
-    "end",
-    metavar="TIME",
-    help="End the range at this time, in the same form.  [default: the newest record]",
-)
-@click.option(
-    "--instruments",
-    metavar="A,B",
-    help="Limit to these instruments, comma separated.  [default: all]",
-)
+@range_options
 @PUBLISH
 def report(
     html: str | None,
@@ -79,14 +61,7 @@ def report(
         html = PAGE
     for path in (html, json_file):
         require_place(path)
-    now = datetime.now(UTC)
-    chosen = ReportFilter(
-        None if start is None else when_ms("--from", start, now),
-        None if end is None else when_ms("--to", end, now),
-        chosen_instruments(instruments),
-    )
-    if None not in chosen[:2] and chosen.from_ms > chosen.to_ms:  # type: ignore[operator]
-        raise Fatal(f"--from {start} is after --to {end}")
+    chosen = chosen_range(start, end, instruments)
     runtime = Runtime.from_env()
     codec = asyncio.run(open_codec(runtime))
     with progress_bar(quiet=False) as bar:
@@ -112,22 +87,6 @@ def say_published(data: ReportData, html: str | None) -> None:
     now_ms = int(time.time() * 1000)
     key = asyncio.run(publish_report(Runtime.from_env(), name, data, now_ms))
     echo(f"published as {key}", err=True)
-
-
-def chosen_instruments(text: str | None) -> tuple[str, ...]:
-    """Return the instruments of ``--instruments``; none when it was not given.
-
-    Raises
-    ------
-    Fatal
-        It was given and names none.
-    """
-    if text is None:
-        return ()
-    names = instrument_names(text.split(","))
-    if not names:
-        raise Fatal("--instruments is empty; name some, such as EUR_USD,NZD_USD")
-    return names
 
 
 def require_place(path: str | None) -> None:

@@ -134,9 +134,8 @@ class FromEnvironment:
             if meta["bounds"] and value is not None:
                 low, high = meta["bounds"]
                 if not low <= value <= high:
-                    raise Fatal(
-                        f"{name}={value} is outside {low:g}..{high:g} {meta['unit']}".rstrip()
-                    )
+                    bounds = f"{low:g}..{high:g} {meta['unit']}".rstrip()
+                    raise Fatal(f"{name}={value} is outside {bounds}; set a value in this range")
             if meta["choices"] and value not in meta["choices"]:
                 raise Fatal(f"{name}={value!r} is not one of {', '.join(meta['choices'])}")
 

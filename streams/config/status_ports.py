@@ -1,4 +1,4 @@
-"""The tokens and names of the status ports, and the header with which this program asks them."""
+"""Access rules of the status ports from the settings, and the headers of requests to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.process.status_access import StatusAccess, is_loopback
 
 
 def status_access(host: str, env: Mapping[str, str] | None = None) -> StatusAccess:
-    """Return the rule of a status port on an address.
+    """Return the access rule of a status port on an address.
 
     Raises
     ------
@@ -28,8 +28,8 @@ def status_access(host: str, env: Mapping[str, str] | None = None) -> StatusAcce
 def status_headers(url: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the headers for a request to a status port.
 
-    METRICS_TOKEN goes to every status port; API_TOKEN, which may change things, only to another
-    machine and only without METRICS_TOKEN.
+    METRICS_TOKEN is sent to every status port. API_TOKEN permits changes: it is sent only to
+    another machine, and only when METRICS_TOKEN is not set.
     """
     env = os.environ if env is None else env
     tokens = _tokens(env)

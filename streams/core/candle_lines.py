@@ -18,7 +18,7 @@ PLAIN, SLOW = 0, 1
 """Status of a row: parsed by the fast path, or left to the full parser."""
 MOST_CELLS = 64
 IGNORED, TIME, VOLUME, COMPLETE, INSTRUMENT, GRANULARITY, FIRST_PRICE = range(7)
-"""Role of a column of a file; cpp/io/candle_lines.hpp."""
+"""Role of a column of a file; cpp/io/line_form.hpp."""
 
 
 class LineColumns(NamedTuple):

@@ -26,7 +26,7 @@ from streams.records.validation import problem_of
 
 DELIVERY_SECONDS = 30.0
 TRIES, PAUSE_S = 11, 0.5
-"""How often, and after what pause, an offset that is not there is looked for."""
+"""Number of attempts to read an offset that is not there yet, and the pause between them."""
 
 
 def read_control(
@@ -79,9 +79,9 @@ def read_control(
 
 
 def read_refused_watermarks(runtime: Runtime, codec: Codec, log: ControlLog) -> ControlLog:
-    """Note in ``log`` which watermarks the stages refused for their offset of ``ops.control``.
+    """Record in ``log`` which watermarks the stages refused for their offset of ``ops.control``.
 
-    For whoever derives their output again: ``ops.control`` may hold that offset by now.
+    Needed to derive the output again: ``ops.control`` may contain that offset by now.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def loader(
 ) -> Callable[[int], Awaitable[None]]:
     """Return a function that reads ``log`` up to an offset; stages call it before a batch.
 
-    An offset that is not there may become visible a little later: it waits for it, 5 s at most.
+    A missing offset may become visible a little later: waits for it, at most 5 s.
 
     Parameters
     ----------

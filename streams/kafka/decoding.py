@@ -1,7 +1,7 @@
-"""Decode records outside the stages: what is refused is counted, named once and skipped.
+"""Decodes records outside the stages: invalid records are counted, logged once and skipped.
 
-The stages make dead letters of the same records. ``sep_invalid_records_total`` counts every record
-once per process, however often it is read.
+The stages write dead letters for the same records. ``sep_invalid_records_total`` counts a record
+once per process, even when it is read several times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("manifold.records")
 
 
 class InvalidRecords:
-    """The records that a process has refused.
+    """The invalid records that a process has read.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class InvalidRecords:
         self._known: OrderedDict[tuple[str, int, int], None] = OrderedDict()
 
     def note(self, record: SourceRecord, error: DecodeError) -> None:
-        """Count a record, and name the first one of its topic and reason in the log."""
+        """Count a record; log the first one of its topic and reason."""
         place = record.topic, record.partition, record.offset
         if place in self._known:
             return
@@ -59,14 +59,14 @@ class InvalidRecords:
 
 
 INVALID: Final = InvalidRecords()
-"""Those of this process."""
+"""The invalid records of this process."""
 
 
 class InvalidRecordsCollector(Collector):
     """Exports ``sep_invalid_records_total`` of this process."""
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the counts as they are now."""
+        """Yield the current counts."""
         family = CounterMetricFamily(
             INVALID_RECORDS,
             "Records of the log that this process has refused and skipped",
@@ -78,18 +78,17 @@ class InvalidRecordsCollector(Collector):
 
 
 def decode_record(codec: Codec, record: SourceRecord) -> Event:
-    """Return the event of a record, which may be used.
+    """Decode and validate a record; an invalid one is counted.
 
     Parameters
     ----------
     record
-        A record of any topic, with that topic's name without prefix.
+        A record of any topic; ``topic`` is its name without the deployment's prefix.
 
     Raises
     ------
     DecodeError
-        It is refused, and counted: it cannot be decoded, its values are invalid, or it claims to be
-        of a later time than its time stamp.
+        It cannot be decoded, a value is invalid, or ``as_of_ms`` is after its Kafka timestamp.
     """
     try:
         return _decoded(codec, record)
@@ -99,7 +98,7 @@ def decode_record(codec: Codec, record: SourceRecord) -> Event:
 
 
 def refusal_of(codec: Codec, record: SourceRecord) -> str | None:
-    """Return why ``decode_record`` refuses a record, None when it does not; nothing is counted."""
+    """Return why a record is invalid, None when it is valid; nothing is counted."""
     try:
         _decoded(codec, record)
     except DecodeError as error:
@@ -116,7 +115,7 @@ def _decoded(codec: Codec, record: SourceRecord) -> Event:
 
 
 def event_of(codec: Codec, record: SourceRecord) -> Event | None:
-    """Return the event of a record; None when it is refused, as ``decode_record`` does."""
+    """Decode and validate a record; None when it is invalid, which is counted."""
     try:
         return decode_record(codec, record)
     except DecodeError:

@@ -143,7 +143,7 @@ class Translator:
 
     def _translated(self, event: Event, offset: int) -> Event:
         if isinstance(event, Watermark) and event.control_offset > self._offsets.end:
-            return event._replace(control_offset=MOST_OFFSET)  # refused there as here
+            return event._replace(control_offset=MOST_OFFSET)  # refused under the new prefix too
         if isinstance(event, _STAMPED):
             end = self._offsets.translated(event.control_offset)
             return event._replace(control_offset=end)

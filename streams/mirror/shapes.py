@@ -151,7 +151,7 @@ def _text(content: Any) -> str:
 
 
 def _finite(content: Any) -> Any:
-    """Return JSON content with null for the numbers that JSON does not have."""
+    """Return JSON content with null for NaN and infinity."""
     if isinstance(content, dict):
         return {name: _finite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

@@ -17,7 +17,7 @@ from streams.mirror import keys
 from streams.mirror.shapes import Latest, Point, SeriesMember, Write
 
 MOST_DIGITS = 18
-"""Of an offset."""
+"""Maximum number of digits of an offset."""
 
 log = logging.getLogger("manifold.mirror")
 
@@ -162,7 +162,7 @@ class MirrorWriter:
         self._named: set[str] = set()
 
     async def positions(self, fields: Sequence[str]) -> list[int | None]:
-        """Return the stored position of each partition; None where there is none, or no number.
+        """Return the stored position of each partition; None when missing or malformed.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class Derivation:
                     try:
                         event = decoded_source(codec, MANIFOLDS, record)
                     except DecodeError:
-                        continue  # a dead letter then, and no bar of the run
+                        continue  # the stages wrote a dead letter for it
                     if isinstance(event, Manifold):
                         found[event.instrument].append(event)
             return found

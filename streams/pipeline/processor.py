@@ -30,7 +30,7 @@ from streams.records.validation import stamp_problem
 STATE_VERSION = 1
 CONTROL_MISSING = "control_offset lies behind the end of ops.control"
 MOST_LETTER_BYTES = 990_000
-"""Most bytes of the keys and the value in a dead letter, which is written under the same key."""
+"""Maximum bytes of key and value in a dead letter, which has the same key."""
 PARTITION_ROW = b"~"
 ENGINE_HEADER = ("engine", ENGINE_VERSION.encode())
 ONE_PARTITION = frozenset(topic.name for topic in TOPICS.values() if topic.partitions == 1)
@@ -230,7 +230,7 @@ def decoded_source(codec: Codec, source: str, record: SourceRecord) -> Any:
     Raises
     ------
     DecodeError
-        It becomes a dead letter.
+        The record is invalid; the stage writes a dead letter.
     """
     event: Any = codec.decode(source, record.value)
     if source == CANDLES:
@@ -257,7 +257,7 @@ def record_key(event: Event) -> bytes:
 
 
 def dead_letter(record: SourceRecord, reason: str, detail: str, stage: str) -> DeadLetter:
-    """Return the dead letter of a source record; one that a broker would refuse is cut."""
+    """Return the dead letter of a source record, shortened to what a broker accepts."""
     key, value = record.key, record.value
     if 2 * len(key or b"") + len(value or b"") > MOST_LETTER_BYTES:
         detail += f" (cut: key of {len(key or b'')} bytes, value of {len(value or b'')})"

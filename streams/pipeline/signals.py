@@ -7,7 +7,7 @@ candle on (docs/spec/records.md, "What a stream record equals in the batch").
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from streams.candles.calendar import calendar_of
 from streams.candles.rules import candle_refusal, watermark_problem
@@ -34,6 +34,8 @@ from streams.records.validation import stamp_problem
 
 STAGE = "signals"
 LAST_ROW = "last"
+WATERMARKS: Final = "vouched"
+"""Key of the watermarks in the state of a partition; state written by earlier releases has it."""
 WINDOW_CANDLES = 129
 
 
@@ -118,7 +120,7 @@ class SignalsStep(ControlledStep):
     def __init__(self, control: ControlLog, rows: Rows) -> None:
         super().__init__(control, rows)
         self.counts: Counter[str] = Counter()
-        self._watermark_ms: dict[str, int] = dict(self.own("vouched", {}))
+        self._watermark_ms: dict[str, int] = dict(self.own(WATERMARKS, {}))
         self._instruments: dict[str, _Instrument] = {}
         self._dropped: list[bytes] = []
         self._restore(rows)
@@ -227,7 +229,7 @@ class SignalsStep(ControlledStep):
         for name in watermark.instruments if ours else ():
             if self._watermark_ms.get(name, -1) < watermark.as_of_ms:
                 self._watermark_ms[name] = watermark.as_of_ms
-        self.keep("vouched", self._watermark_ms)
+        self.keep(WATERMARKS, self._watermark_ms)
         return [(SIGNALS, watermark), (MANIFOLDS, watermark)]
 
     def _reconfigure(self, before: Config) -> None:

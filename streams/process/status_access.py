@@ -1,7 +1,7 @@
-"""Who may read a status port, and how it is served: one rule for all programs.
+"""Access control of the status ports, the same for all programs.
 
-On loopback a request must be addressed to this machine by its own name (DNS rebinding would let a
-web page read the account). On another address it needs a token, but for ``/healthz``.
+On loopback the ``Host`` header must name this machine, against DNS rebinding, by which a web page
+could read the account. On another address every path but ``/healthz`` needs a token.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class StatusRefusal(NamedTuple):
 
 
 class StatusAccess(NamedTuple):
-    """The rule of one port.
+    """The access rule of one port.
 
     Attributes
     ----------
     host
-        The address that it listens on.
+        The address that the port listens on.
     tokens
-        The tokens that are accepted on an address other than loopback.
+        The tokens accepted on an address other than loopback.
     names
-        Further names in the Host header, lower case.
+        Further names accepted in the ``Host`` header, lower case.
     """
 
     host: str = "127.0.0.1"
@@ -53,22 +53,22 @@ class StatusAccess(NamedTuple):
         return not is_loopback(self.host)
 
     def refusal(self, path: str, host: str, authorization: str) -> StatusRefusal | None:
-        """Return why a request is refused; None when it is answered.
+        """Return why a request is refused; None when it is allowed.
 
         Parameters
         ----------
         path
-            Of the request.
+            Path of the request.
         host, authorization
-            These headers; empty without one.
+            Headers of the request; empty when missing.
         """
         kind, _, token = authorization.partition(" ")
         given = token.strip().encode("utf-8", "replace") if kind.lower() == "bearer" else b""
         known = [hmac.compare_digest(one.encode(), given) for one in self.tokens]
         if any(known):
-            return None  # no web page has it
+            return None  # a web page cannot know the token
         name = host_name(host)
-        if not (name in OWN_NAMES | self.names | {self.host} or (self.public and _address(name))):
+        if not (name in OWN_NAMES | self.names | {self.host} or (self.public and is_address(name))):
             detail = "the Host header names no host of this port (API_ALLOWED_HOSTS)"
             return StatusRefusal(400, "invalid_host", detail)
         if not self.public or path == OPEN_PATH:
@@ -81,7 +81,7 @@ class StatusAccess(NamedTuple):
 
 
 def host_name(host: str) -> str:
-    """Return the name in a Host header, lower case and without port; empty when it is none."""
+    """Return the name in a Host header, lower case, without port; empty when invalid."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -96,7 +96,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Return whether a text is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -107,7 +108,7 @@ def _address(name: str) -> bool:
 async def open_status_port(
     application: web.Application, access: StatusAccess, port: int, setting: str
 ) -> web.AppRunner:
-    """Serve an application until the returned runner is cleaned up; port 0 for no server.
+    """Serve an application until the returned runner is cleaned up; port 0 starts no server.
 
     Raises
     ------
@@ -131,7 +132,7 @@ async def open_status_port(
 
 
 def metrics_web(registry: CollectorRegistry) -> web.Application:
-    """Return the web application that shows a registry at ``/metrics``, and its ``/healthz``."""
+    """Return a web application with ``/metrics`` of a registry, and ``/healthz``."""
 
     async def show_metrics(_: web.Request) -> web.Response:
         body = generate_latest(registry)

@@ -77,11 +77,11 @@ class DecodeError(Exception):
     Attributes
     ----------
     reason
-        One of ``DECODE_REASONS``; of a candle or watermark that is invalid, its ``Refusal``.
+        One of ``DECODE_REASONS``; for an invalid candle or watermark its ``Refusal``.
     detail
         Description of the problem.
     event
-        The record, where it could be decoded and is invalid; None otherwise.
+        The decoded record when only its values are invalid; else None.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the JSON inside a control record may be."""
+"""Limits of the JSON inside a control record."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Final
 
 JSON_LENGTH: Final = 1 << 18
 JSON_DEPTH: Final = 32
-"""Most characters, and most brackets inside each other."""
+"""Maximum number of characters, and of nested brackets."""
 _SHOWN: Final = 64
 
 
 def json_problem(text: str) -> str | None:
-    """Return why the JSON of a control record is not admitted, None when it is.
+    """Return why the JSON of a control record is refused, None when it is accepted.
 
-    Refused are texts of more than ``JSON_LENGTH`` characters, more than ``JSON_DEPTH`` brackets
-    inside each other, numbers that are not finite or do not fit 64 bits, and texts that no encoding
-    has. A value that is no JSON at all is left to the reader of its kind, which says what it needs.
+    Refused are texts of more than ``JSON_LENGTH`` characters, more than ``JSON_DEPTH`` nested
+    brackets, numbers that are not finite or do not fit 64 bits, and unpaired surrogates. A value
+    that is not JSON is accepted here; the reader of its kind refuses it with its own message.
     """
     if len(text) > JSON_LENGTH:
         return f"{len(text)} characters, at most {JSON_LENGTH} are allowed"
@@ -40,7 +40,7 @@ def json_problem(text: str) -> str | None:
 
 
 class _Refused(Exception):
-    """A number in a JSON text that is not admitted."""
+    """A number in a JSON text is out of range."""
 
 
 def _integer(text: str) -> int:

@@ -1,10 +1,9 @@
-"""Whether a decoded record may be used: the one check in front of every reader of the log.
+"""Validates decoded records, the same for every reader of the log. Pure.
 
-Everything that is read from the log is checked here after it is decoded (``Codec.decode``) and
-before anything is computed from it. The rules (``streams.records.event_rules``, ``trading_rules``)
-admit whatever this program writes; they refuse what no reader could use: numbers out of range,
-times that do not exist, names that are none, texts and lists without end, records that contradict
-themselves. Pure.
+``Codec.decode`` calls it for every record before anything is computed from it. The rules
+(``streams.records.event_rules``, ``trading_rules``) accept every record that this program can
+write. They refuse numbers out of range, times outside 1971 to 2100, malformed names, texts and
+lists that are too long, and records whose fields contradict each other.
 """
 
 from __future__ import annotations
@@ -54,9 +53,8 @@ def problem_of(event: Any) -> str | None:
 def stamp_problem(event: Any, timestamp_ms: int) -> str | None:
     """Return why content and Kafka time stamp of a record are inconsistent, None when they are not.
 
-    A record tells what was known at ``as_of_ms``, which is its time stamp; brokers refuse time
-    stamps far in the future. So a record that claims to be of a later time is refused, and no
-    reader needs a clock to know.
+    Producers use ``as_of_ms`` as the Kafka timestamp, and brokers refuse timestamps far in the
+    future. A record with a later ``as_of_ms`` is refused, so no reader needs its own clock.
     """
     as_of_ms = getattr(event, "as_of_ms", None)
     if as_of_ms is not None and as_of_ms > timestamp_ms:

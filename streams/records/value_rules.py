@@ -1,6 +1,6 @@
-"""What a value may be: the rules that ``streams.records.validation`` gives the fields of records.
+"""Rules for the values of record fields, used by ``streams.records.validation``.
 
-The rules of a record are compiled into one expression, because every record of the log passes it.
+The rules of a record are compiled into one expression, because every record is validated.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MOST_UNITS: Final = 1e15
 MOST_COUNT: Final = 10**12
 MOST_OFFSET: Final = 2**53
 LONGEST_FUTURE_MS: Final = 10 * 366 * 86_400_000
-"""How far behind ``LATEST_MS`` a time in a record may lie that says when something ends."""
+"""Maximum time after ``LATEST_MS`` for fields that hold the end of a period."""
 SHORT, LONG, LONGEST = 128, 10_000, 1 << 20
-"""Most characters of a name or code, of a text of a person or a venue, and of a whole record."""
+"""Maximum characters of a name or code, of a text of a person or venue, and of a record."""
 MOST_ITEMS: Final = 10_000
 
 
 class Rule(NamedTuple):
-    """What one value may be.
+    """Rule for one value.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     low, high
         Bounds of a number, of a text's length in characters, or of the number of a list's items.
     bounded
-        Whether these bounds alone say all that ``test`` does.
+        Whether ``test`` checks these bounds only.
     item
         Rule of a list's items.
     fields
@@ -61,24 +61,29 @@ class Rule(NamedTuple):
 
 
 def number_rule(low: float, high: float, words: str = "") -> Rule:
+    """Return the rule of a number in [low, high]."""
     what = words or f"a number from {low:g} to {high:g}"
     return Rule(f"{low!r} <= {{v}} <= {high!r}", what, low, high)
 
 
 def text(most: int) -> Rule:
+    """Return the rule of a text of at most ``most`` characters."""
     return Rule(f"len({{v}}) <= {most}", f"a text of at most {most} characters", 0, most)
 
 
 def choice(*words: str) -> Rule:
+    """Return the rule of a text that is one of ``words``."""
     longest = max(map(len, words))
     return Rule(f"{{v}} in {words!r}", f"one of {', '.join(words)}", 0, longest, False)
 
 
 def some(rule: Rule) -> Rule:
+    """Return the rule of an optional value."""
     return rule._replace(test=f"({{v}} is None or {rule.test})", optional=True)
 
 
 def many(rule: Rule, most: int = MOST_ITEMS) -> Rule:
+    """Return the rule of a list of at most ``most`` items, each of which follows ``rule``."""
     name = rule.test.removesuffix("({v})")
     if rule.test.startswith("len({v}) <= "):
         each = f"max(map(len, {{v}})) <= {rule.high!r}"
@@ -93,6 +98,7 @@ def many(rule: Rule, most: int = MOST_ITEMS) -> Rule:
 
 
 def record_of(kind: type) -> Rule:
+    """Return the rule of a nested record."""
     return Rule(f"{_valid_name(kind)}({{v}})", f"a valid {kind.__name__}", fields=kind)
 
 
@@ -101,13 +107,14 @@ def _valid_name(kind: type) -> str:
 
 
 def compiled(rule: Rule) -> Callable[[Any], bool]:
+    """Return a function that tests one value."""
     made: Callable[[Any], bool] = eval(f"lambda v: {rule.test.format(v='v')}", _NAMES)
     return made
 
 
 @lru_cache(maxsize=16_384)
 def is_name(text: str) -> bool:
-    """Return whether a text is a name of an instrument, such as EUR_USD."""
+    """Return whether a text is a valid instrument name, such as EUR_USD."""
     return NAME.fullmatch(text) is not None
 
 
@@ -115,7 +122,7 @@ _NAMES: Final[dict[str, Any]] = {
     "is_name": is_name, "GRANULARITY_MS": GRANULARITY_MS, "HOUR_MS": HOUR_MS, "len": len,
     "all": all, "map": map, "min": min, "max": max,
 }  # fmt: skip
-"""What the compiled expressions refer to."""
+"""Names that the compiled expressions use."""
 
 BOOL = Rule("True", "true or false")
 COMPLETE = Rule("{v} is True", "true: the candle is not complete", bounded=False)
@@ -193,7 +200,7 @@ def set_rules(
     Parameters
     ----------
     test
-        A shorter expression of the fields that says the same.
+        A shorter equivalent expression of the fields.
     """
     ordered = {name: fields[name] for name in kind._fields}
     _FIELDS[kind], _RELATIONS[kind] = ordered, relations
@@ -220,12 +227,12 @@ def kind_named(record: str) -> type:
 
 
 def relations_of(kind: type) -> tuple[tuple[str, str], ...]:
-    """Return what must hold between the fields of a record: an expression, and what is wrong."""
+    """Return the relations between the fields of a record: expression, and message."""
     return _RELATIONS[kind]
 
 
 def relation_holds(test: str, event: Any) -> bool:
-    """Return whether a relation holds; true where a field of it is invalid itself."""
+    """Return whether a relation holds; true when one of its fields is invalid."""
     try:
         return bool(eval(test, _NAMES, event._asdict()))
     except KeyError:
@@ -233,7 +240,7 @@ def relation_holds(test: str, event: Any) -> bool:
 
 
 def price_problem(prices: tuple[float, float, float, float]) -> str | None:
-    """Return why open, high, low and close are no prices of a bar, None when they are."""
+    """Return why open, high, low and close are invalid, None when they are valid."""
     opened, high, low, close = prices
     if LOWEST_PRICE <= low <= opened <= high <= HIGHEST_PRICE and low <= close <= high:
         return None
@@ -245,5 +252,5 @@ def price_problem(prices: tuple[float, float, float, float]) -> str | None:
 
 
 def tests() -> dict[type, Callable[[Any], bool]]:
-    """Return record type -> whether the fields of a record of it are valid."""
+    """Return record type -> function that tests the fields of a record."""
     return dict(_VALID)

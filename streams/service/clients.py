@@ -1,9 +1,11 @@
-"""Who a client is: its address, behind proxies that a setting names the address they name."""
+"""The address of a client; behind a trusted proxy the one in ``X-Forwarded-For``."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+
+from streams.process.status_access import is_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -16,10 +18,10 @@ def client_of(peer: str, forwarded: str, proxies: Sequence[Network]) -> str:
     peer
         The address that the connection comes from.
     forwarded
-        ``X-Forwarded-For``. It counts only from one of ``proxies``: the last address in it that is
-        no proxy. Everybody else can write any address there.
+        ``X-Forwarded-For``. Used only when ``peer`` is one of ``proxies``: the last address in it
+        that is not a proxy. Other clients can put any address there.
     proxies
-        Networks of the proxies.
+        Networks of the trusted proxies.
     """
     found = peer
     if _within(peer, proxies):
@@ -30,15 +32,6 @@ def client_of(peer: str, forwarded: str, proxies: Sequence[Network]) -> str:
             if not _within(name, proxies):
                 break
     return _network(found)
-
-
-def is_address(name: str) -> bool:
-    """Return whether a text is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _within(address: str, networks: Sequence[Network]) -> bool:

@@ -1,9 +1,9 @@
-"""Deadlines and room for connections: a client that sends half a request occupies nothing.
+"""Timeouts and a limit for connections whose request is incomplete (slow clients).
 
-The HTTP server has no deadline for the header of a request. Here a connection without a request in
-progress has ``HEADERS_WITHIN_S`` from its first byte (or from its start), and at most ``most`` of
-such connections are kept: the one that has waited longest is closed for a new one. A request that
-arrives whole is therefore always read, however many half-sent ones there are.
+uvicorn has no timeout for the header of a request. Here the header must arrive within
+``HEADERS_WITHIN_S`` of the first byte (or of the connection). At most ``most`` connections may have
+no request in progress; beyond that the oldest of them is closed. So a complete request is always
+read, whatever the number of incomplete ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS_WITHIN_S = 5.0
 MOST_WAITING = 512
-"""Connections without a request in progress, over all ports."""
+"""Maximum number of connections without a request in progress, over all ports."""
 WANTED_FILES = 65_536
 TIMEOUT_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -30,7 +30,7 @@ class Waiting:
     Parameters
     ----------
     most
-        How many are kept.
+        Maximum number.
     """
 
     def __init__(self, most: int = MOST_WAITING) -> None:
@@ -57,20 +57,20 @@ class Waiting:
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline for the header of a request; ``waiting`` is set by a subclass."""
+    """HTTP/1.1 with a timeout for the header of a request; a subclass sets ``waiting``."""
 
     waiting: Waiting
     headers_within_s = HEADERS_WITHIN_S
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self.waiting.add(self)
         self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Read; the deadline ends when the header is complete."""
+        """Read data; cancel the timeout when the header is complete."""
         if self._deadline is None and not self._in_progress:
             self._start_deadline()
         super().data_received(data)
@@ -78,12 +78,12 @@ class BoundedProtocol(H11Protocol):
             self._end_waiting()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Leave the connection to the WebSocket."""
+        """Pass the connection to the WebSocket protocol."""
         self._end_waiting()
         super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; what has arrived of it has the deadline again."""
+        """Wait for the next request; a timeout applies if part of it has arrived already."""
         super().on_response_complete()
         if self.transport.is_closing() or self._in_progress:
             return
@@ -92,7 +92,7 @@ class BoundedProtocol(H11Protocol):
             self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._end_waiting()
         super().connection_lost(exc)
 
@@ -122,7 +122,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def protocol_with(waiting_connections: Waiting) -> type[BoundedProtocol]:
-    """Return the protocol of a server whose connections are counted together with others."""
+    """Return the protocol class of a server; several servers may share one ``Waiting``."""
 
     class Bounded(BoundedProtocol):
         waiting = waiting_connections
@@ -131,7 +131,7 @@ def protocol_with(waiting_connections: Waiting) -> type[BoundedProtocol]:
 
 
 def allow_files() -> int:
-    """Raise this process's limit of open files as far as it may; return the limit."""
+    """Raise this process's limit of open files (RLIMIT_NOFILE); return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = WANTED_FILES if hard == unlimited else min(WANTED_FILES, hard)

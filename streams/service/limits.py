@@ -70,9 +70,9 @@ class Room:
     Parameters
     ----------
     most
-        How many there may be.
+        Maximum number.
     reserved
-        The part of ``most`` that only requests with the token use.
+        Part of ``most`` reserved for requests with the token.
     """
 
     def __init__(self, most: int, reserved: int) -> None:

@@ -1,4 +1,4 @@
-"""JSON with a repeated key, which every parser may read differently: it is refused."""
+"""Detects repeated keys in JSON: parsers disagree on their value, so such a body is refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class _Repeated(Exception):
 
 
 def repeated_key(body: str | bytes) -> str | None:
-    """Return a key that an object of the body has twice; None without one, or for no JSON."""
+    """Return a key that an object of the body repeats; None without one, or for invalid JSON."""
     try:
         json.loads(body, object_pairs_hook=_once_each)
     except _Repeated as found:
         return found.key
     except (ValueError, RecursionError):
-        return None  # whoever parses the body says what is wrong
+        return None  # the parser of the body reports the error
     return None
 
 

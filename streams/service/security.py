@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streams.config.service import Service
-from streams.process.status_access import host_name
+from streams.process.status_access import host_name, is_address
 from streams.service.channels import compact_json
-from streams.service.clients import Network, client_of, is_address
+from streams.service.clients import Network, client_of
 from streams.service.limits import Room, TokenBuckets
 from streams.service.repeated_keys import repeated_key
 
@@ -39,7 +39,7 @@ MOST_REQUESTS = 500
 RESERVED_REQUESTS = 100
 """The part of MOST_REQUESTS that only requests with the token use."""
 BY_TOKEN = "the token"
-"""The client of every request with the token: no other request spends its budget."""
+"""The client name of all requests with the token; other requests never use its budget."""
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
@@ -218,7 +218,7 @@ def _bearer(headers: dict[str, str]) -> str:
 
 
 def _budget(headers: dict[str, str], peer: str, known: bool, kill_switch: bool = False) -> str:
-    """Return whose budget a request spends."""
+    """Return the client name whose rate limit applies to a request."""
     if known:
         return f"{BY_TOKEN} at the kill switch" if kill_switch else BY_TOKEN
     # the browser sets this header; a page cannot
@@ -270,7 +270,7 @@ class Guard:
 
         try:
             known = self._doorkeeper.check(scope)
-            # the kill switch is never refused for want of room
+            # the kill switch is never refused for lack of capacity
             first = known and is_kill_switch(scope)
             if not self._room.free(known) and not first:
                 raise CallRefused(503, "too_many_requests", TOO_MANY, 1)

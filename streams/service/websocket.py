@@ -42,7 +42,7 @@ CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FULL, CLOSE_RESTART, CLOSE_SLOW = 1008, 1009,
 SLOW_CLIENT_S = 30.0
 TOKEN_WITHIN_S = 5.0
 RESERVED_PART = 10
-"""One part in so many of WS_MAX_CLIENTS is for clients that connect with the token."""
+"""1/10 of WS_MAX_CLIENTS is reserved for clients that connect with the token."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

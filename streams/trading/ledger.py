@@ -68,7 +68,7 @@ class Ledger:
     requests
         Request id of an operator's order -> its intent, sent or refused.
     invalid
-        Records of the order log that cannot be applied: they may have been of this account.
+        Invalid records of the order log; they may belong to this account.
     """
 
     def __init__(self, account_id: str, mode: str) -> None:
@@ -190,7 +190,7 @@ class Ledger:
     def next_sequence(self, instrument: str, entry_bar_ms: int) -> int:
         """Return the sequence number of the next intent of a joined trade."""
         known = self._sequences.get((instrument, entry_bar_ms), 0)
-        # an invalid record may have been of this trade: its id is not used again
+        # an invalid record may have used this id
         return max(known, SKIPPED) if self.invalid else known
 
     def attempted(self, instrument: str, entry_bar_ms: int) -> bool:

@@ -23,7 +23,7 @@ INSTRUMENT_COMMANDS: Final[tuple[InstrumentCommand, ...]] = get_args(InstrumentC
 LIMITS: Final[tuple[Limit, ...]] = get_args(Limit)
 RESET: Final = "limits_reset"
 ORDER_LOG: Final = "order_log"
-"""What is reset when the invalid records of the order log have been compared with the broker."""
+"""Name of the reset that confirms the comparison of the order log with the broker."""
 
 
 class Given(NamedTuple):
@@ -113,7 +113,7 @@ def limits_reset(limit: Limit, account_id: str, actor: str, reason: str, now_ms:
 def order_log_checked(
     invalid: Sequence[InvalidRecord], account_id: str, actor: str, reason: str, now_ms: int
 ) -> Control:
-    """Return the record that allows opening again with these invalid records in the order log."""
+    """Return the record that confirms these invalid records, so that opening is allowed again."""
     value = _value(account_id=account_id, limit=ORDER_LOG, records=last_offsets(invalid))
     return Control(RESET, None, value, actor, reason, now_ms)
 

@@ -1,9 +1,9 @@
 """Invalid records of ``exec.orders`` and ``exec.fills``: they block opening, and nothing else.
 
-What such a record was about cannot be known, so the books of the log may lack an order. Positions
-are then known from the broker: its trades with ids of this executor are entered in the log again,
-and closed as all others. Nothing is opened until an operator has compared the account with the
-broker and said so (``manifold limits reset order_log``).
+The content of such a record is unknown, so the ledger may lack an order. The positions are then
+taken from the broker: open trades with client ids of this executor are written to the log again and
+closed like all others. Nothing is opened until an operator has compared the ledger with the broker
+and confirmed it (``manifold limits reset order_log``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WAY_OUT: Final = (
     "manifold limits reset order_log --reason TEXT (a record of a newer version: run that version)"
 )
 SKIPPED: Final = 1_000
-"""Sequence numbers left out with an invalid record in the log: one may be that record's."""
+"""Sequence numbers skipped while the log has an invalid record, which may have used one."""
 BARS_BACK, NUMBERS = 500, 16
 
 
 class InvalidRecord(NamedTuple):
-    """One record: where it lies, and what is wrong with it."""
+    """Coordinates of an invalid record, and its problem."""
 
     topic: str
     partition: int
@@ -42,7 +42,7 @@ class InvalidRecord(NamedTuple):
 
 
 def last_offsets(invalid: Iterable[InvalidRecord]) -> str:
-    """Return the last invalid offset of every partition, as ``limits reset order_log`` has it."""
+    """Return the last invalid offset of every partition, as text: the value of the reset record."""
     found: dict[str, int] = {}
     for one in invalid:
         found[one.place] = max(found.get(one.place, -1), one.offset)
@@ -50,12 +50,12 @@ def last_offsets(invalid: Iterable[InvalidRecord]) -> str:
 
 
 def offsets_of(text: str) -> dict[str, int]:
-    """Return what ``last_offsets`` wrote.
+    """Parse the text of ``last_offsets``: partition -> offset.
 
     Raises
     ------
     ValueError
-        It is another text.
+        The text has another form.
     """
     found = {}
     for part in text.split(","):
@@ -69,14 +69,14 @@ def offsets_of(text: str) -> dict[str, int]:
 def why_blocked(
     invalid: Sequence[InvalidRecord], checked: Mapping[str, int], unreconciled: str = ""
 ) -> str:
-    """Return why nothing is opened; empty when it may be.
+    """Return why opening is blocked; empty when it is allowed.
 
     Parameters
     ----------
     checked
-        Partition -> last offset that an operator has compared with the broker.
+        Partition -> last invalid offset that an operator has confirmed.
     unreconciled
-        Another reason: not reconciled with the broker.
+        Why the ledger is not reconciled with the broker; empty when it is.
     """
     left = [one for one in invalid if one.offset > checked.get(one.place, -1)]
     if not left:
@@ -97,10 +97,10 @@ def restored_intent(
     config: Config,
     records: Sequence[tuple[int, Control]],
 ) -> OrderIntent | None:
-    """Return the intent of an open trade whose record is invalid; None when it is not ours.
+    """Return the intent of an open trade whose record is invalid; None for a trade of others.
 
-    The id of an order is computed from its entry bar and number: the trade is ours if one of the
-    last bars before it gives its id.
+    A client order id is computed from the entry bar and a sequence number. A trade belongs to this
+    executor if one of the last ``BARS_BACK`` bars before its opening gives its id.
     """
     bar = config.granularity_ms
     newest = trade.opened_ms - trade.opened_ms % bar

@@ -98,7 +98,7 @@ class Reconciler:
             raise Recoverable("an order is being answered: compared with the broker after it")
 
     async def _restore(self, trades: Sequence[OpenTrade]) -> None:
-        """Enter the trades in the log whose intents are invalid records; see ``order_log``."""
+        """Write the intents of open trades whose records are invalid; see ``order_log``."""
         parts, ledger = self._parts, self._parts.ledger
         config = parts.control.state(parts.control.end).config
         for trade in trades:

@@ -126,7 +126,7 @@ def _rules(trading: Trading, config: Config) -> PaperRules:
 
 
 def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
-    """Read the whole order log into a ledger; records that are invalid are listed there.
+    """Read the whole order log into a ledger; invalid records are listed in ``ledger.invalid``.
 
     Raises
     ------

@@ -21,6 +21,7 @@ from streams.records.codec import Codec, DecodeError
 from streams.records.events import WATERMARK_KEY, Manifold
 from streams.records.topics import MANIFOLDS
 from streams.replay.calibrate.windows import COUNT, METRICS, ActiveGuard, Windows, guards_of
+from streams.replay.report.collect import TimeRange
 
 ROWS = 65_536
 """Number of candles per call of the core."""
@@ -36,14 +37,6 @@ class Columnar(Protocol):
         ...
 
     def __len__(self) -> int: ...
-
-
-class TimeRange(NamedTuple):
-    """The windows that count: bounds of their bar ends, both inclusive, None for no limit."""
-
-    from_ms: int | None = None
-    to_ms: int | None = None
-    instruments: tuple[str, ...] = ()
 
 
 class SourceWindows(NamedTuple):

@@ -22,8 +22,8 @@ READ = (TRADES, SUMMARIES, GATES, WEIGHTS)
 Progress = Callable[[str, int, int], None]
 
 
-class ReportFilter(NamedTuple):
-    """Selection of the reported records.
+class TimeRange(NamedTuple):
+    """A range of event time, and instruments.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class ReportFilter(NamedTuple):
 def collect_report(
     runtime: Runtime,
     codec: Codec,
-    chosen: ReportFilter,
+    chosen: TimeRange,
     progress: Progress = lambda topic, done, total: None,
 ) -> ReportData:
     """Read the topics of a deployment and return their report.
@@ -110,7 +110,7 @@ def collect_report(
 class _Reading:
     """The records read so far."""
 
-    def __init__(self, codec: Codec, chosen: ReportFilter) -> None:
+    def __init__(self, codec: Codec, chosen: TimeRange) -> None:
         self._codec, self._wanted = codec, chosen
         self.accumulator = ReportAccumulator()
         self.spans: list[LogSpan] = []

@@ -18,7 +18,7 @@ from streams.trading.kill_switch.lease import KeySnapshot, LeaseRecord, as_look
 ANSWER_S = 1.0
 
 MOST_VALUE, MOST_LEASE = 256, 65_536
-"""Sizes in bytes. A longer text is none of ours: its beginning is read, and its length."""
+"""Sizes in bytes. A longer value is of another writer: only its beginning and length are read."""
 
 _STATE = f"""
 local function state(name, most)

@@ -634,7 +634,7 @@ def test_words_between_the_candles_and_a_rebuild_of_the_mirror_leave_each_other_
         deployment.stop()
 
 
-def test_a_huge_value_is_read_as_engaged_within_a_second(make_place: MakePlace) -> None:
+def test_a_huge_value_is_read_as_engaged_without_being_transferred(make_place: MakePlace) -> None:
     place = make_place()
     place.off()
     keeper = place.keeper()
@@ -642,10 +642,13 @@ def test_a_huge_value_is_read_as_engaged_within_a_second(make_place: MakePlace) 
     reader = place.reader()
     try:
         assert not reader.read().engaged
-        place.valkey.set(KEY, b"0" * 50_000_000)
-        began = time.monotonic()
+        # A client without a time limit: 50 MB take a busy machine longer than the other has.
+        with redis.Redis.from_url(place.environment["VALKEY_URL"]) as patient:
+            patient.set(KEY, b"0" * 50_000_000)
+        before = place.valkey.info("stats")["total_net_output_bytes"]
         found = reader.read()
-        assert time.monotonic() - began < 1.0
+        sent = place.valkey.info("stats")["total_net_output_bytes"] - before
+        assert sent < 1_000_000
         assert found.engaged and any("50000000 bytes" in why for why in found.why)
         keeper.round()
         assert reader.read().engaged
