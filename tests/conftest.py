@@ -24,6 +24,10 @@ from streams.stack.embedded import EmbeddedBroker
 from streams.stack.kafka import QUICK_JVM, KafkaBroker
 from streams.stack.valkey import DATABASES, ValkeyServer
 from tests.support.apicurio import ApicurioRegistry
+from tests.support.shared_servers import SharedServers, port_of
+
+# a Java program of a test runs for seconds or minutes: the second compiler costs more than it saves
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 # how fast examples come says something of the machine, nothing of the code
 hypothesis.settings.register_profile(
@@ -39,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 MISSING: dict[str, str] = {}
 NOTES: list[str] = []
+SHARED = pytest.StashKey[SharedServers]()
 
 SPREAD = {
     *("test_execution_faults", "test_holes", "test_kills", "test_live_loop_kills"),
@@ -82,9 +87,21 @@ def _started(server: Any, what: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def kafka(run_directory: Path) -> Iterator[KafkaBroker]:
+def kafka(run_directory: Path, request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
     """A real Apache Kafka, shared by the run; use ``topic_prefix`` to be alone on it."""
-    yield from _started(KafkaBroker(run_directory / "kafka", jvm=QUICK_JVM), "Apache Kafka")
+    given = getattr(request.config, "workerinput", None)
+    if given is None:
+        yield from _started(_quick_kafka(run_directory / "kafka"), "Apache Kafka")
+        return
+    try:
+        port = port_of(given["shared_servers"], "kafka", int(given["workerid"].removeprefix("gw")))
+    except Fatal as error:
+        cannot_be_had("Apache Kafka", str(error))
+    yield KafkaBroker(run_directory / "kafka", port)
+
+
+def _quick_kafka(directory: Path) -> KafkaBroker:
+    return KafkaBroker(directory, jvm=QUICK_JVM)
 
 
 @pytest.fixture
@@ -93,7 +110,7 @@ def new_kafka(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Callable[[], Kafka
     made: list[KafkaBroker] = []
 
     def start() -> KafkaBroker:
-        made.append(KafkaBroker(tmp_path / f"kafka{len(made)}", jvm=QUICK_JVM))
+        made.append(_quick_kafka(tmp_path / f"kafka{len(made)}"))
         made[-1].start()
         return made[-1]
 
@@ -209,6 +226,24 @@ def reason_of(report: Any) -> str:
     """Return why a report says that its test, or its whole file, was skipped."""
     said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return str(said).removeprefix("Skipped: ")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have servers ready for the processes of a parallel run."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.stash[SHARED] = SharedServers({"kafka": _quick_kafka})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of a parallel run where to ask for servers."""
+    node.workerinput["shared_servers"] = node.config.stash[SHARED].address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the shared servers."""
+    if (servers := config.stash.get(SHARED, None)) is not None:
+        servers.close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -190,6 +190,8 @@ class KafkaBroker:
             # a killed broker can register again after this time
             "broker.session.timeout.ms=3000",
             "broker.heartbeat.interval.ms=500",
+            # the default of 500 ms is half of the CPU time of an idle broker
+            "metadata.max.idle.interval.ms=5000",
             "log.cleaner.dedupe.buffer.size=16777216",
             "share.coordinator.state.topic.replication.factor=1",
             "share.coordinator.state.topic.min.isr=1",

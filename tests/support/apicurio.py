@@ -10,6 +10,7 @@ from streams.errors import Fatal
 from streams.process.cache_dir import cache_dir
 from streams.process.child import Child, free_port, require_port
 from streams.stack import maven
+from streams.stack.kafka import QUICK_JVM
 from tests.support.waiting import PATIENCE_S
 
 VERSION = "3.0.9"
@@ -56,7 +57,7 @@ class ApicurioRegistry:
         self.child = Child(
             "the Apicurio registry",
             [
-                *(program, "-Xmx400m", f"-Dquarkus.http.port={self.port}"),
+                *(program, *QUICK_JVM, f"-Dquarkus.http.port={self.port}"),
                 *("-Dquarkus.http.host=127.0.0.1", "-jar", str(found[0])),
             ],
             self.directory / "apicurio.log",
