@@ -22,7 +22,7 @@ up: $(VENV)/.run ## Start the local stack and keep it running until Ctrl-C.
 	@$(BIN)/manifold up --env-file deploy/profiles/demo.env
 
 test: $(VENV)/.dev ## Run the tests, on a real Kafka, Valkey and schema registry.
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist loadgroup --no-loadscope-reorder --ignore tests/slow $(PYTEST_ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 8 --dist loadgroup --no-loadscope-reorder --ignore tests/slow $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev ## Run the fault tests at full length (100 kills, 2,000 histories of the executor, 200,000 invalid records).
 	@MANIFOLD_FAULT_KILLS=100 MANIFOLD_HISTORIES=2000 MANIFOLD_INVALID_RECORDS=200000 \

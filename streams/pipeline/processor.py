@@ -314,6 +314,13 @@ class LogStage:
             self._control,
         )
 
+    async def prepare_rows(self, rows: Rows) -> None:
+        """Read ``ops.control`` as far as the worker that wrote ``rows`` had followed it.
+
+        This worker may have read the topic before the last changes.
+        """
+        await self._load_to(read_row(rows.get(PARTITION_ROW)).get("control_offset", 0))
+
     async def prepare(self, records: Sequence[SourceRecord], processor: PartitionProcessor) -> None:
         """Resolve schema ids and read ``ops.control`` as far as these records require."""
         unknown = self._codec.unknown_ids(record.value for record in records)
@@ -325,10 +332,12 @@ class LogStage:
             for record in records
             if record.key == WATERMARK_KEY and record.place not in known
         }
-        needed = max(stamped.values(), default=0)
-        if needed > self._control.end and self._load_control is not None:
-            await self._load_control(needed)
+        await self._load_to(max(stamped.values(), default=0))
         known.update(place for place, offset in stamped.items() if offset > self._control.end)
+
+    async def _load_to(self, offset: int) -> None:
+        if offset > self._control.end and self._load_control is not None:
+            await self._load_control(offset)
 
     def _stamped(self, record: SourceRecord) -> int:
         event = self.read(record)

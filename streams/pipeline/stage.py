@@ -58,6 +58,10 @@ class Stage(Protocol):
         """
         ...
 
+    async def prepare_rows(self, rows: Rows) -> None:
+        """Read what ``open`` needs for ``rows``: ``ops.control`` as far as they follow it."""
+        ...
+
     async def prepare(self, records: Sequence[SourceRecord], processor: Any) -> None:
         """Read what the step of ``processor`` needs for ``records``, because a step does no I/O.
 

@@ -196,8 +196,9 @@ class ControlLog:
         """
         if offset > self._end:
             raise Fatal(
-                f"a watermark is stamped with offset {offset} of ops.control, which ends at "
-                f"{self._end}: the topic was recreated; use a new topic prefix and load again"
+                f"ops.control ends at offset {self._end}, and later records follow it up to "
+                f"{offset}: the topic has lost records or was recreated; restore it, or load the "
+                "candles again under another TOPIC_PREFIX"
             )
         known = self._states.get(offset)
         if known is None:

@@ -123,6 +123,9 @@ class CountingStage:
         mark(f"opened {self.name} {partition}")
         return CountingProcessor(self.outputs[0], rows, self._fault, self._delay_s)
 
+    async def prepare_rows(self, rows: Rows) -> None:
+        """Need nothing."""
+
     async def prepare(self, records: Sequence[SourceRecord], processor: Any) -> None:
         """Need nothing."""
 

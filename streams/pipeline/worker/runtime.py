@@ -327,6 +327,7 @@ class ExactlyOnceRuntime:
         for partition, producer in owned.items():
             rows = restored[partition].rows
             runner.table.data.data.update({(partition, k): row for k, row in rows.items()})
+            await runner.stage.prepare_rows(rows)
             runner.partitions[partition] = StagePartition(
                 runner.stage.open(partition, rows), producer, begins[partition]
             )

@@ -136,6 +136,32 @@ def test_a_worker_follows_the_log_whatever_its_environment_says_also_after_a_cra
         assert ("coherence_below_min" in decision.reasons) == fails
 
 
+def test_a_worker_that_started_before_a_change_takes_over_a_partition_that_follows_it(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy(TOPIC_PARTITIONS="1", SESSION_TIMEOUT_SEC="3")
+    fill(deployment, 140)
+    deployment.start_worker("worker-1")
+    deployment.settle()
+    port = free_port()
+    other = deployment.start_worker("worker-2", METRICS_PORT=str(port))
+    # it has read ops.control and owns nothing
+    assert deployment.keep_running(
+        PATIENCE_S, lambda: page(f"http://127.0.0.1:{port}/healthz")[0] == 200
+    )
+    changed = deployment.run("config", "set", "AUTO_MIN_COHERENCE=0.10", "--reason", "test")
+    assert changed.returncode == 0, changed.stderr
+    fill(deployment, 200)
+    deployment.settle()
+    owner = deployment.processes.pop("worker-1")
+    owner.child.kill()
+    fill(deployment, 250)
+    deployment.settle()
+    assert other.restarts == 0
+    deployment.require_exact()
+    deployment.require_verified()
+
+
 def test_what_is_not_installed_cannot_be_followed_until_the_fleet_adopts_what_is(
     deploy: Deploy,
 ) -> None:

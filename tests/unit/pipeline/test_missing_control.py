@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from streams.config.runtime import Runtime
+from streams.errors import Fatal
 from streams.kafka import control_topic
+from streams.pipeline.processor import LogStage
 from streams.pipeline.signals import signals_stage
 from streams.records.control import ControlLog
 from streams.records.events import Control, DeadLetter, Watermark
@@ -70,6 +72,34 @@ def test_it_becomes_a_dead_letter_and_the_stage_goes_on(stage: str) -> None:
     assert outputs[-1].event.as_of_ms == T0 + 2 * MINUTE
     step: Any = bench.processor.step
     assert step.state.offset <= 2
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_worker_that_takes_over_reads_the_control_topic_as_far_as_the_state(stage: str) -> None:
+    first = Bench(stage, longer())
+    first.feed(mark(T0, 9, A), fact(stage, 1), mark(T0 + MINUTE, 9, A))
+    behind = control()
+
+    async def load(upto: int) -> None:
+        for offset, record in longer().records:
+            if behind.end <= offset < upto:
+                behind.append(offset, record)
+        behind.advance(upto)
+
+    other = LogStage(
+        stage,
+        first.stage.source,
+        first.stage.outputs,
+        CODEC,
+        behind,
+        first.stage._make,
+        load,
+    )
+    with pytest.raises(Fatal, match=r"ops.control ends at offset 2, and .* up to 9"):
+        other.open(0, first.rows)
+    asyncio.run(other.prepare_rows(first.rows))
+    assert other.open(0, first.rows).step.config_id == first.processor.step.config_id
+    asyncio.run(other.prepare_rows({}))
 
 
 @pytest.mark.parametrize("stage", STAGES)
