@@ -14,9 +14,10 @@ from streams.errors import Fatal, MustRestart, Recoverable
 from streams.feeds.plan import Fact, FeedPlan
 from streams.kafka.control_topic import append_control, read_control, seed_config
 from streams.kafka.delivery import Delivery, plain_producer
+from streams.kafka.error_kinds import ErrorKind, error_kind, missing_right
 from streams.kafka.errors import TIMESTAMP_REFUSED, recoverable
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import FENCED, transaction, transactional_producer
+from streams.kafka.transactions import transaction, transactional_producer
 from streams.process.clock_skew import ADVICE
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
@@ -212,11 +213,13 @@ class FactWriter:
                 f"{self._topic} refuses a time stamp: it is more than an hour ahead of the "
                 f"brokers' clock. The candles end in the future, or a clock is wrong; {ADVICE}"
             )
-        if error.code() in FENCED:
+        if error_kind(error) is ErrorKind.FENCED:
             return Fatal(
                 f"another feed has taken over (transactional id {feed_id(self._runtime)}): only "
                 "one may run in a deployment; stop one of them, or give one its own TOPIC_PREFIX"
             )
+        if error_kind(error) is ErrorKind.AUTHORIZATION:
+            return Fatal(f"cannot write to {self._topic}: {error.str()}; {missing_right(error)}")
         return Recoverable(
             f"cannot write to {self._topic}: {error.str()}; "
             "the same command again completes the rest"

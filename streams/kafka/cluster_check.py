@@ -20,7 +20,6 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
-    KafkaError,
     KafkaException,
     Message,
     Producer,
@@ -38,6 +37,7 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.broker_version import known_against, metadata_levels, release_of
 from streams.kafka.client import SILENT, aiokafka_config, confluent_config
 from streams.kafka.delivery import Delivery
+from streams.kafka.error_kinds import ErrorKind, error_kind
 from streams.kafka.errors import translate_error
 from streams.kafka.registry import registry_of
 from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
@@ -62,11 +62,6 @@ NEEDED_APIS: Final[dict[int, tuple[str, int]]] = {
 """API key -> (name, minimum version), for transactions, stable offsets and static members."""
 
 _PRODUCE_OF_KAFKA: Final = ((13, "4.1"), (12, "4.0"), (11, "3.8"), (10, "3.7"), (9, "2.8"))
-_FENCED: Final = (
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-)
 _FENCED_SEC: Final = 5.0
 _OLD_STAMP_MS: Final = 1_400_000_000_000
 
@@ -243,7 +238,7 @@ def _check_fencing(runtime: Runtime, former: Producer, topic: str) -> Finding:
         former.commit_transaction(_FENCED_SEC)
     except KafkaException as error:
         cause = error.args[0]
-        if cause.code() in _FENCED:
+        if error_kind(cause) is ErrorKind.FENCED:
             return Finding("fencing", "ok", "a worker that was replaced cannot commit")
         return Finding("fencing", "fail", f"a replaced worker gets another error: {cause.str()}")
     detail = "a replaced worker can still commit: duplicates are possible when workers change"

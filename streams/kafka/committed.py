@@ -16,7 +16,6 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streams.config.runtime import Runtime
-from streams.errors import Recoverable
 from streams.kafka.client import confluent_config
 from streams.kafka.errors import call_broker
 
@@ -89,16 +88,23 @@ def group_offsets(
     ]
     servers = runtime.kafka_bootstrap_servers
 
-    def ask() -> Any:
+    def ask() -> list[Any]:
         response = admin.list_consumer_group_offsets(
             request, require_stable=False, request_timeout=timeout_s
         )
-        return response[group].result()
+        try:
+            answered: list[Any] = response[group].result().topic_partitions
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []  # nothing is committed yet
+            raise
+        for at in answered:
+            if at.error is not None:
+                raise KafkaException(at.error)
+        return answered
 
-    found = {}
-    for at in call_broker(servers, ask, timeout_s).topic_partitions:
-        if at.error is not None:
-            raise Recoverable(f"offset of {group} in {at.topic}-{at.partition}: {at.error.str()}")
-        if at.offset >= 0 and at.offset != OFFSET_INVALID:
-            found[at.topic, at.partition] = at.offset
-    return found
+    return {
+        (at.topic, at.partition): at.offset
+        for at in call_broker(servers, ask, timeout_s)
+        if at.offset >= 0 and at.offset != OFFSET_INVALID
+    }

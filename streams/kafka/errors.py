@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
 from streams.errors import Fatal, Recoverable
+from streams.kafka.error_kinds import ErrorKind, error_kind, is_transient, missing_right
 
 CONNECT_SEC: Final = 5.0
 LEADER_CHANGE_SEC: Final = 30.0
@@ -19,34 +20,13 @@ LEADER_CHANGE_PAUSE_SEC: Final = 0.2
 TIMESTAMP_REFUSED: Final = KafkaError.INVALID_TIMESTAMP
 """Error of a record whose timestamp is more than an hour ahead of the brokers' clock."""
 
+_DENIALS: Final = (ErrorKind.LOGIN, ErrorKind.AUTHORIZATION)
+
 T = TypeVar("T")
 
-_LOGIN_ERRORS: Final = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError._SSL,
-)
-_TRANSIENT_ERRORS: Final = (
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError.REQUEST_TIMED_OUT,
-)
-_LEADER_CHANGE_ERRORS: Final = (
-    KafkaError.NOT_CONTROLLER,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._UNKNOWN_PARTITION,
-)
-"""Transient: a leader or coordinator has just changed, or a broker has just started."""
+
+class Denied(Fatal):
+    """The login is refused, or the user has no right to do this."""
 
 
 def first_answer(client: Any, servers: str, client_errors: list[KafkaError]) -> ClusterMetadata:
@@ -81,12 +61,6 @@ def first_answer(client: Any, servers: str, client_errors: list[KafkaError]) -> 
             return answer
 
 
-def is_leader_change(error: KafkaException) -> bool:
-    """Return whether the cluster is changing leaders, so that a retry succeeds soon."""
-    cause: Any = error.args[0]
-    return isinstance(cause, KafkaError) and cause.code() in _LEADER_CHANGE_ERRORS
-
-
 @contextmanager
 def recoverable(action: str) -> Iterator[None]:
     """Raise Kafka errors of the body as Recoverable; the message begins with ``action``."""
@@ -115,17 +89,16 @@ def translate_error(
         return Fatal(f"the Kafka client cannot use its settings: {cause}; check KAFKA_*")
     if cause.code() == KafkaError._INVALID_ARG:
         return Fatal(f"the Kafka client cannot use its settings: {cause.str()}; check KAFKA_*")
-    refused = [c for c in client_errors if c.code() in _LOGIN_ERRORS]
-    if refused or cause.code() in _LOGIN_ERRORS:
-        reason = (refused or [cause])[-1].str()
-        return Fatal(f"the broker {servers} refuses this client: {reason}; check KAFKA_SECURITY_* "
-                     "KAFKA_SASL_* and KAFKA_TLS_* and the ACLs of the user")  # fmt: skip
-    if is_leader_change(error):
+    earlier = list(client_errors)
+    denials = [c for c in (*earlier, cause) if error_kind(c) in _DENIALS]
+    if denials:
+        return _denied(servers, denials[-1])
+    if error_kind(cause) is ErrorKind.CHANGING:
         return Recoverable(
             f"the brokers {servers} are changing leaders ({cause.str()}); retry in a few seconds"
         )
-    if cause.code() in _TRANSIENT_ERRORS or cause.retriable():
-        reasons = [c for c in client_errors if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
+    if error_kind(cause) is ErrorKind.UNREACHABLE:
+        reasons = [c for c in earlier if c.code() != KafkaError._ALL_BROKERS_DOWN] or [cause]
         return Recoverable(
             f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} ({reasons[-1].str()}); "
             "start it (manifold up) or set the address"
@@ -133,18 +106,47 @@ def translate_error(
     return Fatal(f"the broker {servers} refuses: {cause.str()}")
 
 
+def _denied(servers: str, error: KafkaError) -> Denied:
+    if error_kind(error) is ErrorKind.LOGIN:
+        advice = "check KAFKA_SECURITY_*, KAFKA_SASL_* and KAFKA_TLS_*"
+    else:
+        advice = missing_right(error)
+    return Denied(f"the broker {servers} refuses this client: {error.str()}; {advice}")
+
+
+def reading_problem(servers: str, place: str, error: KafkaError) -> Fatal | Recoverable | None:
+    """Return the exception for an error that a consumer reports; None for a transient one.
+
+    The client itself retries a transient error.
+
+    Parameters
+    ----------
+    servers
+        The brokers' addresses, for the message.
+    place
+        Topic and partition that are read, for the message.
+    """
+    if is_transient(error):
+        return None
+    if error_kind(error) in _DENIALS:
+        return _denied(servers, error)
+    return Recoverable(f"reading {place}: {error.str()}")
+
+
 def call_broker(
     servers: str, call: Callable[[], T], leader_change_s: float = LEADER_CHANGE_SEC
 ) -> T:
     """Call a client and translate its Kafka errors to ``Fatal`` or ``Recoverable``.
 
-    While the cluster changes leaders the call is retried for up to ``leader_change_s`` seconds.
+    While the cluster changes leaders the call is retried, for up to ``leader_change_s`` seconds.
     """
     deadline = time.monotonic() + leader_change_s
     while True:
         try:
             return call()
         except KafkaException as error:
-            if not is_leader_change(error) or time.monotonic() > deadline:
+            cause = error.args[0]
+            changing = isinstance(cause, KafkaError) and error_kind(cause) is ErrorKind.CHANGING
+            if not changing or time.monotonic() > deadline:
                 raise translate_error(servers, error) from error
         time.sleep(LEADER_CHANGE_PAUSE_SEC)

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.client import READING_ON, SILENT, confluent_config
-from streams.kafka.errors import call_broker, first_answer, translate_error
+from streams.kafka.errors import call_broker, first_answer, reading_problem, translate_error
 from streams.records.log_record import SourceRecord
 
 T = TypeVar("T")
@@ -81,6 +81,7 @@ class LogReader:
             cluster_id = str(first_answer(self._consumer, servers, client_errors).cluster_id)
         self.cluster_id = cluster_id
         self._embedded = self.cluster_id == EMBEDDED_CLUSTER
+        self._failing_since: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -208,8 +209,12 @@ class LogReader:
         end: int,
         convert: Callable[[str, Any], T],
     ) -> Iterator[list[T]]:
+        self._failing_since = None
         while position < end:
+            reached = position
             batch, position = self._batch(topic, partition, position, end, convert)
+            if position > reached:
+                self._failing_since = None
             if batch:
                 yield batch
         # otherwise a waiting fetch blocks every other request on the connection
@@ -230,7 +235,7 @@ class LogReader:
         left = self._assign(spans)
         # the first record of a partition decides, or its current end
         open_ends: dict[tuple[str, int], int | None] = dict.fromkeys(left)
-        for message in records_until(self._consumer, open_ends):
+        for message in records_until(self._consumer, self._servers, open_ends):
             topic, end = left[message.topic(), message.partition()]
             if message.offset() < end:
                 found.add((topic, message.partition()))
@@ -258,7 +263,7 @@ class LogReader:
             return
         left = self._assign(unread)
         ends: dict[tuple[str, int], int | None] = {key: end for key, (_, end) in left.items()}
-        for message in records_until(self._consumer, ends):
+        for message in records_until(self._consumer, self._servers, ends):
             yield log_record(left[message.topic(), message.partition()][0], message)
         self._consumer.unassign()  # as at the end of read
 
@@ -293,8 +298,8 @@ class LogReader:
                     position = max(position, message.offset())
                     if position >= end:
                         break
-                elif not error.retriable():
-                    raise Recoverable(f"reading {topic}-{partition}: {error.str()}")
+                else:
+                    self._transient(f"{topic}-{partition}", error)
                 continue
             if message.offset() >= end:
                 return batch, end
@@ -302,9 +307,22 @@ class LogReader:
             position = message.offset() + 1
         return batch, position
 
+    def _transient(self, place: str, error: KafkaError) -> None:
+        """Return while the client retries this error; raise when it persists or is of another
+        kind."""
+        problem = reading_problem(self._servers, place, error)
+        if problem is not None:
+            raise problem
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > TIMEOUT_S:
+            raise Recoverable(f"reading {place}: {error.str()}, for {TIMEOUT_S:.0f} s")
+
 
 def records_until(
     consumer: Any,
+    servers: str,
     left: dict[tuple[str, int], int | None],
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Any]:
@@ -316,6 +334,8 @@ def records_until(
     ----------
     consumer
         Assigned to the partitions, with ``enable.partition.eof``.
+    servers
+        The brokers' addresses, for messages.
     left
         (full topic name, partition) -> end; None for the current end. A partition is removed when
         its end is reached; the caller may remove one earlier.
@@ -324,6 +344,8 @@ def records_until(
 
     Raises
     ------
+    Fatal
+        The user has no right to read a partition.
     Recoverable
         No more records arrive before the ends are reached, or a partition cannot be read.
     """
@@ -346,8 +368,8 @@ def records_until(
                 # markers and aborted records take offsets: nothing committed is left before it
                 if end is None or message.offset() >= end:
                     del left[key]
-            elif not error.retriable():
-                raise Recoverable(f"reading {key[0]}-{key[1]}: {error.str()}")
+            elif problem := reading_problem(servers, f"{key[0]}-{key[1]}", error):
+                raise problem
         if left and time.monotonic() > deadline:
             names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(left))
             raise Recoverable(f"{names} cannot be read to the end within {timeout_s:.0f} s")

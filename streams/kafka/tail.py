@@ -15,13 +15,6 @@ from streams.kafka.errors import translate_error
 from streams.kafka.reader import EMBEDDED_CLUSTER
 from streams.records.log_record import SourceRecord
 
-_NO_LEADER = (
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError._DESTROY,
-)
-
 
 class LogReplaced(Recoverable):
     """The partition ends before the position: it lost records or the topic was recreated."""
@@ -85,8 +78,6 @@ class PartitionTail:
         except KafkaException as error:
             if self._asker is not None:
                 self._asker.poll(0)
-            if error.args[0].code() in _NO_LEADER:
-                raise Recoverable(f"no broker leads {self.topic} right now") from error
             raise translate_error(
                 self._runtime.kafka_bootstrap_servers, error, self._complaints
             ) from error

@@ -5,24 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.config.runtime import Runtime
+from streams.errors import Fatal
 from streams.kafka.client import SILENT, confluent_config, producer_config
+from streams.kafka.error_kinds import ErrorKind, error_kind, is_transient, missing_right
 from streams.kafka.errors import TIMESTAMP_REFUSED, translate_error
 from streams.process.exit import exit_now
 
 INIT_SECONDS: Final = 30.0
 RETRY_PAUSE_S: Final = 0.05
-FENCED: Final = (
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-)
-"""Errors of a producer that was fenced by another one with the same transactional id."""
 
 
 def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any) -> Producer:
@@ -54,7 +49,7 @@ def transactional_producer(runtime: Runtime, transactional_id: str, **more: Any)
         | {name.replace("_", "."): value for name, value in more.items()}
     )
     try:
-        producer.init_transactions(INIT_SECONDS)
+        retry_transactional(runtime, producer.init_transactions, INIT_SECONDS)
     except KafkaException as error:
         raise translate_error(runtime.kafka_bootstrap_servers, error) from error
     return producer
@@ -108,19 +103,27 @@ def new_producer(runtime: Runtime, stage: str, partition: int | str) -> Producer
         }
     )
     try:
-        producer.init_transactions(INIT_SECONDS)
+        retry_transactional(runtime, producer.init_transactions, INIT_SECONDS)
     except KafkaException as error:
-        exit_now(f"{stage}-{partition}: init_transactions: {error.args[0].str()}")
+        exit_for(f"{stage}-{partition}: init_transactions", error.args[0])
     return producer
 
 
+def exit_for(what: str, error: KafkaError) -> NoReturn:
+    """Exit because of an error of a transaction, with ``Fatal.exit_code`` for a missing right."""
+    if error_kind(error) is ErrorKind.AUTHORIZATION:
+        exit_now(f"{what}: {error.str()}; {missing_right(error)}", Fatal.exit_code)
+    exit_now(f"{what}: {error.str()} ({error.name()})")
+
+
 def retry_transactional(runtime: Runtime, call: Callable[..., Any], *args: Any) -> None:
-    """Make a transactional call; retry while the error is retriable.
+    """Make a transactional call; repeat it while the error is transient.
 
     Raises
     ------
     KafkaException
-        The error is not retriable, or ``TRANSACTION_TIMEOUT_SEC`` has passed.
+        The error is not transient, the transaction is lost with it, or
+        ``TRANSACTION_TIMEOUT_SEC`` has passed.
     """
     end = time.monotonic() + runtime.transaction_timeout_sec
     while True:
@@ -128,6 +131,12 @@ def retry_transactional(runtime: Runtime, call: Callable[..., Any], *args: Any) 
             call(*args)
             return
         except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > end:
+            if not _repeatable(error.args[0]) or time.monotonic() > end:
                 raise
             time.sleep(RETRY_PAUSE_S)
+
+
+def _repeatable(error: KafkaError) -> bool:
+    if error.fatal() or error.txn_requires_abort():
+        return False
+    return error.retriable() or is_transient(error)

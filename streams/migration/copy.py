@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.kafka.delivery import Delivery
+from streams.kafka.error_kinds import ErrorKind, error_kind
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import FENCED, REFUSED_RECORD, transaction, transactional_producer
+from streams.kafka.transactions import REFUSED_RECORD, transaction, transactional_producer
 from streams.migration.checks import POLL_SEC, Ends
 from streams.migration.translate import ControlOffsets, Translator
 from streams.records.codec import Codec
@@ -245,7 +246,7 @@ class Copier:
             self._read_control_offsets(len(self._offsets.target) + len(batch))
 
     def _explained(self, name: str, error: Any) -> Fatal | Recoverable:
-        if error.code() in FENCED:
+        if error_kind(error) is ErrorKind.FENCED:
             return Fatal(
                 "another manifold migrate to this prefix has taken over (transactional id "
                 f"{migrate_id(self._target)})"

@@ -10,14 +10,16 @@ from typing import NoReturn
 EXIT_UNSAFE = 70
 
 
-def exit_now(why: str, *, stacks: bool = False) -> NoReturn:
-    """Exit with code 70 and one line with the reason.
+def exit_now(why: str, code: int = EXIT_UNSAFE, *, stacks: bool = False) -> NoReturn:
+    """Exit with one line with the reason.
 
     Nothing is aborted or retried here: after a stall, the abort of a fenced producer would request
     a new epoch, and the broker would abort the transaction of the new owner as well.
 
     Parameters
     ----------
+    code
+        Exit code; by default 70, after which a supervisor starts the process again.
     stacks
         Also print the stacks of all threads, to find a call that does not return.
     """
@@ -26,4 +28,4 @@ def exit_now(why: str, *, stacks: bool = False) -> NoReturn:
         if stacks:
             faulthandler.dump_traceback(stream)
         print(f"manifold worker: leaving: {why}", file=stream, flush=True)
-    os._exit(EXIT_UNSAFE)
+    os._exit(code)

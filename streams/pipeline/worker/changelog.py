@@ -53,8 +53,8 @@ def restore_rows(
 
     Raises
     ------
-    Recoverable
-        The changelog cannot be read to its end.
+    Fatal, Recoverable
+        The user has no right to read the changelog; it cannot be read to its end.
     """
     rows: dict[int, dict[bytes, bytes]] = {partition: {} for partition in partitions}
     consumer = Consumer(
@@ -70,7 +70,9 @@ def restore_rows(
     )
     try:
         consumer.assign([TopicPartition(changelog, p, OFFSET_BEGINNING) for p in sorted(rows)])
-        for message in records_until(consumer, {(changelog, p): None for p in rows}, SILENCE_S):
+        ends: dict[tuple[str, int], int | None] = {(changelog, p): None for p in rows}
+        servers = runtime.kafka_bootstrap_servers
+        for message in records_until(consumer, servers, ends, SILENCE_S):
             _apply(rows[message.partition()], message.key() or b"", message.value())
     finally:
         consumer.close()

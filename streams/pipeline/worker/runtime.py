@@ -13,7 +13,8 @@ from faust.types import TP
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
-from streams.kafka.transactions import new_producer
+from streams.kafka.errors import Denied
+from streams.kafka.transactions import exit_for, new_producer
 from streams.pipeline.stage import Processor, Stage
 from streams.pipeline.worker.changelog import restore_rows
 from streams.pipeline.worker.consumer import FetchedBatch
@@ -146,7 +147,7 @@ class StageRunner:
                 if batch.records and not await self._more(partition, batch):
                     batch = await self._write(partition, batch)
         except KafkaException as error:
-            exit_now(f"{self.stage.name}: {error.args[0].str()} ({error.args[0].name()})")
+            exit_for(self.stage.name, error.args[0])
         except (Fatal, Recoverable) as error:
             exit_now(f"{self.stage.name}: {error}")
         except Exception as error:
@@ -298,6 +299,8 @@ class ExactlyOnceRuntime:
         assigned = list(assignment)
         try:
             await asyncio.gather(*(self._open_stage(r, assigned) for r in self.runners))
+        except Denied as error:
+            exit_now(str(error), error.exit_code)
         except (Fatal, Recoverable) as error:
             exit_now(str(error))
 
@@ -341,7 +344,9 @@ class ExactlyOnceRuntime:
         asked = [(tp.topic, tp.partition) for tp in tps]
         try:
             found = await self.thread(self.group.committed, asked) if asked else {}
-        except Recoverable as error:
+        except Denied as error:
+            exit_now(str(error), error.exit_code)
+        except (Fatal, Recoverable) as error:
             exit_now(str(error))
         read_on: dict[TP, int] = {}
         for tp in tps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from confluent_kafka import (
@@ -17,8 +17,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streams.config.runtime import Runtime
-from streams.errors import Recoverable
 from streams.kafka.client import confluent_config
+from streams.kafka.errors import call_broker
 from streams.kafka.transactions import INIT_SECONDS, retry_transactional
 from streams.pipeline.worker.changelog import POSITION_ROW, position_row
 from streams.records.log_record import Output, RowChanges
@@ -50,21 +50,22 @@ class GroupState:
 
         Raises
         ------
-        Recoverable
-            The group's coordinator does not answer.
+        Fatal, Recoverable
+            The broker refuses this client; the group's coordinator does not answer.
         """
         asked = [TopicPartition(topic, partition) for topic, partition in partitions]
-        found: dict[tuple[str, int], int | None] = {}
-        try:
-            for at in self._consumer.committed(asked, INIT_SECONDS):
+
+        def ask() -> list[Any]:
+            answered: list[Any] = self._consumer.committed(asked, INIT_SECONDS)
+            for at in answered:
                 if at.error is not None:
                     raise KafkaException(at.error)
-                found[at.topic, at.partition] = at.offset if at.offset >= 0 else None
-        except KafkaException as error:
-            raise Recoverable(
-                f"committed offsets of {self._runtime.application}: {error}"
-            ) from error
-        return found
+            return answered
+
+        return {
+            (at.topic, at.partition): at.offset if at.offset >= 0 else None
+            for at in call_broker(self._runtime.kafka_bootstrap_servers, ask)
+        }
 
     def unstable_offsets(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the partitions with an unstable offset: written by a transaction that has not
@@ -72,20 +73,22 @@ class GroupState:
 
         Raises
         ------
-        Recoverable
-            The group's coordinator does not answer.
+        Fatal, Recoverable
+            The broker refuses this client; the group's coordinator does not answer.
         """
         name = self._runtime.application
         asked = [TopicPartition(topic, partition) for topic, partition in partitions]
         admin = AdminClient(confluent_config(self._runtime))
         group = [ConsumerGroupTopicPartitions(name, asked)]
-        try:
+
+        def ask() -> list[Any]:
             answer = admin.list_consumer_group_offsets(
                 group, require_stable=True, request_timeout=INIT_SECONDS
             )
-            found = answer[name].result(INIT_SECONDS).topic_partitions
-        except KafkaException as error:
-            raise Recoverable(f"committed offsets of {name}: {error}") from error
+            answered: list[Any] = answer[name].result(INIT_SECONDS).topic_partitions
+            return answered
+
+        found = call_broker(self._runtime.kafka_bootstrap_servers, ask)
         unstable = KafkaError.UNSTABLE_OFFSET_COMMIT
         return [
             (at.topic, at.partition)
@@ -98,14 +101,13 @@ class GroupState:
 
         Raises
         ------
-        Recoverable
-            The partition's leader does not answer.
+        Fatal, Recoverable
+            The broker refuses this client; the partition's leader does not answer.
         """
-        at = TopicPartition(topic, partition)
-        try:
-            return self._consumer.get_watermark_offsets(at, INIT_SECONDS)[0]
-        except KafkaException as error:
-            raise Recoverable(f"first offset of {topic}-{partition}: {error}") from error
+        ask = partial(
+            self._consumer.get_watermark_offsets, TopicPartition(topic, partition), INIT_SECONDS
+        )
+        return call_broker(self._runtime.kafka_bootstrap_servers, ask)[0]
 
 
 class BatchTransaction:

@@ -97,7 +97,7 @@ def test_settings_of_a_newer_version_stop_the_reader() -> None:
 
 
 def test_an_offset_beyond_the_end_says_what_happened() -> None:
-    with pytest.raises(Fatal, match="ends at 1"):
+    with pytest.raises(Fatal, match="ends at offset 1"):
         log(config()).state(2)
 
 

@@ -94,7 +94,7 @@ def test_the_way_out_of_another_partition_count_depends_on_the_topic() -> None:
     [
         (KafkaError._TRANSPORT, (), Recoverable, "no broker answers at .*=b:9092"),
         (KafkaError._TRANSPORT, (KafkaError._AUTHENTICATION,), Fatal, "KAFKA_SASL_"),
-        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, (), Fatal, "ACLs of the user"),
+        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, (), Fatal, "ACLs of the brokers"),
         (KafkaError._INVALID_ARG, (), Fatal, "settings.*KAFKA_"),
         (KafkaError.INVALID_REPLICATION_FACTOR, (), Fatal, "b:9092 refuses"),
     ],
