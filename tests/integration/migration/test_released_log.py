@@ -17,8 +17,9 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.kafka.committed import committed_offsets
 from streams.kafka.ends import Ends, partition_ends
+from streams.kafka.error_kinds import ErrorKind, error_kind
 from streams.kafka.topics_admin import Drift, create_topics, drifts
-from streams.kafka.transactions import FENCED, transactional_producer
+from streams.kafka.transactions import transactional_producer
 from streams.records.topics import (
     CANDLES,
     CONTROL,
@@ -266,4 +267,4 @@ def test_a_worker_of_the_release_that_still_runs_is_fenced(taken_over: TakenOver
             producer.begin_transaction()
             producer.produce(runtime.topic(CANDLES), b"x", partition=0, timestamp=1)
             producer.commit_transaction(30)
-        assert raised.value.args[0].code() in FENCED, name
+        assert error_kind(raised.value.args[0]) is ErrorKind.FENCED, name
