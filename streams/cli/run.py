@@ -69,9 +69,9 @@ def run(
 
     Processes that only follow the log start first, then the warm-up runs (manifold warmup), then
     feed and executor start. A process that ends is restarted after 1, 2, 4, ... 30 s; one that
-    refuses its settings stays down until SIGHUP, while the others run on. SIGTERM and Ctrl-C end
-    all processes, feed and executor first. Roles may be spread over hosts; a deployment has one
-    feed and one trade, and about as many workers as there are cores.
+    refuses its settings at its first start stays down until SIGHUP, while the others run on.
+    SIGTERM and Ctrl-C end all processes, feed and executor first. Roles may be spread over hosts; a
+    deployment has one feed and one trade, and about as many workers as there are cores.
 
     /status, /healthz (503 unless all runs) and /metrics are on RUN_STATUS_PORT (8130); every line
     on standard output begins with the name of its process. A systemd unit is in deploy/systemd.

@@ -107,8 +107,10 @@ class Follower:
         Fatal
             Kafka or Valkey refuses the login, the certificate or a right, or topics are missing.
         """
-        await keep_following(self._follow, self._stopping, str, log)
-        await self._client.aclose()
+        try:
+            await keep_following(self._follow, self._stopping, str, log)
+        finally:
+            await self._client.aclose()
 
     async def _follow(self) -> None:
         if not self._cluster_id:  # a broker that restarts may briefly report its topics as missing

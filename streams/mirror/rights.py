@@ -143,7 +143,7 @@ async def missing_rights(client: Any, runtime: Runtime) -> Missing | None:
             channels[trial.pattern] = None
         else:
             found[trial.pattern] = None
-    return Missing(tuple(commands), tuple(found), tuple(channels))
+    return Missing(tuple(sorted(commands)), tuple(found), tuple(channels))
 
 
 async def require_rights(client: Any, runtime: Runtime) -> None:
