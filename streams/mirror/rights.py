@@ -58,7 +58,7 @@ class _Trial(NamedTuple):
     pattern: str = ""
 
 
-class Missing(NamedTuple):
+class MissingRights(NamedTuple):
     """Rights that the user does not have.
 
     Attributes
@@ -104,7 +104,7 @@ def acl_rules() -> str:
     return " ".join([*rules, *(mark + name for name, mark in marks.items())])
 
 
-async def missing_rights(client: Any, runtime: Runtime) -> Missing | None:
+async def missing_rights(client: Any, runtime: Runtime) -> MissingRights | None:
     """Return the rights that the mirror needs and the user does not have.
 
     Parameters
@@ -116,7 +116,7 @@ async def missing_rights(client: Any, runtime: Runtime) -> Missing | None:
 
     Returns
     -------
-    Missing or None
+    MissingRights or None
         None when the user may not run MULTI, so that nothing can be checked.
 
     Raises
@@ -143,7 +143,7 @@ async def missing_rights(client: Any, runtime: Runtime) -> Missing | None:
             channels[trial.pattern] = None
         else:
             found[trial.pattern] = None
-    return Missing(tuple(sorted(commands)), tuple(found), tuple(channels))
+    return MissingRights(tuple(sorted(commands)), tuple(found), tuple(channels))
 
 
 async def require_rights(client: Any, runtime: Runtime) -> None:

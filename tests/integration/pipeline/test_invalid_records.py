@@ -119,6 +119,14 @@ FRAMES: dict[str, bytes | None] = {
 """Reason -> a value that is no record of any topic; another topic's record is ``wrong_record``."""
 
 
+HEADERS: list[Any] = [
+    ("source", b"md.candles-0--5"),
+    ("source", b"x"),
+    ("config_id", b"\xff"),
+    ("engine", b"<b>"),
+]
+
+
 class Senseless:
     """Writes records that make no sense; ``places`` has the coordinates of all of them."""
 
@@ -138,13 +146,19 @@ class Senseless:
                 self._send(topic, value, KEY, now_ms)
             self._send(topic, FRAMES["truncated"], b"\xff", now_ms)
             self._send(topic, FRAMES["truncated"], None, now_ms)
+            self._send(topic, b"x" * 880_000, b"k" * 50_000, now_ms)
         assert self._producer.flush(30) == 0
 
     def _send(self, topic: str, value: bytes | None, key: bytes | None, now_ms: int) -> None:
         if key is None and TOPICS[topic].cleanup == "compact":
             return  # the broker refuses it
         self._producer.produce(
-            self._runtime.topic(topic), value, key, timestamp=now_ms, on_delivery=self._delivered
+            self._runtime.topic(topic),
+            value,
+            key,
+            timestamp=now_ms,
+            headers=HEADERS,
+            on_delivery=self._delivered,
         )
 
     def _delivered(self, error: Any, message: Any) -> None:
