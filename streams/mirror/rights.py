@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from streams.config.runtime import Runtime
 from streams.errors import Fatal
@@ -117,17 +117,18 @@ async def missing_rights(client: Any, runtime: Runtime) -> MissingRights | None:
     Returns
     -------
     MissingRights or None
-        None when the user may not run MULTI, so that nothing can be checked.
+        None when the user may not run MULTI, or the server has no transactions: nothing can be
+        checked then.
 
     Raises
     ------
     Fatal, Recoverable
         The login is refused; the server does not answer.
     """
-    trials = list(_trials(runtime.hotband_pairs))
+    trials = list(_trials(runtime.hotband_pairs or (keys.GLOBAL,)))
     try:
         refusals = await _refusals(client, trials)
-    except NoPermissionError:
+    except ResponseError:
         return None
     except (RedisError, OSError) as error:
         raise translate_valkey_error(error, client) from error
