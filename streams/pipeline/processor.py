@@ -325,9 +325,11 @@ class LogStage:
             for record in records
             if record.key == WATERMARK_KEY and record.place not in known
         }
-        needed = max(stamped.values(), default=0)
-        if needed > self._control.end and self._load_control is not None:
-            await self._load_control(needed)
+        for needed in sorted(set(stamped.values())):
+            if needed > self._control.end and self._load_control is not None:
+                await self._load_control(needed)
+            if needed > self._control.end:
+                break  # it does not exist, nor does any later one
         known.update(place for place, offset in stamped.items() if offset > self._control.end)
 
     def _stamped(self, record: SourceRecord) -> int:
