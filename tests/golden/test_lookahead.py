@@ -27,7 +27,12 @@ from streams.records.events import WATERMARK_KEY, Candle, Manifold
 from streams.records.topics import GATES, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 from streams.replay.verify.lookahead import COMPARED, Lookahead, LookaheadReport, Subject
 from streams.replay.verify.lookahead_cuts import Cut, pick_cuts
-from streams.replay.verify.lookahead_inputs import known_times, subject_of_bars, subject_of_series
+from streams.replay.verify.lookahead_inputs import (
+    at_event_time,
+    known_times,
+    subject_of_bars,
+    subject_of_series,
+)
 from tests.support.candle_files import START_MS, market, write_csv
 from tests.support.stage_bench import CODEC, candle, mark
 
@@ -312,6 +317,15 @@ def test_a_refused_record_makes_nothing_known_later(kind: str) -> None:
     assert ends == [after.as_of_ms] and names == (name,)
     control.refused_watermarks.add(records[0].place)
     assert known_times(records, CODEC, "M1", control)[0] == known
+
+
+def test_a_producer_that_stamps_by_the_wall_clock_makes_no_look_ahead() -> None:
+    whole = short(300)
+    later = [r._replace(timestamp_ms=r.timestamp_ms + 30_000) for r in whole.records]
+    records = at_event_time(later, CODEC)
+    assert records == whole.records
+    wrong = later[0]._replace(value=b"no record")
+    assert at_event_time([wrong], CODEC) == [wrong]
 
 
 def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:

@@ -98,7 +98,8 @@ def subject_of_log(
     config = control.state(control.end).config
     if config is None:
         raise Fatal("the log holds no configuration yet: nothing has been derived")
-    records = list(heapq.merge(*found, key=lambda record: record.timestamp_ms))
+    stamped = (at_event_time(records, codec) for records in found)
+    records = list(heapq.merge(*stamped, key=lambda record: record.timestamp_ms))
     return _subject(records, codec, control, config)
 
 
@@ -118,6 +119,19 @@ def _subject(
     changes = len(control.records) > FIRST_RECORDS
     calendar = calendar_of(config)
     return Subject(records, known_ms, derivation, changes, ends, bar_ms, names, calendar)
+
+
+def at_event_time(records: Sequence[SourceRecord], codec: Codec) -> list[SourceRecord]:
+    """Return the records with the time stamp that feeds give them, ``as_of_ms``.
+
+    Other producers may use the wall clock, so that a record would be known later than its output,
+    whose time stamp is that of the event. The stages compute nothing from a valid time stamp.
+    """
+    made = []
+    for record in records:
+        event = candle_event_of(codec, record)
+        made.append(record if event is None else record._replace(timestamp_ms=event.as_of_ms))
+    return made
 
 
 def known_times(
