@@ -21,9 +21,15 @@ def exit_now(why: str, *, stacks: bool = False) -> NoReturn:
     stacks
         Also print the stacks of all threads, to find a call that does not return.
     """
+    try:
+        _say(why, stacks)
+    finally:  # also when nothing can be written, because the disk of the log is full
+        os._exit(EXIT_UNSAFE)
+
+
+def _say(why: str, stacks: bool) -> None:
     stream = sys.__stderr__
     if stream is not None:
         if stacks:
             faulthandler.dump_traceback(stream)
         print(f"manifold worker: leaving: {why}", file=stream, flush=True)
-    os._exit(EXIT_UNSAFE)

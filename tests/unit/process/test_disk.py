@@ -162,3 +162,45 @@ def test_a_child_whose_log_is_cut_off_by_a_full_disk_says_so(full: Path) -> None
     with pytest.raises(Fatal, match=f"the child ended with code .*the disk of {full} is full"):
         child.wait_until(lambda: False, PATIENCE_S)
     assert full_disk(full / "missing") == ""
+
+
+HOST_LOG = """
+import sys
+from streams.cli.run import _Log
+log = _Log(6)
+for number in range(3):
+    log.write("worker", f"line {number}")
+print(log.lost_lines, log.lost_why, file=sys.stderr, flush=True)
+sys.stdin.readline()
+log.write("worker", "after")
+log.write("worker", "and on")
+"""
+
+
+def test_the_log_of_a_host_loses_lines_and_ends_nothing(full: Path) -> None:
+    place = full / "host.log"
+    with place.open("wb") as out:
+        host = subprocess.Popen(
+            [sys.executable, "-c", HOST_LOG],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert host.stderr is not None
+        assert host.stderr.readline() == f"3 cannot write standard output: {FULL_SAID}\n"
+        (full / "filler").unlink()
+        host.communicate("go on\n", timeout=PATIENCE_S)
+    assert host.returncode == 0
+    *_, lost, after, last = place.read_text(encoding="utf-8").splitlines()
+    assert lost.startswith("run    | ") and lost.endswith("UTC 3 lines were lost before this")
+    assert (after, last) == ("worker | after", "worker | and on")
+
+
+def test_a_worker_that_must_leave_does_so_when_it_can_say_nothing() -> None:
+    command = "from streams.process.exit import exit_now; exit_now('fenced', stacks=True)"
+    with FULL.open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", command], stderr=out, check=False, timeout=PATIENCE_S
+        )
+    assert done.returncode == 70
