@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from streams.instants import HOUR_MS, LATEST_MS
 from streams.records.events import WATERMARK_KEY, Candle, Ohlc, Watermark
 from streams.records.reasons import Refusal
-from streams.records.validation import problem_of
+from streams.records.validation import problem_of, stamp_problem
 
 _SHOWN: Final = 64
 
@@ -43,7 +43,7 @@ class FileRefused(Exception):
 
 
 class CandleRefusal(NamedTuple):
-    """Why a candle is refused: reason code and description."""
+    """Why a candle or a watermark is refused: reason code and description."""
 
     reason: Refusal
     detail: str
@@ -52,6 +52,28 @@ class CandleRefusal(NamedTuple):
 def bar_step_ms(length_ms: int) -> int:
     """Return the step of bar starts in milliseconds; bars over one hour start in New York time."""
     return min(length_ms, HOUR_MS)
+
+
+def input_refusal(
+    event: Candle | Watermark, key: bytes | None, timestamp_ms: int
+) -> CandleRefusal | None:
+    """Return why a record of ``md.candles`` is refused for itself, None when it is not.
+
+    Parameters
+    ----------
+    event
+        The decoded record.
+    key, timestamp_ms
+        Its Kafka key and time stamp.
+    """
+    if isinstance(event, Watermark):
+        problem = watermark_problem(event, key) or stamp_problem(event, timestamp_ms)
+        return CandleRefusal(Refusal.INVALID_WATERMARK, problem) if problem else None
+    refusal = candle_refusal(event, key)
+    if refusal is not None:
+        return refusal
+    early = stamp_problem(event, timestamp_ms)
+    return CandleRefusal(Refusal.INVALID_CANDLE, early) if early else None
 
 
 def candle_refusal(candle: Candle, key: bytes | None) -> CandleRefusal | None:

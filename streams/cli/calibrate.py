@@ -24,6 +24,7 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
 from streams.kafka.registry import open_codec
+from streams.process.disk import write_file
 from streams.replay.calibrate.outcome import Calibration
 from streams.replay.calibrate.sources import (
     Columnar,
@@ -144,10 +145,7 @@ def _say(made: Calibration, report: LoadReport, output: str | None, *, as_json: 
         echo(made.env_text(), nl=False)
         return
     if output is not None:
-        try:
-            Path(output).write_text(made.env_text(), encoding="utf-8")
-        except OSError as error:
-            raise Fatal(f"cannot write {output}: {error.strerror}") from error
+        write_file(output, made.env_text())
     if as_json:
         echo(json.dumps(made.as_dict() | {"refused_rows": report.refused_rows()}))
         return

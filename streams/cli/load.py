@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 import time
-from pathlib import Path
 
 import click
 from rich.progress import TaskID
@@ -18,10 +17,10 @@ from streams.cli.output import echo
 from streams.cli.progress import progress_bar
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
-from streams.errors import Fatal
 from streams.feeds.load import load_series
 from streams.kafka.registry import open_codec
 from streams.monitoring.clock_check import require_clock
+from streams.process.disk import write_file
 
 
 @click.command()
@@ -85,10 +84,7 @@ def load(
 def _say(report: LoadReport, refused_file: str | None, *, as_json: bool, dry_run: bool) -> None:
     if refused_file:
         lines = (json.dumps(r._asdict()) + "\n" for r in report.refused)
-        try:
-            Path(refused_file).write_text("".join(lines), encoding="utf-8")
-        except OSError as error:
-            raise Fatal(f"cannot write {refused_file}: {error.strerror}") from error
+        write_file(refused_file, "".join(lines))
     say_refused(report, " (--refused FILE lists all)")
     if as_json:
         echo(json.dumps(report.as_dict()))

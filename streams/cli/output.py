@@ -6,16 +6,25 @@ import click
 from rich.markup import escape
 
 from streams.printable import one_line, printable
+from streams.process.disk import writing
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text of one or more lines, with control and direction characters escaped."""
-    click.echo(printable(str(text)), err=err, nl=nl)
+    """Print a text of one or more lines, with control and direction characters escaped.
+
+    Raises
+    ------
+    Recoverable
+        The output is a file on a full disk.
+    """
+    with writing("standard error" if err else "standard output"):
+        click.echo(printable(str(text)), err=err, nl=nl)
 
 
 def echo_line(text: str, *, err: bool = False) -> None:
     """Print one line; a line feed in it is escaped too."""
-    click.echo(one_line(text), err=err)
+    with writing("standard error" if err else "standard output"):
+        click.echo(one_line(text), err=err)
 
 
 def cell(text: str) -> str:

@@ -22,7 +22,7 @@ from streams.config.host import RunSettings
 from streams.config.roles import ROLES
 from streams.config.runtime import Runtime
 from streams.config.status_ports import status_headers
-from streams.errors import Recoverable
+from streams.errors import Fatal, Recoverable
 from streams.process.service_manager import ServiceManager
 from streams.stack.host import Host
 from streams.stack.host_page import HostPage
@@ -69,9 +69,9 @@ def run(
 
     Processes that only follow the log start first, then the warm-up runs (manifold warmup), then
     feed and executor start. A process that ends is restarted after 1, 2, 4, ... 30 s; one that
-    refuses its settings stays down until SIGHUP, while the others run on. SIGTERM and Ctrl-C end
-    all processes, feed and executor first. Roles may be spread over hosts; a deployment has one
-    feed and one trade, and about as many workers as there are cores.
+    refuses its settings at its first start stays down until SIGHUP, while the others run on.
+    SIGTERM and Ctrl-C end all processes, feed and executor first. Roles may be spread over hosts; a
+    deployment has one feed and one trade, and about as many workers as there are cores.
 
     /status, /healthz (503 unless all runs) and /metrics are on RUN_STATUS_PORT (8130); every line
     on standard output begins with the name of its process. A systemd unit is in deploy/systemd.
@@ -111,28 +111,42 @@ def run(
     log = _Log(max(width, len(f"worker-{settings.run_workers}")))
     host = Host(settings, os.environ, log.write)
     try:
-        _supervise(host, page, stopping, again)
+        _supervise(host, log, page, stopping, again)
     finally:
         host.stop()
         page.close()
 
 
 class _Log:
-    """Writes whole lines to standard output from several threads."""
+    """Writes whole lines to standard output from several threads.
+
+    Where standard output is a file on a full disk, lines are lost and counted: the processes of the
+    host must go on, and one whose output is not read would stand still.
+    """
 
     def __init__(self, width: int) -> None:
         self._width, self._lock = width, threading.Lock()
+        self.lost_lines, self.lost_why = 0, ""
+        self._told = 0
 
     def write(self, name: str, text: str) -> None:
+        with self._lock:
+            try:
+                if self.lost_lines > self._told:
+                    self._line("run", f"{self.lost_lines - self._told} lines were lost before this")
+                    self._told = self.lost_lines
+                self._line(name, text)
+            except (Fatal, Recoverable) as error:
+                self.lost_lines, self.lost_why = self.lost_lines + 1, str(error)
+
+    def _line(self, name: str, text: str) -> None:
         if name == "run":
             text = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {text}"
-        with self._lock:
-            echo(f"{name:<{self._width}} | {text}")
-            sys.stdout.flush()
+        echo(f"{name:<{self._width}} | {text}")
 
 
 def _supervise(
-    host: Host, page: HostPage, stopping: threading.Event, again: threading.Event
+    host: Host, log: _Log, page: HostPage, stopping: threading.Event, again: threading.Event
 ) -> None:
     manager, ready, told_at = ServiceManager(), False, 0.0
     host.start()
@@ -142,7 +156,8 @@ def _supervise(
             again.clear()
             host.retry()
         status = host.status()
-        page.show(status | {"ts_ms": int(time.time() * 1000)})
+        lost = {"lost_lines": log.lost_lines, "lost_why": log.lost_why}
+        page.show(status | lost | {"ts_ms": int(time.time() * 1000)})
         if not ready and host.phase == "running":
             ready = manager.tell(READY=1)
         if time.monotonic() - told_at > TELL_EVERY_S:

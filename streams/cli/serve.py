@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from streams.errors import Fatal
+from streams.cli.output import echo
+from streams.process.disk import write_file
 from streams.process.sigterm import exit_on_sigterm
 
 
@@ -62,8 +63,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
 def _write(file: str, document: dict[str, Any]) -> None:
     from streams.service.documents import as_text
 
-    try:
-        with click.open_file(file, "w", encoding="utf-8") as out:
-            out.write(as_text(document))
-    except OSError as error:
-        raise Fatal(f"cannot write {file}: {error.strerror}") from error
+    if file == "-":
+        echo(as_text(document), nl=False)
+        return
+    write_file(file, as_text(document))

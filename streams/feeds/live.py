@@ -70,7 +70,7 @@ def run_feed(
     names = sorted(instruments)
     series = [SeriesKey(name, granularity) for name in names]
     partitions = sorted({partition_of(n.encode(), writer.partitions) for n in names})
-    known = survey(runtime, codec, partitions, series, since_ms=1 << 62)
+    known = survey(runtime, codec, partitions, series, 1 << 62, writer.control, now_ms)
     bars = _newer(arrivals, {key.instrument: known.last_bar_ms(key) for key in series})
     first = next(bars, None)
     if first is None:

@@ -49,7 +49,10 @@ def load_series(
         looked[0] += count
         progress("looking at the log", looked[0], None)
 
-    known = survey(runtime, codec, sorted(partitions), series, since_ms, looking)
+    known = survey(
+        *(runtime, codec, sorted(partitions), series, since_ms, writer.control, now_ms),
+        progress=looking,
+    )
     ends = {key: int(one.bars()[-1]) for key, one in series.items()}
     for key in sorted(series):
         _only_newer(series[key], known, report)

@@ -191,7 +191,8 @@ class OandaFeed:
             else from_ms // length * length
         )
         found = resumes(
-            self._runtime, self._codec, self._names, gran, writer.partitions, start_ms, now_ms
+            *(self._runtime, self._codec, self._names, gran, writer.partitions),
+            *(start_ms, now_ms, writer.control),
         )
         settings = self._settings
         feeds = {

@@ -11,6 +11,7 @@ from streams.feeds.survey import Survey, survey
 from streams.instants import GRANULARITY_MS
 from streams.kafka.partitioner import partition_of
 from streams.records.codec import Codec
+from streams.records.control import ControlLog
 
 TAIL_MS = 4 * 86_400_000
 """Longer than a weekend, so that the candles before a weekend are found in the tail of the log."""
@@ -24,6 +25,7 @@ def resumes(
     partitions: int,
     start_ms: int,
     now_ms: int,
+    control: ControlLog,
 ) -> dict[str, Resume]:
     """Return the resume point of each instrument; ``start_ms`` if the log has no candle of it.
 
@@ -35,12 +37,23 @@ def resumes(
         Start of the first bar to write.
     now_ms
         Wall clock.
+    control
+        ``ops.control``, read to its end.
     """
     keys = [SeriesKey(name, granularity) for name in instruments]
-    found = _look(runtime, codec, keys, partitions, now_ms - TAIL_MS)
+
+    def look(some: Sequence[SeriesKey], stamped_from_ms: int | None) -> Survey:
+        numbers = sorted({partition_of(key.instrument.encode(), partitions) for key in some})
+        return survey(
+            *(runtime, codec, numbers, some, 0, control, now_ms),
+            stamped_from_ms=stamped_from_ms,
+            source="oanda",
+        )
+
+    found = look(keys, now_ms - TAIL_MS)
     older = [key for key in keys if found.last_bar_ms(key) < 0]
     if older:
-        whole = _look(runtime, codec, older, partitions, None)
+        whole = look(older, None)
         for key in older:
             if key in whole.series:
                 found.series[key] = whole.series[key]
@@ -48,17 +61,6 @@ def resumes(
                 found.watermark_ms[key] = whole.watermark_ms[key]
     length = GRANULARITY_MS[granularity]
     return {key.instrument: _resume(found, key, length, start_ms) for key in keys}
-
-
-def _look(
-    runtime: Runtime,
-    codec: Codec,
-    keys: Sequence[SeriesKey],
-    partitions: int,
-    stamped_from_ms: int | None,
-) -> Survey:
-    numbers = sorted({partition_of(key.instrument.encode(), partitions) for key in keys})
-    return survey(runtime, codec, numbers, keys, 0, stamped_from_ms=stamped_from_ms, source="oanda")
 
 
 def _resume(found: Survey, key: SeriesKey, length: int, start_ms: int) -> Resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from confluent_kafka import Producer
@@ -27,6 +28,8 @@ from streams.records.validation import problem_of
 DELIVERY_SECONDS = 30.0
 TRIES, PAUSE_S = 11, 0.5
 """Number of attempts to read an offset that is not there yet, and the pause between them."""
+NOT_AWAITED_S = 60.0
+"""For how long no offset is waited for after a wait without success, seconds."""
 
 
 def read_control(
@@ -108,7 +111,9 @@ def loader(
 ) -> Callable[[int], Awaitable[None]]:
     """Return a function that reads ``log`` up to an offset; stages call it before a batch.
 
-    A missing offset may become visible a little later: waits for it, at most 5 s.
+    A missing offset may become visible a little later: waits for it, at most 5 s. After a wait
+    without success every offset is read once and not waited for, for a minute or until the log has grown:
+    watermarks with offsets that do not exist must not hold up one batch after the other.
 
     Parameters
     ----------
@@ -118,14 +123,19 @@ def loader(
 
     # stages and partitions reach the same watermark at the same time; only one reads the log
     reading = asyncio.Lock()
+    end_without_success, not_awaited_until = -1, 0.0
 
     async def load(upto: int) -> None:
+        nonlocal end_without_success, not_awaited_until
         async with reading:
-            for attempt in range(TRIES):
+            awaited = log.end != end_without_success or time.monotonic() > not_awaited_until
+            for attempt in range(TRIES if awaited else 1):
                 if upto <= log.end:
                     return
                 await asyncio.sleep(PAUSE_S if attempt else 0)
                 looked(await asyncio.to_thread(read_control, runtime, codec, log))
+            if awaited and upto > log.end:
+                end_without_success, not_awaited_until = log.end, time.monotonic() + NOT_AWAITED_S
 
     return load
 

@@ -14,9 +14,10 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.candles.rules import input_refusal
 from streams.printable import one_line
 from streams.records.codec import Codec, DecodeError
-from streams.records.events import Event
+from streams.records.events import Candle, Event, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.validation import stamp_problem
 
@@ -112,6 +113,21 @@ def _decoded(codec: Codec, record: SourceRecord) -> Event:
     if problem is not None:
         raise DecodeError("invalid_value", problem, event)
     return event
+
+
+def candle_event_of(codec: Codec, record: SourceRecord) -> Candle | Watermark | None:
+    """Return the event of a record of ``md.candles``; None when the stage ``signals`` refuses it.
+
+    An invalid record is counted, as is one that is valid under another key only.
+    """
+    event = event_of(codec, record)
+    if not isinstance(event, Candle | Watermark):
+        return None
+    refusal = input_refusal(event, record.key, record.timestamp_ms)
+    if refusal is None:
+        return event
+    INVALID.note(record, DecodeError(refusal.reason, refusal.detail, event))
+    return None
 
 
 def event_of(codec: Codec, record: SourceRecord) -> Event | None:

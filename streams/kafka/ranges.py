@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.errors import Fatal
-from streams.kafka.decoding import event_of
+from streams.kafka.decoding import candle_event_of
 from streams.kafka.reader import LogReader
 from streams.records.codec import Codec
 from streams.records.control import ControlLog
@@ -85,10 +85,9 @@ def _opening(
 ) -> Watermark | None:
     for batch in reader.read(CANDLES, *span):
         for each in batch:
-            event = event_of(codec, each.record)
-            refused = each.record.place in control.refused_watermarks
-            if refused or each.record.key != WATERMARK_KEY or not isinstance(event, Watermark):
+            if each.record.key != WATERMARK_KEY:
                 continue
-            if event.control_offset <= control.end:
+            event = candle_event_of(codec, each.record)
+            if isinstance(event, Watermark) and not control.refuses(each.record.place, event):
                 return event._replace(as_of_ms=from_ms)
     return None

@@ -16,6 +16,7 @@ from streams.config.runtime import Runtime
 from streams.errors import Fatal, Recoverable
 from streams.feeds.writer import feed_id
 from streams.kafka.committed import group_members
+from streams.kafka.decoding import decode_record, event_of
 from streams.kafka.ends import partition_ends
 from streams.kafka.reader import EMBEDDED_CLUSTER, LogReader
 from streams.kafka.topics_admin import TIMEOUT_SEC, Cluster, drifts
@@ -153,7 +154,7 @@ def require_kill_switch_engaged(runtime: Runtime, codec: Codec, reader: LogReade
         for found in batch:
             record = found.record
             try:
-                event = codec.decode(CONTROL, record.value)
+                event = decode_record(codec, record)
             except DecodeError as error:
                 detail = Unreadable(record.key, error.reason, record.timestamp_ms)
                 records.append((record.offset, detail))
@@ -174,10 +175,8 @@ def accounts_in(codec: Codec, reader: LogReader) -> set[str]:
     for partition in reader.partitions(ORDERS):
         for batch in reader.read(ORDERS, partition):
             for one in batch:
-                try:
-                    event = codec.decode(ORDERS, one.record.value)
-                except DecodeError:
-                    continue  # copied unchanged; it has no readable account
+                # an invalid record is copied unchanged; it has no readable account
+                event = event_of(codec, one.record)
                 if isinstance(event, OrderIntent) and event.account_id:
                     found.add(event.account_id)
     return found

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from streams.config.feeds import FeedSettings
 from streams.config.runtime import Runtime
 from streams.config.settings import Config, UnknownSettings
-from streams.errors import Recoverable
+from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import read_control
 from streams.kafka.decoding import event_of
 from streams.kafka.follower import LogPartition, keep_following, open_consumer, poll_records
 from streams.kafka.topics_admin import Cluster, require_topics
 from streams.mirror.keys import position_field
+from streams.mirror.rights import require_rights
 from streams.mirror.shapes import Retention, Write, silent, writes_of
 from streams.mirror.writer import Advance, MirrorWriter, connect
 from streams.process.pausing import BackOff, pause
@@ -104,13 +105,16 @@ class Follower:
         Raises
         ------
         Fatal
-            Kafka or Valkey refuses the login or the certificate, or topics are missing.
+            Kafka or Valkey refuses the login, the certificate or a right, or topics are missing.
         """
-        await keep_following(self._follow, self._stopping, str, log)
-        await self._client.aclose()
+        try:
+            await keep_following(self._follow, self._stopping, str, log)
+        finally:
+            await self._client.aclose()
 
     async def _follow(self) -> None:
         if not self._cluster_id:  # a broker that restarts may briefly report its topics as missing
+            await self._retried(lambda: require_rights(self._client, self._runtime))
             self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
         await self._refresh_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
@@ -203,6 +207,10 @@ class Follower:
         while True:
             try:
                 return await ask()
+            except Fatal:
+                # rights withdrawn while it runs: names them all, and how to grant them
+                await require_rights(self._client, self._runtime)
+                raise
             except Recoverable as error:
                 if self._stopping.is_set():
                     raise

@@ -16,6 +16,7 @@ from streams.mirror.keys import (
     KEYS_ON_DEMAND,
     KeyKind,
 )
+from streams.mirror.rights import acl_rules
 
 PLACE = Path(__file__).resolve().parents[2] / "docs" / "valkey-keys.md"
 _HEAD = """# Keys in Valkey
@@ -28,6 +29,20 @@ are epoch milliseconds UTC unless stated otherwise, and times to live count from
 that a value never looks fresher than it is. Channels: `ws:manifold` (the JSON of
 `ws:last:manifold`, published when it is written), `opt:live_config:changed:{INST}` (the JSON of
 `opt:best_config`).
+"""
+_RIGHTS = """## Rights of the mirror's user
+
+Where Valkey has users (ACL), `manifold mirror`, with `--rebuild` too, needs the rights below. It
+checks them before it writes: when one is missing it ends with code 2 and a sentence that names the
+user, the commands, keys and channels, and the `ACL SETUSER` command that grants them. Nothing is
+skipped meanwhile: after the grant, start it again (`manifold run`: SIGHUP) and it continues at its
+stored positions. `manifold doctor` makes the same check. The kill switch (`ops:kill_switch*`) and
+the service (`risk:alloc_budget`, and reading the keys above) need further rights:
+`+@read +@write +@scripting +@transaction +time`.
+
+```
+ACL SETUSER mirror on >PASSWORD %s
+```
 """
 _PARTS: tuple[tuple[str, Sequence[KeyKind]], ...] = (
     ("Written by the mirror", KEYS),
@@ -45,6 +60,7 @@ def document() -> str:
         lines += [f"## {title}", "", "| key | content |", "|---|---|"]
         lines += [f"| `{kind.pattern}` | {kind.content.replace('|', '/')} |" for kind in kinds]
         lines.append("")
+    lines.append(_RIGHTS % acl_rules())
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 HISTORY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -30,6 +30,9 @@ POSITIONS = "manifold:mirror:positions"
 its last writes (killed before they were on disk, or failed over) loses these too."""
 
 
+ValueType = Literal["string", "hash", "zset"]
+
+
 class KeyKind(NamedTuple):
     """One family of keys.
 
@@ -46,6 +49,13 @@ class KeyKind(NamedTuple):
     pattern: str
     glob: str
     content: str
+
+    @property
+    def value_type(self) -> ValueType:
+        """Type of its values in Valkey; the first word of its documentation names other types."""
+        if self.content.startswith("ZSET"):
+            return "zset"
+        return "hash" if self.content.startswith("HASH") else "string"
 
 
 KEYS = (
@@ -190,6 +200,11 @@ def signal_key(instrument: str, bar_ms: int) -> str:
 def signal_index_key(instrument: str) -> str:
     """Return the key of an instrument's signal index."""
     return f"sep:signal_index:{instrument}"
+
+
+def live_config_channel(instrument: str) -> str:
+    """Return the channel on which the parameters of an instrument are published."""
+    return f"opt:live_config:changed:{instrument}"
 
 
 def manifold_key(instrument: str) -> str:

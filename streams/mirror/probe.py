@@ -12,8 +12,9 @@ from redis.exceptions import RedisError
 from streams.config.runtime import Runtime
 from streams.instants import GRANULARITY_MS
 from streams.mirror import keys
-from streams.mirror.writer import connect, translate_valkey_error
+from streams.mirror.writer import MOST_DIGITS, connect, translate_valkey_error
 
+MOST_INSTANT: Final = 10**MOST_DIGITS
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
 
 
@@ -86,14 +87,14 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
     try:
         blob, status, weights, *rest = await pipeline.execute()
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     manifolds, signals, decided, candles = {}, {}, {}, {}
     for place, pair in enumerate(pairs):
         history, last, index, guard, series = rest[5 * place : 5 * place + 5]
         manifolds[pair] = _manifold(last, history)
-        signals[pair] = int(index[-1][1]) + length_ms if index else None
-        decided[pair] = None if guard is None else int(guard)
-        candles[pair] = int(series[-1][1]) + length_ms if series else None
+        signals[pair] = _bar_end(index, length_ms)
+        decided[pair] = _instant(guard)
+        candles[pair] = _bar_end(series, length_ms)
     return MirrorFacts(
         manifolds,
         signals,
@@ -106,20 +107,34 @@ async def mirror_facts(client: Any, pairs: Sequence[str], granularity: str) -> M
 
 
 def _manifold(last: str | None, history: Sequence[Any]) -> MirroredManifold:
-    newest = int(history[-1][1]) if history else None
+    newest = _bar_end(history, 0)
     if last is None:
         return MirroredManifold(newest, there=False)
     content = _object(last)
     metrics = content.get("metrics")
     found = metrics if isinstance(metrics, dict) else {}
     missing = tuple(name for name in METRICS if not isinstance(found.get(name), int | float))
-    stamp = content.get("ts_ms")
-    return MirroredManifold(stamp if isinstance(stamp, int) else newest, missing)
+    stamp = _stamp(last, "ts_ms")
+    return MirroredManifold(newest if stamp is None else stamp, missing)
+
+
+def _bar_end(members: Sequence[Any], length_ms: int) -> int | None:
+    """Return the end of the last bar of a series; None without one, and for a score of others."""
+    score = members[-1][1] if members else None
+    if score is None or not 0 <= score < MOST_INSTANT:
+        return None
+    return int(score) + length_ms
+
+
+def _instant(text: str | None) -> int | None:
+    """Return an instant of the mirror; None for text that another writer has stored."""
+    known = text is not None and text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return int(text) if text is not None and known else None
 
 
 def _stamp(text: str | None, field: str) -> int | None:
     stamp = _object(text).get(field)
-    return stamp if isinstance(stamp, int) else None
+    return stamp if isinstance(stamp, int) and 0 <= stamp < MOST_INSTANT else None
 
 
 def _weighted(text: str | None) -> int | None:
@@ -132,7 +147,7 @@ def _object(text: str | None) -> dict[str, Any]:
     """Parse a JSON object; anything else gives no fields, so that each is reported as missing."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

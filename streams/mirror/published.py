@@ -51,7 +51,7 @@ async def publish_report(
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
         await client.set(BACKTEST_REPORT, text, ex=BACKTEST_REPORT_TTL_SEC)
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()
     return BACKTEST_REPORT
@@ -85,7 +85,7 @@ class BudgetKey:
                 both.expire(ALLOC_BUDGET, ALLOC_BUDGET_TTL_SEC)
                 await both.execute()
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
 
     async def close(self) -> None:
         """Close the connection."""

@@ -10,6 +10,7 @@ from streams.errors import Recoverable
 from streams.kafka.reader import LogReader
 from streams.mirror.follow import retention_of, writes_of_records
 from streams.mirror.keys import position_field
+from streams.mirror.rights import require_rights
 from streams.mirror.writer import MirrorWriter, clear, connect
 from streams.records.codec import Codec
 from streams.records.topics import MIRRORED
@@ -31,11 +32,13 @@ async def rebuild(
     Raises
     ------
     Fatal, Recoverable
-        A topic is missing; Kafka or Valkey cannot be reached; Valkey restarted meanwhile.
+        A topic or a right in Valkey is missing; Kafka or Valkey cannot be reached; Valkey restarted
+        meanwhile.
     """
     client = connect(runtime)
     try:
         writer, retention = MirrorWriter(client, publish=False), retention_of(runtime, config)
+        await require_rights(client, runtime)  # before anything is removed
         run_id = await writer.run_id()
         await clear(client)
         reached: dict[str, int] = {}

@@ -61,7 +61,16 @@ class Mirror:
 
     async def _series(self, key: str, limit: int) -> list[dict[str, Any]]:
         texts = await self._asked(self._client.zrange(key, -limit, -1))
-        return [json.loads(text) for text in texts]
+        try:
+            members = [json.loads(text, parse_constant=_no_constant) for text in texts]
+        except (ValueError, RecursionError):
+            members = [None]
+        if not all(isinstance(member, dict) for member in members):
+            raise Recoverable(
+                f"{key} in Valkey has a member of another writer: remove it, or run manifold "
+                "mirror --rebuild"
+            )
+        return members
 
     async def _asked(self, asking: Any) -> Any:
         try:
@@ -71,4 +80,8 @@ class Mirror:
                 f"Valkey (VALKEY_URL) gave no answer within {ANSWER_S:g} s"
             ) from error
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
+
+
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")

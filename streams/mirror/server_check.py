@@ -11,8 +11,9 @@ from streams.checks import Finding
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.mirror.follow import retention_of
+from streams.mirror.rights import missing_rights
 from streams.mirror.sizing import Need, memory_need
-from streams.mirror.writer import connect, translate_valkey_error
+from streams.mirror.writer import connect, is_refused_right, translate_valkey_error, user_of
 
 MIB: Final = 1 << 20
 NEARLY_FULL: Final = 0.9
@@ -22,7 +23,7 @@ OLDEST: Final = (6, 2)
 
 
 async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
-    """Return findings on the server: version, role, memory, persistence, and a test write.
+    """Return findings on the server: version, role, memory, persistence, rights, a test write.
 
     Parameters
     ----------
@@ -39,19 +40,20 @@ async def check_valkey(runtime: Runtime, config: Config) -> list[Finding]:
     client = connect(runtime)
     try:
         info = await client.info("all")
-        trial = await _try(client)
+        trial = await _rights(client, runtime)
         # without permission for CONFIG GET, INFO has the settings needed here
         pairs = len(runtime.hotband_pairs)
         need = memory_need(pairs, config.granularity_ms, retention_of(runtime, config))
         memory = _memory(info, need, pairs)
         return [_server(info, runtime), *trial, memory, _persistence(info)]
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()
 
 
-async def _try(client: Any) -> list[Finding]:
+async def _try(client: Any, *, permitted: bool) -> list[Finding]:
+    """Write a key; ``permitted``: the user has the mirror's rights, maybe none for this key."""
     name = f"manifold:doctor:{secrets.token_hex(6)}"
     try:
         await client.set(name, "1", px=5_000)
@@ -59,6 +61,8 @@ async def _try(client: Any) -> list[Finding]:
         read = await client.evalsha(script, 1, name)
         await client.delete(name)
     except RedisError as error:
+        if permitted and is_refused_right(error):
+            return []
         said = str(error).split("//")[0]
         action = "give the user of VALKEY_URL the right to write and to run scripts, on the primary"
         return [Finding("valkey", "fail", f"a test write is refused: {said}", action)]
@@ -66,6 +70,14 @@ async def _try(client: Any) -> list[Finding]:
         action = "use a Valkey or Redis server"
         return [Finding("valkey", "fail", "a test write cannot be read back", action)]
     return []
+
+
+async def _rights(client: Any, runtime: Runtime) -> list[Finding]:
+    missing = await missing_rights(client, runtime)
+    if not missing:
+        return await _try(client, permitted=missing is not None)
+    user = user_of(client)
+    return [Finding("valkey rights", "fail", missing.problem(user), missing.advice(user))]
 
 
 def _server(info: dict[str, Any], runtime: Runtime) -> Finding:

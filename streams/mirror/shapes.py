@@ -333,7 +333,7 @@ def _control(event: Control) -> list[Write]:
         "names": sorted(found["params"]),
         "source": "ops.control",
     }
-    channel = f"opt:live_config:changed:{name}"
+    channel = keys.live_config_channel(name)
     return [
         Latest(keys.best_config_key(name), event.as_of_ms, _text(found), gone_ms, channel),
         Latest(keys.best_config_meta_key(name), event.as_of_ms, _text(meta), gone_ms),

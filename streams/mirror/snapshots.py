@@ -45,7 +45,7 @@ async def read_valkey(runtime: Runtime, key: SeriesKey, chosen: Selection) -> li
             members = await client.zrevrangebyscore(name, high, low, start=0, num=chosen.last + 1)
             members.reverse()
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()
     if not members:
@@ -84,7 +84,7 @@ async def store_day(runtime: Runtime, manifold: Mapping[str, Any]) -> str:
     try:
         await client.set(name, packed(manifold), ex=DAY_MANIFOLD_TTL_SEC)
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()
     return name
@@ -104,7 +104,7 @@ async def read_day(runtime: Runtime, name: str) -> dict[str, Any]:
     try:
         data: bytes | None = await client.get(name)
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()
     if data is None:

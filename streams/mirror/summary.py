@@ -42,6 +42,6 @@ async def read_summary(runtime: Runtime) -> MirrorSummary:
         text = weights.decode() if isinstance(weights, bytes) else weights
         return MirrorSummary(int(await client.dbsize()), text)
     except RedisError as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     finally:
         await client.aclose()

@@ -16,6 +16,8 @@ from streams.kafka.client import tls_context
 from streams.mirror import keys
 from streams.mirror.shapes import Latest, Point, SeriesMember, Write
 
+_REFUSED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+
 MOST_DIGITS = 18
 """Maximum number of digits of an offset."""
 
@@ -176,7 +178,7 @@ class MirrorWriter:
         except (RedisError, OSError) as error:
             types = {keys.POSITIONS: "hash"}
             if not (_wrong_type(error) and await self._remove_wrong_types(types)):
-                raise translate_valkey_error(error) from error
+                raise translate_valkey_error(error, self._client) from error
             found = [None] * len(fields)
         return [self._position(field, text) for field, text in zip(fields, found, strict=True)]
 
@@ -197,7 +199,7 @@ class MirrorWriter:
         Recoverable
             Valkey cannot be reached; the writes are idempotent and can be repeated.
         Fatal
-            The login or the certificate is refused.
+            The login, the certificate or a right is refused.
 
         Notes
         -----
@@ -209,13 +211,13 @@ class MirrorWriter:
             types = {keys.GUARD: "hash", keys.POSITIONS: "hash"}
             types |= {one.key: "zset" for one in writes if not isinstance(one, Latest)}
             if not (_wrong_type(error) and await self._remove_wrong_types(types)):
-                raise translate_valkey_error(error) from error
+                raise translate_valkey_error(error, self._client) from error
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
         try:
             return await self._apply(writes, advances)
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
 
     async def _apply(self, writes: Sequence[Write], advances: Sequence[Advance]) -> bool:
         newest: dict[str, int] = {}
@@ -261,7 +263,7 @@ class MirrorWriter:
                     self._name_once(key, f"{key} in Valkey is a {found}, no {kind}: written anew")
                     removed += await self._client.unlink(key)
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
         return removed > 0
 
     def _name_once(self, what: str, words: str) -> None:
@@ -283,7 +285,7 @@ class MirrorWriter:
         try:
             await self._client.eval(REACH, 1, keys.POSITIONS, *pairs)
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
 
     async def run_id(self) -> str:
         """Return the server's run id; another run may have lost the last writes.
@@ -296,7 +298,7 @@ class MirrorWriter:
         try:
             return str((await self._client.info("server"))["run_id"])
         except (RedisError, OSError) as error:
-            raise translate_valkey_error(error) from error
+            raise translate_valkey_error(error, self._client) from error
 
 
 def _wrong_type(error: Exception) -> bool:
@@ -324,11 +326,38 @@ def _advances(advances: Sequence[Advance]) -> list[str | int]:
     return parts
 
 
-def translate_valkey_error(error: Exception) -> Fatal | Recoverable:
-    """Translate an error of the client into Fatal or Recoverable; the password is never shown."""
+def is_refused_right(error: Exception) -> bool:
+    """Return whether the server has refused a command, key or channel to the user."""
+    if isinstance(error, NoPermissionError):
+        return True
+    text = str(error)
+    return isinstance(error, ResponseError) and any(words in text for words in _REFUSED_IN_SCRIPT)
+
+
+def user_of(client: Any) -> str:
+    """Return the name of a client's user."""
+    return str(client.connection_pool.connection_kwargs.get("username") or "default")
+
+
+def translate_valkey_error(error: Exception, client: Any = None) -> Fatal | Recoverable:
+    """Translate an error of a client into Fatal or Recoverable; the password is never shown.
+
+    Parameters
+    ----------
+    error
+        Its error.
+    client
+        The client, so that the message can name its user.
+    """
     said = str(error).split("//")[0] or type(error).__name__
-    if isinstance(error, AuthenticationError | NoPermissionError):
+    if isinstance(error, AuthenticationError):
         return Fatal(f"Valkey refuses the login of VALKEY_URL: {said}")
+    if is_refused_right(error):
+        who = "the user" if client is None else f"the user {user_of(client)!r}"
+        return Fatal(
+            f"Valkey refuses {who} of VALKEY_URL a right: {said}; grant the commands, keys and "
+            "channels of docs/valkey-keys.md with ACL SETUSER"
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -337,6 +366,8 @@ def translate_valkey_error(error: Exception) -> Fatal | Recoverable:
                 "set VALKEY_TLS_CA"
             )
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ResponseError):
+        return Recoverable(f"Valkey (VALKEY_URL) answers with an error: {said}")
     return Recoverable(f"Valkey (VALKEY_URL) does not answer: {said}")
 
 
@@ -363,5 +394,5 @@ async def clear(client: Any) -> int:
             if batch:
                 removed += await client.unlink(*batch)
     except (RedisError, OSError) as error:
-        raise translate_valkey_error(error) from error
+        raise translate_valkey_error(error, client) from error
     return removed

@@ -332,7 +332,10 @@ class LogStage:
             for record in records
             if record.key == WATERMARK_KEY and record.place not in known
         }
-        await self._load_to(max(stamped.values(), default=0))
+        for needed in sorted(set(stamped.values())):
+            await self._load_to(needed)
+            if needed > self._control.end:
+                break  # it does not exist, nor does any later one
         known.update(place for place, offset in stamped.items() if offset > self._control.end)
 
     async def _load_to(self, offset: int) -> None:

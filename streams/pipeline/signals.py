@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, Final
 
 from streams.candles.calendar import calendar_of
-from streams.candles.rules import candle_refusal, watermark_problem
+from streams.candles.rules import input_refusal
 from streams.config.settings import Config
 from streams.core import BarMetrics, CandleStream
 from streams.errors import Fatal
@@ -30,7 +30,6 @@ from streams.records.events import Candle, CandlePrices, Ohlc, Signal, Watermark
 from streams.records.log_record import RowChanges, Rows, SourceRecord
 from streams.records.reasons import Refusal
 from streams.records.topics import CANDLES, DEAD_LETTERS, MANIFOLDS, SIGNALS
-from streams.records.validation import stamp_problem
 
 STAGE = "signals"
 LAST_ROW = "last"
@@ -127,12 +126,9 @@ class SignalsStep(ControlledStep):
 
     def step(self, event: Candle | Watermark, at: SourceRecord) -> list[TopicEvent]:
         """Process a candle or a watermark; return signal and manifold, or a dead letter."""
-        early = stamp_problem(event, at.timestamp_ms)
         if isinstance(event, Watermark):
-            problem = watermark_problem(event, at.key) or early
-            if problem:
-                return self._refuse(at, Refusal.INVALID_WATERMARK, problem)
-            return self._watermark(event)
+            refusal = input_refusal(event, at.key, at.timestamp_ms)
+            return self._refuse(at, *refusal) if refusal else self._watermark(event)
         config = self.state.config
         if config is None:
             detail = "no watermark with a configuration before it: a feed writes one first"
@@ -140,11 +136,9 @@ class SignalsStep(ControlledStep):
         if event.granularity != config.candle_gran:
             self.counts["other_granularity"] += 1
             return []
-        refusal = candle_refusal(event, at.key)
+        refusal = input_refusal(event, at.key, at.timestamp_ms)
         if refusal:
             return self._refuse(at, *refusal)
-        if early:
-            return self._refuse(at, Refusal.INVALID_CANDLE, early)
         return self._candle(event, at, config)
 
     def changes(self) -> RowChanges:

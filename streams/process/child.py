@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import random
 import signal
@@ -14,20 +15,93 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streams.errors import Fatal
+from streams.process.disk import cannot_write, full_disk
 
-# outside the range of ephemeral ports
 FIRST_PORT, LAST_PORT = 20_000, 31_999
+"""Ports to choose from; those for outgoing connections are left out."""
+LOWEST_PORT, HIGHEST_PORT = 1_024, 65_535
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+USUAL_EPHEMERAL = range(32_768, 61_000)
 _PR_SET_PDEATHSIG = 1
 
+log = logging.getLogger("manifold.process")
 
-def free_port() -> int:
-    """Return a free loopback port."""
-    ports = list(range(FIRST_PORT, LAST_PORT + 1))
-    random.shuffle(ports)
-    for port in ports:
-        if port_is_free(port):
+
+def ephemeral_ports(setting: Path = EPHEMERAL_PORTS) -> range:
+    """Return the ports that this machine gives to outgoing connections.
+
+    A server on such a port may find it in use whenever it is started again.
+
+    Parameters
+    ----------
+    setting
+        The kernel's file; where it cannot be read, the range is that of most Linux machines.
+    """
+    try:
+        low, high = (int(text) for text in setting.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return USUAL_EPHEMERAL
+    return range(low, high + 1)
+
+
+def ephemeral_warning(named: Mapping[str, int], setting: Path = EPHEMERAL_PORTS) -> str:
+    """Return a sentence about ports of servers that outgoing connections may take; empty without.
+
+    Parameters
+    ----------
+    named
+        Option or setting -> port.
+    setting
+        The kernel's file.
+    """
+    taken = ephemeral_ports(setting)
+    shared = {name: port for name, port in named.items() if port in taken}
+    if not shared:
+        return ""
+    return (
+        f"{', '.join(f'{name} {port}' for name, port in shared.items())}: within the ports "
+        f"{taken.start} to {taken.stop - 1} of outgoing connections ({setting}), any of which may "
+        "hold it at the next start; choose a port outside, or reserve it (sysctl "
+        f"net.ipv4.ip_local_reserved_ports={','.join(map(str, shared.values()))})"
+    )
+
+
+def free_port(ephemeral: range | None = None) -> int:
+    """Return a free loopback port that no outgoing connection is given.
+
+    Where this machine's range of outgoing connections leaves no port, one of it is returned and a
+    warning is logged.
+
+    Parameters
+    ----------
+    ephemeral
+        Ports of outgoing connections; those of this machine by default.
+
+    Raises
+    ------
+    Fatal
+        No port is free.
+    """
+    taken = ephemeral_ports() if ephemeral is None else ephemeral
+    usual, every = range(FIRST_PORT, LAST_PORT + 1), range(LOWEST_PORT, HIGHEST_PORT + 1)
+    for ports in (usual, every):
+        port = _free_of([each for each in ports if each not in taken])
+        if port is not None:
             return port
-    raise Fatal(f"no free port between {FIRST_PORT} and {LAST_PORT}")
+    port = _free_of(list(usual))
+    if port is None:
+        raise Fatal(f"no free port between {FIRST_PORT} and {LAST_PORT}")
+    log.warning(
+        "port %d is one of the ports %d to %d of outgoing connections (%s), which leave no other: "
+        "it may be in use when a server is started there again",
+        *(port, taken.start, taken.stop - 1, EPHEMERAL_PORTS),
+    )
+    return port
+
+
+def _free_of(ports: list[int]) -> int | None:
+    random.shuffle(ports)
+    return next((port for port in ports if port_is_free(port)), None)
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -136,8 +210,8 @@ class Child:
                     preexec_fn=die_with_parent,
                 )
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise Fatal(f"the disk of {self.log.parent} is full") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise cannot_write(self.log, error) from error
             raise Fatal(f"cannot start {self.name}: {error}") from error
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
@@ -160,13 +234,14 @@ class Child:
             time.sleep(0.05)
 
     def last_output(self, lines: int = 3) -> str:
-        """Return the last lines of the output as one line."""
+        """Return the last lines of the output as one line; a full disk, which cuts it, is named."""
         try:
             text = self.log.read_bytes()[-4_000:].decode("utf-8", "replace")
         except OSError:
             return "(no output)"
         kept = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(kept[-lines:]) or "(no output)"
+        full = full_disk(self.log.parent)
+        return " | ".join([*kept[-lines:], *([full] if full else [])]) or "(no output)"
 
     def stop(self, seconds: float = 20.0) -> int | None:
         """Stop the process: SIGTERM, then SIGKILL to its process group after a timeout."""

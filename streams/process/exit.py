@@ -23,9 +23,15 @@ def exit_now(why: str, code: int = EXIT_UNSAFE, *, stacks: bool = False) -> NoRe
     stacks
         Also print the stacks of all threads, to find a call that does not return.
     """
+    try:
+        _say(why, stacks)
+    finally:  # also when nothing can be written, because the disk of the log is full
+        os._exit(code)
+
+
+def _say(why: str, stacks: bool) -> None:
     stream = sys.__stderr__
     if stream is not None:
         if stacks:
             faulthandler.dump_traceback(stream)
         print(f"manifold worker: leaving: {why}", file=stream, flush=True)
-    os._exit(code)

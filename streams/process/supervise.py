@@ -17,7 +17,9 @@ STEADY_S = 60.0
 class Supervised:
     """A child process and its restart rule.
 
-    A process that ends because of wrong input or settings (exit code 2) is not restarted.
+    A process that ends because of wrong input or settings (exit code 2) is not restarted, unless
+    it was restarted before: the same settings have worked, so what it refuses may be passing, such
+    as a port that another program has taken meanwhile.
 
     Parameters
     ----------
@@ -59,7 +61,8 @@ class Supervised:
     @property
     def failed(self) -> bool:
         """Whether it ended with an error that a restart would not fix."""
-        return self.child.returncode == Fatal.exit_code and not self.done
+        refused = self.child.returncode == Fatal.exit_code and not self.done
+        return refused and not self.restarts
 
     @property
     def state(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from streams.config.run_parameters import overridden, overrides_of, parameters
 from streams.config.settings import Config, UnknownSettings
 from streams.errors import Fatal
-from streams.records.events import Control
+from streams.records.events import Control, Watermark
 from streams.records.kill_switch import kill_switch_problem
 from streams.records.value_rules import is_name
 
@@ -173,6 +173,18 @@ class ControlLog:
         else:
             self._records.append((offset, record))
         self._end = offset + 1
+
+    def refuses(self, place: tuple[str, int, int], watermark: Watermark) -> bool:
+        """Return whether the stages refuse a watermark for its offset of ``ops.control``.
+
+        Parameters
+        ----------
+        place
+            Topic, partition and offset of the watermark.
+        watermark
+            The watermark; this log has been read to its end.
+        """
+        return place in self.refused_watermarks or watermark.control_offset > self._end
 
     def refuse(self, offset: int, reason: str) -> None:
         """Record that the bytes at ``offset`` are not a control record."""

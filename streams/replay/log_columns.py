@@ -12,7 +12,7 @@ import numpy as np
 from streams.candles.bulk_avro import GRANULARITIES, PLAIN, BulkCandles, concatenated
 from streams.candles.columns import CandleColumns
 from streams.candles.frames import CandleFrames
-from streams.candles.rules import candle_refusal, watermark_problem
+from streams.candles.rules import input_refusal
 from streams.config.runtime import Runtime
 from streams.kafka.ranges import Span
 from streams.kafka.reader import LogReader
@@ -23,7 +23,6 @@ from streams.records.control import ControlLog, ControlState
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
-from streams.records.validation import stamp_problem
 
 Refuses = Callable[[SourceRecord, Watermark], bool]
 UNREADABLE = "no valid candle or watermark"
@@ -116,9 +115,7 @@ def replay_batches(
     """
     reader = CandleReader(
         codec,
-        lambda record, mark: (
-            record.place in control.refused_watermarks or mark.control_offset > control.end
-        ),
+        lambda record, mark: control.refuses(record.place, mark),
     )
     running = {number: Partition(found) for number, found in batches.items()}
     for number, opening in openings.items():
@@ -201,14 +198,13 @@ class CandleReader:
             except DecodeError:
                 refused += 1
                 continue
-            early = stamp_problem(event, record.timestamp_ms)
-            if isinstance(event, Watermark):
-                if watermark_problem(event, record.key) or early or self._refuses(record, event):
+            if input_refusal(event, record.key, record.timestamp_ms):
+                refused += 1
+            elif isinstance(event, Watermark):
+                if self._refuses(record, event):
                     refused += 1
                 else:
                     watermarks.append((index, event))
-            elif candle_refusal(event, record.key) or early:
-                refused += 1
             else:
                 candles.append((index, event))
         return RecordBatch(frames.with_candles(candles), watermarks, refused)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 from streams.candles.files import unpacked
 from streams.errors import Fatal
 from streams.instants import GRANULARITY_MS, clock
+from streams.process.disk import write_file, writing
 from streams.records.value_rules import NAME
 from streams.replay.snapshot import SHARED
 from streams.replay.snapshot_candles import day_of
@@ -82,16 +82,9 @@ def write_manifold(path: Path, manifold: Mapping[str, Any], *, pretty: bool = Fa
     data = (text_of_manifold(manifold, pretty=pretty) + "\n").encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(data)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise Fatal(f"cannot write {path}: {error.strerror or error}") from error
+    write_file(path, data)
 
 
 def read_manifold(path: str) -> dict[str, Any]:

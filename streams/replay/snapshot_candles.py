@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from streams.candles.columns import SeriesKey
-from streams.candles.rules import candle_refusal
+from streams.candles.rules import input_refusal
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal
@@ -19,7 +19,6 @@ from streams.records.control import ControlLog
 from streams.records.events import Candle
 from streams.records.log_record import SourceRecord
 from streams.records.topics import CANDLES
-from streams.records.validation import stamp_problem
 
 DAY_MS = 86_400_000
 STRETCH = 20_000
@@ -180,8 +179,7 @@ def _candle(
         return None
     if event.volume is None and not config.allow_missing_volume:
         return None
-    refused = candle_refusal(event, record.key) or stamp_problem(event, record.timestamp_ms)
-    return None if refused else event
+    return None if input_refusal(event, record.key, record.timestamp_ms) else event
 
 
 def _ascending(candles: Iterable[Candle]) -> list[Candle]:

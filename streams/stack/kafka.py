@@ -13,6 +13,7 @@ from zlib import crc32
 from streams.errors import Fatal
 from streams.kafka.topics_admin import answers
 from streams.process.child import Child, free_port, listens, require_port, require_space
+from streams.process.disk import write_file
 from streams.stack import maven
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
@@ -119,8 +120,7 @@ class KafkaBroker:
         require_port(self.port, "the Kafka broker")
         require_port(self.controller_port, "the Kafka controller")
         settings = self.directory / "server.properties"
-        settings.write_text("\n".join(self._properties()) + "\n", encoding="utf-8")
-        settings.chmod(0o600)
+        write_file(settings, "\n".join(self._properties()) + "\n", mode=0o600)
         self._format(program, jars, settings)
         log_config = f"-Dlog4j2.configurationFile={pom_file().with_name('log4j2.properties')}"
         self._child = Child(

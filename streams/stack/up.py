@@ -23,7 +23,8 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.control_topic import active_config, read_control
 from streams.kafka.topics_admin import create_topics
 from streams.monitoring.clock_check import require_clock
-from streams.process.child import require_port, require_space
+from streams.process.child import ephemeral_warning, require_port, require_space
+from streams.process.disk import write_file
 from streams.process.supervise import Supervised
 from streams.records.codec import locked_codec
 from streams.stack.embedded import EmbeddedBroker
@@ -180,7 +181,7 @@ class Stack:
         Fatal, Recoverable
             A port in use, no Java, no compiler, a full disk, or a part that does not start.
         """
-        self._check()
+        self._check(say)
         if not self.durable:
             # the log is lost with its broker, so data derived from it is removed too
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -201,7 +202,7 @@ class Stack:
         arguments = self._arguments()
         with self.timings.of(", ".join(arguments), say):
             self._start_processes(arguments)
-        self.env_file.write_text(self._env_text(), encoding="utf-8")
+        write_file(self.env_file, self._env_text())
 
     @property
     def broker_name(self) -> str:
@@ -250,16 +251,18 @@ class Stack:
         if self.processes:
             self.env_file.unlink(missing_ok=True)
 
-    def _check(self) -> None:
+    def _check(self, say: Callable[[str], None]) -> None:
         ports = asdict(self.plan.ports)
         if self.live:
             ports |= {name: port for name, port in self.service.ports.items() if port}
             ports["TRADE_STATUS_PORT"] = self.trading.trade_status_port
         if len(set(ports.values())) != len(ports):
             raise Fatal(f"the ports of the stack must differ: {ports}")
-        for what, port in ports.items():
-            named = what if what.isupper() else f"--{what}-port"
-            require_port(port, f"the stack ({named})")
+        named = {n if n.isupper() else f"--{n}-port": port for n, port in ports.items()}
+        for name, port in named.items():
+            require_port(port, f"the stack ({name})")
+        if warning := ephemeral_warning(named):
+            say(warning)
         if shutil.which("g++") is None and shutil.which("c++") is None:
             raise Fatal("no C++ compiler: install g++ (the metrics core is compiled at start)")
 
@@ -319,7 +322,7 @@ class Stack:
         wanted = self.plan.market
         if known is None:
             if wanted != "synthetic":
-                place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
+                write_file(place, json.dumps({"market": wanted}))
             return
         market = known.get("market", "synthetic")
         if "synthetic" in (market, wanted) and market != wanted:
@@ -328,7 +331,7 @@ class Stack:
                 "use that option or choose another --data-dir"
             )
         if (market, wanted) == ("none", "oanda"):
-            place.write_text(json.dumps({"market": wanted}), encoding="utf-8")
+            write_file(place, json.dumps({"market": wanted}))
 
     def _market_start(self) -> int:
         """Return the start of the market; a restarted stack continues its own."""
@@ -342,7 +345,7 @@ class Stack:
                     "use that seed or choose another --data-dir"
                 )
             return found["start_ms"]
-        place.write_text(json.dumps(wanted), encoding="utf-8")
+        write_file(place, json.dumps(wanted))
         return self.plan.start_ms
 
     def _env_text(self) -> str:
@@ -374,11 +377,7 @@ def _write_token(place: Path) -> None:
     if place.is_file():
         return
     require_space(place.parent, SPACE_MIB)
-    try:
-        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(secrets.token_urlsafe(32))
-    except OSError as error:
-        raise Fatal(f"cannot write {place}: {error.strerror}") from error
+    write_file(place, secrets.token_urlsafe(32), mode=0o600)
 
 
 def _setting_names() -> set[str]:

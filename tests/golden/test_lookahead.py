@@ -19,13 +19,20 @@ from streams.cli import cli, main
 from streams.config.settings import Config
 from streams.feeds.synthetic import MarketRates, synthetic_market
 from streams.pipeline.gates import GatesStage, GatesStep
+from streams.pipeline.processor import record_key
 from streams.pipeline.signals import SignalsStep
 from streams.pipeline.weights import WeightsStep
-from streams.records.events import Candle, Manifold
+from streams.records.control import ControlLog
+from streams.records.events import WATERMARK_KEY, Candle, Manifold
 from streams.records.topics import GATES, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 from streams.replay.verify.lookahead import COMPARED, Lookahead, LookaheadReport, Subject
 from streams.replay.verify.lookahead_cuts import Cut, pick_cuts
-from streams.replay.verify.lookahead_inputs import known_times, subject_of_bars, subject_of_series
+from streams.replay.verify.lookahead_inputs import (
+    at_event_time,
+    known_times,
+    subject_of_bars,
+    subject_of_series,
+)
 from tests.support.candle_files import START_MS, market, write_csv
 from tests.support.stage_bench import CODEC, candle, mark
 
@@ -241,14 +248,84 @@ def test_what_comes_late_is_known_when_it_comes() -> None:
     subject = short(300)
     records = [
         subject.records[0]._replace(
-            partition=0, offset=at, timestamp_ms=e.as_of_ms, value=CODEC.encode("md.candles", e)
+            partition=0,
+            offset=at,
+            timestamp_ms=e.as_of_ms,
+            key=record_key(e),
+            value=CODEC.encode("md.candles", e),
         )
         for at, e in enumerate(events)
     ]
-    known, ends, names = known_times(records, CODEC, "M1")
+    control = ControlLog()
+    control.advance(2)
+    known, ends, names = known_times(records, CODEC, "M1", control)
     assert [(at - START_MS) // MINUTE_MS for at in known] == [0, 1, 2, 2, 2, 1, 1]
     assert [(at - START_MS) // MINUTE_MS for at in ends] == [0, 1, 2]
     assert names == tuple(sorted(PAIRS))
+
+
+REFUSED = {
+    "a watermark later than its time stamp": lambda name: (
+        mark(START_MS + 9 * MINUTE_MS, 2, name),
+        START_MS,
+        WATERMARK_KEY,
+    ),
+    "a candle later than its time stamp": lambda name: (
+        candle(START_MS + 9 * MINUTE_MS, name),
+        START_MS,
+        name.encode(),
+    ),
+    "a watermark whose control record is missing": lambda name: (
+        mark(START_MS + 9 * MINUTE_MS, 3, name),
+        START_MS + 9 * MINUTE_MS,
+        WATERMARK_KEY,
+    ),
+    "a watermark under another key": lambda name: (
+        mark(START_MS + 9 * MINUTE_MS, 2, name),
+        START_MS + 9 * MINUTE_MS,
+        name.encode(),
+    ),
+    "a candle under another key": lambda name: (
+        candle(START_MS + 9 * MINUTE_MS, name),
+        START_MS + 9 * MINUTE_MS,
+        b"AUD_USD",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_refused_record_makes_nothing_known_later(kind: str) -> None:
+    name, _ = PAIRS
+    event, stamp_ms, key = REFUSED[kind](name)
+    first = short(300).records[0]._replace(partition=0)
+    after = candle(START_MS, name)
+    records = [
+        first._replace(
+            offset=0, timestamp_ms=stamp_ms, key=key, value=CODEC.encode("md.candles", event)
+        ),
+        first._replace(
+            offset=1,
+            timestamp_ms=after.as_of_ms,
+            key=name.encode(),
+            value=CODEC.encode("md.candles", after),
+        ),
+    ]
+    control = ControlLog()
+    control.advance(2)
+    known, ends, names = known_times(records, CODEC, "M1", control)
+    assert known == [stamp_ms, after.as_of_ms]
+    assert ends == [after.as_of_ms] and names == (name,)
+    control.refused_watermarks.add(records[0].place)
+    assert known_times(records, CODEC, "M1", control)[0] == known
+
+
+def test_a_producer_that_stamps_by_the_wall_clock_makes_no_look_ahead() -> None:
+    whole = short(300)
+    later = [r._replace(timestamp_ms=r.timestamp_ms + 30_000) for r in whole.records]
+    records = at_event_time(later, CODEC)
+    assert records == whole.records
+    wrong = later[0]._replace(value=b"no record")
+    assert at_event_time([wrong], CODEC) == [wrong]
 
 
 def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
@@ -260,7 +337,9 @@ def test_history_behind_newer_candles_has_a_run_for_every_cut() -> None:
     for record in [*marks[:2], *first, *second]:
         moved.append(record._replace(partition=0, offset=ends[0]))
         ends[0] += 1
-    known, bars, names = known_times(moved, CODEC, "M1")
+    control = ControlLog()
+    control.advance(2)
+    known, bars, names = known_times(moved, CODEC, "M1", control)
     subject = Subject(moved, known, whole.derivation, True, bars, MINUTE_MS, names, FX)
     found = run_checks(subject, 6)
     assert not found.stepwise

@@ -13,10 +13,10 @@ import json
 import sys
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
 from streams.errors import Fatal
+from streams.process.disk import write_file, writing
 from streams.replay.report import tables
 from streams.replay.report.data import ReportData
 from streams.replay.report.words import clock_range
@@ -88,13 +88,11 @@ def _write(path: str, text: str) -> None:
     # a lone surrogate cannot be encoded; it is replaced by a question mark
     content = text.encode("utf-8", "replace")
     if path == STDOUT:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        with writing("standard output"):
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
         return
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        raise Fatal(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, content)
 
 
 def _part(name: str) -> str:

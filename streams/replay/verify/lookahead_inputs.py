@@ -15,11 +15,12 @@ from streams.feeds.load import merge_series
 from streams.feeds.plan import FeedPlan
 from streams.feeds.writer import bars_of
 from streams.instants import GRANULARITY_MS
-from streams.kafka.control_topic import read_control
+from streams.kafka.control_topic import read_control, read_refused_watermarks
+from streams.kafka.decoding import candle_event_of
 from streams.kafka.reader import LogReader
 from streams.pipeline.chain import make_chain
 from streams.pipeline.memory import Derivation
-from streams.records.codec import Codec, DecodeError, locked_codec
+from streams.records.codec import Codec, locked_codec
 from streams.records.control import ControlLog
 from streams.records.events import Candle, Watermark
 from streams.records.log_record import SourceRecord
@@ -93,18 +94,19 @@ def subject_of_log(
                 progress(f"reading {CANDLES}", done + batch[-1].record.offset + 1 - low, total)
             done += high - low
     # read after the candles, so that it contains the control offsets of their watermarks
-    control = read_control(runtime, codec)
+    control = read_refused_watermarks(runtime, codec, read_control(runtime, codec))
     config = control.state(control.end).config
     if config is None:
         raise Fatal("the log holds no configuration yet: nothing has been derived")
-    records = list(heapq.merge(*found, key=lambda record: record.timestamp_ms))
+    stamped = (at_event_time(records, codec) for records in found)
+    records = list(heapq.merge(*stamped, key=lambda record: record.timestamp_ms))
     return _subject(records, codec, control, config)
 
 
 def _subject(
     records: list[SourceRecord], codec: Codec, control: ControlLog, config: Config
 ) -> Subject:
-    known_ms, ends, names = known_times(records, codec, config.candle_gran)
+    known_ms, ends, names = known_times(records, codec, config.candle_gran, control)
     if not ends:
         raise Fatal(f"there are no candles of {config.candle_gran}")
 
@@ -119,24 +121,38 @@ def _subject(
     return Subject(records, known_ms, derivation, changes, ends, bar_ms, names, calendar)
 
 
+def at_event_time(records: Sequence[SourceRecord], codec: Codec) -> list[SourceRecord]:
+    """Return the records with the time stamp that feeds give them, ``as_of_ms``.
+
+    Other producers may use the wall clock, so that a record would be known later than its output,
+    whose time stamp is that of the event. The stages compute nothing from a valid time stamp.
+    """
+    made = []
+    for record in records:
+        event = candle_event_of(codec, record)
+        made.append(record if event is None else record._replace(timestamp_ms=event.as_of_ms))
+    return made
+
+
 def known_times(
-    records: Sequence[SourceRecord], codec: Codec, granularity: str
+    records: Sequence[SourceRecord], codec: Codec, granularity: str, control: ControlLog
 ) -> tuple[list[int], list[int], tuple[str, ...]]:
     """Return the known time of each record, the ends of bars, and the instruments.
 
     A candle or watermark after a later watermark for its instrument (also one that ends the wait
     for it), or after a newer candle of it, is known when that one was
-    (``streams.replay.verify.lookahead``).
+    (``streams.replay.verify.lookahead``). A record that the stages refuse makes no other known
+    later, and no bar end at the end of it.
     """
     newest: dict[tuple[int, str, str], int] = {}
     known_ms, ends, names = [], set(), set()
     for record in records:
         known = record.timestamp_ms
-        try:
-            event = codec.decode(CANDLES, record.value)
-        except DecodeError:
-            event = None  # a dead letter
+        event = candle_event_of(codec, record)
         if isinstance(event, Watermark):
+            if control.refuses(record.place, event):
+                known_ms.append(known)
+                continue
             names_of = (*event.instruments, *event.not_waited_for)
             places = [(record.partition, name, event.granularity) for name in names_of]
             known = max(known, *(newest.get(at, -1) for at in places), -1)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka import Producer
 
 from streams.config.settings import Config
+from streams.feeds.oanda_instrument import Resume
+from streams.feeds.oanda_resume import resumes
 from streams.feeds.plan import FeedPlan
 from streams.feeds.writer import FactWriter, bars_of, write_feed
+from streams.kafka.client import producer_config
+from streams.kafka.control_topic import read_control
+from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
 from streams.process.child import free_port
-from streams.records.events import Candle, Ohlc, Watermark
+from streams.records.control import ControlLog
+from streams.records.events import WATERMARK_KEY, Candle, Ohlc, Watermark
 from streams.records.topics import CANDLES, CONTROL
 from streams.stack.kafka import KafkaBroker
 from tests.support.candle_files import csv_line, market, write_csv
 from tests.support.deployment import Deployment
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -225,3 +234,55 @@ def test_a_load_that_was_cut_off_is_completed_by_the_same_command(
     rest = load(deployment, whole)
     assert (rest["already_there"], rest["written"]) == (97, len(every) - 97)
     assert load(deployment, whole)["watermarks"] == 0
+
+
+def test_what_the_stages_refuse_and_a_watermark_of_the_future_move_no_feed(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """Whoever may write to ``md.candles`` cannot make a feed believe that the log is complete."""
+    now_ms = int(time.time() * 1000)
+    bar_ms = now_ms // 60_000 * 60_000 - 3_600_000
+    whole = [
+        one._replace(bar_ms=bar_ms + at * 60_000) for at, one in enumerate(market(PAIRS[1:2], 30))
+    ]
+    load(deployment, write_csv(tmp_path / "part.csv", whole[:20]))
+    name = PAIRS[1]
+    control = read_control(deployment.runtime, deployment.codec)
+    before = resume(deployment, control, now_ms)
+    assert before.frontier_ms == bar_ms + 20 * 60_000
+
+    partition = partition_of(name.encode(), 3)
+    far_ms, late = now_ms + 3_400_000, whole[-1]
+    mark = Watermark(far_ms, "M1", control.end, (name,))
+    producer = Producer(producer_config(deployment.runtime))
+    for event, stamp_ms, under in (
+        (mark, far_ms, WATERMARK_KEY),
+        (mark._replace(as_of_ms=now_ms, control_offset=10**9), now_ms, WATERMARK_KEY),
+        (mark._replace(as_of_ms=now_ms), now_ms, name.encode()),
+        (mark._replace(as_of_ms=now_ms), now_ms - 120_000, WATERMARK_KEY),
+        (late, now_ms, b"GBP_USD"),
+        (late, bar_ms, name.encode()),
+    ):
+        producer.produce(
+            deployment.runtime.topic(CANDLES),
+            deployment.codec.encode(CANDLES, event),
+            under,
+            partition,
+            timestamp=stamp_ms,
+        )
+    assert producer.flush(PATIENCE_S) == 0
+    assert resume(deployment, control, now_ms) == before
+    # when that time has come, it is a watermark like any other
+    assert resume(deployment, control, far_ms).frontier_ms == far_ms
+
+    path = write_csv(tmp_path / "whole.csv", whole)
+    rest = load(deployment, path)
+    assert (rest["already_there"], rest["written"], rest["refused"]) == (20, 10, 0)
+    again = load(deployment, path)
+    assert (again["already_there"], again["written"], again["watermarks"]) == (30, 0, 0)
+
+
+def resume(deployment: Deployment, control: ControlLog, now_ms: int) -> Resume:
+    name = PAIRS[1]
+    found = resumes(deployment.runtime, deployment.codec, [name], "M1", 3, 0, now_ms, control)
+    return found[name]

@@ -255,6 +255,16 @@ def test_durable_stack_restarts_its_worker_and_goes_on_after_a_restart(
     said = "GATE_MODE is adaptive for the service, the executor, worker 127.0.0.1"
     found = eventually(lambda: config_signal(api), lambda one: said in one["detail"])
     assert found["state"] == "warn"
+    # another program has its port when it is started again: the stack waits for it
+    port = up.service["API_PORT"]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(pid_of(up, "serve"), signal.SIGKILL)
+        eventually(lambda: other.bind(("127.0.0.1", port)), lambda bound: bound is None)
+        other.listen()
+        up.wait_for("serve: ended with code 2; restart in ")
+        up.wait_for(f"API_PORT: cannot listen on 127.0.0.1 port {port}")
+    eventually(lambda: json_of(f"{api}/health")["status"], lambda state: state == "ok")
     assert up.process.poll() is None, up.output
     assert up.end() == 0
     ups.append(again := Up(directory, "--broker", "kafka", "--bars", "300"))

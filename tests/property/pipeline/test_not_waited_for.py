@@ -81,7 +81,7 @@ def test_every_interleaving_and_restart_gives_the_same_weights(data: st.DataObje
 def test_nothing_depends_on_what_comes_after_it(seed: int) -> None:
     config = Config.from_env(SETTINGS)
     records = quiet_log(seed)
-    known_ms, ends, names = known_times(records, CODEC, "M1")
+    known_ms, ends, names = known_times(records, CODEC, "M1", quiet_control())
 
     def derivation() -> Derivation:
         made = Derivation(keeps_history=True)

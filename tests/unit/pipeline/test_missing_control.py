@@ -139,6 +139,58 @@ def test_the_worker_waits_a_little_for_it(
     assert len(asked) == (control_topic.TRIES if shows_at is None else shows_at + 1)
 
 
+def test_offsets_that_do_not_exist_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch after the other names another missing offset, lower ones too: one wait for all."""
+    log, grown, asked = control(), longer(), []
+
+    def read(runtime: Any, codec: Any, known: ControlLog) -> ControlLog:
+        asked.append(known.end)
+        return known
+
+    monkeypatch.setattr(control_topic, "PAUSE_S", 0.001)
+    monkeypatch.setattr(control_topic, "read_control", read)
+    stage = signals_stage(CODEC, log, control_topic.loader(Runtime(), CODEC, log))
+    opened, bench = stage.open(0, {}), Bench("signals", log)
+
+    def refused(*offsets: int) -> int:
+        records = [bench.record(mark(T0, offset, A)) for offset in offsets]
+        asyncio.run(stage.prepare(records, opened))
+        events = [output.event for output in opened.process(records).outputs]
+        return sum(isinstance(event, DeadLetter) for event in events)
+
+    assert refused(10**9, 10**9 + 1, 2, 10**9 + 2) == 3
+    assert len(asked) == control_topic.TRIES
+    for count, offset in enumerate((10**9, 10**6, 5, 10**12), 1):
+        assert refused(offset) == 1
+        assert len(asked) == control_topic.TRIES + count, "read once, not waited for"
+    # the log has grown: what it does not hold yet may come a little later again
+    for offset, record in grown.records[log.end : 6]:
+        log.append(offset, record)
+    assert refused(10**9) == 1
+    assert len(asked) == 2 * control_topic.TRIES + 4
+
+
+def test_a_missing_offset_takes_no_earlier_one_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two offsets in a batch the one that comes a little later is waited for."""
+    log, grown, asked = control(), longer(), []
+
+    def read(runtime: Any, codec: Any, known: ControlLog) -> ControlLog:
+        asked.append(known.end)
+        if len(asked) == 2:
+            for offset, record in grown.records[known.end : 9]:
+                known.append(offset, record)
+        return known
+
+    monkeypatch.setattr(control_topic, "PAUSE_S", 0.001)
+    monkeypatch.setattr(control_topic, "read_control", read)
+    stage = signals_stage(CODEC, log, control_topic.loader(Runtime(), CODEC, log))
+    opened, bench = stage.open(0, {}), Bench("signals", log)
+    records = [bench.record(mark(T0, offset, A)) for offset in (10**9, 9)]
+    asyncio.run(stage.prepare(records, opened))
+    letters = [o.event for o in opened.process(records).outputs if isinstance(o.event, DeadLetter)]
+    assert [letter.offset for letter in letters] == [records[0].offset]
+
+
 def test_the_columns_of_a_verification_take_it_from_the_record() -> None:
     def records(bench: Bench) -> list[Any]:
         bars = [candle(T0 + n * MINUTE) for n in range(140)]
