@@ -28,6 +28,7 @@ from streams.instants import clock, instant_ms
 from streams.instruments import instrument_names
 from streams.kafka.control_topic import config_in_force
 from streams.kafka.registry import open_codec
+from streams.mirror.process_starts import record_start
 from streams.monitoring.clock_check import ClockGuard, require_clock
 from streams.oanda.client import OandaClient
 from streams.process.child import require_port
@@ -134,6 +135,7 @@ def synthetic(
     end_ms = instant_ms("--until", until) if until else now_ms
     first_ms = instant_ms("--start", start) if start else None
     if live:
+        record_start(runtime, "feed synthetic")
         require_clock(runtime, by_log=True)
     codec = asyncio.run(open_codec(runtime))
     config = config_in_force(runtime, codec, here)
@@ -231,6 +233,8 @@ def oanda(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     port = 0 if once else settings.feed_metrics_port
+    if not once:
+        record_start(runtime, "feed oanda")
     if port:
         # checked before this feed fences another one
         require_port(port, "FEED_METRICS_PORT")

@@ -55,6 +55,7 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     from streams.core.loader import warm_up
     from streams.kafka.control_topic import seed_config
     from streams.kafka.topics_admin import require_topics
+    from streams.mirror.process_starts import record_start
     from streams.monitoring.clock_check import warn_of_clock
     from streams.pipeline.chain import open_chain
     from streams.pipeline.worker.app import make_worker_app, run_app
@@ -66,6 +67,7 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     from streams.process.gc_tuning import tune_gc
     from streams.records.config_following import FollowedConfig
 
+    record_start(runtime, "worker", runtime.worker_id)
     require_topics(runtime)
     warn_of_clock(runtime)
     followed = FollowedConfig(config)

@@ -13,6 +13,7 @@ from streams.feeds.oanda_status import FeedCollector
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.pipeline.worker.metrics import WorkerMetrics
+from streams.process.started import ProcessCollector
 from streams.records.config_following import ConfigCollector
 from streams.service.metrics import ServiceMetrics
 from streams.stack.host_page import process_gauges
@@ -43,6 +44,7 @@ def programs() -> dict[str, list[Any]]:
         "manifold feed oanda": [
             ConfigCollector(),
             InvalidRecordsCollector(),
+            ProcessCollector(),
             FeedCollector(_feed()),
             OandaCollector(_transport(), {}),
         ],

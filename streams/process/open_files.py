@@ -1,0 +1,92 @@
+"""The limit of open files (file descriptors) of this process, and errors of reaching it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+from collections.abc import Iterator
+from typing import Any, Final
+
+WANTED_FILES: Final = 65_536
+_EXHAUSTED: Final = {
+    errno.EMFILE: "this process may open no more files ({limit} of RLIMIT_NOFILE are in use)",
+    errno.ENFILE: "this machine has no file descriptors left",
+}
+_ACTION: Final = {
+    errno.EMFILE: "raise the limit (ulimit -n, LimitNOFILE, --ulimit nofile)",
+    errno.ENFILE: "end some processes, or raise fs.file-max",
+}
+_SAID: Final = "Too many open files"
+"""The text of a library that gives no error number (librdkafka)."""
+
+log = logging.getLogger("manifold.process")
+
+
+def allow_files() -> int:
+    """Raise this process's limit of open files (RLIMIT_NOFILE); return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = WANTED_FILES if hard == unlimited else min(WANTED_FILES, hard)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return WANTED_FILES if soft == unlimited else soft
+
+
+def out_of_files(error: BaseException) -> str | None:
+    """Return what is wrong and what to do if no file could be opened; None for another error.
+
+    Parameters
+    ----------
+    error
+        The error; the errors that caused it are examined too.
+    """
+    for one in _with_causes(error):
+        number = one.errno if isinstance(one, OSError) else None
+        if number not in _EXHAUSTED and _SAID in str(one):
+            number = errno.EMFILE
+        if number in _EXHAUSTED:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"{_EXHAUSTED[number].format(limit=limit)}: {_ACTION[number]}"
+    return None
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    known: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in known:
+            continue
+        known.add(id(one))
+        yield one
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+
+
+def report_out_of_files(loop: asyncio.AbstractEventLoop) -> None:
+    """Log in one sentence when a loop can accept no connection for want of a file descriptor.
+
+    asyncio accepts again a second later. Every other error is handled as before.
+
+    Parameters
+    ----------
+    loop
+        The event loop.
+    """
+    before = loop.get_exception_handler()
+
+    def handle(where: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        said = out_of_files(error) if isinstance(error, BaseException) else None
+        if said is not None:
+            log.error("%s; connections are accepted again when descriptors are free", said)
+        elif before is not None:
+            before(where, context)
+        else:
+            where.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)

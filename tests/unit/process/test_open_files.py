@@ -1,0 +1,70 @@
+"""An error for want of a file descriptor is said as such, whoever raised it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streams.errors import Recoverable
+from streams.process.open_files import out_of_files, report_out_of_files
+
+
+@pytest.fixture
+def no_files() -> Iterator[int]:
+    """This process may open no more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield lowest
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_real_one_names_the_limit_and_what_to_do(no_files: int) -> None:
+    with pytest.raises(OSError) as caught:
+        os.open(os.devnull, os.O_RDONLY)
+    said = out_of_files(caught.value)
+    assert said is not None and f"({no_files} of RLIMIT_NOFILE are in use)" in said
+    assert "ulimit -n" in said and "LimitNOFILE" in said
+
+
+def test_it_is_found_behind_other_errors() -> None:
+    exhausted = OSError(errno.EMFILE, "Too many open files")
+    outer = Recoverable("no broker answers")
+    outer.__cause__ = exhausted
+    for error in (outer, ExceptionGroup("several", [ValueError("x"), outer])):
+        assert "RLIMIT_NOFILE" in (out_of_files(error) or "")
+    assert "fs.file-max" in (out_of_files(OSError(errno.ENFILE, "Too many ...")) or "")
+    assert "RLIMIT_NOFILE" in (out_of_files(RuntimeError("socket: Too many open files")) or "")
+    assert out_of_files(OSError(errno.ECONNREFUSED, "refused")) is None
+    circular = ValueError("x")
+    circular.__context__ = outer
+    outer.__context__ = circular
+    assert out_of_files(circular) is not None
+
+
+async def test_a_loop_says_it_in_one_line_and_other_errors_as_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop, others = asyncio.get_running_loop(), []
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        others.append(context["message"])
+
+    loop.set_exception_handler(handle)
+    report_out_of_files(loop)
+    exhausted = OSError(errno.EMFILE, "Too many open files")
+    loop.call_exception_handler({"message": "accept failed", "exception": exhausted})
+    loop.call_exception_handler({"message": "another", "exception": ValueError("x")})
+    loop.call_exception_handler({"message": "none"})
+    assert others == ["another", "none"]
+    (told,) = caplog.records
+    assert "accepted again" in told.getMessage() and told.exc_info is None
