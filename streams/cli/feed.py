@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from streams.candles.calendar import calendar_of
+from streams.cli.beginning import begin_process
 from streams.cli.output import echo
 from streams.config.feeds import FeedSettings
 from streams.config.oanda import Oanda
@@ -28,7 +29,6 @@ from streams.instants import clock, instant_ms
 from streams.instruments import instrument_names
 from streams.kafka.control_topic import config_in_force
 from streams.kafka.registry import open_codec
-from streams.mirror.process_starts import record_start
 from streams.monitoring.clock_check import ClockGuard, require_clock
 from streams.oanda.client import OandaClient
 from streams.process.child import require_port
@@ -135,7 +135,7 @@ def synthetic(
     end_ms = instant_ms("--until", until) if until else now_ms
     first_ms = instant_ms("--start", start) if start else None
     if live:
-        record_start(runtime, "feed synthetic")
+        begin_process(runtime, "feed synthetic")
         require_clock(runtime, by_log=True)
     codec = asyncio.run(open_codec(runtime))
     config = config_in_force(runtime, codec, here)
@@ -234,7 +234,7 @@ def oanda(
     )
     port = 0 if once else settings.feed_metrics_port
     if not once:
-        record_start(runtime, "feed oanda")
+        begin_process(runtime, "feed oanda")
     if port:
         # checked before this feed fences another one
         require_port(port, "FEED_METRICS_PORT")

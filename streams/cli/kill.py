@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streams.cli.actor import ACTOR
+from streams.cli.beginning import begin_process
 from streams.cli.output import echo, echo_line
 from streams.cli.reason import REASON
 from streams.config.kill_switch import KillSwitchSettings
@@ -22,7 +23,6 @@ from streams.instants import clock
 from streams.kafka.control_topic import StampRefused
 from streams.kafka.reader import LogReader
 from streams.kafka.registry import open_codec
-from streams.mirror.process_starts import record_start
 from streams.monitoring.clock_check import brokers_now_ms, require_clock, warn_of_clock
 from streams.process.sigterm import exit_on_sigterm
 from streams.process.status_access import metrics_web, open_status_port
@@ -158,7 +158,7 @@ def keep(metrics_port: int) -> None:
     exit_on_sigterm()
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
-    record_start(runtime, "kill keep")
+    begin_process(runtime, "kill keep")
     with LogReader(runtime) as reader:
         reader.partitions(CONTROL)
     warn_of_clock(runtime)

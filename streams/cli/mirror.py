@@ -9,6 +9,7 @@ import signal
 
 import click
 
+from streams.cli.beginning import begin_process
 from streams.cli.lookback import warn_of_lookback
 from streams.cli.output import echo
 from streams.config.runtime import Runtime
@@ -16,7 +17,6 @@ from streams.config.settings import Config
 from streams.kafka.control_topic import config_in_force
 from streams.kafka.registry import open_codec
 from streams.mirror.follow import Follower
-from streams.mirror.process_starts import record_start
 from streams.mirror.rebuild import rebuild as rebuild_mirror
 from streams.monitoring.clock_check import warn_of_clock
 from streams.process.sigterm import exit_on_sigterm
@@ -50,7 +50,7 @@ def mirror(rebuild: bool, as_json: bool) -> None:
         echo(json.dumps({"written": written}) if as_json else f"{written:,} writes")
     else:
         exit_on_sigterm()
-        record_start(runtime, "mirror")
+        begin_process(runtime, "mirror")
         warn_of_clock(runtime)
         warn_of_lookback(config)
         asyncio.run(_follow(runtime, config))

@@ -42,7 +42,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
             _write(asyncapi, documents.asyncapi())
         return
     exit_on_sigterm()
-    from streams.mirror.process_starts import record_start
+    from streams.cli.beginning import begin_process
     from streams.monitoring.clock_check import warn_of_clock
     from streams.service.serve import Settings
     from streams.service.serve import serve_api as run
@@ -53,7 +53,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     )
     for name in ("aiokafka", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    record_start(settings.runtime, "serve")
+    begin_process(settings.runtime, "serve")
     warn_of_clock(settings.runtime)
 
     import uvloop

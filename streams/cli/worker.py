@@ -51,11 +51,11 @@ def run_worker(runtime: Runtime, config: Config) -> None:
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
+    from streams.cli.beginning import begin_process
     from streams.cli.lookback import warn_of_lookback
     from streams.core.loader import warm_up
     from streams.kafka.control_topic import seed_config
     from streams.kafka.topics_admin import require_topics
-    from streams.mirror.process_starts import record_start
     from streams.monitoring.clock_check import warn_of_clock
     from streams.pipeline.chain import open_chain
     from streams.pipeline.worker.app import make_worker_app, run_app
@@ -65,9 +65,10 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     from streams.process.child import require_port
     from streams.process.exit import exit_now
     from streams.process.gc_tuning import tune_gc
+    from streams.process.open_files import out_of_files
     from streams.records.config_following import FollowedConfig
 
-    record_start(runtime, "worker", runtime.worker_id)
+    begin_process(runtime, "worker", runtime.worker_id)
     require_topics(runtime)
     warn_of_clock(runtime)
     followed = FollowedConfig(config)
@@ -90,4 +91,4 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     try:
         run_app(app, runtime.log_level)
     except Exception as error:  # an unavailable broker at the start can raise any exception type
-        exit_now(f"the worker stopped: {error!r}")
+        exit_now(f"the worker stopped: {out_of_files(error) or repr(error)}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 WANTED_FILES: Final = 65_536
+WATCH_EVERY_S: Final = 1.0
 _EXHAUSTED: Final = {
-    errno.EMFILE: "this process may open no more files ({limit} of RLIMIT_NOFILE are in use)",
+    errno.EMFILE: "this process may open no more files (RLIMIT_NOFILE={limit})",
     errno.ENFILE: "this machine has no file descriptors left",
 }
 _ACTION: Final = {
@@ -51,6 +55,35 @@ def out_of_files(error: BaseException) -> str | None:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return f"{_EXHAUSTED[number].format(limit=limit)}: {_ACTION[number]}"
     return None
+
+
+def out_of_files_now() -> str | None:
+    """Return what is wrong and what to do if no file can be opened now; None when one can."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return out_of_files(error)
+    return None
+
+
+def watch_open_files() -> None:
+    """Log when this process can open no more files, and when it can again, from a thread.
+
+    Most libraries try again without a word, or report that a server does not answer.
+    """
+    threading.Thread(target=_watch, name="open files", daemon=True).start()
+
+
+def _watch() -> None:
+    before = None
+    while True:
+        said = out_of_files_now()
+        if said is not None and before is None:
+            log.error("%s; new connections fail until descriptors are free", said)
+        elif said is None and before is not None:
+            log.warning("this process can open files again")
+        before = said
+        time.sleep(WATCH_EVERY_S)
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

@@ -32,7 +32,7 @@ def test_a_real_one_names_the_limit_and_what_to_do(no_files: int) -> None:
     with pytest.raises(OSError) as caught:
         os.open(os.devnull, os.O_RDONLY)
     said = out_of_files(caught.value)
-    assert said is not None and f"({no_files} of RLIMIT_NOFILE are in use)" in said
+    assert said is not None and f"RLIMIT_NOFILE={no_files}" in said
     assert "ulimit -n" in said and "LimitNOFILE" in said
 
 

@@ -1,0 +1,260 @@
+"""Processes that restart in a loop, refused records, slow clients, no file descriptors: one stack.
+
+Every process is one of a running deployment; each test makes one cause and takes it away again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from confluent_kafka import Producer
+
+from streams.kafka.client import producer_config
+from streams.process.child import free_port
+from streams.process.status_connections import BACKLOG, MOST_ANSWERED, MOST_INCOMPLETE
+from streams.process.supervise import Supervised
+from streams.records.topics import FILLS
+from streams.stack.kafka import KafkaBroker
+from tests.support.deployment import Deployment
+from tests.support.service import ServiceProcess
+from tests.support.waiting import PATIENCE_S, until
+
+pytestmark = pytest.mark.kafka
+
+HALF = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
+WHOLE = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+class Stack:
+    """A worker, a mirror, an executor and a service, without any market."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.ports = {name: free_port() for name in ("worker", "trade")}
+        self.service = ServiceProcess(
+            deployment,
+            TRADE_STATUS_URL=f"http://127.0.0.1:{self.ports['trade']}/status",
+            WORKER_METRICS_URLS=f"http://127.0.0.1:{self.ports['worker']}/metrics",
+        )
+
+    def start(self) -> None:
+        """Start everything, and wait until it answers."""
+        self.deployment.start(
+            "worker", "worker", "--worker-id", "w-1", METRICS_PORT=str(self.ports["worker"])
+        )
+        self.deployment.start("mirror", "mirror")
+        self.deployment.start("trade", "trade", TRADE_STATUS_PORT=str(self.ports["trade"]))
+        self.service.start()
+        for name in self.ports:
+            self.service.wait_until(lambda name=name: self.page(name))  # type: ignore[misc]
+
+    def process(self, name: str) -> Supervised:
+        """One of the processes."""
+        return self.deployment.processes[name]
+
+    def page(self, name: str) -> str:
+        """The metrics of a process; empty while it does not answer."""
+        url = f"http://127.0.0.1:{self.ports[name]}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def signal(self, name: str) -> dict[str, Any]:
+        """One failure signal, as the service has it."""
+        answer = self.service.get("/api/preflight")
+        found = answer.json.get("signals", []) if answer.status == 200 else []
+        return next((one for one in found if one["name"] == name), {})
+
+    def trouble(self) -> str:
+        """What ``/health`` says."""
+        answer = self.service.get("/health")
+        assert answer.status == 200, answer.body
+        return "; ".join(answer.json["trouble"])
+
+    def status(self) -> Any:
+        """What ``manifold status`` says."""
+        done = self.deployment.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def output(self, name: str) -> str:
+        """What a process has said."""
+        return self.process(name).child.log.read_text("utf-8", "replace")
+
+
+@pytest.fixture(scope="module")
+def stack(
+    kafka: KafkaBroker, new_database: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    deployment = Deployment(
+        tmp_path_factory.mktemp("processes"),
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap,
+        VALKEY_URL=new_database(),
+        TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
+        TOPIC_PARTITIONS="1",
+        HOTBAND_PAIRS="EUR_USD",
+    )
+    made = Stack(deployment)
+    try:
+        made.start()
+        yield made
+    finally:
+        deployment.stop()
+
+
+@contextlib.contextmanager
+def connections(port: int, count: int, first: bytes) -> Iterator[list[socket.socket]]:
+    """Open connections, send the same bytes on each, and read nothing."""
+    made = []
+    try:
+        for _ in range(count):
+            client = socket.socket()
+            made.append(client)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.settimeout(PATIENCE_S)
+            client.connect(("127.0.0.1", port))
+            with contextlib.suppress(OSError):
+                client.sendall(first)
+        yield made
+    finally:
+        for client in made:
+            client.close()
+
+
+def open_files(process: Supervised) -> int:
+    return len(os.listdir(f"/proc/{process.child.pid}/fd"))
+
+
+@pytest.mark.parametrize("first", [HALF, WHOLE], ids=["half a request", "an answer never read"])
+@pytest.mark.parametrize("name", ["worker", "trade"])
+def test_slow_clients_of_a_status_port(stack: Stack, name: str, first: bytes) -> None:
+    process, before = stack.process(name), open_files(stack.process(name))
+    with connections(stack.ports[name], 400, first):
+        for _ in range(3):
+            assert "manifold_process_start_time_seconds" in stack.page(name)
+        most = before + MOST_INCOMPLETE + MOST_ANSWERED + BACKLOG
+        assert open_files(process) <= most
+        # the limit of time closes the rest
+        until(lambda: open_files(process) <= before + 8, every_s=0.2)
+    assert process.restarts == 0 and stack.page(name)
+
+
+def test_a_refused_record_is_named_until_it_is_old(stack: Stack) -> None:
+    assert stack.service.wait_until(lambda: stack.signal("invalid_records").get("state")) == "ok"
+    producer = Producer(producer_config(stack.deployment.runtime))
+    producer.produce(stack.deployment.runtime.topic(FILLS), b"no frame", b"EUR_USD", partition=0)
+    assert producer.flush(PATIENCE_S) == 0
+    stack.service.wait_until(lambda: stack.signal("invalid_records")["state"] == "warn")
+    found = stack.signal("invalid_records")
+    assert f"{FILLS}-0-0" in found["detail"] and "manifold tail" in found["action"]
+    assert f"{FILLS}-0-0" in stack.trouble()
+    page = stack.service.get("/metrics").body.decode()
+    assert 'sep_failure_signal{name="invalid_records"} 1.0' in page
+    (refused,) = stack.status()["invalid_records"]
+    assert (refused["topic"], refused["offset"]) == (FILLS, 0)
+
+
+@pytest.mark.parametrize(("name", "called"), [("worker", "worker w-1"), ("mirror", "mirror ")])
+def test_a_process_that_restarts_in_a_loop(stack: Stack, name: str, called: str) -> None:
+    assert called not in stack.trouble()
+    for _ in range(2):
+        process = stack.process(name)
+        restarts = process.restarts
+        process.child.signal(signal.SIGKILL)
+        stack.service.wait_until(lambda before=restarts: stack.process(name).restarts > before)
+        started = f"ops:process_starts has {restarts + 2} starts of {name}"
+        stack.service.wait_until(lambda: starts(stack, called) >= stack.process(name).restarts + 1)
+        assert process.child.running, started
+    stack.service.wait_until(lambda: called in stack.trouble())
+    found = stack.signal("restarts")
+    assert found["state"] in ("warn", "fail") and called in found["detail"]
+    assert found["action"]
+    of_status = stack.status()["processes"]
+    assert max(v["restarts"] for n, v in of_status.items() if n.startswith(called)) == 2
+    assert "restarted repeatedly" in stack.deployment.run("status").stdout
+
+
+def starts(stack: Stack, called: str) -> int:
+    """Return how often a process is in the record."""
+    with redis.Redis.from_url(stack.deployment.environment["VALKEY_URL"]) as client:
+        found = client.zrange("ops:process_starts", 0, -1)
+    return sum(one.decode().partition(" ")[2].startswith(called) for one in found)
+
+
+@contextlib.contextmanager
+def no_more_files(process: Supervised) -> Iterator[None]:
+    """Take every free file descriptor from a process."""
+    pid = process.child.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, before[1]))
+    try:
+        yield
+    finally:
+        if process.child.running and process.child.pid == pid:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("name", ["worker", "trade", "serve", "mirror"])
+def test_without_file_descriptors_a_process_says_so_and_goes_on(stack: Stack, name: str) -> None:
+    process = stack.process(name)
+    pid, said_before = process.child.pid, len(stack.output(name))
+    ports = stack.ports | {"serve": stack.service.ports["API_PORT"]}
+    with no_more_files(process):
+        until(lambda: "may open no more files" in stack.output(name)[said_before:], every_s=0.2)
+        if name in ports:
+            with connections(ports[name], 3, WHOLE):
+                until(
+                    lambda: stack.output(name)[said_before:].count("RLIMIT_NOFILE=4") >= 1,
+                    every_s=0.2,
+                )
+    until(
+        lambda: (
+            not process.child.running or "can open files again" in stack.output(name)[said_before:]
+        ),
+        every_s=0.2,
+    )
+    said = stack.output(name)[said_before:]
+    assert "ulimit -n" in said
+    assert "Traceback" not in said, said
+    if name != "worker":
+        assert process.child.running and process.child.pid == pid, said
+    stack.service.wait_until(lambda: process.child.running and stack.service.healthy)
+    if name in stack.ports:
+        stack.service.wait_until(lambda: stack.page(name))
+
+
+@pytest.mark.parametrize("command", ["worker", "serve", "mirror", "trade"])
+def test_a_start_without_file_descriptors_is_refused_in_one_sentence(
+    stack: Stack, command: str
+) -> None:
+    done = limited_run(stack.deployment, command, files=30)
+    assert done.returncode in (70, 75), done.stderr
+    assert "RLIMIT_NOFILE=30" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def limited_run(deployment: Deployment, command: str, files: int) -> Any:
+    """Run a command that may open so few files, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "streams", command],
+        env=deployment.environment | {f"{n}_PORT": str(free_port()) for n in ("API", "WS")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
+    )
