@@ -68,7 +68,8 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     from streams.process.open_files import out_of_files
     from streams.records.config_following import FollowedConfig
 
-    begin_process(runtime, "worker", runtime.worker_id)
+    # the client of its group does not recover from that, and a restart continues exactly
+    begin_process(runtime, "worker", runtime.worker_id, without_files=exit_now)
     require_topics(runtime)
     warn_of_clock(runtime)
     followed = FollowedConfig(config)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 WANTED_FILES: Final = 65_536
@@ -66,19 +65,28 @@ def out_of_files_now() -> str | None:
     return None
 
 
-def watch_open_files() -> None:
+def watch_open_files(leave: Callable[[str], object] | None = None) -> None:
     """Log when this process can open no more files, and when it can again, from a thread.
 
-    Most libraries try again without a word, or report that a server does not answer.
+    Most libraries try again without a word, or report that a server does not answer. The traceback
+    of such an error is not logged from now on.
+
+    Parameters
+    ----------
+    leave
+        Called instead, with the reason, when no more files can be opened: it ends the process.
     """
-    threading.Thread(target=_watch, name="open files", daemon=True).start()
+    log_without_tracebacks()
+    threading.Thread(target=_watch, args=(leave,), name="open files", daemon=True).start()
 
 
-def _watch() -> None:
+def _watch(leave: Callable[[str], object] | None) -> None:
     before = None
     while True:
         said = out_of_files_now()
-        if said is not None and before is None:
+        if said is not None and leave is not None:
+            leave(said)
+        elif said is not None and before is None:
             log.error("%s; new connections fail until descriptors are free", said)
         elif said is None and before is not None:
             log.warning("this process can open files again")
@@ -100,26 +108,20 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
             waiting += one.exceptions
 
 
-def report_out_of_files(loop: asyncio.AbstractEventLoop) -> None:
-    """Log in one sentence when a loop can accept no connection for want of a file descriptor.
+def log_without_tracebacks() -> None:
+    """Replace the traceback of an error for want of a file descriptor by one sentence, in all logs.
 
-    asyncio accepts again a second later. Every other error is handled as before.
-
-    Parameters
-    ----------
-    loop
-        The event loop.
+    Libraries log such an error at every attempt, with a traceback that does not name the limit.
     """
-    before = loop.get_exception_handler()
+    made_by = logging.getLogRecordFactory()
 
-    def handle(where: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        said = out_of_files(error) if isinstance(error, BaseException) else None
+    def factory(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = made_by(*arguments, **named)
+        error = record.exc_info[1] if record.exc_info else None
+        said = out_of_files(error) if error is not None else None
         if said is not None:
-            log.error("%s; connections are accepted again when descriptors are free", said)
-        elif before is not None:
-            before(where, context)
-        else:
-            where.default_exception_handler(context)
+            record.msg, record.args = f"{record.getMessage().splitlines()[0]}: {said}", ()
+            record.exc_info = None
+        return record
 
-    loop.set_exception_handler(handle)
+    logging.setLogRecordFactory(factory)

@@ -6,7 +6,6 @@ could read the account. On another address every path but ``/healthz`` needs a t
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 from typing import Any, Final, NamedTuple
@@ -17,7 +16,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from streams.errors import Fatal
 from streams.process.metrics import METRICS_TYPE
-from streams.process.open_files import report_out_of_files
 from streams.process.status_connections import Handler, listen
 
 OPEN_PATH: Final = "/healthz"
@@ -118,7 +116,6 @@ async def open_status_port(
         The port is in use; the message names its setting.
     """
     application.middlewares.append(_checked(access))
-    report_out_of_files(asyncio.get_running_loop())
     try:
         return await listen(application, access.host, port)
     except OSError as error:

@@ -17,7 +17,6 @@ from streams.monitoring.facts import LiveFacts
 from streams.monitoring.preflight import Check, preflight
 from streams.monitoring.sources import kill_facts
 from streams.monitoring.verdict import Limits
-from streams.process.open_files import out_of_files
 from streams.trading.kill_switch.reader import KillSwitchReader, KillSwitchState
 
 KILL_EVERY_S = 1.0
@@ -199,9 +198,8 @@ async def _again(every_s: float, call: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await call()
-        except Exception as error:  # the next query may succeed; old answers expire by themselves
-            said = out_of_files(error)
-            log.warning("a background query failed: %s", said or error, exc_info=said is None)
+        except Exception:  # the next query may succeed; old answers expire by themselves
+            log.exception("a background query failed")
         await asyncio.sleep(every_s)
 
 

@@ -16,6 +16,7 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,13 +30,23 @@ from streams.process.supervise import Supervised
 from streams.records.topics import FILLS
 from streams.stack.kafka import KafkaBroker
 from tests.support.deployment import Deployment
-from tests.support.service import ServiceProcess
+from tests.support.prometheus import (
+    Prometheus,
+    changed_rules,
+    kubernetes_job,
+    shipped_jobs,
+)
+from tests.support.service import TOKEN, ServiceProcess
 from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kafka
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
-WHOLE = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+METRICS_TOKEN = "a-token-of-the-scrapes-0123456789"
+WHOLE = (
+    b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Authorization: Bearer " + METRICS_TOKEN.encode() + b"\r\n\r\n"
+)
 
 
 class Stack:
@@ -46,6 +57,7 @@ class Stack:
         self.ports = {name: free_port() for name in ("worker", "trade")}
         self.service = ServiceProcess(
             deployment,
+            API_METRICS_PORT=str(free_port()),
             TRADE_STATUS_URL=f"http://127.0.0.1:{self.ports['trade']}/status",
             WORKER_METRICS_URLS=f"http://127.0.0.1:{self.ports['worker']}/metrics",
         )
@@ -68,8 +80,9 @@ class Stack:
     def page(self, name: str) -> str:
         """The metrics of a process; empty while it does not answer."""
         url = f"http://127.0.0.1:{self.ports[name]}/metrics"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return str(answer.read().decode())
         except OSError:
             return ""
@@ -108,6 +121,11 @@ def stack(
         TOPIC_PREFIX=f"t{uuid.uuid4().hex[:8]}.",
         TOPIC_PARTITIONS="1",
         HOTBAND_PAIRS="EUR_USD",
+        MARKET_CALENDAR="continuous",
+        # as in a container: the status ports need the token
+        METRICS_HOST="0.0.0.0",
+        TRADE_STATUS_HOST="0.0.0.0",
+        METRICS_TOKEN=METRICS_TOKEN,
     )
     made = Stack(deployment)
     try:
@@ -115,6 +133,47 @@ def stack(
         yield made
     finally:
         deployment.stop()
+
+
+@pytest.fixture(scope="module")
+def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One with the shipped jobs and rules: other addresses, and alerts that fire at once."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    (directory / "token").write_text(METRICS_TOKEN + "\n")
+    at = {name: f"127.0.0.1:{port}" for name, port in stack.ports.items()}
+    at["serve"] = f"127.0.0.1:{stack.service.settings['API_METRICS_PORT']}"
+    pods = {f"manifold-{name}": address for name, address in at.items()}
+    with_api_token = {
+        "authorization": {"credentials": TOKEN},
+        "static_configs": [{"targets": [f"127.0.0.1:{stack.service.ports['API_PORT']}"]}],
+    }
+    jobs = shipped_jobs(at, directory / "token") | kubernetes_job(pods, directory / "token")
+    rules = changed_rules(directory / "rules.yml", wait="1s")
+    made = Prometheus(directory, jobs | {"serve-api": with_api_token}, [rules])
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_every_process_is_scraped_as_it_is_shipped(stack: Stack, prometheus: Prometheus) -> None:
+    until(
+        lambda: set(prometheus.value("up").values()) == {1.0}, lambda: str(prometheus.value("up"))
+    )
+    up = [dict(labels) for labels in prometheus.value("up")]
+    assert sorted(one["job"] for one in up) == sorted(
+        ["serve", "serve", "serve-api", "trade", "trade", "worker", "worker"]
+    )
+    assert {one["instance"] for one in up} >= {f"manifold-{n}-0" for n in (*stack.ports, "serve")}
+    for expression in ("sep_failure_signal", "manifold_consumer_lag", "manifold_reconciled"):
+        until(lambda expression=expression: prometheus.value(expression))  # type: ignore[misc]
+
+
+def test_an_engaged_kill_switch_fires(stack: Stack, prometheus: Prometheus) -> None:
+    done = stack.deployment.run("kill", "on", "--reason", "a test")
+    assert done.returncode == 0, done.stderr
+    prometheus.until_firing("KillSwitchEngaged")
 
 
 @contextlib.contextmanager
@@ -154,36 +213,43 @@ def test_slow_clients_of_a_status_port(stack: Stack, name: str, first: bytes) ->
     assert process.restarts == 0 and stack.page(name)
 
 
-def test_a_refused_record_is_named_until_it_is_old(stack: Stack) -> None:
+def test_a_refused_record_is_named(stack: Stack, prometheus: Prometheus) -> None:
     assert stack.service.wait_until(lambda: stack.signal("invalid_records").get("state")) == "ok"
     producer = Producer(producer_config(stack.deployment.runtime))
     producer.produce(stack.deployment.runtime.topic(FILLS), b"no frame", b"EUR_USD", partition=0)
     assert producer.flush(PATIENCE_S) == 0
     stack.service.wait_until(lambda: stack.signal("invalid_records")["state"] == "warn")
     found = stack.signal("invalid_records")
-    assert f"{FILLS}-0-0" in found["detail"] and "manifold tail" in found["action"]
-    assert f"{FILLS}-0-0" in stack.trouble()
+    assert f"{FILLS} bad_magic (1), last {FILLS}-0-" in found["detail"]
+    assert "manifold tail" in found["action"]
+    assert f"invalid_records: records were refused in the last 60 min: {FILLS}" in stack.trouble()
     page = stack.service.get("/metrics").body.decode()
     assert 'sep_failure_signal{name="invalid_records"} 1.0' in page
+    prometheus.until_firing("InvalidRecords", topic=FILLS, job="serve")
+    prometheus.until_firing("InvalidRecords", topic=FILLS, job="trade")
+    prometheus.until_firing("ManifoldWarning", name="invalid_records")
     (refused,) = stack.status()["invalid_records"]
-    assert (refused["topic"], refused["offset"]) == (FILLS, 0)
+    assert (refused["topic"], refused["reason"], refused["records"]) == (FILLS, "bad_magic", 1)
 
 
 @pytest.mark.parametrize(("name", "called"), [("worker", "worker w-1"), ("mirror", "mirror ")])
-def test_a_process_that_restarts_in_a_loop(stack: Stack, name: str, called: str) -> None:
+def test_a_process_that_restarts_in_a_loop(
+    stack: Stack, prometheus: Prometheus, name: str, called: str
+) -> None:
     assert called not in stack.trouble()
     for _ in range(2):
         process = stack.process(name)
         restarts = process.restarts
         process.child.signal(signal.SIGKILL)
         stack.service.wait_until(lambda before=restarts: stack.process(name).restarts > before)
-        started = f"ops:process_starts has {restarts + 2} starts of {name}"
         stack.service.wait_until(lambda: starts(stack, called) >= stack.process(name).restarts + 1)
-        assert process.child.running, started
+        assert process.child.running
     stack.service.wait_until(lambda: called in stack.trouble())
     found = stack.signal("restarts")
     assert found["state"] in ("warn", "fail") and called in found["detail"]
     assert found["action"]
+    process_label = next(n for n in stack.status()["processes"] if n.startswith(called))
+    prometheus.until_firing("ProcessRestarts", process=process_label)
     of_status = stack.status()["processes"]
     assert max(v["restarts"] for n, v in of_status.items() if n.startswith(called)) == 2
     assert "restarted repeatedly" in stack.deployment.run("status").stdout
@@ -239,22 +305,28 @@ def test_without_file_descriptors_a_process_says_so_and_goes_on(stack: Stack, na
 
 
 @pytest.mark.parametrize("command", ["worker", "serve", "mirror", "trade"])
-def test_a_start_without_file_descriptors_is_refused_in_one_sentence(
-    stack: Stack, command: str
+def test_a_start_with_few_file_descriptors_says_so(
+    stack: Stack, command: str, tmp_path: Path
 ) -> None:
-    done = limited_run(stack.deployment, command, files=30)
-    assert done.returncode in (70, 75), done.stderr
-    assert "RLIMIT_NOFILE=30" in done.stderr and "Traceback" not in done.stderr, done.stderr
-
-
-def limited_run(deployment: Deployment, command: str, files: int) -> Any:
-    """Run a command that may open so few files, to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "streams", command],
-        env=deployment.environment | {f"{n}_PORT": str(free_port()) for n in ("API", "WS")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
-    )
+    ports = ("API", "WS", "ALLOCATOR_STATUS", "HYDRATOR_STATUS", "METRICS", "TRADE_STATUS")
+    output = tmp_path / "output"
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams", command],
+            env=stack.deployment.environment
+            | {f"{name}_PORT": str(free_port()) for name in ports}
+            | {"API_TOKEN": TOKEN, "WORKER_ID": "w-2"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)),
+        )
+    try:
+        until(
+            lambda: "RLIMIT_NOFILE=30" in output.read_text("utf-8", "replace"),
+            lambda: output.read_text("utf-8", "replace")[-4_000:],
+            every_s=0.2,
+        )
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+    assert "Traceback" not in output.read_text("utf-8", "replace")

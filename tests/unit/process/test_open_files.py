@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
+import logging
 import os
 import resource
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from streams.errors import Recoverable
-from streams.process.open_files import out_of_files, report_out_of_files
+from streams.process.open_files import log_without_tracebacks, out_of_files
 
 
 @pytest.fixture
@@ -51,20 +50,19 @@ def test_it_is_found_behind_other_errors() -> None:
     assert out_of_files(circular) is not None
 
 
-async def test_a_loop_says_it_in_one_line_and_other_errors_as_before(
+def test_a_log_has_no_traceback_of_it_and_those_of_other_errors(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loop, others = asyncio.get_running_loop(), []
-
-    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        others.append(context["message"])
-
-    loop.set_exception_handler(handle)
-    report_out_of_files(loop)
-    exhausted = OSError(errno.EMFILE, "Too many open files")
-    loop.call_exception_handler({"message": "accept failed", "exception": exhausted})
-    loop.call_exception_handler({"message": "another", "exception": ValueError("x")})
-    loop.call_exception_handler({"message": "none"})
-    assert others == ["another", "none"]
-    (told,) = caplog.records
-    assert "accepted again" in told.getMessage() and told.exc_info is None
+    before = logging.getLogRecordFactory()
+    log_without_tracebacks()
+    try:
+        for error in (OSError(errno.EMFILE, "Too many open files"), ValueError("x")):
+            try:
+                raise error
+            except (OSError, ValueError):
+                logging.getLogger("library").exception("it failed\n%s", "with details")
+    finally:
+        logging.setLogRecordFactory(before)
+    one, other = caplog.records
+    assert one.exc_info is None and "it failed: this process may open no" in one.getMessage()
+    assert other.exc_info is not None and other.getMessage() == "it failed\nwith details"
