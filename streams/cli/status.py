@@ -124,7 +124,7 @@ def process_tables(starts: Mapping[str, tuple[int, ...]] | None, now_ms: int) ->
             table.add_row(cell(name), str(one["restarts"]), clock(one["started_ms"]))
         made.append(table)
     if INVALID.kinds():
-        table = Table(title="invalid records (skipped by every reader)", title_justify="left")
+        table = Table(title="invalid records among those read here (skipped)", title_justify="left")
         for title in ("topic", "reason", "count", "last one"):
             table.add_column(title, justify="right" if title == "count" else "left")
         for kind in INVALID.kinds():

@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streams.cli.mirror import process_registry
 from streams.feeds.oanda_status import FeedCollector
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
@@ -48,6 +49,7 @@ def programs() -> dict[str, list[Any]]:
             FeedCollector(_feed()),
             OandaCollector(_transport(), {}),
         ],
+        "manifold mirror": _of(process_registry()),
         "manifold trade": [*_of(ExecutorMetrics().registry), OandaCollector(_transport(), {})],
         "manifold serve": _of(ServiceMetrics().registry),
         "manifold kill keep": _of(KillSwitchMetrics().registry),
