@@ -17,6 +17,7 @@ from streams.cli.output import echo
 from streams.config.environment import read_env_file
 from streams.errors import Fatal, Recoverable
 from streams.process.interrupts import redeliver_lost_interrupts
+from streams.process.open_files import out_of_files, out_of_files_now
 
 EXIT_INTERRUPTED = 130
 
@@ -130,8 +131,6 @@ def read_env_file_option(*names: str) -> Callable[[Any], Any]:
 EXHAUSTED = {
     errno.ENOSPC: "the disk is full: free space and run the command again",
     errno.EDQUOT: "the disk quota is used up: free space and run the command again",
-    errno.EMFILE: "this process may open no more files: raise the limit (ulimit -n, LimitNOFILE)",
-    errno.ENFILE: "this machine has no file descriptors left: end some processes",
     errno.ENOMEM: "this machine has no memory left",
 }
 """What an error of the operating system means, where no command says it better."""
@@ -194,16 +193,27 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         cli.main(args=args, prog_name="manifold", standalone_mode=True)
     except (Fatal, Recoverable) as error:
-        echo(f"manifold: {error}", err=True)
-        sys.exit(error.exit_code)
+        # without a file descriptor, every server seems to be unavailable
+        cause = out_of_files(error) or out_of_files_now()
+        echo(f"manifold: {error}" + (f"; {cause}" if cause else ""), err=True)
+        sys.exit(Recoverable.exit_code if cause else error.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed the pipe (head, less): no error, and nothing to print
         # to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        if error.errno not in EXHAUSTED:
+    except Exception as error:
+        said = _exhausted(error)
+        if said is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        echo(f"manifold: {EXHAUSTED[error.errno]}{where}", err=True)
+        echo(f"manifold: {said}", err=True)
         sys.exit(Recoverable.exit_code)
+
+
+def _exhausted(error: Exception) -> str | None:
+    """Return which resource of the machine is used up; None for another error."""
+    if (said := out_of_files(error)) is not None:
+        return said
+    if not isinstance(error, OSError) or error.errno not in EXHAUSTED:
+        return None
+    return EXHAUSTED[error.errno] + (f" ({error.filename})" if error.filename else "")

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from streams.candles.calendar import calendar_of
+from streams.cli.beginning import begin_process
 from streams.cli.output import echo
 from streams.config.feeds import FeedSettings
 from streams.config.oanda import Oanda
@@ -134,6 +135,7 @@ def synthetic(
     end_ms = instant_ms("--until", until) if until else now_ms
     first_ms = instant_ms("--start", start) if start else None
     if live:
+        begin_process(runtime, "feed synthetic")
         require_clock(runtime, by_log=True)
     codec = asyncio.run(open_codec(runtime))
     config = config_in_force(runtime, codec, here)
@@ -231,6 +233,8 @@ def oanda(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     port = 0 if once else settings.feed_metrics_port
+    if not once:
+        begin_process(runtime, "feed oanda")
     if port:
         # checked before this feed fences another one
         require_port(port, "FEED_METRICS_PORT")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streams.cli.actor import ACTOR
+from streams.cli.beginning import begin_process
 from streams.cli.output import echo, echo_line
 from streams.cli.reason import REASON
 from streams.config.kill_switch import KillSwitchSettings
@@ -157,6 +158,7 @@ def keep(metrics_port: int) -> None:
     exit_on_sigterm()
     runtime, settings = Runtime.from_env(), KillSwitchSettings.from_env()
     logging.basicConfig(level=runtime.log_level, format="%(asctime)s %(name)s %(message)s")
+    begin_process(runtime, "kill keep")
     with LogReader(runtime) as reader:
         reader.partitions(CONTROL)
     warn_of_clock(runtime)

@@ -43,6 +43,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
             _write(asyncapi, documents.asyncapi())
         return
     exit_on_sigterm()
+    from streams.cli.beginning import begin_process
     from streams.monitoring.clock_check import warn_of_clock
     from streams.service.serve import Settings
     from streams.service.serve import serve_api as run
@@ -53,6 +54,7 @@ def serve(openapi: str | None, asyncapi: str | None) -> None:
     )
     for name in ("aiokafka", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    begin_process(settings.runtime, "serve")
     warn_of_clock(settings.runtime)
 
     import uvloop

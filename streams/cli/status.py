@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,9 +15,13 @@ from rich.table import Table
 from streams.cli.output import cell, echo
 from streams.config.runtime import Runtime
 from streams.instants import clock
+from streams.kafka.decoding import INVALID
 from streams.kafka.registry import open_codec
+from streams.mirror.process_starts import starts_now
+from streams.monitoring.alert_rules_processes import restarts_since
 from streams.monitoring.clock_check import warn_of_clock
 from streams.monitoring.status import Status, collect
+from streams.monitoring.verdict import Limits
 from streams.pipeline.limits import rarely_passing
 
 
@@ -24,7 +30,8 @@ from streams.pipeline.limits import rarely_passing
 def status(as_json: bool) -> None:
     """Show consumer lag, gate decisions with reasons, guard pass rates, dead letters and weights.
 
-    Everything is read from the log.
+    Everything is read from the log, but for the process starts of the last hour, which are in
+    Valkey.
 
     \b
     Examples:
@@ -34,12 +41,23 @@ def status(as_json: bool) -> None:
     runtime = Runtime.from_env()
     warn_of_clock(runtime)
     found = collect(runtime, asyncio.run(open_codec(runtime)))
+    now_ms = int(time.time() * 1000)
+    starts = asyncio.run(starts_now(runtime, now_ms))
     if as_json:
-        echo(json.dumps(found.as_dict(int(time.time() * 1000))))
+        more = {
+            "processes": processes_dict(starts, now_ms),
+            "invalid_records": [one._asdict() for one in INVALID.kinds()],
+        }
+        echo(json.dumps(found.as_dict(now_ms) | more))
     else:
         console = Console()
-        for table in status_tables(found):
+        for table in [*status_tables(found), *process_tables(starts, now_ms)]:
             console.print(table)
+        if starts is None:
+            console.print(
+                "process starts are unknown: ops:process_starts in Valkey (VALKEY_URL) cannot be "
+                "read", style="yellow", soft_wrap=True, highlight=False,
+            )  # fmt: skip
         rare = None if found.all_guards is None else rarely_passing(found.all_guards)
         if rare:
             console.print(rare, style="yellow", soft_wrap=True, highlight=False)
@@ -68,6 +86,51 @@ def status_tables(found: Status) -> list[Table]:
         for reason, count in found.dead_letters.most_common():
             letters.add_row(cell(reason), f"{count:,}")
         made.append(letters)
+    return made
+
+
+def processes_dict(
+    starts: Mapping[str, tuple[int, ...]] | None, now_ms: int
+) -> dict[str, Any] | None:
+    """Return the processes that were started in the last hour; None when they are not known."""
+    if starts is None:
+        return None
+    since_ms = now_ms - 1000 * Limits().restart_window_sec
+    return {
+        name: {"started_ms": times[-1], "restarts": restarts_since(times, since_ms, now_ms)}
+        for name, times in sorted(starts.items())
+    }
+
+
+def process_tables(starts: Mapping[str, tuple[int, ...]] | None, now_ms: int) -> list[Table]:
+    """Return the processes that restart in a loop, and the records that are refused, as tables."""
+    made = []
+    limits = Limits()
+    often = {
+        name: one
+        for name, one in (processes_dict(starts, now_ms) or {}).items()
+        if one["restarts"] >= limits.restarts_warn
+    }
+    if often:
+        minutes = limits.restart_window_sec // 60
+        table = Table(
+            title=f"processes that restarted repeatedly in the last {minutes} min",
+            title_justify="left",
+        )
+        table.add_column("process")
+        table.add_column("restarts", justify="right")
+        table.add_column("last start (UTC)")
+        for name, one in often.items():
+            table.add_row(cell(name), str(one["restarts"]), clock(one["started_ms"]))
+        made.append(table)
+    if INVALID.kinds():
+        table = Table(title="invalid records among those read here (skipped)", title_justify="left")
+        for title in ("topic", "reason", "count", "last one"):
+            table.add_column(title, justify="right" if title == "count" else "left")
+        for kind in INVALID.kinds():
+            count = f"{kind.records:,}"
+            table.add_row(cell(kind.topic), cell(kind.reason), count, cell(kind.coordinates))
+        made.append(table)
     return made
 
 

@@ -89,6 +89,7 @@ def run_executor(
     flatten_within_s
         If given, it opens no position, and ends when none is open or after that many seconds.
     """
+    from streams.cli.beginning import begin_process
     from streams.kafka.topics_admin import require_topics
     from streams.monitoring.clock_check import require_clock, warn_of_clock
     from streams.process.child import require_port
@@ -96,6 +97,8 @@ def run_executor(
     logging.basicConfig(
         level=runtime.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if flatten_within_s is None:
+        begin_process(runtime, "trade")
     require_topics(runtime)
     if flatten_within_s is None:
         require_clock(runtime)

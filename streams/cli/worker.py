@@ -51,6 +51,7 @@ def run_worker(runtime: Runtime, config: Config) -> None:
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
+    from streams.cli.beginning import begin_process
     from streams.cli.lookback import warn_of_lookback
     from streams.core.loader import warm_up
     from streams.kafka.control_topic import seed_config
@@ -64,8 +65,11 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     from streams.process.child import require_port
     from streams.process.exit import exit_now
     from streams.process.gc_tuning import tune_gc
+    from streams.process.open_files import out_of_files
     from streams.records.config_following import FollowedConfig
 
+    # the client of its group does not recover from that, and a restart continues exactly
+    begin_process(runtime, "worker", runtime.worker_id, without_files=exit_now)
     require_topics(runtime)
     warn_of_clock(runtime)
     followed = FollowedConfig(config)
@@ -88,4 +92,4 @@ def run_worker(runtime: Runtime, config: Config) -> None:
     try:
         run_app(app, runtime.log_level)
     except Exception as error:  # an unavailable broker at the start can raise any exception type
-        exit_now(f"the worker stopped: {error!r}")
+        exit_now(f"the worker stopped: {out_of_files(error) or repr(error)}")

@@ -89,12 +89,18 @@ class Runtime(FromEnvironment):
     metrics_host: str = setting("127.0.0.1", "address of /metrics and /healthz")
     metrics_token: str = setting(
         "",
-        "token of the status ports of worker, feed, executor and kill keep on an address other "
-        "than loopback (or METRICS_TOKEN_FILE; API_TOKEN is accepted too); without one only "
+        "token of the status ports of worker, feed, mirror, executor and kill keep on an address "
+        "other than loopback (or METRICS_TOKEN_FILE; API_TOKEN is accepted too); without one only "
         "/healthz answers there",
         secret=True,
     )
     metrics_port: int = setting(9108, "port of /metrics and /healthz; 0 = off", bounds=(0, 65_535))
+    mirror_metrics_port: int = setting(
+        0,
+        "port of the mirror's /metrics and /healthz, on METRICS_HOST; 0 = off (several mirrors may "
+        "run on one machine)",
+        bounds=(0, 65_535),
+    )
     log_level: str = setting(
         "INFO", "minimum level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )

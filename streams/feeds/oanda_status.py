@@ -17,6 +17,7 @@ from streams.instants import GRANULARITY_MS
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.process.metrics import METRICS_TYPE
+from streams.process.started import ProcessCollector
 from streams.process.status_access import open_status_port
 from streams.records.config_following import ConfigCollector
 
@@ -130,6 +131,7 @@ def make_feed_web(state: FeedState, granularity: str, calendar: Calendar) -> web
     registry.register(FeedCollector(state))
     registry.register(ConfigCollector(state.followed))
     registry.register(InvalidRecordsCollector())
+    registry.register(ProcessCollector())
     registry.register(OandaCollector(state.client, {"prices": state.stream.health}))
     silence_s = state.client.settings.oanda_stream_silence_sec
 

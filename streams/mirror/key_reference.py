@@ -12,6 +12,7 @@ from streams.mirror.keys import (
     KEYS,
     KEYS_NOT_WRITTEN,
     KEYS_OF_OTHERS,
+    KEYS_OF_PROCESSES,
     KEYS_OF_THE_SERVICE,
     KEYS_ON_DEMAND,
     KeyKind,
@@ -48,6 +49,7 @@ _PARTS: tuple[tuple[str, Sequence[KeyKind]], ...] = (
     ("Written by the mirror", KEYS),
     ("Kill switch", KEYS_OF_OTHERS),
     ("Written by the service", KEYS_OF_THE_SERVICE),
+    ("Written by every process", KEYS_OF_PROCESSES),
     ("Written on demand by a command", KEYS_ON_DEMAND),
     ("Keys of the original that are not written, with their replacement", KEYS_NOT_WRITTEN),
 )

@@ -144,6 +144,17 @@ KEYS_OF_THE_SERVICE = (
 )
 """Values that the service writes and the log does not hold."""
 
+PROCESS_STARTS = "ops:process_starts"
+KEYS_OF_PROCESSES = (
+    KeyKind(
+        PROCESS_STARTS,
+        PROCESS_STARTS,
+        "ZSET, score ms: every start of worker, feed, mirror, executor and service in the last "
+        "hour, as `START_MS PROGRAM INSTANCE`; for the failure signal restarts",
+    ),
+)
+"""Values that every process writes and the log does not hold."""
+
 KEYS_ON_DEMAND = (
     KeyKind(
         BACKTEST_REPORT,

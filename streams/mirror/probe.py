@@ -12,7 +12,9 @@ from redis.exceptions import RedisError
 from streams.config.runtime import Runtime
 from streams.instants import GRANULARITY_MS
 from streams.mirror import keys
+from streams.mirror.process_starts import read_starts
 from streams.mirror.writer import MOST_DIGITS, connect, translate_valkey_error
+from streams.process.clock_skew import now_ms
 
 MOST_INSTANT: Final = 10**MOST_DIGITS
 METRICS: Final = ("coherence", "stability", "entropy", "rupture")
@@ -48,7 +50,8 @@ class MirrorSight:
         Fatal, Recoverable
             As ``mirror_facts``.
         """
-        return await mirror_facts(self._client, self._pairs, granularity)
+        found = await mirror_facts(self._client, self._pairs, granularity)
+        return found._replace(starts=await read_starts(self._client, now_ms()))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -188,6 +191,8 @@ class MirrorFacts(NamedTuple):
         Instrument -> ``as_of_ms`` of ``opt:rolling:eligible``.
     candles
         Instrument -> ``as_of_ms`` of its newest candle in ``md:candles``.
+    starts
+        Process -> its starts of the last hour, epoch ms; None when not read.
     """
 
     manifolds: Mapping[str, MirroredManifold] = NOTHING
@@ -197,3 +202,4 @@ class MirrorFacts(NamedTuple):
     weighted: int | None = None
     decided: Mapping[str, int | None] = NOTHING
     candles: Mapping[str, int | None] = NOTHING
+    starts: Mapping[str, tuple[int, ...]] | None = None

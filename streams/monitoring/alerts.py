@@ -12,6 +12,7 @@ from typing import Final
 
 from streams.config.settings import Config
 from streams.monitoring import alert_rules_config as config_rules
+from streams.monitoring import alert_rules_processes as process_rules
 from streams.monitoring import alert_rules_stream as stream_rules
 from streams.monitoring import alert_rules_trading as trading_rules
 from streams.monitoring.facts import LiveFacts
@@ -31,6 +32,7 @@ RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     stream_rules.cooldowns_many,
     stream_rules.stage_lag,
     stream_rules.dead_letters,
+    process_rules.invalid_records,
     trading_rules.stream_silent,
     trading_rules.oanda_errors,
     trading_rules.executor_stale,
@@ -40,6 +42,7 @@ RULES: Final[tuple[Callable[[Judged], FailureSignal], ...]] = (
     trading_rules.margin_high,
     stream_rules.clock_skew,
     config_rules.config_differs,
+    process_rules.restarts,
 )
 NAMES: Final[tuple[str, ...]] = tuple(rule.__name__ for rule in RULES)
 """All failure signals, in display order."""

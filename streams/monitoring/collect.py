@@ -16,6 +16,7 @@ from streams.config.difference import differences
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
+from streams.kafka.decoding import INVALID
 from streams.mirror.probe import MirrorFacts
 from streams.monitoring.facts import (
     ExecutorFacts,
@@ -24,9 +25,11 @@ from streams.monitoring.facts import (
     LiveFacts,
     LogFacts,
     Source,
+    WorkerFacts,
 )
 from streams.monitoring.http_probe import StatusPages
 from streams.monitoring.log_probe import LogProbe
+from streams.monitoring.process_watch import ProcessWatch, invalid_of_all, reports
 from streams.monitoring.server_clocks import measure
 from streams.process.clock_skew import SECOND_MS, Skew
 from streams.process.steady_clock import wall_less_steady_ms
@@ -99,6 +102,7 @@ class Gatherer:
         self._thread = ThreadPoolExecutor(1, "log-probe")
         self._probe: LogProbe | None = None
         self._pending: dict[str, asyncio.Task[Any]] = {}
+        self._watch = ProcessWatch()
         self._skews: tuple[float | None, int, tuple[Skew, ...]] = (None, 0, ())
 
     async def close(self) -> None:
@@ -144,6 +148,9 @@ class Gatherer:
         kill: KillFacts | None = found.get("kill_switch")
         executor: ExecutorFacts | None = found.get("executor")
         feed: FeedFacts | None = found.get("feed")
+        workers: WorkerFacts | None = found.get("workers")
+        seen = reports(executor, feed, workers)
+        self._watch.note(seen, self._now_ms())
         facts = LiveFacts(
             self._runtime.hotband_pairs,
             log,
@@ -154,8 +161,10 @@ class Gatherer:
             away,
             unused,
             await self._clocks(),
-            found.get("workers"),
+            workers,
             differences(self._config, self.config),
+            self._watch.starts(mirror.starts if mirror is not None else None),
+            invalid_of_all([INVALID.kinds(), *(one.invalid for one in seen)]),
         )
         return Gathered(facts, self._now_ms(), self.config)
 

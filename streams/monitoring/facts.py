@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 from streams.config.difference import Difference
+from streams.kafka.decoding import InvalidKind
 from streams.mirror.probe import NOTHING, MirrorFacts
 from streams.process.clock_skew import Skew
 
@@ -136,6 +137,21 @@ class CallFacts(NamedTuple):
     last_error: str = ""
 
 
+class ProcessFacts(NamedTuple):
+    """What the metrics of a process say about it.
+
+    Attributes
+    ----------
+    starts
+        Name of the process -> when it was started, epoch ms.
+    invalid
+        The invalid records that it has read.
+    """
+
+    starts: Mapping[str, int] = NOTHING
+    invalid: tuple[InvalidKind, ...] = ()
+
+
 class ExecutorFacts(NamedTuple):
     """The executor's own ``/status``.
 
@@ -155,6 +171,8 @@ class ExecutorFacts(NamedTuple):
         Instruments that the venue does not trade.
     config_differs
         Differences between the settings it was started with and the active ones.
+    seen
+        What its metrics say of the process.
     """
 
     mode: str
@@ -170,6 +188,7 @@ class ExecutorFacts(NamedTuple):
     cannot_close: tuple[str, ...] = ()
     untraded: tuple[str, ...] = ()
     config_differs: tuple[Difference, ...] = ()
+    seen: ProcessFacts = ProcessFacts()
 
 
 class FeedFacts(NamedTuple):
@@ -181,7 +200,7 @@ class FeedFacts(NamedTuple):
         Time of the last price or heartbeat of the price stream.
     skew_ms
         The broker's clock minus this one; None when not measured.
-    config_differs
+    config_differs, seen
         As in ``ExecutorFacts``.
     """
 
@@ -189,6 +208,7 @@ class FeedFacts(NamedTuple):
     skew_ms: int | None = None
     calls: CallFacts | None = None
     config_differs: tuple[Difference, ...] = ()
+    seen: ProcessFacts = ProcessFacts()
 
 
 class WorkerFacts(NamedTuple):
@@ -198,9 +218,12 @@ class WorkerFacts(NamedTuple):
     ----------
     config_differs
         Worker (its address) -> as in ``ExecutorFacts``.
+    seen
+        As in ``ExecutorFacts``, of every worker.
     """
 
     config_differs: Mapping[str, tuple[Difference, ...]]
+    seen: tuple[ProcessFacts, ...] = ()
 
 
 class LiveFacts(NamedTuple):
@@ -218,6 +241,11 @@ class LiveFacts(NamedTuple):
         Difference of this machine's clock to those of the servers that report theirs.
     config_differs
         Differences between the settings of the service itself and the active ones.
+    starts
+        Process -> its known starts of the last hour, epoch ms, ascending: those recorded in Valkey
+        and those seen at the status ports.
+    invalid
+        The invalid records that any of the processes has read.
     """
 
     pairs: tuple[str, ...]
@@ -231,6 +259,8 @@ class LiveFacts(NamedTuple):
     clocks: tuple[Skew, ...] = ()
     workers: WorkerFacts | None = None
     config_differs: tuple[Difference, ...] = ()
+    starts: Mapping[str, tuple[int, ...]] = NOTHING
+    invalid: tuple[InvalidKind, ...] = ()
 
 
 def nothing_known(pairs: tuple[str, ...], why: str) -> LiveFacts:

@@ -6,6 +6,7 @@ Only the documented format is accepted; anything else counts as unavailable.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.config.difference import Difference
 from streams.config.status_ports import status_headers
 from streams.errors import Recoverable
+from streams.kafka.decoding import INVALID_RECORDS, LAST_OFFSET, LAST_TIME, InvalidKind
 from streams.monitoring.executor_status import agreed_status, executor_facts
-from streams.monitoring.facts import CallFacts, ExecutorFacts, FeedFacts, WorkerFacts
+from streams.monitoring.facts import (
+    CallFacts,
+    ExecutorFacts,
+    FeedFacts,
+    ProcessFacts,
+    WorkerFacts,
+)
+from streams.process.started import START_TIME
 from streams.records.config_following import DIFFERS
 
 REQUEST_TIMEOUT_SEC: Final = 3.0
@@ -128,9 +137,8 @@ class StatusPages:
         except ValueError as error:
             raise Recoverable(f"{self._executor_url} is not an executor's status") from error
         metrics_url = self._executor_url.rsplit("/", 1)[0] + "/metrics"
-        return found._replace(
-            calls=self._calls("executor", samples_of(await self._get(metrics_url)))
-        )
+        samples = samples_of(await self._get(metrics_url))
+        return found._replace(calls=self._calls("executor", samples), seen=process_facts(samples))
 
     async def feed(self) -> FeedFacts:
         """Return the facts from the feed's metrics.
@@ -153,10 +161,14 @@ class StatusPages:
             A configured worker does not answer, or in another format.
         """
         urls = self._worker_urls or (self._worker_here,)
-        found = await asyncio.gather(*(self._worker(url) for url in urls))
-        return WorkerFacts({address: differs for each in found for address, differs in each})
+        answers = await asyncio.gather(*(self._worker(url) for url in urls))
+        found = [each for answer in answers for each in answer]
+        return WorkerFacts(
+            {address: differences_of(samples) for address, samples in found},
+            tuple(process_facts(samples) for _, samples in found),
+        )
 
-    async def _worker(self, url: str) -> list[tuple[str, tuple[Difference, ...]]]:
+    async def _worker(self, url: str) -> list[tuple[str, Samples]]:
         place = urlsplit(url)
         try:
             samples = samples_of(await self._get(url))
@@ -164,7 +176,7 @@ class StatusPages:
             if self._worker_urls:
                 raise
             return []  # a worker on this machine is optional
-        return [(f"{place.hostname}:{place.port}", differences_of(samples))]
+        return [(f"{place.hostname}:{place.port}", samples)]
 
     def _calls(self, who: str, samples: Samples) -> CallFacts | None:
         made = [(labels, value) for name, labels, value in samples if name == REQUESTS]
@@ -232,6 +244,31 @@ def differences_of(samples: Samples) -> tuple[Difference, ...]:
     )
 
 
+def process_facts(samples: Samples) -> ProcessFacts:
+    """Return what a process reports about itself: its start and the invalid records."""
+    starts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], tuple[int, int]] = {}
+    times: dict[tuple[str, str], int] = {}
+    for name, labels, value in samples:
+        if not math.isfinite(value):
+            continue
+        kind = labels.get("topic", ""), labels.get("reason", "")
+        if name == START_TIME:
+            starts[labels.get("process", "")] = round(value * 1000)
+        elif name == f"{INVALID_RECORDS}_total":
+            counts[kind] = int(value)
+        elif name == LAST_OFFSET and labels.get("partition", "").isdecimal():
+            places[kind] = int(labels["partition"]), int(value)
+        elif name == LAST_TIME:
+            times[kind] = round(value * 1000)
+    invalid = (
+        InvalidKind(*kind, count, *places.get(kind, (-1, -1)), times.get(kind, 0))
+        for kind, count in sorted(counts.items())
+    )
+    return ProcessFacts(starts, tuple(invalid))
+
+
 def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
     """Return the facts from a feed's samples; a metric it does not export is unknown."""
     ages = [
@@ -242,6 +279,7 @@ def feed_facts(samples: Samples, now_ms: int) -> FeedFacts:
         now_ms - int(ages[0] * 1000) if ages else None,
         int(skews[0] * 1000) if skews else None,
         config_differs=differences_of(samples),
+        seen=process_facts(samples),
     )
 
 

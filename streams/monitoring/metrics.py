@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry, Gauge
 from streams.candles.calendar import calendar_of
 from streams.candles.market_clock import market_at
 from streams.config.settings import Config
+from streams.monitoring.alert_rules_processes import restarts_since
 from streams.monitoring.alerts import failure_signals
 from streams.monitoring.facts import SOURCES, LiveFacts
-from streams.monitoring.verdict import SEVERITY, FailureSignal, Limits
+from streams.monitoring.verdict import SECOND_MS, SEVERITY, FailureSignal, Limits
 
 AWAY: Final = float("nan")
 """Unknown; a gauge that kept its last value would hide the failure."""
@@ -77,6 +78,12 @@ class LivenessMetrics:
             **made,
         )
         self.dead_letters = Gauge("sep_dead_letters", "Records in dead.letters", **made)
+        self.restarts = Gauge(
+            "sep_recent_restarts",
+            "Restarts of a process in the last 10 minutes, from Valkey and from the status ports",
+            ["process"],
+            **made,
+        )
         self.source_up = Gauge(
             "sep_source_up", "1 when the source answered at the last probe", ["source"], **made
         )
@@ -99,6 +106,11 @@ class LivenessMetrics:
         self.market_open.set(market_at(calendar_of(config), now_ms).open)
         self._show_log(facts, now_ms)
         self._show_mirror(facts, now_ms)
+        used = Limits() if limits is None else limits
+        self.restarts.clear()
+        for process, starts in facts.starts.items():
+            since_ms = now_ms - used.restart_window_sec * SECOND_MS
+            self.restarts.labels(process).set(restarts_since(starts, since_ms, now_ms))
         for source in SOURCES:
             if source not in facts.unused:
                 self.source_up.labels(source).set(getattr(facts, source) is not None)

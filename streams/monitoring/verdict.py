@@ -45,6 +45,9 @@ class FailureSignal(NamedTuple):
 class Limits(NamedTuple):
     """Thresholds of the failure signals (docs/spec/trading-loop.md 5.7 and 8.1).
 
+    ``restarts_warn`` and ``restarts_fail`` are restarts of one process within
+    ``restart_window_sec``. An invalid record is reported for ``invalid_for_sec`` after it arrived
+    (wall-clock time).
     ``settle_ms`` is FEED_SETTLE_MS: the maximum age of values follows from it and the bar length.
     ``kill_switch_sec`` is open-market time. Margins are used / (used + available).
     """
@@ -61,6 +64,10 @@ class Limits(NamedTuple):
     margin_entries: float = 0.30
     margin_overload: float = 0.80
     skew_ms: int = 2_000
+    restart_window_sec: int = 600
+    restarts_warn: int = 2
+    restarts_fail: int = 4
+    invalid_for_sec: int = 3_600
 
 
 class Judged(NamedTuple):

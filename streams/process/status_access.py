@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from streams.errors import Fatal
 from streams.process.metrics import METRICS_TYPE
+from streams.process.status_connections import Handler, listen
 
 OPEN_PATH: Final = "/healthz"
 OWN_NAMES: Final = frozenset(("127.0.0.1", "localhost", "::1"))
@@ -116,19 +116,13 @@ async def open_status_port(
         The port is in use; the message names its setting.
     """
     application.middlewares.append(_checked(access))
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    if not port:
-        return runner
     try:
-        await web.TCPSite(runner, access.host, port).start()
+        return await listen(application, access.host, port)
     except OSError as error:
-        await runner.cleanup()
         raise Fatal(
             f"{setting}={port} cannot be used on {access.host} ({error.strerror}); choose "
             "another, or 0 for none"
         ) from error
-    return runner
 
 
 def metrics_web(registry: CollectorRegistry) -> web.Application:
@@ -146,9 +140,6 @@ def metrics_web(registry: CollectorRegistry) -> web.Application:
         application.router.add_get(path, show_metrics)
     application.router.add_get(OPEN_PATH, show_health)
     return application
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _checked(access: StatusAccess) -> Any:

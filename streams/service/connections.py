@@ -1,59 +1,24 @@
 """Timeouts and a limit for connections whose request is incomplete (slow clients).
 
 uvicorn has no timeout for the header of a request. Here the header must arrive within
-``HEADERS_WITHIN_S`` of the first byte (or of the connection). At most ``most`` connections may have
-no request in progress; beyond that the oldest of them is closed. So a complete request is always
-read, whatever the number of incomplete ones.
+``HEADERS_WITHIN_S`` of the first byte (or of the connection). The number of connections without a
+request in progress is limited; beyond that the oldest of them is closed. So a complete request is
+always read, whatever the number of incomplete ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import resource
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from streams.process.connections import Waiting
+
 HEADERS_WITHIN_S = 5.0
 MOST_WAITING = 512
 """Maximum number of connections without a request in progress, over all ports."""
-WANTED_FILES = 65_536
 TIMEOUT_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-log = logging.getLogger("manifold.api")
-
-
-class Waiting:
-    """The connections without a request in progress, oldest first.
-
-    Parameters
-    ----------
-    most
-        Maximum number.
-    """
-
-    def __init__(self, most: int = MOST_WAITING) -> None:
-        self._most = most
-        self._connections: dict[BoundedProtocol, None] = {}
-        self.closed = 0
-
-    def add(self, connection: BoundedProtocol) -> None:
-        """Add a connection as the newest; close the oldest when there are too many."""
-        self._connections.pop(connection, None)
-        self._connections[connection] = None
-        while len(self._connections) > self._most:
-            oldest = next(iter(self._connections))
-            del self._connections[oldest]
-            self.closed += 1
-            oldest.transport.abort()
-
-    def discard(self, connection: BoundedProtocol) -> None:
-        """Remove a connection that is closed, or whose request has arrived."""
-        self._connections.pop(connection, None)
-
-    def __len__(self) -> int:
-        return len(self._connections)
 
 
 class BoundedProtocol(H11Protocol):
@@ -128,14 +93,3 @@ def protocol_with(waiting_connections: Waiting) -> type[BoundedProtocol]:
         waiting = waiting_connections
 
     return Bounded
-
-
-def allow_files() -> int:
-    """Raise this process's limit of open files (RLIMIT_NOFILE); return the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    wanted = WANTED_FILES if hard == unlimited else min(WANTED_FILES, hard)
-    if soft != unlimited and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return WANTED_FILES if soft == unlimited else soft

@@ -10,6 +10,7 @@ from streams.kafka.decoding import InvalidRecordsCollector
 from streams.monitoring.metrics import LivenessMetrics
 from streams.monitoring.view import LiveView
 from streams.pipeline.worker.gauges import ProfileGauges
+from streams.process.started import ProcessCollector
 from streams.trading.kill_switch.metrics import KillSwitchMetrics
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
@@ -21,6 +22,7 @@ class ServiceMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(InvalidRecordsCollector())
+        self.registry.register(ProcessCollector())
         made: dict[str, Any] = {"registry": self.registry}
         self.kill_switch = KillSwitchMetrics(self.registry)
         self.liveness = LivenessMetrics(self.registry)

@@ -24,8 +24,16 @@ router = APIRouter(tags=["status"])
 INSTRUMENTS_FORM = INSTRUMENT_FORM[:-1] + "(," + INSTRUMENT_FORM[1:-1] + ")*$"
 
 
+OF_HEALTH = ("restarts", "invalid_records")
+"""The failure signals that ``/health`` names, at any hour."""
+
+
 class Health(Shape):
-    """Health of the service; ``degraded`` has the reason in ``trouble``."""
+    """Health of the service; ``degraded`` has the reasons in ``trouble``.
+
+    They are about the service itself, about processes that restart in a loop, or about records that
+    processes refuse.
+    """
 
     status: Literal["ok", "degraded"]
     service: str
@@ -91,6 +99,11 @@ def service_health(live: Live) -> Health:
     """Return the service's health."""
     now_ms = live.now_ms()
     trouble = [said for said in (live.log_trouble(),) if said is not None]
+    trouble += [
+        f"{one.name}: {one.detail}"
+        for one in live.facts.signals(now_ms)
+        if one.name in OF_HEALTH and one.state in ("warn", "fail")
+    ]
     return Health(
         status="degraded" if trouble else "ok",
         service="running",
@@ -115,11 +128,14 @@ DEGRADED = READS | {503: {"model": Health, "description": "the log is not being 
 @router.get("/api/health", responses=DEGRADED)
 @router.get("/api/status", responses=DEGRADED)
 async def health(live: LiveDep, response: Response) -> Health:
-    """Whether the service follows the log; 503 with the reason when it does not."""
-    found = service_health(live)
-    if found.trouble:
+    """Whether the service follows the log; 503 with the reason when it does not.
+
+    Processes that restart in a loop and refused records are named too, with status 200: a restart
+    of the service would not help.
+    """
+    if live.log_trouble() is not None:
         response.status_code = 503
-    return found
+    return service_health(live)
 
 
 @router.get("/api/pairs", responses=READS)

@@ -27,19 +27,15 @@ from streams.monitoring.sources import feed_url, limits_of, open_gatherer
 from streams.monitoring.verdict import Limits
 from streams.monitoring.view_start import read_start
 from streams.process.clock_skew import now_ms
+from streams.process.connections import Waiting
+from streams.process.open_files import allow_files
 from streams.records.codec import Codec
 from streams.records.log_record import RecordCoordinates
 from streams.service.app import make_api_app, make_socket_app
 from streams.service.audit import AuditLog
 from streams.service.budget import keep_budget
 from streams.service.channels import Frame, status_frame
-from streams.service.connections import (
-    MOST_WAITING,
-    BoundedProtocol,
-    Waiting,
-    allow_files,
-    protocol_with,
-)
+from streams.service.connections import MOST_WAITING, BoundedProtocol, protocol_with
 from streams.service.facts import Change, Facts
 from streams.service.follower import ViewFollower
 from streams.service.history import History

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from streams.instants import EARLIEST_MS
 from streams.records.control import ControlLog
 from streams.records.trading_events import AccountState, StateCause
 from streams.trading.brokers.broker import Account, Broker
@@ -48,7 +49,13 @@ class AccountStates:
         ------
         Recoverable
             The venue's transactions cannot be read: transfers are unknown.
+
+        Notes
+        -----
+        A paper account has no time before the first candle; nothing is recorded until then.
         """
+        if self._broker.now_ms() < EARLIEST_MS:
+            return
         worth, last_id = self._ledger.worth, account.last_transaction_id
         if transaction_order(last_id) > transaction_order(self._cursor):
             booked = await self._broker.transactions(self._cursor)

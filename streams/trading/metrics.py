@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.kafka.decoding import InvalidRecordsCollector
+from streams.process.started import ProcessCollector
 from streams.records.config_following import ConfigCollector, FollowedConfig
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.ledger import RELEASED
@@ -36,6 +37,7 @@ class ExecutorMetrics:
         self.registry = CollectorRegistry()
         self.registry.register(ConfigCollector(followed))
         self.registry.register(InvalidRecordsCollector())
+        self.registry.register(ProcessCollector())
         of = self.registry
         self.nav_change = Gauge(
             "sep_nav_change_7d",

@@ -19,7 +19,12 @@ from streams.kafka.committed import committed_offsets
 from streams.kafka.lag import LagProbe
 from streams.kafka.reader import LogReader
 from streams.kafka.topics_admin import create_topics
-from streams.mirror.keys import KEYS_OF_OTHERS, KEYS_OF_THE_SERVICE, POSITIONS
+from streams.mirror.keys import (
+    KEYS_OF_OTHERS,
+    KEYS_OF_PROCESSES,
+    KEYS_OF_THE_SERVICE,
+    POSITIONS,
+)
 from streams.monitoring.status import Status, collect
 from streams.process.child import Child
 from streams.process.supervise import Supervised
@@ -267,7 +272,8 @@ def dump(url: str, least_ttl_ms: int = 20_000) -> dict[bytes, Any]:
     """Return every key of the mirror with its value; keys about to expire are left out."""
     client = redis.Redis.from_url(url)
     found: dict[bytes, Any] = {}
-    others = {kind.pattern.encode() for kind in KEYS_OF_OTHERS + KEYS_OF_THE_SERVICE}
+    kinds = (*KEYS_OF_OTHERS, *KEYS_OF_PROCESSES, *KEYS_OF_THE_SERVICE)
+    others = {kind.pattern.encode() for kind in kinds}
     for key in sorted(set(client.scan_iter(count=5_000)) - others):
         if 0 <= client.pttl(key) < least_ttl_ms:
             continue

@@ -219,13 +219,14 @@ class PaperDay:
         )  # fmt: skip
         signals = {name: one.as_of_ms for name, one in self._manifolds.items()}
         mirror = MirrorFacts(
-            dict(self._manifolds), signals, epoch_ms, epoch_ms, self._epochs[-1].weighted
-        )
+            dict(self._manifolds), signals, epoch_ms, epoch_ms, self._epochs[-1].weighted,
+            starts={},
+        )  # fmt: skip
         kill = KillFacts(False, False, (), START_MS, "ops", "a normal day")
         executor = executor_facts(agreed_status(json.dumps(status_of(self.executor))))
         return LiveFacts(
             self.pairs, log, mirror, kill, executor, None, unused=frozenset(("feed",)),
-            workers=WorkerFacts({"worker:9108": ()}),
+            workers=WorkerFacts({"worker:9108": ()}), starts={"worker worker": (START_MS,)},
         )  # fmt: skip
 
 

@@ -101,6 +101,70 @@ def firing(rule: Rule, values: Iterable[Value], step_s: float) -> list[tuple[Lab
     return found
 
 
+def shipped_jobs(addresses: Mapping[str, str], token_file: Path) -> dict[str, dict[str, Any]]:
+    """Return the jobs of ``deploy/prometheus/prometheus.yml`` with other addresses and paths.
+
+    Parameters
+    ----------
+    addresses
+        Job -> ``host:port``; jobs without one are left out.
+    token_file
+        Takes the place of the file that the jobs name.
+    """
+    found = {}
+    for job in yaml.safe_load((RULES.parent / "prometheus.yml").read_text())["scrape_configs"]:
+        if job["job_name"] in addresses:
+            static = {"static_configs": [{"targets": [addresses[job["job_name"]]]}]}
+            found[job.pop("job_name")] = _with_token(job, token_file) | static
+    assert found.keys() == addresses.keys()
+    return found
+
+
+def kubernetes_job(addresses: Mapping[str, str], token_file: Path) -> dict[str, dict[str, Any]]:
+    """Return the job of ``deploy/prometheus/kubernetes.yml``; the pods are given, not discovered.
+
+    Parameters
+    ----------
+    addresses
+        App -> ``host:port`` of its pod; its labels are those of the manifest.
+    token_file
+        Takes the place of the file that the job names.
+    """
+    (job,) = yaml.safe_load((RULES.parent / "kubernetes.yml").read_text())["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    made = _with_token(job, token_file)
+    del made["scrape_interval"]
+    made["static_configs"] = []
+    for workload in yaml.safe_load_all((ROOT / "deploy/kubernetes/manifold.yaml").read_text()):
+        pod = (
+            workload["spec"]["template"]["metadata"]
+            if "template" in workload.get("spec", {})
+            else {}
+        )
+        app = pod.get("labels", {}).get("app", "")
+        if app not in addresses:
+            continue
+        host, _, port = addresses[app].partition(":")
+        meta = {"pod_ip": host, "pod_name": f"{app}-0", "pod_label_app": app}
+        for name in pod["annotations"]:
+            kept = pod["annotations"][name] if not name.endswith("/port") else port
+            meta[f"pod_annotation_{re.sub('[^a-z]', '_', name)}"] = kept
+        labels = {f"__meta_kubernetes_{name}": text for name, text in meta.items()}
+        made["static_configs"].append({"targets": [f"{host}:1"], "labels": labels})
+    assert len(made["static_configs"]) == len(addresses)
+    return {made.pop("job_name"): made}
+
+
+def _with_token(job: Mapping[str, Any], token_file: Path) -> dict[str, Any]:
+    made = dict(job)
+    if "authorization" in made:
+        assert made["authorization"].keys() == {"credentials_file"}
+        made["authorization"] = {"credentials_file": str(token_file)}
+    for discovered in ("dns_sd_configs", "static_configs"):
+        made.pop(discovered, None)
+    return made
+
+
 class Prometheus:
     """One server.
 

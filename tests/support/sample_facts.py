@@ -57,6 +57,7 @@ def healthy(now_ms: int = OPEN, **changed: object) -> LiveFacts:
             blob_ms=bar,
             status_ms=bar,
             weighted=3,
+            starts={},
         ),
         kill_switch=KillFacts(False, False, (), now_ms - HOUR_MS, "ops", "open"),
         executor=ExecutorFacts(
@@ -64,6 +65,7 @@ def healthy(now_ms: int = OPEN, **changed: object) -> LiveFacts:
         ),
         feed=FeedFacts(now_ms - 2_000, 15, CallFacts(0, HOUR_MS)),
         workers=WorkerFacts({"127.0.0.1:9108": ()}),
+        starts={"worker w-1": (now_ms - HOUR_MS // 2,), "mirror desk": (now_ms - HOUR_MS,)},
     )
     return facts._replace(**changed)
 

@@ -16,6 +16,7 @@ from streams.core.layout import EXIT_REASONS
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.pipeline.worker.gauges import ProfileGauges
 from streams.process.metrics import Children
+from streams.process.started import ProcessCollector
 from streams.records.codec import DECODE_REASONS
 from streams.records.config_following import ConfigCollector, FollowedConfig
 from streams.records.events import (
@@ -56,6 +57,7 @@ class WorkerMetrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(InvalidRecordsCollector())
+        self.registry.register(ProcessCollector())
         self.registry.register(ConfigCollector(followed))
         made: dict[str, Any] = {"registry": self.registry}
         stage, place = ["stage"], ["stage", "partition"]

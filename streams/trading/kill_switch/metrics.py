@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from streams.kafka.decoding import InvalidRecordsCollector
+from streams.process.started import ProcessCollector
 from streams.trading.kill_switch.lease import ACTOR
 
 SOURCES = ("log", "unknown")
@@ -28,6 +29,7 @@ class KillSwitchMetrics:
         self.registry = CollectorRegistry() if registry is None else registry
         if registry is None:
             self.registry.register(InvalidRecordsCollector())
+            self.registry.register(ProcessCollector())
         made: dict[str, Any] = {"registry": self.registry}
         self.engaged = Gauge(
             "manifold_kill_switch_engaged",

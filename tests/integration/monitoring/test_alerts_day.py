@@ -74,10 +74,14 @@ def test_it_is_a_day_of_trading(filled: Filled) -> None:
     }
     assert looks["sep_market_open"] == {0.0, 1.0}, "the daily pause is part of a day"
     assert looks["sep_selected_count"] > {0.0}
-    # every series that the rules ask for is there, but those of OANDA, of settings that differ and
-    # of refused records
+    # every series that the rules ask for is there, but those of OANDA, of settings that differ, of
+    # refused records and of the processes themselves, of which a virtual day has none
     asked = {n for n in metric_names(RULES) if "oanda" not in n}
-    assert asked - looks.keys() == {"manifold_config_differs", "sep_invalid_records_total"}
+    assert asked - looks.keys() == {
+        *("manifold_config_differs", "sep_invalid_records_total"),
+        *("manifold_process_open_files", "manifold_process_open_files_limit"),
+        "manifold_process_start_time_seconds",
+    }
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))

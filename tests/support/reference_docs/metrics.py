@@ -9,10 +9,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streams.cli.mirror import process_registry
 from streams.feeds.oanda_status import FeedCollector
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.oanda.metrics import OandaCollector
 from streams.pipeline.worker.metrics import WorkerMetrics
+from streams.process.started import ProcessCollector
 from streams.records.config_following import ConfigCollector
 from streams.service.metrics import ServiceMetrics
 from streams.stack.host_page import process_gauges
@@ -43,9 +45,11 @@ def programs() -> dict[str, list[Any]]:
         "manifold feed oanda": [
             ConfigCollector(),
             InvalidRecordsCollector(),
+            ProcessCollector(),
             FeedCollector(_feed()),
             OandaCollector(_transport(), {}),
         ],
+        "manifold mirror": _of(process_registry()),
         "manifold trade": [*_of(ExecutorMetrics().registry), OandaCollector(_transport(), {})],
         "manifold serve": _of(ServiceMetrics().registry),
         "manifold kill keep": _of(KillSwitchMetrics().registry),

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.kafka import decoding
 from streams.kafka.decoding import (
+    FIRST_READING_MS,
     InvalidRecords,
     InvalidRecordsCollector,
     decode_record,
@@ -66,6 +67,26 @@ def test_a_record_of_a_time_after_its_stamp_is_refused(fresh: InvalidRecords) ->
     assert not fresh.counts
     assert event_of(CODEC, early) is None
     assert fresh.counts == {(GATES, "invalid_value"): 1}
+
+
+def test_when_a_record_arrived_is_its_stamp_at_the_start_and_later_when_it_was_read() -> None:
+    clock = [1_700_000_000_000]
+    found = InvalidRecords(lambda: clock[0])
+
+    def refused(offset: int, at_ms: int) -> int:
+        found.note(SourceRecord(GATES, 0, offset, at_ms, None, None), DecodeError("null_value", ""))
+        (kind,) = found.kinds()
+        assert kind.records == offset and kind.coordinates == f"opt.gates-0-{kind.offset}"
+        return kind.at_ms
+
+    yesterday = clock[0] - 86_400_000
+    # the service reads the log again after every start: an old record is not news
+    assert refused(1, yesterday) == yesterday
+    assert refused(2, clock[0] + 3_600_000) == clock[0]
+    clock[0] += FIRST_READING_MS
+    # a writer gives its records any stamp
+    assert refused(3, yesterday) == clock[0]
+    assert found.kinds()[0].offset == 3
 
 
 def test_the_counts_are_exported(fresh: InvalidRecords) -> None:

@@ -11,13 +11,14 @@ from streams.mirror.keys import (
     KEYS,
     KEYS_NOT_WRITTEN,
     KEYS_OF_OTHERS,
+    KEYS_OF_PROCESSES,
     KEYS_OF_THE_SERVICE,
     KEYS_ON_DEMAND,
     KeyKind,
     day_manifold_key,
 )
 
-OTHERS = (*KEYS_OF_OTHERS, *KEYS_OF_THE_SERVICE, *KEYS_ON_DEMAND)
+OTHERS = (*KEYS_OF_OTHERS, *KEYS_OF_THE_SERVICE, *KEYS_OF_PROCESSES, *KEYS_ON_DEMAND)
 
 
 def test_the_reference_is_that_of_the_code() -> None:

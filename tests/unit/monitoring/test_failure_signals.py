@@ -11,6 +11,7 @@ from streams.candles.freshness import lookback_problems
 from streams.candles.market_clock import market_at, open_ms_between
 from streams.config.difference import Difference
 from streams.config.settings import Config
+from streams.kafka.decoding import InvalidKind
 from streams.mirror.probe import MirroredManifold
 from streams.monitoring.alerts import NAMES, failure_signals
 from streams.monitoring.facts import CallFacts, KillFacts, LiveFacts, WaitingOrder, WorkerFacts
@@ -65,6 +66,16 @@ def waiting(for_ms: int) -> LiveFacts:
     """Return facts with an order that the venue accepted so long ago."""
     accepted = (WaitingOrder("m-2", "EUR_USD", OPEN - for_ms),)
     return part(healthy(), "log", orders=healthy().log.orders._replace(waiting=accepted))
+
+
+REFUSED = InvalidKind("exec.fills", "invalid_value", 3, 0, 77, OPEN - MINUTE_MS)
+
+
+def started(**minutes_ago: tuple[int, ...]) -> LiveFacts:
+    """Return facts with processes that were started so many minutes ago."""
+    return healthy(
+        starts={n: tuple(OPEN - m * MINUTE_MS for m in ago) for n, ago in minutes_ago.items()}
+    )
 
 
 CASES: list[tuple[str, str, LiveFacts, str]] = [
@@ -178,6 +189,26 @@ CASES: list[tuple[str, str, LiveFacts, str]] = [
      "fail 5 s behind the last candle of the log"),
     ("a clock that differs from the broker's", "clock_skew",
      part(healthy(), "feed", skew_ms=-9_000), "fail this machine's clock is 9 s ahead of OANDA"),
+    ("a worker that restarts again and again", "restarts", started(worker=(70, 9, 6, 4, 1)),
+     "fail restarted in the last 10 min: worker 4 times"),
+    ("a mirror that restarted twice", "restarts", started(mirror=(30, 8, 2), worker=(30, 4)),
+     "warn restarted in the last 10 min: mirror 2 times"),
+    ("a start that is no restart, and one", "restarts", started(mirror=(9, 8)), "ok"),
+    ("restarts of long ago", "restarts", started(mirror=(59, 30, 29, 28, 11)), "ok"),
+    ("a record of starts that cannot be read", "restarts",
+     part(healthy(), "valkey", starts=None), "unknown ops:process_starts"),
+    ("a status port that shows restarts while Valkey is away", "restarts",
+     started(worker=(20, 5, 4))._replace(valkey=None, away={"valkey": "no answer"}),
+     "warn worker 2 times"),
+    ("no Valkey to ask", "restarts", healthy(valkey=None, away={"valkey": "no answer"}),
+     "unknown Valkey is unavailable: no answer"),
+    ("a record that was refused just now", "invalid_records", healthy(invalid=(REFUSED,)),
+     "warn exec.fills invalid_value (3), last exec.fills-0-77, 60 s ago"),
+    ("a record that was refused yesterday", "invalid_records",
+     healthy(invalid=(REFUSED._replace(at_ms=OPEN - HOUR_MS),)), "ok 3 known"),
+    ("a record that was refused, and no log", "invalid_records",
+     healthy(invalid=(REFUSED,), log=None, away={"log": "no broker answers"}),
+     "warn exec.fills"),
 ]  # fmt: skip
 
 
@@ -216,6 +247,15 @@ def test_a_weekend_is_no_age() -> None:
     later = sunday + 100_000
     assert signal("manifold_stale", facts, later).detail.endswith("100 s old (EUR_USD)")
     assert signal("manifold_stale", facts, sunday + 301_000).state == "fail"
+
+
+def test_restarts_and_refused_records_are_reported_at_the_weekend_too() -> None:
+    starts = tuple(SATURDAY - n * MINUTE_MS for n in (40, 5, 3, 1))
+    refused = REFUSED._replace(at_ms=SATURDAY - MINUTE_MS)
+    facts = healthy(SATURDAY, starts={"mirror desk": starts}, invalid=(refused,))
+    assert signal("restarts", facts, SATURDAY).state == "warn"
+    assert signal("restarts", facts, SATURDAY).since_ms == starts[1]
+    assert signal("invalid_records", facts, SATURDAY).state == "warn"
 
 
 def test_a_continuous_market_is_never_closed() -> None:

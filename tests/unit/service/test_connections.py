@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from streams.service.connections import BoundedProtocol, Waiting, protocol_with
+from streams.process.connections import Waiting
+from streams.service.connections import MOST_WAITING, BoundedProtocol, protocol_with
 
 WITHIN_S = 0.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -60,7 +61,7 @@ async def answer(ends: Ends) -> bytes:
     "first", [b"", b"GET / HT", REQUEST[:-2], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Len"]
 )
 async def test_a_request_that_is_not_completed_ends_at_the_deadline(first: bytes) -> None:
-    waiting = Waiting()
+    waiting = Waiting(MOST_WAITING)
     async with served(waiting) as port:
         began = time.monotonic()
         ends = await opened(port, first)
@@ -82,7 +83,7 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_a_connection_stays_open_between_requests_and_the_next_has_the_deadline_too() -> None:
-    async with served(Waiting()) as port:
+    async with served(Waiting(MOST_WAITING)) as port:
         ends = await opened(port, REQUEST)
         assert (await answer(ends)).endswith(b"ok")
         await asyncio.sleep(WITHIN_S * 2)
@@ -93,7 +94,7 @@ async def test_a_connection_stays_open_between_requests_and_the_next_has_the_dea
 
 
 async def test_a_body_that_no_answer_needed_ends_at_the_deadline() -> None:
-    async with served(Waiting()) as port:
+    async with served(Waiting(MOST_WAITING)) as port:
         ends = await opened(port, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12")
         assert (await answer(ends)).endswith(b"ok")
         began = time.monotonic()

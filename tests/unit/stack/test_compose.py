@@ -89,7 +89,7 @@ def test_every_setting_is_passed_in_or_set() -> None:
     fixed = re.compile(
         "(KAFKA|SCHEMA_REGISTRY|VALKEY_(URL|TLS)|METRICS|TRADE_STATUS|TRADING_VENUE|LIVE_TRADING|RUN_|"
         "WORKER_(ID|METRICS_URLS)|API_(HOST|PORT|METRICS_PORT)|WS_PORT|(ALLOCATOR|HYDRATOR)_STATUS|"
-        "FEED_METRICS_PORT|OANDA_API_KEY)"
+        "(FEED|MIRROR)_METRICS_PORT|OANDA_API_KEY)"
     )
     names = {
         name
@@ -150,6 +150,7 @@ def test_what_is_published_scraped_and_asked_is_where_the_code_listens() -> None
         asked = re.findall(r"http://127\.0\.0\.1:(\d+)/", str(OURS[name]["healthcheck"]["test"]))
         assert {int(port) for port in asked} <= numbers
     listens["serve"].add(int(OURS["serve"]["environment"]["API_METRICS_PORT"]))
+    listens["mirror"] = {int(OURS["mirror"]["environment"]["MIRROR_METRICS_PORT"])}
     settings = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     scraped = {
         tuple(target.split(":"))
@@ -204,7 +205,7 @@ def test_prometheus_and_grafana_find_what_they_are_given(tmp_path: Path) -> None
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "26 rules found" in done.stdout
+    assert "28 rules found" in done.stdout
     mounted = dict(mount.split(":")[:2] for mount in SERVICES["grafana"]["volumes"])
     provisioning = ROOT / "deploy" / "grafana" / "provisioning"
     assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"

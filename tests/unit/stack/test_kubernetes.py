@@ -24,10 +24,11 @@ SETTINGS: dict[str, str] = next(p["data"] for p in PARTS if p["kind"] == "Config
 PROBED = {
     ("worker", 9108): {"/healthz"},
     ("feed", 9110): {"/healthz"},
+    ("mirror", 9111): {"/healthz"},
     ("trade", 8120): {"/healthz"},
     ("serve", 8000): {"/health"},
 }
-SERVICE_METRICS = 9112
+SERVICE_METRICS, MIRROR_METRICS = 9112, 9111
 PORTS = {
     ("worker", Runtime().metrics_port),
     ("feed", FeedSettings().feed_metrics_port),
@@ -35,6 +36,7 @@ PORTS = {
     ("serve", Service().api_port),
     ("serve", Service().ws_port),
     ("serve", SERVICE_METRICS),
+    ("mirror", MIRROR_METRICS),
 }
 
 
@@ -91,6 +93,9 @@ def test_a_workload_runs_a_command_and_is_probed_where_that_answers(
     scraped = workload["spec"]["template"]["metadata"].get("annotations", {})
     if scraped:
         assert int(scraped["prometheus.io/port"]) in numbers.values()
+    if name == "mirror":
+        given = {one["name"]: one["value"] for one in made["env"]}
+        assert scraped["prometheus.io/port"] == given["MIRROR_METRICS_PORT"]
     if name == "serve":  # the others take METRICS_TOKEN
         given = {one["name"]: one["value"] for one in made["env"]}
         assert scraped["prometheus.io/port"] == given["API_METRICS_PORT"] == str(SERVICE_METRICS)

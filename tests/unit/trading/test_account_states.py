@@ -125,6 +125,17 @@ async def test_a_restart_has_the_very_same_marks(
     assert [r.cause for r in log.records].count("transfer") == sum(f is not None for *_, f in steps)
 
 
+async def test_nothing_is_recorded_before_a_paper_account_has_a_time() -> None:
+    venue, log = Venue(), Log(Ledger("paper", "paper"))
+    states = keeper(venue, log)
+    venue.at_ms = 271  # milliseconds since the start of the executor, and no candle yet
+    await states.observe(venue.account())
+    assert log.records == [] and log.ledger.worth.marks is None
+    venue.at_ms = T0
+    await states.observe(venue.account())
+    assert [(r.cause, r.as_of_ms) for r in log.records] == [("start", T0)]
+
+
 @given(STEPS, st.integers(0, 30))
 async def test_a_kill_between_a_transfer_and_the_next_look_changes_nothing(
     steps: list[tuple[int, float, float | None]], at: int
