@@ -155,6 +155,9 @@ class ExecutorFacts(NamedTuple):
         Instruments that the venue does not trade.
     config_differs
         Differences between the settings it was started with and the active ones.
+    refused
+        The last decisions and weights that it does not act on, newest first: each as a sentence,
+        and when it was refused (epoch ms).
     """
 
     mode: str
@@ -170,6 +173,7 @@ class ExecutorFacts(NamedTuple):
     cannot_close: tuple[str, ...] = ()
     untraded: tuple[str, ...] = ()
     config_differs: tuple[Difference, ...] = ()
+    refused: tuple[tuple[str, int], ...] = ()
 
 
 class FeedFacts(NamedTuple):

@@ -1,0 +1,144 @@
+"""Rules that a decision or weights must meet before an executor acts on them. Pure.
+
+A gate decision is made from a record of ``sep.manifolds``, weights from one of ``opt.gates``, and
+both from a bar that is in ``md.candles``. A record that contradicts this was not written by a stage
+(or its clock is wrong). The executor ignores it: it neither opens nor closes, and it does not
+become the newest decision of its instrument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from streams.instants import clock
+from streams.kafka.follower import DecodedRecord
+from streams.process.clock_skew import ADVICE, MAX_SKEW_MS, length
+from streams.records.control import ControlLog
+from streams.records.events import Candle, Event, GateDecision, Watermark, Weights
+from streams.records.log_record import RecordCoordinates
+from streams.records.reasons import DecisionRefusal
+from streams.records.topics import GATES, STAGE_SOURCES, TOPICS, WEIGHTS
+
+CHECKED: Final = (GATES, WEIGHTS)
+"""The topics whose records an executor acts on."""
+SOURCES: Final = {topic: STAGE_SOURCES[TOPICS[topic].derived_by] for topic in CHECKED}
+"""Topic -> the topic that its stage reads."""
+FINAL: Final = (DecisionRefusal.AFTER_CLOCK, DecisionRefusal.SOURCE_INVALID)
+"""The problems that no later record of the log resolves."""
+
+
+class Contradiction(NamedTuple):
+    """A rule that a record breaks, and the values as text."""
+
+    reason: DecisionRefusal
+    detail: str
+
+
+class KnownInputs:
+    """The progress of the inputs: candles read, and source offsets committed by the stages.
+
+    Attributes
+    ----------
+    committed
+        (source topic, partition) -> committed offset of its stage.
+    changes
+        Number of times that anything was applied.
+    """
+
+    def __init__(self) -> None:
+        self._bars: dict[tuple[str, str], int] = {}
+        self._partitions: dict[tuple[int, str], int] = {}
+        self._newest: dict[str, int] = {}
+        self.committed: dict[tuple[str, int], int] = {}
+        self.changes = 0
+
+    def take_input(self, partition: int, event: Event) -> None:
+        """Apply a candle or watermark of ``md.candles``."""
+        if isinstance(event, Candle):
+            names: tuple[str, ...] = (event.instrument,)
+        elif isinstance(event, Watermark):
+            names = event.instruments
+        else:
+            return
+        self.changes += 1
+        at_ms, length_of_bar = event.as_of_ms, event.granularity
+        for name in names:
+            key = name, length_of_bar
+            self._bars[key] = max(at_ms, self._bars.get(key, 0))
+        here = partition, length_of_bar
+        self._partitions[here] = max(at_ms, self._partitions.get(here, 0))
+        self._newest[length_of_bar] = max(at_ms, self._newest.get(length_of_bar, 0))
+
+    def take_committed(self, committed: Mapping[tuple[str, int], int]) -> None:
+        """Apply committed offsets; an offset that was once committed stays so."""
+        self.changes += 1
+        for place, offset in committed.items():
+            self.committed[place] = max(offset, self.committed.get(place, 0))
+
+    def never_committed(self, topic: str) -> bool:
+        """Return whether the stage that reads ``topic`` has no committed offset in it at all."""
+        return not any(known == topic for known, _ in self.committed)
+
+    def newest_ms(self, event: GateDecision | Weights, source: RecordCoordinates) -> int:
+        """Return the time of the newest bar that a record may be derived from; 0 without one.
+
+        Of an instrument without any candle in what was read, it is that of its partition.
+        """
+        if isinstance(event, Weights):
+            return self._newest.get(event.granularity, 0)
+        known = self._bars.get((event.instrument, event.granularity))
+        if known is None:
+            return self._partitions.get((source.partition, event.granularity), 0)
+        return known
+
+    def contradiction(
+        self, record: DecodedRecord, now_ms: int, control: ControlLog
+    ) -> Contradiction | None:
+        """Return the first rule that a decision or weights break; None when they break none.
+
+        Parameters
+        ----------
+        now_ms
+            The wall clock of this machine, epoch ms.
+        control
+            ``ops.control`` as far as it has been read.
+        """
+        event = record.event
+        assert isinstance(event, GateDecision | Weights)
+        ahead_ms = event.as_of_ms - now_ms
+        if ahead_ms > MAX_SKEW_MS:
+            detail = (
+                f"its time {clock(event.as_of_ms)} UTC is {length(ahead_ms)} ahead of this "
+                f"machine's clock; if that is wrong, {ADVICE}"
+            )
+            return Contradiction(DecisionRefusal.AFTER_CLOCK, detail)
+        topic, source = SOURCES[record.topic], RecordCoordinates.of_id(record.source)
+        if source is None or source.topic != topic:
+            detail = f"its header source is {record.source[:64]!r}, not a record of {topic}"
+            return Contradiction(DecisionRefusal.SOURCE_INVALID, detail)
+        problem = _control_problem(event, control)
+        if problem:
+            return Contradiction(DecisionRefusal.CONTROL_MISSING, problem)
+        newest_ms = self.newest_ms(event, source)
+        if event.as_of_ms > newest_ms:
+            of = "" if isinstance(event, Weights) else f" of {event.instrument}"
+            last = f"the newest one{of} in md.candles ends at {clock(newest_ms)} UTC"
+            detail = f"its bar ends at {clock(event.as_of_ms)} UTC, {last}"
+            if not newest_ms:
+                detail = f"md.candles has no bar{of} of {event.granularity}"
+            return Contradiction(DecisionRefusal.AFTER_CANDLES, detail)
+        committed = self.committed.get((topic, source.partition), 0)
+        if source.offset >= committed:
+            detail = f"its source is {source.id}, the stage has committed up to offset {committed}"
+            return Contradiction(DecisionRefusal.SOURCE_NOT_COMMITTED, detail)
+        return None
+
+
+def _control_problem(event: GateDecision | Weights, control: ControlLog) -> str:
+    offset = event.control_offset
+    if offset > control.end:
+        return f"its control_offset is {offset}, ops.control ends at {control.end}"
+    if control.state(offset).config is None:
+        return f"ops.control has no configuration before its control_offset {offset}"
+    return ""
