@@ -18,7 +18,7 @@ from streams.config.settings import Config
 from streams.feeds.plan import FeedPlan
 from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter
-from streams.kafka.client import confluent_config, producer_config
+from streams.kafka.client import SILENT, confluent_config, producer_config
 from streams.kafka.control_topic import read_control, seed_config
 from streams.process.child import free_port
 from streams.process.supervise import Supervised
@@ -175,7 +175,7 @@ class ScriptedLog:
         self._stamp = (control.state(control.end).config_id, control.end)
         self._pairs, self._bar_ms, self._number = tuple(sorted(pairs)), from_ms, 0
         self._producer = Producer(producer_config(runtime) | {"linger.ms": 0})
-        group = {"group.id": runtime.application, "enable.auto.commit": False}
+        group = {"group.id": runtime.application, "enable.auto.commit": False, **SILENT}
         self._group, self._fed = Consumer(confluent_config(runtime) | group), fed
         self.positions = dict.fromkeys(self._pairs, 0)
 
