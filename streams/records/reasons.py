@@ -81,7 +81,8 @@ class DecisionRefusal(Documented):
     )
     SOURCE_INVALID = (
         "source_invalid",
-        "the header source names no record of the topic that the stage reads",
+        "the header source names no record of the topic that the stage reads, a partition of other "
+        "instruments, or a record not after that of the decision before",
     )
     SOURCE_NOT_COMMITTED = (
         "source_not_committed",

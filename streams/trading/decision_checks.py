@@ -4,8 +4,10 @@ The output of a transaction may become visible before its offset commit, so a re
 commit of its source offset, for ``WAIT_S``. Committed offsets are requested only for records beyond
 those known, in a separate thread. Its candle is in the log before it; it waits for
 ``CANDLE_WAIT_S``, as another thread reads the candles, and then the end of ``md.candles`` is read.
-While the brokers do not answer it keeps waiting: nothing is opened, and positions are closed as the
-record asks for (``unconfirmed``).
+A decision that is refused so is not lost if the stage commits its offset later: before a later one
+of its instrument is acted on, its source record is read, and it is taken first if it was derived
+from that. While the brokers do not answer a record keeps waiting: nothing is opened, and positions
+are closed as it asks for (``unconfirmed``).
 """
 
 from __future__ import annotations
@@ -21,11 +23,17 @@ from streams.errors import Fatal, Recoverable
 from streams.kafka.follower import DecodedRecord
 from streams.process.clock_skew import now_ms
 from streams.records.control import ControlLog
-from streams.records.events import GateDecision, Weights
+from streams.records.events import Event, GateDecision, Weights
 from streams.records.log_record import RecordCoordinates
 from streams.records.reasons import DecisionRefusal
 from streams.records.topics import WEIGHTS
-from streams.trading.decision_rules import FINAL, SOURCES, Contradiction, KnownInputs
+from streams.trading.decision_rules import (
+    FINAL,
+    SOURCES,
+    Contradiction,
+    KnownInputs,
+    derived_from,
+)
 from streams.trading.metrics import ExecutorMetrics
 
 WAIT_S: Final = 5.0
@@ -38,6 +46,7 @@ REQUEST_S: Final = 2.0
 PAUSES_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses between requests while records wait; the last one is repeated."""
 REFUSED_SHOWN: Final = 20
+DOUBTFUL_KEPT: Final = 100
 
 log = logging.getLogger("manifold.executor")
 
@@ -51,6 +60,10 @@ class InputSource(Protocol):
 
     def newest(self, partitions: Collection[int] | None) -> list[DecodedRecord]:
         """Return the last records of partitions of ``md.candles``; of all for None."""
+        ...
+
+    def source_of(self, record: DecodedRecord) -> Event | None:
+        """Return the record of ``sep.manifolds`` that a decision names as its source."""
         ...
 
 
@@ -116,9 +129,12 @@ class DecisionChecks:
         self._waiting: list[_Waiting] = []
         self._known: set[DecisionRefusal] = set()
         self._pauses = 0
+        self._asked = False
         self._ask_at = clock()
         self._failed = ""
-        self._released_at = (-1, -1)
+        self._doubtful: deque[DecodedRecord] = deque(maxlen=DOUBTFUL_KEPT)
+        self._proven: list[DecodedRecord] = []
+        self._released_at = (-1, -1, -1)
         self.refused: deque[RefusedDecision] = deque(maxlen=REFUSED_SHOWN)
         self.counts: Counter[str] = Counter()
         metrics.unconfirmed.set_function(lambda: len(self._overdue()))
@@ -128,9 +144,10 @@ class DecisionChecks:
     def arrive(self, record: DecodedRecord) -> bool:
         """Check a record that has just been read; return whether to act on it now."""
         found = self._contradiction(record)
-        if found is None:
+        if found is None and not self._doubts(record):
+            self.inputs.take_decision(record)
             return True
-        if found.reason in FINAL:
+        if found is not None and found.reason in FINAL:
             self._refuse(record, found)
             return False
         if not self._waiting:
@@ -144,16 +161,26 @@ class DecisionChecks:
 
         Call it before a later record is acted on.
         """
-        state = self.inputs.changes, self._control.end
+        state = self.inputs.changes, self._control.end, len(self._doubtful)
         if state == self._released_at:
             return []
         self._released_at = state
+        proven, self._proven = self._proven, []
         confirmed: list[_Waiting] = []
         left: list[_Waiting] = []
+        for record in proven:
+            self.inputs.take_decision(record)
         for one in self._waiting:
-            (left if self._contradiction(one.record) else confirmed).append(one)
+            found = self._contradiction(one.record)
+            if found is not None and found.reason in FINAL:
+                self._refuse(one.record, found)
+            elif found is not None or self._doubts(one.record):
+                left.append(one)
+            else:
+                confirmed.append(one)
+                self.inputs.take_decision(one.record)
         self._waiting = left
-        return [one.record for one in confirmed]
+        return [*proven, *(one.record for one in confirmed)]
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -162,6 +189,11 @@ class DecisionChecks:
         """Whether a waiting record names an offset of ``ops.control`` that is not read yet."""
         end = self._control.end
         return any(event_of_record(w.record).control_offset > end for w in self._waiting)
+
+    @property
+    def beginning(self) -> bool:
+        """Whether the first records wait and the brokers have not been asked about any yet."""
+        return bool(self._waiting) and not self._asked
 
     def next_s(self) -> float | None:
         """Return the seconds until the next request is due; None when no record waits."""
@@ -182,13 +214,14 @@ class DecisionChecks:
             ]
             if early:
                 await self._read_candles(early)
+            await self._settle_doubts()
         except (Fatal, Recoverable) as error:
             self._failed = str(error)
             pause_s = PAUSES_S[-1]
         else:
             self._failed = ""
             self._refuse_late(begun, early)
-        self._ask_at = self._clock() + pause_s
+        self._ask_at, self._asked = self._clock() + pause_s, True
 
     async def _read_candles(self, early: Sequence[_Waiting]) -> None:
         """Read the end of ``md.candles``: this process may be behind in it."""
@@ -203,6 +236,32 @@ class DecisionChecks:
         for record in await asyncio.to_thread(self._source.newest, partitions):
             self.inputs.take_input(record.partition, record.event)
 
+    def _doubts(self, record: DecodedRecord) -> list[DecodedRecord]:
+        """Return the refused decisions before this one whose source has been committed since."""
+        event = record.event
+        return [
+            one
+            for one in self._doubtful
+            if isinstance(event, GateDecision)
+            and event.instrument == event_of_record(one).instrument
+            and event_of_record(one).as_of_ms < event.as_of_ms
+            and self._contradiction(one) is None
+        ]
+
+    async def _settle_doubts(self) -> None:
+        """Read the source records of refused decisions that later ones wait for."""
+        asked: list[DecodedRecord] = []
+        for waiting in self._waiting:
+            asked += [one for one in self._doubts(waiting.record) if one not in asked]
+        for one in asked:
+            source = await asyncio.to_thread(self._source.source_of, one)
+            if source is not None and derived_from(event_of_record(one), source):
+                log.warning("%s-%d-%d is genuine after all: its source was committed later",
+                            one.topic, one.partition, one.offset)  # fmt: skip
+                self._proven.append(one)
+            if one in self._doubtful:
+                self._doubtful.remove(one)
+
     def _refuse_late(self, begun: float, early: Sequence[_Waiting]) -> None:
         left = []
         for one in self._waiting:
@@ -215,8 +274,10 @@ class DecisionChecks:
             read = found.reason is DecisionRefusal.AFTER_CANDLES
             if not (one in early if read else begun - one.since >= WAIT_S):
                 left.append(one)
-            else:
-                self._refuse(one.record, found)
+                continue
+            self._refuse(one.record, found)
+            if not read and isinstance(one.record.event, GateDecision):
+                self._doubtful.append(one.record)
         self._waiting = left
 
     def _never_committed(self, one: _Waiting, found: Contradiction) -> bool:

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 from streams.instants import clock
 from streams.kafka.follower import DecodedRecord
+from streams.kafka.partitioner import partition_of
 from streams.process.clock_skew import ADVICE, MAX_SKEW_MS, length
 from streams.records.control import ControlLog
-from streams.records.events import Candle, Event, GateDecision, Watermark, Weights
+from streams.records.events import Candle, Event, GateDecision, Manifold, Watermark, Weights
 from streams.records.log_record import RecordCoordinates
 from streams.records.reasons import DecisionRefusal
 from streams.records.topics import GATES, STAGE_SOURCES, TOPICS, WEIGHTS
@@ -38,6 +39,11 @@ class Contradiction(NamedTuple):
 class KnownInputs:
     """The progress of the inputs: candles read, and source offsets committed by the stages.
 
+    Parameters
+    ----------
+    partitions
+        Number of partitions of ``sep.manifolds``; 0: in which one an instrument is, is not checked.
+
     Attributes
     ----------
     committed
@@ -46,7 +52,9 @@ class KnownInputs:
         Number of times that anything was applied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 0) -> None:
+        self._partition_count = partitions
+        self._decided: dict[str, tuple[int, int]] = {}
         self._bars: dict[tuple[str, str], int] = {}
         self._partitions: dict[tuple[int, str], int] = {}
         self._newest: dict[str, int] = {}
@@ -75,6 +83,14 @@ class KnownInputs:
         self.changes += 1
         for place, offset in committed.items():
             self.committed[place] = max(offset, self.committed.get(place, 0))
+
+    def take_decision(self, record: DecodedRecord) -> None:
+        """Apply a decision that the executor acts on: the next one has a later source."""
+        event, source = record.event, RecordCoordinates.of_id(record.source)
+        if isinstance(event, GateDecision) and source is not None:
+            known_ms = self._decided.get(event.instrument, (0, 0))[0]
+            if event.as_of_ms > known_ms:
+                self._decided[event.instrument] = event.as_of_ms, source.offset
 
     def never_committed(self, topic: str) -> bool:
         """Return whether the stage that reads ``topic`` has no committed offset in it at all."""
@@ -117,6 +133,9 @@ class KnownInputs:
         if source is None or source.topic != topic:
             detail = f"its header source is {record.source[:64]!r}, not a record of {topic}"
             return Contradiction(DecisionRefusal.SOURCE_INVALID, detail)
+        problem = self._partition_problem(event, source)
+        if problem:
+            return Contradiction(DecisionRefusal.SOURCE_INVALID, problem)
         problem = _control_problem(event, control)
         if problem:
             return Contradiction(DecisionRefusal.CONTROL_MISSING, problem)
@@ -128,11 +147,49 @@ class KnownInputs:
             if not newest_ms:
                 detail = f"md.candles has no bar{of} of {event.granularity}"
             return Contradiction(DecisionRefusal.AFTER_CANDLES, detail)
+        problem = self._order_problem(event, source)
+        if problem:
+            return Contradiction(DecisionRefusal.SOURCE_INVALID, problem)
         committed = self.committed.get((topic, source.partition), 0)
         if source.offset >= committed:
             detail = f"its source is {source.id}, the stage has committed up to offset {committed}"
             return Contradiction(DecisionRefusal.SOURCE_NOT_COMMITTED, detail)
         return None
+
+    def _partition_problem(self, event: GateDecision | Weights, source: RecordCoordinates) -> str:
+        count = self._partition_count
+        if isinstance(event, Weights) or not count:
+            return ""
+        own = partition_of(event.instrument.encode(), count)
+        if source.partition == own:
+            return ""
+        return f"its source is {source.id}, {event.instrument} is in partition {own}"
+
+    def _order_problem(self, event: GateDecision | Weights, source: RecordCoordinates) -> str:
+        """Return why a later decision has no later source than the one before it."""
+        if isinstance(event, Weights):
+            return ""
+        known_ms, offset = self._decided.get(event.instrument, (event.as_of_ms, -1))
+        if event.as_of_ms <= known_ms or source.offset > offset:
+            return ""
+        return (
+            f"its source is {source.id}, that of the decision before it ({clock(known_ms)} UTC) "
+            f"is at offset {offset}"
+        )
+
+
+def derived_from(decision: GateDecision, source: Event) -> bool:
+    """Return whether a record of ``sep.manifolds`` is one that gives such a decision."""
+    if isinstance(source, Watermark):
+        named = source.instruments
+    elif isinstance(source, Manifold):
+        named = (source.instrument,)
+    else:
+        return False
+    return decision.instrument in named and (source.granularity, source.as_of_ms) == (
+        decision.granularity,
+        decision.as_of_ms,
+    )
 
 
 def _control_problem(event: GateDecision | Weights, control: ControlLog) -> str:

@@ -191,17 +191,21 @@ class Executor:
         """Start the due tasks that are not running."""
         if self._checking is None and self._parts.checks.next_s() == 0:
             self._checking = asyncio.create_task(self.intake.check())
+        # at the start the state of the runs follows from the first answer about their decisions
+        beginning = self._parts.checks.beginning and not self._only_flatten
         if self._paper:
-            await self._close()
-            await self._work()
-            await self._close()
+            if not beginning:
+                await self._close()
+                await self._work()
+                await self._close()
             return
         if self._look:
             self._look = False
             self.closer.poke()
             if self._closing is None:
                 self._closing = asyncio.create_task(self.closer.run())
-        if self._working is None and (self._more or self._clock() >= self._due_at):
+        due = self._more or self._clock() >= self._due_at
+        if self._working is None and due and not beginning:
             self._more = False
             self._working = asyncio.create_task(self._work())
 
@@ -283,7 +287,8 @@ class Executor:
         """Process new records; wait for records, a task, the next reconciliation or the end."""
         parts = self._parts
         arrivals, now = parts.following.arrivals, self._clock()
-        pause_s = max(0.0, self._due_at - now) if self._working is None else IN_DOUBT_S
+        idle = self._working is None and not parts.checks.beginning
+        pause_s = max(0.0, self._due_at - now) if idle else IN_DOUBT_S
         if parts.ledger.unresolved:
             pause_s = min(pause_s, IN_DOUBT_S)
         check_s = parts.checks.next_s() if self._checking is None else None

@@ -11,6 +11,8 @@ from streams.kafka.follower import DecodedRecord
 from streams.kafka.reader import LogReader
 from streams.kafka.spans import read_spans
 from streams.records.codec import Codec
+from streams.records.events import Event
+from streams.records.log_record import RecordCoordinates
 from streams.records.topics import CANDLES, GATES, MANIFOLDS
 
 TAIL: Final = 1_000
@@ -43,6 +45,27 @@ class LogInputs:
             The broker refuses, or does not answer in time.
         """
         return self._commits.read(timeout_s)
+
+    def source_of(self, record: DecodedRecord) -> Event | None:
+        """Return the record of ``sep.manifolds`` that a decision names as its source.
+
+        None when there is no valid record at that offset.
+
+        Raises
+        ------
+        Recoverable
+            No broker answers.
+        """
+        at = RecordCoordinates.of_id(record.source)
+        if at is None or at.partition not in self._partitions:
+            return None
+        with LogReader(self._runtime) as reader:
+            low, end = reader.bounds(MANIFOLDS, at.partition)
+            if not low <= at.offset < end:
+                return None
+            span = {(MANIFOLDS, at.partition): (at.offset, at.offset + 1)}
+            found = read_spans(reader, self._codec, span)
+        return found[0].event if found else None
 
     def newest(self, partitions: Collection[int] | None) -> list[DecodedRecord]:
         """Return the last records of partitions of ``md.candles``; of all for None.

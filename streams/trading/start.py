@@ -90,7 +90,7 @@ async def open_parts(
     back, resume_ms = (TAIL, paper.resume_ms) if paper else (CANDLE_TAIL, {})
     candles, found = await asyncio.to_thread(_candles, runtime, codec, back, resume_ms)
     spans |= decisions | candles
-    inputs = KnownInputs()
+    inputs = KnownInputs(len(candles))
     for one in found:
         inputs.take_input(one.partition, one.event)
     if paper:

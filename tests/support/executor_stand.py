@@ -22,7 +22,7 @@ from streams.kafka.follower import DecodedRecord, FollowedRecord
 from streams.oanda.client import OandaClient
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
-from streams.records.events import Control, GateDecision, Watermark, Weights
+from streams.records.events import Control, Event, GateDecision, Watermark, Weights
 from streams.records.log_record import InvalidRecord
 from streams.records.topics import CANDLES, GATES, MANIFOLDS, WEIGHTS
 from streams.trading.brokers.broker import Broker
@@ -69,6 +69,10 @@ class Committed:
     def newest(self, partitions: Collection[int] | None) -> list[DecodedRecord]:
         """Return nothing: every candle was delivered."""
         return []
+
+    def source_of(self, record: DecodedRecord) -> Event | None:
+        """Return nothing: this log has decisions only."""
+        return None
 
 
 class Memory:

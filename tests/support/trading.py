@@ -20,6 +20,7 @@ from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter
 from streams.kafka.client import SILENT, confluent_config, producer_config
 from streams.kafka.control_topic import read_control, seed_config
+from streams.kafka.partitioner import partition_of
 from streams.process.child import free_port
 from streams.process.supervise import Supervised
 from streams.records.control import UniverseChange
@@ -238,17 +239,24 @@ class ScriptedLog:
 
     def commit(self) -> None:
         """Commit the source offsets of everything written so far."""
+        places = [(GATES, 0), *((MANIFOLDS, p) for p in range(self._runtime.topic_partitions))]
         self._group.commit(
             offsets=[
-                TopicPartition(self._runtime.topic(topic), 0, self._number + 1)
-                for topic in (MANIFOLDS, GATES)
+                TopicPartition(self._runtime.topic(topic), partition, self._number + 1)
+                for topic, partition in places
             ],
             asynchronous=False,
         )
 
+    def partition(self, name: str) -> int:
+        """Return the partition of an instrument."""
+        return partition_of(name.encode(), self._runtime.topic_partitions)
+
     def _write(self, topic: str, event: Event, key: bytes, at_ms: int, source: str = "") -> None:
         self._number += 1
-        made_from = f"{GATES if topic == WEIGHTS else MANIFOLDS}-0-{self._number}"
+        made_from = f"{GATES}-0-{self._number}"
+        if topic == GATES:
+            made_from = f"{MANIFOLDS}-{self.partition(key.decode())}-{self._number}"
         headers = [] if topic == CANDLES else [("source", (source or made_from).encode())]
         self._producer.produce(
             self._runtime.topic(topic),

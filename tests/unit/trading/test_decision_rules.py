@@ -11,9 +11,10 @@ import pytest
 
 from streams.errors import Recoverable
 from streams.kafka.follower import DecodedRecord
+from streams.kafka.partitioner import partition_of
 from streams.process.clock_skew import MAX_SKEW_MS
 from streams.records.control import ControlLog
-from streams.records.events import Control, Watermark
+from streams.records.events import Control, Event, Watermark
 from streams.records.reasons import DecisionRefusal as Because
 from streams.records.topics import CANDLES, GATES, MANIFOLDS, WEIGHTS
 from streams.trading.decision_checks import ANSWER_S, CANDLE_WAIT_S, WAIT_S, DecisionChecks
@@ -107,6 +108,28 @@ def test_a_committed_offset_stays_committed() -> None:
     assert inputs.contradiction(decided(), NOW_MS, control_log()) is None
 
 
+def test_a_later_decision_has_a_later_source_in_the_partition_of_its_instrument() -> None:
+    inputs = known_inputs()
+    inputs.take_decision(decided(BAR_MS - MINUTE, f"{MANIFOLDS}-0-30"))
+    inputs.take_decision(decided(BAR_MS - 2 * MINUTE, f"{MANIFOLDS}-0-39"))
+    for offset, reason in ((29, Because.SOURCE_INVALID), (30, Because.SOURCE_INVALID), (31, None)):
+        found = inputs.contradiction(
+            decided(BAR_MS, f"{MANIFOLDS}-0-{offset}"), NOW_MS, control_log()
+        )
+        assert (found and found.reason) == reason
+    old = decided(BAR_MS - MINUTE, f"{MANIFOLDS}-0-3")
+    assert inputs.contradiction(old, NOW_MS, control_log()) is None, "no news in any case"
+    for count in (2, 3, 7):
+        own, checked = partition_of(b"EUR_USD", count), KnownInputs(count)
+        checked.take_input(0, Watermark(BAR_MS, "M1", 2, ("EUR_USD",)))
+        checked.take_committed({(MANIFOLDS, p): COMMITTED for p in range(count)})
+        for partition in range(count):
+            found = checked.contradiction(
+                decided(source=f"{MANIFOLDS}-{partition}-1"), NOW_MS, control_log()
+            )
+            assert (found is None) == (partition == own), (partition, own, found)
+
+
 class Answers:
     """The brokers: what they answer, and how often they were asked."""
 
@@ -114,6 +137,7 @@ class Answers:
         self.offsets = {(MANIFOLDS, 0): COMMITTED, (GATES, 0): COMMITTED}
         self.candles: list[DecodedRecord] = []
         self.away = False
+        self.sources: dict[str, Event] = {}
         self.asked: list[Collection[int] | None] = []
         self.requests = 0
 
@@ -128,6 +152,10 @@ class Answers:
         """Return the end of md.candles."""
         self.asked.append(partitions)
         return self.candles
+
+    def source_of(self, record: DecodedRecord) -> Event | None:
+        """Return the record that a decision names as its source."""
+        return self.sources.get(record.source)
 
 
 class Checked:
@@ -257,6 +285,25 @@ def test_what_names_a_later_offset_of_the_control_log_waits_for_it() -> None:
     assert not at.checks.arrive(record) and at.checks.lacks_control
     assert at.ask(WAIT_S - 0.1) == [] and not at.checks.refused
     assert at.ask(0.1) == [] and at.reasons == ["control_missing"]
+
+
+def test_a_true_decision_whose_commit_was_late_counts_before_the_next_one() -> None:
+    at = Checked()
+    late, source = decided(BAR_MS - MINUTE, f"{MANIFOLDS}-0-41"), f"{MANIFOLDS}-0-42"
+    forged = decided(BAR_MS - MINUTE, source)
+    for record in (late, forged):
+        assert not at.checks.arrive(record)
+    assert at.ask(WAIT_S) == [] and at.reasons == ["source_not_committed"] * 2
+    at.answers.offsets[MANIFOLDS, 0] = 44
+    made_from = Watermark(BAR_MS - MINUTE, "M1", 2, ("EUR_USD", "USD_JPY"))
+    at.answers.sources = {
+        late.source: made_from,
+        source: made_from._replace(instruments=("USD_JPY",)),
+    }
+    following = decided(BAR_MS, f"{MANIFOLDS}-0-43")
+    assert not at.checks.arrive(following)
+    assert at.ask() == [late, following]
+    assert at.checks.arrive(decided(BAR_MS, f"{MANIFOLDS}-0-43")), "it is settled"
 
 
 def test_only_the_last_refusals_are_kept_and_all_are_counted() -> None:
