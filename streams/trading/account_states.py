@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from streams.instants import EARLIEST_MS
 from streams.records.control import ControlLog
 from streams.records.trading_events import AccountState, StateCause
 from streams.trading.brokers.broker import Account, Broker
@@ -44,11 +45,15 @@ class AccountStates:
     async def observe(self, account: Account) -> None:
         """Record the NAV, after all transfers included in it.
 
+        Nothing is recorded while the clock of a paper account is unknown, before its first candle.
+
         Raises
         ------
         Recoverable
             The venue's transactions cannot be read: transfers are unknown.
         """
+        if self._broker.now_ms() < EARLIEST_MS:
+            return
         worth, last_id = self._ledger.worth, account.last_transaction_id
         if transaction_order(last_id) > transaction_order(self._cursor):
             booked = await self._broker.transactions(self._cursor)
