@@ -45,6 +45,8 @@ ANSWER_S: Final = 1.0
 REQUEST_S: Final = 2.0
 PAUSES_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses between requests while records wait; the last one is repeated."""
+LONG_PAUSE_S: Final = 2.0
+"""Pause between requests while no record is younger than ``WAIT_S``."""
 REFUSED_SHOWN: Final = 20
 DOUBTFUL_KEPT: Final = 100
 
@@ -134,6 +136,7 @@ class DecisionChecks:
         self._failed = ""
         self._doubtful: deque[DecodedRecord] = deque(maxlen=DOUBTFUL_KEPT)
         self._proven: list[DecodedRecord] = []
+        self._settled = 0
         self._released_at = (-1, -1, -1)
         self.refused: deque[RefusedDecision] = deque(maxlen=REFUSED_SHOWN)
         self.counts: Counter[str] = Counter()
@@ -161,7 +164,7 @@ class DecisionChecks:
 
         Call it before a later record is acted on.
         """
-        state = self.inputs.changes, self._control.end, len(self._doubtful)
+        state = self.inputs.changes, self._control.end, self._settled
         if state == self._released_at:
             return []
         self._released_at = state
@@ -221,6 +224,8 @@ class DecisionChecks:
         else:
             self._failed = ""
             self._refuse_late(begun, early)
+        if all(begun - one.since > WAIT_S for one in self._waiting):
+            pause_s = LONG_PAUSE_S
         self._ask_at, self._asked = self._clock() + pause_s, True
 
     async def _read_candles(self, early: Sequence[_Waiting]) -> None:
@@ -261,6 +266,7 @@ class DecisionChecks:
                 self._proven.append(one)
             if one in self._doubtful:
                 self._doubtful.remove(one)
+            self._settled += 1
 
     def _refuse_late(self, begun: float, early: Sequence[_Waiting]) -> None:
         left = []
@@ -337,7 +343,7 @@ class DecisionChecks:
         if found.reason not in self._known:
             self._known.add(found.reason)
             log.warning(
-                "%s is not acted on, as is no such record: %s (%s); manifold verify names the "
+                "%s is refused, as is every such record: %s (%s); manifold verify names the "
                 "records that no stage wrote",
                 *(place, found.reason, found.detail),
             )

@@ -80,9 +80,10 @@ class KnownInputs:
 
     def take_committed(self, committed: Mapping[tuple[str, int], int]) -> None:
         """Apply committed offsets; an offset that was once committed stays so."""
-        self.changes += 1
         for place, offset in committed.items():
-            self.committed[place] = max(offset, self.committed.get(place, 0))
+            if offset > self.committed.get(place, -1):
+                self.committed[place] = offset
+                self.changes += 1
 
     def take_decision(self, record: DecodedRecord) -> None:
         """Apply a decision that the executor acts on: the next one has a later source."""
