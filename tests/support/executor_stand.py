@@ -18,6 +18,7 @@ from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
+from streams.errors import Recoverable
 from streams.kafka.follower import DecodedRecord, FollowedRecord
 from streams.oanda.client import OandaClient
 from streams.records.config_following import FollowedConfig
@@ -60,11 +61,24 @@ OANDA = {
 
 
 class Committed:
-    """The stages of a log in memory: what is there is committed, and the candles are with it."""
+    """The stages of a log in memory: what is there is committed, and the candles are with it.
+
+    Attributes
+    ----------
+    reached
+        Committed offset of every partition of ``sep.manifolds``; by default beyond all records.
+    away
+        Whether no broker answers.
+    """
+
+    def __init__(self) -> None:
+        self.reached, self.away = 1 << 40, False
 
     def committed(self, timeout_s: float) -> dict[tuple[str, int], int]:
-        """Return offsets that no record of a test reaches."""
-        return {(GATES, 0): 1 << 40} | {(MANIFOLDS, p): 1 << 40 for p in range(12)}
+        """Return the committed offsets."""
+        if self.away:
+            raise Recoverable("no broker answers")
+        return {(GATES, 0): 1 << 40} | {(MANIFOLDS, p): self.reached for p in range(12)}
 
     def newest(self, partitions: Collection[int] | None) -> list[DecodedRecord]:
         """Return nothing: every candle was delivered."""
@@ -127,7 +141,7 @@ def bar_records(
 async def parts_of(
     venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
     log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[FollowedRecord]],
-    kill: KillSwitchSource,
+    kill: KillSwitchSource, stages: Committed | None = None,
 ) -> ExecutorContext:  # fmt: skip
     """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
     if ledger.intents:
@@ -135,7 +149,7 @@ async def parts_of(
     runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), WeightsHistory()
     cursor = ledger.cursor or (await venue.account()).last_transaction_id
     metrics = ExecutorMetrics()
-    inputs, source = KnownInputs(), Committed()
+    inputs, source = KnownInputs(), stages or Committed()
     inputs.take_committed(source.committed(0.0))
     for one in log:
         inputs.take_input(one.partition, one.event)
@@ -178,7 +192,7 @@ class Stand:
 
     def __init__(self, broker: Handle, start_ms: int) -> None:
         self.broker, self.memory, self._bar, self._start_ms = broker, Memory(), 0, start_ms
-        self.control, self.kill = ControlLog(), Switch()
+        self.control, self.kill, self.stages = ControlLog(), Switch(), Committed()
         self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
         self._decisions: list[DecodedRecord] = []
         self.settings = TRADING
@@ -255,7 +269,7 @@ class Stand:
             ledger = self.memory.ledger(venue.account_id)
             parts = await parts_of(
                 venue, self.settings, self.memory, ledger, self.control, self._decisions,
-                self._arrivals, self.kill,
+                self._arrivals, self.kill, self.stages,
             )  # fmt: skip
             self.executor = Executor(parts, only_flatten=only_flatten)
             running = asyncio.create_task(self.executor.run(asyncio.Event()))
