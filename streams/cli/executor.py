@@ -84,6 +84,11 @@ def executor_lines(said: dict[str, Any]) -> list[str]:
         f"{one['instrument']}: {one['status']}" + (f" ({one['detail']})" if one["detail"] else "")
         for one in said.get("orders", [])[:SHOWN_ORDERS]
     ]
+    lines += [
+        f"refused {one['topic']}-{one['partition']}-{one['offset']} {one['instrument']}: "
+        f"{one['reason']} ({one['detail']})"
+        for one in said.get("refused_decisions", [])[:SHOWN_ORDERS]
+    ]
     lines += [f"difference: {one}" for one in said.get("differences", [])]
     lines += [f"order {one} without a result" for one in said.get("unresolved", [])]
     return lines

@@ -16,7 +16,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streams.config.runtime import Runtime
-from streams.kafka.client import confluent_config
+from streams.kafka.client import SILENT, confluent_config
 from streams.kafka.errors import call_broker
 
 REQUEST_TIMEOUT_SEC: Final = 30.0
@@ -33,6 +33,39 @@ def committed_offsets(
     admin = AdminClient(confluent_config(runtime))
     found = group_offsets(runtime, admin, group, [(name, p) for p in partitions])
     return {partition: offset for (_, partition), offset in found.items()}
+
+
+class StageCommits:
+    """Reads the committed offsets of the stages repeatedly, through one connection.
+
+    Parameters
+    ----------
+    runtime
+        The deployment.
+    partitions
+        (topic as in ``streams.records.topics``, partition) pairs.
+    """
+
+    def __init__(self, runtime: Runtime, partitions: Sequence[tuple[str, int]]) -> None:
+        self._runtime = runtime
+        self._admin: Any = AdminClient(confluent_config(runtime) | {**SILENT})
+        self._places = {(runtime.topic(topic), p): (topic, p) for topic, p in partitions}
+
+    @property
+    def group(self) -> str:
+        """The consumer group of the stages."""
+        return self._runtime.application
+
+    def read(self, timeout_s: float) -> dict[tuple[str, int], int]:
+        """Return the committed offsets; partitions without one are left out.
+
+        Raises
+        ------
+        Fatal, Recoverable
+            As ``group_offsets``.
+        """
+        found = group_offsets(self._runtime, self._admin, self.group, list(self._places), timeout_s)
+        return {self._places[place]: offset for place, offset in found.items()}
 
 
 def group_members(

@@ -112,8 +112,8 @@ def loader(
     """Return a function that reads ``log`` up to an offset; stages call it before a batch.
 
     A missing offset may become visible a little later: waits for it, at most 5 s. After a wait
-    without success every offset is read once and not waited for, for a minute or until the log has grown:
-    watermarks with offsets that do not exist must not hold up one batch after the other.
+    without success every offset is read once and not waited for, for a minute or until the log has
+    grown: watermarks with offsets that do not exist must not hold up one batch after the other.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from threading import Thread
 from typing import Any, NamedTuple
@@ -18,11 +18,12 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from streams.config.runtime import Runtime
 from streams.errors import Recoverable
 from streams.kafka.client import SILENT, aiokafka_config, confluent_config
-from streams.kafka.decoding import event_of
+from streams.kafka.decoding import event_of, refusal_of
 from streams.kafka.reader import LogRecord, log_record
 from streams.process.pausing import BackOff, pause
 from streams.records.codec import Codec
 from streams.records.events import Event
+from streams.records.log_record import InvalidRecord
 
 POLL_S = 0.5
 MAX_BATCH = 500
@@ -137,6 +138,9 @@ class DecodedRecord(NamedTuple):
     source: str
 
 
+FollowedRecord = DecodedRecord | InvalidRecord
+
+
 class LogFollower:
     """Reads continuously from given offsets in a separate thread.
 
@@ -146,16 +150,24 @@ class LogFollower:
         The deployment.
     starts
         Start offset of every followed partition.
+    report_invalid
+        Topics whose invalid records arrive as ``InvalidRecord``.
 
     Attributes
     ----------
     arrivals
         Batches of records, in order within each partition. Records that cannot be decoded are left
-        out.
+        out, except those of ``report_invalid``.
     """
 
-    def __init__(self, runtime: Runtime, codec: Codec, starts: Mapping[PartitionKey, int]) -> None:
-        self._codec = codec
+    def __init__(
+        self,
+        runtime: Runtime,
+        codec: Codec,
+        starts: Mapping[PartitionKey, int],
+        report_invalid: Collection[str] = (),
+    ) -> None:
+        self._codec, self._report_invalid = codec, report_invalid
         self._names = {runtime.topic(topic): topic for topic, _ in starts}
         self._consumer = Consumer(
             confluent_config(runtime)
@@ -171,7 +183,7 @@ class LogFollower:
         self._consumer.assign(
             [ConfluentPartition(runtime.topic(t), p, offset) for (t, p), offset in starts.items()]
         )
-        self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
+        self.arrivals: asyncio.Queue[list[FollowedRecord]] = asyncio.Queue()
         self.trouble = ""
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -193,8 +205,8 @@ class LogFollower:
             if batch:
                 self._loop.call_soon_threadsafe(self.arrivals.put_nowait, batch)
 
-    def _decoded(self, messages: list[Any]) -> list[DecodedRecord]:
-        batch = []
+    def _decoded(self, messages: list[Any]) -> list[FollowedRecord]:
+        batch: list[FollowedRecord] = []
         for message in messages:
             error = message.error()
             if error is not None:
@@ -202,12 +214,20 @@ class LogFollower:
                     self.trouble = f"reading {message.topic()}: {error.str()}"
                 continue
             self.trouble = ""
-            record = decode_log_record(
-                self._codec, log_record(self._names[message.topic()], message)
-            )
+            read = log_record(self._names[message.topic()], message)
+            record = decode_log_record(self._codec, read)
             if record is not None:
                 batch.append(record)
+            elif read.record.topic in self._report_invalid:
+                batch.append(invalid_record(self._codec, read))
         return batch
+
+
+def invalid_record(codec: Codec, read: LogRecord) -> InvalidRecord:
+    """Return the coordinates of an invalid record, and its problem."""
+    at = read.record
+    problem = refusal_of(codec, at) or "it cannot be decoded"
+    return InvalidRecord(at.topic, at.partition, at.offset, problem)
 
 
 def decode_log_record(codec: Codec, read: LogRecord) -> DecodedRecord | None:

@@ -6,6 +6,8 @@ from streams.monitoring.facts import CallFacts, ExecutorFacts
 from streams.monitoring.verdict import SECOND_MS, FailureSignal, Judged, several, span
 from streams.process.clock_skew import ADVICE
 
+REFUSED_WINDOW_MS = 900_000
+"""A refused decision is a warning for that long."""
 MISSED_CYCLES_WARN, MISSED_CYCLES_FAIL = 2, 3
 
 
@@ -62,6 +64,10 @@ def executor_stale(at: Judged) -> FailureSignal:
         said = found.trouble or "not reconciled with the broker"
         action = "no position is opened until it is; check the executor's output"
         return FailureSignal(name, "fail", f"{detail}; {said}", action=action)
+    refused = [said for said, at_ms in found.refused if at.now_ms - at_ms < REFUSED_WINDOW_MS]
+    if refused:
+        action = "find who wrote it: manifold verify names records that no stage made"
+        return FailureSignal(name, "warn", several(refused), action=action)
     if found.differences:
         said = f"differences to the broker: {several(list(found.differences))}"
         action = "see each difference in the executor's /status; close untracked positions by hand"

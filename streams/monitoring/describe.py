@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streams.config.settings import Config
 from streams.instants import clock
 from streams.pipeline.limits import GUARD_LIMITS
-from streams.records.events import Candle, GateDecision, Manifold, ReasonDetail, Weights
+from streams.records.events import Candle, Control, GateDecision, Manifold, ReasonDetail, Weights
 from streams.records.plain import plain
 from streams.records.reasons import Reason
 from streams.records.trading_events import BrokerReport, OrderIntent
+from streams.trading.holdings import Holding
+from streams.trading.operator_commands import commands_of
 from streams.trading.reports import status_word
 
 BPS = 1e4
@@ -130,3 +133,22 @@ def _status(order: OrderIntent, report: BrokerReport | None) -> str:
     if order.kind == "brackets":
         return "recorded"
     return status_word(report) if report else "intended" if order.submitted else "not_sent"
+
+
+def commands_waiting(
+    name: str, records: Sequence[tuple[int, Control]], held: Mapping[str, Holding] | None
+) -> list[str]:
+    """Return an instrument's pending commands from the log; for when no executor reports them.
+
+    Parameters
+    ----------
+    records
+        The records of ``ops.control`` with their offsets.
+    held
+        Account -> the executor's position in the instrument; None if not read.
+    """
+    found = (
+        commands_of(records, account_id).not_carried_out(name, one.control_offset)
+        for account_id, one in sorted((held or {}).items())
+    )
+    return [words for words in found if words]

@@ -90,6 +90,31 @@ class OrderState(Shape):
     price: float | None = None
 
 
+class RefusedRecord(Shape):
+    """A decision or weights that the executor does not act on; ``instrument`` is empty for weights.
+
+    ``reason`` is a code of ``DecisionRefusal``.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+    topic: str
+    partition: int
+    offset: int
+    instrument: str
+    as_of_ms: int
+    reason: str
+    detail: str
+    at_ms: int
+
+    @property
+    def words(self) -> str:
+        """The refusal in one sentence."""
+        return (
+            f"{self.topic}-{self.partition}-{self.offset} is refused: {self.reason} ({self.detail})"
+        )
+
+
 class Paused(Shape):
     """An instrument that an operator has paused: by whom, why and since when."""
 
@@ -129,6 +154,7 @@ class ExecutorShape(Shape):
     cannot_close: dict[str, str] = Field(default_factory=dict)
     untraded: dict[str, str] = Field(default_factory=dict)
     config_differs: list[Difference] = Field(default_factory=list)
+    refused_decisions: list[RefusedRecord] = Field(default_factory=list)
     last_transaction_id: str | None = None
 
 
@@ -181,6 +207,7 @@ def executor_facts(status: ExecutorShape) -> ExecutorFacts:
         cannot_close=tuple(f"{name}: {why}" for name, why in status.cannot_close.items()),
         untraded=tuple(status.untraded),
         config_differs=tuple(status.config_differs),
+        refused=tuple((one.words, one.at_ms) for one in status.refused_decisions),
     )
 
 

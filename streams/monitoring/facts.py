@@ -173,6 +173,9 @@ class ExecutorFacts(NamedTuple):
         Differences between the settings it was started with and the active ones.
     seen
         What its metrics say of the process.
+    refused
+        The last decisions and weights that it does not act on, newest first: each as a sentence,
+        and when it was refused (epoch ms).
     """
 
     mode: str
@@ -189,6 +192,7 @@ class ExecutorFacts(NamedTuple):
     untraded: tuple[str, ...] = ()
     config_differs: tuple[Difference, ...] = ()
     seen: ProcessFacts = ProcessFacts()
+    refused: tuple[tuple[str, int], ...] = ()
 
 
 class FeedFacts(NamedTuple):

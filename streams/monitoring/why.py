@@ -9,8 +9,9 @@ from streams.candles.calendar import calendar_of
 from streams.candles.market_clock import market_at, open_ms_between
 from streams.config.settings import Config
 from streams.instants import clock
-from streams.monitoring.describe import reason_text
+from streams.monitoring.describe import commands_waiting, reason_text
 from streams.monitoring.executor_status import ExecutorState
+from streams.monitoring.refused_decisions import refused_words
 from streams.monitoring.verdict import span
 from streams.monitoring.view import MAX_ORDERS, LiveView
 from streams.records.events import GateDecision, ReasonDetail
@@ -109,7 +110,7 @@ def steps(name: str, known: Known) -> list[StepResult]:
         _market(name, known),
         _candle(name, known),
         _signal(name, known),
-        _gate(name, known),
+        _with_refused(name, known, _gate(name, known)),
         _weights(name, known),
         _run(name, known),
         _kill_switch(known),
@@ -204,6 +205,13 @@ def _gate(name: str, known: Known) -> StepResult:
     return StepResult("gate", False, f"not eligible, {at}: {'; '.join(reasons)}", change)
 
 
+def _with_refused(name: str, known: Known, gate: StepResult) -> StepResult:
+    """Add to the gate's step which of its decisions the executor does not act on."""
+    said, change = refused_words(name, known.executor.status, known.view.decisions.get(name))
+    gate = gate._replace(ok=False, change=change) if change else gate
+    return gate._replace(detail=gate.detail + said)
+
+
 def _details(decision: GateDecision) -> Iterator[ReasonDetail]:
     found = {detail.reason: detail for detail in decision.details}
     for reason in decision.reasons:
@@ -284,7 +292,9 @@ def _operator(name: str, known: Known) -> StepResult:
     """Return the operators' commands and manual changes for the instrument."""
     status, records = known.executor.status, known.view.control.records
     accounts = [status.account_id] if status else sorted(known.held or {}) or accounts_of(records)
-    waiting = status.waiting.get(name, []) if status else _waiting(name, known)
+    waiting = (
+        status.waiting.get(name, []) if status else commands_waiting(name, records, known.held)
+    )
     change = "an executor must carry it out" if waiting else ""
     found = [commands_of(records, account_id).paused.get(name) for account_id in accounts]
     paused = next((one for one in found if one is not None), None)
@@ -295,16 +305,6 @@ def _operator(name: str, known: Known) -> StepResult:
         return StepResult("operator", False, "; ".join(waiting), change)
     by_hand = status.by_hand.get(name, []) if status else []
     return StepResult("operator", True, "; ".join(["not paused", *by_hand]))
-
-
-def _waiting(name: str, known: Known) -> list[str]:
-    """Return the pending commands from the log; used when no executor reports them."""
-    records = known.view.control.records
-    found = (
-        commands_of(records, account_id).not_carried_out(name, held.control_offset)
-        for account_id, held in sorted((known.held or {}).items())
-    )
-    return [words for words in found if words]
 
 
 def _executor(name: str, known: Known) -> Iterator[StepResult]:

@@ -96,3 +96,17 @@ class RecordCoordinates(NamedTuple):
         if found is None or found[1] not in TOPICS:
             return None
         return cls(found[1], int(found[2]), int(found[3]))
+
+
+class InvalidRecord(NamedTuple):
+    """Coordinates of an invalid record, and its problem."""
+
+    topic: str
+    partition: int
+    offset: int
+    problem: str
+
+    @property
+    def place(self) -> str:
+        """Topic and partition."""
+        return f"{self.topic}-{self.partition}"

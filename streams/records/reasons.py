@@ -1,4 +1,4 @@
-"""Reason codes: why an instrument is not eligible, and why a record was refused."""
+"""Reason codes: why an instrument is not eligible, and why a record or a decision was refused."""
 
 from __future__ import annotations
 
@@ -68,4 +68,27 @@ class Refusal(Documented):
     CONTROL_MISSING = (
         "control_missing",
         "the watermark is stamped with an offset of ops.control that did not exist",
+    )
+
+
+class DecisionRefusal(Documented):
+    """Why an executor does not act on a gate decision or on weights."""
+
+    AFTER_CLOCK = "after_clock", "its time is more than a minute ahead of the executor's clock"
+    AFTER_CANDLES = (
+        "after_candles",
+        "its time is after the newest candle and watermark of the instrument in md.candles",
+    )
+    SOURCE_INVALID = (
+        "source_invalid",
+        "the header source names no record of the topic that the stage reads, a partition of other "
+        "instruments, or a record not after that of the decision before",
+    )
+    SOURCE_NOT_COMMITTED = (
+        "source_not_committed",
+        "the stage has not committed the offset in the header source within 5 s",
+    )
+    CONTROL_MISSING = (
+        "control_missing",
+        "control_offset is after the end of ops.control, or before its first configuration",
     )

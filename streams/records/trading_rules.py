@@ -15,7 +15,6 @@ from streams.records.value_rules import (
     QUANTITY,
     REAL,
     STAMP,
-    TIME,
     TIME_OR_0,
     TIME_OR_NONE,
     UNITS,
@@ -91,7 +90,8 @@ set_rules(
     {
         "account_id": ID,
         "mode": CODE,
-        "as_of_ms": TIME,
+        # a paper account recorded its state before its first candle, when its clock began at 0
+        "as_of_ms": TIME_OR_NONE,
         "config_id": CODE,
         "cause": choice("start", "day", "peak", "transfer", "losses", "reset"),
         "nav": UNITS,

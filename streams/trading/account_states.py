@@ -45,6 +45,8 @@ class AccountStates:
     async def observe(self, account: Account) -> None:
         """Record the NAV, after all transfers included in it.
 
+        Nothing is recorded while the clock of a paper account is unknown, before its first candle.
+
         Raises
         ------
         Recoverable

@@ -230,11 +230,30 @@ def why_asked(desk: PlanningState, instrument: str, control_offset: int) -> str:
 
 def _why_left(desk: PlanningState, instrument: str, joined: JoinedTrade) -> str:
     run = desk.runs.of(instrument)
+    unconfirmed = _why_unconfirmed(desk, instrument, joined)
+    if unconfirmed:
+        return unconfirmed
     if run is None or run.follows(joined) or behind(desk, instrument, joined, run):
         return ""
     if run.decision.position == joined.direction:
         return "the run is in another trade than the one that was joined"
     return f"the run is out of the trade: position {run.decision.position}"
+
+
+def _why_unconfirmed(desk: PlanningState, instrument: str, joined: JoinedTrade) -> str:
+    """Return why to close by a decision that could not be checked; empty when it does not ask."""
+    decision, run = desk.unconfirmed.get(instrument), desk.runs.of(instrument)
+    if decision is None or decision.position == joined.direction:
+        return ""
+    known_ms = followed_ms(desk, instrument, joined)
+    if run is not None:
+        known_ms = max(known_ms, run.decision.as_of_ms)
+    if decision.as_of_ms < known_ms:
+        return ""
+    return (
+        f"the run is out of the trade: position {decision.position} (by a decision that could not "
+        "be checked; it may close, not open)"
+    )
 
 
 def behind(desk: PlanningState, instrument: str, joined: JoinedTrade, run: RunState) -> bool:

@@ -12,6 +12,7 @@ from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
 from streams.trading.brokers.broker import Broker
+from streams.trading.decision_checks import DecisionChecks
 from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
@@ -51,6 +52,7 @@ class ExecutorContext(NamedTuple):
     kill: KillSwitchSource
     metrics: ExecutorMetrics
     followed: FollowedConfig
+    checks: DecisionChecks
 
 
 class Progress(NamedTuple):

@@ -12,24 +12,24 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from streams.candles.calendar import calendar_of
 from streams.config.settings import Config
-from streams.errors import Fatal, MustRestart, Recoverable
-from streams.kafka.control_topic import read_control
-from streams.kafka.follower import DecodedRecord
+from streams.errors import Fatal, Recoverable
+from streams.kafka.follower import FollowedRecord
 from streams.oanda.errors import RequestRefused
-from streams.records.events import Candle, Control, GateDecision, Weights
-from streams.records.topics import CANDLES
+from streams.records.events import GateDecision
 from streams.trading.bracket_keeping import BracketKeeper
 from streams.trading.brokers.broker import Account, Position
 from streams.trading.closing import Closer
 from streams.trading.closing_plan import VenueState
-from streams.trading.context import ExecutorContext, MadeWith, Progress
+from streams.trading.context import ExecutorContext, Progress
 from streams.trading.dispatch import KillState
 from streams.trading.flatten import flatten_of
+from streams.trading.intake import Intake
 from streams.trading.opening import Opener
-from streams.trading.operator_commands import Commands, commands_of, resets_a_limit
+from streams.trading.operator_commands import Commands, commands_of
 from streams.trading.operator_orders import OperatorOrder, orders_of
 from streams.trading.operator_sending import reduce_by_order
 from streams.trading.order_log import why_blocked
@@ -37,7 +37,6 @@ from streams.trading.paper import PaperBroker
 from streams.trading.planning_state import PlanningState
 from streams.trading.reading import TRANSACTIONS
 from streams.trading.reconcile import Comparison
-from streams.trading.reconcile_command import asks_to_reconcile
 from streams.trading.reconciling import Reconciler
 from streams.trading.releasing import release
 from streams.trading.terms import NOT_TRADED, Terms
@@ -76,12 +75,12 @@ class Executor:
         self._parts, self._only_flatten, self._clock = parts, only_flatten, clock
         self._end_at = clock() + within_s
         self._due_at = clock()
-        self._made_with = MadeWith.of(self._active())
+        self.intake = Intake(parts, self._active)
         self._paper = isinstance(parts.broker, PaperBroker)
         self._closing: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[bool] | None = None
         self._more = self._look = True
-        self._kill_said = False
         self._ordering = ordering = asyncio.Lock()
         self.terms = Terms(parts.broker, parts.metrics)
         brackets = BracketKeeper(parts, self.terms, self._desk, ordering)
@@ -91,9 +90,7 @@ class Executor:
             ordering, lambda: calendar_of(self._active()), clock,
         )  # fmt: skip
         self.opener = Opener(
-            parts, self.terms, self.reconciler, self._desk,
-            lambda: why_blocked(parts.ledger.invalid, self.commands.checked, self.unreconciled),
-            ordering, clock,
+            parts, self.terms, self.reconciler, self._desk, lambda: self.blocked, ordering, clock,
         )  # fmt: skip
         self.closer.changed = lambda: self._reconcile_within(LOOK_AGAIN_S)
         if not only_flatten:
@@ -132,6 +129,12 @@ class Executor:
     def remarks(self) -> tuple[str, ...]:
         """The last differences between ledger and broker, a sentence each."""
         return self.reconciler.remarks
+
+    @property
+    def blocked(self) -> str:
+        """Why nothing is opened at all; empty when opening is allowed."""
+        reasons = [one for one in (self.unreconciled, self._parts.checks.trouble) if one]
+        return why_blocked(self._parts.ledger.invalid, self.commands.checked, "; ".join(reasons))
 
     @property
     def untraded(self) -> dict[str, str]:
@@ -186,17 +189,23 @@ class Executor:
 
     async def _start(self) -> None:
         """Start the due tasks that are not running."""
+        if self._checking is None and self._parts.checks.next_s() == 0:
+            self._checking = asyncio.create_task(self.intake.check())
+        # at the start the state of the runs follows from the first answer about their decisions
+        beginning = self._parts.checks.beginning and not self._only_flatten
         if self._paper:
-            await self._close()
-            await self._work()
-            await self._close()
+            if not beginning:
+                await self._close()
+                await self._work()
+                await self._close()
             return
         if self._look:
             self._look = False
             self.closer.poke()
             if self._closing is None:
                 self._closing = asyncio.create_task(self.closer.run())
-        if self._working is None and (self._more or self._clock() >= self._due_at):
+        due = self._more or self._clock() >= self._due_at
+        if self._working is None and due and not beginning:
             self._more = False
             self._working = asyncio.create_task(self._work())
 
@@ -210,8 +219,8 @@ class Executor:
         progress = Progress(parts.runs.decided(), parts.allocation.newest_ms)
         parts.metrics.expect(progress.decided_ms)
         try:
-            if self._kill_said:
-                self._kill_said = False
+            if self.intake.control_read:
+                self.intake.control_read = False
                 self.opener.kill_state = await parts.kill.aread()
             await release(parts, self._desk, self._ordering)
             if not self._only_flatten:
@@ -278,15 +287,17 @@ class Executor:
         """Process new records; wait for records, a task, the next reconciliation or the end."""
         parts = self._parts
         arrivals, now = parts.following.arrivals, self._clock()
-        pause_s = max(0.0, self._due_at - now) if self._working is None else IN_DOUBT_S
+        idle = self._working is None and not parts.checks.beginning
+        pause_s = max(0.0, self._due_at - now) if idle else IN_DOUBT_S
         if parts.ledger.unresolved:
             pause_s = min(pause_s, IN_DOUBT_S)
-        next_s = self.closer.pauses.next_try_s(now, parts.broker.now_ms())
-        if next_s is not None:
-            pause_s = min(pause_s, max(0.0, next_s))
+        check_s = parts.checks.next_s() if self._checking is None else None
+        for next_s in (self.closer.pauses.next_try_s(now, parts.broker.now_ms()), check_s):
+            if next_s is not None:
+                pause_s = min(pause_s, max(0.0, next_s))
         getting = asyncio.ensure_future(arrivals.get())
         ending = asyncio.ensure_future(stopping.wait())
-        tasks = [t for t in (self._closing, self._working) if t is not None]
+        tasks = self._tasks()
         done, _ = await asyncio.wait(
             {getting, ending, *tasks}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED
         )
@@ -305,7 +316,11 @@ class Executor:
 
     def _collect(self) -> None:
         """Process the results of ended tasks."""
-        closing, working = self._closing, self._working
+        closing, working, checking = self._closing, self._working, self._checking
+        if checking is not None and checking.done():
+            self._checking = None
+            if checking.result():
+                self._more = self._look = True
         if closing is not None and closing.done():
             self._closing = None
             closing.result()
@@ -313,53 +328,24 @@ class Executor:
             self._working, self._look = None, True
             working.result()
 
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        found = (self._closing, self._working, self._checking)
+        return [task for task in found if task is not None]
+
     async def _leave(self) -> None:
         """Wait a limited time for the answers to orders being sent."""
-        tasks = [t for t in (self._closing, self._working) if t is not None]
+        tasks = self._tasks()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=LEAVE_WITHIN_S)
             for task in late:
                 task.cancel()  # as if killed: the next start resolves open results
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, batch: list[DecodedRecord]) -> None:
-        parts = self._parts
-        for found in batch:
-            event = found.event
-            if isinstance(event, GateDecision):
-                if event.control_offset > parts.control.end:
-                    await self._read_control()
-                parts.runs.take(event, found.source)
-            elif isinstance(event, Weights):
-                parts.allocation.take(event)
-            elif found.topic == CANDLES and isinstance(event, Candle):
-                self._take_candle(event)
-            elif isinstance(event, Control):
-                await self._take_control(found.offset, event)
-
-    async def _take_control(self, offset: int, word: Control) -> None:
-        parts = self._parts
-        # a decision processed earlier may have read this far: the command is due in any case
-        account_id = parts.broker.account_id
-        if asks_to_reconcile(word, account_id) or resets_a_limit(word, account_id):
-            log.info("reconciling now, by command of %r: %r", word.actor, word.reason)
+    async def _take(self, batch: list[FollowedRecord]) -> None:
+        await self.intake.take(batch)
+        if self.intake.reconcile_asked:
+            self.intake.reconcile_asked = False
             self._due_at = self._clock()
-        if offset >= parts.control.end:
-            await self._read_control()
-            self._kill_said = True
-
-    def _take_candle(self, candle: Candle) -> None:
-        broker = self._parts.broker
-        if isinstance(broker, PaperBroker) and candle.granularity == self._made_with.candle_gran:
-            broker.take(candle)
-
-    async def _read_control(self) -> None:
-        parts = self._parts
-        await asyncio.to_thread(read_control, parts.runtime, parts.codec, parts.control)
-        parts.followed.look(parts.control, refuse=False)
-        changed = self._made_with.changed(self._active())
-        if changed:
-            raise MustRestart(f"the configuration has changed: {changed}")
 
     def _active(self) -> Config:
         control = self._parts.control
@@ -395,5 +381,5 @@ class Executor:
             parts.runtime.application, broker.account_id, broker.mode, parts.trading, parts.runs,
             parts.allocation, parts.ledger, flatten_of(control.records, broker.account_id),
             control.end, parts.dispatch.cursor, config_of, placed_ms, calendar_of(self._active()),
-            self.commands, self.operator_orders,
+            self.commands, self.operator_orders, parts.checks.unconfirmed,
         )  # fmt: skip

@@ -16,7 +16,6 @@ from streams.process.status_access import open_status_port
 from streams.trading.closing_pauses import CANNOT_CLOSE
 from streams.trading.executor import Executor
 from streams.trading.operator_sending import orders_shown
-from streams.trading.order_log import why_blocked
 from streams.trading.reports import doubt_words
 
 
@@ -25,8 +24,7 @@ def status_of(executor: Executor) -> dict[str, Any]:
     parts = executor.parts
     ledger, broker, trading = parts.ledger, parts.broker, parts.trading
     account, kill = executor.account, executor.kill_state
-    checked = executor.commands.checked
-    blocked = why_blocked(ledger.invalid, checked, executor.unreconciled)
+    blocked, checks = executor.blocked, parts.checks
     return {
         "ts_ms": int(time.time() * 1000),
         "venue": trading.trading_venue,
@@ -91,6 +89,8 @@ def status_of(executor: Executor) -> dict[str, Any]:
         "blocked": _blocked(executor),
         "foreign": dict(executor.comparison.foreign),
         "last_transaction_id": parts.dispatch.cursor,
+        "refused_decisions": [one._asdict() for one in checks.refused],
+        "refused_decision_counts": dict(checks.counts),
         "decided_ms": executor.settled.decided_ms,
         "epoch_ms": executor.settled.epoch_ms,
         "reading": parts.following.trouble,
@@ -149,6 +149,8 @@ def executor_health(executor: Executor, now: float) -> dict[str, Any]:
     stuck += [f"cannot close {n}: {why}" for n, why in executor.closer.cannot_close.items()]
     if executor.unreconciled:
         stuck.append(executor.unreconciled)
+    if executor.parts.checks.trouble:
+        stuck.append(executor.parts.checks.trouble)
     if executor.parts.following.trouble:
         stuck.append(executor.parts.following.trouble)
     return {"healthy": not stuck, "stuck": stuck}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from streams.instants import GRANULARITY_MS
+from streams.records.log_record import InvalidRecord
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.trading.bracket_changes import KIND as BRACKETS
 from streams.trading.bracket_changes import TradeBrackets
@@ -21,7 +22,7 @@ from streams.trading.fifo import refused_by_fifo
 from streams.trading.holdings import ClosedTrade, Holding, rule_of, transaction_order
 from streams.trading.market_day import Marks, Worth
 from streams.trading.nav_history import NavHistory
-from streams.trading.order_log import SKIPPED, InvalidRecord
+from streams.trading.order_log import SKIPPED
 
 RELEASED = "released"
 """Cause of the report that removes a released position from the ledger."""

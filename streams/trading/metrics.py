@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from streams.kafka.decoding import InvalidRecordsCollector
 from streams.process.started import ProcessCollector
 from streams.records.config_following import ConfigCollector, FollowedConfig
+from streams.records.reasons import DecisionRefusal
+from streams.records.topics import GATES, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.trading.ledger import RELEASED
 from streams.trading.reports import status_word
@@ -50,7 +52,18 @@ class ExecutorMetrics:
         self.margin = Gauge("sep_margin_ratio", "Margin used / (used + available)", registry=of)
         self.invalid = Gauge(
             "manifold_order_log_invalid_records",
-            "Invalid records of exec.orders and exec.fills found at the start; they block opening",
+            "Invalid records of exec.orders and exec.fills; they block opening",
+            registry=of,
+        )
+        self.refused_decisions = Counter(
+            "manifold_refused_decisions",
+            "Decisions and weights not acted on, because no stage can have written them",
+            ["topic", "reason"],
+            registry=of,
+        )
+        self.unconfirmed = Gauge(
+            "manifold_unconfirmed_decisions",
+            "Decisions and weights that the brokers gave no answer about; they block opening",
             registry=of,
         )
         self.kill = Gauge("sep_kill_switch", "1 while the kill switch is engaged", registry=of)
@@ -107,6 +120,9 @@ class ExecutorMetrics:
         for kind in KINDS:
             for submitted in "01":
                 self.intents.labels(kind, submitted)
+        for topic in (GATES, WEIGHTS):
+            for reason in DecisionRefusal:
+                self.refused_decisions.labels(topic, str(reason))
         for status in STATUSES:
             for cause in CAUSES:
                 self.reports.labels(status, cause)

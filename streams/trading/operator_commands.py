@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from streams.instants import clock
 from streams.records.events import Control
-from streams.trading.order_log import InvalidRecord, last_offsets, offsets_of
+from streams.records.log_record import InvalidRecord
+from streams.trading.order_log import last_offsets, offsets_of
 
 InstrumentCommand = Literal["pause", "resume", "release", "close"]
 Limit = Literal["drawdown"]

@@ -9,10 +9,11 @@ and confirmed it (``manifold limits reset order_log``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from streams.config.settings import Config
 from streams.records.events import Control
+from streams.records.log_record import InvalidRecord
 from streams.records.trading_events import OrderIntent
 from streams.trading.brokers.broker import OpenTrade
 from streams.trading.holdings import NO_RUN
@@ -25,20 +26,6 @@ WAY_OUT: Final = (
 SKIPPED: Final = 1_000
 """Sequence numbers skipped while the log has an invalid record, which may have used one."""
 BARS_BACK, NUMBERS = 500, 16
-
-
-class InvalidRecord(NamedTuple):
-    """Coordinates of an invalid record, and its problem."""
-
-    topic: str
-    partition: int
-    offset: int
-    problem: str
-
-    @property
-    def place(self) -> str:
-        """Topic and partition."""
-        return f"{self.topic}-{self.partition}"
 
 
 def last_offsets(invalid: Iterable[InvalidRecord]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from streams.candles.calendar import FX, Calendar
@@ -49,6 +50,8 @@ class PlanningState(NamedTuple):
         Operator commands on single instruments.
     operator_orders
         All operator orders, old ones included.
+    unconfirmed
+        Instrument -> its newest decision that could not be checked in time; it may only close.
     """
 
     application: str
@@ -66,6 +69,7 @@ class PlanningState(NamedTuple):
     calendar: Calendar = FX
     commands: Commands = NO_COMMANDS
     operator_orders: Sequence[OperatorOrder] = ()
+    unconfirmed: Mapping[str, GateDecision] = MappingProxyType({})
 
     @property
     def close_asked(self) -> int:

@@ -12,27 +12,31 @@ from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.kafka.control_topic import read_control, seed_config
-from streams.kafka.decoding import refusal_of
-from streams.kafka.follower import DecodedRecord, LogFollower, PartitionKey
+from streams.kafka.follower import DecodedRecord, LogFollower, PartitionKey, invalid_record
 from streams.kafka.reader import LogReader, LogRecord
 from streams.kafka.spans import Span, full_range, read_spans
 from streams.records.codec import Codec
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
 from streams.records.events import Candle, GateDecision, Weights
+from streams.records.log_record import InvalidRecord
 from streams.records.topics import CANDLES, CONTROL, FILLS, GATES, ORDERS, WEIGHTS
 from streams.records.trading_events import AccountState, BrokerReport, OrderIntent
 from streams.records.validation import problem_of
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.paper_book import PaperRules
 from streams.trading.context import ExecutorContext
+from streams.trading.decision_checks import DecisionChecks
+from streams.trading.decision_rules import KnownInputs
 from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.journal import Journal
 from streams.trading.ledger import Ledger
+from streams.trading.log_inputs import TAIL as CANDLE_TAIL
+from streams.trading.log_inputs import LogInputs
 from streams.trading.metrics import ExecutorMetrics
 from streams.trading.nav_history import NavPoint
 from streams.trading.operator_commands import commands_of
-from streams.trading.order_log import InvalidRecord, why_blocked
+from streams.trading.order_log import why_blocked
 from streams.trading.paper import PaperBroker
 from streams.trading.runs import Runs, WeightsHistory
 
@@ -77,22 +81,20 @@ async def open_parts(
     control = await asyncio.to_thread(_control, runtime, codec, config)
     active = followed.look(control, refuse=not only_flatten)
     ledger = Ledger(account_id, mode)
-    await asyncio.to_thread(fold_orders, runtime, codec, ledger)
-    spans, decided = await asyncio.to_thread(_decided, runtime, codec, ledger)
+    spans = await asyncio.to_thread(fold_orders, runtime, codec, ledger)
+    decisions, decided = await asyncio.to_thread(_decided, runtime, codec, ledger)
     broker = venue
     if broker is None:
         broker = PaperBroker(_rules(trading, active), active.granularity_ms, ledger)
-        candles, found = await asyncio.to_thread(_candles, runtime, codec, broker.resume_ms)
-        recall(broker, found, active.candle_gran)
-        spans |= candles
-    joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
-    runs = Runs(joined)
-    allocation = WeightsHistory()
-    for one in decided:
-        if isinstance(one.event, GateDecision):
-            runs.take(one.event, one.source)
-        elif isinstance(one.event, Weights):
-            allocation.take(one.event)
+    paper = broker if isinstance(broker, PaperBroker) else None
+    back, resume_ms = (TAIL, paper.resume_ms) if paper else (CANDLE_TAIL, {})
+    candles, found = await asyncio.to_thread(_candles, runtime, codec, back, resume_ms)
+    spans |= decisions | candles
+    inputs = KnownInputs(len(candles))
+    for one in found:
+        inputs.take_input(one.partition, one.event)
+    if paper:
+        recall(paper, found, active.candle_gran)
     if ledger.intents:
         broker.expect_access()
     cursor = ledger.cursor or (await broker.account()).last_transaction_id
@@ -101,12 +103,18 @@ async def open_parts(
     blocked = why_blocked(ledger.invalid, commands_of(control.records, account_id).checked)
     if blocked:
         log.error("%s", blocked)
+    partitions = [partition for _, partition in candles]
+    checks = DecisionChecks(inputs, LogInputs(runtime, codec, partitions), control, metrics)
+    for one in decided:  # they wait for the first answer about committed offsets
+        if isinstance(one.event, GateDecision | Weights):
+            checks.arrive(one)
+    joined = {n: held.joined for n, held in ledger.holdings.items() if not held.by_operator}
     ends = {place: end for place, (_, end) in spans.items()} | {(CONTROL, 0): control.end}
     return ExecutorContext(
-        runtime, codec, trading, control, broker, ledger, runs, allocation,
-        LogFollower(runtime, codec, ends),
+        runtime, codec, trading, control, broker, ledger, Runs(joined), WeightsHistory(),
+        LogFollower(runtime, codec, ends, report_invalid=(ORDERS, FILLS)),
         Dispatch(journal, broker, ledger, kill, metrics, cursor), kill, metrics,
-        followed,
+        followed, checks,
     )  # fmt: skip
 
 
@@ -125,8 +133,13 @@ def _rules(trading: Trading, config: Config) -> PaperRules:
     )
 
 
-def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
+def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> dict[PartitionKey, Span]:
     """Read the whole order log into a ledger; invalid records are listed in ``ledger.invalid``.
+
+    Returns
+    -------
+    dict
+        The offset ranges that were read.
 
     Raises
     ------
@@ -137,12 +150,11 @@ def fold_orders(runtime: Runtime, codec: Codec, ledger: Ledger) -> None:
     """
     with LogReader(runtime) as reader:
         refused: list[LogRecord] = []
-        found = read_spans(reader, codec, full_range(reader, (ORDERS, FILLS)), refused)
-    for one in refused:
-        at = one.record
-        problem = refusal_of(codec, at) or "it cannot be decoded"
-        ledger.invalid.append(InvalidRecord(at.topic, at.partition, at.offset, problem))
+        spans = full_range(reader, (ORDERS, FILLS))
+        found = read_spans(reader, codec, spans, refused)
+    ledger.invalid += [invalid_record(codec, one) for one in refused]
     apply_order_log(ledger, found)
+    return spans
 
 
 def apply_order_log(ledger: Ledger, found: Iterable[DecodedRecord]) -> None:
@@ -206,12 +218,12 @@ def _decided(
 
 
 def _candles(
-    runtime: Runtime, codec: Codec, resume_ms: Mapping[str, int]
+    runtime: Runtime, codec: Codec, back: int, resume_ms: Mapping[str, int]
 ) -> tuple[dict[PartitionKey, Span], list[DecodedRecord]]:
     with LogReader(runtime) as reader:
         spans = {}
         for place, (low, end) in full_range(reader, (CANDLES,)).items():
-            start = max(low, end - TAIL)
+            start = max(low, end - back)
             if resume_ms:
                 start = min(start, reader.offset_at(*place, min(resume_ms.values())))
             spans[place] = (start, end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from types import SimpleNamespace
@@ -18,15 +18,19 @@ from streams.config.oanda import Oanda
 from streams.config.runtime import Runtime
 from streams.config.settings import Config
 from streams.config.trading import Trading
-from streams.kafka.follower import DecodedRecord
+from streams.errors import Recoverable
+from streams.kafka.follower import DecodedRecord, FollowedRecord
 from streams.oanda.client import OandaClient
 from streams.records.config_following import FollowedConfig
 from streams.records.control import ControlLog
-from streams.records.events import Control, GateDecision, Weights
-from streams.records.topics import GATES, WEIGHTS
+from streams.records.events import Control, Event, GateDecision, Watermark, Weights
+from streams.records.log_record import InvalidRecord
+from streams.records.topics import CANDLES, GATES, MANIFOLDS, WEIGHTS
 from streams.trading.brokers.broker import Broker
 from streams.trading.brokers.oanda import OandaBroker
 from streams.trading.context import ExecutorContext
+from streams.trading.decision_checks import DecisionChecks
+from streams.trading.decision_rules import KnownInputs
 from streams.trading.dispatch import Dispatch, KillSwitchSource
 from streams.trading.executor import Executor
 from streams.trading.flatten import flatten_record
@@ -35,7 +39,6 @@ from streams.trading.ledger import Ledger
 from streams.trading.metrics import ExecutorMetrics
 from streams.trading.operator_commands import InstrumentCommand, instrument_command
 from streams.trading.operator_orders import Side, order_record
-from streams.trading.order_log import InvalidRecord
 from streams.trading.runs import Runs, WeightsHistory
 from streams.trading.start import apply_order_log
 from tests.support.execution_bench import METRICS, MINUTE, decision, weights
@@ -55,6 +58,35 @@ OANDA = {
     "OANDA_HTTP_BACKOFF": "1", "OANDA_HTTP_TIMEOUT_SEC": "2", "OANDA_HTTP_RETRIES": "1",
     "OANDA_CB_FAILURES": "1000",
 }  # fmt: skip
+
+
+class Committed:
+    """The stages of a log in memory: what is there is committed, and the candles are with it.
+
+    Attributes
+    ----------
+    reached
+        Committed offset of every partition of ``sep.manifolds``; by default beyond all records.
+    away
+        Whether no broker answers.
+    """
+
+    def __init__(self) -> None:
+        self.reached, self.away = 1 << 40, False
+
+    def committed(self, timeout_s: float) -> dict[tuple[str, int], int]:
+        """Return the committed offsets."""
+        if self.away:
+            raise Recoverable("no broker answers")
+        return {(GATES, 0): 1 << 40} | {(MANIFOLDS, p): self.reached for p in range(12)}
+
+    def newest(self, partitions: Collection[int] | None) -> list[DecodedRecord]:
+        """Return nothing: every candle was delivered."""
+        return []
+
+    def source_of(self, record: DecodedRecord) -> Event | None:
+        """Return nothing: this log has decisions only."""
+        return None
 
 
 class Memory:
@@ -91,43 +123,51 @@ def bar_records(
     offset
         Of the first of these records.
     """
-    found: list[DecodedRecord] = []
     end_ms = bar_ms + MINUTE
+    watermark = Watermark(end_ms, "M1", 1, tuple(sorted(positions)))
+    found = [DecodedRecord(CANDLES, 0, number, watermark, "")]
     for name, position in sorted(positions.items()):
         made = decision(
             number, position, instrument=name, metrics=METRICS, bar_ms=bar_ms, as_of_ms=end_ms,
             signal_bar_ms=bar_ms, control_offset=1, eligible=eligible,
             reasons=() if eligible else ("cooldown",),
         )  # fmt: skip
-        found.append(DecodedRecord(GATES, 0, offset + len(found), made, "x-0-1"))
+        found.append(DecodedRecord(GATES, 0, offset + len(found), made, f"{MANIFOLDS}-0-{number}"))
     epoch = weights(number, **exposures)
-    epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=bar_ms)
-    return [*found, DecodedRecord(WEIGHTS, 0, number, epoch, "")]
+    epoch = epoch._replace(as_of_ms=end_ms, epoch_ms=end_ms, bar_ms=bar_ms, control_offset=1)
+    return [*found, DecodedRecord(WEIGHTS, 0, number, epoch, f"{GATES}-0-{offset}")]
 
 
 async def parts_of(
     venue: Broker, trading: Trading, journal: Any, ledger: Ledger, control: ControlLog,
-    log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[DecodedRecord]],
-    kill: KillSwitchSource,
+    log: Sequence[DecodedRecord], arrivals: asyncio.Queue[list[FollowedRecord]],
+    kill: KillSwitchSource, stages: Committed | None = None,
 ) -> ExecutorContext:  # fmt: skip
     """Return what an executor is made of when it starts; ``log`` has decisions and weights."""
     if ledger.intents:
         venue.expect_access()
     runs, allocation = Runs({n: h.joined for n, h in ledger.holdings.items()}), WeightsHistory()
-    for one in log:
-        if isinstance(one.event, GateDecision):
-            runs.take(one.event, one.source)
-        elif isinstance(one.event, Weights):
-            allocation.take(one.event)
     cursor = ledger.cursor or (await venue.account()).last_transaction_id
     metrics = ExecutorMetrics()
+    inputs, source = KnownInputs(), stages or Committed()
+    inputs.take_committed(source.committed(0.0))
+    for one in log:
+        inputs.take_input(one.partition, one.event)
+    checks = DecisionChecks(inputs, source, control, metrics, time.monotonic)
+    for one in log:
+        if isinstance(one.event, GateDecision | Weights):
+            assert checks.arrive(one), checks.refused
+            if isinstance(one.event, GateDecision):
+                runs.take(one.event, one.source)
+            else:
+                allocation.take(one.event)
     codec: Any = None
     following: Any = SimpleNamespace(arrivals=arrivals, trouble="")
     # by name: a default was taken when its module was loaded, and a test may have another clock
     dispatch = Dispatch(journal, venue, ledger, kill, metrics, cursor, time.monotonic)
     return ExecutorContext(
         Runtime.from_env({}), codec, trading, control, venue, ledger, runs, allocation, following,
-        dispatch, kill, metrics, FollowedConfig(CONFIG),
+        dispatch, kill, metrics, FollowedConfig(CONFIG), checks,
     )  # fmt: skip
 
 
@@ -152,12 +192,12 @@ class Stand:
 
     def __init__(self, broker: Handle, start_ms: int) -> None:
         self.broker, self.memory, self._bar, self._start_ms = broker, Memory(), 0, start_ms
-        self.control, self.kill = ControlLog(), Switch()
+        self.control, self.kill, self.stages = ControlLog(), Switch(), Committed()
         self.control.append(0, Control("config", None, CONFIG.to_json(), "test", "test", 0))
         self._decisions: list[DecodedRecord] = []
         self.settings = TRADING
         self.executor: Executor
-        self._arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[list[FollowedRecord]] = asyncio.Queue()
 
     @property
     def ledger(self) -> Ledger:
@@ -185,7 +225,7 @@ class Stand:
             self._bar, bar_ms, positions, exposures, len(self._decisions), eligible=eligible
         )
         self._decisions += found
-        self._arrivals.put_nowait(found)
+        self._arrivals.put_nowait([*found])
 
     def flatten(self) -> None:
         """Say that everything is to be closed."""
@@ -229,7 +269,7 @@ class Stand:
             ledger = self.memory.ledger(venue.account_id)
             parts = await parts_of(
                 venue, self.settings, self.memory, ledger, self.control, self._decisions,
-                self._arrivals, self.kill,
+                self._arrivals, self.kill, self.stages,
             )  # fmt: skip
             self.executor = Executor(parts, only_flatten=only_flatten)
             running = asyncio.create_task(self.executor.run(asyncio.Event()))

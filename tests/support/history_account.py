@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from streams.config.settings import Config
 from streams.errors import Fatal, Recoverable
-from streams.kafka.follower import DecodedRecord
+from streams.kafka.follower import DecodedRecord, FollowedRecord
 from streams.oanda.errors import RequestRefused
 from streams.records.control import ControlLog
 from streams.records.events import Control
@@ -93,7 +93,7 @@ class HistoryAccount(ABC):
         self.ended: list[str] = []
         self.written: list[tuple[float, Record]] = []
         self.log: list[DecodedRecord] = []
-        self.arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
+        self.arrivals: asyncio.Queue[list[FollowedRecord]] = asyncio.Queue()
         self.told = Told({}, -1)
         self._started = self._bars = 0
         self._bar_ms = virtual_time.START_NS // 1_000_000

@@ -114,7 +114,8 @@ class LiveLoop:
             observer.start()
         self.executor.start()
         await_that(lambda: self.watch.settled_to(PAIRS) > 0, self.words)
-        self.script = ScriptedLog(self.deployment, PAIRS, self.watch.settled_to(PAIRS))
+        settled_ms = self.watch.settled_to(PAIRS)
+        self.script = ScriptedLog(self.deployment, PAIRS, settled_ms, fed=True)
         self.executor.until_reconciled()
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ from streams.config.settings import Config
 from streams.config.trading import Trading
 from streams.feeds.plan import Fact, FeedPlan
 from streams.feeds.synthetic import BarArrivals, MarketRates, synthetic_market
-from streams.kafka.follower import DecodedRecord
+from streams.kafka.follower import DecodedRecord, FollowedRecord
 from streams.mirror.probe import MirroredManifold, MirrorFacts
 from streams.monitoring.executor_status import agreed_status, executor_facts
 from streams.monitoring.facts import EpochFacts, KillFacts, LiveFacts, LogFacts, WorkerFacts
@@ -85,7 +85,7 @@ class PaperDay:
         self.executor: Executor
         self._codec, self._memory = locked_codec(), Memory()
         self._log: list[DecodedRecord] = []
-        self._arrivals: asyncio.Queue[list[DecodedRecord]] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[list[FollowedRecord]] = asyncio.Queue()
         self._candles: dict[str, int | None] = dict.fromkeys(self.pairs)
         self._manifolds: dict[str, MirroredManifold] = {}
         self._epochs: deque[EpochFacts] = deque(maxlen=EPOCHS)
@@ -118,7 +118,7 @@ class PaperDay:
             end_ms = START_MS + minute * MINUTE
             await self._until(end_ms / 1000 + 0.5)
             if bar.as_of_ms == end_ms:
-                self._arrivals.put_nowait(await self._bar(bar))
+                self._arrivals.put_nowait([*await self._bar(bar)])
                 bar = next(bars)
             await self._until(end_ms / 1000 + LOOK_S)
             assert not trading.done(), trading
@@ -142,8 +142,9 @@ class PaperDay:
 
     async def _bar(self, bar: BarArrivals) -> list[DecodedRecord]:
         """Write a bar; return what the executor sees of it and of what is derived."""
-        derived = await self._feed(self._plan.bar(bar.as_of_ms, bar.candles, self._control.end))
-        found = [self._found(CANDLES, 0, candle, "") for candle in bar.candles]
+        facts = self._plan.bar(bar.as_of_ms, bar.candles, self._control.end)
+        derived = await self._feed(facts)
+        found = [self._found(CANDLES, fact.partition, fact.event, "") for fact in facts]
         self._candles |= {candle.instrument: candle.as_of_ms for candle in bar.candles}
         for record, output in derived:
             event, source = output.event, dict(output.headers).get("source", b"")

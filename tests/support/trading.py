@@ -11,27 +11,30 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.config.kill_switch import KillSwitchSettings
 from streams.config.settings import Config
 from streams.feeds.plan import FeedPlan
 from streams.feeds.synthetic import BarArrivals
 from streams.feeds.writer import FactWriter
-from streams.kafka.client import producer_config
+from streams.kafka.client import SILENT, confluent_config, producer_config
 from streams.kafka.control_topic import read_control, seed_config
+from streams.kafka.partitioner import partition_of
 from streams.process.child import free_port
 from streams.process.supervise import Supervised
 from streams.records.control import UniverseChange
 from streams.records.events import (
     PORTFOLIO_KEY,
+    WATERMARK_KEY,
     Event,
     GateDecision,
     GateMetrics,
+    Watermark,
     WeightEntry,
     Weights,
 )
-from streams.records.topics import FILLS, GATES, ORDERS, WEIGHTS
+from streams.records.topics import CANDLES, FILLS, GATES, MANIFOLDS, ORDERS, WEIGHTS
 from streams.records.trading_events import AccountState, OrderIntent
 from streams.trading.brokers.units import units_of
 from streams.trading.kill_switch.reader import KillSwitchReader
@@ -147,6 +150,8 @@ class BarByBar:
 class ScriptedLog:
     """Writes gate decisions and weights as the stages would, bar by bar, at a pace of one's own.
 
+    Their source offsets are committed as the stages commit theirs, so no worker may run.
+
     Parameters
     ----------
     deployment
@@ -155,9 +160,13 @@ class ScriptedLog:
         The universe.
     from_ms
         Start of the first bar.
+    fed
+        Whether a feed writes ``md.candles``; otherwise each bar's watermark is written here.
     """
 
-    def __init__(self, deployment: Deployment, pairs: Sequence[str], from_ms: int) -> None:
+    def __init__(
+        self, deployment: Deployment, pairs: Sequence[str], from_ms: int, *, fed: bool = False
+    ) -> None:
         runtime, codec = deployment.runtime, deployment.codec
         config = Config.from_env(deployment.environment)
         control = seed_config(
@@ -167,6 +176,8 @@ class ScriptedLog:
         self._stamp = (control.state(control.end).config_id, control.end)
         self._pairs, self._bar_ms, self._number = tuple(sorted(pairs)), from_ms, 0
         self._producer = Producer(producer_config(runtime) | {"linger.ms": 0})
+        group = {"group.id": runtime.application, "enable.auto.commit": False, **SILENT}
+        self._group, self._fed = Consumer(confluent_config(runtime) | group), fed
         self.positions = dict.fromkeys(self._pairs, 0)
 
     @property
@@ -187,6 +198,8 @@ class ScriptedLog:
         self.positions |= positions
         bar_ms, end_ms = self._bar_ms, self.next_end_ms
         gran = self._config.candle_gran
+        if not self._fed:
+            self.watermark(end_ms)
         for name in self._pairs:
             position = self.positions[name]
             reasons = () if eligible else ("cooldown",)
@@ -203,19 +216,55 @@ class ScriptedLog:
             "published", None, "", 3,
         )  # fmt: skip
         self._write(WEIGHTS, weights, PORTFOLIO_KEY, end_ms)
-        assert self._producer.flush(20) == 0
+        self.flush()
+        self.commit()
         self._bar_ms = end_ms
         return end_ms
 
-    def _write(self, topic: str, event: Event, key: bytes, at_ms: int) -> None:
+    def watermark(self, end_ms: int) -> None:
+        """Write that ``md.candles`` has every bar up to here."""
+        event = Watermark(end_ms, self._config.candle_gran, self._stamp[1], self._pairs)
+        self._write(CANDLES, event, WATERMARK_KEY, end_ms)
+
+    def forge(self, topic: str, event: Event, source: str, stamp_ms: int | None = None) -> None:
+        """Write a record that no stage has made, at the time that it claims if none is given."""
+        key = PORTFOLIO_KEY if isinstance(event, Weights) else event.instrument.encode()
+        at_ms = event.as_of_ms if stamp_ms is None else stamp_ms
+        self._write(topic, event, key, at_ms, source)
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait until everything is written."""
+        assert self._producer.flush(20) == 0
+
+    def commit(self) -> None:
+        """Commit the source offsets of everything written so far."""
+        places = [(GATES, 0), *((MANIFOLDS, p) for p in range(self._runtime.topic_partitions))]
+        self._group.commit(
+            offsets=[
+                TopicPartition(self._runtime.topic(topic), partition, self._number + 1)
+                for topic, partition in places
+            ],
+            asynchronous=False,
+        )
+
+    def partition(self, name: str) -> int:
+        """Return the partition of an instrument."""
+        return partition_of(name.encode(), self._runtime.topic_partitions)
+
+    def _write(self, topic: str, event: Event, key: bytes, at_ms: int, source: str = "") -> None:
         self._number += 1
+        made_from = f"{GATES}-0-{self._number}"
+        if topic == GATES:
+            made_from = f"{MANIFOLDS}-{self.partition(key.decode())}-{self._number}"
+        headers = [] if topic == CANDLES else [("source", (source or made_from).encode())]
         self._producer.produce(
             self._runtime.topic(topic),
             self._codec.encode(topic, event),
             key,
             partition=0,
             timestamp=at_ms,
-            headers=[("source", f"sep.manifolds-0-{self._number}".encode())],
+            headers=headers,
         )
 
 

@@ -17,6 +17,7 @@ from streams.kafka.partitioner import partition_of
 from streams.records.events import WATERMARK_KEY
 from streams.records.log_record import Output, SourceRecord
 from streams.records.topics import CANDLES, GATES, MANIFOLDS
+from streams.replay.verify.report import LaterRecord, LaterRecords
 from streams.replay.verify.rows import (
     OF_GATES,
     OF_SIGNALS,
@@ -60,6 +61,11 @@ def coordinates_of(source: bytes) -> tuple[int, int]:
 def source_in(message: Any) -> tuple[int, int]:
     """Return the coordinates in the header ``source`` of a message."""
     return coordinates_of(dict(message.headers() or ()).get("source") or b"")
+
+
+def later_record(topic: str, message: Any, source_offset: int) -> LaterRecord:
+    """Return a message that was derived from an offset beyond the position of its stage."""
+    return LaterRecord(f"{topic}-{message.partition()}-{message.offset()}", source_offset)
 
 
 class Topics(NamedTuple):
@@ -116,6 +122,8 @@ class PartitionCheck:
         Compared but not yet reported records, by topic.
     read
         Records read so far, by source topic.
+    later
+        Records derived from offsets beyond the positions of the stages.
     """
 
     def __init__(
@@ -134,6 +142,7 @@ class PartitionCheck:
         self._decisions = _Queue()
         self.compared = dict.fromkeys((*OF_SIGNALS, *OF_GATES, GATES), 0)
         self.read = {CANDLES: 0, MANIFOLDS: 0}
+        self.later = LaterRecords()
 
     def advance(self) -> bool:
         """Process the next batch of candles; return whether there was one.
@@ -146,7 +155,7 @@ class PartitionCheck:
         records = next(self._candles, None)
         if records is None:
             for topic, found in self._found.items():
-                self._require_later(found, self._done[topic])
+                self._require_later(topic, found, self._done[topic])
             return False
         rows, configs = self._columns.rows(records)
         offsets = [record.offset for record in records]
@@ -190,7 +199,7 @@ class PartitionCheck:
         if not are_records(messages[:count], self._decisions.take(count)):
             raise FastPathDeclined
         self.compared[GATES] += count
-        self._require_later(messages[count:], self._gates_done)
+        self._require_later(GATES, messages[count:], self._gates_done)
 
     def end(self) -> None:
         """Compare the remaining records of the partition; none may be missing.
@@ -205,12 +214,13 @@ class PartitionCheck:
         if len(self._decisions):
             raise FastPathDeclined
 
-    def _require_later(self, messages: Iterable[Any], done: int) -> None:
+    def _require_later(self, topic: str, messages: Iterable[Any], done: int) -> None:
         # records derived after the position of the stage was read
         for message in messages:
             partition, offset = source_in(message)
             if partition != self._number or offset < done:
                 raise FastPathDeclined
+            self.later.note(topic, partition, later_record(topic, message, offset))
 
 
 def compare_columns(

@@ -12,7 +12,8 @@ from streams.pipeline.chain import Chain, open_chain
 from streams.process.children import kill_children_on_error
 from streams.process.gc_tuning import tune_gc
 from streams.process.interrupts import hold_interrupts
-from streams.replay.verify.report import Report, TaskResult, add
+from streams.replay.verify.report import LaterRecords, Report, TaskResult, add
+from streams.replay.verify.uncommitted import name_uncommitted
 from streams.replay.verify.verify import Progress, Task, Verifier
 
 _verifier: Verifier | None = None
@@ -55,9 +56,10 @@ def verify_in_processes(
             outcome = outcomes[running[done]] = done.result()
             for name, topic in outcome.topics.items():
                 progress(name, topic.compared)
+    later = LaterRecords()
     for place in range(len(tasks)):
-        add(report, outcomes[place])
-    return report
+        add(report, outcomes[place], later)
+    return name_uncommitted(runtime, report, later)
 
 
 def _open(runtime: Runtime) -> None:

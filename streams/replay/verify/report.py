@@ -34,15 +34,48 @@ class Report:
         return all(t.same and (allow_engine or not t.other_engine) for t in self.topics.values())
 
 
+class LaterRecord(NamedTuple):
+    """A derived record, and the offset in its header ``source``."""
+
+    place: str
+    source_offset: int
+
+
+class LaterRecords:
+    """Records derived from an offset that the stage had not committed when it was read.
+
+    Attributes
+    ----------
+    highest
+        The one with the highest source offset, by derived topic and source partition.
+    """
+
+    def __init__(self) -> None:
+        self.highest: dict[tuple[str, int], LaterRecord] = {}
+
+    def note(self, topic: str, source_partition: int, record: LaterRecord) -> None:
+        """Add a record."""
+        known = self.highest.get((topic, source_partition))
+        if known is None or known.source_offset < record.source_offset:
+            self.highest[topic, source_partition] = record
+
+    def add(self, others: LaterRecords) -> None:
+        """Add the records of others."""
+        for (topic, partition), record in others.highest.items():
+            self.note(topic, partition, record)
+
+
 class TaskResult(NamedTuple):
     """Result of a task; ``read``: number of records read from each source topic."""
 
     topics: dict[str, TopicReport]
     read: dict[str, int]
+    later: LaterRecords
 
 
-def add(report: Report, outcome: TaskResult) -> None:
+def add(report: Report, outcome: TaskResult, later: LaterRecords) -> None:
     """Add the result of a task to the report; only the first difference of a topic is kept."""
+    later.add(outcome.later)
     for source, count in outcome.read.items():
         report.inputs[source] += count
     for name, found in outcome.topics.items():

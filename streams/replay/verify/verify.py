@@ -2,14 +2,15 @@
 
 The stages are the ones that run live; before them, the fast paths in ``verify.columns`` and
 ``verify.weights`` may confirm that everything is equal, many records at a time. Derived records are
-expected for exactly the input that the stage has committed; later records are ignored. The header
-``source`` of a derived record tells missing, duplicate and foreign records apart.
+expected for exactly the input that the stage has committed; of later records only the commit of
+their source is checked (``verify.uncommitted``). The header ``source`` of a derived record tells
+missing, duplicate and foreign records apart.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -22,10 +23,9 @@ from streams.kafka.lag import remaining
 from streams.kafka.reader import LogReader, LogRecord, log_record
 from streams.pipeline.chain import Chain
 from streams.pipeline.processor import LogStage
-from streams.pipeline.stage import Processor, Stage
 from streams.pipeline.weights import STAGE as WEIGHTS_STAGE
 from streams.records.codec import DecodeError, EncodeError, schema_id_of
-from streams.records.log_record import Output, SourceRecord
+from streams.records.log_record import Output
 from streams.records.topics import CANDLES, GATES, MANIFOLDS, SIGNALS, SUMMARIES, TRADES, WEIGHTS
 from streams.replay.verify.columns import (
     PartitionCheck,
@@ -35,43 +35,23 @@ from streams.replay.verify.columns import (
     is_record,
     source_in,
 )
-from streams.replay.verify.report import Report, TaskResult, TopicReport, add
+from streams.replay.verify.derived_again import DerivedAgain
+from streams.replay.verify.report import (
+    LaterRecord,
+    LaterRecords,
+    Report,
+    TaskResult,
+    TopicReport,
+    add,
+)
 from streams.replay.verify.rows import FastPathDeclined, PartitionColumns
+from streams.replay.verify.uncommitted import name_uncommitted
 from streams.replay.verify.weights import compare_weights
 
 Progress = Callable[[str, int], None]
 COLUMNAR = ("signals", "gates")
 PARTITIONED = (SIGNALS, MANIFOLDS, TRADES, SUMMARIES)
 MOST_PARTITIONS = 4
-
-
-class _Expected:
-    """One re-derived source partition: expected outputs per derived topic, in order."""
-
-    def __init__(self, stage: Stage, processor: Processor, batches: Iterator[list[SourceRecord]]):
-        self._stage, self._processor, self._batches = stage, processor, batches
-        self._queues: defaultdict[str, deque[Output]] = defaultdict(deque)
-        self.read = 0
-
-    async def more(self) -> bool:
-        records = next(self._batches, None)
-        if records is None:
-            return False
-        await self._stage.prepare(records, self._processor)
-        self.read += len(records)
-        for output in self._processor.process(records).outputs:
-            self._queues[output.topic].append(output)
-        return True
-
-    def queue(self, topic: str) -> deque[Output]:
-        return self._queues[topic]
-
-    async def next(self, topic: str) -> Output | None:
-        queue = self._queues[topic]
-        while not queue:
-            if not await self.more():
-                return None
-        return queue.popleft()
 
 
 class Task(NamedTuple):
@@ -122,9 +102,10 @@ class Verifier:
     def run(self) -> Report:
         """Verify every stage in this process; a topic is compared up to its first difference."""
         report, tasks = self.plan(1)
+        later = LaterRecords()
         for task in tasks:
-            add(report, self.compare(task))
-        return report
+            add(report, self.compare(task), later)
+        return name_uncommitted(self._runtime, report, later)
 
     def plan(self, parts: int) -> tuple[Report, list[Task]]:
         """Return an empty report and the tasks, for ``parts`` concurrent workers.
@@ -171,11 +152,10 @@ class Verifier:
         return asyncio.run(self._compare_stages(task))
 
     async def _compare_stages(self, task: Task) -> TaskResult:
-        outcome = TaskResult({}, {})
+        outcome = TaskResult({}, {}, LaterRecords())
         for name in task.stages:
-            actual = await self._compare_stage(self._stages[name], task)
-            outcome.topics.update(actual.topics)
-            outcome.read.update(actual.read)
+            read = await self._compare_stage(self._stages[name], task, outcome)
+            outcome.read.update(read)
         return outcome
 
     def _compare_columns(self, task: Task) -> TaskResult:
@@ -204,22 +184,28 @@ class Verifier:
             compared = compare_columns(checks, task.known, decisions, self._progress)
         actual = {name: TopicReport(name, count) for name, count in compared.items()}
         read = sum((Counter(check.read) for check in checks.values()), Counter[str]())
-        return TaskResult(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read)
+        later = LaterRecords()
+        for check in checks.values():
+            later.add(check.later)
+        return TaskResult(actual, dict.fromkeys((CANDLES, MANIFOLDS), 0) | read, later)
 
     def _compare_weights(self, task: Task) -> TaskResult:
-        done = task.done[WEIGHTS_STAGE].get(0, 0)
+        done, later = task.done[WEIGHTS_STAGE].get(0, 0), LaterRecords()
         with LogReader(self._runtime) as gates, LogReader(self._runtime) as weights:
             low, high = gates.bounds(GATES, 0)
             decisions = gates.read_messages(GATES, 0, low, min(high, done))
             actual = weights.read_messages(WEIGHTS, 0, *weights.bounds(WEIGHTS, 0))
             compared, read = compare_weights(
-                *(self._codec, self._control, decisions, actual, done, self._progress)
+                *(self._codec, self._control, decisions, actual, done, self._progress, later)
             )
-        return TaskResult({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read})
+        return TaskResult({WEIGHTS: TopicReport(WEIGHTS, compared)}, {GATES: read}, later)
 
-    async def _compare_stage(self, stage: LogStage, task: Task) -> TaskResult:
-        done = task.done[stage.name]
+    async def _compare_stage(
+        self, stage: LogStage, task: Task, outcome: TaskResult
+    ) -> dict[str, int]:
+        done, later = task.done[stage.name], outcome.later
         topics = {topic: TopicReport(topic) for topic in stage.outputs}
+        outcome.topics.update(topics)
         with LogReader(self._runtime) as reader:
             funnels = {t: len(reader.partitions(t)) < len(task.known) for t in topics}
             targets = [
@@ -235,13 +221,13 @@ class Verifier:
         for p, own in zip(task.sources, readers, strict=False):
             low, high = inputs[p]
             batches = own.read_values(stage.source, p, low, min(high, done.get(p, 0)))
-            expected[p] = _Expected(stage, stage.open(p, {}), batches)
+            expected[p] = DerivedAgain(stage, stage.open(p, {}), batches)
         try:
             # alternate between topics: expected records stay in memory until they are compared
             walks = [
                 self._walk(
                     *(topics[topic], expected, own.read_messages(topic, target, *span)),
-                    *(task, done),
+                    *(task, done, later),
                 )
                 for ((topic, target), span), own in zip(
                     spans.items(), readers[len(task.sources) :], strict=True
@@ -253,13 +239,13 @@ class Verifier:
                 walks = [walk for walk in walks if await anext(walk, None) is not None]
             for topic in topics.values():
                 await self._missing_at_end(topic, expected, done)
-            return TaskResult(topics, {stage.source: sum(each.read for each in expected.values())})
+            return {stage.source: sum(each.read for each in expected.values())}
         finally:
             for reader in readers:
                 reader.close()
 
     async def _missing_at_end(
-        self, outcome: TopicReport, expected: dict[int, _Expected], done: dict[int, int]
+        self, outcome: TopicReport, expected: dict[int, DerivedAgain], done: dict[int, int]
     ) -> None:
         for partition, again in expected.items():
             missing = await again.next(outcome.topic) if outcome.same else None
@@ -272,10 +258,11 @@ class Verifier:
     async def _walk(
         self,
         outcome: TopicReport,
-        expected: dict[int, _Expected],
+        expected: dict[int, DerivedAgain],
         batches: Iterator[list[Any]],
         task: Task,
         done: Mapping[int, int],
+        later: LaterRecords,
     ) -> AsyncIterator[int]:
         near: deque[Output] = deque()
         for batch in batches:
@@ -287,7 +274,9 @@ class Verifier:
                     near.popleft()
                     outcome.compared += 1
                     continue
-                partition = await self._compare_one(outcome, expected, message, task, done)
+                partition = await self._compare_one(
+                    *(outcome, expected, message, task, done, later)
+                )
                 if outcome.difference:
                     return
                 if partition in expected:
@@ -298,10 +287,11 @@ class Verifier:
     async def _compare_one(
         self,
         outcome: TopicReport,
-        expected: dict[int, _Expected],
+        expected: dict[int, DerivedAgain],
         message: Any,
         task: Task,
         done: Mapping[int, int],
+        later: LaterRecords,
     ) -> int:
         partition, offset = source_in(message)
         if partition in task.known and partition not in expected:
@@ -316,6 +306,8 @@ class Verifier:
             expected_record = await expected[partition].next(outcome.topic)
             outcome.difference = self._difference(outcome, actual, expected_record)
             outcome.compared += outcome.same
+        else:
+            later.note(outcome.topic, partition, LaterRecord(_at(actual), offset))
         return partition
 
     def _difference(

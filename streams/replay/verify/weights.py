@@ -21,7 +21,8 @@ from streams.records.control import ControlLog
 from streams.records.events import PORTFOLIO_KEY, EchoGate, Watermark, Weights
 from streams.records.log_record import SourceRecord
 from streams.records.topics import GATES, WEIGHTS
-from streams.replay.verify.columns import are_records, source_in
+from streams.replay.verify.columns import are_records, later_record, source_in
+from streams.replay.verify.report import LaterRecords
 from streams.replay.verify.rows import Expected, FastPathDeclined
 
 
@@ -140,6 +141,7 @@ def compare_weights(
     weights: Iterator[list[Any]],
     done: int,
     progress: Callable[[str, int], None],
+    later: LaterRecords,
 ) -> tuple[int, int]:
     """Compare ``risk.weights`` with the weights derived from ``opt.gates``.
 
@@ -155,6 +157,8 @@ def compare_weights(
         Position of the stage in ``opt.gates``.
     progress
         Called with the topic and the number of records compared since the last call.
+    later
+        Takes the records derived from offsets beyond the position of the stage.
 
     Returns
     -------
@@ -183,6 +187,7 @@ def compare_weights(
         partition, offset = source_in(message)
         if partition != 0 or offset < done:
             raise FastPathDeclined
+        later.note(WEIGHTS, partition, later_record(WEIGHTS, message, offset))
     return compared, read
 
 

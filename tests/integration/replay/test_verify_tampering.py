@@ -221,6 +221,31 @@ def test_a_record_that_names_no_input_is_a_stranger(
     assert said.startswith(f"{partition}-{int(offset) + 1}: its header source is '(missing)'")
 
 
+@pytest.mark.parametrize(
+    ("source", "said_of_it"),
+    [
+        ("of the true one", ("repeat: ", "differs: ")),  # it stands where the next record should
+        (f"{MANIFOLDS}-0-1000000", (f"derived from {MANIFOLDS}-0-1000000, but the stage has ",)),
+    ],
+)
+def test_a_forged_decision_is_named(
+    original: Deployment, topic_prefix: str, source: str, said_of_it: tuple[str, ...]
+) -> None:
+    def forge(sent: Sent) -> list[Sent]:
+        true: Any = original.codec.decode(GATES, sent.value)
+        until_ms = true.as_of_ms + 60_000
+        made = true._replace(as_of_ms=until_ms, position=1, eligible=True, reasons=())
+        headers = sent.headers if source.startswith("of ") else sent.headers | {"source": source}
+        value = original.codec.encode(GATES, made)
+        return [sent, Sent(sent.key, value, until_ms, headers)]
+
+    copy, place = copied(original, topic_prefix, GATES, forge)
+    partition, _, offset = place.rpartition("-")
+    said = verified(copy, code=1)[GATES]["difference"]
+    forged = f"{partition}-{int(offset) + 1}: "
+    assert said.startswith(forged) and said.removeprefix(forged).startswith(said_of_it), said
+
+
 def test_a_value_that_is_no_record_is_named(original: Deployment, topic_prefix: str) -> None:
     copy, place = copied(
         original, topic_prefix, WEIGHTS, lambda sent: [sent._replace(value=b"nonsense")]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from confluent_kafka import Producer
 
 from streams.feeds.synthetic import MarketRates, synthetic_market
+from streams.kafka.client import producer_config
+from streams.kafka.reader import LogReader
 from streams.records.events import SimulatedTrade
-from streams.records.topics import FILLS, ORDERS, TRADES
+from streams.records.topics import FILLS, GATES, ORDERS, TRADES, WEIGHTS
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.stack.kafka import KafkaBroker
 from tests.support.deployment import LIVELY, Deployment
 from tests.support.trading import BarByBar, ExecutorProcess, switch_off
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 
@@ -45,6 +50,37 @@ class Traded(NamedTuple):
     intents: list[OrderIntent]
     reports: list[BrokerReport]
     status: dict[str, Any]
+    refused: dict[str, int]
+    verified: dict[str, Any]
+    forged: list[str]
+
+
+def forge(deployment: Deployment) -> list[str]:
+    """Write decisions of the first pair that no stage has made; return their places.
+
+    One is of the next bar, from the source of the last true one; one names a source that the
+    worker has not processed.
+    """
+    codec, topic = deployment.codec, deployment.runtime.topic(GATES)
+    with LogReader(deployment.runtime) as reader:
+        found = [one for batch in reader.read(GATES, 0) for one in batch]
+    last = next(one for one in reversed(found) if one.record.key == PAIRS[0].encode())
+    true: Any = codec.decode(GATES, last.record.value)
+    next_ms = true.as_of_ms + MINUTE
+    later = true._replace(as_of_ms=next_ms, position=1, eligible=True, reasons=())
+    places: list[str] = []
+    producer = Producer(producer_config(deployment.runtime))
+    for made, source in (
+        (later, last.headers["source"]),
+        (true._replace(position=1), f"{last.headers['source'].rpartition('-')[0]}-1000000"),
+    ):
+        producer.produce(
+            topic, codec.encode(GATES, made), last.record.key, 0, timestamp=made.as_of_ms,
+            headers=list((last.headers | {"source": source}).items()),
+            on_delivery=lambda _, sent: places.append(f"{GATES}-0-{sent.offset()}"),
+        )  # fmt: skip
+        assert producer.flush(PATIENCE_S) == 0
+    return places
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +109,45 @@ def traded(
         executor = ExecutorProcess(deployment)
         executor.start()
         executor.until_reconciled()
+
+        def bar() -> None:
+            at_ms = bars.next().as_of_ms
+            executor.until(
+                lambda said: (
+                    said["epoch_ms"] >= at_ms
+                    and all(said["decided_ms"].get(pair, 0) >= at_ms for pair in PAIRS)
+                )
+            )
+
         for number in range(BARS):
             if number % RESTART_EVERY == RESTART_EVERY - 1:
                 assert executor.process is not None
                 executor.process.child.kill()
                 executor.start()
                 executor.until_reconciled()
-            at_ms = bars.next().as_of_ms
-            executor.until(
-                lambda said, at_ms=at_ms: (
-                    said["epoch_ms"] >= at_ms
-                    and all(said["decided_ms"].get(pair, 0) >= at_ms for pair in PAIRS)
-                )
-            )
+            bar()
+        written = len(deployment.events(ORDERS))
+        forged = forge(deployment)
+        said = executor.until(lambda said: sum(said["refused_decision_counts"].values()) == 2)
+        assert len(deployment.events(ORDERS)) == written, "it has acted on a forged decision"
+        joined = said["joined"]
+        for _ in range(BARS):
+            bar()
+            now = executor.until(bool)["joined"]
+            if any(one not in joined.items() and not one[1]["by_operator"] for one in now.items()):
+                break  # the first true entry after the forged ones
+            joined = now
+        done = deployment.run("verify", "--json")
+        assert done.returncode == 1, done.stdout + done.stderr
         status = executor.status()
         assert status is not None
         assert executor.process is not None
         assert executor.process.stop() == 0, executor.words()
         reports = [r for r in deployment.events(FILLS) if isinstance(r, BrokerReport)]
-        yield Traded(deployment.events(TRADES), deployment.events(ORDERS), reports, status)
+        yield Traded(
+            deployment.events(TRADES), deployment.events(ORDERS), reports, status,
+            said["refused_decision_counts"], json.loads(done.stdout)["topics"], forged,
+        )  # fmt: skip
     finally:
         deployment.stop()
 
@@ -136,6 +192,19 @@ def test_a_joined_trade_has_the_bars_and_prices_of_the_backtests(traded: Traded)
         if len(done) >= 2 and any(done[0].time_ms < at < done[-1].time_ms for at in restarts)
     ]
     assert crossed, "no trade went on across a restart"
+
+
+def test_forged_decisions_are_refused_and_named_and_the_next_true_one_counts(
+    traded: Traded,
+) -> None:
+    assert traded.refused == {"after_candles": 1, "source_not_committed": 1}
+    assert traded.verified[GATES]["difference"].startswith(f"{traded.forged[0]}: ")
+    assert traded.verified[WEIGHTS]["difference"] is None, "its input is the log as it is"
+    forged_ms = next(
+        d["as_of_ms"] for d in traded.status["refused_decisions"] if d["reason"] == "after_candles"
+    )
+    later = [i for i in traded.intents if i.kind == "open" and i.as_of_ms > forged_ms]
+    assert any(i.submitted for i in later), [i.guards for i in later]
 
 
 def test_money_and_books_are_the_sum_of_the_fills(traded: Traded) -> None:

@@ -40,6 +40,9 @@ class Message(NamedTuple):
     def key(self) -> bytes | None:
         return self.record.key
 
+    def partition(self) -> int:
+        return self.record.partition
+
     def offset(self) -> int:
         return self.record.offset
 

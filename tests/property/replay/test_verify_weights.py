@@ -8,6 +8,7 @@ import pytest
 
 from streams.records.events import GateDecision
 from streams.records.topics import GATES, WEIGHTS
+from streams.replay.verify.report import LaterRecords
 from streams.replay.verify.rows import FastPathDeclined
 from streams.replay.verify.weights import compare_weights
 from tests.property.replay.test_verify_columns import (
@@ -34,7 +35,7 @@ def compare(
     return compare_weights(
         *(CODEC, changing_control()),
         *(batches([one for one in decisions if one.offset() < done], size), batches(weights, size)),
-        *(done, lambda topic, count: None),
+        *(done, lambda topic, count: None, LaterRecords()),
     )
 
 

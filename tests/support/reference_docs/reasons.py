@@ -11,7 +11,7 @@ from streams.core.layout import EXIT_REASONS
 from streams.monitoring.alerts import NAMES, RULES
 from streams.pipeline.allocation import REASONS as ALLOCATION_REASONS
 from streams.records.codec import DECODE_REASONS
-from streams.records.reasons import Reason, Refusal
+from streams.records.reasons import DecisionRefusal, Reason, Refusal
 from tests.support.reference_docs.markdown import code, page, table
 
 INTRO = """
@@ -45,6 +45,10 @@ def document() -> str:
         table(["reason", "when"], [(code(one.value), one.doc) for one in Refusal]),
         "`reason` of `dead.letters`: the bytes could not be read.\n",
         table(["reason", "when"], [(code(name), doc) for name, doc in DECODE_REASONS.items()]),
+        "## Why the executor does not act on a decision or on weights\n",
+        "`refused_decisions` of the executor's `/status`, "
+        "`manifold_refused_decisions_total{topic,reason}`.\n",
+        table(["reason", "when"], [(code(one.value), one.doc) for one in DecisionRefusal]),
         "## Why a simulated trade ended\n",
         "`exit_reason` of `bt.trades`.\n",
         table(["reason", "when"], [(code(one), EXITS[one]) for one in EXIT_REASONS if one]),

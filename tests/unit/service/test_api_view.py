@@ -251,6 +251,26 @@ def test_an_order_beyond_its_price_bound_names_the_setting() -> None:
     assert "MAX_SLIPPAGE_BPS" in report_words(order, refused)
 
 
+def test_a_refused_decision_is_said_and_stops_it_when_it_is_the_newest() -> None:
+    view = traded()
+    newest_ms = view.decisions["EUR_USD"].as_of_ms
+    refused = {
+        "topic": "opt.gates", "partition": 0, "offset": 7, "instrument": "EUR_USD",
+        "as_of_ms": newest_ms, "reason": "source_not_committed", "detail": "why", "at_ms": NOW_MS,
+    }  # fmt: skip
+    stops, found = asked(view, executor=status(refused_decisions=[refused]))
+    step = next(one for one in found if one.step == "gate")
+    assert stops == "gate" and "manifold verify" in step.change
+    assert "opt.gates-0-7 is refused: source_not_committed (why)" in step.detail
+    older = refused | {"as_of_ms": newest_ms - 60_000}
+    stops, found = asked(view, executor=status(refused_decisions=[older]))
+    assert stops is None
+    assert "source_not_committed" in next(one.detail for one in found if one.step == "gate")
+    other = refused | {"instrument": "GBP_USD"}
+    stops, found = asked(view, executor=status(refused_decisions=[other]))
+    assert stops is None and "is refused" not in str(found)
+
+
 def test_an_operators_pause_stops_it_and_what_was_done_by_hand_is_said() -> None:
     view, by_hand = traded(), status(by_hand={"EUR_USD": ["the stop was moved"]})
 

@@ -15,6 +15,7 @@ from streams.records.control import ControlLog
 from streams.records.events import Control
 from streams.records.topics import FILLS
 from streams.records.trading_events import AccountState
+from streams.records.validation import problem_of
 from streams.trading.account_states import AccountStates, change, transfers
 from streams.trading.brokers.broker import Account
 from streams.trading.brokers.transaction import Transaction
@@ -218,3 +219,16 @@ async def test_a_transfer_is_logged_with_its_amount_and_the_new_nav(
     await states.observe(venue.account())
     (line,) = [one for one in caplog.messages if "transfer" in one]
     assert "transfer of -25000.00 " in line and "NAV 100000.00 before, 75000.00 after" in line
+
+
+async def test_nothing_is_recorded_before_the_first_candle_of_a_paper_account() -> None:
+    venue, log = Venue(), Log(Ledger("paper", "paper"))
+    states = keeper(venue, log)
+    venue.at_ms = 158
+    await states.observe(venue.account())
+    assert log.records == [] and log.ledger.worth.marks is None
+    venue.at_ms = T0
+    await states.observe(venue.account())
+    assert [record.cause for record in log.records] == ["start"]
+    assert problem_of(log.records[0]) is None
+    assert problem_of(log.records[0]._replace(as_of_ms=158)) is None, "as versions before wrote"

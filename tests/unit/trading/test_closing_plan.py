@@ -152,3 +152,15 @@ def test_a_delisted_position_counts_at_its_entry_price() -> None:
     assert gross_value(at, here, []) == 300 * 1.10005
     assert gross_value(at, here._replace(rates={"USD": 1.0}), []) == 300 * 1.1
     assert gross_value(at, here._replace(rates={}), []) is None
+
+
+def test_a_decision_that_could_not_be_checked_may_close_and_nothing_else() -> None:
+    at, _ = bench(("41", 300))
+    out, on, before = decision(2, 0), decision(2, 1), decision(0, 0)
+    (closing,) = closings(at._replace(unconfirmed={PAIR: out}), HERE)
+    assert closing[1].submitted and "could not be checked" in closing[0].reason
+    reverse = decision(2, -1)
+    assert planned(at._replace(unconfirmed={PAIR: reverse})) == [("trade", "41", 300.0)]
+    assert planned(at._replace(unconfirmed={PAIR: on})) == []
+    assert planned(at._replace(unconfirmed={PAIR: before})) == [], "an older one has no effect"
+    assert not openings(at._replace(unconfirmed={PAIR: reverse}), venue(2))

@@ -22,3 +22,11 @@ def test_a_position_that_the_last_reading_does_not_have_is_not_called_nothing() 
     held = [{"instrument": "EUR_USD", "units": -4545.0, "average_price": 1.1}]
     (line,) = [one for one in said(joined=joined, positions=held) if "EUR_USD" in one]
     assert line.startswith("  EUR_USD: -4545 units at 1.1, joined, entry bar 1970-01-01 00:00:00")
+
+
+def test_a_refused_decision_is_shown_with_its_code() -> None:
+    refused = {"topic": "opt.gates", "partition": 0, "offset": 7, "instrument": "EUR_USD",
+               "reason": "after_clock", "detail": "a day ahead"}  # fmt: skip
+    assert "refused opt.gates-0-7 EUR_USD: after_clock (a day ahead)" in said(
+        refused_decisions=[refused]
+    )

@@ -10,6 +10,7 @@ import pytest
 
 from streams.kafka.follower import DecodedRecord
 from streams.records.events import Control
+from streams.records.log_record import InvalidRecord
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.records.validation import problem_of
 from streams.trading.flatten import flatten_record
@@ -23,7 +24,6 @@ from streams.trading.operator_commands import (
 )
 from streams.trading.order_log import (
     SKIPPED,
-    InvalidRecord,
     last_offsets,
     offsets_of,
     why_blocked,
