@@ -44,7 +44,7 @@ pytestmark = pytest.mark.kafka
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 FEW = 18
-"""Fewer file descriptors than any program needs."""
+"""Fewer file descriptors than worker, service and executor need."""
 METRICS_TOKEN = "a-token-of-the-scrapes-0123456789"
 WHOLE = (
     b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -304,7 +304,7 @@ def test_without_file_descriptors_a_process_says_so_and_goes_on(stack: Stack, na
         stack.service.wait_until(lambda: stack.page(name))
 
 
-@pytest.mark.parametrize("command", ["worker", "serve", "mirror", "trade"])
+@pytest.mark.parametrize("command", ["worker", "serve", "trade"])
 def test_a_start_with_few_file_descriptors_says_so(
     stack: Stack, command: str, tmp_path: Path
 ) -> None:
