@@ -203,7 +203,7 @@ def test_forged_decisions_are_refused_and_named_and_the_next_true_one_counts(
     forged_ms = next(
         d["as_of_ms"] for d in traded.status["refused_decisions"] if d["reason"] == "after_candles"
     )
-    later = [i for i in traded.intents if i.kind == "open" and i.as_of_ms > forged_ms]
+    later = [i for i in traded.intents if i.kind == "open" and i.as_of_ms >= forged_ms]
     assert any(i.submitted for i in later), [i.guards for i in later]
 
 
