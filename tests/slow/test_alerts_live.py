@@ -124,7 +124,10 @@ class Stack:
         self.executor.until_reconciled()
 
     def until_well(self) -> None:
-        """Wait until the service finds nothing wrong; what was refused once stays a warning."""
+        """Wait until the service finds nothing wrong.
+
+        What was refused once, and that a process was stopped and started, stays a warning.
+        """
 
         bad: dict[str, str] = {}
 
@@ -139,7 +142,8 @@ class Stack:
             for one in signals:
                 if one["state"] in ("warn", "fail", "unknown"):
                     bad[one["name"]] = f"{one['state']}: {one['detail']}"
-            return bool(signals) and bad.keys() <= {"dead_letters", "orders_rejected"}
+            lasting = {"dead_letters", "invalid_records", "orders_rejected", "restarts"}
+            return bool(signals) and bad.keys() <= lasting
 
         until(well, lambda: f"{bad}\n{self.deployment.last_output()}", every_s=0.2)
 
