@@ -294,6 +294,7 @@ def require_repaired_valkey(running: Running, other_url: str) -> None:
         assert running.service.get("/api/global-status").status == 200
         client.flushdb()
         client.hset(keys.POSITIONS, position, "junk")
+        until(lambda: client.hget(keys.POSITIONS, position) != b"junk", deployment.last_output)
     deployment.settle()
     running.require_well()
     deployment.require_mirror_equals_rebuild(other_url)
