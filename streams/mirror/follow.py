@@ -114,8 +114,9 @@ class Follower:
 
     async def _follow(self) -> None:
         if not self._cluster_id:  # a broker that restarts may briefly report its topics as missing
+            cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
             await self._retried(lambda: require_rights(self._client, self._runtime))
-            self._cluster_id = await asyncio.to_thread(_checked_cluster, self._runtime)
+            self._cluster_id = cluster_id
         await self._refresh_config()
         names = {self._runtime.topic(topic): topic for topic in MIRRORED}
         known: Positions = {}

@@ -85,7 +85,9 @@ def _record(runtime: Runtime) -> None:
         except (Fatal, ValueError) as error:
             found = error  # the part of the program that needs Valkey names the setting
         if not isinstance(found, Recoverable) or time.monotonic() > end:
-            log.info("the start of this process is not recorded in Valkey: %s", found)
+            # a wrong login is named by the mirror, the service and the doctor
+            level = logging.DEBUG if isinstance(found, Fatal) else logging.INFO
+            log.log(level, "the start of this process is not recorded in Valkey: %s", found)
             return
         time.sleep(back_off.next_s())
 

@@ -33,6 +33,7 @@ _OF_TYPE: Final[dict[ValueType, tuple[tuple[str, ...], ...]]] = {
         ("ZREMRANGEBYSCORE", "0", "1"),
         ("ZREMRANGEBYRANK", "0", "1"),
         ("PEXPIRETIME",),
+        ("PEXPIRE", "1"),
         ("PEXPIREAT", "1"),
         ("DEL",),
         ("TYPE",),
@@ -193,7 +194,7 @@ def _trials(pairs: Iterable[str]) -> Iterator[_Trial]:
     for arguments in _WITHOUT_KEY:
         name = "|".join(arguments[:2]) if arguments[0] == "SCRIPT" else arguments[0]
         yield _Trial(arguments, name.lower())
-    for kind in keys.KEYS:
+    for kind in (*keys.KEYS, *keys.KEYS_OF_PROCESSES):
         names = list(_names(kind, pairs))
         for command, *rest in _OF_TYPE[kind.value_type]:
             yield _Trial((command, names[0], *rest), command.lower(), kind.glob)

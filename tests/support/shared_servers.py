@@ -50,7 +50,8 @@ class SharedServers:
         self._servers: list[Server] = []
         self._answers: dict[tuple[str, int], int | str] = {}
         self._key = secrets.token_bytes(16)
-        self._listener = Listener(("127.0.0.1", 0), authkey=self._key)
+        # every process may ask while a server starts
+        self._listener = Listener(("127.0.0.1", 0), backlog=128, authkey=self._key)
         # one thread that lives to the end: a server dies with the thread that started it
         threading.Thread(target=self._serve, name="shared servers", daemon=True).start()
 

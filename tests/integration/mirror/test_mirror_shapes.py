@@ -987,9 +987,10 @@ def test_a_rebuild_leaves_what_is_not_the_mirrors_and_removes_what_the_log_does_
     found = dump(valkey_url)
     reached = found.pop(b"manifold:mirror:positions")
     assert sum(map(int, reached.values())) == len(events)
-    # the kill switch's own keys are in no dump
-    assert client.get("ops:kill_switch") == NOT_OURS["ops:kill_switch"]
-    del theirs[b"ops:kill_switch"]
+    # the keys of the kill switch and of the service are in no dump
+    for name in ("ops:kill_switch", "risk:alloc_budget"):
+        assert client.get(name) == NOT_OURS[name]
+        del theirs[name.encode()]
     assert found == mirrored | theirs
 
 
