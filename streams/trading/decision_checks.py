@@ -95,6 +95,10 @@ class _Waiting(NamedTuple):
     record: DecodedRecord
     since: float
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.record.topic, self.record.partition, self.record.offset
+
 
 class DecisionChecks:
     """Accepts or refuses the records of ``opt.gates`` and ``risk.weights``, in log order.
@@ -223,7 +227,7 @@ class DecisionChecks:
             pause_s = PAUSES_S[-1]
         else:
             self._failed = ""
-            self._refuse_late(begun, early)
+            self._refuse_late(begun, {one.place for one in early})
         if all(begun - one.since > WAIT_S for one in self._waiting):
             pause_s = LONG_PAUSE_S
         self._ask_at, self._asked = self._clock() + pause_s, True
@@ -268,7 +272,7 @@ class DecisionChecks:
                 self._doubtful.remove(one)
             self._settled += 1
 
-    def _refuse_late(self, begun: float, early: Sequence[_Waiting]) -> None:
+    def _refuse_late(self, begun: float, early: Collection[tuple[str, int, int]]) -> None:
         left = []
         for one in self._waiting:
             found = self._contradiction(one.record)
@@ -278,7 +282,7 @@ class DecisionChecks:
                 left.append(one)
                 continue
             read = found.reason is DecisionRefusal.AFTER_CANDLES
-            if not (one in early if read else begun - one.since >= WAIT_S):
+            if not (one.place in early if read else begun - one.since >= WAIT_S):
                 left.append(one)
                 continue
             self._refuse(one.record, found)

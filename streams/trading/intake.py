@@ -15,7 +15,7 @@ from streams.records.log_record import InvalidRecord
 from streams.records.topics import CANDLES
 from streams.trading.context import ExecutorContext, MadeWith
 from streams.trading.operator_commands import commands_of, resets_a_limit
-from streams.trading.order_log import why_blocked
+from streams.trading.order_log import KEPT, bounded, why_blocked
 from streams.trading.paper import PaperBroker
 from streams.trading.reconcile_command import asks_to_reconcile
 
@@ -59,9 +59,11 @@ class Intake:
             if isinstance(one, DecodedRecord) and one.topic == CANDLES:
                 parts.checks.inputs.take_input(one.partition, one.event)
         self._act_on(parts.checks.release())
+        known = len(parts.ledger.invalid)
         for one in batch:
             if isinstance(one, InvalidRecord):
-                self._note_invalid(one)
+                # blocks opening at once, as a start does that finds one in the order log
+                parts.ledger.invalid.append(one)
             elif isinstance(one.event, GateDecision | Weights):
                 if parts.checks.arrive(one):
                     self._act_on([*parts.checks.release(), one])
@@ -69,6 +71,8 @@ class Intake:
                 self._take_candle(one.event)
             elif isinstance(one.event, Control):
                 await self._take_control(one.offset, one.event)
+        if len(parts.ledger.invalid) > known:
+            self._report_invalid(known)
 
     async def check(self) -> bool:
         """Ask once for what waiting decisions need; return whether there is something to act on.
@@ -97,14 +101,19 @@ class Intake:
             elif isinstance(one.event, Weights):
                 self._parts.allocation.take(one.event)
 
-    def _note_invalid(self, record: InvalidRecord) -> None:
-        """Block opening, as a start does that finds an invalid record in the order log."""
-        ledger = self._parts.ledger
-        ledger.invalid.append(record)
-        self._parts.metrics.invalid.set(len(ledger.invalid))
+    def _report_invalid(self, known: int) -> None:
+        """Log once that a partition blocks opening; the ledger had ``known`` before the batch."""
+        invalid = self._parts.ledger.invalid
+        self._parts.metrics.invalid.inc(len(invalid) - known)
         account_id = self._parts.broker.account_id
         checked = commands_of(self._parts.control.records, account_id).checked
-        log.error("%s", why_blocked(ledger.invalid, checked))
+        said = {one.place for one in invalid[:known] if one.offset > checked.get(one.place, -1)}
+        for place in sorted({one.place for one in invalid[known:]} - said):
+            blocked = why_blocked([one for one in invalid if one.place == place], checked)
+            if blocked:
+                log.error("%s", blocked)
+        if len(invalid) > KEPT:
+            invalid[:] = bounded(invalid)
 
     async def _take_control(self, offset: int, command: Control) -> None:
         parts = self._parts

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 from streams.config.runtime import Runtime
 from streams.core import ENGINE_VERSION
+from streams.kafka.error_kinds import ErrorKind, error_kind
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import LogReader
-from streams.kafka.transactions import new_producer, transaction
+from streams.kafka.transactions import exit_for, new_producer, transaction
 from streams.process.exit import exit_now
 from streams.records.codec import Codec
 from streams.records.topics import FILLS, ORDERS
@@ -72,4 +73,7 @@ class Journal:
 
 
 def _leave(error: Any) -> NoReturn:
-    exit_now(f"executor: the order log cannot be written: {error.str()}")
+    what = "executor: the order log cannot be written"
+    if error_kind(error) is ErrorKind.AUTHORIZATION:
+        exit_for(what, error)
+    exit_now(f"{what}: {error.str()}")

@@ -8,6 +8,7 @@ and confirmed it (``manifold limits reset order_log``).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -26,6 +27,23 @@ WAY_OUT: Final = (
 SKIPPED: Final = 1_000
 """Sequence numbers skipped while the log has an invalid record, which may have used one."""
 BARS_BACK, NUMBERS = 500, 16
+KEPT: Final = 100
+"""Invalid records of a partition that a running executor keeps."""
+
+
+def bounded(invalid: Sequence[InvalidRecord]) -> list[InvalidRecord]:
+    """Return at most ``KEPT`` records of every partition, in order: the first and the last ones.
+
+    The last offset is one of them, so the records block, and are confirmed, like all of them.
+    """
+    found: dict[str, list[InvalidRecord]] = defaultdict(list)
+    for one in invalid:
+        found[one.place].append(one)
+    kept: set[InvalidRecord] = set()
+    for records in found.values():
+        last = sorted(records, key=lambda one: one.offset)[1 - KEPT :]
+        kept.update((records[0], *last))
+    return [one for one in invalid if one in kept]
 
 
 def last_offsets(invalid: Iterable[InvalidRecord]) -> str:
@@ -69,9 +87,10 @@ def why_blocked(
     if not left:
         return unreconciled
     first = left[0]
+    more = " or more" if len(left) >= KEPT - 1 else ""  # see bounded
     said = (
-        f"{len(left)} invalid record(s) in the order log, the first at offset {first.offset} of "
-        f"{first.place} ({first.problem[:120]}): {WAY_OUT}"
+        f"{len(left)}{more} invalid record(s) in the order log, the first at offset "
+        f"{first.offset} of {first.place} ({first.problem[:120]}): {WAY_OUT}"
     )
     return f"{unreconciled}; {said}" if unreconciled else said
 

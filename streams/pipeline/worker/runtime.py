@@ -148,6 +148,8 @@ class StageRunner:
                     batch = await self._write(partition, batch)
         except KafkaException as error:
             exit_for(self.stage.name, error.args[0])
+        except Denied as error:
+            exit_now(f"{self.stage.name}: {error}", error.exit_code)
         except (Fatal, Recoverable) as error:
             exit_now(f"{self.stage.name}: {error}")
         except Exception as error:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from streams.kafka.follower import DecodedRecord
+from streams.records.control import ControlLog
 from streams.records.events import Control
 from streams.records.log_record import InvalidRecord
 from streams.records.trading_events import BrokerReport, OrderIntent
 from streams.records.validation import problem_of
 from streams.trading.flatten import flatten_record
 from streams.trading.http import executor_health, status_of
+from streams.trading.intake import Intake
 from streams.trading.ledger import Ledger
 from streams.trading.operator_commands import (
     command_problem,
@@ -23,7 +27,9 @@ from streams.trading.operator_commands import (
     order_log_checked,
 )
 from streams.trading.order_log import (
+    KEPT,
     SKIPPED,
+    bounded,
     last_offsets,
     offsets_of,
     why_blocked,
@@ -124,6 +130,44 @@ def test_offsets_are_the_last_of_each_partition() -> None:
     several = [HERE, HERE._replace(offset=4), HERE._replace(topic="exec.fills")]
     assert last_offsets(several) == "exec.fills-2@17,exec.orders-2@17"
     assert offsets_of(last_offsets(several)) == {"exec.fills-2": 17, "exec.orders-2": 17}
+
+
+def test_many_invalid_records_block_and_are_confirmed_like_few() -> None:
+    few = [HERE, HERE._replace(offset=4)]
+    assert bounded(few) == few
+    many = [HERE._replace(offset=n) for n in range(3 * KEPT)]
+    other = HERE._replace(topic="exec.fills")
+    kept = bounded([*many, other])
+    assert kept == [many[0], *many[1 - KEPT :], other]
+    assert last_offsets(kept) == last_offsets([*many, other])
+    assert why_blocked(kept, offsets_of(last_offsets(kept))) == ""
+    assert f"{KEPT + 1} or more" in why_blocked(kept, {}) and "offset 0 " in why_blocked(kept, {})
+    assert "1 invalid record(s)" in why_blocked(kept, offsets_of(last_offsets(many)))
+
+
+async def test_a_running_executor_logs_an_invalid_partition_once_and_again_after_a_confirmation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger, control = Ledger("acc", "paper"), ControlLog()
+    gauge, checks = MagicMock(), MagicMock(release=list)
+    parts: Any = SimpleNamespace(
+        ledger=ledger, control=control, checks=checks, broker=SimpleNamespace(account_id="acc"),
+        metrics=SimpleNamespace(invalid=gauge),
+    )  # fmt: skip
+    intake = Intake(parts, MagicMock())
+
+    async def take(first: int, last: int) -> list[str]:
+        caplog.clear()
+        await intake.take([HERE._replace(offset=n) for n in range(first, last)])
+        return [one.getMessage() for one in caplog.records]
+
+    (said,) = await take(0, 5)
+    assert said.startswith("5 invalid record(s)") and "offset 0 " in said
+    assert await take(5, 500) == [] and len(ledger.invalid) == KEPT
+    assert sum(call.args[0] for call in gauge.inc.call_args_list) == 500
+    control.append(0, order_log_checked(ledger.invalid, "acc", "ann", "compared", 0))
+    (said,) = await take(500, 502)
+    assert said.startswith("2 invalid record(s)") and "offset 500 " in said
 
 
 async def test_nothing_is_opened_closings_go_on_and_an_operator_allows_opening_again(
