@@ -58,10 +58,11 @@ _KINDS: Final[dict[ErrorKind, tuple[int, ...]]] = {
         KafkaError.STALE_CTRL_EPOCH,
         KafkaError.THROTTLING_QUOTA_EXCEEDED,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        # a topic that was created a moment ago
         KafkaError.UNKNOWN_TOPIC_ID,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
-        # a topic that was created a moment ago, and a client whose metadata is old
+        # errors of a client whose metadata is out of date
         KafkaError._DESTROY,
         KafkaError._DESTROY_BROKER,
         KafkaError._UNKNOWN_BROKER,

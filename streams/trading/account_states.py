@@ -45,16 +45,12 @@ class AccountStates:
     async def observe(self, account: Account) -> None:
         """Record the NAV, after all transfers included in it.
 
-        Nothing is recorded while the clock of a paper account is unknown, before its first candle.
+        Nothing is recorded before the first candle of a paper account: it has no time until then.
 
         Raises
         ------
         Recoverable
             The venue's transactions cannot be read: transfers are unknown.
-
-        Notes
-        -----
-        A paper account has no time before the first candle; nothing is recorded until then.
         """
         if self._broker.now_ms() < EARLIEST_MS:
             return
